@@ -1,0 +1,98 @@
+"""Vocabulary: the labels of a data set that a model knows, class index <-> name."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+# The columns that hold a label's index and its name, by the data set whose table has them.
+COLUMNS = {
+    "youtube-8m": ("Index", "Name"),
+    "audioset": ("index", "display_name"),
+}
+
+
+class VocabularyError(ValueError):
+    """A class table that cannot be used; the message names the file and the row."""
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Classes in the order of a model's outputs.
+
+    Attributes:
+        dataset: whose labels these are, for example "youtube-8m".
+        indices: data set label of each output, unique.
+        names: what a person calls it; one an output.
+    """
+
+    dataset: str
+    indices: tuple[int, ...]
+    names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.indices) != len(self.names):
+            raise VocabularyError(f"{len(self.indices)} label indices but {len(self.names)} names")
+        if len(set(self.indices)) != len(self.indices):
+            raise VocabularyError("label indices must be unique")
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @cached_property
+    def _position(self) -> dict[int, int]:
+        return {label: position for position, label in enumerate(self.indices)}
+
+    def positions(self, labels: Iterable[int]) -> tuple[int, ...]:
+        """Output positions of the data set labels that this vocabulary has; others are left out."""
+        return tuple(self._position[label] for label in labels if label in self._position)
+
+    def name(self, label: int) -> str:
+        """Name of a data set label, or `label N` where this vocabulary has none."""
+        position = self._position.get(label)
+        return self.names[position] if position is not None else f"label {label}"
+
+    def keep(self, labels: Iterable[int]) -> Vocabulary:
+        """The vocabulary of these labels only, in the order given.
+
+        Raises:
+            KeyError: a label that this vocabulary lacks.
+        """
+        labels = tuple(labels)
+        missing = [label for label in labels if label not in self._position]
+        if missing:
+            raise KeyError(f"labels {missing[:5]} are not in the {self.dataset} vocabulary of {len(self)} classes")
+        return Vocabulary(self.dataset, labels, tuple(self.name(label) for label in labels))
+
+    @classmethod
+    def read_csv(cls, path: str | Path) -> Vocabulary:
+        """Read the class table of YouTube-8M (`vocabulary.csv`) or AudioSet (`class_labels_indices.csv`).
+
+        Raises:
+            VocabularyError: unknown columns, or an index that is not a number; names file and line.
+        """
+        path = Path(path)
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            fields = set(reader.fieldnames or ())
+            for dataset, (index, name) in COLUMNS.items():
+                if {index, name} <= fields:
+                    return cls(dataset, *_read_rows(path, reader, index, name))
+        expected = "; ".join(f"{dataset}: {', '.join(columns)}" for dataset, columns in COLUMNS.items())
+        raise VocabularyError(f"{path}: columns {sorted(fields)}; expected one of {expected}")
+
+
+def _read_rows(path: Path, reader: csv.DictReader, index: str, name: str) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    indices, names = [], []
+    for row in reader:
+        try:
+            indices.append(int(row[index]))
+        except (TypeError, ValueError):
+            raise VocabularyError(
+                f"{path}, line {reader.line_num}: {index} is {row[index]!r}; expected a whole number"
+            ) from None
+        names.append(row[name] or f"label {indices[-1]}")
+    return tuple(indices), tuple(names)
