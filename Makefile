@@ -1,0 +1,46 @@
+# Two commands do everything on a fresh machine with Python 3.11 or newer:
+#   make figures   installs into .venv and draws the figures from the shipped models and demo videos
+#   make test      installs into .venv and runs every check and test
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: figures test lint lab clean
+
+figures: $(VENV)/.figures
+	$(BIN)/gmsa figures
+
+test: $(VENV)/.test lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+lab: $(VENV)/.notebooks
+	$(BIN)/gmsa lab
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(f"Python 3.11 or newer is needed; $(PYTHON) is {v[0]}.{v[1]}. Set PYTHON=/path/to/python3.11" if v < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+
+# torch first and alone: the pinned build, so that nothing else pulls in another one.
+$(VENV)/.torch: $(BIN)/python constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $$(grep '^torch==' constraints.txt)
+	@touch $@
+
+$(VENV)/.figures: $(VENV)/.torch pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.torch pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $@ $(VENV)/.figures
+
+$(VENV)/.notebooks: $(VENV)/.torch pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[notebooks]'
+	@touch $@ $(VENV)/.figures
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
