@@ -1,0 +1,74 @@
+"""What a Clip knows and YouTube-8M's features cannot say, as one more context feature of JSON.
+
+`{"version": 1, "frame_seconds": s, "start_seconds": s, "segments": [[start, end, labels, scores, kind, origin], ...]}`.
+JSON keeps Python's floats exactly, where a FloatList has float32.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from gmsa_models.data.clip import Clip, Segment
+from gmsa_models.data.frames import RecordError
+
+EXTENSION = "gmsa_clip"
+VERSION = 1
+_LONGEST = 1 << 20  # bytes of JSON; a montage has a few thousand
+
+
+def encode_extension(clip: Clip, lossless: bool) -> bytes | None:
+    """The extension of a clip, or None when the record says everything without it.
+
+    Args:
+        lossless: whether the record's own segment features already give the clip's segments back.
+    """
+    if lossless and clip.frame_seconds == 1.0 and clip.start_seconds == 0.0:
+        return None
+    content = {
+        "version": VERSION,
+        "frame_seconds": clip.frame_seconds,
+        "start_seconds": clip.start_seconds,
+        "segments": [[s.start, s.end, s.labels, s.scores, s.kind, s.origin] for s in clip.segments],
+    }
+    return json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
+
+
+def decode_extension(data: bytes) -> dict[str, Any]:
+    """`frame_seconds`, `start_seconds` and `segments` of a Clip.
+
+    Raises:
+        RecordError: not the JSON described above, or of a newer version.
+    """
+    if len(data) > _LONGEST:
+        raise RecordError(f"context feature {EXTENSION!r} has {len(data)} bytes; at most {_LONGEST} are read")
+    try:
+        content = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"context feature {EXTENSION!r} is not JSON: {error}") from None
+    version = content.get("version") if isinstance(content, dict) else None
+    if version != VERSION:
+        raise RecordError(f"context feature {EXTENSION!r} has version {version!r}; this software reads {VERSION}")
+    try:
+        seconds = _number(content["frame_seconds"])
+        if seconds <= 0:
+            raise ValueError(f"frame_seconds is {seconds}; expected more than 0")
+        segments = tuple(_segment(*row) for row in content["segments"])
+        return {"frame_seconds": seconds, "start_seconds": _number(content["start_seconds"]), "segments": segments}
+    except (KeyError, TypeError, ValueError) as error:
+        raise RecordError(f"context feature {EXTENSION!r} cannot be read: {error!r}") from None
+
+
+def _segment(start: Any, end: Any, labels: Any, scores: Any, kind: Any, origin: Any) -> Segment:
+    if not all(type(label) is int and label >= 0 for label in labels):
+        raise ValueError(f"segment labels are {labels!r}; expected whole numbers of 0 or more")
+    if type(kind) is not str or type(origin) is not str:
+        raise ValueError(f"segment kind and origin are {kind!r}, {origin!r}; expected text")
+    return Segment(_number(start), _number(end), tuple(labels), tuple(_number(score) for score in scores), kind, origin)
+
+
+def _number(value: Any) -> float:
+    if type(value) not in (int, float) or not math.isfinite(value):
+        raise ValueError(f"{value!r} is not a finite number")
+    return float(value)

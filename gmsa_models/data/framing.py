@@ -1,0 +1,197 @@
+"""TFRecord framing: where each record of a file lies, and its bytes with checksums verified.
+
+A record is its length (8 bytes, little endian), a checksum of those 8 bytes, the data, a checksum of the data. The
+checksums are CRC-32C, rotated and shifted by a constant ("masked"). A length is believed only when its checksum
+matches and the file is long enough to hold it, so nothing is allocated on a header's word.
+
+Source:
+    `tensorflow/core/lib/io/record_writer.h`.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import google_crc32c
+
+_HEADER, _FOOTER = struct.Struct("<QI"), struct.Struct("<I")
+LONGEST_RECORD = 1 << 28  # bytes; a 5,000-frame YouTube-8M video has 6 million
+_AGAIN = "fetch the file again, or skip what cannot be read (on_error='skip')"
+# First bytes of files that are given by mistake -> what they are and what to do.
+_OTHER_FORMATS = {
+    b"\x1f\x8b": ("a gzip file", "unpack it first (gunzip)"),
+    b"PK\x03\x04": ("a zip file", "unpack it first (unzip)"),
+    b"PAR1": ("a Parquet file", "if it is a catalogue, its name must end in .parquet"),
+    b"<": ("perhaps a web page or XML", "the download may have failed: fetch the file again"),
+}
+
+
+class TFRecordError(ValueError):
+    """A TFRecord file or record that cannot be read.
+
+    Attributes:
+        path: the file.
+        record: number of the record in the file from 0, or None when the whole file is meant.
+        offset: byte at which the record starts, or None.
+        reason: what was wrong, without the place.
+    """
+
+    def __init__(self, path: str | Path, reason: str, record: int | None = None, offset: int | None = None) -> None:
+        place = "" if record is None else f", record {record} at byte {offset}"
+        super().__init__(f"{path}{place}: {reason}")
+        self.path, self.reason, self.record, self.offset = Path(path), reason, record, offset
+
+    def __reduce__(self) -> tuple:
+        return type(self), (self.path, self.reason, self.record, self.offset)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Where one record lies.
+
+    Attributes:
+        number: of the record in its file, from 0.
+        offset: byte of the file at which the record (its header) starts.
+        length: bytes of data.
+    """
+
+    number: int
+    offset: int
+    length: int
+
+
+def masked_checksum(data: bytes) -> int:
+    """CRC-32C of `data`, masked as TFRecord does."""
+    crc = google_crc32c.value(data)
+    return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def frame_record(data: bytes) -> bytes:
+    """The bytes of one record: length, its checksum, data, its checksum."""
+    length = struct.pack("<Q", len(data))
+    return b"".join((length, _FOOTER.pack(masked_checksum(length)), data, _FOOTER.pack(masked_checksum(data))))
+
+
+class RecordFile:
+    """An open TFRecord file, read at any offset.
+
+    Args:
+        path: an ordinary file.
+        verify: check the checksums.
+
+    Raises:
+        TFRecordError: a directory, pipe or other special file, or a file of 0 bytes.
+        FileNotFoundError: no such file.
+    """
+
+    def __init__(self, path: str | Path, verify: bool = True) -> None:
+        self.path, self.verify = Path(path), verify
+        mode = os.stat(path).st_mode  # before opening: opening a pipe would wait for a writer
+        if stat.S_ISDIR(mode):
+            raise TFRecordError(
+                path, "is a directory, not a TFRecord; give its files, for example 'DIRECTORY/*.tfrecord'"
+            )
+        if not stat.S_ISREG(mode):
+            raise TFRecordError(path, "is a pipe or device, not an ordinary file; save it to a file first")
+        self._descriptor: int | None = os.open(path, os.O_RDONLY)
+        self.size = os.fstat(self._descriptor).st_size
+        if self.size == 0:
+            self.close()
+            raise TFRecordError(path, "is empty (0 bytes); the download or the writing may have been interrupted")
+
+    def close(self) -> None:
+        """Close the file; a second call does nothing."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def __enter__(self) -> RecordFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_descriptor", None) is not None:
+            self.close()
+
+    def spans(self) -> Iterator[Span]:
+        """Every record's place, in file order, by its header alone.
+
+        Raises:
+            TFRecordError: a header that cannot be believed; what follows it cannot be found.
+        """
+        number, offset = 0, 0
+        while offset < self.size:
+            span = self.span(offset, number)
+            yield span
+            number, offset = number + 1, offset + _HEADER.size + span.length + _FOOTER.size
+
+    def span(self, offset: int, number: int = 0) -> Span:
+        """The place of the record that starts at byte `offset`.
+
+        Raises:
+            TFRecordError: no record starts there.
+        """
+        header = os.pread(self._descriptor, _HEADER.size, offset)
+        if len(header) < _HEADER.size:
+            raise self._error(
+                f"{len(header)} bytes are left, a header has {_HEADER.size}: truncated; {_AGAIN}", number, offset
+            )
+        length, checksum = _HEADER.unpack(header)
+        if self.verify and masked_checksum(header[:8]) != checksum:
+            raise self._bad_header(header, number, offset)
+        left = self.size - offset - _HEADER.size - _FOOTER.size
+        if length > left:
+            raise self._error(
+                f"its header says {length} bytes of data, {max(left, 0)} are left: truncated or damaged; {_AGAIN}",
+                number,
+                offset,
+            )
+        if length > LONGEST_RECORD:
+            raise self._error(
+                f"{length} bytes of data; at most {LONGEST_RECORD} are read as one record", number, offset
+            )
+        return Span(number, offset, length)
+
+    def data(self, span: Span) -> bytes:
+        """The data of one record.
+
+        Raises:
+            TFRecordError: it does not match its checksum, or the file has become shorter.
+        """
+        data = os.pread(self._descriptor, span.length, span.offset + _HEADER.size)
+        footer = os.pread(self._descriptor, _FOOTER.size, span.offset + _HEADER.size + span.length)
+        if len(data) < span.length or len(footer) < _FOOTER.size:
+            raise self._error(f"the file was cut short while it was read; {_AGAIN}", span.number, span.offset)
+        if self.verify and masked_checksum(data) != _FOOTER.unpack(footer)[0]:
+            raise self._error(
+                f"its {span.length} bytes of data do not match their checksum: damaged; {_AGAIN}",
+                span.number,
+                span.offset,
+            )
+        return data
+
+    def _error(self, reason: str, number: int, offset: int) -> TFRecordError:
+        return TFRecordError(self.path, reason, number, offset)
+
+    def _bad_header(self, header: bytes, number: int, offset: int) -> TFRecordError:
+        if offset > 0:
+            reason = "the length in its header does not match its checksum: damaged, and what follows cannot be found"
+            return self._error(f"{reason}; {_AGAIN}", number, offset)
+        for magic, (what, remedy) in _OTHER_FORMATS.items():
+            if header.startswith(magic):
+                return TFRecordError(self.path, f"is not a TFRecord but {what}; {remedy}")
+        return TFRecordError(
+            self.path,
+            f"is not a TFRecord, or its first header is damaged (it begins with {header[:8]!r}); "
+            "expected an uncompressed TFRecord file of YouTube-8M or AudioSet",
+        )

@@ -1,0 +1,198 @@
+"""One record's bytes <-> one Clip: YouTube-8M frame level, its segment ratings, and AudioSet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gmsa_models.data.clip import Clip, ClipError, Segment
+from gmsa_models.data.extension import EXTENSION, decode_extension, encode_extension
+from gmsa_models.data.frames import RecordError, pack_frames, unpack_frames
+from gmsa_models.data.schema import DecodeError, PackedSequenceExample, parse
+
+# Frame list in a record -> modality. Any other list is a modality under its own name.
+MODALITIES = {"rgb": "visual", "audio": "audio", "audio_embedding": "audio"}
+_LISTS = {"visual": "rgb", "audio": "audio"}
+RATED_SECONDS = 5.0  # a rated segment of YouTube-8M where the record does not say when it ends
+
+Context = dict[str, Any]
+
+
+def decode_clip(data: bytes, where: str = "") -> Clip:
+    """Read one SequenceExample.
+
+    Args:
+        data: the record's data, checksum aside.
+        where: the file, for the clip's `source`, which becomes `where#id`.
+
+    Raises:
+        RecordError: not a SequenceExample, a feature missing or of the wrong kind, frames that do not fit together.
+    """
+    try:
+        message = parse(PackedSequenceExample, data)
+    except DecodeError as error:
+        raise RecordError(f"is not a SequenceExample: {error}") from None
+    context = read_context(message.context)
+    packed = dict(message.feature_lists.feature_list)
+    identity = read_id(context)
+    if not packed:
+        raise RecordError(f"{identity!r} has no frame lists" + _video_level_hint(context))
+    try:
+        return Clip(
+            id=identity,
+            features=_read_features(packed),
+            labels=_read_labels(context),
+            source=f"{where}#{identity}" if where else "",
+            **_read_times(context),
+        )
+    except ClipError as error:
+        raise RecordError(str(error)) from None
+
+
+def encode_clip(clip: Clip) -> bytes:
+    """Write one clip as a YouTube-8M SequenceExample.
+
+    The lists are `rgb` (visual), `audio` and, for other modalities, their own names. Events and ratings become the
+    `segment_*` features of the segment-rated data set, one entry a label, in whole seconds. What those cannot say goes
+    into one more context feature, see `extension.py`; a reader that does not know it loses nothing else.
+
+    Raises:
+        RecordError: a value that is not finite, or features that are neither uint8 nor floating point.
+    """
+    message = PackedSequenceExample()
+    feature = message.context.feature
+    feature["id"].bytes_list.value.append(clip.id.encode())
+    feature["labels"].int64_list.value.extend(clip.labels)
+    _write_ratings(feature, clip)
+    extension = encode_extension(clip, lossless=_read_ratings(read_context(message.context)) == clip.segments)
+    if extension is not None:
+        feature[EXTENSION].bytes_list.value.append(extension)
+    for modality, values in clip.features.items():
+        _check_storable(clip, modality, values)
+        message.feature_lists.feature_list[_LISTS.get(modality, modality)] = pack_frames(values)
+    return message.SerializeToString(deterministic=True)
+
+
+def read_context(features: Any) -> Context:
+    """A Features message as a dict of lists: bytes, float or int."""
+    context = {}
+    for name, feature in features.feature.items():
+        kind = feature.WhichOneof("kind")
+        context[name] = [] if kind is None else getattr(feature, kind).value
+    return context
+
+
+def read_id(context: Context) -> str:
+    """The `id` (YouTube-8M) or `video_id` (AudioSet) of a record."""
+    for name in ("id", "video_id"):
+        if name in context:
+            return _text(name, _one(context, name, bytes))
+    raise RecordError(f"has neither 'id' nor 'video_id' in its context, which has {sorted(context) or 'nothing'}")
+
+
+def _one(context: Context, name: str, kind: type) -> Any:
+    values = _values(context, name, kind)
+    if len(values) != 1:
+        raise RecordError(f"context feature {name!r} has {len(values)} values; expected one")
+    return values[0]
+
+
+def _values(context: Context, name: str, kind: type) -> list:
+    values = list(context.get(name, ()))
+    if values and not isinstance(values[0], kind):  # a protobuf list has one type
+        raise RecordError(f"context feature {name!r} holds {type(values[0]).__name__}; expected {kind.__name__}")
+    return values
+
+
+def _text(name: str, value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise RecordError(f"context feature {name!r} is {value[:40]!r}; expected UTF-8 text") from None
+
+
+def _read_labels(context: Context) -> tuple[int, ...]:
+    return _checked_labels("labels", _values(context, "labels", int))
+
+
+def _checked_labels(name: str, labels: list[int]) -> tuple[int, ...]:
+    if labels and min(labels) < 0:
+        raise RecordError(f"context feature {name!r} has {min(labels)}; a label is 0 or more")
+    return tuple(labels)
+
+
+def _read_features(packed: dict[str, bytes]) -> dict[str, np.ndarray]:
+    features: dict[str, np.ndarray] = {}
+    # "rgb", the paper's first modality, comes first; a map has no order of its own.
+    for name in sorted(packed, key=lambda name: (name != "rgb", name)):
+        modality = MODALITIES.get(name, name)
+        if modality in features:
+            raise RecordError(f"two lists hold modality {modality!r}, one of them {name!r}; expected one")
+        features[modality] = unpack_frames(name, packed[name])
+    return features
+
+
+def _read_times(context: Context) -> dict[str, Any]:
+    if EXTENSION in context:
+        return decode_extension(_one(context, EXTENSION, bytes))
+    times: dict[str, Any] = {"segments": _read_ratings(context)}
+    if "start_time_seconds" in context:
+        start = float(_one(context, "start_time_seconds", float))
+        if not np.isfinite(start):
+            raise RecordError(f"context feature 'start_time_seconds' is {start}; expected seconds")
+        times["start_seconds"] = start
+    return times
+
+
+def _read_ratings(context: Context) -> tuple[Segment, ...]:
+    labels = _checked_labels("segment_labels", _values(context, "segment_labels", int))
+    starts = _values(context, "segment_start_times", int)
+    ends = _values(context, "segment_end_times", int) or [start + RATED_SECONDS for start in starts]
+    scores = _values(context, "segment_scores", float)
+    sizes = {"segment_labels": len(labels), "segment_start_times": len(starts), "segment_end_times": len(ends)}
+    sizes |= {"segment_scores": len(scores)} if scores else {}
+    if len(set(sizes.values())) > 1:
+        raise RecordError(f"segment features differ in length: {sizes}")
+    kept = [(score,) for score in scores] if scores else [()] * len(labels)
+    return tuple(
+        Segment(float(start), float(end), (label,), score, kind="rated")
+        for start, end, label, score in zip(starts, ends, labels, kept, strict=True)
+    )
+
+
+def _write_ratings(feature: Any, clip: Clip) -> None:
+    entries = [
+        (
+            int(np.floor(segment.start)),
+            int(np.ceil(segment.end)),
+            label,
+            segment.scores[number] if segment.scores else 1.0,
+        )
+        for segment in clip.segments
+        if segment.kind != "background"
+        for number, label in enumerate(segment.labels)
+    ]
+    if not entries:
+        return
+    starts, ends, labels, scores = zip(*entries, strict=True)
+    feature["segment_start_times"].int64_list.value.extend(starts)
+    feature["segment_end_times"].int64_list.value.extend(ends)
+    feature["segment_labels"].int64_list.value.extend(labels)
+    feature["segment_scores"].float_list.value.extend(scores)
+
+
+def _check_storable(clip: Clip, modality: str, values: np.ndarray) -> None:
+    if values.dtype == np.uint8:
+        return
+    if not np.issubdtype(values.dtype, np.floating):
+        raise RecordError(f"clip {clip.id!r}: {modality!r} is {values.dtype}; expected uint8 or floating point")
+    if not np.isfinite(values).all():
+        frame = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
+        raise RecordError(f"clip {clip.id!r}: {modality!r} has a value that is not finite in frame {frame}")
+
+
+def _video_level_hint(context: Context) -> str:
+    if any(name.startswith("mean_") for name in context):
+        return "; it is a video-level record: use read_video_level"
+    return "; expected 'rgb' and 'audio' (YouTube-8M) or 'audio_embedding' (AudioSet)"

@@ -1,0 +1,83 @@
+"""TFRecord files of clips: read every clip of a file, one clip at an offset, write clips."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from gmsa_models.data.atomic import replaced_when_done
+from gmsa_models.data.clip import Clip
+from gmsa_models.data.frames import RecordError
+from gmsa_models.data.framing import RecordFile, Span, TFRecordError, frame_record
+from gmsa_models.data.records import decode_clip, encode_clip
+
+__all__ = ["TFRecordError", "read_clip_at", "read_file", "write_clips"]
+
+
+def read_clip_at(file: RecordFile, span: Span) -> Clip:
+    """The clip of one record.
+
+    Raises:
+        TFRecordError: damaged data, or a record that is not a clip; names file, record and offset.
+    """
+    data = file.data(span)
+    try:
+        return decode_clip(data, str(file.path))
+    except RecordError as error:
+        raise TFRecordError(file.path, str(error), span.number, span.offset) from None
+
+
+def read_file(
+    path: str | Path, on_skip: Callable[[TFRecordError], None] | None = None, verify: bool = True
+) -> Iterator[Clip]:
+    """Every clip of one file, in order.
+
+    Args:
+        path: a TFRecord file.
+        on_skip: called with each reason not to read a record, instead of raising it; reading then goes on with the next
+            record where the framing still tells where that is.
+        verify: check the checksums.
+
+    Raises:
+        TFRecordError: what cannot be read, unless `on_skip` takes it.
+        FileNotFoundError: no such file.
+    """
+    try:
+        with RecordFile(path, verify) as file:
+            for span in file.spans():
+                try:
+                    clip = read_clip_at(file, span)
+                except TFRecordError as error:
+                    if on_skip is None:
+                        raise
+                    on_skip(error)
+                else:
+                    yield clip
+    except TFRecordError as error:
+        if on_skip is None:
+            raise
+        on_skip(error)
+
+
+def write_clips(path: str | Path, clips: Iterable[Clip]) -> int:
+    """Write clips as YouTube-8M SequenceExamples; the file appears whole or not at all.
+
+    Args:
+        path: the file; an existing one is replaced.
+        clips: at least one. Floating-point features are stored as float32.
+
+    Returns:
+        How many were written.
+
+    Raises:
+        ValueError: no clips, or one that cannot be stored (`RecordError`).
+    """
+    count = 0
+    with replaced_when_done(path) as temporary:
+        with temporary.open("wb") as file:
+            for clip in clips:
+                file.write(frame_record(encode_clip(clip)))
+                count += 1
+        if count == 0:
+            raise ValueError(f"{path}: no clips to write; a TFRecord of no records is not written")
+    return count
