@@ -1,0 +1,312 @@
+"""ModelConfig, one encoder a modality, and the classifier on top: any number of streams, two in the paper."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from gmsa_models.attention import ATTENTION, AttentionBlock, xavier_linear
+from gmsa_models.data.clip import Batch
+from gmsa_models.data.vocabulary import Vocabulary
+from gmsa_models.masks import Neighbourhood, neighbourhood_from_dict, neighbourhood_to_dict
+from gmsa_models.trace import AttentionTrace, LayerTrace
+
+NORMS = ("pre", "post")
+
+Frames = Float[Tensor, "batch frames dim"]
+Valid = Bool[Tensor, "batch frames"]
+
+
+class ConfigError(ValueError):
+    """A model that cannot be; the message names the field, what it is and what it may be."""
+
+
+class BatchError(ValueError):
+    """A batch that does not fit the model; the message says what was received and expected."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything that fixes a model's shape; it travels inside the checkpoint.
+
+    Attributes:
+        attention: a key of `ATTENTION`: "baseline", "share-att", "gate-att", "gate-op", or "none" (the control).
+        modalities: name -> width of its frames, in the order in which pooled vectors are joined.
+        classes: number of outputs.
+        neighbourhood: N_i of the local branch; needed by the three blocks that have one, None in the others.
+        widths: name -> D, with a `Linear` from the frames to D; None: D is the frames' width, and no such `Linear`.
+        heads: M; must divide every D, and be even for "share-att".
+        layers: encoder layers a modality; the paper has 1.
+        feed_forward: hidden width of the feed-forward, in D.
+        max_frames: longest clip, in frames.
+        norm: "pre": layer norm before attention and feed-forward, and once more before pooling; "post": after
+            each residual.
+        bias: biases in the Q, K, V and output projections.
+        dropout: probability in [0, 1) on what attention and feed-forward add, in training only.
+    """
+
+    attention: str
+    modalities: dict[str, int]
+    classes: int
+    neighbourhood: Neighbourhood | None = None
+    widths: dict[str, int] | None = None
+    heads: int = 8
+    layers: int = 1
+    feed_forward: int = 2
+    max_frames: int = 300
+    norm: str = "pre"
+    bias: bool = True
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_choice("attention", self.attention, tuple(ATTENTION))
+        _check_choice("norm", self.norm, NORMS)
+        for name in ("classes", "heads", "layers", "feed_forward", "max_frames"):
+            _check_positive(name, getattr(self, name))
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"dropout is {self.dropout!r}; expected a probability in [0, 1)")
+        self._check_modalities()
+        self._check_attention()
+
+    def _check_modalities(self) -> None:
+        if not self.modalities:
+            raise ConfigError("modalities is empty; expected at least one name with the width of its frames")
+        for name, width in self.modalities.items():
+            if not name or "." in name:
+                raise ConfigError(f"modality name {name!r}; expected a word without dots")
+            _check_positive(f"modalities[{name!r}]", width)
+        if self.widths is not None and set(self.widths) != set(self.modalities):
+            raise ConfigError(f"widths are for {sorted(self.widths)}; modalities are {sorted(self.modalities)}")
+        for name in self.modalities:
+            _check_positive(f"widths[{name!r}]", self.width(name))
+
+    def _check_attention(self) -> None:
+        block = ATTENTION[self.attention]
+        if block is not None and block.local and self.neighbourhood is None:
+            raise ConfigError(f"attention {self.attention!r} has a local branch and needs a neighbourhood, got None")
+        if (block is None or not block.local) and self.neighbourhood is not None:
+            raise ConfigError(f"attention {self.attention!r} takes no neighbourhood, got {self.neighbourhood!r}")
+        if self.attention == "share-att" and self.heads % 2:
+            raise ConfigError(f"attention 'share-att' halves its heads; heads is {self.heads}, which is odd")
+        for name in self.modalities:
+            if block is not None and self.width(name) % self.heads:
+                raise ConfigError(f"{self.heads} heads do not divide the width {self.width(name)} of {name!r}")
+
+    def width(self, modality: str) -> int:
+        """D of a modality."""
+        return self.modalities[modality] if self.widths is None else self.widths[modality]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values that JSON can hold; `from_dict` reads them back to an equal config."""
+        values = asdict(self)
+        values["neighbourhood"] = None if self.neighbourhood is None else neighbourhood_to_dict(self.neighbourhood)
+        return values
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ModelConfig:
+        """The inverse of `to_dict`.
+
+        Raises:
+            ConfigError: a field missing, unknown or out of range; names it.
+        """
+        known = [field.name for field in fields(cls)]
+        if unknown := sorted(set(values) - set(known)):
+            raise ConfigError(f"a model config has no {', '.join(unknown)}; it has {', '.join(known)}")
+        if missing := [name for name in ("attention", "modalities", "classes") if name not in values]:
+            raise ConfigError(f"a model config needs {', '.join(missing)}; got {', '.join(values)}")
+        values = dict(values)
+        if values.get("neighbourhood") is not None:
+            values["neighbourhood"] = neighbourhood_from_dict(values["neighbourhood"])
+        return cls(**values)
+
+
+class EncoderLayer(nn.Module):
+    """Attention, residual, feed-forward, residual; without attention in the control.
+
+    "pre": h + attention(norm(h)), then h + feed_forward(norm(h)). "post": norm(h + attention(h)), then
+    norm(h + feed_forward(h)).
+    """
+
+    def __init__(self, config: ModelConfig, dim: int) -> None:
+        super().__init__()
+        block = ATTENTION[config.attention]
+        self.norm_first = config.norm == "pre"
+        self.attention: AttentionBlock | None = None
+        self.norm_attention: nn.LayerNorm | None = None
+        if block is not None:
+            self.attention = block(dim, config.heads, config.neighbourhood, config.max_frames, config.bias)
+            self.norm_attention = nn.LayerNorm(dim)
+        hidden = config.feed_forward * dim
+        self.feed_forward = nn.Sequential(xavier_linear(dim, hidden), nn.GELU(), xavier_linear(hidden, dim))
+        self.norm_feed_forward = nn.LayerNorm(dim)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, hidden: Frames, valid: Valid | None = None) -> Frames:
+        """The layer's output from its input; `valid` None: no frame is padding."""
+        if self.attention is None:
+            return self._feed_forward(hidden)
+        return self._finish(hidden, self.attention(self._attention_input(hidden), valid))
+
+    def explain(self, hidden: Frames, valid: Valid | None, grad: bool) -> LayerTrace:
+        """The same, with everything that the attention block computed."""
+        if self.attention is None:
+            return LayerTrace(input=hidden, output=torch.zeros_like(hidden), encoded=self._feed_forward(hidden))
+        inputs = self._attention_input(hidden)
+        if grad and not inputs.requires_grad:
+            # Frozen parameters and plain features leave no graph; X must be there to differentiate by.
+            inputs.requires_grad_()
+        block = self.attention.explain(inputs, valid)
+        encoded = self._finish(hidden, block.output)
+        return LayerTrace(input=inputs, encoded=encoded, **{f.name: getattr(block, f.name) for f in fields(block)})
+
+    def _attention_input(self, hidden: Frames) -> Frames:
+        return self.norm_attention(hidden) if self.norm_first else hidden
+
+    def _finish(self, hidden: Frames, output: Frames) -> Frames:
+        hidden = hidden + self.dropout(output)
+        return self._feed_forward(hidden if self.norm_first else self.norm_attention(hidden))
+
+    def _feed_forward(self, hidden: Frames) -> Frames:
+        if self.norm_first:
+            return hidden + self.dropout(self.feed_forward(self.norm_feed_forward(hidden)))
+        return self.norm_feed_forward(hidden + self.dropout(self.feed_forward(hidden)))
+
+
+class Encoder(nn.Module):
+    """One modality: an optional projection to D, the layers, and under "pre" a last layer norm before pooling."""
+
+    def __init__(self, config: ModelConfig, modality: str) -> None:
+        super().__init__()
+        dim = config.width(modality)
+        self.project = None if config.widths is None else xavier_linear(config.modalities[modality], dim)
+        self.layers = nn.ModuleList(EncoderLayer(config, dim) for _ in range(config.layers))
+        # Under "pre" the residual stream is never normed; without this the classifier would see its raw scale.
+        self.norm = nn.LayerNorm(dim) if config.norm == "pre" else nn.Identity()
+
+    def forward(self, frames: Float[Tensor, "batch frames width"], valid: Valid | None = None) -> Frames:
+        """Encoded frames, ready for pooling."""
+        hidden = frames if self.project is None else self.project(frames)
+        for layer in self.layers:
+            hidden = layer(hidden, valid)
+        return self.norm(hidden)
+
+    def explain(
+        self, frames: Float[Tensor, "batch frames width"], valid: Valid | None, grad: bool
+    ) -> tuple[Frames, tuple[LayerTrace, ...]]:
+        """The same, with a trace of every layer."""
+        hidden = frames if self.project is None else self.project(frames)
+        traces = []
+        for layer in self.layers:
+            traces.append(layer.explain(hidden, valid, grad))
+            hidden = traces[-1].encoded
+        return self.norm(hidden), tuple(traces)
+
+
+class GMSAClassifier(nn.Module):
+    """Encode each modality, average over its valid frames, join, classify.
+
+    Attributes:
+        config: the model's shape.
+        vocabulary: what the outputs are called, or None.
+        card: how the model came to be: name, recipe, seed, training data, scores.
+        origin: which file it was loaded from: name, path, sha256.
+        encoders: modality -> `Encoder`.
+        classifier: from the joined vectors to the classes.
+
+    Raises:
+        ConfigError: a vocabulary whose length is not the number of classes.
+    """
+
+    def __init__(self, config: ModelConfig, vocabulary: Vocabulary | None = None) -> None:
+        super().__init__()
+        if vocabulary is not None and len(vocabulary) != config.classes:
+            raise ConfigError(f"the vocabulary has {len(vocabulary)} classes, the config {config.classes}")
+        self.config = config
+        self.vocabulary = vocabulary
+        self.card: dict[str, Any] = {}
+        self.origin: dict[str, Any] = {}
+        self.encoders = nn.ModuleDict({name: Encoder(config, name) for name in config.modalities})
+        self.classifier = xavier_linear(sum(config.width(name) for name in config.modalities), config.classes)
+
+    def forward(self, batch: Batch) -> Float[Tensor, "batch classes"]:
+        """Logits, before the sigmoid.
+
+        Raises:
+            BatchError: a modality missing, a wrong width, too many frames, or a clip without a valid frame.
+        """
+        valid = self._check(batch)
+        pooled = [
+            mean_over_valid(encoder(batch.features[name], valid), valid) for name, encoder in self.encoders.items()
+        ]
+        return self.classifier(torch.cat(pooled, -1))
+
+    def trace(self, batch: Batch, grad: bool = False) -> AttentionTrace:
+        """One pass with everything it computed; its logits are those of `forward`.
+
+        Args:
+            batch: as for `forward`.
+            grad: keep the graph: logits, outputs and maps can be differentiated by any layer's `input`, by the
+                maps, by features that require a gradient, and by parameters. Otherwise nothing has a graph.
+
+        Raises:
+            BatchError: as for `forward`.
+        """
+        valid = self._check(batch)
+        layers, pooled = {}, {}
+        with torch.set_grad_enabled(grad):
+            for name, encoder in self.encoders.items():
+                encoded, layers[name] = encoder.explain(batch.features[name], valid, grad)
+                pooled[name] = mean_over_valid(encoded, valid)
+            logits = self.classifier(torch.cat(list(pooled.values()), -1))
+        return AttentionTrace(layers=layers, valid=batch.valid, pooled=pooled, logits=logits)
+
+    def _check(self, batch: Batch) -> Valid | None:
+        """`batch.valid`, or None where nothing is padding; raises on a batch that does not fit."""
+        frames = batch.valid.shape[1]
+        if frames > self.config.max_frames:
+            raise BatchError(f"a batch of {frames} frames; the model takes at most {self.config.max_frames}")
+        for name, width in self.config.modalities.items():
+            if name not in batch.features:
+                raise BatchError(f"no modality {name!r} in a batch of {', '.join(batch.features)}; the model needs it")
+            expected = (*batch.valid.shape, width)
+            if tuple(batch.features[name].shape) != expected:
+                raise BatchError(f"{name!r} has shape {tuple(batch.features[name].shape)}; expected {expected}")
+        if batch.full:
+            return None
+        empty = ~batch.valid.any(1)
+        if empty.any():
+            raise BatchError(f"clip {int(empty.nonzero()[0])} of the batch has no valid frame")
+        return batch.valid
+
+
+def mean_over_valid(
+    frames: Float[Tensor, "batch frames dim"], valid: Bool[Tensor, "batch frames"] | None
+) -> Float[Tensor, "batch dim"]:
+    """Mean over the valid frames of each clip, taken in at least float32; `valid` None: over all."""
+    if valid is None:
+        return frames.mean(1)
+    # Not frames * valid: that would let a padded nan through.
+    kept = frames.masked_fill(~valid[:, :, None], 0.0)
+    return (kept.sum(1, dtype=torch.promote_types(frames.dtype, torch.float32)) / valid.sum(1, keepdim=True)).to(
+        frames.dtype
+    )
+
+
+def parameter_mib(model: nn.Module) -> float:
+    """Size of a model's parameters in MiB (2^20 bytes) as stored; the paper's "MB" is MiB of float32."""
+    return sum(parameter.numel() * parameter.element_size() for parameter in model.parameters()) / 2**20
+
+
+def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ConfigError(f"{name} {value!r} is unknown; known: {', '.join(known)}")
+
+
+def _check_positive(name: str, value: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigError(f"{name} is {value!r}; expected a whole number of at least 1")

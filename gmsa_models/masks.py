@@ -1,0 +1,142 @@
+"""Neighbourhoods N_i: which frames a local branch lets frame i attend to. True = may attend, everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+
+class NeighbourhoodError(ValueError):
+    """A neighbourhood that cannot be; the message says what was received and what is possible."""
+
+
+@dataclass(frozen=True)
+class BlockDiagonal:
+    """BD_n: consecutive blocks of n frames; a frame attends to its own block.
+
+    Attributes:
+        size: n, frames in a block, at least 1. The last block of a clip may be shorter.
+    """
+
+    size: int
+
+    def __post_init__(self) -> None:
+        _check_whole("size", self.size, self)
+
+
+@dataclass(frozen=True)
+class Toeplitz:
+    """TP_n: a frame attends to the frames at most n/2 away, so to about n of them.
+
+    Attributes:
+        size: n in frames, at least 1 (1: the frame itself only).
+    """
+
+    size: int
+
+    def __post_init__(self) -> None:
+        _check_whole("size", self.size, self)
+
+
+@dataclass(frozen=True)
+class ToeplitzDilated:
+    """TD_n^d: of the frames at most n/2 away, those whose distance is divisible by d.
+
+    Attributes:
+        size: n in frames, at least 1.
+        dilation: d in frames, at least 1 (1 is TP_n). The paper's TD_80 gives no d; 2 is our reading.
+    """
+
+    size: int
+    dilation: int = 2
+
+    def __post_init__(self) -> None:
+        _check_whole("size", self.size, self)
+        _check_whole("dilation", self.dilation, self)
+
+
+Neighbourhood = BlockDiagonal | Toeplitz | ToeplitzDilated
+
+NEIGHBOURHOODS: dict[str, type] = {
+    "block-diagonal": BlockDiagonal,
+    "toeplitz": Toeplitz,
+    "toeplitz-dilated": ToeplitzDilated,
+}
+
+
+def neighbourhood_mask(
+    neighbourhood: Neighbourhood, frames: int, device: torch.device | str | None = None
+) -> Bool[Tensor, "query key"]:
+    """The neighbourhood as a matrix over frames.
+
+    Args:
+        neighbourhood: which pattern.
+        frames: frames of the clip, at least 1.
+        device: where the result lies; default the CPU.
+
+    Returns:
+        (frames, frames), True where frame `key` is in N of frame `query`. Symmetric, with a True diagonal.
+
+    Raises:
+        NeighbourhoodError: fewer than 1 frame, or something that is no neighbourhood.
+
+    Source:
+        Equation 2 and the masks figure; True here is the paper's 1, False its -inf.
+    """
+    if frames < 1:
+        raise NeighbourhoodError(f"a mask over {frames} frames; at least 1 is needed")
+    index = torch.arange(frames, device=device)
+    distance = (index[:, None] - index[None, :]).abs()
+    match neighbourhood:
+        case BlockDiagonal(size):
+            block = index // size
+            return block[:, None] == block[None, :]
+        case Toeplitz(size):
+            return distance <= size // 2
+        case ToeplitzDilated(size, dilation):
+            return (distance <= size // 2) & (distance % dilation == 0)
+    raise NeighbourhoodError(f"{neighbourhood!r} is no neighbourhood; expected one of {_kinds()}")
+
+
+def neighbourhood_to_dict(neighbourhood: Neighbourhood) -> dict[str, str | int]:
+    """`{"kind": name in NEIGHBOURHOODS, "size": ...}`, the form that travels inside a checkpoint.
+
+    Raises:
+        NeighbourhoodError: something that is no neighbourhood.
+    """
+    for kind, cls in NEIGHBOURHOODS.items():
+        if type(neighbourhood) is cls:
+            return {"kind": kind, **asdict(neighbourhood)}
+    raise NeighbourhoodError(f"{neighbourhood!r} is no neighbourhood; expected one of {_kinds()}")
+
+
+def neighbourhood_from_dict(values: Mapping[str, str | int]) -> Neighbourhood:
+    """The inverse of `neighbourhood_to_dict`.
+
+    Raises:
+        NeighbourhoodError: no or an unknown `kind`, a field missing, unknown or out of range; names it.
+    """
+    kind = values.get("kind")
+    if kind not in NEIGHBOURHOODS:
+        raise NeighbourhoodError(f"neighbourhood kind {kind!r} is unknown; known: {_kinds()}")
+    cls = NEIGHBOURHOODS[kind]
+    given = {name: value for name, value in values.items() if name != "kind"}
+    known = {field.name for field in fields(cls)}
+    if unknown := sorted(set(given) - known):
+        raise NeighbourhoodError(f"{kind} has no {', '.join(unknown)}; it has {', '.join(sorted(known))}")
+    if "size" not in given:
+        raise NeighbourhoodError(f"{kind} needs a size; got {dict(values)}")
+    return cls(**given)
+
+
+def _check_whole(name: str, value: int, owner: Neighbourhood) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise NeighbourhoodError(f"{type(owner).__name__}: {name} is {value!r}; expected a whole number of at least 1")
+
+
+def _kinds() -> str:
+    return ", ".join(NEIGHBOURHOODS)

@@ -1,0 +1,73 @@
+"""AttentionTrace: what one forward pass saw, by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+BRANCHES = ("global", "local", "combined")
+
+
+@dataclass(frozen=True)
+class LayerTrace:
+    """What one encoder layer computed.
+
+    Rows of padded queries and columns of padded keys hold exactly 0 in `weights`; other values at padded frames
+    are finite and mean nothing.
+
+    Attributes:
+        input: X of equation 10, what the attention block was given (after the norm, if that comes first).
+        output: Y of equation 10, what the block returned, before the residual.
+        encoded: the layer's output, after residuals and feed-forward.
+        weights: branch -> attention weights after the softmax, query = row. Baseline: "global". ShareAtt: "global"
+            and "local" with half of the heads each, "combined" with all heads in order. GateAtt: all three, all
+            heads; rows of "combined" need not sum to 1. GateOp: "global" and "local". No attention: none.
+        gates: R_g under "global", R_l under "local", adding to 1. GateAtt: (batch, heads, query, key); GateOp:
+            (batch, frames, dim); else empty.
+        contexts: branch -> A V, head by head, for each branch in `weights` whose A V the block uses.
+        branch_outputs: GateOp's Y_g under "global" and Y_l under "local"; else empty. The block's shared output
+            bias is in neither.
+        neighbourhood: N as a matrix, True = may attend; None in a block without a local branch. Padding is not in it.
+    """
+
+    input: Float[Tensor, "batch frames dim"]
+    output: Float[Tensor, "batch frames dim"]
+    encoded: Float[Tensor, "batch frames dim"]
+    weights: dict[str, Float[Tensor, "batch _ query key"]] = field(default_factory=dict)
+    gates: dict[str, Float[Tensor, "batch ..."]] = field(default_factory=dict)
+    contexts: dict[str, Float[Tensor, "batch _ frames _"]] = field(default_factory=dict)
+    branch_outputs: dict[str, Float[Tensor, "batch frames dim"]] = field(default_factory=dict)
+    neighbourhood: Bool[Tensor, "query key"] | None = None
+
+
+@dataclass(frozen=True)
+class AttentionTrace:
+    """What one pass of a classifier computed.
+
+    Attributes:
+        layers: modality -> one `LayerTrace` a layer, first layer first.
+        valid: True where a frame is real.
+        pooled: modality -> mean over the valid frames of what the encoder returned; the classifier's input.
+        logits: (batch, classes), before the sigmoid; equal to `model(batch)`.
+    """
+
+    layers: dict[str, tuple[LayerTrace, ...]]
+    valid: Bool[Tensor, "batch frames"]
+    pooled: dict[str, Float[Tensor, "batch _"]]
+    logits: Float[Tensor, "batch classes"]
+
+    def layer(self, modality: str, index: int = 0) -> LayerTrace:
+        """One layer of one modality.
+
+        Raises:
+            KeyError: a modality that the model lacks; names those it has.
+            IndexError: a layer that the model lacks; says how many there are.
+        """
+        if modality not in self.layers:
+            raise KeyError(f"no modality {modality!r} in this trace; it has {', '.join(self.layers)}")
+        layers = self.layers[modality]
+        if not -len(layers) <= index < len(layers):
+            raise IndexError(f"no layer {index} of {modality!r}; it has {len(layers)}")
+        return layers[index]
