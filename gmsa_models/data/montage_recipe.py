@@ -35,8 +35,8 @@ class FrameVariation:
 
 # Fitted to the one real frame-level video (`python -m benchmarks.montage_realism --fit`).
 VARIATION = {
-    "visual": FrameVariation(deviation=1.06, noise=0.72, static=0.34),
-    "audio": FrameVariation(deviation=1.02, noise=0.72, static=0.45),
+    "visual": FrameVariation(deviation=1.05, noise=0.75, static=0.28),
+    "audio": FrameVariation(deviation=0.99, noise=0.8, static=0.3),
 }
 # A static shot still flickers a little: this part of a moving shot's noise (about one uint8 step).
 STATIC_FLICKER = 0.02

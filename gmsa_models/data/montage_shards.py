@@ -1,0 +1,111 @@
+"""Write a series of montages as YouTube-8M TFRecord shards, so that training reads them like any other data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+from gmsa_models.data.montage import VectorSource, montages
+from gmsa_models.data.montage_recipe import MontageRecipe, RecipeError
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class _Shard:
+    path: Path
+    start: int
+    count: int
+
+
+def write_montages(
+    source: VectorSource,
+    recipe: MontageRecipe,
+    seed: int,
+    count: int,
+    out_dir: str | Path,
+    shards: int = 1,
+    processes: int = 1,
+    progress: Callable[[int], None] = lambda videos: None,
+) -> list[Path]:
+    """Write videos 0 to `count` of a series as `montage-00000-of-00040.tfrecord` ... and `recipe.json` beside them.
+
+    A shard appears only when it is complete, and one that is there is not made again, so a run that was killed goes on
+    where it stopped. How many processes take part changes nothing in the bytes.
+
+    Args:
+        source: where the vectors come from.
+        recipe: what the videos are made of.
+        seed: of the series.
+        count: videos in all, >= 1.
+        out_dir: made if it is absent.
+        shards: files to spread the videos over, 1 to `count`.
+        processes: how many work at once.
+        progress: called after each shard with the videos in it, also for a shard that was there already.
+
+    Returns:
+        The shards, in order.
+
+    Raises:
+        RecipeError: counts out of range, or the directory holds a series made otherwise.
+    """
+    if not 1 <= shards <= count or processes < 1:
+        raise RecipeError(
+            f"{count} videos in {shards} shards by {processes} processes; expected 1 <= shards <= videos, processes >= 1"
+        )
+    out_dir = Path(out_dir)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    _write_recipe(out_dir / "recipe.json", source, recipe, seed, count, shards)
+    plan = _plan(out_dir, count, shards)
+    work = partial(_write_shard, source, recipe, seed)
+    for shard in _run(work, plan, processes):
+        progress(shard.count)
+    return [shard.path for shard in plan]
+
+
+def _run(work: Callable[[_Shard], _Shard], plan: list[_Shard], processes: int) -> Iterator[_Shard]:
+    if processes == 1:
+        yield from map(work, plan)
+        return
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(work, plan)
+
+
+def _plan(out_dir: Path, count: int, shards: int) -> list[_Shard]:
+    bounds = [count * number // shards for number in range(shards + 1)]
+    return [
+        _Shard(out_dir / f"montage-{number:05d}-of-{shards:05d}.tfrecord", bounds[number], bounds[number + 1] - bounds[number])
+        for number in range(shards)
+    ]  # fmt: skip
+
+
+def _write_shard(source: VectorSource, recipe: MontageRecipe, seed: int, shard: _Shard) -> _Shard:
+    from gmsa_models.data.tfrecord import write_clips
+
+    if not shard.path.exists():
+        write_clips(shard.path, montages(source, recipe, seed, shard.count, start=shard.start))
+    return shard
+
+
+def _write_recipe(path: Path, source: VectorSource, recipe: MontageRecipe, seed: int, count: int, shards: int) -> None:
+    """Write what the series is made of, or check that what is there says the same."""
+    described = {
+        "format_version": FORMAT_VERSION,
+        "source": source.name,
+        "seed": seed,
+        "videos": count,
+        "shards": shards,
+        "recipe": json.loads(json.dumps(recipe.to_dict())),
+    }
+    if path.exists():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        differing = sorted(key for key in {*described, *found} if described.get(key) != found.get(key))
+        if differing:
+            raise RecipeError(f"{path}: a series made with another {', '.join(differing)}; choose another directory")
+        return
+    path.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
