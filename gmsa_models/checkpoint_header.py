@@ -1,0 +1,168 @@
+"""The head of a checkpoint file, read and checked before anything in the file is believed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+# Raise it when an older reader would misread a newer file.
+FORMAT_VERSION = 1
+METADATA_KEY = "gmsa_models"
+# A paper-size header is about 10 kB and class names add about 100 kB; nothing honest comes near this.
+MAXIMUM_HEADER_BYTES = 16 * 2**20
+PICKLE_SUFFIXES = frozenset({".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle"})
+# What each floating-point type of safetensors takes, in bytes.
+DTYPE_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be loaded; every error of `load` is one. The message names the file."""
+
+
+class PickleRefusedError(CheckpointError):
+    """A pickle: loading one can run any code, so it is refused. The message says how to convert it."""
+
+
+class NotACheckpointError(CheckpointError):
+    """Not a safetensors file, or one that another program wrote."""
+
+
+class TruncatedCheckpointError(CheckpointError):
+    """The file ends before its header says it does."""
+
+
+class HeaderError(CheckpointError):
+    """The header's length or contents are impossible."""
+
+
+class CorruptCheckpointError(CheckpointError):
+    """Config, vocabulary, card or weights do not make sense."""
+
+
+class NewerFormatError(CheckpointError):
+    """Written by a later version of this package."""
+
+
+class MissingTensorError(CheckpointError):
+    """The config needs a tensor that the file lacks."""
+
+
+class UnknownTensorError(CheckpointError):
+    """The file has a tensor that the config has no use for."""
+
+
+class TensorShapeError(CheckpointError):
+    """A tensor's shape is not the config's."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """A checked header.
+
+    Attributes:
+        contents: `format_version`, `config`, `vocabulary`, `card`.
+        shapes: shape of each tensor.
+    """
+
+    contents: dict
+    shapes: dict[str, torch.Size]
+
+
+def read(path: Path) -> Header:
+    """Read and check the header of a checkpoint, reading no more than its bytes.
+
+    Raises:
+        CheckpointError: one of its kinds; see `checkpoints.load`.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(9)
+        length = int.from_bytes(start[:8], "little")
+        _check_kind(path, start, length, size)
+        # The length is whatever the file claims, so it is compared with the file and a limit before it is read.
+        if length > MAXIMUM_HEADER_BYTES:
+            raise HeaderError(f"{path}: claims a header of {length} bytes; at most {MAXIMUM_HEADER_BYTES} are accepted")
+        if length > size - 8:
+            raise TruncatedCheckpointError(f"{path}: {size} bytes, but its header alone claims {length}")
+        text = file.read(length - 1)
+    entries = _parse(path, start[8:] + text, "header")
+    metadata = entries.pop("__metadata__", {})
+    shapes = _check_entries(path, entries, data_bytes=size - 8 - length)
+    return Header(_contents(path, metadata), shapes)
+
+
+def _check_kind(path: Path, start: bytes, length: int, size: int) -> None:
+    looks_right = start[8:] == b"{"
+    pickled = start[:2] == b"PK" or (start[:1] == b"\x80" and start[1:2] in b"\x02\x03\x04\x05")
+    if not looks_right and (pickled or path.suffix.lower() in PICKLE_SUFFIXES):
+        raise PickleRefusedError(
+            f"{path}: a pickle, which can run any code when it is loaded, so it is refused. Convert it once, from a "
+            "source you trust: model = gmsa_models.build(...); model.load_state_dict(torch.load(path, "
+            "weights_only=True)); gmsa_models.save(model, 'name.safetensors')"
+        )
+    if size < 9:
+        raise TruncatedCheckpointError(f"{path}: {size} bytes; a checkpoint starts with a header")
+    if not looks_right:
+        raise NotACheckpointError(f"{path}: not a safetensors file (starts with {start[:8]!r})")
+
+
+def _parse(path: Path, text: bytes | str, what: str) -> dict:
+    try:
+        value = json.loads(text)
+    except (UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise HeaderError(f"{path}: the {what} is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise HeaderError(f"{path}: the {what} is a JSON {type(value).__name__}; expected an object")
+    return value
+
+
+def _check_entries(path: Path, entries: dict, data_bytes: int) -> dict[str, torch.Size]:
+    """Shapes of the tensors, which must tile the data exactly."""
+    shapes, spans = {}, []
+    for name, entry in entries.items():
+        try:
+            shape, (begin, end), dtype = torch.Size(entry["shape"]), entry["data_offsets"], entry["dtype"]
+            width = DTYPE_BYTES[dtype]
+            fits = min(shape, default=0) >= 0 and 0 <= begin and end - begin == width * shape.numel()
+        except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
+            raise HeaderError(f"{path}: tensor {name!r} is described as {entry!r}: {error!r}") from error
+        if not fits:
+            raise HeaderError(f"{path}: tensor {name!r}: {entry!r} does not hold {tuple(shape)} of {dtype}")
+        shapes[name] = shape
+        spans.append((begin, end))
+    _check_spans(path, sorted(spans), data_bytes)
+    if len({entry["dtype"] for entry in entries.values()}) != 1:
+        raise HeaderError(f"{path}: {len(entries)} tensors; expected at least one, all of one floating-point type")
+    return shapes
+
+
+def _check_spans(path: Path, spans: list[tuple[int, int]], data_bytes: int) -> None:
+    position = 0
+    for begin, end in spans:
+        if begin != position:
+            raise HeaderError(f"{path}: tensors overlap or leave a hole at byte {position} of the data")
+        position = end
+    if position > data_bytes:
+        raise TruncatedCheckpointError(f"{path}: holds {data_bytes} bytes of weights; its header says {position}")
+    if position < data_bytes:
+        raise HeaderError(f"{path}: {data_bytes - position} bytes after the last tensor belong to none")
+
+
+def _contents(path: Path, metadata: dict) -> dict:
+    if not isinstance(metadata, dict) or METADATA_KEY not in metadata:
+        raise NotACheckpointError(
+            f"{path}: safetensors, but without the {METADATA_KEY!r} metadata that gmsa_models.save writes; "
+            "load the weights into gmsa_models.build(...) and save that"
+        )
+    contents = _parse(path, metadata[METADATA_KEY], f"{METADATA_KEY!r} metadata")
+    version = contents.get("format_version")
+    if not isinstance(version, int) or version < 1:
+        raise HeaderError(f"{path}: format version {version!r}; expected a whole number from 1 to {FORMAT_VERSION}")
+    if version > FORMAT_VERSION:
+        raise NewerFormatError(
+            f"{path}: format version {version}; this package reads up to {FORMAT_VERSION}. Upgrade gmsa-workbench"
+        )
+    return contents

@@ -1,0 +1,206 @@
+"""Feeding: clips -> padded mini-batches, in an order that a killed run can pick up again."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count, islice
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Shaped
+from torch import Tensor
+
+from gmsa_models.data.clip import QUANTIZED_MAXIMUM, QUANTIZED_MINIMUM, Batch, Clip, ClipError
+from gmsa_models.data.shuffle import count_clips, shuffled_clips
+from gmsa_models.data.sources import Source
+from gmsa_models.data.vocabulary import Vocabulary
+
+Item = TypeVar("Item")
+ClipStream = Callable[[int, int], Iterable[Clip]]  # (epoch, clips to skip) -> the rest of that epoch
+ClipSource = Source | Sequence[Clip]
+
+
+class TrainingDataError(ValueError):
+    """Training data that cannot fill one mini-batch."""
+
+
+@dataclass(frozen=True)
+class TrainingClips:
+    """One process's share of the training clips, in an order that the seed and the epoch decide.
+
+    Attributes:
+        source: TFRecord files or globs; or clips in hand: any sequence of them, which may make each when it is asked.
+        seed: of the order.
+        rank, world_size: which share, of how many. Every share has the same size; what remains is left out.
+    """
+
+    source: ClipSource
+    seed: int = 0
+    rank: int = 0
+    world_size: int = 1
+
+    def __len__(self) -> int:
+        """Clips of all shares together."""
+        return len(self.source) if in_hand(self.source) else count_clips(self.source)
+
+    def __call__(self, epoch: int, skip: int = 0) -> Iterator[Clip]:
+        """The share's clips of an epoch, without the first `skip`."""
+        if not in_hand(self.source):
+            return shuffled_clips(self.source, self.seed, epoch, self.rank, self.world_size, skip)
+        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.source))
+        share = order[: len(order) // self.world_size * self.world_size][self.rank :: self.world_size]
+        return (self.source[int(index)] for index in share[skip:])
+
+
+def in_hand(source: ClipSource) -> bool:
+    """True for a sequence of clips, False for what names files."""
+    if isinstance(source, str | Path):
+        return False
+    return len(source) > 0 and isinstance(source[0], Clip)
+
+
+@dataclass(frozen=True)
+class Collation:
+    """How clips become tensors.
+
+    Attributes:
+        modalities: which, in the model's order.
+        vocabulary: the classes of the label columns; labels outside it are dropped.
+        max_frames: longer clips are cut to their first frames.
+    """
+
+    modalities: tuple[str, ...]
+    vocabulary: Vocabulary
+    max_frames: int
+
+    def __call__(self, clips: Sequence[Clip]) -> RawBatch:
+        """Pad and stack clips, leaving quantised features as uint8 so that they are widened once, on the device."""
+        clips = [clip.cut(self.max_frames) for clip in clips]
+        lengths = torch.tensor([clip.frames for clip in clips])
+        labels = torch.zeros(len(clips), len(self.vocabulary))
+        for row, clip in enumerate(clips):
+            labels[row, list(self.vocabulary.positions(clip.labels))] = 1.0
+        return RawBatch(
+            features={name: _stack(clips, name, int(lengths.max())) for name in self.modalities},
+            valid=torch.arange(int(lengths.max())) < lengths[:, None],
+            labels=labels,
+            ids=tuple(clip.id for clip in clips),
+        )
+
+
+@dataclass(frozen=True)
+class RawBatch:
+    """A padded mini-batch as it was stored: features are uint8 (quantised) or float32.
+
+    Attributes:
+        features: modality -> (batch, frames, dim).
+        valid: True where a frame is real.
+        labels: 0 and 1.
+        ids: one a clip.
+    """
+
+    features: dict[str, Shaped[Tensor, "batch frames _"]]
+    valid: Bool[Tensor, "batch frames"]
+    labels: Float[Tensor, "batch classes"]
+    ids: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return self.valid.shape[0]
+
+    def batch(self, device: torch.device | str | None = None) -> Batch:
+        """The float batch on a device; equals `Batch.from_clips` of the same clips."""
+        valid = self.valid.to(device, non_blocking=True)
+        features = {name: widen(values.to(device), valid) for name, values in self.features.items()}
+        return Batch(features, valid, self.labels.to(device, non_blocking=True), self.ids)
+
+
+def widen(
+    values: Shaped[Tensor, "batch frames dim"], valid: Bool[Tensor, "batch frames"]
+) -> Float[Tensor, "batch frames dim"]:
+    """Dequantise uint8 features as `clip.dequantize` does, with zeros where a frame is padding; floats pass."""
+    if values.dtype != torch.uint8:
+        return values
+    span = QUANTIZED_MAXIMUM - QUANTIZED_MINIMUM
+    floats = values.float().mul_(float(np.float32(span / 255.0)))
+    floats.add_(float(np.float32(span / 512.0 + QUANTIZED_MINIMUM)))
+    return floats if bool(valid.all()) else floats.mul_(valid[..., None])
+
+
+def planned_batches(
+    stream: ClipStream, *, batch_size: int, window: int, seed: int, epoch: int, start: int = 0
+) -> Iterator[list[Clip]]:
+    """One epoch's mini-batches, from batch `start` on.
+
+    Clips of like length share a batch, so that little is padding: `window` batches' worth of clips are sorted by
+    length (ties keep their order), cut into batches, and the batches shuffled. The plan depends on the seed, the
+    epoch and the window's number only, so it can be entered anywhere. Clips that do not fill a batch are left out;
+    another epoch's order leaves out others. Streams of equal length have equally many batches, so that processes
+    that share an epoch stay in step.
+    """
+    first, inside = divmod(start, window)
+    clips = iter(stream(epoch, first * window * batch_size))
+    for number in count(first):
+        held = list(islice(clips, window * batch_size))
+        whole = len(held) // batch_size
+        held = sorted(held[: whole * batch_size], key=lambda clip: clip.frames)
+        order = np.random.default_rng((seed, epoch, number)).permutation(whole)[inside:]
+        yield from (held[position * batch_size : (position + 1) * batch_size] for position in order)
+        if whole < window:
+            return
+        inside = 0
+
+
+def prefetched(items: Iterable[Item], depth: int = 4) -> Iterator[Item]:
+    """The same items, made ahead of time by a background thread; its errors are raised here."""
+    ready: queue.Queue = queue.Queue(maxsize=depth)
+    stopped, end = threading.Event(), object()
+
+    def put(item: object) -> bool:
+        while not stopped.is_set():
+            try:
+                ready.put(item, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def work() -> None:
+        try:
+            for item in items:
+                if not put((item, None)):
+                    return
+            put((end, None))
+        except BaseException as error:
+            put((end, error))
+
+    thread = threading.Thread(target=work, name="prefetch", daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error = ready.get()
+            if error is not None:
+                raise error
+            if item is end:
+                return
+            yield item
+    finally:
+        stopped.set()
+        thread.join()
+
+
+def _stack(clips: Sequence[Clip], modality: str, frames: int) -> Shaped[Tensor, "batch frames _"]:
+    """Rows padded with zeros: uint8 where every clip is quantised, else float32."""
+    quantized = all(clip.features[modality].dtype == np.uint8 for clip in clips if modality in clip.features)
+    rows = [clip.features[modality] if quantized and modality in clip.features else clip.floats(modality) for clip in clips]
+    width = rows[0].shape[1]
+    stacked = np.zeros((len(clips), frames, width), np.uint8 if quantized else np.float32)
+    for place, row, clip in zip(stacked, rows, clips, strict=True):
+        if row.shape[1] != width:
+            raise ClipError(f"clip {clip.id!r}: {modality!r} is {row.shape[1]} wide; clip {clips[0].id!r} has {width}")
+        place[: len(row)] = row
+    return torch.from_numpy(stacked)
