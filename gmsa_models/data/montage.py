@@ -17,6 +17,13 @@ from gmsa_models.data.montage_recipe import (
     draw_frames,
     draw_layout,
 )
+from gmsa_models.data.statistics import shipped_statistics
+from gmsa_models.data.vocabulary import Vocabulary
+
+DEMO_VIDEOS = 512
+DEMO_SEED = 8
+# Three of four videos are short, as in the training of the zoo.
+ZOO_FRAMES = ((0.75, 60, 150), (0.25, 150, 300))
 
 Drawn = tuple[dict[str, np.ndarray], tuple[int, ...], str]  # vectors, labels, origin
 
@@ -88,6 +95,24 @@ def montages(source: VectorSource, recipe: MontageRecipe, seed: int, count: int,
     """Videos `start` to `start + count` of a series, in order."""
     for index in range(start, start + count):
         yield montage(source, recipe, seed, index)
+
+
+def demo_clip(index: int) -> Clip:
+    """Video `demo:index` of the demo set, made from the shipped class statistics; nothing is downloaded.
+
+    Raises:
+        IndexError: not in 0 to `DEMO_VIDEOS` - 1.
+    """
+    if not 0 <= index < DEMO_VIDEOS:
+        raise IndexError(f"demo video {index}; the demo set is demo:0 to demo:{DEMO_VIDEOS - 1}")
+    statistics = shipped_statistics()
+    recipe = MontageRecipe(frames=ZOO_FRAMES, variation=dict(statistics.variation))
+    return montage(statistics, recipe, DEMO_SEED, index, identifier=f"demo-{index:04d}")
+
+
+def demo_vocabulary() -> Vocabulary:
+    """The classes of the demo set, which are those of the zoo, most frequent first."""
+    return shipped_statistics().classes
 
 
 def within_variance(between: np.ndarray, variation: FrameVariation) -> np.ndarray:
