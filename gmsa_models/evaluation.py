@@ -1,0 +1,145 @@
+"""Evaluation: a model's scores over any source of clips, streaming."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from gmsa_models.classifier import GMSAClassifier
+from gmsa_models.data.clip import Clip
+from gmsa_models.data.sources import read_clips
+from gmsa_models.feeding import ClipSource, Collation, RawBatch, in_hand, prefetched
+from gmsa_models.metrics import ClassificationMetrics
+
+# Batches' worth of clips that are sorted by length together, so that little is padding.
+WINDOW = 8
+
+
+class NoVocabularyError(ValueError):
+    """A model that does not say which labels its outputs stand for."""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model says of some videos, in the order of the source.
+
+    Attributes:
+        ids: one a video.
+        scores: probabilities.
+        labels: True where the video has the label.
+    """
+
+    ids: tuple[str, ...]
+    scores: Float[np.ndarray, "videos classes"]
+    labels: Bool[np.ndarray, "videos classes"]
+
+
+def evaluate(
+    model: GMSAClassifier,
+    source: ClipSource,
+    *,
+    batch_size: int = 32,
+    device: torch.device | str | None = None,
+    top_k: int | None = 20,
+    limit: int | None = None,
+) -> dict[str, float]:
+    """GAP, MAP, PERR and Hit@1 of a model, without holding the videos or their scores.
+
+    Args:
+        model: with a vocabulary. Labels of a clip that the vocabulary lacks are dropped; a clip without any left
+            still counts.
+        source: anything `read_clips` takes, or clips in hand.
+        batch_size: clips a forward pass; the scores do not depend on it.
+        device: where to compute; default: where the model is.
+        top_k: predictions a video that GAP and MAP use; None: all.
+        limit: only the first so many clips.
+
+    Returns:
+        `gap`, `map`, `perr`, `hit_at_1` as fractions, and `videos`, their number.
+
+    Raises:
+        NoVocabularyError: the model has none.
+        MetricsError: no clips.
+    """
+    metrics = ClassificationMetrics(top_k)
+    for _, batch, scores in scored_batches(model, limited(source, limit), batch_size, device):
+        metrics.update(scores, batch.labels)
+    return {**metrics.compute(), "videos": metrics.videos}
+
+
+def predict(
+    model: GMSAClassifier,
+    source: ClipSource,
+    *,
+    batch_size: int = 32,
+    device: torch.device | str | None = None,
+    limit: int | None = None,
+) -> Predictions:
+    """Every video's scores and labels, for what needs them all: AudioSet's mAP, bootstrap intervals.
+
+    Args and Raises: as for `evaluate`.
+    """
+    rows, ids, scores, labels = [], [], [], []
+    for numbers, batch, values in scored_batches(model, limited(source, limit), batch_size, device):
+        rows.extend(numbers)
+        ids.extend(batch.ids)
+        scores.append(values.cpu().numpy())
+        labels.append(batch.labels.bool().numpy())
+    if not rows:
+        return Predictions((), np.zeros((0, model.config.classes), np.float32), np.zeros((0, model.config.classes), bool))
+    order = np.argsort(rows)
+    return Predictions(tuple(ids[row] for row in order), np.concatenate(scores)[order], np.concatenate(labels)[order])
+
+
+def limited(source: ClipSource, limit: int | None = None) -> Iterator[Clip]:
+    """The clips of a source, or the first `limit` of them."""
+    return islice(source if in_hand(source) else read_clips(source), limit)
+
+
+@torch.inference_mode()
+def scored_batches(
+    model: GMSAClassifier, clips: Iterable[Clip], batch_size: int, device: torch.device | str | None = None
+) -> Iterator[tuple[list[int], RawBatch, Float[Tensor, "batch classes"]]]:
+    """Places in the source, the batch, and its probabilities in float32; the model's training mode is put back."""
+    parameter = next(model.parameters())
+    device, was_training = device or parameter.device, model.training
+    model.to(device).eval()
+    try:
+        for numbers, batch in prefetched(_sorted_batches(clips, batch_size, collation_of(model))):
+            inputs = batch.batch(device)
+            if parameter.dtype != torch.float32:
+                inputs = inputs.to(dtype=parameter.dtype)
+            yield numbers, batch, model(inputs).float().sigmoid()
+    finally:
+        model.train(was_training)
+
+
+def collation_of(model: GMSAClassifier) -> Collation:
+    """How clips become this model's batches.
+
+    Raises:
+        NoVocabularyError: the model has no vocabulary.
+    """
+    if model.vocabulary is None:
+        raise NoVocabularyError(
+            "the model has no vocabulary, so the labels of a clip cannot be matched to its outputs; "
+            "build it with build(..., vocabulary=...)"
+        )
+    return Collation(tuple(model.config.modalities), model.vocabulary, model.config.max_frames)
+
+
+def _sorted_batches(
+    clips: Iterable[Clip], batch_size: int, collate: Collation
+) -> Iterator[tuple[list[int], RawBatch]]:
+    numbered = enumerate(clips)
+    while held := list(islice(numbered, batch_size * WINDOW)):
+        held.sort(key=lambda pair: pair[1].frames)
+        for start in range(0, len(held), batch_size):
+            numbers, chosen = zip(*held[start : start + batch_size], strict=True)
+            yield list(numbers), collate(chosen)
