@@ -33,7 +33,7 @@ class FrameVariation:
     static: float
 
 
-# Fitted to the one real frame-level video (`python -m benchmarks.montage_realism --fit`).
+# Fitted to the one real frame-level video by `python -m benchmarks.montage_realism --fit`, rounded.
 VARIATION = {
     "visual": FrameVariation(deviation=1.05, noise=0.75, static=0.28),
     "audio": FrameVariation(deviation=0.99, noise=0.8, static=0.3),

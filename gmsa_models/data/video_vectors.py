@@ -235,7 +235,7 @@ def _read_npz(path: Path, kept: int | Sequence[int]) -> VideoVectors:
 
 
 def _read_shards(source: str | Path | Sequence[str | Path], kept: int | Sequence[int]) -> VideoVectors:
-    from gmsa_models.data.tfrecord import read_video_level
+    from gmsa_models.data.video_level import read_video_level
 
     ids, labels = [], []
     columns: dict[str, list[np.ndarray]] = {}
