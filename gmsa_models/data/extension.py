@@ -11,7 +11,7 @@ import math
 from typing import Any
 
 from gmsa_models.data.clip import Clip, Segment
-from gmsa_models.data.frames import RecordError
+from gmsa_models.data.framing import RecordError
 
 EXTENSION = "gmsa_clip"
 VERSION = 1

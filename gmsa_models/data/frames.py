@@ -6,15 +6,12 @@ from functools import lru_cache
 
 import numpy as np
 
+from gmsa_models.data.framing import RecordError
 from gmsa_models.data.schema import DecodeError, FeatureList, parse
 
 # Widths tried first, the most recently found one ahead. Real data sets have two or three; more are found as they come.
 _widths: list[int] = [1024, 128]
 _MOST_WIDTHS = 16
-
-
-class RecordError(ValueError):
-    """A record that is not what it should be; the message says which part, and what was expected."""
 
 
 @lru_cache(maxsize=64)

@@ -13,13 +13,15 @@ from __future__ import annotations
 import os
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 
 import google_crc32c
 
+Read = TypeVar("Read")
 _HEADER, _FOOTER = struct.Struct("<QI"), struct.Struct("<I")
 LONGEST_RECORD = 1 << 28  # bytes; a 5,000-frame YouTube-8M video has 6 million
 _AGAIN = "fetch the file again, or skip what cannot be read (on_error='skip')"
@@ -49,6 +51,13 @@ class TFRecordError(ValueError):
 
     def __reduce__(self) -> tuple:
         return type(self), (self.path, self.reason, self.record, self.offset)
+
+
+class RecordError(ValueError):
+    """A record's content that is not what it should be; the message says which part, and what was expected."""
+
+
+OnSkip = Callable[[TFRecordError], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,14 +101,12 @@ class RecordFile:
 
     def __init__(self, path: str | Path, verify: bool = True) -> None:
         self.path, self.verify = Path(path), verify
-        mode = os.stat(path).st_mode  # before opening: opening a pipe would wait for a writer
-        if stat.S_ISDIR(mode):
-            raise TFRecordError(
-                path, "is a directory, not a TFRecord; give its files, for example 'DIRECTORY/*.tfrecord'"
-            )
-        if not stat.S_ISREG(mode):
-            raise TFRecordError(path, "is a pipe or device, not an ordinary file; save it to a file first")
-        self._descriptor: int | None = os.open(path, os.O_RDONLY)
+        self._descriptor: int | None = None
+        _check_ordinary(self.path)
+        try:
+            self._descriptor = os.open(path, os.O_RDONLY)
+        except PermissionError:
+            raise TFRecordError(path, "may not be read by this user; check its permissions") from None
         self.size = os.fstat(self._descriptor).st_size
         if self.size == 0:
             self.close()
@@ -120,7 +127,7 @@ class RecordFile:
         self.close()
 
     def __del__(self) -> None:
-        if getattr(self, "_descriptor", None) is not None:
+        if getattr(self, "_descriptor", None) is not None:  # never opened, or closed
             self.close()
 
     def spans(self) -> Iterator[Span]:
@@ -141,7 +148,7 @@ class RecordFile:
         Raises:
             TFRecordError: no record starts there.
         """
-        header = os.pread(self._descriptor, _HEADER.size, offset)
+        header = self._read(_HEADER.size, offset, number, offset)
         if len(header) < _HEADER.size:
             raise self._error(
                 f"{len(header)} bytes are left, a header has {_HEADER.size}: truncated; {_AGAIN}", number, offset
@@ -166,10 +173,13 @@ class RecordFile:
         """The data of one record.
 
         Raises:
-            TFRecordError: it does not match its checksum, or the file has become shorter.
+            TFRecordError: it lies outside the file, or does not match its checksum.
         """
-        data = os.pread(self._descriptor, span.length, span.offset + _HEADER.size)
-        footer = os.pread(self._descriptor, _FOOTER.size, span.offset + _HEADER.size + span.length)
+        start = span.offset + _HEADER.size
+        if span.offset < 0 or span.length < 0 or start + span.length + _FOOTER.size > self.size:
+            raise self._error(f"a record of {span.length} bytes does not fit this file", span.number, span.offset)
+        data = self._read(span.length, start, span.number, span.offset)
+        footer = self._read(_FOOTER.size, start + span.length, span.number, span.offset)
         if len(data) < span.length or len(footer) < _FOOTER.size:
             raise self._error(f"the file was cut short while it was read; {_AGAIN}", span.number, span.offset)
         if self.verify and masked_checksum(data) != _FOOTER.unpack(footer)[0]:
@@ -179,6 +189,12 @@ class RecordFile:
                 span.offset,
             )
         return data
+
+    def _read(self, size: int, start: int, number: int, offset: int) -> bytes:
+        try:
+            return os.pread(self._descriptor, size, start)
+        except OSError as error:
+            raise self._error(f"reading failed: {error.strerror}; check the disk or network", number, offset) from None
 
     def _error(self, reason: str, number: int, offset: int) -> TFRecordError:
         return TFRecordError(self.path, reason, number, offset)
@@ -195,3 +211,57 @@ class RecordFile:
             f"is not a TFRecord, or its first header is damaged (it begins with {header[:8]!r}); "
             "expected an uncompressed TFRecord file of YouTube-8M or AudioSet",
         )
+
+
+def _check_ordinary(path: Path) -> None:
+    mode = os.stat(path).st_mode  # without opening: opening a pipe would wait for a writer
+    if stat.S_ISDIR(mode):
+        raise TFRecordError(path, "is a directory, not a TFRecord; give its files, for example 'DIRECTORY/*.tfrecord'")
+    if not stat.S_ISREG(mode):
+        raise TFRecordError(path, "is a pipe or device, not an ordinary file; save it to a file first")
+
+
+def decode_at(file: RecordFile, span: Span, decode: Callable[[bytes], Read]) -> Read:
+    """One record, decoded.
+
+    Raises:
+        TFRecordError: damaged data, or `decode` raised a RecordError; names file, record and offset.
+    """
+    data = file.data(span)
+    try:
+        return decode(data)
+    except RecordError as error:
+        raise TFRecordError(file.path, str(error), span.number, span.offset) from None
+
+
+def read_each(
+    path: str | Path, read: Callable[[RecordFile, Span], Read], on_skip: OnSkip | None = None, verify: bool = True
+) -> Iterator[Read]:
+    """What `read` makes of every record of one file, in order.
+
+    Args:
+        path: a TFRecord file.
+        read: takes the open file and where a record lies.
+        on_skip: called with each reason not to read a record, instead of raising it; reading then goes on with the next
+            record where the framing still tells where that is.
+        verify: check the checksums.
+
+    Raises:
+        TFRecordError: what cannot be read, unless `on_skip` takes it.
+        FileNotFoundError: no such file.
+    """
+    try:
+        with RecordFile(path, verify) as file:
+            for span in file.spans():
+                try:
+                    result = read(file, span)
+                except TFRecordError as error:
+                    if on_skip is None:
+                        raise
+                    on_skip(error)
+                else:
+                    yield result
+    except TFRecordError as error:
+        if on_skip is None:
+            raise
+        on_skip(error)

@@ -8,7 +8,8 @@ import numpy as np
 
 from gmsa_models.data.clip import Clip, ClipError, Segment
 from gmsa_models.data.extension import EXTENSION, decode_extension, encode_extension
-from gmsa_models.data.frames import RecordError, pack_frames, unpack_frames
+from gmsa_models.data.frames import pack_frames, unpack_frames
+from gmsa_models.data.framing import RecordError
 from gmsa_models.data.schema import DecodeError, PackedSequenceExample, parse
 
 # Frame list in a record -> modality. Any other list is a modality under its own name.
@@ -42,7 +43,7 @@ def decode_clip(data: bytes, where: str = "") -> Clip:
         return Clip(
             id=identity,
             features=_read_features(packed),
-            labels=_read_labels(context),
+            labels=read_labels(context),
             source=f"{where}#{identity}" if where else "",
             **_read_times(context),
         )
@@ -92,13 +93,14 @@ def read_id(context: Context) -> str:
 
 
 def _one(context: Context, name: str, kind: type) -> Any:
-    values = _values(context, name, kind)
+    values = values_of(context, name, kind)
     if len(values) != 1:
         raise RecordError(f"context feature {name!r} has {len(values)} values; expected one")
     return values[0]
 
 
-def _values(context: Context, name: str, kind: type) -> list:
+def values_of(context: Context, name: str, kind: type) -> list:
+    """All values of a feature, none where it is absent; a RecordError where they are of another kind."""
     values = list(context.get(name, ()))
     if values and not isinstance(values[0], kind):  # a protobuf list has one type
         raise RecordError(f"context feature {name!r} holds {type(values[0]).__name__}; expected {kind.__name__}")
@@ -112,8 +114,9 @@ def _text(name: str, value: bytes) -> str:
         raise RecordError(f"context feature {name!r} is {value[:40]!r}; expected UTF-8 text") from None
 
 
-def _read_labels(context: Context) -> tuple[int, ...]:
-    return _checked_labels("labels", _values(context, "labels", int))
+def read_labels(context: Context) -> tuple[int, ...]:
+    """The `labels` of a record, none where it has none."""
+    return _checked_labels("labels", values_of(context, "labels", int))
 
 
 def _checked_labels(name: str, labels: list[int]) -> tuple[int, ...]:
@@ -146,10 +149,10 @@ def _read_times(context: Context) -> dict[str, Any]:
 
 
 def _read_ratings(context: Context) -> tuple[Segment, ...]:
-    labels = _checked_labels("segment_labels", _values(context, "segment_labels", int))
-    starts = _values(context, "segment_start_times", int)
-    ends = _values(context, "segment_end_times", int) or [start + RATED_SECONDS for start in starts]
-    scores = _values(context, "segment_scores", float)
+    labels = _checked_labels("segment_labels", values_of(context, "segment_labels", int))
+    starts = values_of(context, "segment_start_times", int)
+    ends = values_of(context, "segment_end_times", int) or [start + RATED_SECONDS for start in starts]
+    scores = values_of(context, "segment_scores", float)
     sizes = {"segment_labels": len(labels), "segment_start_times": len(starts), "segment_end_times": len(ends)}
     sizes |= {"segment_scores": len(scores)} if scores else {}
     if len(set(sizes.values())) > 1:

@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
-import glob
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from gmsa_models.data.clip import Clip
-from gmsa_models.data.framing import RecordFile, TFRecordError
+from gmsa_models.data.framing import OnSkip, RecordFile, Span, read_each
+from gmsa_models.data.paths import (
+    SkippedWarning,
+    Source,
+    SourceError,
+    SourceNotFoundError,
+    UnknownClipError,
+    expand,
+    skip_handler,
+)
 from gmsa_models.data.tfrecord import read_clip_at, read_file
 
-Source = str | Path | Sequence[str | Path]
-OnSkip = Callable[[TFRecordError], None]
+__all__ = [
+    "OnSkip",
+    "SkippedWarning",
+    "Source",
+    "SourceError",
+    "SourceNotFoundError",
+    "UnknownClipError",
+    "find_clip",
+    "read_clips",
+]
+
 DEMO = "demo:"
-
-
-class SourceError(ValueError):
-    """A source that cannot be understood."""
-
-
-class SourceNotFoundError(FileNotFoundError):
-    """A path or glob that matches no file."""
-
-
-class UnknownClipError(KeyError):
-    """An id that is not in the source; the message says where it was looked for."""
-
-    def __str__(self) -> str:
-        return str(self.args[0])
-
-
-class SkippedWarning(UserWarning):
-    """A record or file that was left out because it cannot be read."""
 
 
 def read_clips(
@@ -52,41 +49,47 @@ def read_clips(
         SourceNotFoundError: a path or glob that matches nothing (at once, before any clip is read).
         UnknownClipError: an id that is not there.
         SourceError: a source that cannot be understood.
+        CatalogError: a catalogue that cannot be read, or no longer fits its shards.
     """
-    handler = _skip_handler(on_error, on_skip)
-    readers = [_reader(one, handler, verify) for one in _as_list(source)]
-    return (clip for reader in readers for clip in reader())
-
-
-def expand(source: str | Path) -> list[Path]:
-    """Files that a path or glob names, sorted.
-
-    Raises:
-        SourceNotFoundError: there is none.
-    """
-    if Path(source).exists():
-        return [Path(source)]
-    if not glob.has_magic(str(source)):
-        raise SourceNotFoundError(f"no file {str(source)!r} (looked in {Path.cwd()})")
-    paths = sorted(Path(name) for name in glob.glob(str(source), recursive=True))
-    if not paths:
-        raise SourceNotFoundError(f"no file matches {str(source)!r} (looked in {Path.cwd()})")
-    return paths
-
-
-def _skip_handler(on_error: str, on_skip: OnSkip | None) -> OnSkip | None:
-    if on_error == "fail":
-        return None
-    if on_error != "skip":
-        raise SourceError(f"on_error is {on_error!r}; expected 'fail' or 'skip'")
-    return on_skip or (lambda error: warnings.warn(f"skipped: {error}", SkippedWarning, stacklevel=3))
-
-
-def _as_list(source: Source) -> list[str | Path]:
+    handler = skip_handler(on_error, on_skip)
     sources = [source] if isinstance(source, str | Path) else list(source)
     if not sources:
         raise SourceError("an empty list of sources; expected at least one path")
-    return sources
+    readers = [_reader(one, handler, verify) for one in sources]
+    return (clip for reader in readers for clip in reader())
+
+
+def find_clip(paths: Sequence[Path], identity: str, on_skip: OnSkip | None = None) -> Clip:
+    """The first clip with this id, found by reading on from the first file; a catalogue finds it at once.
+
+    Only records that contain the id's bytes are taken apart.
+
+    Args:
+        paths: TFRecord files, searched in order.
+        identity: the clip's id.
+        on_skip: called with the error of each file or record that cannot be read, instead of raising it.
+
+    Raises:
+        UnknownClipError: no record has the id; says how many were looked at.
+        TFRecordError: a record before the one wanted cannot be read, unless `on_skip` takes it.
+    """
+    looked = 0
+    for path in paths:
+        for clip in _candidates(path, identity.encode(), on_skip):
+            looked += 1
+            if clip is not None and clip.id == identity:
+                return clip
+    place = str(paths[0]) if len(paths) == 1 else f"{len(paths)} files, {paths[0]} to {paths[-1]}"
+    raise UnknownClipError(f"no clip {identity!r} among the {looked} records of {place}")
+
+
+def _candidates(path: Path, needle: bytes, on_skip: OnSkip | None) -> Iterator[Clip | None]:
+    """The clip of each record that contains `needle`, None for each other record."""
+
+    def read(file: RecordFile, span: Span) -> Clip | None:
+        return read_clip_at(file, span) if needle in file.data(span) else None
+
+    return read_each(path, read, on_skip)
 
 
 def _reader(source: str | Path, on_skip: OnSkip | None, verify: bool) -> Callable[[], Iterable[Clip]]:
@@ -95,52 +98,29 @@ def _reader(source: str | Path, on_skip: OnSkip | None, verify: bool) -> Callabl
     if text.startswith(DEMO):
         return _demo_reader(text)
     path, identity = _split_id(text)
+    paths = expand(path)
     if path.endswith(".parquet"):
         from gmsa_models.data import catalog
 
         if identity is not None:
             return lambda: [catalog.open_clip(path, identity)]
-        expand(path)
         return lambda: catalog.read_catalog(path, on_skip)
-    paths = expand(path)
     if identity is not None:
         return lambda: [find_clip(paths, identity, on_skip)]
     return lambda: (clip for path in paths for clip in read_file(path, on_skip, verify))
 
 
 def _split_id(source: str) -> tuple[str, str | None]:
+    """Path and id of `path#id`. A '#' may stand in a file's name, or in an id after the name of a file that exists."""
     if "#" not in source or Path(source).exists():
         return source, None
-    path, _, identity = source.rpartition("#")
-    if not identity:
-        raise SourceError(f"{source!r} ends in '#'; expected an id after it, or no '#'")
+    parts = source.split("#")
+    left = ["#".join(parts[:count]) for count in range(1, len(parts))]
+    path = next((name for name in left if name and Path(name).is_file()), left[-1])
+    identity = source[len(path) + 1 :]
+    if not path or not identity:
+        raise SourceError(f"{source!r}: expected 'path#id', with something on both sides of '#'")
     return path, identity
-
-
-def find_clip(paths: Sequence[Path], identity: str, on_skip: OnSkip | None = None) -> Clip:
-    """The first clip with this id, found by reading on from the first file; a catalogue finds it at once.
-
-    Only records that contain the id's bytes are taken apart.
-
-    Raises:
-        UnknownClipError: no record has the id; says how many were looked at.
-    """
-    looked, needle = 0, identity.encode()
-    for path in paths:
-        try:
-            with RecordFile(path) as file:
-                for span in file.spans():
-                    looked += 1
-                    if needle in file.data(span):
-                        clip = read_clip_at(file, span)
-                        if clip.id == identity:
-                            return clip
-        except TFRecordError as error:
-            if on_skip is None:
-                raise
-            on_skip(error)
-    place = str(paths[0]) if len(paths) == 1 else f"{len(paths)} files, {paths[0]} to {paths[-1]}"
-    raise UnknownClipError(f"no clip {identity!r} among the {looked} records of {place}")
 
 
 def _demo_reader(source: str) -> Callable[[], Iterable[Clip]]:

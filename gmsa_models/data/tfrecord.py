@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 from gmsa_models.data.atomic import replaced_when_done
 from gmsa_models.data.clip import Clip
-from gmsa_models.data.frames import RecordError
-from gmsa_models.data.framing import RecordFile, Span, TFRecordError, frame_record
+from gmsa_models.data.framing import OnSkip, RecordFile, Span, TFRecordError, decode_at, frame_record, read_each
 from gmsa_models.data.records import decode_clip, encode_clip
+from gmsa_models.data.video_level import VideoLevel, read_video_level
 
-__all__ = ["TFRecordError", "read_clip_at", "read_file", "write_clips"]
+__all__ = ["TFRecordError", "VideoLevel", "read_clip_at", "read_file", "read_video_level", "write_clips"]
 
 
 def read_clip_at(file: RecordFile, span: Span) -> Clip:
@@ -20,43 +21,22 @@ def read_clip_at(file: RecordFile, span: Span) -> Clip:
     Raises:
         TFRecordError: damaged data, or a record that is not a clip; names file, record and offset.
     """
-    data = file.data(span)
-    try:
-        return decode_clip(data, str(file.path))
-    except RecordError as error:
-        raise TFRecordError(file.path, str(error), span.number, span.offset) from None
+    return decode_at(file, span, partial(decode_clip, where=str(file.path)))
 
 
-def read_file(
-    path: str | Path, on_skip: Callable[[TFRecordError], None] | None = None, verify: bool = True
-) -> Iterator[Clip]:
+def read_file(path: str | Path, on_skip: OnSkip | None = None, verify: bool = True) -> Iterator[Clip]:
     """Every clip of one file, in order.
 
     Args:
         path: a TFRecord file.
-        on_skip: called with each reason not to read a record, instead of raising it; reading then goes on with the next
-            record where the framing still tells where that is.
+        on_skip: called with each reason not to read a record, instead of raising it; see `read_each`.
         verify: check the checksums.
 
     Raises:
         TFRecordError: what cannot be read, unless `on_skip` takes it.
         FileNotFoundError: no such file.
     """
-    try:
-        with RecordFile(path, verify) as file:
-            for span in file.spans():
-                try:
-                    clip = read_clip_at(file, span)
-                except TFRecordError as error:
-                    if on_skip is None:
-                        raise
-                    on_skip(error)
-                else:
-                    yield clip
-    except TFRecordError as error:
-        if on_skip is None:
-            raise
-        on_skip(error)
+    return read_each(path, read_clip_at, on_skip, verify)
 
 
 def write_clips(path: str | Path, clips: Iterable[Clip]) -> int:
