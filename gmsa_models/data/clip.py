@@ -32,11 +32,18 @@ def dequantize(values: np.ndarray) -> np.ndarray:
         `Dequantize` of the YouTube-8M starter code (`utils.py`), with its default bounds 2 and -2.
     """
     span = QUANTIZED_MAXIMUM - QUANTIZED_MINIMUM
-    return values.astype(np.float32) * np.float32(span / 255.0) + np.float32(span / 512.0 + QUANTIZED_MINIMUM)
+    floats = values.astype(np.float32)
+    floats *= np.float32(span / 255.0)
+    floats += np.float32(span / 512.0 + QUANTIZED_MINIMUM)
+    return floats
 
 
 def quantize(values: np.ndarray) -> np.ndarray:
-    """Nearest uint8 whose `dequantize` is closest to each value; the inverse of `dequantize`, clipped to its range."""
+    """The uint8 whose `dequantize` is nearest to each value, so the inverse of `dequantize`.
+
+    Args:
+        values: finite floats, any shape; those outside about [-2, 2] take the end of the range.
+    """
     span = QUANTIZED_MAXIMUM - QUANTIZED_MINIMUM
     scaled = (values - np.float32(span / 512.0 + QUANTIZED_MINIMUM)) * np.float32(255.0 / span)
     return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
@@ -62,10 +69,16 @@ class Segment:
     kind: str = "event"
     origin: str = ""
 
+    def __post_init__(self) -> None:
+        if not self.start <= self.end:
+            raise ClipError(f"a segment ends before it starts: {self.start} to {self.end} s")
+        if self.scores and len(self.scores) != len(self.labels):
+            raise ClipError(f"a segment has {len(self.scores)} scores for {len(self.labels)} labels; expected as many")
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Clip:
-    """The frames of one video.
+    """The frames of one video. Two clips are equal only when they are the same object: arrays have no one equality.
 
     Attributes:
         id: the video's id.
@@ -88,17 +101,32 @@ class Clip:
     def __post_init__(self) -> None:
         if not self.features:
             raise ClipError(f"clip {self.id!r}: no features; expected at least one modality of shape (frames, dim)")
-        lengths = {}
         for modality, values in self.features.items():
-            if values.ndim != 2 or values.shape[1] == 0:
-                raise ClipError(
-                    f"clip {self.id!r}: {modality!r} has shape {values.shape}; expected (frames, dim) with dim > 0"
-                )
-            lengths[modality] = values.shape[0]
+            self._check_features(modality, values)
+        lengths = {modality: len(values) for modality, values in self.features.items()}
         if len(set(lengths.values())) > 1:
             raise ClipError(f"clip {self.id!r}: modalities differ in frames: {lengths}")
         if self.frames == 0:
             raise ClipError(f"clip {self.id!r}: 0 frames; at least one is needed")
+        if not (np.isfinite(self.start_seconds) and np.isfinite(self.frame_seconds) and self.frame_seconds > 0):
+            raise ClipError(
+                f"clip {self.id!r}: starts at {self.start_seconds} s, {self.frame_seconds} s a frame; expected finite "
+                "seconds, more than 0 a frame"
+            )
+
+    def _check_features(self, modality: str, values: np.ndarray) -> None:
+        if values.ndim != 2 or values.shape[1] == 0:
+            raise ClipError(
+                f"clip {self.id!r}: {modality!r} has shape {values.shape}; expected (frames, dim) with dim > 0"
+            )
+        if values.dtype == np.uint8:
+            return
+        if not np.issubdtype(values.dtype, np.floating):
+            raise ClipError(f"clip {self.id!r}: {modality!r} is {values.dtype}; expected uint8 or floating point")
+        finite = np.isfinite(values).all(axis=1)
+        if not finite.all():
+            frame = int(np.flatnonzero(~finite)[0])
+            raise ClipError(f"clip {self.id!r}: {modality!r} has a value in frame {frame} that is not finite")
 
     @property
     def frames(self) -> int:
@@ -124,7 +152,7 @@ class Clip:
         return replace(self, features={modality: values[:frames] for modality, values in self.features.items()})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Batch:
     """Clips padded to one length, as tensors.
 

@@ -57,9 +57,6 @@ def encode_clip(clip: Clip) -> bytes:
     The lists are `rgb` (visual), `audio` and, for other modalities, their own names. Events and ratings become the
     `segment_*` features of the segment-rated data set, one entry a label, in whole seconds. What those cannot say goes
     into one more context feature, see `extension.py`; a reader that does not know it loses nothing else.
-
-    Raises:
-        RecordError: a value that is not finite, or features that are neither uint8 nor floating point.
     """
     message = PackedSequenceExample()
     feature = message.context.feature
@@ -70,7 +67,6 @@ def encode_clip(clip: Clip) -> bytes:
     if extension is not None:
         feature[EXTENSION].bytes_list.value.append(extension)
     for modality, values in clip.features.items():
-        _check_storable(clip, modality, values)
         message.feature_lists.feature_list[_LISTS.get(modality, modality)] = pack_frames(values)
     return message.SerializeToString(deterministic=True)
 
@@ -183,16 +179,6 @@ def _write_ratings(feature: Any, clip: Clip) -> None:
     feature["segment_end_times"].int64_list.value.extend(ends)
     feature["segment_labels"].int64_list.value.extend(labels)
     feature["segment_scores"].float_list.value.extend(scores)
-
-
-def _check_storable(clip: Clip, modality: str, values: np.ndarray) -> None:
-    if values.dtype == np.uint8:
-        return
-    if not np.issubdtype(values.dtype, np.floating):
-        raise RecordError(f"clip {clip.id!r}: {modality!r} is {values.dtype}; expected uint8 or floating point")
-    if not np.isfinite(values).all():
-        frame = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
-        raise RecordError(f"clip {clip.id!r}: {modality!r} has a value that is not finite in frame {frame}")
 
 
 def _video_level_hint(context: Context) -> str:

@@ -50,7 +50,7 @@ def write_clips(path: str | Path, clips: Iterable[Clip]) -> int:
         How many were written.
 
     Raises:
-        ValueError: no clips, or one that cannot be stored (`RecordError`).
+        ValueError: no clips.
     """
     count = 0
     with replaced_when_done(path) as temporary:
