@@ -126,7 +126,7 @@ def _check_entries(path: Path, entries: dict, data_bytes: int) -> dict[str, torc
         try:
             shape, (begin, end), dtype = torch.Size(entry["shape"]), entry["data_offsets"], entry["dtype"]
             width = DTYPE_BYTES[dtype]
-            fits = min(shape, default=0) >= 0 and 0 <= begin and end - begin == width * shape.numel()
+            fits = min(shape, default=0) >= 0 and begin >= 0 and end - begin == width * shape.numel()
         except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
             raise HeaderError(f"{path}: tensor {name!r} is described as {entry!r}: {error!r}") from error
         if not fits:

@@ -187,7 +187,9 @@ def _describe(path: Path, header: Header) -> Description:
 def _check_tensors(path: Path, header: Header, config: ModelConfig) -> None:
     """Compare names and shapes with what the config builds, on the meta device, which allocates nothing."""
     if config.layers > len(header.shapes):
-        raise MissingTensorError(f"{path}: the config has {config.layers} layers, the file {len(header.shapes)} tensors")
+        raise MissingTensorError(
+            f"{path}: the config has {config.layers} layers, the file {len(header.shapes)} tensors"
+        )
     with torch.device("meta"):
         expected = {name: value.shape for name, value in GMSAClassifier(config).state_dict().items()}
     missing, unknown = sorted(expected.keys() - header.shapes.keys()), sorted(header.shapes.keys() - expected.keys())

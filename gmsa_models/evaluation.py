@@ -92,7 +92,9 @@ def predict(
         scores.append(values.cpu().numpy())
         labels.append(batch.labels.bool().numpy())
     if not rows:
-        return Predictions((), np.zeros((0, model.config.classes), np.float32), np.zeros((0, model.config.classes), bool))
+        return Predictions(
+            (), np.zeros((0, model.config.classes), np.float32), np.zeros((0, model.config.classes), bool)
+        )
     order = np.argsort(rows)
     return Predictions(tuple(ids[row] for row in order), np.concatenate(scores)[order], np.concatenate(labels)[order])
 
@@ -134,9 +136,7 @@ def collation_of(model: GMSAClassifier) -> Collation:
     return Collation(tuple(model.config.modalities), model.vocabulary, model.config.max_frames)
 
 
-def _sorted_batches(
-    clips: Iterable[Clip], batch_size: int, collate: Collation
-) -> Iterator[tuple[list[int], RawBatch]]:
+def _sorted_batches(clips: Iterable[Clip], batch_size: int, collate: Collation) -> Iterator[tuple[list[int], RawBatch]]:
     numbered = enumerate(clips)
     while held := list(islice(numbered, batch_size * WINDOW)):
         held.sort(key=lambda pair: pair[1].frames)

@@ -196,7 +196,9 @@ def prefetched(items: Iterable[Item], depth: int = 4) -> Iterator[Item]:
 def _stack(clips: Sequence[Clip], modality: str, frames: int) -> Shaped[Tensor, "batch frames _"]:
     """Rows padded with zeros: uint8 where every clip is quantised, else float32."""
     quantized = all(clip.features[modality].dtype == np.uint8 for clip in clips if modality in clip.features)
-    rows = [clip.features[modality] if quantized and modality in clip.features else clip.floats(modality) for clip in clips]
+    rows = [
+        clip.features[modality] if quantized and modality in clip.features else clip.floats(modality) for clip in clips
+    ]
     width = rows[0].shape[1]
     stacked = np.zeros((len(clips), frames, width), np.uint8 if quantized else np.float32)
     for place, row, clip in zip(stacked, rows, clips, strict=True):

@@ -62,7 +62,7 @@ class ClassificationMetrics:
 
     top_k: int | None = 20
     videos: int = 0
-    _positives: Integer[np.ndarray, "classes"] | None = field(default=None, repr=False)
+    _positives: Integer[np.ndarray, classes] | None = field(default=None, repr=False)
     _perr: float = field(default=0.0, repr=False)
     _hits: int = field(default=0, repr=False)
     _scores: list[np.ndarray] = field(default_factory=list, repr=False)
@@ -119,7 +119,9 @@ class ClassificationMetrics:
             raise MetricsError("no videos: update() comes before compute()")
         scores, classes, truths = (np.concatenate(parts) for parts in self._ranked())
         precisions = _average_precisions(scores, truths, classes.astype(np.int64), self._positives)
-        pooled = _average_precisions(scores, truths, np.zeros(len(scores), np.int64), self._positives.sum(keepdims=True))
+        pooled = _average_precisions(
+            scores, truths, np.zeros(len(scores), np.int64), self._positives.sum(keepdims=True)
+        )
         present = self._positives > 0
         return {
             "gap": float(pooled[0]),
@@ -171,11 +173,11 @@ def _array(values: Matrix) -> np.ndarray:
 
 
 def _average_precisions(
-    scores: Float[np.ndarray, "predictions"],
-    truths: Bool[np.ndarray, "predictions"],
-    group: Integer[np.ndarray, "predictions"],
-    positives: Integer[np.ndarray, "groups"],
-) -> Float[np.ndarray, "groups"]:
+    scores: Float[np.ndarray, predictions],
+    truths: Bool[np.ndarray, predictions],
+    group: Integer[np.ndarray, predictions],
+    positives: Integer[np.ndarray, groups],
+) -> Float[np.ndarray, groups]:
     """Average precision of the ranking within each group, over `positives` true labels.
 
     A run of n equal scores with p true ones, after P true among N, takes the mean over its orders: place i of the run

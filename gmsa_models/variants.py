@@ -154,9 +154,7 @@ def build(
     """
     if classes is None and vocabulary is not None:
         classes = len(vocabulary)
-    config = variant_config(
-        name, size, classes=classes, modalities=modalities, max_frames=max_frames, dropout=dropout
-    )
+    config = variant_config(name, size, classes=classes, modalities=modalities, max_frames=max_frames, dropout=dropout)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = GMSAClassifier(config, vocabulary)

@@ -1,0 +1,338 @@
+"""Training: fit() a model to clips, on one process or many, killed and resumed at will."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Shaped
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from gmsa_models.checkpoints import load, save
+from gmsa_models.classifier import GMSAClassifier
+from gmsa_models.data.clip import Batch
+from gmsa_models.evaluation import collation_of
+from gmsa_models.feeding import (
+    ClipSource,
+    RawBatch,
+    TrainingClips,
+    TrainingDataError,
+    in_hand,
+    planned_batches,
+    prefetched,
+    widen,
+)
+from gmsa_models.recipe import Recipe
+from gmsa_models.training_log import TrainingLog
+from gmsa_models.training_state import Progress, fingerprint, load_state, save_state
+from gmsa_models.validation import validate
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a run came to.
+
+    Attributes:
+        model: the trained model, on the CPU, in evaluation mode; the saved one.
+        path: the checkpoint.
+        scores: its validation scores, fractions; empty without validation clips.
+        step: the step its weights are of.
+        seconds: time spent, over all sittings.
+    """
+
+    model: GMSAClassifier
+    path: Path
+    scores: dict[str, float]
+    step: int
+    seconds: float
+
+
+def fit(
+    model: GMSAClassifier,
+    train_source: ClipSource,
+    validation_source: ClipSource | None,
+    recipe: Recipe,
+    out_dir: str | Path,
+    *,
+    devices: int | str = 1,
+    accelerator: str = "cpu",
+    num_nodes: int = 1,
+    strategy: str = "auto",
+    progress: bool = True,
+    card: dict[str, Any] | None = None,
+) -> TrainingResult:
+    """Train a model, and save it with its card to `out_dir/model.safetensors`.
+
+    `out_dir` also gets `metrics.csv`, TensorBoard events, `best.safetensors` (at each better validation) and
+    `state.pt`. The same call on the same `out_dir` goes on where a killed run was last saved and comes to the same
+    weights; on a finished one it returns the result. The weights kept are those of the best validation, or the last
+    ones where there are no validation clips.
+
+    Args:
+        model: with a vocabulary; its weights are where training starts, and are changed.
+        train_source: TFRecord files or globs, or a sequence of clips in hand. Labels outside the model's vocabulary
+            are dropped; a clip without any left is a negative of every class.
+        validation_source: anything `read_clips` takes, or clips in hand; None: no validation.
+        recipe: everything else that decides the weights.
+        out_dir: made if it is not there.
+        devices, accelerator, num_nodes, strategy: as Lightning Fabric has them. The batch is divided among processes.
+        progress: show progress on the standard error.
+        card: what to add to the model's card: name, command, licence of the data.
+
+    Raises:
+        TrainingDataError: too few clips for one batch, or a batch that the processes cannot share evenly.
+        ResumeError: `out_dir` holds another run.
+        NoVocabularyError: the model has none.
+    """
+    collation_of(model)
+    fabric = Fabric(
+        accelerator=accelerator, devices=devices, num_nodes=num_nodes, strategy=strategy, precision=recipe.precision
+    )
+    fabric.launch()
+    run = _Run(fabric, model, train_source, validation_source, recipe, Path(out_dir), dict(card or {}))
+    if not run.progress.finished:
+        run.train(progress)
+    return run.result()
+
+
+class _Objective(nn.Module):
+    """Batch tensors -> the loss; one module, so that Fabric casts its inputs and DDP averages its gradient."""
+
+    def __init__(self, model: GMSAClassifier) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self,
+        features: dict[str, Shaped[Tensor, "batch frames _"]],
+        valid: Bool[Tensor, "batch frames"],
+        labels: Float[Tensor, "batch classes"],
+    ) -> Float[Tensor, ""]:
+        """Binary cross-entropy, summed over classes, averaged over clips, in float32."""
+        dtype = self.model.classifier.weight.dtype
+        floats = {name: widen(values, valid).to(dtype) for name, values in features.items()}
+        logits = self.model(Batch(floats, valid)).float()
+        return nn.functional.binary_cross_entropy_with_logits(logits, labels.float(), reduction="sum") / len(logits)
+
+
+class _Run:
+    """One run: its objects, its loop, and what it leaves behind."""
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        model: GMSAClassifier,
+        train_source: ClipSource,
+        validation_source: ClipSource | None,
+        recipe: Recipe,
+        directory: Path,
+        card: dict[str, Any],
+    ) -> None:
+        self.fabric, self.model, self.recipe, self.directory, self.card = fabric, model, recipe, directory, card
+        self.validation_source = validation_source
+        self.clips = TrainingClips(train_source, recipe.seed, fabric.global_rank, fabric.world_size)
+        self.local_batch = _share(recipe.batch_size, fabric.world_size, len(self.clips))
+        self.steps = recipe.steps or max(1, round(recipe.epochs * (len(self.clips) // recipe.batch_size)))
+        self.validate_every = recipe.validate_every or max(1, self.steps // 10)
+        self.name = fingerprint(
+            recipe=recipe.to_dict(), config=model.config.to_dict(), clips=len(self.clips), start=_digest(model)
+        )
+        self.progress = Progress()
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Fabric's model and optimiser, and the state of the run that this one goes on from."""
+        directory = self.directory
+        directory.mkdir(parents=True, exist_ok=True)
+        if self.recipe.initial_probability is not None:
+            odds = self.recipe.initial_probability / (1 - self.recipe.initial_probability)
+            nn.init.constant_(self.model.classifier.bias, float(torch.tensor(odds).log()))
+        optimizer = torch.optim.AdamW(
+            _groups(self.model, self.recipe.weight_decay), lr=self.recipe.learning_rate, fused=True
+        )
+        self.objective, self.optimizer = self.fabric.setup(_Objective(self.model), optimizer)
+        self.average = {} if self.recipe.ema_decay is None else {k: v.clone() for k, v in self.weights.items()}
+        if state := load_state(directory / "state.pt", self.name):
+            self.progress, tensors = state
+            self.model.load_state_dict(tensors["model"])
+            self.optimizer.load_state_dict(tensors["optimizer"])
+            for name, value in self.average.items():
+                value.copy_(tensors["average"][name])
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """The model's tensors, as they are now."""
+        return self.model.state_dict()
+
+    def train(self, show: bool) -> None:
+        """The loop: a step, then what is due after it."""
+        at, recipe, first = self.progress, self.recipe, self.fabric.is_global_zero
+        self.objective.train()
+        begun, losses, marked = time.monotonic() - at.seconds, [], (time.monotonic(), at.step)
+        log = TrainingLog(self.directory, self.steps, at.step, show) if first else None
+        try:
+            for batch in self._batches():
+                loss, norm = self._step(batch)
+                losses.append(loss)
+                at.seconds = time.monotonic() - begun
+                if log and (at.step % recipe.log_every == 0 or at.step == self.steps):
+                    log.write(self._line(losses, norm, marked))
+                    losses, marked = [], (time.monotonic(), at.step)
+                if at.step % self.validate_every == 0 or at.step == self.steps:
+                    self._validate(log)
+                at.finished = at.step >= self.steps or at.stale >= (recipe.patience or self.steps + 1)
+                if at.step % recipe.save_every == 0 or at.finished:
+                    self._save_state()
+                if log:
+                    log.advance(at.step)
+                if at.finished:
+                    break
+        finally:
+            if log:
+                log.__exit__()
+
+    def _batches(self) -> Iterator[RawBatch]:
+        """Batches from where the run stands, epoch after epoch; `progress` moves with them."""
+        at, collate = self.progress, collation_of(self.model)
+        while True:
+            plan = planned_batches(
+                self.clips, batch_size=self.local_batch, window=self.recipe.length_window, seed=self.recipe.seed,
+                epoch=at.epoch, start=at.batch,
+            )  # fmt: skip
+            for batch in prefetched(collate(clips) for clips in plan):
+                at.batch += 1
+                yield batch
+            at.epoch, at.batch = at.epoch + 1, 0
+
+    def _step(self, batch: RawBatch) -> tuple[Tensor, Tensor | float]:
+        recipe, at, device = self.recipe, self.progress, self.fabric.device
+        for group in self.optimizer.param_groups:
+            group["lr"] = recipe.rate(at.step, self.steps)
+        if self.model.config.dropout > 0:
+            # Dropout of a step depends on the seed, the step and the process only, so no random state is saved.
+            torch.manual_seed((recipe.seed * 1_000_003 + at.step) * 4099 + self.fabric.global_rank)
+        features = {name: values.to(device, non_blocking=True) for name, values in batch.features.items()}
+        loss = self.objective(features, batch.valid.to(device), batch.labels.to(device))
+        self.fabric.backward(loss)
+        norm: Tensor | float = float("nan")
+        if recipe.clip_norm is not None:
+            norm = self.fabric.clip_gradients(self.objective, self.optimizer, max_norm=recipe.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        at.step += 1
+        if self.average:
+            for name, value in self.weights.items():
+                self.average[name].lerp_(value, 1.0 - recipe.ema_decay)
+        return loss.detach(), norm
+
+    def _line(self, losses: list[Tensor], norm: Tensor | float, marked: tuple[float, int]) -> dict[str, float]:
+        at, recipe = self.progress, self.recipe
+        seconds, done = time.monotonic() - marked[0], at.step - marked[1]
+        return {
+            "step": at.step,
+            "epoch": at.epoch,
+            "videos": at.step * recipe.batch_size,
+            "seconds": round(at.seconds, 3),
+            "learning_rate": recipe.rate(at.step - 1, self.steps),
+            "loss": float(torch.stack(losses).mean()),
+            "gradient_norm": float(norm),
+            "videos_per_second": round(done * recipe.batch_size / max(seconds, 1e-9), 2),
+        }
+
+    def _validate(self, log: TrainingLog | None) -> None:
+        """Score the weights that would be kept, and keep them if they are the best so far."""
+        if self.validation_source is None:
+            return
+        at = self.progress
+        kept = self._swap()
+        scores = validate(self.fabric, self.model, self.validation_source, self.recipe.batch_size)
+        at.stale += 1
+        if at.best is None or scores[self.recipe.monitor] > at.best:
+            at.best, at.best_step, at.stale = scores[self.recipe.monitor], at.step, 0
+            self._save_model("best.safetensors", scores)
+        if log:
+            log.write({"step": at.step, **{f"validation_{name}": value for name, value in scores.items()}})
+        self._swap(kept)
+        self.objective.train()
+
+    def _swap(self, weights: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """Put the averaged weights (or `weights`) into the model; return what was there."""
+        if not self.average:
+            return {}
+        held = {name: value.clone() for name, value in self.weights.items()}
+        self.model.load_state_dict(weights or self.average)
+        return held
+
+    def _save_state(self) -> None:
+        if self.fabric.is_global_zero:
+            tensors = {"model": self.weights, "optimizer": self.optimizer.state_dict(), "average": self.average}
+            save_state(self.directory / "state.pt", self.name, self.progress, tensors)
+
+    def _save_model(self, name: str, scores: dict[str, float]) -> None:
+        if not self.fabric.is_global_zero:
+            return
+        at, clips = self.progress, self.clips
+        self.model.card = {
+            **self.model.card,
+            **self.card,
+            "recipe": self.recipe.to_dict(),
+            "training": {
+                "clips": len(clips),
+                "source": "clips in hand" if in_hand(clips.source) else str(clips.source),
+                "step": at.step,
+                "steps": self.steps,
+                "seconds": round(at.seconds, 1),
+                "processes": self.fabric.world_size,
+                "torch": torch.__version__,
+            },
+            "validation": scores,
+        }
+        save(self.model, self.directory / name)
+
+    def result(self) -> TrainingResult:
+        """Write `model.safetensors` (once) and load it."""
+        path = self.directory / "model.safetensors"
+        best = self.directory / "best.safetensors"
+        if self.fabric.is_global_zero:
+            if self.validation_source is None:
+                self._swap()
+                self._save_model(path.name, {})
+            else:
+                save(load(best), path)
+        self.fabric.barrier()
+        model = load(path)
+        at = self.progress
+        return TrainingResult(
+            model=model,
+            path=path,
+            scores=model.card["validation"],
+            step=model.card["training"]["step"],
+            seconds=at.seconds,
+        )
+
+
+def _share(batch_size: int, processes: int, clips: int) -> int:
+    if batch_size % processes:
+        raise TrainingDataError(f"a batch of {batch_size} clips cannot be divided evenly among {processes} processes")
+    if clips < batch_size:
+        raise TrainingDataError(f"{clips} training clips do not fill one batch of {batch_size}")
+    return batch_size // processes
+
+
+def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Weight decay for matrices only."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return [
+        {"params": [one for one in parameters if one.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [one for one in parameters if one.ndim < 2], "weight_decay": 0.0},
+    ]
+
+
+def _digest(model: nn.Module) -> float:
+    """A number that tells two sets of initial weights apart."""
+    return sum(float(parameter.detach().double().abs().sum()) for parameter in model.parameters())

@@ -1,0 +1,107 @@
+"""What a run tells: a CSV file, TensorBoard events and a line of progress."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+from gmsa_models.data.atomic import replaced_when_done
+
+COLUMNS = (
+    "step", "epoch", "videos", "seconds", "learning_rate", "loss", "gradient_norm", "videos_per_second",
+    "validation_gap", "validation_map", "validation_perr", "validation_hit_at_1", "validation_videos",
+)  # fmt: skip
+
+
+class TrainingLog:
+    """One line of `metrics.csv` and one set of TensorBoard scalars a call; a progress bar in a terminal.
+
+    A run that is taken up again at a step first drops what it had logged after that step.
+    """
+
+    def __init__(self, directory: Path, steps: int, start: int, progress: bool) -> None:
+        self.path = directory / "metrics.csv"
+        self._drop_after(start)
+        self._stack = ExitStack()
+        self._file = self._stack.enter_context(self.path.open("a", newline="", encoding="utf-8"))
+        self._writer = csv.DictWriter(self._file, COLUMNS)
+        from tensorboardX import SummaryWriter
+
+        self._board = SummaryWriter(str(directory / "tensorboard"), purge_step=start + 1 if start else None)
+        self._stack.callback(self._board.close)
+        self._bar = self._stack.enter_context(_Bar(steps, start)) if progress else None
+
+    def __enter__(self) -> TrainingLog:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def write(self, values: dict[str, float]) -> None:
+        """Log some of `COLUMNS`, `step` among them."""
+        self._writer.writerow(values)
+        self._file.flush()
+        for name, value in values.items():
+            if name not in ("step", "epoch", "videos", "seconds"):
+                group = "validation" if name.startswith("validation_") else "training"
+                self._board.add_scalar(f"{group}/{name.removeprefix('validation_')}", value, values["step"])
+        self._board.flush()
+        if self._bar is not None:
+            self._bar.show(values)
+
+    def advance(self, step: int) -> None:
+        """Move the progress bar."""
+        if self._bar is not None:
+            self._bar.advance(step)
+
+    def _drop_after(self, step: int) -> None:
+        lines = [] if not self.path.exists() else list(csv.DictReader(self.path.open(newline="", encoding="utf-8")))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS)
+        writer.writeheader()
+        # A line that a kill cut short has no step, or lacks its last columns.
+        writer.writerows(line for line in lines if None not in line.values() and int(line["step"]) <= step)
+        with replaced_when_done(self.path) as temporary:
+            temporary.write_text(text.getvalue(), encoding="utf-8", newline="")
+
+
+class _Bar:
+    """Rich's progress bar with rate and time left; in a pipe or a file, a plain line for every log line."""
+
+    def __init__(self, steps: int, start: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._steps, self._started, self._first = steps, time.monotonic(), start
+        self._console = Console(stderr=True)
+        self._progress = Progress(
+            TextColumn("train"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
+            console=self._console, disable=not self._console.is_terminal,
+        )  # fmt: skip
+        self._task = self._progress.add_task("train", total=steps, completed=start, note="")
+        self._scores = ""
+
+    def __enter__(self) -> _Bar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._progress.stop()
+
+    def advance(self, step: int) -> None:
+        self._progress.update(self._task, completed=step)
+
+    def show(self, values: dict[str, float]) -> None:
+        if "validation_gap" in values:
+            self._scores = f"  GAP {values['validation_gap']:.4f}  MAP {values['validation_map']:.4f}"
+        if "loss" not in values:
+            return
+        note = f"loss {values['loss']:.3f}  {values['videos_per_second']:.0f} videos/s{self._scores}"
+        self._progress.update(self._task, note=note)
+        if not self._console.is_terminal:
+            step = int(values["step"])
+            left = (time.monotonic() - self._started) / max(1, step - self._first) * (self._steps - step)
+            self._console.print(f"step {step}/{self._steps}  {note}  {left / 60:.1f} min left", highlight=False)

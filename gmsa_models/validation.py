@@ -1,0 +1,28 @@
+"""Validation during training: every process scores its share, and all get the scores of the whole."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+import torch
+from lightning_fabric import Fabric
+
+from gmsa_models.classifier import GMSAClassifier
+from gmsa_models.evaluation import limited, scored_batches
+from gmsa_models.feeding import ClipSource
+from gmsa_models.metrics import ClassificationMetrics
+
+
+def validate(fabric: Fabric, model: GMSAClassifier, source: ClipSource, batch_size: int) -> dict[str, float]:
+    """Scores of a model over a source: `gap`, `map`, `perr`, `hit_at_1`, `videos`; the same on every process."""
+    metrics = ClassificationMetrics()
+    clips = islice(limited(source), fabric.global_rank, None, fabric.world_size)
+    for _, batch, scores in scored_batches(model, clips, batch_size, fabric.device):
+        metrics.update(scores, batch.labels)
+    if fabric.world_size > 1:
+        gathered: list[ClassificationMetrics | None] = [None] * fabric.world_size
+        torch.distributed.all_gather_object(gathered, metrics)
+        metrics = ClassificationMetrics()
+        for one in gathered:
+            metrics.merge(one)
+    return {**metrics.compute(), "videos": metrics.videos}
