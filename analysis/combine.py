@@ -1,0 +1,115 @@
+"""Records of one clip by several models, as one record along a dimension `model`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import xarray as xr
+
+from analysis.view import RecordError
+from gmsa_models.trace import BRANCHES
+
+# What the clip alone decides, whichever model looked at it.
+CLIP_VARIABLES = frozenset(
+    {"similarity", "label", "segment_start", "segment_end", "segment_kind", "segment_label", "segment_class"}
+)
+# Attributes of one model, which become variables along `model`.
+MODEL_ATTRIBUTES = ("checkpoint_sha256", "model_config", "attention_kind", "neighbourhood_config")
+# Stands for True and False where a model lacks the variable, once records are joined.
+NOT_THERE = -1
+
+
+def combine_models(records: Sequence[xr.Dataset]) -> xr.Dataset:
+    """Records of one clip by several models as one, along a new first dimension `model`.
+
+    What a model lacks is NaN; what was True or False (`neighbourhood`) becomes 1, 0 or -1 (the model lacks it). What
+    the clip alone decides (similarity, labels, segments) has no `model` dimension.
+
+    Args:
+        records: at least one, all of one clip, by models of different names.
+
+    Returns:
+        A record; what told the models apart in attributes (`MODEL_ATTRIBUTES`) is in
+        variables of the same names, along `model`.
+
+    Raises:
+        RecordError: no records, records of different clips, or two models of one name.
+    """
+    _check(records)
+    order = {"modality": None, "branch": BRANCHES, "head": None, "class": None}
+    union = {name: _union(records, name, known) for name, known in order.items()}
+    aligned = [_align(record, union) for record in records]
+    of_clip = xr.merge(
+        [record[sorted(CLIP_VARIABLES & set(record.data_vars))].drop_vars("model") for record in aligned],
+        compat="no_conflicts",
+        join="exact",
+        combine_attrs="drop_conflicts",
+    )
+    joined = _concatenate([record.drop_vars(CLIP_VARIABLES, errors="ignore") for record in aligned]).merge(of_clip)
+    for attribute in MODEL_ATTRIBUTES:
+        joined.attrs.pop(attribute, None)
+        values = [str(record.attrs.get(attribute, "")) for record in records]
+        joined[attribute] = ("model", np.array(values, dtype=object))
+    texts = {
+        name: (name, np.array(union[name], dtype=object)) for name in ("modality", "branch") if name in joined.dims
+    }
+    return joined.assign_coords(class_name=("class", _class_names(records, union["class"])), **texts)
+
+
+def _concatenate(records: list[xr.Dataset]) -> xr.Dataset:
+    """Along `model`; a variable that a record lacks is filled with what says so."""
+    empty = {}
+    for record in records:
+        empty |= {name: xr.full_like(array, _nothing(array)) for name, array in record.data_vars.items()}
+    filled = [record.assign({name: empty[name] for name in empty if name not in record}) for record in records]
+    return xr.concat(filled, dim="model", join="exact", combine_attrs="drop_conflicts")
+
+
+def _check(records: Sequence[xr.Dataset]) -> None:
+    if not records:
+        raise RecordError("no records to combine; expected at least one")
+    first = records[0].attrs
+    for record in records[1:]:
+        for name in ("clip", "features_sha256", "frame_seconds", "vocabulary", "layer"):
+            _check_same(records[0], record, name, first[name], record.attrs[name])
+        _check_same(records[0], record, "frames", records[0].sizes["frame"], record.sizes["frame"])
+    names = [str(record["model"].item()) for record in records]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise RecordError(f"two records of model {twice[0]!r}; expected models of different names")
+
+
+def _check_same(first: xr.Dataset, other: xr.Dataset, what: str, expected: object, found: object) -> None:
+    if found != expected:
+        models = f"{other['model'].item()!r} has {found!r}, {first['model'].item()!r} has {expected!r}"
+        raise RecordError(f"records that cannot stand side by side: {what} differs, model {models}")
+
+
+def _union(records: Sequence[xr.Dataset], name: str, known: Sequence[str] | None) -> list:
+    """Values of a coordinate over all records: in the order of `known`, else as they first appear."""
+    found = dict.fromkeys(
+        value for record in records if name in record.coords for value in record[name].values.tolist()
+    )
+    return list(found) if known is None else [value for value in known if value in found]
+
+
+def _align(record: xr.Dataset, union: dict[str, list]) -> xr.Dataset:
+    """The record on the union's coordinates; what is True or False becomes 1 or 0, so that -1 can say "not there"."""
+    record = record.drop_vars("class_name", errors="ignore")
+    flags = [name for name, array in record.data_vars.items() if array.dtype == bool and name not in CLIP_VARIABLES]
+    record = record.assign({name: record[name].astype(np.int8) for name in flags})
+    wanted = {name: values for name, values in union.items() if name in record.coords}
+    fill = {name: _nothing(array) for name, array in record.data_vars.items()}
+    return record.reindex(wanted, fill_value=fill | {"label": False})
+
+
+def _nothing(array: xr.DataArray) -> float | int | str:
+    """What stands where a model has no value."""
+    return {"f": np.nan, "O": ""}.get(array.dtype.kind, NOT_THERE)
+
+
+def _class_names(records: Sequence[xr.Dataset], labels: list[int]) -> np.ndarray:
+    names: dict[int, str] = {}
+    for record in reversed(records):
+        names |= dict(zip(record["class"].values.tolist(), record["class_name"].values.tolist(), strict=True))
+    return np.array([names[label] for label in labels], dtype=object)

@@ -1,0 +1,159 @@
+"""The record: everything one model saw in one clip, as one labelled data set that needs neither torch nor the model."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib.metadata import version
+from itertools import islice
+
+import numpy as np
+import xarray as xr
+
+from analysis.variables import PARTS, coordinates
+from analysis.view import ClipView, features_sha256, view_clips
+from gmsa_models.classifier import GMSAClassifier
+from gmsa_models.data.clip import Clip
+from gmsa_models.masks import Neighbourhood, neighbourhood_to_dict
+
+RECORD_VERSION = 1
+SOFTWARE = ("gmsa-workbench", "torch", "numpy", "xarray")
+
+# What the clip decides, whichever model looked at it.
+CLIP_VARIABLES = (
+    "similarity",
+    "label",
+    "segment_start",
+    "segment_end",
+    "segment_kind",
+    "segment_label",
+    "segment_class",
+)
+# Attributes of one model, which become variables along `model` when records are joined.
+MODEL_ATTRIBUTES = ("checkpoint_sha256", "model_config")
+
+
+class UnknownPartError(KeyError):
+    """A part that records do not have; the message lists those they do."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+def inspect_clip(
+    model: GMSAClassifier,
+    clip: Clip,
+    *,
+    neighbourhood: Neighbourhood | None = None,
+    layer: int = 0,
+    parts: Sequence[str] | None = None,
+) -> xr.Dataset:
+    """Everything that a model saw in a clip, as one data set: the record from which all views are drawn.
+
+    Dimensions: `modality`, `branch` (only those that the model's block has), `head`, `query` (the frame that attends:
+    the row), `key` (the frame attended to), `frame`, `class`, `segment`. Frames are labelled by the second of the video
+    at which they start. What the model lacks is absent. Floating-point variables are float32; NaN says "there is none".
+
+    Args:
+        model: on any device, in any floating-point type.
+        clip: its frames beyond the model's `max_frames` are left out, and `clip_frames` says how many it had.
+        neighbourhood: analyse by these N_i; default: the model's own. The attention weights are the model's either way.
+        layer: which encoder layer, from 0.
+        parts: keys of `PARTS`; default: all.
+
+    Returns:
+        The record. `to_netcdf` and `to_zarr` save it whole; its attributes say which checkpoint, clip and software.
+
+    Raises:
+        RecordError (a ValueError): a feature that is not finite, a layer the model lacks.
+        KeyError: a part that is not in `PARTS`, a modality that the clip lacks.
+    """
+    return next(inspect_clips(model, [clip], neighbourhood=neighbourhood, layer=layer, parts=parts))
+
+
+def inspect_clips(
+    model: GMSAClassifier,
+    clips: Iterable[Clip],
+    *,
+    batch_size: int = 1,
+    neighbourhood: Neighbourhood | None = None,
+    layer: int = 0,
+    parts: Sequence[str] | None = None,
+    progress: Callable[[int], None] = lambda records: None,
+) -> Iterator[xr.Dataset]:
+    """A record a clip, in order, made as they are asked for; clips go through the model `batch_size` at a time.
+
+    Args:
+        clips: any iterable; it is read no further ahead than one batch.
+        batch_size: clips a pass; padding changes no record beyond rounding.
+        progress: called after each record with 1.
+        model, neighbourhood, layer, parts: see `inspect_clip`.
+
+    Raises:
+        ValueError: a batch size below 1; and as `inspect_clip`.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; expected at least 1")
+    names = _check_parts(parts)
+    waiting = iter(clips)
+    while batch := list(islice(waiting, batch_size)):
+        for view, clip in zip(view_clips(model, batch, layer, neighbourhood), batch, strict=True):
+            yield _assemble(view, clip, names)
+            progress(1)
+
+
+def _check_parts(parts: Sequence[str] | None) -> tuple[str, ...]:
+    names = tuple(PARTS) if parts is None else tuple(parts)
+    if unknown := [name for name in names if name not in PARTS]:
+        raise UnknownPartError(f"unknown part {unknown[0]!r} of a record; known: {', '.join(PARTS)}")
+    return names
+
+
+def _assemble(view: ClipView, clip: Clip, parts: tuple[str, ...]) -> xr.Dataset:
+    """Every part's variables on the same coordinates; only the dimensions that are used."""
+    variables: dict[str, xr.DataArray] = {}
+    for name in parts:
+        variables |= PARTS[name](view)
+    used = {"modality", "frame"}.union(*(array.dims for array in variables.values()))
+    coords = {name: array for name, array in coordinates(view).items() if set(array.dims) <= used}
+    record = xr.Dataset(variables, coords)
+    return record.assign_coords(model=xr.DataArray(_text(_model_name(view.model)))).assign_attrs(
+        _attributes(view, clip)
+    )
+
+
+def _attributes(view: ClipView, clip: Clip) -> dict[str, str | int | float]:
+    """Which checkpoint, which clip, which software; lists and configs as JSON, since NetCDF attributes are flat."""
+    origin, vocabulary = view.model.origin, view.vocabulary
+    attributes = {
+        "record_version": RECORD_VERSION,
+        "checkpoint_name": _model_name(view.model),
+        "attention_kind": view.model.config.attention,
+        "model_config": json.dumps(view.model.config.to_dict()),
+        "layer": view.layer,
+        "vocabulary": vocabulary.dataset,
+        "clip": clip.id,
+        "source": clip.source,
+        "features_sha256": features_sha256(clip),
+        "labels": json.dumps(list(clip.labels)),
+        "label_names": json.dumps([vocabulary.name(label) for label in clip.labels], ensure_ascii=False),
+        "frame_seconds": float(clip.frame_seconds),
+        "clip_frames": view.clip_frames,
+        "software": json.dumps({"python": platform.python_version()} | {name: version(name) for name in SOFTWARE}),
+    }
+    if "sha256" in origin:
+        attributes["checkpoint_sha256"] = origin["sha256"]
+    chosen = view.chosen or view.model.config.neighbourhood
+    if chosen is not None:
+        attributes["neighbourhood_config"] = json.dumps(neighbourhood_to_dict(chosen))
+    return attributes
+
+
+def _model_name(model: GMSAClassifier) -> str:
+    return str(model.origin.get("name") or model.card.get("name") or "unnamed")
+
+
+def _text(value: str) -> np.ndarray:
+    # An object, because fixed-width text has no place in the Zarr format yet.
+    return np.array(value, dtype=object)

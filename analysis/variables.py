@@ -1,0 +1,220 @@
+"""The variables of a record: small functions, each from a `ClipView` to the arrays that it adds.
+
+A part that a model does not have (a local branch, gates, attention at all) is absent, never zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import xarray as xr
+from jaxtyping import Float
+from torch import Tensor
+
+from analysis.profiles import head_profiles, unevenness
+from analysis.similarity import frame_cosine_similarity
+from analysis.view import ClipView, to_numpy
+from gmsa_models.data.clip import Segment
+
+Variables = dict[str, xr.DataArray]
+Part = Callable[[ClipView], Variables]
+
+
+def attention_variables(view: ClipView) -> Variables:
+    """`attention` (modality, branch, head, query, key): weights after the softmax, NaN for heads a branch lacks."""
+    if not view.branches:
+        return {}
+    frames = view.clip.frames
+    values = np.full((len(view.modalities), len(view.branches), view.heads, frames, frames), np.nan, np.float32)
+    for row, modality in enumerate(view.modalities):
+        for column, branch in enumerate(view.branches):
+            weights = view.layers[modality].weights[branch][0]
+            values[row, column, view.heads_of(branch, len(weights))] = to_numpy(weights)
+    return {
+        "attention": _array(
+            ("modality", "branch", "head", "query", "key"), values, "attention weight", "share of the query's 1"
+        )
+    }
+
+
+def neighbourhood_variables(view: ClipView) -> Variables:
+    """`neighbourhood` (query, key): True where the local branch may attend; absent without one."""
+    if view.neighbourhood is None:
+        return {}
+    mask = to_numpy(view.neighbourhood)
+    return {"neighbourhood": _array(("query", "key"), mask, "the query's local branch may attend to the key")}
+
+
+def similarity_variables(view: ClipView) -> Variables:
+    """`similarity` (modality, query, key): cosine of the clip's own features; NaN for a frame that is all zeros."""
+    values = np.stack([_similarity(torch.from_numpy(view.clip.floats(modality))) for modality in view.modalities])
+    return {"similarity": _array(("modality", "query", "key"), values, "cosine similarity of features", "1")}
+
+
+def profile_variables(view: ClipView) -> Variables:
+    """`profile` (modality, branch, frame), `head_profile`, and how uneven each profile is."""
+    if not view.branches:
+        return {}
+    shape = (len(view.modalities), len(view.branches), view.heads, view.clip.frames)
+    values = torch.full(shape, torch.nan)
+    for row, modality in enumerate(view.modalities):
+        for column, branch in enumerate(view.branches):
+            each = _branch_profiles(view, modality, branch)
+            values[row, column, view.heads_of(branch, len(each))] = each.float().cpu()
+    profile = values.nanmean(dim=2)
+    uneven = unevenness(profile)
+    return {
+        "profile": _array(
+            ("modality", "branch", "frame"), to_numpy(profile), "attention received", "1 = uniform attention"
+        ),
+        "head_profile": _array(
+            ("modality", "branch", "head", "frame"),
+            to_numpy(values),
+            "attention received, head by head",
+            "1 = uniform attention",
+        ),
+        "profile_entropy": _array(("modality", "branch"), to_numpy(uneven.entropy), "entropy of profile", "nat"),
+        "profile_relative_entropy": _array(
+            ("modality", "branch"),
+            to_numpy(uneven.relative_entropy),
+            "entropy of profile / ln(frames)",
+            "1 = even",
+        ),
+        "profile_gini": _array(("modality", "branch"), to_numpy(uneven.gini), "Gini of profile", "0 = even"),
+    }
+
+
+def gate_variables(view: ClipView) -> Variables:
+    """`gate` (modality, branch, frame): R_g and R_l, averaged for each query frame; absent without gates.
+
+    GateAtt: over heads and key frames. GateOp: over the model's D features. The two branches add to 1.
+    """
+    if not next(iter(view.layers.values())).gates:
+        return {}
+    values = np.full((len(view.modalities), len(view.branches), view.clip.frames), np.nan, np.float32)
+    for row, modality in enumerate(view.modalities):
+        for branch, gate in view.layers[modality].gates.items():
+            mean = gate[0].mean(dim=(0, 2)) if gate.ndim == 4 else gate[0].mean(dim=1)
+            values[row, view.branches.index(branch)] = to_numpy(mean)
+    return {"gate": _array(("modality", "branch", "frame"), values, "mean gate", "share of 1")}
+
+
+def score_variables(view: ClipView) -> Variables:
+    """`score` (class): probability, the sigmoid of `logit` (class)."""
+    logits = view.trace.logits[0].float()
+    return {
+        "score": _array(("class",), to_numpy(logits.sigmoid()), "probability", "1"),
+        "logit": _array(("class",), to_numpy(logits), "logit", "nat"),
+    }
+
+
+def label_variables(view: ClipView) -> Variables:
+    """`label` (class): True for the clip's labels among the model's classes; attributes hold all of them."""
+    known = np.isin(view.vocabulary.indices, view.clip.labels)
+    return {"label": _array(("class",), known, "label of the clip")}
+
+
+def segment_variables(view: ClipView) -> Variables:
+    """Known spans: `segment_start`, `segment_end` (seconds, as `frame`), `segment_kind`, `segment_label` (names).
+
+    `segment_class` (segment, class): 1 the span shows the class, 0 it was rated absent, NaN not said.
+    Absent where no span is known.
+    """
+    clip = view.clip
+    length = clip.frames * clip.frame_seconds
+    spans = [segment for segment in clip.segments if segment.start < length]
+    if not spans:
+        return {}
+    starts = np.array([segment.start for segment in spans]) + clip.start_seconds
+    ends = np.array([min(segment.end, length) for segment in spans]) + clip.start_seconds
+    names = _text("; ".join(_shown(view, segment)) for segment in spans)
+    kinds = _text(segment.kind for segment in spans)
+    return {
+        "segment_start": _array(("segment",), starts.astype(np.float32), "start of span", "s"),
+        "segment_end": _array(("segment",), ends.astype(np.float32), "end of span", "s"),
+        "segment_kind": _array(("segment",), kinds, "event, background or rated"),
+        "segment_label": _array(("segment",), names, "what the span shows"),
+        "segment_class": _array(("segment", "class"), _ratings(view, spans), "shows the class", "1 yes, 0 no"),
+    }
+
+
+PARTS: dict[str, Part] = {
+    "attention": attention_variables,
+    "neighbourhood": neighbourhood_variables,
+    "similarity": similarity_variables,
+    "profile": profile_variables,
+    "gate": gate_variables,
+    "score": score_variables,
+    "label": label_variables,
+    "segment": segment_variables,
+}
+
+
+def coordinates(view: ClipView) -> dict[str, xr.DataArray]:
+    """One coordinate a dimension; frames (also as query and key) by the second of the video at which they start."""
+    seconds = np.asarray(view.clip.seconds, np.float64)
+    labels = np.asarray(view.vocabulary.indices, np.int64)
+    coords = {name: _coordinate(name, seconds, "start of the frame in the video", "s") for name in FRAME_DIMENSIONS}
+    return coords | {
+        "modality": _coordinate("modality", _text(view.modalities), "stream of the video"),
+        "branch": _coordinate("branch", _text(view.branches), "branch of the attention block"),
+        "head": _coordinate("head", np.arange(view.heads), "attention head"),
+        "class": _coordinate("class", labels, "label of the data set"),
+        "class_name": xr.DataArray(_text(view.vocabulary.names), dims="class"),
+    }
+
+
+FRAME_DIMENSIONS = ("frame", "query", "key")
+
+
+def _coordinate(name: str, values: np.ndarray, meaning: str, units: str = "") -> xr.DataArray:
+    attributes = {"long_name": meaning} | ({"units": units} if units else {})
+    return xr.DataArray(values, dims=name, attrs=attributes)
+
+
+def _array(dims: tuple[str, ...], values: np.ndarray, meaning: str, units: str = "") -> xr.DataArray:
+    return xr.DataArray(values, dims=dims, attrs={"long_name": meaning} | ({"units": units} if units else {}))
+
+
+def _text(values: object) -> np.ndarray:
+    # Objects, because fixed-width text has no place in the Zarr format yet.
+    return np.array([str(value) for value in values], dtype=object)
+
+
+def _similarity(features: Float[Tensor, "frames dim"]) -> Float[np.ndarray, "frames frames"]:
+    nonzero = features.abs().amax(dim=1) > 0
+    values = torch.full((len(features), len(features)), torch.nan)
+    if nonzero.any():
+        values[nonzero[:, None] & nonzero[None]] = frame_cosine_similarity(features[nonzero]).flatten()
+    return values.numpy()
+
+
+def _branch_profiles(view: ClipView, modality: str, branch: str) -> Float[Tensor, "heads frames"]:
+    """Profiles of a branch's heads, each over the mask of its own branch."""
+    layer = view.layers[modality]
+    masks: dict[str, Bool[Tensor, "query key"] | None] = {
+        "global": None,
+        "combined": None,
+        "local": layer.neighbourhood,
+    }
+    weights = {name: layer.weights[name][0] for name in view.branches}
+    if branch == "combined" and len(weights["local"]) < view.heads:
+        # ShareAtt: the combined heads are the global ones and the local ones.
+        return torch.cat([head_profiles(weights[name], masks[name]) for name in ("global", "local")])
+    return head_profiles(weights[branch], masks[branch])
+
+
+def _shown(view: ClipView, segment: Segment) -> list[str]:
+    scores = segment.scores or (1.0,) * len(segment.labels)
+    pairs = zip(segment.labels, scores, strict=True)
+    return [view.vocabulary.name(label) for label, score in pairs if score > 0]
+
+
+def _ratings(view: ClipView, segments: list[Segment]) -> Float[np.ndarray, "segment class"]:
+    values = np.full((len(segments), len(view.vocabulary)), np.nan, np.float32)
+    for row, segment in enumerate(segments):
+        for label, score in zip(segment.labels, segment.scores or (1.0,) * len(segment.labels), strict=True):
+            values[row, list(view.vocabulary.positions([label]))] = score
+    return values

@@ -1,0 +1,183 @@
+"""ClipView: one clip of a traced batch, without its padding; what every part of a record is made from."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from gmsa_models.classifier import GMSAClassifier
+from gmsa_models.data.clip import Batch, Clip
+from gmsa_models.data.vocabulary import Vocabulary
+from gmsa_models.masks import Neighbourhood, neighbourhood_mask
+from gmsa_models.trace import BRANCHES, AttentionTrace, LayerTrace
+
+
+class RecordError(ValueError):
+    """A clip, model or set of records of which no record can be made; the message names which and why."""
+
+
+@dataclass(frozen=True)
+class ClipView:
+    """One clip as a model saw it.
+
+    Attributes:
+        clip: cut to the frames that the model takes.
+        clip_frames: frames of the clip before that.
+        model: the model.
+        trace: of this clip alone: batch 1, no padding.
+        layer: which encoder layer the record is about, from 0.
+        chosen: a neighbourhood to analyse by in place of the model's own, or None.
+    """
+
+    clip: Clip
+    clip_frames: int
+    model: GMSAClassifier
+    trace: AttentionTrace
+    layer: int = 0
+    chosen: Neighbourhood | None = None
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The model's modalities, in its order."""
+        return tuple(self.model.config.modalities)
+
+    @property
+    def heads(self) -> int:
+        """M, heads of a layer."""
+        return self.model.config.heads
+
+    @cached_property
+    def layers(self) -> dict[str, LayerTrace]:
+        """Modality -> the traced layer."""
+        return {modality: self.trace.layer(modality, self.layer) for modality in self.modalities}
+
+    @cached_property
+    def branches(self) -> tuple[str, ...]:
+        """The branches that this model's block has, in the order of `BRANCHES`; none in the control."""
+        weights = next(iter(self.layers.values())).weights
+        return tuple(branch for branch in BRANCHES if branch in weights)
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The model's classes; without a vocabulary output k is taken for label k."""
+        if self.model.vocabulary is not None:
+            return self.model.vocabulary
+        classes = self.model.config.classes
+        return Vocabulary("unknown", tuple(range(classes)), tuple(f"class {index}" for index in range(classes)))
+
+    @cached_property
+    def neighbourhood(self) -> Bool[Tensor, "query key"] | None:
+        """N_i as a matrix, True = may attend: the one chosen, else the model's own, else None."""
+        if self.chosen is not None:
+            return neighbourhood_mask(self.chosen, self.clip.frames)
+        return next(iter(self.layers.values())).neighbourhood
+
+    def heads_of(self, branch: str, count: int) -> slice:
+        """Where the `count` heads of a branch stand among all heads.
+
+        ShareAtt's global branch has the first half of the heads, its local branch the last; elsewhere all.
+        """
+        return slice(self.heads - count, self.heads) if branch == "local" else slice(0, count)
+
+
+def view_clips(
+    model: GMSAClassifier, clips: list[Clip], layer: int = 0, chosen: Neighbourhood | None = None, grad: bool = False
+) -> list[ClipView]:
+    """Trace some clips in one pass and take the pass apart again, clip by clip.
+
+    Args:
+        model: on any device, in any floating-point type; it is traced in evaluation mode and left as it was.
+        clips: at least one; those longer than the model's `max_frames` are cut to their first frames.
+        layer: which encoder layer.
+        chosen: see `ClipView`.
+        grad: keep the graph.
+
+    Raises:
+        RecordError: a feature that is not finite, a layer the model lacks.
+        KeyError: a clip lacks one of the model's modalities.
+        BatchError: frames of another width than the model's.
+    """
+    config = model.config
+    if not 0 <= layer < config.layers:
+        raise RecordError(f"layer is {layer}; the model has layers 0 to {config.layers - 1}")
+    cut = [clip.cut(config.max_frames) for clip in clips]
+    for clip in cut:
+        _check_finite(clip, tuple(config.modalities))
+    weight = next(model.parameters())
+    batch = Batch.from_clips(cut, tuple(config.modalities)).to(weight.device, weight.dtype)
+    training = model.training
+    try:
+        trace = model.eval().trace(batch, grad=grad)
+    finally:
+        model.train(training)
+    return [
+        ClipView(short, whole.frames, model, _take(trace, row, short.frames), layer, chosen)
+        for row, (short, whole) in enumerate(zip(cut, clips, strict=True))
+    ]
+
+
+def features_sha256(clip: Clip) -> str:
+    """SHA-256 over the clip's modalities, shapes, types and values: the same frames give the same digest."""
+    digest = hashlib.sha256()
+    for modality in sorted(clip.features):
+        values = np.ascontiguousarray(clip.features[modality])
+        digest.update(f"{modality} {values.dtype.str} {values.shape} ".encode())
+        digest.update(values.tobytes())
+    return digest.hexdigest()
+
+
+def _check_finite(clip: Clip, modalities: tuple[str, ...]) -> None:
+    for modality in modalities:
+        if modality not in clip.features or clip.features[modality].dtype == np.uint8:
+            continue
+        good = np.isfinite(clip.features[modality]).all(axis=1)
+        if not good.all():
+            frame = int(np.flatnonzero(~good)[0])
+            raise RecordError(f"clip {clip.id!r}: {modality!r}, frame {frame} is not finite; expected finite features")
+
+
+def _take(trace: AttentionTrace, row: int, frames: int) -> AttentionTrace:
+    """The part of a batch's trace that is one clip's: batch 1, its real frames only (they come first)."""
+    one = slice(row, row + 1)
+    return AttentionTrace(
+        layers={name: tuple(_take_layer(layer, one, frames) for layer in each) for name, each in trace.layers.items()},
+        valid=trace.valid[one, :frames],
+        pooled={name: values[one] for name, values in trace.pooled.items()},
+        logits=trace.logits[one],
+    )
+
+
+def _take_layer(layer: LayerTrace, one: slice, frames: int) -> LayerTrace:
+    def by_frame(values: Float[Tensor, "batch frames dim"]) -> Float[Tensor, "1 kept dim"]:
+        return values[one, :frames]
+
+    def by_pair(values: Float[Tensor, "batch heads query key"]) -> Float[Tensor, "1 heads kept kept"]:
+        return values[one, :, :frames, :frames]
+
+    return LayerTrace(
+        input=by_frame(layer.input),
+        output=by_frame(layer.output),
+        encoded=by_frame(layer.encoded),
+        weights={branch: by_pair(values) for branch, values in layer.weights.items()},
+        gates={name: (by_pair if gate.ndim == 4 else by_frame)(gate) for name, gate in layer.gates.items()},
+        contexts={branch: values[one, :, :frames] for branch, values in layer.contexts.items()},
+        branch_outputs={branch: by_frame(values) for branch, values in layer.branch_outputs.items()},
+        neighbourhood=None if layer.neighbourhood is None else layer.neighbourhood[:frames, :frames],
+    )
+
+
+def to_numpy(values: Tensor) -> np.ndarray:
+    """float32 on the CPU for floating point, the same type otherwise."""
+    values = values.detach()
+    return (values.float() if values.dtype.is_floating_point else values).cpu().numpy()
+
+
+def stacked(view: ClipView, arrays: dict[str, Tensor]) -> np.ndarray:
+    """One array a modality, stacked in the model's order."""
+    return np.stack([to_numpy(torch.as_tensor(arrays[modality])) for modality in view.modalities])
