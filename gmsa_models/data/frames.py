@@ -28,12 +28,19 @@ def pack_frames(values: np.ndarray) -> bytes:
 
     Args:
         values: uint8, or floating point, which is stored as float32.
+
+    Raises:
+        RecordError: a value that float32 cannot hold.
     """
     if values.dtype == np.uint8:
         header = np.broadcast_to(_frame_header(values.shape[1]), (len(values), len(_frame_header(values.shape[1]))))
         return np.concatenate([header, values], axis=1).tobytes()
     message = FeatureList()
-    for frame in values.astype(np.float32):
+    with np.errstate(over="ignore"):
+        floats = values.astype(np.float32)
+    if not np.isfinite(floats).all():
+        raise RecordError(f"features as large as {np.abs(values).max()} do not fit float32, which a record stores")
+    for frame in floats:
         message.feature.add().float_list.value.extend(frame.tolist())
     return message.SerializeToString()
 
@@ -104,10 +111,17 @@ def _parse_frame(name: str, number: int, feature: object) -> np.ndarray:
             at = int(np.flatnonzero(~np.isfinite(frame))[0])
             raise RecordError(f"list {name!r}, frame {number}: value {at} is {frame[at]}; expected finite numbers")
         return frame
-    found = "nothing" if kind is None else f"a {kind} of {len(getattr(feature, kind).value)}"
     raise RecordError(
-        f"list {name!r}, frame {number}: holds {found}; expected one string of uint8 features, or a list of floats"
+        f"list {name!r}, frame {number}: holds {_found(feature)}; expected one string of uint8 features, or floats"
     )
+
+
+def _found(feature: object) -> str:
+    kind = feature.WhichOneof("kind")
+    if kind is None:
+        return "nothing"
+    values = getattr(feature, kind).value
+    return "an empty string" if kind == "bytes_list" and len(values) == 1 else f"a {kind} of {len(values)}"
 
 
 def _describe(frame: np.ndarray) -> str:

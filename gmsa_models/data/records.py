@@ -57,6 +57,9 @@ def encode_clip(clip: Clip) -> bytes:
     The lists are `rgb` (visual), `audio` and, for other modalities, their own names. Events and ratings become the
     `segment_*` features of the segment-rated data set, one entry a label, in whole seconds. What those cannot say goes
     into one more context feature, see `extension.py`; a reader that does not know it loses nothing else.
+
+    Raises:
+        RecordError: a feature that float32 cannot hold, or a modality named as a record's list of another modality.
     """
     message = PackedSequenceExample()
     feature = message.context.feature
@@ -67,6 +70,8 @@ def encode_clip(clip: Clip) -> bytes:
     if extension is not None:
         feature[EXTENSION].bytes_list.value.append(extension)
     for modality, values in clip.features.items():
+        if MODALITIES.get(modality, modality) != modality:
+            raise RecordError(f"clip {clip.id!r}: modality {modality!r} would be read back as {MODALITIES[modality]!r}")
         message.feature_lists.feature_list[_LISTS.get(modality, modality)] = pack_frames(values)
     return message.SerializeToString(deterministic=True)
 

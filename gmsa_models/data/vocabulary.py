@@ -72,27 +72,34 @@ class Vocabulary:
         """Read the class table of YouTube-8M (`vocabulary.csv`) or AudioSet (`class_labels_indices.csv`).
 
         Raises:
-            VocabularyError: unknown columns, or an index that is not a number; names file and line.
+            VocabularyError: unknown columns, no rows, an index that is no number or comes twice; names file and line.
         """
         path = Path(path)
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            fields = set(reader.fieldnames or ())
-            for dataset, (index, name) in COLUMNS.items():
-                if {index, name} <= fields:
-                    return cls(dataset, *_read_rows(path, reader, index, name))
+        try:
+            with path.open(newline="", encoding="utf-8-sig") as file:  # a spreadsheet may have put a byte order mark
+                reader = csv.DictReader(file)
+                fields = set(reader.fieldnames or ())
+                for dataset, (index, name) in COLUMNS.items():
+                    if {index, name} <= fields:
+                        return cls(dataset, *_read_rows(path, reader, index, name))
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise VocabularyError(f"{path}: not a table of text: {error}") from None
         expected = "; ".join(f"{dataset}: {', '.join(columns)}" for dataset, columns in COLUMNS.items())
         raise VocabularyError(f"{path}: columns {sorted(fields)}; expected one of {expected}")
 
 
 def _read_rows(path: Path, reader: csv.DictReader, index: str, name: str) -> tuple[tuple[int, ...], tuple[str, ...]]:
-    indices, names = [], []
+    names: dict[int, str] = {}
     for row in reader:
-        try:
-            indices.append(int(row[index]))
-        except (TypeError, ValueError):
+        text = row[index] or ""
+        if not (text.isascii() and text.isdigit() and len(text) < 10):
             raise VocabularyError(
-                f"{path}, line {reader.line_num}: {index} is {row[index]!r}; expected a whole number"
-            ) from None
-        names.append(row[name] or f"label {indices[-1]}")
-    return tuple(indices), tuple(names)
+                f"{path}, line {reader.line_num}: {index} is {row[index]!r}; expected a whole number of 0 or more"
+            )
+        label = int(text)
+        if label in names:
+            raise VocabularyError(f"{path}, line {reader.line_num}: {index} {label} comes twice")
+        names[label] = row[name] or f"label {label}"
+    if not names:
+        raise VocabularyError(f"{path}: the table has no rows")
+    return tuple(names), tuple(names.values())
