@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Bool, Float, Integer, Shaped
+from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
-Matrix = Shaped[np.ndarray, "videos classes"] | Shaped[Tensor, "videos classes"]
+Matrix = np.ndarray | Tensor  # (videos, classes), checked here rather than by its annotation
 
 
 class MetricsError(ValueError):
@@ -19,8 +19,8 @@ def classification_metrics(scores: Matrix, labels: Matrix, top_k: int | None = 2
     """The four scores of the YouTube-8M challenge, as fractions in [0, 1], higher better.
 
     Args:
-        scores: probabilities in [0, 1]. A probability of exactly 0 is no prediction for PERR.
-        labels: 0 or 1.
+        scores: (videos, classes), probabilities in [0, 1]. A probability of exactly 0 is no prediction for PERR.
+        labels: (videos, classes), 0 or 1.
         top_k: how many of a video's highest predictions GAP and MAP use; None: all.
 
     Returns:
@@ -185,19 +185,17 @@ def _average_precisions(
     """
     order = np.lexsort((-scores, group))
     scores, truths, group = scores[order], truths[order], group[order]
-    fresh = np.ones(len(scores), bool)
-    fresh[1:] = group[1:] != group[:-1]
-    start = np.searchsorted(group, group)  # where the group of each prediction begins
-    tied = fresh.copy()
-    tied[1:] |= scores[1:] != scores[:-1]
-    first = np.flatnonzero(tied)
-    run = np.cumsum(tied) - 1
-    size = np.diff(np.append(first, len(scores)))[run]
-    total = np.concatenate(([0], np.cumsum(truths)))
-    true_in_run = (total[first + np.diff(np.append(first, len(scores)))] - total[first])[run]
-    true_before = total[first[run]] - total[start]
     place = np.arange(len(scores))
-    expected = true_before + 1 + (place - first[run]) * (true_in_run - 1) / np.maximum(size - 1, 1)
+    start = np.searchsorted(group, group)  # where the group of each prediction begins
+    begins = np.ones(len(scores), bool)
+    begins[1:] = (group[1:] != group[:-1]) | (scores[1:] != scores[:-1])
+    run = np.cumsum(begins) - 1
+    edges = np.append(np.flatnonzero(begins), len(scores))
+    first, size = edges[run], np.diff(edges)[run]
+    true_up_to = np.concatenate(([0], np.cumsum(truths)))
+    true_in_run = np.diff(true_up_to[edges])[run]
+    true_before = true_up_to[first] - true_up_to[start]
+    expected = true_before + 1 + (place - first) * (true_in_run - 1) / np.maximum(size - 1, 1)
     gained = true_in_run / size * expected / (place - start + 1)
     sums = np.bincount(group, weights=gained, minlength=len(positives))
     return sums / np.maximum(positives, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,6 +32,10 @@ from gmsa_models.recipe import Recipe
 from gmsa_models.training_log import TrainingLog
 from gmsa_models.training_state import Progress, fingerprint, load_state, save_state
 from gmsa_models.validation import validate
+
+
+class DivergedError(ArithmeticError):
+    """A loss that is not finite; the message says when."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,7 @@ def fit(
     Raises:
         TrainingDataError: too few clips for one batch, or a batch that the processes cannot share evenly.
         ResumeError: `out_dir` holds another run.
+        DivergedError: the loss is not finite any more.
         NoVocabularyError: the model has none.
     """
     collation_of(model)
@@ -96,7 +102,8 @@ def fit(
     fabric.launch()
     run = _Run(fabric, model, train_source, validation_source, recipe, Path(out_dir), dict(card or {}))
     if not run.progress.finished:
-        run.train(progress)
+        with torch.random.fork_rng():
+            run.train(progress)
     return run.result()
 
 
@@ -113,11 +120,13 @@ class _Objective(nn.Module):
         valid: Bool[Tensor, "batch frames"],
         labels: Float[Tensor, "batch classes"],
     ) -> Float[Tensor, ""]:
-        """Binary cross-entropy, summed over classes, averaged over clips, in float32."""
+        """Binary cross-entropy, summed over classes, averaged over clips, in at least float32."""
         dtype = self.model.classifier.weight.dtype
         floats = {name: widen(values, valid).to(dtype) for name, values in features.items()}
-        logits = self.model(Batch(floats, valid)).float()
-        return nn.functional.binary_cross_entropy_with_logits(logits, labels.float(), reduction="sum") / len(logits)
+        logits = self.model(Batch(floats, valid))
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        labels = labels.to(logits.dtype)
+        return nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="sum") / len(logits)
 
 
 class _Run:
@@ -232,14 +241,16 @@ class _Run:
 
     def _line(self, losses: list[Tensor], norm: Tensor | float, marked: tuple[float, int]) -> dict[str, float]:
         at, recipe = self.progress, self.recipe
-        seconds, done = time.monotonic() - marked[0], at.step - marked[1]
+        seconds, done, loss = time.monotonic() - marked[0], at.step - marked[1], float(torch.stack(losses).mean())
+        if not math.isfinite(loss):
+            raise DivergedError(f"the loss is {loss} by step {at.step}; lower learning_rate, or raise warmup")
         return {
             "step": at.step,
             "epoch": at.epoch,
             "videos": at.step * recipe.batch_size,
             "seconds": round(at.seconds, 3),
             "learning_rate": recipe.rate(at.step - 1, self.steps),
-            "loss": float(torch.stack(losses).mean()),
+            "loss": loss,
             "gradient_norm": float(norm),
             "videos_per_second": round(done * recipe.batch_size / max(seconds, 1e-9), 2),
         }

@@ -78,8 +78,8 @@ class _Bar:
         self._steps, self._started, self._first = steps, time.monotonic(), start
         self._console = Console(stderr=True)
         self._progress = Progress(
-            TextColumn("train"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
-            console=self._console, disable=not self._console.is_terminal,
+            TextColumn("train"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"), console=self._console, disable=not self._console.is_terminal,
         )  # fmt: skip
         self._task = self._progress.add_task("train", total=steps, completed=start, note="")
         self._scores = ""

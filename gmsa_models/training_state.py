@@ -75,6 +75,7 @@ def load_state(path: Path, run: str) -> tuple[Progress, dict[str, Any]] | None:
         raise ResumeError(f"{path}: cannot be read ({error}); delete it to start again") from error
     if found != run:
         raise ResumeError(
-            f"{path}: of a run with another model, recipe or training data; choose another directory, or delete this one"
+            f"{path}: of a run with another model, initial weights, recipe or training data; choose another directory, "
+            "or delete this file"
         )
     return progress, tensors

@@ -78,7 +78,7 @@ YOUTUBE_8M = {"visual": 1024, "audio": 128}
 
 SIZES: dict[str, Size] = {
     "paper": Size(YOUTUBE_8M, widths=None, classes=3862),
-    "demo": Size(YOUTUBE_8M, widths={"visual": 128, "audio": 64}, classes=300),
+    "demo": Size(YOUTUBE_8M, widths={"visual": 128, "audio": 64}, classes=300, heads=4),
 }
 
 
