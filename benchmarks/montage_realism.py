@@ -50,14 +50,16 @@ def measure(real: Clip, source: VectorSource, videos: int, out: str | None) -> N
         verdict = "within" if max(1 - low, high - 1) <= TOLERANCE else "NOT within"
         print(f"{source.name}, {modality}: montage / real is {low:.3f} to {high:.3f}, {verdict} {TOLERANCE:.0%}")
     if out:
-        draw(table).savefig(out, dpi=150)
+        draw(table, TOLERANCE).savefig(out, dpi=150)
 
 
 def main() -> None:
     """Parse the command line, measure or fit."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.montage_realism", description=__doc__)
     parser.add_argument("--real", default="../shared/data/yt8m_frame_SjJ3.tfrecord", help="a frame-level video")
-    parser.add_argument("--vectors", default="../shared/data/yt8m_video_level.npz", help="video-level vectors, or 'shipped'")
+    parser.add_argument(
+        "--vectors", default="../shared/data/yt8m_video_level.npz", help="video-level vectors, or 'shipped'"
+    )
     parser.add_argument("--videos", type=int, default=200, help="montages to average over (default: 200)")
     parser.add_argument("--out", help="picture to write")
     parser.add_argument("--fit", action="store_true", help="try a grid of frame variations instead")

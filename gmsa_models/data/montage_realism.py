@@ -29,7 +29,9 @@ def frame_distance(features: np.ndarray, lags: Sequence[int] = LAGS) -> np.ndarr
         ValueError: a lag that the clip has no pair for.
     """
     if min(lags) < 1 or max(lags) >= len(features):
-        raise ValueError(f"lags {min(lags)} to {max(lags)} in a clip of {len(features)} frames; expected 1 to frames - 1")
+        raise ValueError(
+            f"lags {min(lags)} to {max(lags)} in a clip of {len(features)} frames; expected 1 to frames - 1"
+        )
     values = features.astype(np.int16)
     return np.array([np.abs(values[lag:] - values[:-lag]).mean() for lag in lags])
 

@@ -1,8 +1,10 @@
 """ClassStatistics: what video-level vectors of each class look like, small enough to ship; a source of montages.
 
-A labelled video is drawn as mean + the sum of its labels' effects + a residual; a background video as one of a few
-group means + a residual. Residuals are Gaussian, with a covariance of a few factors plus a diagonal, joint over the
-modalities. Label sets are drawn from those that occur. No real vector is stored: every number is an average over many.
+A labelled video is drawn as mean + strength * the sum of its labels' effects + scale * residual; a background video as one
+of many group means + scale * residual. Strength says how clearly a video shows its labels, scale how far it lies from
+what is expected; both are drawn from their levels in real videos, together. Residuals are Gaussian, with a covariance of
+some factors plus a diagonal, joint over the modalities. Label sets are drawn from those that occur. No real vector is
+stored: every number is an average over many videos.
 """
 
 from __future__ import annotations
@@ -31,10 +33,13 @@ SHIPPED = Path(__file__).parent / "demo" / "class_statistics.safetensors"
 TENSORS: dict[str, tuple[str, ...]] = {
     "event_mean": ("dim",),
     "effects": ("class", "dim"),
+    "event_scales": ("scale",),
+    "event_strengths": ("scale", "strength"),
     "event_factors": ("event factor", "dim"),
     "event_deviation": ("dim",),
     "background_means": ("group", "dim"),
     "background_weights": ("group",),
+    "background_scales": ("scale",),
     "background_factors": ("background factor", "dim"),
     "background_deviation": ("dim",),
     "between_variance": ("dim",),
@@ -93,6 +98,10 @@ class ClassStatistics:
         return _running_share(self.tensors["label_set_counts"])
 
     @cached_property
+    def _group_chances(self) -> np.ndarray:
+        return _running_share(self.tensors["background_weights"])
+
+    @cached_property
     def _sets_by_class(self) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
         """For every class that occurs: the label sets with it, and the running share of their counts."""
         owners = np.repeat(np.arange(len(self.label_sets)), self.tensors["label_set_sizes"].astype(np.int64))
@@ -118,22 +127,25 @@ class ClassStatistics:
         else:
             chosen = _pick(self._set_chances, rng)
         positions = self.label_sets[chosen]
-        mean = self._floats["event_mean"] + self._floats["effects"][list(positions)].sum(axis=0)
+        level = int(rng.integers(len(self._floats["event_scales"])))
+        strength = rng.choice(self._floats["event_strengths"][level])
+        effect = self._floats["effects"][list(positions)].sum(axis=0)
+        residual = self._residual("event", self._floats["event_scales"][level], rng)
         labels = tuple(self.classes.indices[position] for position in positions)
-        return self._by_modality(mean + self._residual("event", rng)), labels, ""
+        return self._by_modality(self._floats["event_mean"] + strength * effect + residual), labels, ""
 
     def sample_background(self, rng: np.random.Generator) -> tuple[dict[str, np.ndarray], tuple[int, ...], str]:
         """Draw a video that has none of the kept labels: vectors, no labels, ""."""
-        group = _pick(_running_share(self.tensors["background_weights"]), rng)
-        vector = self._floats["background_means"][group] + self._residual("background", rng)
-        return self._by_modality(vector), (), ""
+        group = _pick(self._group_chances, rng)
+        residual = self._residual("background", rng.choice(self._floats["background_scales"]), rng)
+        return self._by_modality(self._floats["background_means"][group] + residual), (), ""
 
-    def _residual(self, kind: str, rng: np.random.Generator) -> np.ndarray:
+    def _residual(self, kind: str, scale: np.float32, rng: np.random.Generator) -> np.ndarray:
         factors, deviation = self._floats[f"{kind}_factors"], self._floats[f"{kind}_deviation"]
         loads = rng.standard_normal(len(factors), dtype=np.float32)
         # Row by row rather than by a matrix product, whose order of additions differs from machine to machine.
         shared = (factors * loads[:, None]).sum(axis=0)
-        return shared + deviation * rng.standard_normal(len(deviation), dtype=np.float32)
+        return scale * (shared + deviation * rng.standard_normal(len(deviation), dtype=np.float32))
 
     def _by_modality(self, vector: np.ndarray) -> dict[str, np.ndarray]:
         ends = np.cumsum(list(self.modalities.values()))
@@ -161,7 +173,9 @@ class ClassStatistics:
             "provenance": json.dumps(dict(self.provenance)),
         }
         with replaced_when_done(path) as temporary:
-            save_file({name: np.ascontiguousarray(values) for name, values in self.tensors.items()}, temporary, metadata)
+            save_file(
+                {name: np.ascontiguousarray(values) for name, values in self.tensors.items()}, temporary, metadata
+            )
 
     @classmethod
     def load(cls, path: str | Path) -> ClassStatistics:
@@ -222,7 +236,9 @@ def _check_shapes(tensors: Mapping[str, np.ndarray], dim: int, classes: int) -> 
         values = tensors[name]
         expected = tuple(sizes.get(axis, size) for axis, size in zip(axes, values.shape, strict=False))
         if values.ndim != len(axes) or values.shape != expected or values.size == 0:
-            raise StatisticsError(f"tensor {name!r} has shape {values.shape}; expected ({', '.join(axes)}) with {sizes}")
+            raise StatisticsError(
+                f"tensor {name!r} has shape {values.shape}; expected ({', '.join(axes)}) with {sizes}"
+            )
         sizes.update(zip(axes, values.shape, strict=True))
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             raise StatisticsError(f"tensor {name!r} has a value that is not finite")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +20,8 @@ from gmsa_models.data.vocabulary import Vocabulary
 
 RIDGE = 10.0  # in videos: a class of 10 videos keeps half of the effect that least squares would give it
 EVENT_FACTORS, BACKGROUND_FACTORS = 128, 64
-GROUPS, LEAST_GROUP = 48, 10  # groups of backgrounds, and the fewest videos that one may average
+GROUPS, LEAST_GROUP = 192, 10  # groups of backgrounds, and the fewest videos that one may average
+LEVELS = 16  # how finely the distributions of strength and scale are kept; a level averages many videos
 SEED = 0
 
 
@@ -71,7 +73,7 @@ def _rows(vectors: VideoVectors, rows: np.ndarray) -> np.ndarray:
 
 
 def _fit_events(values: np.ndarray, sets: list[tuple[int, ...]], classes: int) -> dict[str, np.ndarray]:
-    """Ridge regression of vectors on labels, around their means, and the covariance of what it leaves."""
+    """Ridge regression of vectors on labels; how strongly videos show their labels; what is left."""
     present = np.zeros((len(sets), classes), np.float32)
     for row, own in enumerate(sets):
         present[row, list(own)] = 1.0
@@ -79,25 +81,55 @@ def _fit_events(values: np.ndarray, sets: list[tuple[int, ...]], classes: int) -
     centred = present - share
     gram = centred.T @ centred + RIDGE * np.eye(classes, dtype=np.float32)
     effects = np.linalg.solve(gram, centred.T @ (values - mean))
-    residual = values - mean - centred @ effects
+    expected, base = present @ effects, mean - share @ effects
+    strengths = ((values - base) * expected).sum(axis=1) / np.maximum((expected**2).sum(axis=1), 1e-6)
+    scales, residual = _split_scale(values - base - strengths[:, None] * expected)
     factors, deviation = factorise(residual, EVENT_FACTORS)
+    levels = _levels(scales)
     return {
-        "event_mean": mean - share @ effects,
+        "event_mean": base,
         "effects": effects,
+        "event_scales": np.array([scales[rows].mean() for rows in levels]),
+        "event_strengths": np.array(
+            [[strengths[rows[part]].mean() for part in _levels(strengths[rows])] for rows in levels]
+        ),
         "event_factors": factors,
         "event_deviation": deviation,
     }
 
 
+def _split_scale(residual: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Each row's size relative to the root mean square of all, and the rows at one size.
+
+    Columns keep their variance: a modality whose size does not follow the row's would otherwise gain.
+    """
+    sizes = np.sqrt((residual**2).mean(axis=1))
+    scales = np.maximum(sizes / max(float(np.sqrt((sizes**2).mean())), 1e-6), 1e-6)
+    even = residual / scales[:, None]
+    return scales, even * (residual.std(axis=0) / np.maximum(even.std(axis=0), 1e-6))
+
+
+def _levels(values: np.ndarray) -> list[np.ndarray]:
+    """Rows in the order of their values, cut into `LEVELS` equally large parts."""
+    parts = np.array_split(np.argsort(values, kind="stable"), LEVELS)
+    return [part if len(part) else parts[0] for part in parts]
+
+
 def _fit_backgrounds(values: np.ndarray) -> dict[str, np.ndarray]:
-    """Groups by k-means; each keeps its mean and share; what is left has one covariance."""
+    """Groups by k-means on directions; each keeps its mean and share; what is left has one covariance."""
     groups = min(GROUPS, max(1, len(values) // (2 * LEAST_GROUP)))
-    _, group_of = kmeans2(values, groups, minit="++", rng=np.random.default_rng(SEED), missing="raise")
-    group_of = _merge_small(values, group_of)
+    centred = values - values.mean(axis=0)
+    directions = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # an empty group; small ones are merged in the next line anyway
+        _, group_of = kmeans2(directions, groups, minit="++", rng=np.random.default_rng(SEED))
+    group_of = _merge_small(directions, group_of)
     names, group_of, counts = np.unique(group_of, return_inverse=True, return_counts=True)
     means = np.stack([values[group_of == place].mean(axis=0) for place in range(len(names))])
-    factors, deviation = factorise(values - means[group_of], BACKGROUND_FACTORS)
+    scales, residual = _split_scale(values - means[group_of])
+    factors, deviation = factorise(residual, BACKGROUND_FACTORS)
     return {
+        "background_scales": np.array([scales[rows].mean() for rows in _levels(scales)]),
         "background_means": means,
         "background_weights": counts / counts.sum(),
         "background_factors": factors,
