@@ -27,7 +27,7 @@ STATICS = (0.24, 0.28, 0.3, 0.34, 0.38)
 
 
 def fit(real: Clip, source: VectorSource, videos: int) -> list[tuple[str, FrameVariation, float]]:
-    """Root mean square of the log ratio of the two curves for every variation of a grid, best first in each modality."""
+    """Root mean square log ratio of the two curves for every variation of a grid, best first in each modality."""
     target = mean_distances([real])
     tried = []
     for constants in product(DEVIATIONS, NOISES, STATICS):

@@ -63,28 +63,15 @@ def montage(source: VectorSource, recipe: MontageRecipe, seed: int, index: int, 
     if seed < 0 or index < 0:
         raise ValueError(f"seed and index must be >= 0, got seed {seed}, index {index}")
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, index])))
-    frames = draw_frames(recipe, rng)
-    spans = draw_layout(recipe, frames, rng)
+    spans = draw_layout(recipe, draw_frames(recipe, rng), rng)
     drawn = _draw_sources(source, recipe, spans, rng)
-    starts = np.array([start for start, _, _ in spans])
-    segment_of = np.repeat(np.arange(len(spans)), [end - start for start, end, _ in spans])
-    shot_of = _draw_shots(starts, frames, recipe.shot_seconds, rng)
-    features = {}
-    for modality, between in source.between_variance.items():
-        if modality not in recipe.variation:
-            raise KeyError(f"the recipe describes no variation of {modality!r}; it has {sorted(recipe.variation)}")
-        vectors = np.stack([vectors[modality] for vectors, _, _ in drawn])
-        features[modality] = _draw_features(
-            vectors, segment_of, shot_of, within_variance(between, recipe.variation[modality]),
-            recipe.variation[modality], rng,
-        )  # fmt: skip
     segments = tuple(
         Segment(float(start), float(end), labels, kind=kind, origin=origin)
         for (start, end, kind), (_, labels, origin) in zip(spans, drawn, strict=True)
     )
     return Clip(
         id=identifier or f"montage-{seed}-{index:06d}",
-        features=features,
+        features=_draw_modalities(source, recipe, spans, drawn, rng),
         labels=tuple(sorted({label for segment in segments for label in segment.labels})),
         segments=segments,
         source=f"montage of {source.name}, mix {recipe.mix}, seed {seed}, index {index}",
@@ -145,6 +132,23 @@ def _draw_shots(starts: np.ndarray, frames: int, shot_seconds: float, rng: np.ra
     first = rng.random(frames) < 1.0 / shot_seconds
     first[starts] = True
     return np.cumsum(first) - 1
+
+
+def _draw_modalities(
+    source: VectorSource, recipe: MontageRecipe, spans: list[Span], drawn: list[Drawn], rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """Frames of every modality; all share their shots, but each stands still in shots of its own."""
+    segment_of = np.repeat(np.arange(len(spans)), [end - start for start, end, _ in spans])
+    shot_of = _draw_shots(np.array([start for start, _, _ in spans]), len(segment_of), recipe.shot_seconds, rng)
+    features = {}
+    for modality, between in source.between_variance.items():
+        if modality not in recipe.variation:
+            raise KeyError(f"the recipe describes no variation of {modality!r}; it has {sorted(recipe.variation)}")
+        variation = recipe.variation[modality]
+        vectors = np.stack([vectors[modality] for vectors, _, _ in drawn])
+        within = within_variance(between, variation)
+        features[modality] = _draw_features(vectors, segment_of, shot_of, within, variation, rng)
+    return features
 
 
 def _draw_features(

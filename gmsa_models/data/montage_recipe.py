@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
@@ -181,7 +182,7 @@ def _fill(start: int, end: int, kind: str, seconds: tuple[int, int], rng: np.ran
     if len(cuts) > 2 and end - cuts[-2] < shortest:
         cuts.pop()
     cuts[-1] = end
-    return [(first, last, kind) for first, last in zip(cuts[:-1], cuts[1:], strict=True) if first < last]
+    return [(first, last, kind) for first, last in pairwise(cuts) if first < last]
 
 
 MIXES: dict[str, Callable[[MontageRecipe, int, np.random.Generator], list[Span]]] = {

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -56,7 +57,7 @@ def write_montages(
     """
     if not 1 <= shards <= count or processes < 1:
         raise RecipeError(
-            f"{count} videos in {shards} shards by {processes} processes; expected 1 <= shards <= videos, processes >= 1"
+            f"{count} videos, {shards} shards, {processes} processes; expected 1 <= shards <= videos and processes >= 1"
         )
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
@@ -77,11 +78,11 @@ def _run(work: Callable[[_Shard], _Shard], plan: list[_Shard], processes: int) -
 
 
 def _plan(out_dir: Path, count: int, shards: int) -> list[_Shard]:
-    bounds = [count * number // shards for number in range(shards + 1)]
+    bounds = pairwise(count * number // shards for number in range(shards + 1))
     return [
-        _Shard(out_dir / f"montage-{number:05d}-of-{shards:05d}.tfrecord", bounds[number], bounds[number + 1] - bounds[number])
-        for number in range(shards)
-    ]  # fmt: skip
+        _Shard(out_dir / f"montage-{number:05d}-of-{shards:05d}.tfrecord", start, end - start)
+        for number, (start, end) in enumerate(bounds)
+    ]
 
 
 def _write_shard(source: VectorSource, recipe: MontageRecipe, seed: int, shard: _Shard) -> _Shard:

@@ -1,10 +1,10 @@
 """ClassStatistics: what video-level vectors of each class look like, small enough to ship; a source of montages.
 
-A labelled video is drawn as mean + strength * the sum of its labels' effects + scale * residual; a background video as one
-of many group means + scale * residual. Strength says how clearly a video shows its labels, scale how far it lies from
-what is expected; both are drawn from their levels in real videos, together. Residuals are Gaussian, with a covariance of
-some factors plus a diagonal, joint over the modalities. Label sets are drawn from those that occur. No real vector is
-stored: every number is an average over many videos.
+A labelled video is drawn as mean + strength * the sum of its labels' effects + scale * residual; a background video as
+one of many group means + scale * residual. Strength says how clearly a video shows its labels, scale how far it lies
+from what is expected; both are drawn from their levels in real videos, together. Residuals are Gaussian, with a
+covariance of some factors plus a diagonal, joint over the modalities. Label sets are drawn from those that occur. No
+real vector is stored: every number is an average over many videos.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class ClassStatistics:
             balance: in [0, 1]; how often a class is drawn first, all classes alike, and then a label set that has it.
 
         Returns:
-            Vectors (modality -> (dim,) float32), labels (of the data set, at least one), and "" (no video is behind it).
+            Vectors (modality -> (dim,) float32), labels of the data set (at least one), and "", as no video is behind it.
         """
         if rng.random() < balance:
             rows, chances = self._sets_by_class[rng.integers(len(self._sets_by_class))]

@@ -1,4 +1,4 @@
-"""Fit `ClassStatistics` to real video-level vectors: ridge regression on labels, groups of backgrounds, residual factors."""
+"""Fit `ClassStatistics` to real vectors: ridge regression on labels, groups of backgrounds, residual factors."""
 
 from __future__ import annotations
 

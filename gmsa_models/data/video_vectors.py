@@ -117,10 +117,8 @@ class VideoVectors:
         Returns:
             Its vectors (modality -> (dim,) float32), its kept labels (at least one) and its id.
         """
-        if rng.random() < balance:
-            rows = self._rows_by_class[rng.integers(len(self._rows_by_class))]
-        else:
-            rows = self.labelled
+        by_class = rng.random() < balance
+        rows = self._rows_by_class[rng.integers(len(self._rows_by_class))] if by_class else self.labelled
         row = int(rows[rng.integers(len(rows))])
         return self.vectors(row), self.labels_of(row), str(self.ids[row])
 
