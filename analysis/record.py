@@ -66,7 +66,7 @@ def inspect_clip(
         The record. `to_netcdf` and `to_zarr` save it whole; its attributes say which checkpoint, clip and software.
 
     Raises:
-        RecordError (a ValueError): a feature that is not finite, a layer the model lacks.
+        RecordError (a ValueError): a layer the model lacks.
         KeyError: a part that is not in `PARTS`, a modality that the clip lacks.
     """
     return next(inspect_clips(model, [clip], neighbourhood=neighbourhood, layer=layer, parts=parts))

@@ -99,7 +99,7 @@ def view_clips(
         grad: keep the graph.
 
     Raises:
-        RecordError: a feature that is not finite, a layer the model lacks.
+        RecordError: a layer the model lacks.
         KeyError: a clip lacks one of the model's modalities.
         BatchError: frames of another width than the model's.
     """
@@ -107,8 +107,6 @@ def view_clips(
     if not 0 <= layer < config.layers:
         raise RecordError(f"layer is {layer}; the model has layers 0 to {config.layers - 1}")
     cut = [clip.cut(config.max_frames) for clip in clips]
-    for clip in cut:
-        _check_finite(clip, tuple(config.modalities))
     weight = next(model.parameters())
     batch = Batch.from_clips(cut, tuple(config.modalities)).to(weight.device, weight.dtype)
     training = model.training
@@ -130,16 +128,6 @@ def features_sha256(clip: Clip) -> str:
         digest.update(f"{modality} {values.dtype.str} {values.shape} ".encode())
         digest.update(values.tobytes())
     return digest.hexdigest()
-
-
-def _check_finite(clip: Clip, modalities: tuple[str, ...]) -> None:
-    for modality in modalities:
-        if modality not in clip.features or clip.features[modality].dtype == np.uint8:
-            continue
-        good = np.isfinite(clip.features[modality]).all(axis=1)
-        if not good.all():
-            frame = int(np.flatnonzero(~good)[0])
-            raise RecordError(f"clip {clip.id!r}: {modality!r}, frame {frame} is not finite; expected finite features")
 
 
 def _take(trace: AttentionTrace, row: int, frames: int) -> AttentionTrace:
@@ -176,8 +164,3 @@ def to_numpy(values: Tensor) -> np.ndarray:
     """float32 on the CPU for floating point, the same type otherwise."""
     values = values.detach()
     return (values.float() if values.dtype.is_floating_point else values).cpu().numpy()
-
-
-def stacked(view: ClipView, arrays: dict[str, Tensor]) -> np.ndarray:
-    """One array a modality, stacked in the model's order."""
-    return np.stack([to_numpy(torch.as_tensor(arrays[modality])) for modality in view.modalities])

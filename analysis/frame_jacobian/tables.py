@@ -1,0 +1,186 @@
+"""What the closed forms need of a block and not of a clip: products of its weight matrices, made once a block.
+
+Symbols, for heads m and n of width d; W_V^m and so on are the d rows of head m, W_O^m the d columns:
+
+    C_mn = (W_O^m)^T W_O^n                  how two heads overlap in the output
+    P_m = W_O^m W_V^m                       the path of a frame through the values of a head
+    w_i^m = (W_K^m)^T q_i^m / sqrt(d)       d logit_ij / d x_j
+    kappa_k^m = (W_Q^m)^T k_k^m / sqrt(d)   d logit_ik / d x_i
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+from weakref import WeakKeyDictionary
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gmsa_models.attention import AttentionBlock
+
+Matrix = Float[Tensor, "dim dim"]
+HeadPairs = Float[Tensor, "heads head_dim heads head_dim"]
+Tables = TypeVar("Tables")
+
+
+@dataclass(frozen=True)
+class PlainTables:
+    """Constants of a block with one output matrix (Baseline, ShareAtt, GateAtt); index (m, a, n, b) is [a, b] of mn.
+
+    Attributes:
+        output_gram: C_mn.
+        path_gram: <P_m, P_n>, Frobenius.
+        key_gram: W_K^m (W_K^n)^T / d, so that w_i^m . w_i^n = q_i^m key_gram_mn q_i^n.
+        query_gram: W_Q^m (W_Q^n)^T / d, so that kappa_k^m . kappa_l^n = k_k^m query_gram_mn k_l^n.
+        key_query: W_K^m (W_Q^n)^T / d, so that w_i^m . kappa_k^n = q_i^m key_query_mn k_k^n.
+        path_key: (W_O^m)^T P_n w_i^m = q_i^m path_key_mn.
+        path_query: <P_n, W_O^m v (kappa_k^m)^T> = v path_query_mn k_k^m; index (m, a, n, b) with b in head m.
+    """
+
+    output_gram: HeadPairs
+    path_gram: Float[Tensor, "heads heads"]
+    key_gram: HeadPairs
+    query_gram: HeadPairs
+    key_query: HeadPairs
+    path_key: HeadPairs
+    path_query: HeadPairs
+
+
+@dataclass(frozen=True)
+class GateOpTables:
+    """Constants of GateOp, whose output matrix of frame i is diag(R_i) W^o +- diag(E_i) W_g, branch by branch.
+
+    The four D x D matrices are W^og, W_g^g, W^ol, W_g^l in this order, along an axis "matrix"; s and t count it. What
+    a frame changes is only a factor for each output component c, so sums over input components are tables over c.
+
+    Attributes:
+        matrices: the four, columns head by head.
+        key_gram: as in `PlainTables`.
+        key_query: as in `PlainTables`.
+        value_key: (m, a, n, b) of W_V^m (W_K^n)^T / sqrt(d), so that W_V^m w_i^n = value_key_mn q_i^n.
+        path_rows: (s, t, c, m, n): row c of W_s^m W_V^m times row c of W_t^n W_V^n.
+        path_query_rows: (c, x, s m): row c of W_s^m W_V^m (W_Q)^T / sqrt(d), component x.
+        query_factor: lower triangular L with L L^T = W_Q W_Q^T / d.
+    """
+
+    matrices: Float[Tensor, "matrix=4 dim heads head_dim"]
+    key_gram: HeadPairs
+    key_query: HeadPairs
+    value_key: HeadPairs
+    path_rows: Float[Tensor, "matrix=4 matrix=4 dim heads heads"]
+    path_query_rows: Float[Tensor, "dim dim matrix_heads"]
+    query_factor: Matrix
+
+
+_TABLES: WeakKeyDictionary[AttentionBlock, tuple[tuple[Tensor, ...], PlainTables | GateOpTables]] = WeakKeyDictionary()
+
+
+def plain_tables(block: AttentionBlock) -> PlainTables:
+    """Tables of a block whose only output matrix is `block.output`, from the cache if its weights are as they were."""
+    return _cached(block, [block.query, block.key, block.value, block.output], _make_plain_tables)
+
+
+def gate_op_tables(block: AttentionBlock) -> GateOpTables:
+    """Tables of a GateOp block, from the cache if its weights are as they were."""
+    outputs = [block.output_global, block.gate_global, block.output_local, block.gate_local]
+    return _cached(block, [block.query, block.key, block.value, *outputs], _make_gate_op_tables)
+
+
+def clear_tables() -> None:
+    """Forget every block's tables. They also go when their block goes."""
+    _TABLES.clear()
+
+
+def table_bytes(block: AttentionBlock) -> int:
+    """Bytes that the cache holds for a block: tables and the weights that they were made from; 0 if it has none."""
+    if block not in _TABLES:
+        return 0
+    weights, tables = _TABLES[block]
+    return sum(each.numel() * each.element_size() for each in (*weights, *vars(tables).values()))
+
+
+def _cached(block: AttentionBlock, linears: list[torch.nn.Linear], make: Callable[..., Tables]) -> Tables:
+    """Tables from the cache, made anew when a weight differs in any value, in type or in device.
+
+    Values are compared, since neither versions nor addresses of parameters notice every way to change them.
+    """
+    weights = tuple(linear.weight.detach() for linear in linears)
+    known = _TABLES.get(block)
+    if known is not None and all(map(_same, known[0], weights)):
+        return known[1]
+    copies = tuple(weight.clone() for weight in weights)
+    # bfloat16 and float16 are widened: a sum of D squares needs more than 8 bits.
+    wide = [weight.to(torch.promote_types(weight.dtype, torch.float32)) for weight in copies]
+    tables = make(block.heads, *wide)
+    _TABLES[block] = (copies, tables)
+    return tables
+
+
+def _same(left: Tensor, right: Tensor) -> bool:
+    return left.dtype == right.dtype and left.device == right.device and torch.equal(left, right)
+
+
+def _make_plain_tables(heads: int, query: Matrix, key: Matrix, value: Matrix, output: Matrix) -> PlainTables:
+    def pairs(matrix: Matrix) -> HeadPairs:
+        return matrix.unflatten(1, (heads, -1)).unflatten(0, (heads, -1))
+
+    head_dim = query.shape[0] // heads
+    output_gram = pairs(output.T @ output)
+    value_key, value_query = pairs(value @ key.T / head_dim**0.5), pairs(value @ query.T / head_dim**0.5)
+    return PlainTables(
+        output_gram=output_gram,
+        path_gram=(output_gram * pairs(value @ value.T)).sum((1, 3)),
+        key_gram=pairs(key @ key.T / head_dim),
+        query_gram=pairs(query @ query.T / head_dim),
+        key_query=pairs(key @ query.T / head_dim),
+        path_key=torch.einsum("manb,nbmc->mcna", output_gram, value_key).contiguous(),
+        path_query=torch.einsum("manb,nbmc->manc", output_gram, value_query).contiguous(),
+    )
+
+
+def _make_gate_op_tables(
+    heads: int, query: Matrix, key: Matrix, value: Matrix, *outputs: Float[Tensor, "dim dim"]
+) -> GateOpTables:
+    def pairs(matrix: Matrix) -> HeadPairs:
+        return matrix.unflatten(1, (heads, -1)).unflatten(0, (heads, -1))
+
+    dim = query.shape[0]
+    head_dim = dim // heads
+    matrices = torch.stack(outputs).unflatten(2, (heads, head_dim))
+    return GateOpTables(
+        matrices=matrices,
+        key_gram=pairs(key @ key.T / head_dim),
+        key_query=pairs(key @ query.T / head_dim),
+        value_key=pairs(value @ key.T / head_dim**0.5),
+        path_rows=_path_rows(matrices, pairs(value @ value.T)),
+        path_query_rows=_path_query_rows(matrices, (value @ query.T / head_dim**0.5).unflatten(0, (heads, head_dim))),
+        # Q from the right: W_Q / sqrt(d) = L Q with Q orthogonal, so that |Y W_Q| = sqrt(d) |Y L|.
+        query_factor=torch.linalg.qr(query.T / head_dim**0.5, mode="r").R.T.contiguous(),
+    )
+
+
+def _path_rows(
+    matrices: Float[Tensor, "matrix dim heads head_dim"], value_gram: HeadPairs
+) -> Float[Tensor, "matrix matrix dim heads heads"]:
+    """Row c of W_s^m W_V^m times row c of W_t^n W_V^n, one head m at a time."""
+    return torch.stack(
+        [
+            # einsum would make the product with value_gram anew for every t.
+            torch.einsum("scnb,tcnb->stcn", torch.einsum("sca,anb->scnb", matrices[:, :, head], value_gram[head]), matrices)
+            for head in range(matrices.shape[2])
+        ],
+        dim=3,
+    )
+
+
+def _path_query_rows(
+    matrices: Float[Tensor, "matrix dim heads head_dim"], value_query: Float[Tensor, "heads head_dim dim"]
+) -> Float[Tensor, "dim dim matrix_heads"]:
+    count, dim, heads, _ = matrices.shape
+    rows = matrices.new_empty(dim, dim, count * heads)
+    for index, (matrix, head) in enumerate((s, m) for s in range(count) for m in range(heads)):
+        rows[:, :, index] = matrices[matrix, :, head] @ value_query[head]
+    return rows

@@ -1,0 +1,112 @@
+"""Panels of frame against frame: similarity of features, attention weights of one head."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import matplotlib as mpl
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.image import AxesImage
+from matplotlib.ticker import MaxNLocator
+
+from figures.style import EXCLUDED, SIMILARITY, WEIGHTS
+
+# A map's colours end where 1 pair in 200 lies above: single spikes would leave all else pale.
+QUANTILE = 0.995
+# Which branch's maps stand for a block, three heads in all: those that its output is made of.
+SHOWN_BRANCHES: dict[str, tuple[str, str, str]] = {
+    "baseline": ("global", "global", "global"),
+    "share-att": ("global", "global", "local"),
+    "gate-att": ("combined", "combined", "combined"),
+    "gate-op": ("global", "global", "local"),
+}
+
+
+@dataclass(frozen=True)
+class HeadMap:
+    """A head to show.
+
+    Attributes:
+        branch: of the attention block.
+        head: from 0.
+    """
+
+    branch: str
+    head: int
+
+
+def choose_heads(record: xr.Dataset, modality: str) -> list[HeadMap]:
+    """Up to three heads of a record, chosen by a rule: the most unevenly received attention first.
+
+    For each place in `SHOWN_BRANCHES` the head of that branch whose profile varies most over the frames, among those
+    not shown yet.
+
+    Args:
+        record: with `attention` and `head_profile`.
+        modality: one of the record's.
+
+    Returns:
+        As many as there are heads, at most three, in order.
+    """
+    spread = record["head_profile"].sel(modality=modality).std("frame")
+    chosen: list[HeadMap] = []
+    for branch in SHOWN_BRANCHES[record.attrs["attention_kind"]]:
+        left = spread.sel(branch=branch).dropna("head").drop_sel(head=[each.head for each in chosen], errors="ignore")
+        if left.size:
+            chosen.append(HeadMap(branch, int(left["head"][int(left.argmax("head"))])))
+    return chosen
+
+
+def draw_similarity(axes: Axes, record: xr.Dataset, modality: str) -> None:
+    """Cosine similarity of every pair of frames, light = alike; the scale begins at 0 or at the least value."""
+    values = record["similarity"].sel(modality=modality).values
+    lowest = float(min(0.0, np.nanmin(values, initial=0.0)))
+    image = _draw_pairs(axes, record, values, SIMILARITY, lowest, 1.0)
+    axes.set_title(f"{modality} similarity")
+    _draw_scale(axes, image, "cosine of two frames", "neither")
+
+
+def draw_attention(axes: Axes, record: xr.Dataset, modality: str, shown: HeadMap) -> None:
+    """Attention weights of one head: dark = much; pairs outside the neighbourhood of a local branch are grey."""
+    values = record["attention"].sel(modality=modality, branch=shown.branch, head=shown.head).values
+    if shown.branch == "local":
+        values = np.where(record["neighbourhood"].values, values, np.nan)
+    highest = float(np.nanquantile(values, QUANTILE))
+    image = _draw_pairs(axes, record, values, WEIGHTS, 0.0, highest or 1.0)
+    axes.set_title(f"{modality}, head {shown.head + 1}, {shown.branch}")
+    _draw_scale(axes, image, "attention weight", "max" if np.nanmax(values) > highest else "neither")
+
+
+def time_edges(record: xr.Dataset) -> np.ndarray:
+    """Edges of the frames in seconds: (frames + 1,), the last frame's end included."""
+    starts = record["frame"].values
+    return np.append(starts, starts[-1] + record.attrs["frame_seconds"])
+
+
+def _draw_pairs(
+    axes: Axes, record: xr.Dataset, values: np.ndarray, colours: str, lowest: float, highest: float
+) -> AxesImage:
+    """Query = row, from the top; key = column."""
+    edges = time_edges(record)
+    colour_map = mpl.colormaps[colours].with_extremes(bad=EXCLUDED)
+    image = axes.imshow(
+        values, colour_map, vmin=lowest, vmax=highest, extent=(edges[0], edges[-1], edges[-1], edges[0]), aspect="equal"
+    )
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(4, steps=[1, 2, 3, 5, 6, 10]))
+    axes.set_xlabel("key (s)", labelpad=1)
+    axes.set_ylabel("query (s)", labelpad=1)
+    axes.spines[:].set_visible(True)
+    return image
+
+
+def _draw_scale(axes: Axes, image: AxesImage, label: str, extend: str) -> None:
+    bar = axes.figure.colorbar(
+        image, ax=axes, location="bottom", fraction=0.05, aspect=24, pad=0.03, extend=extend, extendfrac=0.04
+    )
+    bar.set_label(label, labelpad=1)
+    bar.locator = MaxNLocator(4)
+    bar.update_ticks()
+    bar.outline.set_linewidth(0.4)

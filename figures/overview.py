@@ -1,0 +1,181 @@
+"""Overview: one clip as one model saw it, or as two did, on one page.
+
+From the top: how alike the frames are and what three heads attend to; what each frame receives, branch by branch; the
+gates; the segments that are known; beside them the predictions.
+"""
+
+from __future__ import annotations
+
+import json
+import textwrap
+
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.gridspec import SubplotSpec
+
+from figures.map_panels import choose_heads, draw_attention, draw_similarity
+from figures.prediction_panel import draw_predictions
+from figures.style import PAGE_WIDTH, model_style, use_style
+from figures.time_panels import draw_gates, draw_profiles, draw_segments, place_labels
+
+# Inches; a row of maps has its colour bars beneath it.
+MAP_ROW, PROFILE_ROW, GATE_ROW, STRIP, LANE, PREDICTIONS = 2.05, 1.1, 0.8, 0.2, 0.13, 1.9
+LEGEND_AND_AXIS, TITLE = 0.5, 0.5
+TIME_WIDTH, SCORE_WIDTH = 2.1, 1.0  # of the lower part, relative
+STRIP_INCHES = 3.9  # width of a panel over time once its labels stand
+
+
+class RecordMismatchError(ValueError):
+    """Two records that cannot stand in one overview; the message says why."""
+
+
+def draw(record: xr.Dataset, against: xr.Dataset | None = None, top: int = 7) -> Figure:
+    """Draw the overview of a record, or of two records of one clip.
+
+    Visual signs. Maps: the query is the row, the key the column; dark = much weight, grey = outside the neighbourhood;
+    a colour bar that ends in a point is exceeded by 1 pair in 200. Profiles: 1 = what uniform attention over the
+    branch's own mask gives a frame. Sand-coloured spans are known events, named under the last panel. Green bars with a
+    check mark are labels that the clip has.
+
+    Args:
+        record: of `analysis.inspect_clip`, or opened from a file; any number of modalities, any block.
+        against: a second model's record of the same clip: maps and predictions of its own, dashed lines.
+        top: how many predictions to show; the clip's labels that are not among them follow with their rank.
+
+    Returns:
+        A figure of page width.
+
+    Raises:
+        RecordMismatchError: the two records are of different clips, or of different frames of it.
+    """
+    records = [record] if against is None else [record, against]
+    _check_one_clip(records)
+    with use_style():
+        figure = Figure(layout="constrained")
+        figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, hspace=0.0, wspace=0.0)
+        _draw_title(figure, records)
+        seen = [one for one in records if "attention" in one]
+        (_draw_with_attention if seen else _draw_without_attention)(figure, records, top)
+    return figure
+
+
+def _draw_with_attention(figure: Figure, records: list[xr.Dataset], top: int) -> None:
+    modalities = [str(name) for name in records[0]["modality"].values]
+    mapped = [one for one in records if "attention" in one]
+    heights = _time_heights(records, len(modalities))
+    below = max(sum(heights) + LEGEND_AND_AXIS, PREDICTIONS * len(records))
+    above = MAP_ROW * len(mapped)
+    figure.set_size_inches(PAGE_WIDTH, TITLE + above * len(modalities) + below)
+    grid = figure.add_gridspec(len(modalities) + 1, 1, height_ratios=[above] * len(modalities) + [below])
+    for row, modality in enumerate(modalities):
+        _draw_maps(figure, grid[row], mapped, modality)
+    lower = grid[len(modalities)].subgridspec(1, 2, width_ratios=[TIME_WIDTH, SCORE_WIDTH])
+    _draw_time(figure, lower[0], records, modalities, heights)
+    _draw_scores(figure, lower[1], records, top)
+
+
+def _draw_without_attention(figure: Figure, records: list[xr.Dataset], top: int) -> None:
+    """The control: similarity and predictions side by side, the segments beneath."""
+    modalities = [str(name) for name in records[0]["modality"].values]
+    labels = place_labels(records[0], PAGE_WIDTH - 0.8)
+    strip = _strip_height(records[0], labels)
+    above = max(MAP_ROW, PREDICTIONS * len(records))
+    figure.set_size_inches(PAGE_WIDTH, TITLE + above + (strip + LEGEND_AND_AXIS if strip else 0.0))
+    grid = figure.add_gridspec(2 if strip else 1, 1, height_ratios=[above, strip] if strip else None)
+    upper = grid[0].subgridspec(1, len(modalities) + 1, width_ratios=[1.0] * len(modalities) + [1.6])
+    for column, modality in enumerate(modalities):
+        draw_similarity(figure.add_subplot(upper[column]), records[0], modality)
+    _draw_scores(figure, upper[len(modalities)], records, top)
+    if strip:
+        axes = figure.add_subplot(grid[1])
+        draw_segments(axes, records[0], labels)
+        axes.set_xlabel("time (s)", labelpad=1)
+
+
+def _draw_maps(figure: Figure, place: SubplotSpec, records: list[xr.Dataset], modality: str) -> None:
+    """Similarity at the left, belonging to the clip; beside it a row of three heads a model."""
+    grid = place.subgridspec(len(records), 4)
+    draw_similarity(figure.add_subplot(grid[:, 0]), records[0], modality)
+    for row, record in enumerate(records):
+        if modality not in record["modality"]:
+            continue
+        for column, shown in enumerate(choose_heads(record, modality), start=1):
+            axes = figure.add_subplot(grid[row, column])
+            draw_attention(axes, record, modality, shown)
+            if len(records) > 1:
+                axes.set_title(f"{_name(record)}\n{axes.get_title()}")
+
+
+def _draw_time(
+    figure: Figure, place: SubplotSpec, records: list[xr.Dataset], modalities: list[str], heights: list[float]
+) -> None:
+    """Profiles, gates and segments on one time axis, one under the other."""
+    grid = place.subgridspec(len(heights), 1, height_ratios=heights)
+    panels: list[Axes] = []
+    for row in range(len(heights)):
+        panels.append(figure.add_subplot(grid[row], sharex=panels[0] if panels else None))
+    for axes, modality in zip(panels, modalities, strict=False):
+        draw_profiles(axes, records, modality)
+        _draw_gini(axes, records[0], modality)
+    panels[0].legend(loc="lower left", bbox_to_anchor=(0, 1.13), ncols=3, borderaxespad=0, columnspacing=1.2)
+    rest = panels[len(modalities) :]
+    if any("gate" in one for one in records):
+        axes = rest.pop(0)
+        draw_gates(axes, records)
+        axes.legend(loc="lower left", ncols=4, borderaxespad=0.2, columnspacing=1.2)
+    if rest:
+        draw_segments(rest[0], records[0], place_labels(records[0], STRIP_INCHES))
+    for axes in panels[:-1]:
+        axes.tick_params(labelbottom=False)
+    panels[-1].set_xlabel("time (s)", labelpad=1)
+
+
+def _draw_gini(axes: Axes, record: xr.Dataset, modality: str) -> None:
+    if "profile_gini" not in record:
+        return
+    values = record["profile_gini"].sel(modality=modality)
+    text = ", ".join(f"{branch} {float(values.sel(branch=branch)):.2f}" for branch in record["branch"].values)
+    axes.set_title(f"Gini: {text}", loc="right", fontsize=6.5, pad=2)
+
+
+def _draw_scores(figure: Figure, place: SubplotSpec, records: list[xr.Dataset], top: int) -> None:
+    grid = place.subgridspec(len(records), 1)
+    for row, record in enumerate(records):
+        draw_predictions(figure.add_subplot(grid[row]), record, top, f"predictions of {_name(record)}")
+
+
+def _draw_title(figure: Figure, records: list[xr.Dataset]) -> None:
+    first = records[0]
+    names = " and ".join(_name(record) for record in records)
+    labels = "; ".join(json.loads(first.attrs["label_names"])) or "none"
+    seconds = first.sizes["frame"] * first.attrs["frame_seconds"]
+    told = textwrap.shorten(f"{first.attrs['clip']}: {names}, {seconds:g} s", 100, placeholder="…")
+    figure.suptitle(
+        f"{told}\n{textwrap.shorten(f'labels: {labels}', 120, placeholder=' …')}", x=0.01, ha="left", fontsize=8.5
+    )
+
+
+def _time_heights(records: list[xr.Dataset], modalities: int) -> list[float]:
+    gates = [GATE_ROW] if any("gate" in one for one in records) else []
+    strip = _strip_height(records[0], place_labels(records[0], STRIP_INCHES))
+    return [PROFILE_ROW] * modalities + gates + ([strip] if strip else [])
+
+
+def _strip_height(record: xr.Dataset, labels: list) -> float:
+    """Inches of the segments' strip; 0 without segments."""
+    if "segment" not in record.dims:
+        return 0.0
+    return STRIP + LANE * max((label.lane + 1 for label in labels), default=0)
+
+
+def _name(record: xr.Dataset) -> str:
+    return model_style(str(record["model"].item())).label
+
+
+def _check_one_clip(records: list[xr.Dataset]) -> None:
+    for what in ("clip", "features_sha256"):
+        if len(values := {one.attrs[what] for one in records}) > 1:
+            raise RecordMismatchError(f"two records in one overview differ in {what}: {sorted(values)}")
+    if len(frames := {one.sizes["frame"] for one in records}) > 1:
+        raise RecordMismatchError(f"two records in one overview differ in frames: {sorted(frames)}")

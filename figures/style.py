@@ -1,0 +1,171 @@
+"""One style and one palette for every figure, and one way to save: the pictures and, beside them, where they come from.
+
+Nothing here rests on colour alone: families of models differ in lightness, their masks in line and marker, the two
+branches in lightness and line; so every figure reads in grey and to colour-blind readers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+PAGE_WIDTH, COLUMN_WIDTH = 7.0, 3.39  # inches: ICASSP text and column width
+SOFTWARE = ("gmsa-workbench", "matplotlib", "numpy", "xarray")
+
+
+@dataclass(frozen=True)
+class LineStyle:
+    """How one model or branch is drawn, everywhere.
+
+    Attributes:
+        label: what the legend says.
+        colour: as matplotlib takes it.
+        line: matplotlib's line style.
+        marker: of single points.
+    """
+
+    label: str
+    colour: str
+    line: str | tuple = "-"
+    marker: str = "o"
+
+
+# Families from dark to light: CIE lightness about 13, 33, 53 and 72.
+_BASELINE, _SHARE_ATT, _GATE_OP, _GATE_ATT, _CONTROL = "#222222", "#1b4f9c", "#d55e00", "#e6a800", "#8c8c8c"
+_BLOCKS, _BAND, _DILATED = "-", (0, (4, 1.5)), (0, (1, 1))
+
+MODELS: dict[str, LineStyle] = {
+    "baseline": LineStyle("Baseline", _BASELINE, "-", "D"),
+    "share-att-bd": LineStyle("ShareAtt BD", _SHARE_ATT, _BLOCKS, "s"),
+    "share-att-tp": LineStyle("ShareAtt TP", _SHARE_ATT, _BAND, "o"),
+    "share-att-td": LineStyle("ShareAtt TD", _SHARE_ATT, _DILATED, "^"),
+    "gate-att-bd10": LineStyle("GateAtt BD10", _GATE_ATT, _BLOCKS, "s"),
+    "gate-att-tp10": LineStyle("GateAtt TP10", _GATE_ATT, _BAND, "o"),
+    "gate-att-td80": LineStyle("GateAtt TD80", _GATE_ATT, _DILATED, "^"),
+    "gate-op-bd20": LineStyle("GateOp BD20", _GATE_OP, _BLOCKS, "s"),
+    "gate-op-tp30": LineStyle("GateOp TP30", _GATE_OP, _BAND, "o"),
+    "gate-op-td60x4": LineStyle("GateOp TD60×4", _GATE_OP, _DILATED, "^"),
+    "control": LineStyle("no attention", _CONTROL, (0, (3, 1, 1, 1)), "x"),
+}
+
+BRANCHES: dict[str, LineStyle] = {
+    "global": LineStyle("global", "#5b2a86", "-"),
+    "local": LineStyle("local", "#2ca089", "-"),
+    "combined": LineStyle("combined", "#777777", (0, (1, 1))),
+}
+
+WEIGHTS = "magma_r"  # sequential, pale = 0, dark = much
+SIMILARITY = "cividis"  # sequential, light = alike
+EXCLUDED = "#e4e4e4"  # a pair of frames outside the neighbourhood
+EVENT, BACKGROUND = "#f2dfa6", "#eeeeee"  # known segments
+TRUE, OTHER = "#8fd0b3", "#d6d6d6"  # bars of labels that the clip has, and has not
+
+_RC = {
+    "figure.dpi": 100,
+    "savefig.dpi": 220,
+    "font.size": 7.5,
+    "axes.titlesize": 7.5,
+    "axes.labelsize": 7.5,
+    "xtick.labelsize": 6.5,
+    "ytick.labelsize": 6.5,
+    "legend.fontsize": 6.5,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "lines.linewidth": 1.1,
+    "legend.frameon": False,
+    "pdf.fonttype": 42,  # fonts embedded as text that can be searched and edited
+    "svg.fonttype": "none",
+    "svg.hashsalt": "gmsa",
+}
+# What each format writes of itself; without dates the same figure gives the same bytes.
+_METADATA: dict[str, dict[str, Any]] = {
+    "png": {"Software": None},
+    "pdf": {"CreationDate": None, "Producer": None, "Creator": None},
+    "svg": {"Date": None, "Creator": None},
+}
+
+
+class FormatError(ValueError):
+    """A picture format that figures are not saved in; the message lists those that are."""
+
+
+def model_style(name: str) -> LineStyle:
+    """Style of a model by name; one that is not among the paper's ten or the control is grey and keeps its name."""
+    return MODELS.get(name, LineStyle(name, "#6f6f6f", (0, (5, 1, 1, 1)), "v"))
+
+
+@contextmanager
+def use_style() -> Iterator[None]:
+    """Draw in the house style inside the block; what was set before comes back after it."""
+    with mpl.rc_context(_RC):
+        yield
+
+
+def save(
+    figure: Figure,
+    path: str | Path,
+    formats: Sequence[str] = ("png", "pdf"),
+    provenance: Mapping[str, Any] | None = None,
+) -> list[Path]:
+    """Write a figure in each format, and `PATH.json` that says where it comes from.
+
+    A file appears whole or not at all; the JSON comes last, so where it is the pictures are.
+
+    Args:
+        figure: drawn inside `use_style`.
+        path: without suffix; parent folders are made.
+        formats: of "png", "pdf", "svg".
+        provenance: checkpoints, clips, command, seed: whatever the numbers depend on, as plain values.
+
+    Returns:
+        The files, pictures first.
+
+    Raises:
+        FormatError: an unknown format.
+    """
+    if unknown := [name for name in formats if name not in _METADATA]:
+        raise FormatError(f"unknown picture format {unknown[0]!r}; known: {', '.join(_METADATA)}")
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    written = [path.with_name(f"{path.name}.{name}") for name in formats]
+    with use_style():
+        for file, name in zip(written, formats, strict=True):
+            with _whole(file) as temporary:
+                figure.savefig(temporary, format=name, metadata=_METADATA[name])
+    about = {"software": software()} | dict(provenance or {})
+    described = path.with_name(f"{path.name}.json")
+    with _whole(described) as temporary:
+        temporary.write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return [*written, described]
+
+
+def software() -> dict[str, str]:
+    """Versions of what draws."""
+    return {"python": platform.python_version()} | {name: version(name) for name in SOFTWARE}
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """A temporary path that takes the place of `path` when the block ends well; this room does without torch."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,155 @@
+"""Panels over time: attention received, gates, and the segments that are known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextPath
+from matplotlib.ticker import MaxNLocator
+
+from figures.map_panels import time_edges
+from figures.style import BACKGROUND, BRANCHES, EVENT, model_style
+
+SECOND_LINE = (0, (3, 1))  # the record that the first is held against
+MODALITY_COLOURS = ("#222222", "#8c8c8c", "#1b4f9c", "#d55e00")
+LABEL_POINTS, LONGEST_LABEL, MOST_LANES = 6.5, 26, 5
+
+
+def draw_profiles(axes: Axes, records: Sequence[xr.Dataset], modality: str) -> None:
+    """Attention received by each frame, a line a branch; 1 = uniform attention over the branch's mask."""
+    _shade_events(axes, records[0])
+    axes.axhline(1.0, color="#9a9a9a", linewidth=0.6, zorder=1)
+    for record, line in zip(records, ("-", SECOND_LINE), strict=False):
+        if "profile" not in record or modality not in record["modality"]:
+            continue
+        profile = record["profile"].sel(modality=modality)
+        for branch in [name for name in BRANCHES if name in record["branch"]]:
+            style = BRANCHES[branch]
+            axes.stairs(
+                profile.sel(branch=branch).values,
+                time_edges(record),
+                baseline=None,
+                color=style.colour,
+                linestyle=style.line if line == "-" else line,
+                linewidth=1.1 if line == "-" else 0.8,
+                label=_legend_label(records, record, style.label),
+                zorder=3 if branch == "local" else 2,
+            )
+    axes.set_ylim(0, None)
+    axes.set_ylabel(f"{modality}\nattention received\n(1 = uniform)")
+    _over_time(axes, records[0])
+
+
+def draw_gates(axes: Axes, records: Sequence[xr.Dataset]) -> None:
+    """Mean gate of the local branch, a line a modality; the global gate is the rest to 1."""
+    _shade_events(axes, records[0])
+    axes.axhline(0.5, color="#9a9a9a", linewidth=0.6, zorder=1)
+    for record, line in zip(records, ("-", SECOND_LINE), strict=False):
+        if "gate" not in record:
+            continue
+        for modality, colour in zip(record["modality"].values, MODALITY_COLOURS, strict=False):
+            values = record["gate"].sel(modality=modality, branch="local").values
+            label = _legend_label(records, record, str(modality))
+            axes.stairs(values, time_edges(record), baseline=None, color=colour, linestyle=line, label=label)
+    axes.set_ylim(0, 1)
+    axes.set_ylabel("local gate\n(mean share)")
+    _over_time(axes, records[0])
+
+
+@dataclass(frozen=True)
+class PlacedLabel:
+    """Name of a segment and where it stands.
+
+    Attributes:
+        text: the name, shortened.
+        seconds: middle of the text.
+        lane: 0 = next to the segments.
+    """
+
+    text: str
+    seconds: float
+    lane: int
+
+
+def place_labels(record: xr.Dataset, width_inches: float) -> list[PlacedLabel]:
+    """Names of the known segments, side by side where they fit, else in lanes one under the other.
+
+    Args:
+        record: with or without segments.
+        width_inches: of the panel; texts are measured against it.
+
+    Returns:
+        The labels; those that would need more than `MOST_LANES` lanes are left out.
+    """
+    if "segment" not in record.dims:
+        return []
+    edges = time_edges(record)
+    start, end = float(edges[0]), float(edges[-1])
+    a_point = (end - start) / (width_inches * 72)
+    free = [start] * MOST_LANES  # where each lane's next label may begin
+    placed = []
+    for row in sorted(range(record.sizes["segment"]), key=lambda row: float(record["segment_start"][row])):
+        text = shorten(str(record["segment_label"].values[row]))
+        if not text:
+            continue
+        width = text_points(text) * a_point
+        middle = float(record["segment_start"][row] + record["segment_end"][row]) / 2
+        left = min(max(middle - width / 2, start), max(end - width, start))
+        lane = next((lane for lane in range(MOST_LANES) if free[lane] <= left), None)
+        if lane is not None:
+            free[lane] = left + width + 6 * a_point
+            placed.append(PlacedLabel(text, left + width / 2, lane))
+    return placed
+
+
+def draw_segments(axes: Axes, record: xr.Dataset, labels: Sequence[PlacedLabel]) -> None:
+    """A strip of the known segments, events in sand, background in grey, with their names beneath."""
+    lanes = 1 + max((label.lane for label in labels), default=-1)
+    for start, end, kind in _segments(record):
+        colour = BACKGROUND if kind == "background" else EVENT
+        axes.axvspan(start, end, 0.0 if not lanes else lanes / (lanes + 1), 1.0, facecolor=colour, edgecolor="white")
+    for label in labels:
+        axes.text(label.seconds, -label.lane - 0.5, label.text, fontsize=LABEL_POINTS, ha="center", va="center")
+    axes.set_ylim(-lanes, 1)
+    axes.set_yticks([])
+    axes.set_ylabel("segments", rotation=0, ha="right", va="center")
+    axes.yaxis.set_label_coords(-0.02, 1 - 0.5 / (lanes + 1))
+    axes.spines["left"].set_visible(False)
+    _over_time(axes, record)
+
+
+def shorten(text: str, longest: int = LONGEST_LABEL) -> str:
+    """At most `longest` characters, the last one an ellipsis where something was cut."""
+    return text if len(text) <= longest else text[: longest - 1].rstrip() + "…"
+
+
+def text_points(text: str, size: float = LABEL_POINTS) -> float:
+    """Width of a text in points, measured from the font's outlines: no window is needed."""
+    return float(TextPath((0, 0), text, size=size, prop=FontProperties()).get_extents().width)
+
+
+def _segments(record: xr.Dataset) -> list[tuple[float, float, str]]:
+    if "segment" not in record.dims:
+        return []
+    names = ("segment_start", "segment_end", "segment_kind")
+    return list(zip(*(record[name].values.tolist() for name in names), strict=True))
+
+
+def _shade_events(axes: Axes, record: xr.Dataset) -> None:
+    for start, end, kind in _segments(record):
+        if kind != "background":
+            axes.axvspan(start, end, facecolor=EVENT, alpha=0.6, linewidth=0, zorder=0)
+
+
+def _legend_label(records: Sequence[xr.Dataset], record: xr.Dataset, label: str) -> str:
+    return label if len(records) == 1 else f"{model_style(record['model'].item()).label}, {label}"
+
+
+def _over_time(axes: Axes, record: xr.Dataset) -> None:
+    edges = time_edges(record)
+    axes.set_xlim(edges[0], edges[-1])
+    axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 3, 5, 6, 10]))
