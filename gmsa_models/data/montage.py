@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -28,6 +28,7 @@ ZOO_FRAMES = ((0.75, 60, 150), (0.25, 150, 300))
 Drawn = tuple[dict[str, np.ndarray], tuple[int, ...], str]  # vectors, labels, origin
 
 
+@runtime_checkable
 class VectorSource(Protocol):
     """What a montage is made of: real video-level vectors, or statistics of them."""
 

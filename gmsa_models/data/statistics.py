@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -22,10 +21,8 @@ from safetensors.numpy import save_file
 
 from gmsa_models.data.atomic import replaced_when_done
 from gmsa_models.data.montage_recipe import FrameVariation
+from gmsa_models.data.video_vectors import VideoVectors
 from gmsa_models.data.vocabulary import Vocabulary
-
-if TYPE_CHECKING:
-    from gmsa_models.data.video_vectors import VideoVectors
 
 FORMAT, FORMAT_VERSION = "gmsa-class-statistics", 1
 SHIPPED = Path(__file__).parent / "demo" / "class_statistics.safetensors"
@@ -119,7 +116,7 @@ class ClassStatistics:
             balance: in [0, 1]; how often a class is drawn first, all classes alike, and then a label set that has it.
 
         Returns:
-            Vectors (modality -> (dim,) float32), labels of the data set (at least one), and "", as no video is behind it.
+            Vectors (modality -> (dim,) float32), labels of the data set (at least one), and "".
         """
         if rng.random() < balance:
             rows, chances = self._sets_by_class[rng.integers(len(self._sets_by_class))]
@@ -197,7 +194,7 @@ class ClassStatistics:
             raise StatisticsError(f"{path}: damaged, or not a safetensors file ({error})") from None
         try:
             return cls._from_parts(metadata, tensors)
-        except (StatisticsError, KeyError, TypeError, json.JSONDecodeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise StatisticsError(f"{path}: {error}") from None
 
     @classmethod
@@ -222,8 +219,8 @@ def shipped_statistics() -> ClassStatistics:
 def _check_format(path: Path, metadata: Mapping[str, str]) -> None:
     if metadata.get("format") != FORMAT:
         raise StatisticsError(f"{path}: format is {metadata.get('format')!r}; expected {FORMAT!r}")
-    version = int(metadata.get("format_version", "0"))
-    if version != FORMAT_VERSION:
+    version = metadata.get("format_version")
+    if version != str(FORMAT_VERSION):
         raise StatisticsError(f"{path}: format version {version}; this software reads version {FORMAT_VERSION}")
 
 
