@@ -264,7 +264,7 @@ def _near(table: pq.ParquetFile, identity: str) -> str:
     for group in range(table.num_row_groups):
         ids = table.read_row_group(group, columns=["id"])["id"]
         lower, wanted = pc.utf8_lower(ids), identity.lower()
-        near += ids.filter(pc.starts_with(lower, wanted[: max(2, len(wanted) - 1)]))[:5].to_pylist()
+        near += ids.filter(pc.starts_with(lower, wanted[: max(1, len(wanted) - 1)]))[:5].to_pylist()
         if len(near) >= 5:
             break
     hint = "list them with pandas.read_parquet(path, columns=['id'])"
