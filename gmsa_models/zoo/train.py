@@ -37,7 +37,7 @@ ZOO = Path(__file__).parent
 MONTAGES = MontageRecipe(frames=((0.75, 60, 150), (0.25, 150, 300)))
 # split -> directory, seed, videos, shards
 SERIES = {"train": ("train", 1, 40_000, 40), "held-out": ("held-out", 2, 2_000, 2)}
-MONTAGE_RECIPE = Recipe(epochs=2, batch_size=16, learning_rate=3e-3, warmup=50, weight_decay=0.01, seed=0)
+MONTAGE_RECIPE = Recipe(epochs=1.25, batch_size=16, learning_rate=3e-3, warmup=50, weight_decay=0.01, seed=0)
 
 AUDIOSET_RECIPE = Recipe(epochs=12, batch_size=64, learning_rate=1e-3, warmup=100, weight_decay=0.05, seed=0)
 AUDIOSET_FRAMES = 10
