@@ -17,10 +17,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from analysis.frame_jacobian.inner import row_chunks, squared_rows
 from analysis.frame_jacobian.tables import HeadPairs, PlainTables
 
 Heads = Float[Tensor, "heads frames head_dim"]
 Maps = Float[Tensor, "heads query key"]
+
+# Norms are expanded into inner products that can be far larger than what is left of them: where one frame has all
+# the attention, the sum over k is a covariance of nearly nothing. Rows in which less than `CANCELLED` is left, or
+# less than `LOST_DIGITS` times the unit of rounding, are taken again by `inner`, slower and with nothing to cancel.
+CANCELLED = 1e-6
+LOST_DIGITS = 1000
 
 
 @dataclass(frozen=True)
@@ -53,7 +60,7 @@ class _Head:
 
 
 def squared_norms(
-    weights: Maps, query: Heads, key: Heads, value: Heads, tables: PlainTables
+    weights: Maps, query: Heads, key: Heads, value: Heads, tables: PlainTables, max_bytes: int
 ) -> Float[Tensor, "query key"]:
     """Squared Frobenius norms of the frame Jacobians of a plain block.
 
@@ -61,6 +68,7 @@ def squared_norms(
         weights: attention weights after the softmax, all heads; every row sums to 1.
         query, key, value: of the same frames; no frame is padding.
         tables: of the block.
+        max_bytes: about the most that a chunk of queries may take, beside the maps.
 
     Returns:
         (query, key). Rounding can leave a value that should be 0 slightly below it.
@@ -72,16 +80,41 @@ def squared_norms(
     # key. Around their means the numbers are smaller and cancel better.
     value, key = value - value.mean(1, keepdim=True), key - key.mean(1, keepdim=True)
     context, mean_key = weights @ value, weights @ key
-    squared = torch.zeros_like(weights[0])
+    squared, scale = torch.zeros_like(weights[0]), torch.zeros_like(weights[0])
     for index in range(len(weights)):
         head = _head(index, weights, query, key, value, context, mean_key, tables)
         squared += _as_value_and_key(index, head, weights, tables.path_gram[index])
         squared.diagonal().add_(_as_query(index, head, weights, tables.path_query[index]))
+        scale += _scale(index, head)
+    threshold = max(LOST_DIGITS * torch.finfo(squared.dtype).eps, CANCELLED)
+    doubtful = (squared < threshold * scale.square_()).any(1).nonzero().squeeze(1)
+    for rows in row_chunks(query, max_bytes, doubtful):
+        maps = weights[:, rows].permute(1, 2, 0)
+        inner = maps.unsqueeze(-1) * (value.transpose(0, 1) - context[:, rows].transpose(0, 1).unsqueeze(1))
+        squared[rows] = squared_rows(inner, maps, rows, query[:, rows], key, tables)
     return squared
 
 
+def _scale(index: int, head: _Head) -> Float[Tensor, "query key"]:
+    """How long, about, the vectors are whose squares `squared_norms` adds and subtracts for this head."""
+    values = (head.values[index] * head.value).sum(-1).clamp(min=0.0).sqrt()
+    contexts = (head.contexts[index] * head.context).sum(-1).clamp(min=0.0).sqrt()
+    keys = (head.keys[index] * head.key).sum(-1).clamp(min=0.0).sqrt()
+    directions = head.directions[index].clamp(min=0.0).sqrt()
+    scale = head.weights * (values + contexts.unsqueeze(-1)) * directions.unsqueeze(-1)
+    scale.diagonal().add_(head.weights @ (values * keys))
+    return scale
+
+
 def _head(
-    index: int, weights: Maps, query: Heads, key: Heads, value: Heads, context: Heads, mean_key: Heads, tables: PlainTables
+    index: int,
+    weights: Maps,
+    query: Heads,
+    key: Heads,
+    value: Heads,
+    context: Heads,
+    mean_key: Heads,
+    tables: PlainTables,
 ) -> _Head:
     directions = (_into(index, query, tables.key_gram) * query[index]).sum(-1)
     contexts = _into(index, context, tables.output_gram)
@@ -103,7 +136,7 @@ def _head(
 
 
 def _as_value_and_key(
-    index: int, head: _Head, weights: Maps, path_gram: Float[Tensor, "heads"]
+    index: int, head: _Head, weights: Maps, path_gram: Float[Tensor, " heads"]
 ) -> Float[Tensor, "query key"]:
     """Pairs of this head with every head m, of the first line of J: A^m A^n [<P_m, P_n> + ...], summed over m."""
     overlap = (head.contexts * head.context).sum(-1)
@@ -121,7 +154,7 @@ def _as_value_and_key(
 
 def _as_query(
     index: int, head: _Head, weights: Maps, path_query: Float[Tensor, "head_dim heads head_dim"]
-) -> Float[Tensor, "frames"]:
+) -> Float[Tensor, " frames"]:
     """What the second line of J adds to |J_ii|^2, with this head as its head: alone, and against the first line."""
     own = weights.diagonal(dim1=1, dim2=2)
     total = torch.zeros_like(head.weights)
@@ -140,7 +173,7 @@ def _as_query(
     return 2 * (total.mul_(head.weights).sum(1) + _at_contexts(head, own) + _against_paths(head, own, path_query))
 
 
-def _at_contexts(head: _Head, own: Float[Tensor, "heads frames"]) -> Float[Tensor, "frames"]:
+def _at_contexts(head: _Head, own: Float[Tensor, "heads frames"]) -> Float[Tensor, " frames"]:
     """The terms of `_as_query` in which this head's sum over k collapses to o_i^n and mean_key_i^n."""
     contexts = (head.contexts * head.context).sum(-1)
     values = (head.values * head.context).sum(-1) - contexts
@@ -151,7 +184,7 @@ def _at_contexts(head: _Head, own: Float[Tensor, "heads frames"]) -> Float[Tenso
 
 def _against_paths(
     head: _Head, own: Float[Tensor, "heads frames"], path_query: Float[Tensor, "head_dim heads head_dim"]
-) -> Float[Tensor, "frames"]:
+) -> Float[Tensor, " frames"]:
     """<sum_m A_ii^m P_m, sum_k A_ik^n W_O^n (v_k^n - o_i^n) (kappa_k^n)^T>."""
     at_keys = (_out_of(head.value, path_query) * head.key).sum(-1)
     at_means = (_out_of(head.context, path_query) * head.mean_key).sum(-1)

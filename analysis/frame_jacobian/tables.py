@@ -169,7 +169,9 @@ def _path_rows(
     return torch.stack(
         [
             # einsum would make the product with value_gram anew for every t.
-            torch.einsum("scnb,tcnb->stcn", torch.einsum("sca,anb->scnb", matrices[:, :, head], value_gram[head]), matrices)
+            torch.einsum(
+                "scnb,tcnb->stcn", torch.einsum("sca,anb->scnb", matrices[:, :, head], value_gram[head]), matrices
+            )
             for head in range(matrices.shape[2])
         ],
         dim=3,
