@@ -169,6 +169,8 @@ def _describe(path: Path, header: Header) -> Description:
         if vocabulary is not None:
             indices, names = tuple(vocabulary["indices"]), tuple(vocabulary["names"])
             vocabulary = Vocabulary(vocabulary["dataset"], indices, names)
+            if len(vocabulary) != config.classes:
+                raise ValueError(f"a vocabulary of {len(vocabulary)} for {config.classes} classes")
         card = dict(contents["card"])
     except (KeyError, TypeError, ValueError) as error:
         raise CorruptCheckpointError(f"{path}: config, vocabulary or card cannot be used: {error}") from error
@@ -190,8 +192,11 @@ def _check_tensors(path: Path, header: Header, config: ModelConfig) -> None:
         raise MissingTensorError(
             f"{path}: the config has {config.layers} layers, the file {len(header.shapes)} tensors"
         )
-    with torch.device("meta"):
-        expected = {name: value.shape for name, value in GMSAClassifier(config).state_dict().items()}
+    try:
+        with torch.device("meta"):
+            expected = {name: value.shape for name, value in GMSAClassifier(config).state_dict().items()}
+    except (ValueError, RuntimeError) as error:
+        raise CorruptCheckpointError(f"{path}: the config makes no model: {error}") from error
     missing, unknown = sorted(expected.keys() - header.shapes.keys()), sorted(header.shapes.keys() - expected.keys())
     if missing:
         raise MissingTensorError(f"{path}: {len(missing)} tensors of the model are missing: {', '.join(missing[:5])}")

@@ -48,7 +48,7 @@ def evaluate(
     device: torch.device | str | None = None,
     top_k: int | None = 20,
     limit: int | None = None,
-) -> dict[str, float]:
+) -> dict[str, int | float]:
     """GAP, MAP, PERR and Hit@1 of a model, without holding the videos or their scores.
 
     Args:
@@ -66,6 +66,7 @@ def evaluate(
     Raises:
         NoVocabularyError: the model has none.
         MetricsError: no clips.
+        SourceError, TFRecordError: what cannot be read.
     """
     metrics = ClassificationMetrics(top_k)
     for _, batch, scores in scored_batches(model, limited(source, limit), batch_size, device):

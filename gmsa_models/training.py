@@ -29,7 +29,7 @@ from gmsa_models.feeding import (
     widen,
 )
 from gmsa_models.recipe import Recipe
-from gmsa_models.training_log import TrainingLog
+from gmsa_models.training_log import TrainingLog, Values
 from gmsa_models.training_state import Progress, fingerprint, load_state, save_state
 from gmsa_models.validation import validate
 
@@ -52,7 +52,7 @@ class TrainingResult:
 
     model: GMSAClassifier
     path: Path
-    scores: dict[str, float]
+    scores: Values
     step: int
     seconds: float
 
@@ -230,7 +230,10 @@ class _Run:
         self.fabric.backward(loss)
         norm: Tensor | float = float("nan")
         if recipe.clip_norm is not None:
-            norm = self.fabric.clip_gradients(self.objective, self.optimizer, max_norm=recipe.clip_norm)
+            # A gradient that is not finite is float16's scaler's business, or shows in the loss of the next log line.
+            norm = self.fabric.clip_gradients(
+                self.objective, self.optimizer, max_norm=recipe.clip_norm, error_if_nonfinite=False
+            )
         self.optimizer.step()
         self.optimizer.zero_grad()
         at.step += 1
@@ -239,7 +242,7 @@ class _Run:
                 self.average[name].lerp_(value, 1.0 - recipe.ema_decay)
         return loss.detach(), norm
 
-    def _line(self, losses: list[Tensor], norm: Tensor | float, marked: tuple[float, int]) -> dict[str, float]:
+    def _line(self, losses: list[Tensor], norm: Tensor | float, marked: tuple[float, int]) -> Values:
         at, recipe = self.progress, self.recipe
         seconds, done, loss = time.monotonic() - marked[0], at.step - marked[1], float(torch.stack(losses).mean())
         if not math.isfinite(loss):
@@ -284,7 +287,7 @@ class _Run:
             tensors = {"model": self.weights, "optimizer": self.optimizer.state_dict(), "average": self.average}
             save_state(self.directory / "state.pt", self.name, self.progress, tensors)
 
-    def _save_model(self, name: str, scores: dict[str, float]) -> None:
+    def _save_model(self, name: str, scores: Values) -> None:
         if not self.fabric.is_global_zero:
             return
         at, clips = self.progress, self.clips

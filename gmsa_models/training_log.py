@@ -15,6 +15,8 @@ COLUMNS = (
     "validation_gap", "validation_map", "validation_perr", "validation_hit_at_1", "validation_videos",
 )  # fmt: skip
 
+Values = dict[str, int | float]
+
 
 class TrainingLog:
     """One line of `metrics.csv` and one set of TensorBoard scalars a call; a progress bar in a terminal.
@@ -40,7 +42,7 @@ class TrainingLog:
     def __exit__(self, *error: object) -> None:
         self._stack.close()
 
-    def write(self, values: dict[str, float]) -> None:
+    def write(self, values: Values) -> None:
         """Log some of `COLUMNS`, `step` among them."""
         self._writer.writerow(values)
         self._file.flush()
@@ -94,7 +96,7 @@ class _Bar:
     def advance(self, step: int) -> None:
         self._progress.update(self._task, completed=step)
 
-    def show(self, values: dict[str, float]) -> None:
+    def show(self, values: Values) -> None:
         if "validation_gap" in values:
             self._scores = f"  GAP {values['validation_gap']:.4f}  MAP {values['validation_map']:.4f}"
         if "loss" not in values:

@@ -13,7 +13,7 @@ from gmsa_models.feeding import ClipSource
 from gmsa_models.metrics import ClassificationMetrics
 
 
-def validate(fabric: Fabric, model: GMSAClassifier, source: ClipSource, batch_size: int) -> dict[str, float]:
+def validate(fabric: Fabric, model: GMSAClassifier, source: ClipSource, batch_size: int) -> dict[str, int | float]:
     """Scores of a model over a source: `gap`, `map`, `perr`, `hit_at_1`, `videos`; the same on every process."""
     metrics = ClassificationMetrics()
     clips = islice(limited(source), fabric.global_rank, None, fabric.world_size)

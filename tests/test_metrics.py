@@ -7,9 +7,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from references_metrics import average_precision, slow_metrics
 
 from gmsa_models.metrics import ClassificationMetrics, MetricsError, classification_metrics, mean_average_precision
-from tests.references_metrics import average_precision, slow_metrics
 
 
 def random_problem(seed: int, videos: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
