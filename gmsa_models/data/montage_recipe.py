@@ -89,7 +89,7 @@ class MontageRecipe:
         """`frames` as (weight, fewest, most) throughout."""
         if len(self.frames) == 2 and not isinstance(self.frames[0], tuple | list):
             return ((1.0, *self.frames),)
-        return tuple(tuple(part) for part in self.frames)
+        return tuple((float(weight), fewest, most) for weight, fewest, most in self.frames)
 
     def to_dict(self) -> dict:
         """Plain values, for JSON."""

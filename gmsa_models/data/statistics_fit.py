@@ -64,7 +64,7 @@ def fit_statistics(vectors: VideoVectors, vocabulary: Vocabulary, provenance: Ma
 def label_positions(vectors: VideoVectors) -> list[tuple[int, ...]]:
     """Label set of every labelled video, as sorted positions in `vectors.kept`."""
     position = {label: place for place, label in enumerate(vectors.kept)}
-    return [tuple(sorted(position[label] for label in vectors.labels_of(row))) for row in vectors.labelled]
+    return [tuple(sorted(position[label] for label in vectors.labels_of(row))) for row in vectors.labelled.tolist()]
 
 
 def _rows(vectors: VideoVectors, rows: np.ndarray) -> np.ndarray:

@@ -259,6 +259,11 @@ def _build(
     lengths = {"ids": len(ids), "labels": len(counts), **{key: len(values) for key, values in features.items()}}
     if len(set(lengths.values())) > 1:
         raise VideoVectorError(f"one row a video is expected everywhere, got {lengths}")
+    unique, times = np.unique(ids, return_counts=True)
+    if len(unique) < len(ids):
+        raise VideoVectorError(
+            f"id {str(unique[times.argmax()])!r} occurs {times.max()} times; one row a video is expected"
+        )
     kept = most_frequent_labels(labels, kept) if isinstance(kept, int) else tuple(kept)
     keep = np.isin(labels, kept)
     owner = np.repeat(np.arange(len(ids)), counts)
