@@ -117,13 +117,13 @@ def measure(videos: int, folder: Path) -> list[str]:
 
 def _heading(videos: int) -> list[str]:
     widths = " + ".join(map(str, WIDTHS.values()))
-    machine = f"Python {platform.python_version()}, {os.cpu_count()} cores, niceness {os.nice(0)}, load {os.getloadavg()[0]:.1f}"
+    machine = f"Python {platform.python_version()}, {os.cpu_count()} cores, niceness {os.nice(0)}"
     return [
         "# Reading frame-level videos",
         "",
         f"`python benchmarks/reading.py --videos {videos} --write`: {videos} videos of {FRAMES} frames,",
         f"{widths} bytes a frame, one shard in the page cache, one process, {REPEATS} rounds in turn.",
-        f"{machine} at the end. Where other work takes part of the cores, processor",
+        f"{machine}, load {os.getloadavg()[0]:.1f} at the end. Where other work takes part of the cores, processor",
         "seconds are the fairer measure; the last column compares those.",
         "",
     ]
