@@ -105,7 +105,6 @@ def limited(source: ClipSource, limit: int | None = None) -> Iterator[Clip]:
     return islice(source if in_hand(source) else read_clips(source), limit)
 
 
-@torch.inference_mode()
 def scored_batches(
     model: GMSAClassifier, clips: Iterable[Clip], batch_size: int, device: torch.device | str | None = None
 ) -> Iterator[tuple[list[int], RawBatch, Float[Tensor, "batch classes"]]]:
@@ -118,7 +117,9 @@ def scored_batches(
             inputs = batch.batch(device)
             if parameter.dtype != torch.float32:
                 inputs = inputs.to(dtype=parameter.dtype)
-            yield numbers, batch, model(inputs).float().sigmoid()
+            with torch.inference_mode():
+                scores = model(inputs).float().sigmoid()
+            yield numbers, batch, scores
     finally:
         model.train(was_training)
 

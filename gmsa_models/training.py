@@ -152,6 +152,7 @@ class _Run:
             recipe=recipe.to_dict(), config=model.config.to_dict(), clips=len(self.clips), start=_digest(model)
         )
         self.progress = Progress()
+        self.losses: list[Tensor] = []  # of the steps since the last line of the log
         self._prepare()
 
     def _prepare(self) -> None:
@@ -170,6 +171,7 @@ class _Run:
             self.progress, tensors = state
             self.model.load_state_dict(tensors["model"])
             self.optimizer.load_state_dict(tensors["optimizer"])
+            self.losses = list(tensors["losses"])
             for name, value in self.average.items():
                 value.copy_(tensors["average"][name])
 
@@ -182,16 +184,18 @@ class _Run:
         """The loop: a step, then what is due after it."""
         at, recipe, first = self.progress, self.recipe, self.fabric.is_global_zero
         self.objective.train()
-        begun, losses, marked = time.monotonic() - at.seconds, [], (time.monotonic(), at.step)
+        begun, marked = time.monotonic() - at.seconds, (time.monotonic(), at.step)
         log = TrainingLog(self.directory, self.steps, at.step, show) if first else None
         try:
             for batch in self._batches():
                 loss, norm = self._step(batch)
-                losses.append(loss)
+                self.losses.append(loss)
                 at.seconds = time.monotonic() - begun
                 if log and (at.step % recipe.log_every == 0 or at.step == self.steps):
-                    log.write(self._line(losses, norm, marked))
-                    losses, marked = [], (time.monotonic(), at.step)
+                    log.write(self._line(norm, marked))
+                    marked = (time.monotonic(), at.step)
+                if at.step % recipe.log_every == 0:
+                    self.losses = []
                 if at.step % self.validate_every == 0 or at.step == self.steps:
                     self._validate(log)
                 at.finished = at.step >= self.steps or at.stale >= (recipe.patience or self.steps + 1)
@@ -242,9 +246,9 @@ class _Run:
                 self.average[name].lerp_(value, 1.0 - recipe.ema_decay)
         return loss.detach(), norm
 
-    def _line(self, losses: list[Tensor], norm: Tensor | float, marked: tuple[float, int]) -> Values:
+    def _line(self, norm: Tensor | float, marked: tuple[float, int]) -> Values:
         at, recipe = self.progress, self.recipe
-        seconds, done, loss = time.monotonic() - marked[0], at.step - marked[1], float(torch.stack(losses).mean())
+        seconds, done, loss = time.monotonic() - marked[0], at.step - marked[1], float(torch.stack(self.losses).mean())
         if not math.isfinite(loss):
             raise DivergedError(f"the loss is {loss} by step {at.step}; lower learning_rate, or raise warmup")
         return {
@@ -284,7 +288,12 @@ class _Run:
 
     def _save_state(self) -> None:
         if self.fabric.is_global_zero:
-            tensors = {"model": self.weights, "optimizer": self.optimizer.state_dict(), "average": self.average}
+            tensors = {
+                "model": self.weights,
+                "optimizer": self.optimizer.state_dict(),
+                "average": self.average,
+                "losses": [loss.cpu() for loss in self.losses],
+            }
             save_state(self.directory / "state.pt", self.name, self.progress, tensors)
 
     def _save_model(self, name: str, scores: Values) -> None:

@@ -60,8 +60,8 @@ class TrainingLog:
             self._bar.advance(step)
 
     def _drop_after(self, step: int) -> None:
-        lines = [] if not self.path.exists() else list(csv.DictReader(self.path.open(newline="", encoding="utf-8")))
-        text = io.StringIO()
+        before = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
+        lines, text = csv.DictReader(io.StringIO(before)), io.StringIO(newline="")
         writer = csv.DictWriter(text, COLUMNS)
         writer.writeheader()
         # A line that a kill cut short has no step, or lacks its last columns.

@@ -149,10 +149,11 @@ class TestFit:
 class TestResume:
     def test_killed_and_resumed_equals_uninterrupted(self, tmp_path: Path) -> None:
         whole = train(tmp_path / "whole")
-        # Killed twice: within the first window of clips after step 5, and again epochs later.
-        assert run_program(tmp_path / "killed", die_after=50) == -signal.SIGKILL
+        # Killed twice, each time while it was training: the feeding thread dies in the middle of an epoch.
+        assert run_program(tmp_path / "killed", die_after=70) == -signal.SIGKILL
+        assert (tmp_path / "killed" / "state.pt").exists()
+        assert run_program(tmp_path / "killed", die_after=45) == -signal.SIGKILL
         assert not (tmp_path / "killed" / "model.safetensors").exists()
-        assert run_program(tmp_path / "killed", die_after=60) == -signal.SIGKILL
         resumed = train(tmp_path / "killed")
         assert resumed.step == whole.step
         for name, value in weights_of(whole.path).items():
