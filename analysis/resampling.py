@@ -1,0 +1,122 @@
+"""GAP, MAP, PERR and Hit@1 of resampled videos: what bootstrap intervals of the scores are made of.
+
+A resampled data set holds some videos several times. Rather than rank its predictions anew each time, they are ranked
+once and counted: a true prediction that stands w times after P true ones among N adds
+sum_{k=1..w} (P + k) / (N + k) = w + (P - N) (H_{N+w} - H_N) to the sum of precisions, H the harmonic numbers.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from gmsa_models.metrics import MetricsError
+
+METRICS = ("gap", "map", "perr", "hit_at_1")
+CHUNK = 100
+
+Scores = Float[np.ndarray, "videos classes"]
+Labels = Bool[np.ndarray, "videos classes"]
+Counts = Int[np.ndarray, "resamples drawn"]
+
+
+def resampled_metrics(
+    scores: Scores, labels: Labels, counts: Counts, top_k: int | None = 20
+) -> dict[str, Float[np.ndarray, " resamples"]]:
+    """The four scores of every resampled data set, as `classification_metrics` of its repeated rows would give them.
+
+    Args:
+        scores: probabilities in [0, 1].
+        labels: True where the video has the label.
+        counts: how often each video stands in each data set; of `statistics.resample_counts`.
+        top_k: predictions a video that GAP and MAP use; None: all.
+
+    Returns:
+        A value a resample for each of `METRICS`. Predictions of equal score of different videos stand in the order of
+        the videos, where `classification_metrics` takes the mean over orders.
+
+    Raises:
+        MetricsError: shapes that do not fit.
+    """
+    if scores.shape != labels.shape or counts.shape[1] != len(scores):
+        raise MetricsError(f"scores {scores.shape}, labels {labels.shape}, counts {counts.shape} do not fit together")
+    ranking = np.argsort(-scores, axis=1, kind="stable")
+    kept = ranking[:, :top_k]
+    video = np.repeat(np.arange(len(scores)), kept.shape[1])
+    values = np.take_along_axis(scores, kept, 1).ravel()
+    truths = np.take_along_axis(labels, kept, 1).ravel()
+    groups = kept.ravel()
+    totals = counts.sum(1)
+    return {
+        "gap": _pooled(values, truths, video, labels, counts),
+        "map": _class_mean(values, truths, groups, video, labels, counts),
+        "perr": counts @ _video_perr(scores, labels, ranking) / totals,
+        "hit_at_1": counts @ np.take_along_axis(labels, ranking[:, :1], 1).ravel().astype(np.float64) / totals,
+    }
+
+
+def _pooled(
+    values: np.ndarray, truths: np.ndarray, video: np.ndarray, labels: Labels, counts: Counts
+) -> Float[np.ndarray, " resamples"]:
+    order = np.argsort(-values, kind="stable")
+    truths, video = truths[order], video[order]
+    starts = np.zeros(len(order), np.int64)
+    sums = [_precisions(part, truths, video, starts).sum(0) for part in _parts(counts)]
+    return np.concatenate(sums) / np.maximum(counts @ labels.sum(1), 1)
+
+
+def _class_mean(
+    values: np.ndarray, truths: np.ndarray, groups: np.ndarray, video: np.ndarray, labels: Labels, counts: Counts
+) -> Float[np.ndarray, " resamples"]:
+    order = np.lexsort((-values, groups))
+    truths, groups, video = truths[order], groups[order], video[order]
+    starts = np.searchsorted(groups, groups)
+    group_of_true = np.zeros((labels.shape[1], int(truths.sum())))
+    group_of_true[groups[truths], np.arange(group_of_true.shape[1])] = 1.0
+    labelled = labels.T.astype(np.float64)
+    means = []
+    for part in _parts(counts):
+        positives = labelled @ part.T
+        average = group_of_true @ _precisions(part, truths, video, starts) / np.maximum(positives, 1)
+        means.append(average.sum(0) / np.maximum((positives > 0).sum(0), 1))
+    return np.concatenate(means)
+
+
+def _precisions(
+    counts: Counts, truths: np.ndarray, video: np.ndarray, starts: np.ndarray
+) -> Float[np.ndarray, "true resamples"]:
+    """What each true prediction adds to the sum of precisions of its group; predictions in the order of their groups.
+
+    Args:
+        starts: where the group of each prediction begins.
+    """
+    (places,) = np.nonzero(truths)
+    if not len(places):
+        return np.zeros((0, len(counts)))
+    weights = counts.T.astype(np.int32)[video]
+    own = weights[places]
+    # Before a place: all predictions up to it less those up to its group's beginning; likewise the true ones.
+    seen = _running(weights)
+    true_seen = _running(own)
+    before = seen[places] - seen[starts[places]]
+    true_before = true_seen[:-1] - true_seen[np.searchsorted(places, starts[places])]
+    harmonic = np.concatenate(([0.0], np.cumsum(1.0 / np.arange(1, int(seen[-1].max()) + 1))))
+    return own + (true_before - before) * (harmonic[before + own] - harmonic[before])
+
+
+def _running(values: Int[np.ndarray, "places resamples"]) -> Int[np.ndarray, "places_and_one resamples"]:
+    """Sums of all values before each place, and of all."""
+    sums = np.zeros((len(values) + 1, values.shape[1]), np.int32)
+    np.cumsum(values, axis=0, out=sums[1:])
+    return sums
+
+
+def _video_perr(scores: Scores, labels: Labels, ranking: np.ndarray) -> Float[np.ndarray, " videos"]:
+    wanted = labels.sum(1)
+    ranked = np.take_along_axis(labels & (scores > 0), ranking, 1)
+    found = (ranked & (np.arange(scores.shape[1]) < wanted[:, None])).sum(1)
+    return found / np.maximum(wanted, 1)
+
+
+def _parts(counts: Counts) -> list[Counts]:
+    return [counts[start : start + CHUNK] for start in range(0, len(counts), CHUNK)]

@@ -1,0 +1,235 @@
+"""Intervals over videos, permutation tests, rank correlations: how sure a number is. Arrays only, no torch.
+
+Videos are what is drawn at random, so intervals resample videos. All statistics of one set of videos should use one
+`resample_counts`, so that their differences are those of the same resampled videos.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import permutations as all_orders
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy import stats
+
+LEVEL = 0.95
+RESAMPLES = 2000
+PERMUTATIONS = 99_999
+# Up to this many values every order (8! = 40,320) or every pattern of signs (2^16) is tried, none is drawn.
+EXACT_ORDERS, EXACT_SIGNS = 8, 16
+CHUNK = 20_000
+
+
+class StatisticsError(ValueError):
+    """Numbers of which no such statistic exists; the message says why."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate and how far it may be off.
+
+    Attributes:
+        estimate: of the data.
+        low, high: ends of the interval; NaN where there is none, as with one video.
+        level: share of such intervals that hold the true value, if the method's assumptions hold.
+    """
+
+    estimate: float
+    low: float
+    high: float
+    level: float = LEVEL
+
+
+@dataclass(frozen=True)
+class RankCorrelation:
+    """Spearman's rank correlation.
+
+    Attributes:
+        rho: in [-1, 1]; ties share their mean rank.
+        low, high: interval at `level` for pairs drawn at random (Bonett and Wright); NaN below 5 pairs.
+        p_value: two-sided, of the permutations of one side.
+        pairs: how many.
+        level: of the interval.
+    """
+
+    rho: float
+    low: float
+    high: float
+    p_value: float
+    pairs: int
+    level: float = LEVEL
+
+
+def resample_counts(videos: int, resamples: int = RESAMPLES, seed: int = 0) -> Int[np.ndarray, "resamples videos"]:
+    """How often each video is drawn in each bootstrap sample of as many videos, with replacement.
+
+    Args:
+        videos: at least 1.
+        resamples: at least 1.
+        seed: the same seed gives the same samples.
+
+    Raises:
+        StatisticsError: fewer than 1 of either.
+
+    Source:
+        Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 6.
+    """
+    if videos < 1 or resamples < 1:
+        raise StatisticsError(f"{resamples} resamples of {videos} videos; expected at least 1 of each")
+    return np.random.default_rng(seed).multinomial(videos, np.full(videos, 1 / videos), size=resamples)
+
+
+def resampled_means(
+    values: Float[np.ndarray, "videos ..."], counts: Int[np.ndarray, "resamples drawn"]
+) -> Float[np.ndarray, "resamples ..."]:
+    """Mean over the videos of each bootstrap sample.
+
+    Args:
+        values: NaN where a video has no value: it then counts nowhere.
+        counts: of `resample_counts`.
+
+    Returns:
+        float64; NaN where a sample holds no video with a value.
+
+    Raises:
+        StatisticsError: another number of videos in `counts`.
+    """
+    if counts.shape[1] != len(values):
+        raise StatisticsError(f"values of {len(values)} videos, resamples of {counts.shape[1]}")
+    there = ~np.isnan(values)
+    flat = np.where(there, values, 0.0).reshape(len(values), -1).astype(np.float64)
+    weights = counts.astype(np.float64)
+    drawn = weights @ there.reshape(len(values), -1).astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        means = (weights @ flat) / np.where(drawn > 0, drawn, np.nan)
+    return means.reshape(len(counts), *values.shape[1:])
+
+
+def percentile_ends(draws: Float[np.ndarray, "resamples ..."], level: float = LEVEL) -> tuple[np.ndarray, np.ndarray]:
+    """Both ends of the percentile interval of resampled values, along the first axis; NaN draws are left out."""
+    if np.isnan(draws).any():
+        with np.errstate(invalid="ignore"):
+            kept = np.where(np.isnan(draws).all(0), 0.0, draws)
+            low, high = np.nanquantile(kept, [(1 - level) / 2, (1 + level) / 2], axis=0)
+            empty = np.isnan(draws).all(0)
+        return np.where(empty, np.nan, low), np.where(empty, np.nan, high)
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return np.asarray(low), np.asarray(high)
+
+
+def interval(estimate: float, draws: Float[np.ndarray, " resamples"], videos: int, level: float = LEVEL) -> Interval:
+    """Percentile interval of one number; with fewer than two videos there is none, and its ends are NaN."""
+    if videos < 2:
+        return Interval(float(estimate), float("nan"), float("nan"), level)
+    low, high = percentile_ends(draws, level)
+    return Interval(float(estimate), float(low), float(high), level)
+
+
+def mean_interval(
+    values: Float[np.ndarray, " videos"], counts: Int[np.ndarray, "resamples drawn"], level: float = LEVEL
+) -> Interval:
+    """Mean over videos with its bootstrap interval; NaN values are left out.
+
+    Raises:
+        StatisticsError: no video has a value, or another number of videos in `counts`.
+    """
+    there = int((~np.isnan(values)).sum())
+    if not there:
+        raise StatisticsError(f"none of {len(values)} videos has a value; a mean needs at least one")
+    return interval(float(np.nanmean(values)), resampled_means(values, counts), there, level)
+
+
+def paired_permutation_p(
+    differences: Float[np.ndarray, " videos"], permutations: int = PERMUTATIONS, seed: int = 0
+) -> float:
+    """Chance of a mean difference at least this far from 0 if in each video either side might as well be the other.
+
+    Two-sided: signs of the differences are flipped, every pattern where there are few videos, else `permutations`
+    drawn ones, of which the observed counts as one more.
+
+    Args:
+        differences: one side less the other, one a video; NaN is left out.
+
+    Raises:
+        StatisticsError: no differences.
+    """
+    values = differences[~np.isnan(differences)].astype(np.float64)
+    if not len(values):
+        raise StatisticsError("no differences to permute; expected at least one video")
+    observed = abs(values.sum()) * (1 - 1e-12)  # so that sums that differ by rounding alone count as equal
+    if len(values) <= EXACT_SIGNS:
+        patterns = (np.arange(2 ** len(values))[:, None] >> np.arange(len(values))) & 1
+        return float((np.abs((1 - 2 * patterns) @ values) >= observed).mean())
+    generator = np.random.default_rng(seed)
+    extreme = 0
+    for start in range(0, permutations, CHUNK):
+        flips = generator.integers(0, 2, (min(CHUNK, permutations - start), len(values)), dtype=np.int8)
+        extreme += int((np.abs((1.0 - 2.0 * flips) @ values) >= observed).sum())
+    return (extreme + 1) / (permutations + 1)
+
+
+def spearman(
+    first: Float[np.ndarray, " pairs"],
+    second: Float[np.ndarray, " others"],
+    permutations: int = PERMUTATIONS,
+    seed: int = 0,
+    level: float = LEVEL,
+) -> RankCorrelation:
+    """Spearman's rank correlation with an interval and a permutation test.
+
+    Args:
+        first, second: at least 3 pairs, finite, neither side all equal.
+        permutations: drawn orders, of which the observed counts as one more; up to 8 pairs every order is tried.
+        seed: of the drawn orders.
+        level: of the interval.
+
+    Raises:
+        StatisticsError: too few pairs, sides of different lengths, a side that is constant or not finite.
+
+    Source:
+        The interval: Bonett and Wright, "Sample size requirements for estimating Pearson, Kendall and Spearman
+        correlations", Psychometrika 2000: atanh(rho) +- z sqrt((1 + rho^2 / 2) / (n - 3)).
+    """
+    _check_pairs(first, second)
+    one, two = stats.rankdata(first), stats.rankdata(second)
+    one, two = one - one.mean(), two - two.mean()
+    scale = float(np.sqrt((one @ one) * (two @ two)))
+    rho = float(np.clip(one @ two / scale, -1.0, 1.0))
+    low, high = _spearman_ends(rho, len(one), level)
+    return RankCorrelation(rho, low, high, _order_p(one, two, permutations, seed), len(one), level)
+
+
+def sign_test_p(one: int, other: int) -> float:
+    """Two-sided exact sign test (McNemar's): chance of a split at least this uneven if either is as likely; 1 of 0."""
+    return float(stats.binomtest(one, one + other, 0.5).pvalue) if one + other else 1.0
+
+
+def _order_p(one: Float[np.ndarray, " pairs"], two: Float[np.ndarray, " pairs"], permutations: int, seed: int) -> float:
+    observed = abs(float(one @ two)) * (1 - 1e-12)
+    if len(one) <= EXACT_ORDERS:
+        orders = np.array(list(all_orders(range(len(one)))))
+        return float((np.abs(two[orders] @ one) >= observed).mean())
+    generator = np.random.default_rng(seed)
+    shuffled = generator.permuted(np.broadcast_to(two, (permutations, len(two))), axis=1)
+    extreme = int((np.abs(shuffled @ one) >= observed).sum())
+    return (extreme + 1) / (permutations + 1)
+
+
+def _spearman_ends(rho: float, pairs: int, level: float) -> tuple[float, float]:
+    if pairs < 5:
+        return float("nan"), float("nan")
+    if abs(rho) == 1.0:
+        return rho, rho
+    reach = stats.norm.ppf((1 + level) / 2) * np.sqrt((1 + rho**2 / 2) / (pairs - 3))
+    return float(np.tanh(np.arctanh(rho) - reach)), float(np.tanh(np.arctanh(rho) + reach))
+
+
+def _check_pairs(first: np.ndarray, second: np.ndarray) -> None:
+    if first.shape != second.shape or first.ndim != 1 or len(first) < 3:
+        raise StatisticsError(f"sides of shape {first.shape} and {second.shape}; expected one length, at least 3")
+    for name, side in (("first", first), ("second", second)):
+        if not np.isfinite(side).all():
+            raise StatisticsError(f"the {name} side is not finite at place {int(np.argmin(np.isfinite(side)))}")
+        if (side == side[0]).all():
+            raise StatisticsError(f"the {name} side is {side[0]:g} throughout; a constant has no rank correlation")

@@ -1,0 +1,48 @@
+"""Slow definitions of resampling and rank statistics, one sample at a time."""
+
+from __future__ import annotations
+
+from itertools import permutations, product
+
+import numpy as np
+
+
+def resampled_means(values: np.ndarray, counts: np.ndarray) -> list[float]:
+    """Mean of the values of the drawn videos, each as often as it was drawn; NaN videos left out."""
+    means = []
+    for row in counts:
+        drawn = [value for value, times in zip(values, row, strict=True) for _ in range(times) if not np.isnan(value)]
+        means.append(sum(drawn) / len(drawn) if drawn else float("nan"))
+    return means
+
+
+def sign_flip_p(differences: list[float]) -> float:
+    """Share of sign patterns whose sum is at least as far from 0 as that of the data."""
+    observed = abs(sum(differences))
+    sums = [
+        abs(sum(s * d for s, d in zip(signs, differences, strict=True)))
+        for signs in product((1, -1), repeat=len(differences))
+    ]
+    return sum(one >= observed - 1e-9 for one in sums) / len(sums)
+
+
+def rank(values: list[float]) -> list[float]:
+    """Ranks from 1, ties sharing their mean rank."""
+    return [
+        1 + sum(other < value for other in values) + (sum(other == value for other in values) - 1) / 2
+        for value in values
+    ]
+
+
+def spearman(first: list[float], second: list[float]) -> float:
+    """Pearson's correlation of ranks."""
+    one, two = np.array(rank(first)), np.array(rank(second))
+    one, two = one - one.mean(), two - two.mean()
+    return float(sum(one * two) / np.sqrt(sum(one**2) * sum(two**2)))
+
+
+def spearman_p(first: list[float], second: list[float]) -> float:
+    """Share of orders of one side whose correlation is at least as far from 0."""
+    observed = abs(spearman(first, second))
+    orders = list(permutations(second))
+    return sum(abs(spearman(first, list(order))) >= observed - 1e-9 for order in orders) / len(orders)
