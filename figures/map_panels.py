@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
-from figures.style import EXCLUDED, SIMILARITY, WEIGHTS
+from figures.style import DIFFERENCE, EXCLUDED, SIMILARITY, WEIGHTS, model_style
 
 # A map's colours end where 1 pair in 200 lies above: single spikes would leave all else pale.
 QUANTILE = 0.995
@@ -79,6 +79,22 @@ def draw_attention(axes: Axes, record: xr.Dataset, modality: str, shown: HeadMap
     _draw_scale(axes, image, "attention weight", "max" if np.nanmax(values) > highest else "neither")
 
 
+def draw_difference(axes: Axes, record: xr.Dataset, against: xr.Dataset, modality: str) -> None:
+    """Global attention of one model less that of another, each averaged over its heads; white = the same.
+
+    The global branch is the one that every block has.
+    """
+    first, second = (
+        one["attention"].sel(modality=modality, branch="global").mean("head").values for one in (record, against)
+    )
+    values = first - second
+    highest = float(np.quantile(np.abs(values), QUANTILE)) or 1.0
+    image = _draw_pairs(axes, record, values, DIFFERENCE, -highest, highest)
+    names = (model_style(str(one["model"].item())).label for one in (record, against))
+    axes.set_title("{} − {}\n{}, all heads, global".format(*names, modality))
+    _draw_scale(axes, image, "difference of weights", "both" if np.abs(values).max() > highest else "neither")
+
+
 def time_edges(record: xr.Dataset) -> np.ndarray:
     """Edges of the frames in seconds: (frames + 1,), the last frame's end included."""
     starts = record["frame"].values
@@ -103,10 +119,11 @@ def _draw_pairs(
 
 
 def _draw_scale(axes: Axes, image: AxesImage, label: str, extend: str) -> None:
+    """A colour bar beneath, with a point where values go beyond it."""
     bar = axes.figure.colorbar(
         image, ax=axes, location="bottom", fraction=0.05, aspect=24, pad=0.03, extend=extend, extendfrac=0.04
     )
     bar.set_label(label, labelpad=1)
-    bar.locator = MaxNLocator(4)
+    bar.locator = MaxNLocator(3)
     bar.update_ticks()
     bar.outline.set_linewidth(0.4)

@@ -14,14 +14,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
 
-from figures.map_panels import choose_heads, draw_attention, draw_similarity
+from figures.map_panels import choose_heads, draw_attention, draw_difference, draw_similarity
 from figures.prediction_panel import draw_predictions
 from figures.style import PAGE_WIDTH, model_style, use_style
 from figures.time_panels import draw_gates, draw_profiles, draw_segments, place_labels
 
 # Inches; a row of maps has its colour bars beneath it.
-MAP_ROW, PROFILE_ROW, GATE_ROW, STRIP, LANE, PREDICTIONS = 2.05, 1.1, 0.8, 0.2, 0.13, 1.9
-LEGEND_AND_AXIS, TITLE = 0.5, 0.5
+MAP_ROW, PROFILE_ROW, GATE_ROW, STRIP, LANE, PREDICTIONS = 2.25, 1.1, 0.8, 0.2, 0.13, 1.9
+LEGEND_AND_AXIS, TITLE, SECOND_TITLE_LINE = 0.5, 0.55, 0.2
 TIME_WIDTH, SCORE_WIDTH = 2.1, 1.0  # of the lower part, relative
 STRIP_INCHES = 3.9  # width of a panel over time once its labels stand
 
@@ -40,7 +40,8 @@ def draw(record: xr.Dataset, against: xr.Dataset | None = None, top: int = 7) ->
 
     Args:
         record: of `analysis.inspect_clip`, or opened from a file; any number of modalities, any block.
-        against: a second model's record of the same clip: maps and predictions of its own, dashed lines.
+        against: a second model's record of the same clip: dashed lines and predictions of its own; the maps are then
+            one head of each model and the difference of the two.
         top: how many predictions to show; the clip's labels that are not among them follow with their rank.
 
     Returns:
@@ -53,7 +54,7 @@ def draw(record: xr.Dataset, against: xr.Dataset | None = None, top: int = 7) ->
     _check_one_clip(records)
     with use_style():
         figure = Figure(layout="constrained")
-        figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, hspace=0.0, wspace=0.0)
+        figure.get_layout_engine().set(w_pad=0.03, h_pad=0.045, hspace=0.0, wspace=0.0)
         _draw_title(figure, records)
         seen = [one for one in records if "attention" in one]
         (_draw_with_attention if seen else _draw_without_attention)(figure, records, top)
@@ -65,9 +66,9 @@ def _draw_with_attention(figure: Figure, records: list[xr.Dataset], top: int) ->
     mapped = [one for one in records if "attention" in one]
     heights = _time_heights(records, len(modalities))
     below = max(sum(heights) + LEGEND_AND_AXIS, PREDICTIONS * len(records))
-    above = MAP_ROW * len(mapped)
-    figure.set_size_inches(PAGE_WIDTH, TITLE + above * len(modalities) + below)
-    grid = figure.add_gridspec(len(modalities) + 1, 1, height_ratios=[above] * len(modalities) + [below])
+    rows = [MAP_ROW + (SECOND_TITLE_LINE if len(mapped) > 1 else 0.0)] * len(modalities) + [below]
+    figure.set_size_inches(PAGE_WIDTH, TITLE + sum(rows))
+    grid = figure.add_gridspec(len(rows), 1, height_ratios=rows)
     for row, modality in enumerate(modalities):
         _draw_maps(figure, grid[row], mapped, modality)
     lower = grid[len(modalities)].subgridspec(1, 2, width_ratios=[TIME_WIDTH, SCORE_WIDTH])
@@ -94,17 +95,18 @@ def _draw_without_attention(figure: Figure, records: list[xr.Dataset], top: int)
 
 
 def _draw_maps(figure: Figure, place: SubplotSpec, records: list[xr.Dataset], modality: str) -> None:
-    """Similarity at the left, belonging to the clip; beside it a row of three heads a model."""
-    grid = place.subgridspec(len(records), 4)
-    draw_similarity(figure.add_subplot(grid[:, 0]), records[0], modality)
-    for row, record in enumerate(records):
-        if modality not in record["modality"]:
-            continue
-        for column, shown in enumerate(choose_heads(record, modality), start=1):
-            axes = figure.add_subplot(grid[row, column])
-            draw_attention(axes, record, modality, shown)
-            if len(records) > 1:
-                axes.set_title(f"{_name(record)}\n{axes.get_title()}")
+    """Similarity, which belongs to the clip, and three heads; of two models one head each, and their difference."""
+    grid = place.subgridspec(1, 4)
+    draw_similarity(figure.add_subplot(grid[0]), records[0], modality)
+    having = [one for one in records if modality in one["modality"]]
+    heads = [(one, shown) for one in having for shown in choose_heads(one, modality)[: 3 if len(having) == 1 else 1]]
+    for column, (record, shown) in enumerate(heads, start=1):
+        axes = figure.add_subplot(grid[column])
+        draw_attention(axes, record, modality, shown)
+        if len(having) > 1:
+            axes.set_title(f"{_name(record)}\n{axes.get_title()}")
+    if len(having) > 1:
+        draw_difference(figure.add_subplot(grid[3]), *having, modality)
 
 
 def _draw_time(
@@ -123,7 +125,7 @@ def _draw_time(
     if any("gate" in one for one in records):
         axes = rest.pop(0)
         draw_gates(axes, records)
-        axes.legend(loc="lower left", ncols=4, borderaxespad=0.2, columnspacing=1.2)
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1.02), ncols=4, borderaxespad=0, columnspacing=1.2)
     if rest:
         draw_segments(rest[0], records[0], place_labels(records[0], STRIP_INCHES))
     for axes in panels[:-1]:

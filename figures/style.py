@@ -56,7 +56,7 @@ MODELS: dict[str, LineStyle] = {
     "gate-op-bd20": LineStyle("GateOp BD20", _GATE_OP, _BLOCKS, "s"),
     "gate-op-tp30": LineStyle("GateOp TP30", _GATE_OP, _BAND, "o"),
     "gate-op-td60x4": LineStyle("GateOp TD60×4", _GATE_OP, _DILATED, "^"),
-    "control": LineStyle("no attention", _CONTROL, (0, (3, 1, 1, 1)), "x"),
+    "control": LineStyle("Control", _CONTROL, (0, (3, 1, 1, 1)), "x"),
 }
 
 BRANCHES: dict[str, LineStyle] = {
@@ -66,6 +66,7 @@ BRANCHES: dict[str, LineStyle] = {
 }
 
 WEIGHTS = "magma_r"  # sequential, pale = 0, dark = much
+DIFFERENCE = "PuOr_r"  # diverging, white = equal; what it shows is also told by sign and place
 SIMILARITY = "cividis"  # sequential, light = alike
 EXCLUDED = "#e4e4e4"  # a pair of frames outside the neighbourhood
 EVENT, BACKGROUND = "#f2dfa6", "#eeeeee"  # known segments

@@ -16,6 +16,7 @@ from figures.style import BACKGROUND, BRANCHES, EVENT, model_style
 
 SECOND_LINE = (0, (3, 1))  # the record that the first is held against
 MODALITY_COLOURS = ("#222222", "#8c8c8c", "#1b4f9c", "#d55e00")
+LEAST_GATE_REACH = 0.05  # the axis of gates shows at least 0.45 to 0.55
 LABEL_POINTS, LONGEST_LABEL, MOST_LANES = 6.5, 26, 5
 
 
@@ -55,7 +56,9 @@ def draw_gates(axes: Axes, records: Sequence[xr.Dataset]) -> None:
             values = record["gate"].sel(modality=modality, branch="local").values
             label = _legend_label(records, record, str(modality))
             axes.stairs(values, time_edges(record), baseline=None, color=colour, linestyle=line, label=label)
-    axes.set_ylim(0, 1)
+    gates = [one["gate"].sel(branch="local").values for one in records if "gate" in one]
+    reach = min(0.5, 1.15 * max(LEAST_GATE_REACH, *(float(abs(each - 0.5).max()) for each in gates)))
+    axes.set_ylim(0.5 - reach, 0.5 + reach)
     axes.set_ylabel("local gate\n(mean share)")
     _over_time(axes, records[0])
 
@@ -107,10 +110,10 @@ def place_labels(record: xr.Dataset, width_inches: float) -> list[PlacedLabel]:
 
 
 def draw_segments(axes: Axes, record: xr.Dataset, labels: Sequence[PlacedLabel]) -> None:
-    """A strip of the known segments, events in sand, background in grey, with their names beneath."""
+    """A strip of the known segments: sand where something is known to be shown, its name beneath; else grey."""
     lanes = 1 + max((label.lane for label in labels), default=-1)
-    for start, end, kind in _segments(record):
-        colour = BACKGROUND if kind == "background" else EVENT
+    for start, end, label in _segments(record):
+        colour = EVENT if label else BACKGROUND
         axes.axvspan(start, end, 0.0 if not lanes else lanes / (lanes + 1), 1.0, facecolor=colour, edgecolor="white")
     for label in labels:
         axes.text(label.seconds, -label.lane - 0.5, label.text, fontsize=LABEL_POINTS, ha="center", va="center")
@@ -135,14 +138,14 @@ def text_points(text: str, size: float = LABEL_POINTS) -> float:
 def _segments(record: xr.Dataset) -> list[tuple[float, float, str]]:
     if "segment" not in record.dims:
         return []
-    names = ("segment_start", "segment_end", "segment_kind")
+    names = ("segment_start", "segment_end", "segment_label")
     return list(zip(*(record[name].values.tolist() for name in names), strict=True))
 
 
 def _shade_events(axes: Axes, record: xr.Dataset) -> None:
-    for start, end, kind in _segments(record):
-        if kind != "background":
-            axes.axvspan(start, end, facecolor=EVENT, alpha=0.6, linewidth=0, zorder=0)
+    for start, end, label in _segments(record):
+        if label:
+            axes.axvspan(start, end, facecolor=EVENT, edgecolor="white", alpha=0.6, linewidth=0.6, zorder=0)
 
 
 def _legend_label(records: Sequence[xr.Dataset], record: xr.Dataset, label: str) -> str:
