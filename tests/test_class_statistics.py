@@ -161,6 +161,22 @@ def test_drawn_videos_have_the_mean_variance_and_labels_of_real_ones():
         assert {labels for _, labels, _ in made} == {labels for _, labels, _ in real}
 
 
+def test_drawn_videos_lie_as_far_from_the_mean_as_real_ones():
+    rng = np.random.default_rng(12)
+    values = rng.normal(0, 0.3, (3000, 31)) * rng.choice([0.4, 1.0, 2.0], (3000, 1))
+    labels = [(0,) if row % 2 else () for row in range(3000)]
+    source = video_vectors([str(row) for row in range(3000)], {"visual": values}, labels, kept=[0])
+    fitted = ClassStatistics.fit(source, TABLE)
+    # A background is never nearer than its group's mean, so the nearest of them are not compared.
+    for sample, quantiles in (("sample_event", [0.15, 0.5, 0.85]), ("sample_background", [0.5, 0.85])):
+        sizes = []
+        for one in (source, fitted):
+            rng = np.random.default_rng(1)
+            sizes.append([np.linalg.norm(getattr(one, sample)(rng)[0]["visual"]) for _ in range(1500)])
+        left, right = np.quantile(sizes, quantiles, axis=1).T
+        np.testing.assert_allclose(right, left, rtol=0.15)
+
+
 def test_factors_and_diagonal_give_the_covariance_back():
     rng = np.random.default_rng(2)
     loads = rng.normal(0, 1, (2, 7))
