@@ -1,5 +1,6 @@
 """What a model is, what it is fed, how it is trained, saved and loaded."""
 
+from gmsa_models import metrics
 from gmsa_models.checkpoints import available, describe, load, save
 from gmsa_models.classifier import GMSAClassifier, ModelConfig
 from gmsa_models.data import Batch, Clip, Segment, Vocabulary, read_clips, write_clips
@@ -19,6 +20,7 @@ __all__ = [
     "build",
     "describe",
     "load",
+    "metrics",
     "read_clips",
     "save",
     "write_clips",

@@ -10,13 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Shaped
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from gmsa_models.checkpoints import load, save
 from gmsa_models.classifier import GMSAClassifier
-from gmsa_models.data.clip import Batch
 from gmsa_models.evaluation import collation_of
 from gmsa_models.feeding import (
     ClipSource,
@@ -26,8 +24,8 @@ from gmsa_models.feeding import (
     in_hand,
     planned_batches,
     prefetched,
-    widen,
 )
+from gmsa_models.objective import Objective, parameter_groups
 from gmsa_models.recipe import Recipe
 from gmsa_models.training_log import TrainingLog, Values
 from gmsa_models.training_state import Progress, fingerprint, load_state, save_state
@@ -102,31 +100,9 @@ def fit(
     fabric.launch()
     run = _Run(fabric, model, train_source, validation_source, recipe, Path(out_dir), dict(card or {}))
     if not run.progress.finished:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[fabric.device] if fabric.device.type == "cuda" else []):
             run.train(progress)
     return run.result()
-
-
-class _Objective(nn.Module):
-    """Batch tensors -> the loss; one module, so that Fabric casts its inputs and DDP averages its gradient."""
-
-    def __init__(self, model: GMSAClassifier) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(
-        self,
-        features: dict[str, Shaped[Tensor, "batch frames _"]],
-        valid: Bool[Tensor, "batch frames"],
-        labels: Float[Tensor, "batch classes"],
-    ) -> Float[Tensor, ""]:
-        """Binary cross-entropy, summed over classes, averaged over clips, in at least float32."""
-        dtype = self.model.classifier.weight.dtype
-        floats = {name: widen(values, valid).to(dtype) for name, values in features.items()}
-        logits = self.model(Batch(floats, valid))
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        labels = labels.to(logits.dtype)
-        return nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="sum") / len(logits)
 
 
 class _Run:
@@ -163,9 +139,9 @@ class _Run:
             odds = self.recipe.initial_probability / (1 - self.recipe.initial_probability)
             nn.init.constant_(self.model.classifier.bias, float(torch.tensor(odds).log()))
         optimizer = torch.optim.AdamW(
-            _groups(self.model, self.recipe.weight_decay), lr=self.recipe.learning_rate, fused=True
+            parameter_groups(self.model, self.recipe.weight_decay), lr=self.recipe.learning_rate, fused=True
         )
-        self.objective, self.optimizer = self.fabric.setup(_Objective(self.model), optimizer)
+        self.objective, self.optimizer = self.fabric.setup(Objective(self.model), optimizer)
         self.average = {} if self.recipe.ema_decay is None else {k: v.clone() for k, v in self.weights.items()}
         if state := load_state(directory / "state.pt", self.name):
             self.progress, tensors = state
@@ -345,15 +321,6 @@ def _share(batch_size: int, processes: int, clips: int) -> int:
     if clips < batch_size:
         raise TrainingDataError(f"{clips} training clips do not fill one batch of {batch_size}")
     return batch_size // processes
-
-
-def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Weight decay for matrices only."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return [
-        {"params": [one for one in parameters if one.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [one for one in parameters if one.ndim < 2], "weight_decay": 0.0},
-    ]
 
 
 def _digest(model: nn.Module) -> float:
