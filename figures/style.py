@@ -12,6 +12,7 @@ import platform
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -102,6 +103,9 @@ _METADATA: dict[str, dict[str, Any]] = {
 }
 
 
+_ON_TOP: ContextVar[str | None] = ContextVar("style file on top of the house style", default=None)
+
+
 class FormatError(ValueError):
     """A picture format that figures are not saved in; the message lists those that are."""
 
@@ -112,10 +116,20 @@ def model_style(name: str) -> LineStyle:
 
 
 @contextmanager
-def use_style() -> Iterator[None]:
-    """Draw in the house style inside the block; what was set before comes back after it."""
-    with mpl.rc_context(_RC):
-        yield
+def use_style(file: str | Path | None = None) -> Iterator[None]:
+    """Draw in the house style inside the block; what was set before comes back after it.
+
+    Args:
+        file: a matplotlib style file that goes on top, here and in every `use_style` inside the block.
+    """
+    token = _ON_TOP.set(_ON_TOP.get() if file is None else str(file))
+    try:
+        with mpl.rc_context(_RC):
+            if _ON_TOP.get() is not None:
+                mpl.style.use(_ON_TOP.get())
+            yield
+    finally:
+        _ON_TOP.reset(token)
 
 
 def save(
@@ -140,20 +154,26 @@ def save(
     Raises:
         FormatError: an unknown format.
     """
+    path = Path(path)
+    written = save_pictures(figure, path, formats)
+    about = {"software": software()} | dict(provenance or {})
+    described = path.with_name(f"{path.name}.json")
+    with _whole(described) as temporary:
+        temporary.write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return [*written, described]
+
+
+def save_pictures(figure: Figure, path: Path, formats: Sequence[str]) -> list[Path]:
+    """Write a figure in each format, whole, and return the files. Args and Raises: as for `save`."""
     if unknown := [name for name in formats if name not in _METADATA]:
         raise FormatError(f"unknown picture format {unknown[0]!r}; known: {', '.join(_METADATA)}")
-    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     written = [path.with_name(f"{path.name}.{name}") for name in formats]
     with use_style():
         for file, name in zip(written, formats, strict=True):
             with _whole(file) as temporary:
                 figure.savefig(temporary, format=name, metadata=_METADATA[name])
-    about = {"software": software()} | dict(provenance or {})
-    described = path.with_name(f"{path.name}.json")
-    with _whole(described) as temporary:
-        temporary.write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    return [*written, described]
+    return written
 
 
 def software() -> dict[str, str]:
