@@ -1,1 +1,372 @@
-"""Command line of the workbench."""
+"""Command line of the workbench: parses, calls one function of the right room, prints.
+
+Heavy libraries are imported inside the commands, so that `gmsa --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from dataclasses import fields
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+if TYPE_CHECKING:
+    import torch
+    from rich.progress import Progress
+
+    from gmsa_models import Clip
+
+BAD_INPUT, FAILED, STOPPED = 2, 1, 130
+ClickError = typer.BadParameter.__base__  # what typer raises for options and arguments it cannot read
+
+
+class OneLineErrors(TyperGroup):
+    """A command group whose errors are one line on stderr: 2 for bad input, 1 for anything else, 130 when stopped."""
+
+    def main(self, args: list[str] | None = None, standalone_mode: bool = True, **extra: Any) -> Any:
+        """Run; `--debug` anywhere shows the whole traceback instead."""
+        given = list(sys.argv[1:] if args is None else args)
+        debug = "--debug" in given
+        words = [word for word in given if word != "--debug"]
+        if debug:
+            return sys.exit(super().main(args=words, standalone_mode=False, **extra) or 0)
+        try:
+            code = super().main(args=words, standalone_mode=False, **extra)
+        except ClickError as error:
+            _stop(error.format_message(), BAD_INPUT)
+        except (ValueError, KeyError, OSError, ImportError) as error:
+            _stop(_text(error), BAD_INPUT)
+        except (KeyboardInterrupt, typer.Abort):
+            _stop("stopped", STOPPED)
+        except Exception as error:
+            _stop(f"{type(error).__name__}: {error} (--debug shows where)", FAILED)
+        return sys.exit(code or 0)
+
+
+app = typer.Typer(
+    cls=OneLineErrors,
+    add_completion=False,
+    invoke_without_command=True,
+    help="See what a gated multi-headed self-attention model attends to in a video.",
+)
+
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ... or auto: a GPU if there is one.")]
+Model = Annotated[str, typer.Option(help="Name of a trained model (`gmsa models`), or a .safetensors file.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of each operation.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")]
+
+
+@app.callback()
+def _root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; may stand anywhere.")] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as version_of
+
+        print(version_of("gmsa-workbench"))
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@app.command()
+def models(as_json: AsJson = False) -> None:
+    """List the trained models with their sizes and scores."""
+    from figures.screen import models_tables
+    from gmsa_models import available, describe
+
+    described = [describe(name) for name in available()]
+    if as_json:
+        print(json.dumps({each.name: {"bytes": each.bytes, "parameters": each.parameters, "card": each.card}
+                          for each in described}, indent=2))  # fmt: skip
+    else:
+        _print(models_tables(described))
+
+
+@app.command()
+def inspect(
+    clip: Annotated[str, typer.Argument(help="demo:3, a .tfrecord file, file#id, or catalog.parquet#id.")],
+    model: Model = "gate-op-bd20",
+    against: Annotated[str | None, typer.Option(help="A second model to hold the first against.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the pictures and the records.")] = Path("inspected"),
+    top: Annotated[int, typer.Option("--top", "--classes", min=1, help="How many classes to list.")] = 7,
+    device: Device = "auto",
+    threads: Threads = None,
+) -> None:
+    """Show what a model predicts for a video and what it attends to: a screen, a picture, a record."""
+    from analysis import inspect_clip
+    from figures.inspection import write_inspection
+    from figures.screen import clip_summary
+    from gmsa_models import load
+
+    _use_threads(threads)
+    names = [model] if against is None else [model, against]
+    loaded = [load(name, _device(device)) for name in names]
+    shown = _one_clip(clip)
+    records = [inspect_clip(each, shown) for each in loaded]
+    _print(clip_summary(records, top))
+    for path in write_inspection(records, out, top, _command()):
+        print(f"wrote {path}")
+
+
+@app.command()
+def evaluate(
+    data: Annotated[list[str], typer.Option(help="TFRecord files, globs, catalogues or demo:A-B; may be repeated.")],
+    model: Model = "gate-op-bd20",
+    batch_size: Annotated[int, typer.Option(min=1)] = 32,
+    top_k: Annotated[int, typer.Option(min=0, help="Predictions a video that GAP and MAP use; 0: all.")] = 20,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many videos.")] = None,
+    device: Device = "auto",
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """GAP, MAP, PERR and Hit@1 of a model over any amount of data."""
+    from figures.screen import scores_table
+    from gmsa_models import load
+    from gmsa_models.evaluation import evaluate as score
+
+    _use_threads(threads)
+    loaded = load(model, _device(device))
+    scores = score(loaded, data, batch_size=batch_size, top_k=top_k or None, limit=limit)
+    if as_json:
+        print(json.dumps(scores))
+    else:
+        _print(scores_table(loaded.origin["name"], scores))
+
+
+@app.command()
+def train(
+    data: Annotated[list[str], typer.Option(help="Training TFRecord files or globs; may be repeated.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run; given again, a stopped run goes on from there.")],
+    variant: Annotated[str, typer.Option(help="One of the paper's ten columns, or control.")] = "gate-op-bd20",
+    size: Annotated[str, typer.Option(help="paper or demo.")] = "demo",
+    validation: Annotated[list[str] | None, typer.Option(help="Validation files or globs.")] = None,
+    vocabulary: Annotated[Path | None, typer.Option(help="Class table (CSV); default: the demo's classes.")] = None,
+    modality: Annotated[list[str] | None, typer.Option(help="Only these inputs, for example audio.")] = None,
+    max_frames: Annotated[int | None, typer.Option(min=1, help="The longest clip; longer ones are cut.")] = None,
+    dropout: Annotated[float, typer.Option(min=0.0, max=0.99)] = 0.0,
+    weights_seed: Annotated[int, typer.Option(help="Seed of the initial weights.")] = 0,
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps; default: as many as the epochs have.")] = None,
+    epochs: Annotated[float, typer.Option(help="Passes over the data, used without --steps.")] = 1.0,
+    batch_size: Annotated[int, typer.Option(help="Clips a step, over all processes together.")] = 16,
+    learning_rate: Annotated[float, typer.Option(help="At the end of the warm-up.")] = 3e-3,
+    warmup: Annotated[int, typer.Option(help="Steps of linear rise.")] = 100,
+    weight_decay: Annotated[float, typer.Option(help="Of the weight matrices.")] = 0.01,
+    clip_norm: Annotated[float, typer.Option(help="Largest gradient norm; 0: no clipping.")] = 1.0,
+    precision: Annotated[str, typer.Option(help="32-true, 64-true, bf16-mixed, 16-mixed or bf16-true.")] = "32-true",
+    initial_probability: Annotated[float, typer.Option(help="Of every class at the start; 0: leave it.")] = 0.01,
+    ema_decay: Annotated[float, typer.Option(help="Decay of averaged weights; 0: no averaging.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Of the order of the clips and of dropout.")] = 0,
+    validate_every: Annotated[int | None, typer.Option(help="Steps; default: ten times a run.")] = None,
+    patience: Annotated[int | None, typer.Option(help="Validations without a better score before stopping.")] = None,
+    monitor: Annotated[str, typer.Option(help="gap, map, perr or hit_at_1: decides which weights stay.")] = "gap",
+    save_every: Annotated[int, typer.Option(help="Steps between resumable states.")] = 200,
+    log_every: Annotated[int, typer.Option(help="Steps between lines of the log.")] = 50,
+    length_window: Annotated[int, typer.Option(help="Batches' worth of clips sorted by length together.")] = 16,
+    devices: Annotated[str, typer.Option(help="How many processes or GPUs, or auto.")] = "1",
+    accelerator: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
+    nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
+    threads: Threads = None,
+) -> None:
+    """Train one of the paper's models; a run that was stopped goes on when the command is given again."""
+    given = locals() | {"modalities": tuple(modality) if modality else None}
+    result = _train(given)
+    scores = ", ".join(f"{name} {value:.4f}" for name, value in result.scores.items())
+    print(f"wrote {result.path} (step {result.step}, {result.seconds:.0f} s){': ' + scores if scores else ''}")
+
+
+@app.command()
+def catalog(
+    data: Annotated[list[str], typer.Argument(help="TFRecord files or globs (quote a glob).")],
+    out: Annotated[Path, typer.Option(help="The .parquet file to write.")] = Path("catalog.parquet"),
+    skip_bad: Annotated[bool, typer.Option(help="Leave out what cannot be read, instead of stopping.")] = False,
+) -> None:
+    """Write a catalogue of shards, so that any video opens at once by its id: `gmsa inspect catalog.parquet#ID`."""
+    from gmsa_models.data.catalog import build_catalog
+
+    with _progress() as progress:
+        task = progress.add_task("shards", total=None)
+        summary = build_catalog(
+            data,
+            out,
+            lambda done, total, records: progress.update(task, completed=done, total=total),
+            on_error="skip" if skip_bad else "fail",
+        )
+    print(f"wrote {summary.path}: {summary.records} videos in {summary.shards} shards, {summary.skipped} left out")
+
+
+@app.command()
+def montage(
+    out: Annotated[Path, typer.Option(help="Folder of the shards.")],
+    count: Annotated[int, typer.Option(min=1, help="Videos in all.")] = 100,
+    shards: Annotated[int, typer.Option(min=1)] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Of the series: the same seed, the same videos.")] = 0,
+    vectors: Annotated[
+        list[str] | None,
+        typer.Option(help="Video-level vectors (.npz, or shards); default: the shipped class statistics."),
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="train or held-out, of the vectors.")] = None,
+    mix: Annotated[str, typer.Option(help="events, all-labelled or topic.")] = "events",
+    frames: Annotated[tuple[int, int], typer.Option(help="Shortest and longest video, seconds.")] = (60, 300),
+    events: Annotated[tuple[int, int], typer.Option(help="Fewest and most events of a video.")] = (1, 3),
+    processes: Annotated[int, typer.Option(min=1)] = 1,
+) -> None:
+    """Make labelled videos with exactly known segments, as YouTube-8M shards."""
+    from gmsa_models.data.montage_recipe import MontageRecipe
+    from gmsa_models.data.montage_shards import write_montages
+    from gmsa_models.data.statistics import shipped_statistics
+    from gmsa_models.data.video_vectors import read_video_vectors
+
+    if split is not None and not vectors:
+        raise typer.BadParameter("--split divides --vectors; the shipped statistics have no splits")
+    source = (
+        read_video_vectors(vectors[0] if len(vectors) == 1 else vectors, split) if vectors else shipped_statistics()
+    )
+    variation = {} if vectors else {"variation": dict(source.variation)}
+    recipe = MontageRecipe(mix=mix, frames=frames, events=events, **variation)
+    with _progress() as progress:
+        task = progress.add_task("videos", total=count)
+        paths = write_montages(source, recipe, seed, count, out, shards, processes, lambda n: progress.advance(task, n))
+    print(f"wrote {count} videos to {len(paths)} shards in {out}")
+
+
+@app.command()
+def figures(
+    out: Annotated[Path, typer.Option(help="Folder of the pictures.")] = Path("figures/rendered"),
+    clip: Annotated[list[str] | None, typer.Option(help="Videos; default: three of the demo set.")] = None,
+    model: Model = "gate-op-bd20",
+    against: Annotated[str | None, typer.Option(help="A second model.")] = None,
+    formats: Annotated[list[str] | None, typer.Option("--format", help="png, pdf, svg; default: png and pdf.")] = None,
+    force: Annotated[bool, typer.Option(help="Draw also what has not changed.")] = False,
+) -> None:
+    """Draw the figures; only those whose inputs have changed."""
+    from figures.gallery import CLIPS, overview_jobs, render
+
+    jobs = overview_jobs(clip or CLIPS, model, against)
+    with _progress() as progress:
+        task = progress.add_task("figures", total=len(jobs))
+
+        def report(job: Any, state: str, detail: str) -> None:
+            progress.console.print(f"{job.name}: {state}{': ' + detail if detail else ''}", highlight=False)
+            progress.advance(task)
+
+        outcome = render(jobs, out, formats or ("png", "pdf"), force=force, report=report)
+    print(f"{len(outcome.drawn)} drawn, {len(outcome.kept)} unchanged, {len(outcome.failed)} failed, in {out}")
+    if outcome.failed:
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+def lab(folder: Annotated[Path, typer.Option(help="The notebooks.")] = Path("notebooks")) -> None:
+    """Open the notebooks in JupyterLab."""
+    import subprocess
+    from importlib.util import find_spec
+
+    if find_spec("jupyterlab") is None:
+        raise ImportError("JupyterLab is not installed; install the notebooks extra: pip install -e '.[notebooks]'")
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"no folder {str(folder)!r} here; run this from the root of a checkout, or give --folder"
+        )
+    raise typer.Exit(subprocess.run([sys.executable, "-m", "jupyterlab", str(folder)], check=False).returncode)
+
+
+def _stop(message: str, code: int) -> NoReturn:
+    print(f"gmsa: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _text(error: BaseException) -> str:
+    # str() of a plain KeyError is the repr of its message.
+    return str(error.args[0]) if type(error) is KeyError and error.args else str(error) or type(error).__name__
+
+
+def _print(shown: Any) -> None:
+    from rich.console import Console
+
+    Console().print(shown)
+
+
+def _progress() -> Progress:
+    """A progress bar on stderr, so that stdout stays fit for a pipe."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True), transient=True)
+
+
+def _device(name: str) -> torch.device:
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise typer.BadParameter(f"device {name!r} is unknown; expected cpu, cuda, cuda:1 or auto") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise typer.BadParameter(f"device {name!r} is not here; torch sees {torch.cuda.device_count()} GPUs")
+    return device
+
+
+def _use_threads(threads: int | None) -> None:
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
+def _command() -> str:
+    return shlex.join(["gmsa", *sys.argv[1:]])
+
+
+def _one_clip(source: str) -> Clip:
+    from gmsa_models import read_clips
+
+    found = list(islice(read_clips(source), 2))
+    if not found:
+        raise ValueError(f"no clip in {source!r}")
+    if len(found) > 1:
+        print(f"gmsa: {source} holds more than one video; showing {found[0].id!r}, name another with {source}#ID",
+              file=sys.stderr)  # fmt: skip
+    return found[0]
+
+
+def _train(given: dict[str, Any]) -> Any:
+    from gmsa_models import Vocabulary, build
+    from gmsa_models.data.montage import demo_vocabulary
+    from gmsa_models.recipe import Recipe
+    from gmsa_models.training import fit
+
+    _use_threads(given["threads"])
+    values = {each.name: given[each.name] for each in fields(Recipe)}
+    for name in ("clip_norm", "initial_probability", "ema_decay"):
+        values[name] = values[name] or None
+    recipe = Recipe(**values)
+    vocabulary = demo_vocabulary() if given["vocabulary"] is None else Vocabulary.read_csv(given["vocabulary"])
+    model = build(
+        given["variant"], given["size"], vocabulary=vocabulary, modalities=given["modalities"],
+        max_frames=given["max_frames"], dropout=given["dropout"], seed=given["weights_seed"],
+    )  # fmt: skip
+    devices = int(given["devices"]) if given["devices"].isdigit() else given["devices"]
+    return fit(
+        model, given["data"], given["validation"] or None, recipe, given["out"],
+        devices=devices, accelerator=given["accelerator"], num_nodes=given["nodes"], card={"command": _command()},
+    )  # fmt: skip
+
+
+def main() -> None:
+    """Entry point of the `gmsa` command."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

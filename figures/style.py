@@ -158,7 +158,7 @@ def save(
     written = save_pictures(figure, path, formats)
     about = {"software": software()} | dict(provenance or {})
     described = path.with_name(f"{path.name}.json")
-    with _whole(described) as temporary:
+    with whole_file(described) as temporary:
         temporary.write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return [*written, described]
 
@@ -171,7 +171,7 @@ def save_pictures(figure: Figure, path: Path, formats: Sequence[str]) -> list[Pa
     written = [path.with_name(f"{path.name}.{name}") for name in formats]
     with use_style():
         for file, name in zip(written, formats, strict=True):
-            with _whole(file) as temporary:
+            with whole_file(file) as temporary:
                 figure.savefig(temporary, format=name, metadata=_METADATA[name])
     return written
 
@@ -182,7 +182,7 @@ def software() -> dict[str, str]:
 
 
 @contextmanager
-def _whole(path: Path) -> Iterator[Path]:
+def whole_file(path: Path) -> Iterator[Path]:
     """A temporary path that takes the place of `path` when the block ends well; this room does without torch."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:

@@ -1,0 +1,124 @@
+"""Tables for the terminal: one clip's predictions and profiles, the models there are, the scores of one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import xarray as xr
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from figures.prediction_panel import CHECK, Prediction, top_predictions
+from figures.style import model_style
+
+SCORES = {"gap": "GAP", "map": "MAP", "perr": "PERR", "hit_at_1": "Hit@1"}
+BAR_WIDTH = 12  # characters of a probability of 1
+
+
+def clip_summary(records: Sequence[xr.Dataset], top: int) -> Group:
+    """One screen: the clip, its labels, the most probable classes of each model, how uneven its profiles are.
+
+    Args:
+        records: of one clip, by one model or more.
+        top: how many classes to list; the clip's labels that are not among them follow with their rank.
+    """
+    first = records[0]
+    labels = "; ".join(json.loads(first.attrs["label_names"])) or "none"
+    frames = f"{first.sizes['frame']} frames of {first.attrs['frame_seconds']:g} s"
+    if first.attrs["clip_frames"] > first.sizes["frame"]:
+        frames += f" (the first of {first.attrs['clip_frames']})"
+    head = Text.assemble(("clip ", "dim"), (first.attrs["clip"], "bold"), f"  {frames}\n", ("labels ", "dim"), labels)
+    return Group(head, *(predictions_table(record, top) for record in records), profiles_table(records))
+
+
+def predictions_table(record: xr.Dataset, top: int) -> Table:
+    """The most probable classes, those of the clip marked."""
+    table = Table(title=f"predictions of {model_style(record['model'].item()).label}", title_justify="left", box=None)
+    table.add_column("rank", justify="right")
+    table.add_column("class", overflow="ellipsis", no_wrap=True)
+    table.add_column("probability", justify="right")
+    table.add_column("")
+    table.add_column("label of the clip")
+    for each in top_predictions(record, top):
+        table.add_row(*_prediction_row(each), style="green" if each.true else None)
+    return table
+
+
+def _prediction_row(each: Prediction) -> tuple[str, ...]:
+    bar = "█" * round(each.score * BAR_WIDTH)
+    return str(each.rank), each.name, f"{each.score:.3f}", bar.ljust(BAR_WIDTH), CHECK if each.true else ""
+
+
+def profiles_table(records: Sequence[xr.Dataset]) -> Table | Text:
+    """Gini and relative entropy of the attention each branch's frames receive; a line where no model has attention."""
+    having = [record for record in records if "profile_gini" in record]
+    if not having:
+        return Text("no attention: this model averages its frames")
+    table = Table(title="attention received, unevenness", title_justify="left", box=None)
+    for name in ("model", "modality", "branch"):
+        table.add_column(name)
+    table.add_column("Gini (0 = even)", justify="right")
+    table.add_column("entropy / ln T (1 = even)", justify="right")
+    for record in having:
+        for modality in record["modality"].values:
+            for branch in record["branch"].values:
+                one = record.sel(modality=modality, branch=branch)
+                values = (f"{float(one[name]):.2f}" for name in ("profile_gini", "profile_relative_entropy"))
+                table.add_row(model_style(record["model"].item()).label, modality, branch, *values)
+    return table
+
+
+def models_tables(descriptions: Sequence[Any]) -> Group:
+    """The zoo, a table for each set of data that models were scored on: what each model is and how well it does.
+
+    Args:
+        descriptions: of `gmsa_models.describe`.
+    """
+    tables: dict[str, Table] = {}
+    for each in descriptions:
+        test, scores = headline_scores(each.card)
+        if test not in tables:
+            tables[test] = _models_table(f"scores in percent on {test}" if test else "not scored")
+        tables[test].add_row(
+            each.name,
+            "" if each.config.neighbourhood is None else neighbourhood_text(each.config.neighbourhood),
+            ", ".join(each.config.modalities),
+            str(each.config.classes),
+            f"{each.bytes / 2**20:.2f}",
+            *(f"{100 * scores[key]:.2f}" if key in scores else "" for key in SCORES),
+        )
+    return Group(*tables.values())
+
+
+def _models_table(title: str) -> Table:
+    table = Table(title=title, title_justify="left", box=None)
+    for name in ("name", "local", "inputs"):
+        table.add_column(name, no_wrap=True)
+    for name in ("classes", "MiB", *SCORES.values()):
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def headline_scores(card: Mapping[str, Any]) -> tuple[str, Mapping[str, float]]:
+    """The test that stands first in a card, and its scores; empty where the card has none."""
+    tests = card.get("scores") or {}
+    return next(iter(tests.items()), ("", {}))
+
+
+def neighbourhood_text(neighbourhood: Any) -> str:
+    """The paper's short form: `BD 20`, `TP 30`, `TD 60, every 4`."""
+    short = {"BlockDiagonal": "BD", "Toeplitz": "TP", "ToeplitzDilated": "TD"}[type(neighbourhood).__name__]
+    dilation = getattr(neighbourhood, "dilation", None)
+    return f"{short} {neighbourhood.size}" + (f", every {dilation}" if dilation else "")
+
+
+def scores_table(name: str, scores: Mapping[str, float]) -> Table:
+    """Scores of one model, in percent."""
+    table = Table(title=f"{name}: scores in percent", title_justify="left", box=None)
+    for key in ("videos", *SCORES.values()):
+        table.add_column(key, justify="right")
+    table.add_row(str(scores["videos"]), *(f"{100 * scores[key]:.2f}" for key in SCORES))
+    return table
