@@ -13,8 +13,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gmsa_models.local_attention import local_attention, softmax_dtype
-from gmsa_models.masks import Neighbourhood, neighbourhood_mask
+from gmsa_models.gated_map import gated_map
+from gmsa_models.gated_output import gated_output
+from gmsa_models.local_attention import local_attention
+from gmsa_models.masks import Neighbourhood, masked_softmax, neighbourhood_mask
 
 # Gates begin near 1/2: a branch is neither shut nor favoured before there is evidence for it.
 GATE_DEVIATION = 0.02
@@ -174,8 +176,19 @@ class GateAtt(AttentionBlock):
         self.output = xavier_linear(dim, dim, bias)
 
     def forward(self, inputs: Frames, valid: Valid | None = None) -> Frames:
-        """Y from X; `valid` None: no frame is padding."""
-        return self.explain(inputs, valid).output
+        """Y from X; `valid` None: no frame is padding. The maps are made whole, as equation 3 needs them."""
+        query, key, value = self.project(inputs)
+        frames, mask = inputs.shape[1], self.mask(inputs)
+        logits = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
+        # Rows of padded queries mean nothing and reach nothing, so only keys are ruled out here.
+        keys = None if valid is None else valid[:, None, None, :]
+        combined = gated_map(
+            masked_softmax(logits, keys),
+            masked_softmax(logits, mask if keys is None else mask & keys),
+            self.gate_global[:frames, :frames],
+            self.gate_local[:frames, :frames],
+        )
+        return self.output(join_heads(combined @ value))
 
     def explain(self, inputs: Frames, valid: Valid | None = None) -> BlockTrace:
         """The same with its maps."""
@@ -224,10 +237,15 @@ class GateOp(AttentionBlock):
         query, key, value = self.project(inputs)
         context_g = join_heads(global_attention(query, key, value, valid))
         context_l = join_heads(local_attention(query, key, value, self.neighbourhood, valid))
-        # A softmax over a pair is the sigmoid of the difference, and R_l = 1 - R_g.
-        gate_g = torch.sigmoid(self.gate_global(context_g) - self.gate_local(context_l))
-        output = torch.lerp(self.output_local(context_l), self.output_global(context_g), gate_g)
-        return output if self.output_bias is None else output + self.output_bias
+        return gated_output(
+            context_g,
+            context_l,
+            self.output_global.weight,
+            self.output_local.weight,
+            self.gate_global.weight,
+            self.gate_local.weight,
+            self.output_bias,
+        )
 
     def explain(self, inputs: Frames, valid: Valid | None = None) -> BlockTrace:
         """The same with its maps."""
@@ -286,9 +304,7 @@ def attention_weights(
         # Both ways: also a padded query attends to nothing.
         pairs = valid[:, None, :, None] & valid[:, None, None, :]
         allowed = pairs if mask is None else pairs & mask
-    if allowed is not None:
-        logits = logits.masked_fill(~allowed, torch.finfo(logits.dtype).min)
-    weights = torch.softmax(logits, -1, dtype=softmax_dtype(logits.dtype)).to(logits.dtype)
+    weights = masked_softmax(logits, allowed)
     return weights if valid is None else weights * pairs
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 
@@ -100,6 +100,28 @@ def neighbourhood_mask(
         case ToeplitzDilated(size, dilation):
             return (distance <= size // 2) & (distance % dilation == 0)
     raise NeighbourhoodError(f"{neighbourhood!r} is no neighbourhood; expected one of {_kinds()}")
+
+
+def masked_softmax(
+    logits: Float[Tensor, "*batch query key"], allowed: Bool[Tensor, "*#batch #query key"] | None
+) -> Float[Tensor, "*batch query key"]:
+    """Softmax over the keys that may be attended to.
+
+    Args:
+        logits: attention logits; half precision is widened to float32 for the softmax.
+        allowed: True = may attend; None: every key.
+
+    Returns:
+        Weights in the type of `logits`, exactly 0 where not allowed. A row in which nothing is allowed is uniform
+        rather than nan: only a padded query has such a row, and no one reads it.
+
+    Source:
+        Equations 1 and 2; what eq. 1 prints as a product excludes logits before the softmax.
+    """
+    if allowed is not None:
+        logits = logits.masked_fill(~allowed, torch.finfo(logits.dtype).min)
+    wide = torch.promote_types(logits.dtype, torch.float32)
+    return torch.softmax(logits, -1, dtype=wide).to(logits.dtype)
 
 
 def neighbourhood_to_dict(neighbourhood: Neighbourhood) -> dict[str, str | int]:
