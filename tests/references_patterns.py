@@ -101,3 +101,32 @@ def shuffled_verticalities(shares: np.ndarray, support: np.ndarray) -> np.ndarra
             shuffled[query, keys[query]] = shares[query, list(order)]
         values.append(verticality(shuffled, support))
     return np.array(values)
+
+
+def contribution(kind: str, branch: str, layer, values: dict, clip: int, frame: int, heads: int) -> np.ndarray:
+    """What one branch adds to one output frame, key by key and head by head; `values` are the block's parameters."""
+    inputs = layer.input[clip].detach().numpy()
+    dim = inputs.shape[1]
+    width = dim // heads
+    if kind == "gate-op":
+        context = np.concatenate(
+            [_context(layer.weights[branch][clip, head], inputs, values, frame, head, width) for head in range(heads)]
+        )
+        return layer.gates[branch][clip, frame].numpy() * (values[f"output_{branch}.weight"] @ context)
+    out = np.zeros(dim)
+    first = heads // 2 if (kind, branch) == ("share-att", "local") else 0
+    for place, weights in enumerate(layer.weights[branch][clip]):
+        head = first + place
+        gate = layer.gates[branch][clip, head] if kind == "gate-att" else 1.0
+        context = _context(gate * weights, inputs, values, frame, head, width)
+        out += values["output.weight"][:, head * width : (head + 1) * width] @ context
+    return out
+
+
+def _context(weights, inputs: np.ndarray, values: dict, frame: int, head: int, width: int) -> np.ndarray:
+    here = slice(head * width, (head + 1) * width)
+    out = np.zeros(width)
+    for key in range(len(inputs)):
+        value = values["value.weight"][here] @ inputs[key] + values["value.bias"][here]
+        out += float(weights[frame, key]) * value
+    return out

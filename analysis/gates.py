@@ -1,0 +1,203 @@
+"""What each branch of a block contributes: its gates, and the part of the output that came through it."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from gmsa_models.attention import AttentionBlock, Baseline, GateAtt, GateOp, ShareAtt, join_heads
+from gmsa_models.classifier import GMSAClassifier
+from gmsa_models.trace import LayerTrace
+
+PerBranch = dict[str, Float[Tensor, "batch frames"]]
+
+
+class GateError(ValueError):
+    """A block without what was asked for; the message says which block and what it has."""
+
+
+def attention_block(model: GMSAClassifier, modality: str, layer: int = 0) -> AttentionBlock:
+    """The attention block of one layer of one modality.
+
+    Raises:
+        KeyError: a modality that the model lacks; names those it has.
+        IndexError: a layer that the model lacks.
+        GateError: the control, which has no attention.
+    """
+    if modality not in model.encoders:
+        raise KeyError(f"no modality {modality!r} in this model; it has {', '.join(model.encoders)}")
+    layers = model.encoders[modality].layers
+    if not 0 <= layer < len(layers):
+        raise IndexError(f"no layer {layer} of {modality!r}; it has {len(layers)}")
+    if layers[layer].attention is None:
+        raise GateError("the control (attention 'none') has no attention block")
+    return layers[layer].attention
+
+
+def pair_gates(
+    layer: LayerTrace, valid: Bool[Tensor, "batch frames"] | None = None, inside: bool = False
+) -> dict[str, Float[Tensor, "batch heads query"]]:
+    """GateAtt's R_g and R_l, averaged over the keys of each query.
+
+    Args:
+        layer: of a GateAtt block.
+        valid: True where a frame is real; None: everywhere.
+        inside: average over the neighbourhood only, where the local map has weight and so where R_l acts.
+
+    Returns:
+        Values in (0, 1), "global" and "local" adding to 1; NaN at padded queries.
+
+    Raises:
+        GateError: a block whose gates are not over pairs of frames.
+
+    Source:
+        Equation 3.
+    """
+    gates = _gates(layer, 4, "pairs of frames in this layer; GateAtt has them")
+    keys = _real(layer, valid)[:, None, None, :]
+    if inside:
+        keys = keys & layer.neighbourhood
+    count = keys.sum(-1).to(layer.input.dtype)
+    means = {branch: (gate * keys).sum(-1) / count for branch, gate in gates.items()}
+    return {branch: _only_real(mean, layer, valid) for branch, mean in means.items()}
+
+
+def feature_gates(layer: LayerTrace, valid: Bool[Tensor, "batch frames"] | None = None) -> PerBranch:
+    """GateOp's R_g and R_l, averaged over the D features of each frame.
+
+    Args:
+        layer: of a GateOp block.
+        valid: True where a frame is real; None: everywhere.
+
+    Returns:
+        Values in (0, 1), "global" and "local" adding to 1; NaN at padded frames.
+
+    Raises:
+        GateError: a block whose gates are not over frames and features.
+
+    Source:
+        Equation 8.
+    """
+    gates = _gates(layer, 3, "frames and features in this layer; GateOp has them")
+    return {branch: _only_real(gate.mean(-1), layer, valid) for branch, gate in gates.items()}
+
+
+def gated_weight(
+    layer: LayerTrace, valid: Bool[Tensor, "batch frames"] | None = None
+) -> dict[str, Float[Tensor, "batch heads query"]]:
+    """How much attention GateAtt lets through from each branch: sum_j R_g A_g and sum_j R_l A_l of each query.
+
+    Together they are the row sum of the combined map, which is why that need not be 1: with A_g and A_l summing to 1
+    and gates that differ from key to key, it lies anywhere in (0, 2).
+
+    Args:
+        layer: of a GateAtt block.
+        valid: True where a frame is real; None: everywhere.
+
+    Returns:
+        Shares of 1, "global" and "local"; NaN at padded queries.
+
+    Raises:
+        GateError: a block whose gates are not over pairs of frames.
+
+    Source:
+        Equation 4.
+    """
+    gates = _gates(layer, 4, "pairs of frames in this layer; GateAtt has them")
+    sums = {branch: (gate * layer.weights[branch]).sum(-1) for branch, gate in gates.items()}
+    return {branch: _only_real(total, layer, valid) for branch, total in sums.items()}
+
+
+def branch_contributions(block: AttentionBlock, layer: LayerTrace) -> dict[str, Float[Tensor, "batch frames dim"]]:
+    """The output Y of a block as a sum over its branches, without its bias: Y - b = global + local.
+
+    Baseline: all of it is global. ShareAtt: W_O on the contexts of the global heads, and of the local heads. GateAtt:
+    W_O on concat_m((R_g * A_g) V), and on concat_m((R_l * A_l) V). GateOp: R_g * Y_g, and R_l * Y_l.
+
+    Args:
+        block: the block that `layer` is a trace of.
+        layer: its trace.
+
+    Returns:
+        "global", and "local" where the block has that branch. Padded frames hold values of no meaning.
+
+    Raises:
+        GateError: a block of another kind.
+
+    Source:
+        Equations 1 to 9; all four blocks are linear in their contexts, so the split is exact.
+    """
+    match block:
+        case GateOp():
+            return {branch: layer.gates[branch] * layer.branch_outputs[branch] for branch in ("global", "local")}
+        case GateAtt():
+            _, _, value = block.project(layer.input)
+            contexts = {branch: (gate * layer.weights[branch]) @ value for branch, gate in layer.gates.items()}
+            weight = dict.fromkeys(contexts, block.output.weight)
+        case ShareAtt():
+            contexts = {branch: layer.contexts[branch] for branch in ("global", "local")}
+            weight = dict(zip(contexts, block.output.weight.chunk(2, 1), strict=True))
+        case Baseline():
+            contexts, weight = {"global": layer.contexts["global"]}, {"global": block.output.weight}
+        case _:
+            raise GateError(f"no way to split the output of {type(block).__name__}")
+    return {branch: join_heads(context) @ weight[branch].mT for branch, context in contexts.items()}
+
+
+def output_bias(block: AttentionBlock) -> Tensor | None:
+    """b of Y - b = sum of contributions: the output projection's bias, None without one."""
+    return block.output_bias if isinstance(block, GateOp) else block.output.bias
+
+
+def contribution_norms(
+    contributions: dict[str, Float[Tensor, "batch frames dim"]], valid: Bool[Tensor, "batch frames"] | None = None
+) -> PerBranch:
+    """Euclidean norm of what each branch adds to each frame: ||R * Y_global|| and ||R * Y_local||.
+
+    Args:
+        contributions: of `branch_contributions`.
+        valid: True where a frame is real; None: everywhere.
+
+    Returns:
+        Norms, in the unit of Y, in float32 or wider; NaN at padded frames. They add to at least ||Y - b||; more where branches cancel.
+    """
+    wide = {branch: part.to(torch.promote_types(part.dtype, torch.float32)) for branch, part in contributions.items()}
+    norms = {branch: part.norm(dim=-1) for branch, part in wide.items()}
+    return norms if valid is None else {branch: norm.masked_fill(~valid, torch.nan) for branch, norm in norms.items()}
+
+
+def local_share(norms: PerBranch) -> Float[Tensor, "batch frames"]:
+    """Share of the local branch in each frame's output: ||local|| / (||local|| + ||global||).
+
+    Args:
+        norms: of `contribution_norms`, with "global" and "local".
+
+    Returns:
+        Values in [0, 1], 1 = all local; NaN at padding and where neither branch adds anything.
+
+    Raises:
+        GateError: a block without a local branch.
+    """
+    if set(norms) != {"global", "local"}:
+        raise GateError(f"a share needs a global and a local branch; got {', '.join(norms)}")
+    return norms["local"] / (norms["local"] + norms["global"])
+
+
+def _gates(layer: LayerTrace, axes: int, where: str) -> dict[str, Tensor]:
+    if "global" not in layer.gates or layer.gates["global"].ndim != axes:
+        raise GateError(f"no gates over {where}")
+    return layer.gates
+
+
+def _real(layer: LayerTrace, valid: Bool[Tensor, "batch frames"] | None) -> Bool[Tensor, "batch frames"]:
+    if valid is not None:
+        return valid
+    return torch.ones(layer.input.shape[:2], dtype=torch.bool, device=layer.input.device)
+
+
+def _only_real(
+    values: Float[Tensor, "batch *heads frames"], layer: LayerTrace, valid: Bool[Tensor, "batch frames"] | None
+) -> Float[Tensor, "batch *heads frames"]:
+    real = _real(layer, valid)
+    return values.masked_fill(~(real if values.ndim == 2 else real[:, None]), torch.nan)
