@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
+from figures.command import figures as draw_figures
+
 if TYPE_CHECKING:
     import torch
     from rich.progress import Progress
@@ -237,30 +239,7 @@ def montage(
     print(f"wrote {count} videos to {len(paths)} shards in {out}")
 
 
-@app.command()
-def figures(
-    out: Annotated[Path, typer.Option(help="Folder of the pictures.")] = Path("figures/rendered"),
-    clip: Annotated[list[str] | None, typer.Option(help="Videos; default: three of the demo set.")] = None,
-    model: Model = "gate-op-bd20",
-    against: Annotated[str | None, typer.Option(help="A second model.")] = None,
-    formats: Annotated[list[str] | None, typer.Option("--format", help="png, pdf, svg; default: png and pdf.")] = None,
-    force: Annotated[bool, typer.Option(help="Draw also what has not changed.")] = False,
-) -> None:
-    """Draw the figures; only those whose inputs have changed."""
-    from figures.gallery import CLIPS, overview_jobs, render
-
-    jobs = overview_jobs(clip or CLIPS, model, against)
-    with _progress() as progress:
-        task = progress.add_task("figures", total=len(jobs))
-
-        def report(job: Any, state: str, detail: str) -> None:
-            progress.console.print(f"{job.name}: {state}{': ' + detail if detail else ''}", highlight=False)
-            progress.advance(task)
-
-        outcome = render(jobs, out, formats or ("png", "pdf"), force=force, report=report)
-    print(f"{len(outcome.drawn)} drawn, {len(outcome.kept)} unchanged, {len(outcome.failed)} failed, in {out}")
-    if outcome.failed:
-        raise typer.Exit(FAILED)
+app.command()(draw_figures)
 
 
 @app.command()

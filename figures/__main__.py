@@ -1,27 +1,25 @@
-"""`python -m figures`: draw every figure into `figures/rendered`, those that are up to date excepted."""
+"""`python -m figures`: the same as `gmsa figures`."""
 
 from __future__ import annotations
 
 import sys
 
-from figures.gallery import FAILED, Job, overview_jobs, render
+import typer
+
+from figures.command import figures
 
 
-def main() -> int:
-    """Draw all; returns the exit code, 1 when a figure failed."""
-
-    def report(job: Job, state: str, detail: str) -> None:
-        print(
-            f"{job.name}: {state}{': ' + detail if detail else ''}", file=sys.stderr if state == FAILED else sys.stdout
-        )
-
+def main() -> None:
+    """Draw; bad input is one line on stderr and exit code 2."""
     try:
-        outcome = render(overview_jobs(), command="python -m figures", report=report)
+        typer.run(figures)
+    except (ValueError, KeyError, OSError) as error:
+        print(f"figures: {error}", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
-        print("stopped; what is drawn is kept", file=sys.stderr)
-        return 130
-    return 1 if outcome.failed else 0
+        print("figures: stopped; what is done is kept", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

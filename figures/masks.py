@@ -1,0 +1,66 @@
+"""Figure 2: the three neighbourhoods, and N_i of one frame in each."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
+
+from figures.panels import letter
+from figures.style import COLUMN_WIDTH, use_style
+
+OUTSIDE, INSIDE, CHOSEN = "#ececec", "#5f6f8f", "#d55e00"
+PANEL_EXTRA = 0.85
+
+
+def draw(masks: xr.Dataset, width: float = COLUMN_WIDTH) -> Figure:
+    """Draw the patterns side by side.
+
+    Visual signs. Query = row, key = column, in frames. Grey-blue: the query may attend to the key; pale: it may not.
+    The framed row is one frame i, its N_i in orange and counted beneath.
+
+    Args:
+        masks: `mask` (pattern, query, key), True = may attend; the pattern's name up to a comma is its title, the rest
+            stands below it. Attribute `frame`: i.
+        width: in inches.
+
+    Returns:
+        A figure of that width.
+    """
+    table = masks["mask"].transpose("pattern", "query", "key")
+    count = table.sizes["pattern"]
+    with use_style():
+        figure = Figure(figsize=(width, width / count + PANEL_EXTRA), layout="constrained")
+        for place, axes in enumerate(figure.subplots(1, count, sharey=True, squeeze=False)[0]):
+            _draw_pattern(axes, table.isel(pattern=place).values, int(masks.attrs["frame"]))
+            name, _, size = str(table["pattern"].values[place]).partition(", ")
+            letter(axes, place, f"{name}\n{size}" if size else name)
+            axes.set_ylabel("query $i$ (frame)" if place == 0 else "")
+    return figure
+
+
+def _draw_pattern(axes: Axes, mask: np.ndarray, frame: int) -> None:
+    values = mask.astype(np.int8)
+    values[frame] *= 2
+    axes.imshow(values, ListedColormap([OUTSIDE, INSIDE, CHOSEN]), vmin=0, vmax=2, interpolation="nearest")
+    axes.add_patch(Rectangle((-0.5, frame - 0.5), mask.shape[1], 1, fill=False, edgecolor=CHOSEN, linewidth=0.5))
+    axes.plot(-0.5, frame, ">", color=CHOSEN, markersize=3.5, clip_on=False, gid="frame i")
+    keys = np.flatnonzero(mask[frame])
+    axes.set_xlabel(f"key $j$ (frame)\n$|N_{{{frame}}}|$ = {len(keys)}:\n{describe(keys)}")
+    axes.spines[:].set_visible(True)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(3, integer=True))
+
+
+def describe(keys: np.ndarray) -> str:
+    """Frames in words: `20–39`, or with even steps `1, 5, …, 53`."""
+    if len(keys) < 3:
+        return ", ".join(map(str, keys))
+    steps = set(np.diff(keys).tolist())
+    if steps == {1}:
+        return f"{keys[0]}–{keys[-1]}"
+    return f"{keys[0]}, {keys[1]}, …, {keys[-1]}" if len(steps) == 1 else f"{keys[0]}, …, {keys[-1]}"

@@ -1,0 +1,57 @@
+"""What panels of several figures share: letters, bands, the mark of even, legends of models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from figures.style import model_style
+
+REFERENCE = "#9a9a9a"  # lines that say "even", "uniform", "the same"
+BAND = 0.16  # opacity of an interval
+WIDE = 5.0  # inches: from here on panels stand side by side
+
+
+def letter(axes: Axes, place: int, title: str = "") -> None:
+    """`(a)` and the title, flush left above a panel; `place` counts from 0."""
+    axes.set_title(f"({chr(ord('a') + place)}) {title}".rstrip(), loc="left")
+
+
+def draw_model_curve(
+    axes: Axes, name: str, x: np.ndarray, y: np.ndarray, low: np.ndarray | None = None, high: np.ndarray | None = None
+) -> None:
+    """One model's curve in its style, with its interval as a band where there is one; its `gid` is the model's name."""
+    style = model_style(name)
+    axes.plot(x, y, color=style.colour, linestyle=style.line, label=style.label, gid=name)
+    if low is not None and high is not None and not np.isnan(low).all():
+        axes.fill_between(x, low, high, color=style.colour, alpha=BAND, linewidth=0, gid=f"{name} interval")
+
+
+def model_legend(figure: Figure, names: Sequence[str], columns: int, lines: bool = True, markers: bool = False) -> None:
+    """One legend of models beneath all panels, families in columns where the number of columns allows."""
+    handles = [_handle(name, lines, markers) for name in names]
+    figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=columns,
+        columnspacing=1.2,
+        handlelength=2.4,
+        borderaxespad=0.2,
+    )
+
+
+def _handle(name: str, lines: bool, markers: bool) -> Line2D:
+    style = model_style(name)
+    return Line2D(
+        [],
+        [],
+        color=style.colour,
+        linestyle=style.line if lines else "none",
+        marker=style.marker if markers else "none",
+        markersize=4.5,
+        label=style.label,
+    )

@@ -1,0 +1,298 @@
+"""What `gmsa figures` does: collect the tables, draw the figures, write the table and the claims, or check them.
+
+Each item stands alone: its numbers are one `.npz`, its pictures and its JSON lie beside it. An item is made again only
+when something that it depends on has changed, told by content; one that fails does not stop the others.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import xarray as xr
+
+from figures.files import code_digest, digest, sha256, write_text
+from figures.items import ITEMS, Item
+from figures.provenance import Checkpoint, DiskCache, data_digest, find_checkpoints, versions, zoo
+from figures.style import MODELS, software, use_style
+from figures.tables import TablesError, differences, load_tables, save_tables
+
+if TYPE_CHECKING:
+    from analysis.paper.study import Study
+
+RENDERED = Path("figures/rendered")
+DATA = ("demo:0-512",)
+FORMATS = ("pdf", "svg", "png")
+CACHE = ".cache"
+
+DRAWN, UNCHANGED, FAILED, SAME, DIFFERENT = "drawn", "unchanged", "failed", "same", "different"
+Report = Callable[[str, str, str], None]
+Progress = Callable[[str, int, int | None], None]
+
+
+class UnknownItemError(KeyError):
+    """A figure that does not exist; the message lists those that do."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to draw, of what, and how.
+
+    Attributes:
+        data: sources of `read_clips`; a `.txt` file names one source a line.
+        models: names in the zoo or paths; empty: the paper's ten and the control, as far as the zoo has them.
+        out: folder of the files.
+        redraw_from: folder with the numbers of an earlier run: draw from those, with neither models nor torch.
+        only: names or numbers of items ("3", "results"); empty: all.
+        formats: of "pdf", "svg", "png".
+        width: in inches; None: each figure's own.
+        style: a matplotlib style file, on top of the house style.
+        videos: how many are looked at closely (maps, gradients).
+        limit: scores are of the first so many videos.
+        seed: of resampling and permutations.
+        force: make everything anew, whether it has changed or not.
+        command: what the JSON beside each figure says made it.
+    """
+
+    data: tuple[str, ...] = DATA
+    models: tuple[str, ...] = ()
+    out: Path = RENDERED
+    redraw_from: Path | None = None
+    only: tuple[str, ...] = ()
+    formats: tuple[str, ...] = FORMATS
+    width: float | None = None
+    style: Path | None = None
+    videos: int = 24
+    limit: int = 2000
+    seed: int = 0
+    force: bool = False
+    command: str = "gmsa figures"
+
+
+@dataclass
+class Outcome:
+    """What became of each item: name -> state, and for those that failed or differ why."""
+
+    states: dict[str, str] = field(default_factory=dict)
+    details: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def good(self) -> bool:
+        """True when nothing failed and nothing differs."""
+        return not {FAILED, DIFFERENT} & set(self.states.values())
+
+
+def choose(only: Sequence[str]) -> list[Item]:
+    """Items by name or number; all when none is named.
+
+    Raises:
+        UnknownItemError: one that does not exist.
+    """
+    by_name = {key: item for item in ITEMS for key in (item.key, item.name, item.number)}
+    if unknown := [name for name in only if name not in by_name]:
+        known = ", ".join(f"{item.number} ({item.key})" for item in ITEMS)
+        raise UnknownItemError(f"unknown figure {unknown[0]!r}; known: {known}")
+    chosen = [by_name[name] for name in only]
+    return [item for item in ITEMS if item in chosen] if only else list(ITEMS)
+
+
+def render(
+    request: Request, report: Report = lambda name, state, detail: None, progress: Progress | None = None
+) -> Outcome:
+    """Make every item whose inputs have changed.
+
+    Args:
+        request: what, of what, how.
+        report: called after each item with its name, state and, if it failed, the reason.
+        progress: of long computations: stage, done, of how much (None: not known).
+
+    Returns:
+        The state of every item. A failure is told by its message and does not stop the others; stopping by the
+        keyboard does, and leaves whole files only.
+
+    Raises:
+        UnknownItemError, NoModelError: before anything is made.
+    """
+    items, outcome = choose(request.only), Outcome()
+    source = _Redrawn(request) if request.redraw_from else _Computed(request, progress)
+    for item in items:
+        try:
+            state = _make(item, request, source)
+            detail = ""
+        except Exception as error:
+            state, detail = FAILED, f"{type(error).__name__}: {error}"
+        outcome.states[item.name], outcome.details[item.name] = state, detail
+        report(item.name, state, detail)
+    if outcome.good and not request.only:
+        source.finish()
+    return outcome
+
+
+def check(
+    request: Request, report: Report = lambda name, state, detail: None, progress: Progress | None = None
+) -> Outcome:
+    """Compute and draw everything again, from nothing, and compare the numbers with those in `out`, bit for bit.
+
+    Args:
+        request, report, progress: as for `render`; nothing is written.
+
+    Returns:
+        "same" or "different" for every item, with what differs.
+    """
+    outcome, source = Outcome(), _Computed(request, progress, cached=False)
+    for item in choose(request.only):
+        try:
+            lines = differences(load_tables(_numbers(request.out, item)), tables := source.tables(item))
+            with use_style(request.style):
+                item.output(tables, request.width)
+            state, detail = (DIFFERENT, "; ".join(lines)) if lines else (SAME, "")
+        except Exception as error:
+            state, detail = FAILED, f"{type(error).__name__}: {error}"
+        outcome.states[item.name], outcome.details[item.name] = state, detail
+        report(item.name, state, detail)
+    return outcome
+
+
+class _Redrawn:
+    """Numbers of an earlier run."""
+
+    def __init__(self, request: Request) -> None:
+        self.folder = request.redraw_from
+
+    def key(self, item: Item) -> str:
+        return sha256(_numbers(self.folder, item)) if _numbers(self.folder, item).is_file() else ""
+
+    def tables(self, item: Item) -> dict[str, xr.Dataset]:
+        return load_tables(_numbers(self.folder, item))
+
+    def about(self, item: Item) -> dict[str, Any]:
+        """What the earlier run said of itself, whatever draws now."""
+        about = _read_json(self.folder / f"{item.name}.json")
+        return {name: about[name] for name in ("models", "data", "settings", "computed_with") if name in about}
+
+    def finish(self) -> None:
+        """Nothing to clear up."""
+
+
+class _Computed:
+    """Numbers computed from models and data, kept in a cache."""
+
+    def __init__(self, request: Request, progress: Progress | None, cached: bool = True) -> None:
+        self.request, self.cached = request, cached and not request.force
+        self.progress = progress or (lambda stage, done, total: None)
+        self.checkpoints = find_checkpoints(request.models or default_models())
+        self.source = expand_lists(request.data)
+        self.data = data_digest(self.source)
+        self.common = {"code": code_digest(("gmsa_models", "analysis")), "versions": versions()}
+        self.cache = DiskCache(request.out / CACHE, self.common)
+        self._study: Study | None = None
+
+    def key(self, item: Item) -> str:
+        told = {"item": item.key, "common": self.common, "settings": self._settings()}
+        if item.needs_study:
+            told |= {"data": self.data, "models": [[each.name, each.sha256] for each in self.checkpoints]}
+        return digest(told)
+
+    def tables(self, item: Item) -> dict[str, xr.Dataset]:
+        from analysis.paper.tables import TABLES
+
+        return TABLES[item.key](self.study if item.needs_study else None)
+
+    @property
+    def study(self) -> Study:
+        if self._study is None:
+            from analysis.paper.study import NoCache, Settings, Study
+
+            cache = self.cache if self.cached else NoCache()
+            settings = Settings(**self._settings())
+            self._study = Study(self.checkpoints, self.source, self.data, settings, cache, self.progress)
+        return self._study
+
+    def about(self, item: Item) -> dict[str, Any]:
+        about: dict[str, Any] = {"computed_with": versions(), "settings": self._settings()}
+        if item.needs_study:
+            about |= {
+                "models": {each.name: each.sha256 for each in self.checkpoints},
+                "data": {"source": list(self.request.data), "sha256": self.data},
+            }
+        return about
+
+    def finish(self) -> None:
+        if self._study is not None:
+            self.cache.prune()
+
+    def _settings(self) -> dict[str, int]:
+        return {name: getattr(self.request, name) for name in ("videos", "limit", "seed")}
+
+
+def default_models() -> tuple[str, ...]:
+    """The paper's ten and the control, in the paper's order, as far as the zoo has them."""
+    there = zoo()
+    return tuple(name for name in MODELS if name in there)
+
+
+def expand_lists(data: Sequence[str]) -> list[str]:
+    """Sources; a `.txt` file stands for its lines, empty ones and those that begin with `#` left out."""
+    sources = []
+    for one in data:
+        if one.endswith(".txt") and Path(one).is_file():
+            lines = (line.strip() for line in Path(one).read_text(encoding="utf-8").splitlines())
+            sources += [line for line in lines if line and not line.startswith("#")]
+        else:
+            sources.append(one)
+    return sources
+
+
+def _make(item: Item, request: Request, source: _Redrawn | _Computed) -> str:
+    """Numbers, then pictures, then the JSON that names both; each only if it is not there already."""
+    path, about = request.out / item.name, _read_json(request.out / f"{item.name}.json")
+    numbers, key = _numbers(request.out, item), source.key(item)
+    tables = None
+    if request.force or about.get("numbers_key") != key or not _is_file(numbers, about.get("numbers_sha256")):
+        tables = source.tables(item)
+        save_tables(numbers, tables)
+    drawing = _drawing_key(item, request, sha256(numbers))
+    if tables is None and about.get("drawing_key") == drawing and _all_there(path, about):
+        return UNCHANGED
+    with use_style(request.style):
+        output = item.output(load_tables(numbers) if tables is None else tables, request.width)
+        written = output.write(path, request.formats)
+    told = {"command": request.command, "seed": request.seed} | source.about(item)
+    told |= {"software": software(), "numbers": numbers.name, "numbers_sha256": sha256(numbers)}
+    told |= {"files": [file.name for file in written], "numbers_key": key, "drawing_key": drawing}
+    write_text(path.with_name(f"{path.name}.json"), json.dumps(told, indent=2, ensure_ascii=False) + "\n")
+    return DRAWN
+
+
+def _drawing_key(item: Item, request: Request, numbers: str) -> str:
+    style = None if request.style is None else sha256(request.style)
+    code = code_digest(("figures",))
+    return digest([item.key, numbers, request.width, style, sorted(request.formats), code, software()])
+
+
+def _numbers(folder: Path, item: Item) -> Path:
+    return folder / f"{item.name}.npz"
+
+
+def _all_there(path: Path, about: Mapping[str, Any]) -> bool:
+    return all(path.with_name(name).is_file() for name in about.get("files", []))
+
+
+def _is_file(path: Path, expected: str | None) -> bool:
+    return path.is_file() and sha256(path) == expected
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
+        return {}
+
+
+__all__ = ["Checkpoint", "Outcome", "Request", "TablesError", "check", "choose", "render"]

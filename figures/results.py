@@ -1,0 +1,119 @@
+"""Table 1: scores, training time and size of every model, ours beside the published; CSV, Markdown, LaTeX."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+
+import numpy as np
+import xarray as xr
+
+from figures.style import model_style
+
+METRICS = {"gap": "GAP", "map": "MAP", "perr": "PERR", "hit_at_1": "Hit@1"}
+ABSENT = "–"
+CAPTION = (
+    "Scores in percent with 95 % bootstrap intervals over {videos} videos, the published ones (YouTube-8M, full size) "
+    "beside them. Time: one training step relative to Baseline, measured in one run (published: an epoch, by family). "
+    "Size: weights in MiB. Ours are small models on other data: compare rows, not columns."
+)
+
+
+def draw(table: xr.Dataset, width: float = 0.0) -> dict[str, str]:
+    """The table as texts.
+
+    Args:
+        table: of `analysis.paper.results.results_table`.
+        width: not used; a table is as wide as its text.
+
+    Returns:
+        Suffix -> text: "csv" (every number), "md", "tex" (booktabs, its own caption).
+    """
+    return {"csv": csv_text(table), "md": markdown(table), "tex": latex(table)}
+
+
+def csv_text(table: xr.Dataset) -> str:
+    """Every number, a row a model; empty where there is none."""
+    columns = [f"{metric}{end}" for metric in METRICS for end in ("", "_low", "_high", "_published")]
+    others = ["time", "published_time", "size", "published_size"]
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["model", *columns, *others])
+    for name in table["model"].values:
+        one = table.sel(model=name)
+        row = [
+            float(one[variable].sel(metric=metric))
+            for metric in METRICS
+            for variable in ("score", "low", "high", "published")
+        ]
+        row += [float(one[variable]) for variable in others]
+        writer.writerow([str(name), *("" if np.isnan(value) else repr(value) for value in row)])
+    return out.getvalue()
+
+
+def markdown(table: xr.Dataset) -> str:
+    """A Markdown table; the best score of each column is bold."""
+    rows = _rows(table, lambda text: f"**{text}**")
+    lines = [_line(_header()), _line(["---"] + ["---:"] * (len(rows[0]) - 1)), *(_line(row) for row in rows)]
+    return "\n".join([*lines, "", CAPTION.format(videos=table.attrs["videos"])]) + "\n"
+
+
+def latex(table: xr.Dataset) -> str:
+    """A LaTeX table for booktabs; the best score of each column is bold."""
+    rows = [[_escaped(cell) for cell in row] for row in _rows(table, lambda text: rf"\textbf{{{text}}}")]
+    header = [_escaped(cell) for cell in _header()]
+    body = [" & ".join(row) + r" \\" for row in rows]
+    return "\n".join(
+        [
+            r"\begin{table*}",
+            r"\centering\footnotesize",
+            rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}",
+            r"\toprule",
+            " & ".join(header) + r" \\",
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            rf"\caption{{{_escaped(CAPTION.format(videos=table.attrs['videos']))}}}",
+            r"\end{table*}",
+        ]
+    ) + "\n"  # fmt: skip
+
+
+def _header() -> list[str]:
+    scores = [cell for name in METRICS.values() for cell in (name, "publ.")]
+    return ["Model", *scores, "Time", "publ.", "MiB", "publ."]
+
+
+def _rows(table: xr.Dataset, bold: Callable[[str], str]) -> list[list[str]]:
+    best = {metric: float(table["score"].sel(metric=metric).max()) for metric in METRICS}
+    rows = []
+    for name in table["model"].values:
+        one = table.sel(model=name)
+        row = [model_style(str(name)).label]
+        for metric in METRICS:
+            at = one.sel(metric=metric)
+            score = f"{float(at['score']):.2f}"
+            row.append((bold(score) if float(at["score"]) == best[metric] else score) + _ends(at))
+            row.append(_number(float(at["published"]), 2))
+        row += [_number(float(one[what]), 2) for what in ("time", "published_time", "size")]
+        rows.append([*row, _number(float(one["published_size"]), 1)])
+    return rows
+
+
+def _ends(one: xr.Dataset) -> str:
+    low, high = float(one["low"]), float(one["high"])
+    return "" if np.isnan(low) else f" [{low:.1f}, {high:.1f}]"
+
+
+def _number(value: float, digits: int) -> str:
+    return ABSENT if np.isnan(value) else f"{value:.{digits}f}"
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("%", r"\%").replace("×", r"$\times$").replace(ABSENT, "--").replace("_", r"\_")

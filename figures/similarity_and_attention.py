@@ -1,0 +1,83 @@
+"""Figure 1: how alike the frames of a video are, beside what three heads of Baseline attend to."""
+
+from __future__ import annotations
+
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from figures.map_panels import HeadMap, choose_heads, draw_attention, draw_similarity
+from figures.panels import WIDE, letter
+from figures.style import PAGE_WIDTH, use_style
+
+PANEL_EXTRA = 0.62  # inches of a panel's height that are title, axis and colour bar
+HEADS = 3
+EVENT_MARK = "#d9b34a"  # sand, darker: the bars are thin
+
+
+def draw(record: xr.Dataset, width: float = PAGE_WIDTH) -> Figure:
+    """Draw the figure.
+
+    Visual signs. The query is the row, the key the column, both in seconds. Similarity: light = alike. Attention: dark
+    = much weight; a colour bar that ends in a point is exceeded by 1 pair in 200. Sand-coloured bars above the maps:
+    the events that are known. The heads shown are those whose attention is spread most unevenly over the keys; their
+    titles say how much of the map vertical lines explain.
+
+    Args:
+        record: of a Baseline, with `similarity`, `attention` and `head_profile`; `verticality` (modality, head) and
+            segments if there are any.
+        width: in inches; from `WIDE` on a modality is a row, below it a column.
+
+    Returns:
+        A figure of that width.
+    """
+    modalities = [str(name) for name in record["modality"].values]
+    wide = width >= WIDE
+    rows, columns = (len(modalities), HEADS + 1) if wide else (HEADS + 1, len(modalities))
+    with use_style():
+        figure = Figure(figsize=(width, rows * (width / columns - 0.35 + PANEL_EXTRA)), layout="constrained")
+        panels = figure.subplots(rows, columns, squeeze=False)
+        for place, modality in enumerate(modalities):
+            draw_row(panels[place] if wide else panels[:, place], record, modality, place * (HEADS + 1))
+    return figure
+
+
+def draw_row(panels: list[Axes], record: xr.Dataset, modality: str, first: int) -> None:
+    """One modality: similarity and its heads; panels without a head are removed. Letters count from `first`."""
+    draw_similarity(panels[0], record, modality)
+    letter(panels[0], first, f"{modality} similarity")
+    heads = choose_heads(record, modality)
+    for place, (axes, shown) in enumerate(zip(panels[1:], heads, strict=False), start=1):
+        draw_attention(axes, record, modality, shown)
+        axes.set_title("")
+        letter(axes, first + place, _head_title(record, modality, shown))
+    for axes in panels[: len(heads) + 1]:
+        axes.title.set_text("")
+        mark_events(axes, record)
+    for axes in panels[len(heads) + 1 :]:
+        axes.remove()
+
+
+def mark_events(axes: Axes, record: xr.Dataset) -> None:
+    """Bars above a map over the key frames of known events."""
+    if "segment" not in record.dims:
+        return
+    for row in range(record.sizes["segment"]):
+        one = record.isel(segment=row)
+        if str(one["segment_kind"].item()) == "background":
+            continue
+        start, end = float(one["segment_start"]), float(one["segment_end"])
+        place = axes.get_xaxis_transform()
+        bar = Rectangle(
+            (start, 1.015), end - start, 0.03, transform=place, color=EVENT_MARK, clip_on=False, gid="event"
+        )
+        axes.add_patch(bar)
+
+
+def _head_title(record: xr.Dataset, modality: str, shown: HeadMap) -> str:
+    title = f"{modality}, head {shown.head + 1}"
+    if "verticality" not in record:
+        return title
+    share = float(record["verticality"].sel(modality=modality, head=shown.head))
+    return f"{title}: {share:.0%} lines"

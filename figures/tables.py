@@ -1,0 +1,128 @@
+"""Every number that a figure draws, as one `.npz` beside it: labelled tables out and in again, bit for bit.
+
+Needs neither torch nor the models. An entry `table/variable` holds the values; the entry `tables` says, as JSON, which
+dimensions and attributes they have.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from figures.files import whole
+
+INDEX = "tables"
+FORMAT_VERSION = 1
+
+
+class TablesError(ValueError):
+    """A file that does not hold tables of this kind; the message names the file and what is wrong."""
+
+
+def save_tables(path: Path, tables: Mapping[str, xr.Dataset]) -> Path:
+    """Write tables to one `.npz`; the same tables give the same bytes.
+
+    Args:
+        path: ends in `.npz`.
+        tables: name -> table, of numbers, True and False, and text.
+    """
+    arrays, index = {}, {}
+    for name, table in tables.items():
+        for variable, array in table.variables.items():
+            arrays[f"{name}/{variable}"] = _plain(array.values)
+        index[name] = {
+            "dims": {variable: list(array.dims) for variable, array in table.variables.items()},
+            "units": {v: a.attrs for v, a in table.variables.items() if a.attrs},
+            "coords": [str(coordinate) for coordinate in table.coords],
+            "attributes": table.attrs,
+        }
+    about = json.dumps({"version": FORMAT_VERSION, "tables": index}, ensure_ascii=False, default=_number)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **{INDEX: np.array(about)}, **arrays)
+    return path
+
+
+def load_tables(path: Path) -> dict[str, xr.Dataset]:
+    """The tables of `save_tables`.
+
+    Raises:
+        TablesError: no such file, not an `.npz`, not written by `save_tables`, or by a later version.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            about = json.loads(str(file[INDEX]))
+            arrays = {name: file[name] for name in file.files}
+    except FileNotFoundError:
+        raise TablesError(f"{path}: no such file") from None
+    except (OSError, ValueError, KeyError) as error:
+        raise TablesError(f"{path}: not a file of tables: {error}") from error
+    if about.get("version") != FORMAT_VERSION:
+        raise TablesError(f"{path}: format version {about.get('version')}; this program reads {FORMAT_VERSION}")
+    return {name: _table(name, index, arrays) for name, index in about["tables"].items()}
+
+
+def differences(saved: Mapping[str, xr.Dataset], fresh: Mapping[str, xr.Dataset]) -> list[str]:
+    """What differs between two sets of tables, bit for bit: one line a variable; none when they are the same.
+
+    NaN equals NaN. Variables whose attribute `not_compared` is set (timings) are left out.
+    """
+    lines = [f"{name}: only in one of the two" for name in sorted(set(saved) ^ set(fresh))]
+    for name in [name for name in saved if name in fresh]:
+        one, two = saved[name], fresh[name]
+        for variable in sorted({*one.variables, *two.variables}):
+            if variable not in one.variables or variable not in two.variables:
+                lines.append(f"{name}/{variable}: only in one of the two")
+            elif line := _difference(one[variable], two[variable]):
+                lines.append(f"{name}/{variable}: {line}")
+        changed = [key for key in sorted({*one.attrs, *two.attrs}) if not _same_text(one.attrs, two.attrs, key)]
+        lines += [f"{name}, attribute {key}: {one.attrs.get(key)!r}, now {two.attrs.get(key)!r}" for key in changed]
+    return lines
+
+
+def _difference(one: xr.DataArray, two: xr.DataArray) -> str:
+    if one.attrs.get("not_compared") or two.attrs.get("not_compared"):
+        return ""
+    first, second = _plain(one.values), _plain(two.values)
+    if one.dims != two.dims or first.shape != second.shape:
+        return f"{dict(one.sizes)}, now {dict(two.sizes)}"
+    if first.dtype.kind in "US":
+        return "" if (first == second).all() else "texts differ"
+    if first.dtype != second.dtype:
+        return f"{first.dtype}, now {second.dtype}"
+    same = first == second
+    if first.dtype.kind == "f":
+        same |= np.isnan(first) & np.isnan(second)
+    if same.all():
+        return ""
+    farthest = np.nanmax(np.abs(first[~same].astype(np.float64) - second[~same].astype(np.float64)), initial=0.0)
+    return f"{int((~same).sum())} of {same.size} values differ, by at most {farthest:.3g}"
+
+
+def _same_text(one: Mapping, two: Mapping, key: str) -> bool:
+    # NaN attributes are written as NaN and compare equal as text.
+    return key in one and key in two and json.dumps(one[key], default=_number) == json.dumps(two[key], default=_number)
+
+
+def _table(name: str, index: Mapping, arrays: Mapping[str, np.ndarray]) -> xr.Dataset:
+    variables = {
+        variable: xr.Variable(dims, arrays[f"{name}/{variable}"], index["units"].get(variable))
+        for variable, dims in index["dims"].items()
+    }
+    return xr.Dataset(variables, attrs=index["attributes"]).set_coords(index["coords"])
+
+
+def _plain(values: np.ndarray) -> np.ndarray:
+    """Text as fixed-width unicode: no pickles."""
+    return values.astype(str) if values.dtype.kind == "O" else values
+
+
+def _number(value: object) -> object:
+    """numpy scalars in attributes."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} in a table's attributes; expected text or a number")
