@@ -1,0 +1,130 @@
+"""What the payload says in words: the clip, the models, and the colours everything is drawn in."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import PurePath
+from typing import Any
+from urllib.parse import urlsplit
+
+import matplotlib as mpl
+import numpy as np
+import xarray as xr
+from matplotlib.colors import Colormap, LinearSegmentedColormap
+
+from figures.inspector.records import model_name
+from figures.style import BRANCHES, DIFFERENCE, EXCLUDED, SIMILARITY, WEIGHTS, model_style
+
+# On a dark page the middle of a difference must be dark; hues as in `DIFFERENCE`.
+_DARK_DIFFERENCE = ["#cdbcff", "#7d5cc4", "#3a2a63", "#17191f", "#5c3208", "#c56a16", "#ffc27a"]
+_DARK_BRANCHES = {"global": "#c39af0", "local": "#5ad1b6", "combined": "#b0b0b0"}
+
+
+def describe_clip(records: list[xr.Dataset]) -> dict[str, Any]:
+    """Id, labels, classes, known segments and where to read or watch it; plain values, fit for JSON."""
+    record = records[0]
+    attributes = record.attrs
+    frame_seconds = float(attributes.get("frame_seconds", 1.0))
+    return {
+        "id": str(attributes.get("clip", "")),
+        "read": _read_source(str(attributes.get("clip", "")), str(attributes.get("source", ""))),
+        "frames": record.sizes["frame"],
+        "clip_frames": int(attributes.get("clip_frames", record.sizes["frame"])),
+        "frame_seconds": frame_seconds,
+        "labels": _json_list(attributes.get("label_names")),
+        "url": web_address(attributes.get("source_url")),
+        "classes": _classes(records),
+        "segments": _segments(record),
+    }
+
+
+def describe_model(record: xr.Dataset) -> dict[str, Any]:
+    """Name, kind, branches, modalities, heads, and which class each of its scores is of."""
+    name = model_name(record)
+    return {
+        "name": name,
+        "label": model_style(name).label,
+        "kind": str(record.attrs.get("attention_kind", "")),
+        "sha256": str(record.attrs.get("checkpoint_sha256", "")),
+        "layer": int(record.attrs.get("layer", 0)),
+        "modalities": [str(one) for one in record["modality"].values],
+        "branches": [str(one) for one in record["branch"].values] if "branch" in record.coords else [],
+        "heads": record.sizes.get("head", 0),
+        "classes": [int(one) for one in record["class"].values] if "class" in record.coords else [],
+    }
+
+
+def describe_look() -> dict[str, Any]:
+    """Colours: tables (256, 3) of the colour maps for a light and a dark page, and single colours as CSS takes them."""
+    dark = LinearSegmentedColormap.from_list("difference-dark", _DARK_DIFFERENCE)
+    maps = {
+        "weights-light": mpl.colormaps[WEIGHTS],
+        "weights-dark": mpl.colormaps[WEIGHTS.removesuffix("_r")],
+        "difference-light": mpl.colormaps[DIFFERENCE],
+        "difference-dark": dark,
+        "similarity-light": mpl.colormaps[SIMILARITY],
+        "similarity-dark": mpl.colormaps[SIMILARITY],
+    }
+    branches = {name: style.colour for name, style in BRANCHES.items()}
+    return {
+        "tables": {name: _table(each) for name, each in maps.items()},
+        "excluded": {"light": EXCLUDED, "dark": "#34373f"},
+        "branches": {"light": branches, "dark": _DARK_BRANCHES},
+    }
+
+
+def web_address(value: object) -> str:
+    """The address if it is one of the web (http or https), else an empty text: nothing else may become a link."""
+    text = str(value or "")
+    return text if urlsplit(text).scheme in ("http", "https") and urlsplit(text).netloc else ""
+
+
+def _table(colours: Colormap) -> np.ndarray:
+    return np.round(255 * colours(np.linspace(0, 1, 256))[:, :3]).astype(np.uint8)
+
+
+def _classes(records: list[xr.Dataset]) -> list[dict[str, Any]]:
+    """Every class that a model knows, each once, by its label of the data set."""
+    found: dict[int, dict[str, Any]] = {}
+    for record in records:
+        if "class" not in record.coords:
+            continue
+        flags = record["label"].values if "label" in record else np.zeros(record.sizes["class"], bool)
+        names = record["class_name"].values
+        for label, name, flag in zip(record["class"].values, names, flags, strict=True):
+            found.setdefault(int(label), {"label": int(label), "name": str(name), "true": bool(flag)})
+    return list(found.values())
+
+
+def _segments(record: xr.Dataset) -> list[dict[str, Any]]:
+    if "segment_start" not in record:
+        return []
+    rated = record["segment_class"].transpose("segment", "class") if "segment_class" in record else None
+    return [
+        {
+            "start": float(record["segment_start"].values[index]),
+            "end": float(record["segment_end"].values[index]),
+            "kind": str(record["segment_kind"].values[index]),
+            "label": str(record["segment_label"].values[index]),
+            "classes": [] if rated is None else [int(one) for one in record["class"].values[rated.values[index] == 1]],
+        }
+        for index in range(record.sizes["segment"])
+        if math.isfinite(float(record["segment_start"].values[index]))
+    ]
+
+
+def _json_list(value: object) -> list[str]:
+    try:
+        found = json.loads(str(value))
+    except json.JSONDecodeError:
+        return []
+    return [str(one) for one in found] if isinstance(found, list) else []
+
+
+def _read_source(clip: str, source: str) -> str:
+    """What `read_clips` takes to find the clip again."""
+    if demo := re.fullmatch(r"demo-0*(\d+)", clip):
+        return f"demo:{demo[1]}"
+    return f"{PurePath(source).name}#{clip}" if source else clip

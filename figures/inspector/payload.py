@@ -1,0 +1,179 @@
+"""The payload: records as one block of bytes that the JavaScript reads, in a widget's trait or in an HTML file.
+
+Layout: uint32 (little-endian) length of the header, the header (JSON, UTF-8, padded with spaces to a multiple of 8),
+then the arrays, each from a multiple of 8. The header says of each array, by name, its type, shape, place and coding:
+
+* `float32`, `uint8`: the numbers, little-endian.
+* `float16`: half floats times 2 ** -`exponent` (one exponent an array, so that its largest value lies near 2 ** 15 and
+  small weights keep all 11 bits); first all low bytes, then all high bytes, which deflate better apart.
+* `support`: only the entries where that mask is not 0 are there, row by row; the others are 0.
+* `same`: no numbers of its own; those of another array.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from figures.inspector.header import describe_clip, describe_look, describe_model
+from figures.inspector.records import split_records
+from figures.inspector.strip import sprite, strip_colours
+
+VERSION = 1
+PRECISIONS = ("float32", "float16")
+# Variables drawn over time, with their leading dimensions.
+CURVES = {
+    "profile": ("modality", "branch"),
+    "gate": ("modality", "branch"),
+    "contribution": ("modality", "branch"),
+    "sensitivity": ("modality",),
+}
+
+
+class PrecisionError(ValueError):
+    """A precision that payloads do not have; the message lists those they do."""
+
+
+class _Arrays:
+    """Arrays under names, one after another in one block."""
+
+    def __init__(self, precision: str) -> None:
+        self.precision, self.about, self.blocks, self.size = precision, {}, [], 0
+
+    def add(self, name: str, values: np.ndarray, **coding: Any) -> None:
+        """Store values as they are: uint8 or float32."""
+        self._append(name, values, values.tobytes(), str(values.dtype), **coding)
+
+    def add_map(self, name: str, values: np.ndarray, support: tuple[str, np.ndarray] | None = None) -> None:
+        """Store a map of frames against frames, in the chosen precision, inside its support only."""
+        coding = {} if support is None else {"support": support[0]}
+        kept = np.ascontiguousarray(values if support is None else values[support[1]], np.float32)
+        if self.precision == "float32":
+            return self._append(name, values, kept.tobytes(), "float32", **coding)
+        largest = float(np.nanmax(np.abs(kept), initial=0.0))
+        exponent = 15 - math.ceil(math.log2(largest)) if largest > 0 else 0
+        halves = np.ldexp(kept, exponent).astype("<f2")
+        planes = halves.reshape(-1, 1).view(np.uint8).T
+        return self._append(name, values, planes.tobytes(), "float16", exponent=exponent, **coding)
+
+    def alias(self, name: str, same: str) -> None:
+        """Let a name stand for an array that is there already."""
+        self.about[name] = {"same": same}
+
+    def _append(self, name: str, values: np.ndarray, block: bytes, kind: str, **coding: Any) -> None:
+        self.about[name] = {"type": kind, "shape": values.shape, "offset": self.size, "bytes": len(block)} | coding
+        block += bytes(-len(block) % 8)
+        self.blocks.append(block)
+        self.size += len(block)
+
+
+def pack(given: xr.Dataset | Sequence[xr.Dataset], precision: str = "float32") -> bytes:
+    """Records as one block of bytes.
+
+    Args:
+        given: as `split_records` takes it.
+        precision: of maps: "float32", exactly what the record holds; or "float16", 11 bits (a relative error of at most
+            0.05 percent for every value above a billionth of the map's largest). Curves and scores are float32 always.
+
+    Returns:
+        The payload; see the module's first lines.
+
+    Raises:
+        InspectorError: records that cannot stand together.
+        PrecisionError: an unknown precision.
+    """
+    if precision not in PRECISIONS:
+        raise PrecisionError(f"unknown precision {precision!r}; known: {', '.join(PRECISIONS)}")
+    records = split_records(given)
+    arrays = _Arrays(precision)
+    arrays.add("seconds", np.asarray(records[0]["frame"].values, np.float32))
+    look = describe_look()
+    for name, table in look.pop("tables").items():
+        arrays.add(f"colours/{name}", table)
+    clip = describe_clip(records) | _add_clip(arrays, records)
+    models = []
+    for index, record in enumerate(records):
+        _add_model(arrays, f"{index}", record)
+        models.append(describe_model(record))
+    header = {"version": VERSION, "precision": precision, "clip": clip, "models": models} | look
+    return _join(header, arrays)
+
+
+def _join(header: dict[str, Any], arrays: _Arrays) -> bytes:
+    text = json.dumps(header | {"arrays": arrays.about}, ensure_ascii=False, allow_nan=False).encode()
+    text += b" " * (-(len(text) + 4) % 8)
+    return b"".join([struct.pack("<I", len(text)), text, *arrays.blocks])
+
+
+def _add_clip(arrays: _Arrays, records: list[xr.Dataset]) -> dict[str, Any]:
+    """What belongs to the clip: similarity, colours of the strip, pictures."""
+    frames = records[0].sizes["frame"]
+    for record in records:
+        for modality in _names(record, "modality") if "similarity" in record and frames else []:
+            if f"similarity/{modality}" not in arrays.about:
+                values = record["similarity"].sel(modality=modality).values
+                arrays.add_map(f"similarity/{modality}", values)
+                arrays.add(f"strip/{modality}", strip_colours(values))
+    if "thumbnail" not in records[0] or not frames:
+        return {}
+    picture, about = sprite(records[0]["thumbnail"].values)
+    arrays.add("thumbnails", np.frombuffer(picture, np.uint8))
+    return {"thumbnails": about}
+
+
+def _add_model(arrays: _Arrays, prefix: str, record: xr.Dataset) -> None:
+    mask = record["neighbourhood"].values if "neighbourhood" in record else None
+    if mask is not None:
+        arrays.add(f"{prefix}/neighbourhood", mask.astype(np.uint8))
+    for name, dimensions in CURVES.items():
+        if name in record:
+            _add_curves(arrays, f"{prefix}/{name}", record[name], dimensions)
+    if "score" in record:
+        arrays.add(f"{prefix}/score", record["score"].values.astype(np.float32))
+    if not record.sizes["frame"]:
+        return
+    if "gradient_norm" in record:
+        for modality in _names(record, "modality"):
+            values = record["gradient_norm"].sel(modality=modality).values
+            if np.isfinite(values).any():
+                arrays.add_map(f"{prefix}/gradient/{modality}", values)
+    if "attention" in record:
+        _add_attention(arrays, prefix, record["attention"], mask)
+
+
+def _add_curves(arrays: _Arrays, name: str, variable: xr.DataArray, dimensions: tuple[str, ...]) -> None:
+    values = variable.transpose(*dimensions, "frame").values.astype(np.float32)
+    for index in np.ndindex(values.shape[:-1]):
+        if np.isfinite(values[index]).any():
+            labels = [str(variable[dim].values[place]) for dim, place in zip(dimensions, index, strict=True)]
+            arrays.add("/".join([name, *labels]), values[index])
+
+
+def _add_attention(arrays: _Arrays, prefix: str, attention: xr.DataArray, mask: np.ndarray | None) -> None:
+    """Every head that a branch has; a combined map that equals a branch's own (ShareAtt) is not stored again."""
+    attention = attention.transpose("modality", "branch", "head", "query", "key")
+    for row, modality in enumerate(_names(attention, "modality")):
+        for head in range(attention.sizes["head"]):
+            stored: dict[str, np.ndarray] = {}
+            for column, branch in enumerate(_names(attention, "branch")):
+                values = attention.values[row, column, head]
+                if np.isnan(values).all():
+                    continue
+                name = f"{prefix}/attention/{modality}/{branch}/{head}"
+                same = [other for other, held in stored.items() if np.array_equal(held, values)]
+                if same:
+                    arrays.alias(name, same[0])
+                    continue
+                support = (f"{prefix}/neighbourhood", mask) if branch == "local" and mask is not None else None
+                arrays.add_map(name, values, support)
+                stored[name] = values
+
+
+def _names(labelled: xr.Dataset | xr.DataArray, dimension: str) -> list[str]:
+    return [str(name) for name in labelled[dimension].values]

@@ -1,0 +1,213 @@
+"""The inspector's view as a matplotlib figure: the same maps, scales, zoom and cursor, for print."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm, Normalize, SymLogNorm
+from matplotlib.figure import Figure
+from matplotlib.gridspec import SubplotSpec
+
+from figures.inspector.records import model_name
+from figures.map_panels import QUANTILE, time_edges
+from figures.prediction_panel import draw_predictions
+from figures.style import DIFFERENCE, EXCLUDED, PAGE_WIDTH, SIMILARITY, WEIGHTS, model_style, use_style
+from figures.time_panels import draw_gates, draw_profiles, draw_segments, place_labels
+
+DECADES = 4  # of the log scale, as in the browser
+CURSOR, PREDICTIONS = "#0a5ec2", 8
+MAP_HEIGHT, LANE_HEIGHT, EXTRA = 2.5, 0.85, 0.6  # inches
+
+
+@dataclass(frozen=True)
+class FrameMap:
+    """Frames against frames.
+
+    Attributes:
+        title: what stands above it.
+        values: (query, key); NaN where there is none.
+        colours: name of a matplotlib colour map.
+        head: from 0, or None for maps that belong to no head.
+    """
+
+    title: str
+    values: np.ndarray
+    colours: str
+    head: int | None = None
+
+
+def draw_view(records: Sequence[xr.Dataset], view: Mapping[str, Any]) -> Figure:
+    """Draw what the inspector shows: its maps with cursor and zoom, attention profiles, gates, S, predictions.
+
+    Args:
+        records: one a model, of one clip.
+        view: the inspector's traits by name.
+
+    Returns:
+        A figure of page width in the house style, always on white.
+    """
+    by_name = {model_name(record): record for record in records}
+    shown = [by_name[name] for name in (view["model"], view["against"]) if name]
+    with use_style():
+        figure = Figure(layout="constrained")
+        if not shown[0].sizes["frame"]:
+            figure.text(0.5, 0.5, "no frames", ha="center")
+            return figure
+        groups = [group for group in [_left_maps(shown[0], view), *_attention_maps(shown, view)] if group]
+        lanes = _lanes(shown, view)
+        figure.set_size_inches(PAGE_WIDTH, MAP_HEIGHT + max(1.6, LANE_HEIGHT * len(lanes)) + EXTRA)
+        grid = figure.add_gridspec(2, 1, height_ratios=[MAP_HEIGHT, max(1.6, LANE_HEIGHT * len(lanes))])
+        upper = grid[0].subgridspec(1, max(1, len(groups)))
+        for column, group in enumerate(groups):
+            _draw_group(figure, upper[column], shown[0], group, view)
+        _draw_lower(figure, grid[1], shown, lanes, view)
+        names = " and ".join(model_style(model_name(record)).label for record in shown)
+        title = f"{shown[0].attrs.get('clip', '')}: {names}, {view['modality']}"
+        figure.suptitle(title, x=0.01, ha="left", fontsize=8.5)
+    return figure
+
+
+def _left_maps(record: xr.Dataset, view: Mapping[str, Any]) -> list[FrameMap]:
+    gradient = view["left"] == "gradient" and "gradient_norm" in record
+    name = "gradient_norm" if gradient else "similarity"
+    if name not in record or view["modality"] not in record["modality"].values:
+        return []
+    values = record[name].sel(modality=view["modality"]).values
+    return [FrameMap("gradient norm" if gradient else "similarity", values, WEIGHTS if gradient else SIMILARITY)]
+
+
+def _attention_maps(shown: Sequence[xr.Dataset], view: Mapping[str, Any]) -> list[list[FrameMap]]:
+    """A group of maps for each panel: one head, or all; one model, two, or their difference."""
+    each = [_heads_of(record, view) for record in shown]
+    if len(shown) < 2 or view["view"] == "side":
+        return each
+    pairs = zip(*each, strict=False)
+    names = " − ".join(model_style(model_name(record)).label for record in shown)
+    return [[FrameMap(names, one.values - other.values, DIFFERENCE, one.head) for one, other in pairs]]
+
+
+def _heads_of(record: xr.Dataset, view: Mapping[str, Any]) -> list[FrameMap]:
+    if "attention" not in record or view["modality"] not in record["modality"].values:
+        return []
+    branches = [str(name) for name in record["branch"].values]
+    branch = view["branch"] if view["branch"] in branches else branches[0]
+    maps = record["attention"].sel(modality=view["modality"], branch=branch)
+    heads = range(record.sizes["head"]) if view["head"] < 0 else [view["head"]]
+    excluded = ~record["neighbourhood"].values if branch == "local" and "neighbourhood" in record else False
+    title = f"{model_style(model_name(record)).label}, {branch}"
+    found = [FrameMap(title, np.where(excluded, np.nan, maps.isel(head=head).values), WEIGHTS, head) for head in heads]
+    return [one for one in found if np.isfinite(one.values).any()]
+
+
+def _draw_group(
+    figure: Figure, place: SubplotSpec, record: xr.Dataset, group: list[FrameMap], view: Mapping[str, Any]
+) -> None:
+    columns = int(np.ceil(np.sqrt(len(group))))
+    grid = place.subgridspec(-(-len(group) // columns), columns, wspace=0.02, hspace=0.02)
+    for index, one in enumerate(group):
+        axes = figure.add_subplot(grid[index // columns, index % columns])
+        image = _draw_map(axes, record, one, view)
+        if len(group) > 1:
+            axes.set_xticks([])
+            axes.set_yticks([])
+            axes.set_title(f"head {one.head + 1}", fontsize=6, pad=1)
+            continue
+        axes.set_title(one.title if one.head is None else f"{one.title}, head {one.head + 1}")
+        axes.set_xlabel("key (s)", labelpad=1)
+        axes.set_ylabel("query (s)", labelpad=1)
+        bar = figure.colorbar(image, ax=axes, location="bottom", fraction=0.05, aspect=24, pad=0.03)
+        if isinstance(image.norm, SymLogNorm):  # its own ticks would stand on each other around 0
+            bar.set_ticks([image.norm.vmin, 0.0, image.norm.vmax])
+            bar.set_ticklabels([f"{image.norm.vmin:.2g}", "0", f"{image.norm.vmax:.2g}"])
+            bar.ax.minorticks_off()
+
+
+def _draw_map(axes: Axes, record: xr.Dataset, one: FrameMap, view: Mapping[str, Any]) -> mpl.image.AxesImage:
+    values, norm = scaled(one.values, one.colours, "linear" if one.colours == SIMILARITY else view["scale"])
+    edges = time_edges(record)
+    colours = mpl.colormaps[one.colours].with_extremes(bad=EXCLUDED)
+    image = axes.imshow(
+        values, colours, norm=norm, extent=(edges[0], edges[-1], edges[-1], edges[0]), interpolation="nearest"
+    )
+    first, last = view["span"]
+    axes.set_xlim(edges[first], edges[last])
+    axes.set_ylim(edges[last], edges[first])
+    cursor = (edges[view["frame"]] + edges[view["frame"] + 1]) / 2
+    width = 1.2 if view["pinned"] else 0.6
+    axes.axhline(cursor, color=CURSOR, linewidth=width, alpha=0.7)
+    axes.axvline(cursor, color=CURSOR, linewidth=width, alpha=0.7)
+    return image
+
+
+def scaled(values: np.ndarray, colours: str, scale: str) -> tuple[np.ndarray, Normalize]:
+    """Values and the norm that gives them their colours, as the browser does.
+
+    Args:
+        values: (query, key).
+        colours: `SIMILARITY` and `DIFFERENCE` have scales of their own kind; all else is taken for weights.
+        scale: "linear", "log", or "row": every row divided by its largest size.
+    """
+    if colours == SIMILARITY:
+        return values, Normalize(min(0.0, float(np.nanmin(values, initial=0.0))), 1.0)
+    signed = colours == DIFFERENCE
+    if scale == "row":
+        largest = np.nanmax(np.abs(values), axis=1, keepdims=True, initial=0.0)
+        return values / np.where(largest > 0, largest, 1.0), Normalize(-1.0 if signed else 0.0, 1.0)
+    sizes = np.abs(values[np.isfinite(values) & (values != 0)])
+    top = float(np.quantile(sizes, QUANTILE)) if sizes.size else 1.0
+    if scale == "log":
+        least = top * 10.0**-DECADES
+        return values, SymLogNorm(least, vmin=-top, vmax=top) if signed else LogNorm(least, top, clip=True)
+    return values, Normalize(-top if signed else 0.0, top)
+
+
+def _lanes(shown: Sequence[xr.Dataset], view: Mapping[str, Any]) -> list[str]:
+    there = {
+        "profile": any("profile" in one for one in shown),
+        "gate": any("gate" in one for one in shown),
+        "sensitivity": any("sensitivity" in one for one in shown),
+        "segments": "segment" in shown[0].dims,
+    }
+    return [name for name, has in there.items() if has]
+
+
+def _draw_lower(
+    figure: Figure, place: SubplotSpec, shown: Sequence[xr.Dataset], lanes: list[str], view: Mapping[str, Any]
+) -> None:
+    lower = place.subgridspec(1, 2, width_ratios=[2.1, 1.0])
+    grid = lower[0].subgridspec(max(1, len(lanes)), 1)
+    edges = time_edges(shown[0])
+    first, last = view["span"]
+    for row, lane in enumerate(lanes):
+        axes = figure.add_subplot(grid[row])
+        _draw_lane(axes, lane, shown, view["modality"])
+        axes.axvline((edges[view["frame"]] + edges[view["frame"] + 1]) / 2, color=CURSOR, linewidth=0.8)
+        axes.set_xlim(edges[first], edges[last])
+        axes.tick_params(labelbottom=row == len(lanes) - 1)
+        if row == len(lanes) - 1:
+            axes.set_xlabel("time (s)", labelpad=1)
+    if "score" in shown[0]:
+        title = f"predictions of {model_style(model_name(shown[0])).label}"
+        draw_predictions(figure.add_subplot(lower[1]), shown[0], PREDICTIONS, title)
+
+
+def _draw_lane(axes: Axes, lane: str, shown: Sequence[xr.Dataset], modality: str) -> None:
+    if lane == "profile":
+        draw_profiles(axes, shown, modality)
+        axes.legend(loc="upper right", ncols=3)
+    elif lane == "gate":
+        draw_gates(axes, [one.sel(modality=[modality]) for one in shown if modality in one["modality"].values])
+    elif lane == "segments":
+        draw_segments(axes, shown[0], place_labels(shown[0], PAGE_WIDTH * 0.6))
+    else:
+        for record, line in zip(shown, ("-", (0, (3, 1))), strict=False):
+            if "sensitivity" in record and modality in record["modality"].values:
+                values = record["sensitivity"].sel(modality=modality).values
+                axes.stairs(values, time_edges(record), baseline=None, color="#222222", linestyle=line)
+        axes.set_ylabel("$S_i$\n(1 = all local)")
