@@ -81,12 +81,12 @@ def models_tables(descriptions: Sequence[Any]) -> Group:
     for each in descriptions:
         test, scores = headline_scores(each.card)
         if test not in tables:
-            tables[test] = _models_table(f"scores in percent on {test}" if test else "not scored")
+            told = f"scores in percent on {test}" if test else "not scored"
+            tables[test] = _models_table(f"{told} ({each.config.classes} classes)")
         tables[test].add_row(
             each.name,
             "" if each.config.neighbourhood is None else neighbourhood_text(each.config.neighbourhood),
             ", ".join(each.config.modalities),
-            str(each.config.classes),
             f"{each.bytes / 2**20:.2f}",
             *(f"{100 * scores[key]:.2f}" if key in scores else "" for key in SCORES),
         )
@@ -97,7 +97,7 @@ def _models_table(title: str) -> Table:
     table = Table(title=title, title_justify="left", box=None)
     for name in ("name", "local", "inputs"):
         table.add_column(name, no_wrap=True)
-    for name in ("classes", "MiB", *SCORES.values()):
+    for name in ("MiB", *SCORES.values()):
         table.add_column(name, justify="right", no_wrap=True)
     return table
 
@@ -109,10 +109,10 @@ def headline_scores(card: Mapping[str, Any]) -> tuple[str, Mapping[str, float]]:
 
 
 def neighbourhood_text(neighbourhood: Any) -> str:
-    """The paper's short form: `BD 20`, `TP 30`, `TD 60, every 4`."""
+    """The paper's short form: `BD 20`, `TP 30`, `TD 60×4`."""
     short = {"BlockDiagonal": "BD", "Toeplitz": "TP", "ToeplitzDilated": "TD"}[type(neighbourhood).__name__]
     dilation = getattr(neighbourhood, "dilation", None)
-    return f"{short} {neighbourhood.size}" + (f", every {dilation}" if dilation else "")
+    return f"{short} {neighbourhood.size}" + (f"×{dilation}" if dilation else "")
 
 
 def scores_table(name: str, scores: Mapping[str, float]) -> Table:
