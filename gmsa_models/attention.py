@@ -13,8 +13,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gmsa_models.gated_map import gated_map
 from gmsa_models.gated_output import gated_output
+from gmsa_models.gated_weights import gated_attention
 from gmsa_models.local_attention import local_attention
 from gmsa_models.masks import Neighbourhood, masked_softmax, neighbourhood_mask
 
@@ -176,19 +176,10 @@ class GateAtt(AttentionBlock):
         self.output = xavier_linear(dim, dim, bias)
 
     def forward(self, inputs: Frames, valid: Valid | None = None) -> Frames:
-        """Y from X; `valid` None: no frame is padding. The maps are made whole, as equation 3 needs them."""
-        query, key, value = self.project(inputs)
-        frames, mask = inputs.shape[1], self.mask(inputs)
-        logits = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
-        # Rows of padded queries mean nothing and reach nothing, so only keys are ruled out here.
-        keys = None if valid is None else valid[:, None, None, :]
-        combined = gated_map(
-            masked_softmax(logits, keys),
-            masked_softmax(logits, mask if keys is None else mask & keys),
-            self.gate_global[:frames, :frames],
-            self.gate_local[:frames, :frames],
-        )
-        return self.output(join_heads(combined @ value))
+        """Y from X; `valid` None: no frame is padding."""
+        frames = inputs.shape[1]
+        gates = self.gate_global[:frames, :frames], self.gate_local[:frames, :frames]
+        return self.output(join_heads(gated_attention(*self.project(inputs), *gates, self.neighbourhood, valid)))
 
     def explain(self, inputs: Frames, valid: Valid | None = None) -> BlockTrace:
         """The same with its maps."""

@@ -18,7 +18,7 @@ def gated_output(
     output_local: Weight,
     gate_global: Weight,
     gate_local: Weight,
-    bias: Float[Tensor, "dim"] | None,
+    bias: Float[Tensor, " dim"] | None,
 ) -> Float[Tensor, "batch frames dim"]:
     """Y = R_g * (O_g W^og) + R_l * (O_l W^ol) + b.
 

@@ -71,7 +71,19 @@ class Tiling:
         classes = tiles.flatten(0, 1).unflatten(0, (-1, self.dilation, self.members))
         return classes.transpose(1, 2).flatten(1, 2)[:, : self.frames]
 
-    def _deal(self, values: Shaped[Tensor, "batch frames *rest"]) -> Shaped[Tensor, "dealt *rest"]:
+    def add_key_tiles(self, tiles: Shaped[Tensor, "tiles keys *rest"]) -> Shaped[Tensor, "batch frames *rest"]:
+        """Sum over the tiles that a frame is a key of: the adjoint of `key_tiles`."""
+        phases = -(-self.keys // self.chunk)
+        row = tiles.new_zeros((tiles.shape[0] + phases) * self.chunk, *tiles.shape[2:])
+        # Every phases-th tile: these do not overlap, so they are added as one view.
+        for phase in range(min(phases, tiles.shape[0])):
+            own = tiles[phase::phases]
+            places = row[phase * self.chunk :][: own.shape[0] * phases * self.chunk]
+            places.unflatten(0, (-1, phases * self.chunk))[:, : self.keys] += own
+        inner = row[self.reach :][: tiles.shape[0] * self.chunk]
+        return self.from_tiles(inner.unflatten(0, (-1, self.chunk)))
+
+    def _deal(self, values: Shaped[Tensor, "batch frames *rest"]) -> Tensor:
         if missing := self.dilation * self.members - self.frames:
             values = functional.pad(values, (0, 0) * (values.ndim - 2) + (0, missing))
         if self.dilation > 1:
@@ -102,16 +114,7 @@ class KeyTiles(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
         """A frame's gradient is the sum over the tiles that it is in."""
-        tiling, chunk = ctx.tiling, ctx.tiling.chunk
-        phases = -(-tiling.keys // chunk)
-        row = grad.new_zeros((grad.shape[0] + phases) * chunk, *grad.shape[2:])
-        # Every phases-th tile: these do not overlap, so they are added as one view.
-        for phase in range(min(phases, grad.shape[0])):
-            own = grad[phase::phases]
-            places = row[phase * chunk :][: own.shape[0] * phases * chunk]
-            places.unflatten(0, (-1, phases * chunk))[:, : tiling.keys] += own
-        inner = row[tiling.reach :][: grad.shape[0] * chunk]
-        return tiling.from_tiles(inner.unflatten(0, (-1, chunk))), None
+        return ctx.tiling.add_key_tiles(grad), None
 
 
 @lru_cache(maxsize=256)
