@@ -160,7 +160,8 @@ def contribution_norms(
         valid: True where a frame is real; None: everywhere.
 
     Returns:
-        Norms, in the unit of Y, in float32 or wider; NaN at padded frames. They add to at least ||Y - b||; more where branches cancel.
+        Norms, in the unit of Y, in float32 or wider; NaN at padded frames. They add to at least ||Y - b||, and to more
+        where branches cancel.
     """
     wide = {branch: part.to(torch.promote_types(part.dtype, torch.float32)) for branch, part in contributions.items()}
     norms = {branch: part.norm(dim=-1) for branch, part in wide.items()}
