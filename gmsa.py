@@ -94,7 +94,7 @@ def models(as_json: AsJson = False) -> None:
 
 @app.command()
 def inspect(
-    clip: Annotated[str, typer.Argument(help="demo:3, a .tfrecord file, file#id, or catalog.parquet#id.")],
+    clip: Annotated[str, typer.Argument(metavar="CLIP", help="demo:3, a .tfrecord file, file#id, catalog.parquet#id.")],
     model: Model = "gate-op-bd20",
     against: Annotated[str | None, typer.Option(help="A second model to hold the first against.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for the pictures and the records.")] = Path("inspected"),

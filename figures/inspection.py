@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import xarray as xr
 
-from figures.gallery import file_name, provenance
+from figures.files import whole
 from figures.overview import draw
-from figures.style import save, whole_file
+from figures.style import save
 
 
 def write_inspection(records: Sequence[xr.Dataset], out: str | Path, top: int, command: str) -> list[Path]:
@@ -42,6 +43,26 @@ def save_record(record: xr.Dataset, path: str | Path) -> Path:
     """Write a record to one compressed NetCDF file, which appears whole or not at all."""
     path = Path(path)
     packed = {name: {"zlib": True, "complevel": 1} for name, value in record.items() if value.dtype.kind == "f"}
-    with whole_file(path) as temporary:
+    with whole(path) as temporary:
         record.to_netcdf(temporary, engine="h5netcdf", encoding=packed)
     return path
+
+
+def provenance(records: Sequence[xr.Dataset], command: str) -> dict[str, Any]:
+    """Where a figure of these records comes from, for the JSON beside it."""
+    first = records[0].attrs
+    return {
+        "command": command,
+        "clip": {name: first[name] for name in ("clip", "source", "features_sha256")},
+        "models": [
+            {name: one.attrs[name] for name in ("checkpoint_name", "checkpoint_sha256") if name in one.attrs}
+            for one in records
+        ],
+    }
+
+
+def file_name(text: str) -> str:
+    """A text as part of a file's name: what is not a letter, digit, dot or underscore becomes a hyphen."""
+    stem = Path(text).name if "#" not in text else text.rpartition("#")[2]
+    kept = "".join(letter if letter.isalnum() or letter in "._" else "-" for letter in stem)
+    return kept.removesuffix(".tfrecord").strip("-.") or "clip"

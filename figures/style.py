@@ -7,9 +7,7 @@ branches in lightness and line; so every figure reads in grey and to colour-blin
 from __future__ import annotations
 
 import json
-import os
 import platform
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -20,6 +18,8 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+
+from figures.files import whole, write_text
 
 PAGE_WIDTH, COLUMN_WIDTH = 7.0, 3.39  # inches: ICASSP text and column width
 SOFTWARE = ("gmsa-workbench", "matplotlib", "numpy", "xarray")
@@ -157,10 +157,8 @@ def save(
     path = Path(path)
     written = save_pictures(figure, path, formats)
     about = {"software": software()} | dict(provenance or {})
-    described = path.with_name(f"{path.name}.json")
-    with whole_file(described) as temporary:
-        temporary.write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    return [*written, described]
+    told = json.dumps(about, indent=2, ensure_ascii=False) + "\n"
+    return [*written, write_text(path.with_name(f"{path.name}.json"), told)]
 
 
 def save_pictures(figure: Figure, path: Path, formats: Sequence[str]) -> list[Path]:
@@ -171,7 +169,7 @@ def save_pictures(figure: Figure, path: Path, formats: Sequence[str]) -> list[Pa
     written = [path.with_name(f"{path.name}.{name}") for name in formats]
     with use_style():
         for file, name in zip(written, formats, strict=True):
-            with whole_file(file) as temporary:
+            with whole(file) as temporary:
                 figure.savefig(temporary, format=name, metadata=_METADATA[name])
     return written
 
@@ -179,14 +177,3 @@ def save_pictures(figure: Figure, path: Path, formats: Sequence[str]) -> list[Pa
 def software() -> dict[str, str]:
     """Versions of what draws."""
     return {"python": platform.python_version()} | {name: version(name) for name in SOFTWARE}
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A temporary path that takes the place of `path` when the block ends well; this room does without torch."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The overview: the numbers, limits, colours and words in its artists; the house style; saving and the gallery."""
+"""The overview: the numbers, limits, colours and words in its artists; the house style; saving."""
 
 import itertools
 import json
@@ -13,10 +13,10 @@ from matplotlib.colors import to_hex, to_rgb
 from small_models import KINDS, small_clip, small_model
 
 from analysis import inspect_clip
-from figures import gallery, map_panels, prediction_panel, style, time_panels
-from figures.inspection import write_inspection
+from figures import map_panels, prediction_panel, style, time_panels
+from figures.inspection import file_name, provenance, write_inspection
 from figures.overview import RecordMismatchError, draw
-from gmsa_models import Segment, save
+from gmsa_models import Segment
 
 FRAMES = 13
 
@@ -265,7 +265,7 @@ def test_the_style_comes_back():
 
 def test_saving_twice_gives_the_same_bytes_and_says_where_it_comes_from(tmp_path):
     record = record_of("none")
-    about = gallery.provenance([record], "gmsa figures")
+    about = provenance([record], "gmsa figures")
     for name in ("one", "two"):
         written = style.save(draw(record), tmp_path / "deep" / name, ("png", "pdf", "svg"), about)
         assert [path.suffix for path in written] == [".png", ".pdf", ".svg", ".json"]
@@ -291,32 +291,9 @@ def test_drawing_needs_no_torch(tmp_path):
     assert (tmp_path / "again.png").read_bytes()
 
 
-def test_the_gallery_redraws_only_what_changed_and_goes_on_after_a_failure(tmp_path):
-    from gmsa_models import write_clips
-
-    model = small_model("none", ("audio",))  # the quickest to draw
-    save(model, tmp_path / "mine.safetensors")
-    for seed in range(2):
-        write_clips(tmp_path / f"clip{seed}.tfrecord", [small_clip(5, seed)])
-    clips = [str(tmp_path / name) for name in ("clip0.tfrecord", "missing.tfrecord", "clip1.tfrecord")]
-    jobs = gallery.overview_jobs(clips, str(tmp_path / "mine.safetensors"))
-    assert [job.name for job in jobs] == ["overview-clip0-mine", "overview-missing-mine", "overview-clip1-mine"]
-    out = tmp_path / "out"
-    first = gallery.render(jobs, out, ("png",))
-    assert (first.drawn, first.kept) == (["overview-clip0-mine", "overview-clip1-mine"], [])
-    assert "missing.tfrecord" in first.failed["overview-missing-mine"]
-    (out / "overview-clip1-mine.png").unlink()
-    second = gallery.render(jobs, out, ("png",))
-    assert (second.drawn, second.kept) == (["overview-clip1-mine"], ["overview-clip0-mine"])
-    model.card["name"] = "another"
-    save(model, tmp_path / "mine.safetensors")
-    third = gallery.render(jobs, out, ("png",), report=lambda *told: None)
-    assert third.drawn == ["overview-clip0-mine", "overview-clip1-mine"]
-
-
 @pytest.mark.parametrize(
     ("source", "name"),
     [("demo:3", "demo-3"), ("a/b.tfrecord", "b"), ("a/b*.tfrecord#x/y é", "x-y-é"), ("..", "clip")],
 )
 def test_file_names_are_safe(source, name):
-    assert gallery.file_name(source) == name
+    assert file_name(source) == name

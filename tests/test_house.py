@@ -1,0 +1,137 @@
+"""The house keeps its own rules: imports one way, notebooks stripped, commands that exist, nothing of one machine."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+ROOT = Path(__file__).parents[1]
+ROOMS = ("gmsa_models", "analysis", "figures")
+LONGEST_FILE = 400
+# Where a file of one machine would lie, or a tool of one workplace.
+MACHINE = re.compile(r"(?<![\w.])/(?:work|home|root|Users|tmp|mnt|var)/\w|\.library\b|[A-Z]:\\\\Users")
+
+
+def tracked() -> list[Path]:
+    """Every file that git knows and that is there; without git, every file of the rooms and the tests."""
+    done = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        names = [ROOT / name for name in done.stdout.split("\0") if name]
+        return [path for path in names if path.is_file()]
+    return [path for room in (*ROOMS, "tests") for path in (ROOT / room).rglob("*") if path.is_file()]
+
+
+def texts() -> list[tuple[Path, str]]:
+    """Tracked files that are UTF-8 text."""
+    found = []
+    for path in tracked():
+        try:
+            found.append((path, path.read_text(encoding="utf-8")))
+        except UnicodeDecodeError:
+            continue
+    return found
+
+
+def commands() -> dict[str, typer.core.TyperCommand]:
+    import gmsa
+
+    return typer.main.get_command(gmsa.app).commands
+
+
+def test_imports_point_one_way():
+    tool = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run([tool, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "0 broken" in done.stdout
+
+
+def test_the_command_line_alone_imports_all_rooms():
+    for room in ROOMS:
+        for path in (ROOT / room).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                names = [each.name for each in node.names] if isinstance(node, ast.Import) else []
+                names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+                assert not {name.split(".")[0] for name in names} & {"gmsa", "tests"}, path
+
+
+def test_notebooks_carry_no_output():
+    books = [path for path in tracked() if path.suffix == ".ipynb"]
+    if not books:
+        pytest.skip("there are no notebooks yet")
+    done = subprocess.run(
+        [sys.executable, "-m", "nbstripout", "--verify", *books], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def readme_commands() -> list[list[str]]:
+    """Words of every `gmsa ...` in the README's code."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    code = re.findall(r"```(?:bash|sh|console|text)?\n(.*?)```", text, re.DOTALL) + re.findall(r"`([^`\n]+)`", text)
+    lines = [line for block in code for line in block.splitlines()]
+    found = [re.search(r"(?:^|\s|/)gmsa ([a-z]\S*.*)", line.split("#")[0]) for line in lines]
+    return [match.group(1).split() for match in found if match]
+
+
+def test_the_readme_names_commands_and_options_that_exist():
+    if not (ROOT / "README.md").is_file():
+        pytest.skip("there is no README yet")
+    known = commands()
+    for first, *rest in readme_commands():
+        for name in first.split("|"):
+            assert name in known, f"README: gmsa {name}"
+            options = {
+                option for parameter in known[name].params for option in (*parameter.opts, *parameter.secondary_opts)
+            }
+            for word in rest:
+                option = word.split("=")[0].strip("[]`.,;")
+                assert not option.startswith("--") or option in options | {"--help", "--debug"}, f"gmsa {name} {option}"
+
+
+def test_the_readmes_make_targets_exist():
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    assert {"figures", "test"} <= targets
+    if (ROOT / "README.md").is_file():
+        code = re.findall(
+            r"`make ([a-z]+)`|^make ([a-z]+)", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE
+        )
+        assert {first or second for first, second in code} <= targets
+
+
+def test_no_file_names_a_place_on_one_machine():
+    for path, text in texts():
+        if path == Path(__file__):
+            continue
+        for number, line in enumerate(text.splitlines(), start=1):
+            found = MACHINE.search(line)
+            assert not found, f"{path.relative_to(ROOT)}:{number}: {line.strip()[:120]}"
+
+
+def test_no_file_is_pickle_and_none_is_of_the_real_data():
+    for path in tracked():
+        assert path.suffix not in {".pkl", ".pickle", ".pt", ".pth", ".tfrecord"}, path
+
+
+def test_files_are_short():
+    for path, text in texts():
+        if path.suffix == ".py":
+            assert len(text.splitlines()) <= LONGEST_FILE, path
+
+
+def test_nothing_is_left_for_later():
+    unfinished = re.compile(r"\b(?:TO" r"DO|FIX" r"ME|XXX|NotImplemented" r"Error)\b")
+    for path, text in texts():
+        if path.suffix == ".py":
+            assert not unfinished.search(text), path
+
+
+def test_every_command_says_what_it_does_and_what_its_options_mean():
+    for name, command in commands().items():
+        assert command.help, name
+        for parameter in command.params:
+            if parameter.name != "help":
+                assert parameter.opts, (name, parameter.name)
