@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from analysis.maps import MapError, attention_support
+
 
 class ProfileError(ValueError):
     """A profile that is not defined for what was given; the message says which part."""
@@ -136,16 +138,7 @@ def _allowed(
     valid: Bool[Tensor, ...] | None,
 ) -> Bool[Tensor, "*batch query key"]:
     """Where weight may lie: inside the neighbourhood, from a real frame to a real frame."""
-    *batch, _, query, key = weights.shape
-    if query != key:
-        raise ProfileError(f"weights have {query} query and {key} key frames; a profile needs the same frames on both")
-    allowed = torch.ones(*batch, query, key, dtype=torch.bool, device=weights.device)
-    if neighbourhood is not None:
-        if neighbourhood.shape != (query, key):
-            raise ProfileError(f"neighbourhood has shape {tuple(neighbourhood.shape)}; expected {(query, key)}")
-        allowed = allowed & neighbourhood.to(weights.device)
-    if valid is not None:
-        if valid.shape != (*batch, query):
-            raise ProfileError(f"valid has shape {tuple(valid.shape)}; expected {(*batch, query)}")
-        allowed = allowed & valid.unsqueeze(-1) & valid.unsqueeze(-2)
-    return allowed
+    try:
+        return attention_support(weights, neighbourhood, valid)
+    except MapError as error:
+        raise ProfileError(f"no profile of these maps: {error}") from error

@@ -52,8 +52,9 @@ def inspect_clip(
     """Everything that a model saw in a clip, as one data set: the record from which all views are drawn.
 
     Dimensions: `modality`, `branch` (only those that the model's block has), `head`, `query` (the frame that attends:
-    the row), `key` (the frame attended to), `frame`, `class`, `segment`. Frames are labelled by the second of the video
-    at which they start. What the model lacks is absent. Floating-point variables are float32; NaN says "there is none".
+    the row), `key` (the frame attended to), `frame`, `class`, `segment`, `check` (of certificates). Frames are labelled
+    by the second of the video at which they start. What the model lacks is absent. Floating-point variables are
+    float32; NaN says "there is none".
 
     Args:
         model: on any device, in any floating-point type.

@@ -5,21 +5,19 @@ A part that a model does not have (a local branch, gates, attention at all) is a
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
+from analysis.arrays import Part, Variables, labelled, text
+from analysis.certificates import CHECKS
+from analysis.map_variables import certificate_variables, contribution_variables, pattern_variables
 from analysis.profiles import head_profiles, unevenness
 from analysis.similarity import frame_cosine_similarity
 from analysis.view import ClipView, to_numpy
 from gmsa_models.data.clip import Segment
-
-Variables = dict[str, xr.DataArray]
-Part = Callable[[ClipView], Variables]
 
 
 def attention_variables(view: ClipView) -> Variables:
@@ -33,7 +31,7 @@ def attention_variables(view: ClipView) -> Variables:
             weights = view.layers[modality].weights[branch][0]
             values[row, column, view.heads_of(branch, len(weights))] = to_numpy(weights)
     return {
-        "attention": _array(
+        "attention": labelled(
             ("modality", "branch", "head", "query", "key"), values, "attention weight", "share of the query's 1"
         )
     }
@@ -44,13 +42,13 @@ def neighbourhood_variables(view: ClipView) -> Variables:
     if view.neighbourhood is None:
         return {}
     mask = to_numpy(view.neighbourhood)
-    return {"neighbourhood": _array(("query", "key"), mask, "the query's local branch may attend to the key")}
+    return {"neighbourhood": labelled(("query", "key"), mask, "the query's local branch may attend to the key")}
 
 
 def similarity_variables(view: ClipView) -> Variables:
     """`similarity` (modality, query, key): cosine of the clip's own features; NaN for a frame that is all zeros."""
     values = np.stack([_similarity(torch.from_numpy(view.clip.floats(modality))) for modality in view.modalities])
-    return {"similarity": _array(("modality", "query", "key"), values, "cosine similarity of features", "1")}
+    return {"similarity": labelled(("modality", "query", "key"), values, "cosine similarity of features", "1")}
 
 
 def profile_variables(view: ClipView) -> Variables:
@@ -66,23 +64,23 @@ def profile_variables(view: ClipView) -> Variables:
     profile = values.nanmean(dim=2)
     uneven = unevenness(profile)
     return {
-        "profile": _array(
+        "profile": labelled(
             ("modality", "branch", "frame"), to_numpy(profile), "attention received", "1 = uniform attention"
         ),
-        "head_profile": _array(
+        "head_profile": labelled(
             ("modality", "branch", "head", "frame"),
             to_numpy(values),
             "attention received, head by head",
             "1 = uniform attention",
         ),
-        "profile_entropy": _array(("modality", "branch"), to_numpy(uneven.entropy), "entropy of profile", "nat"),
-        "profile_relative_entropy": _array(
+        "profile_entropy": labelled(("modality", "branch"), to_numpy(uneven.entropy), "entropy of profile", "nat"),
+        "profile_relative_entropy": labelled(
             ("modality", "branch"),
             to_numpy(uneven.relative_entropy),
             "entropy of profile / ln(frames)",
             "1 = even",
         ),
-        "profile_gini": _array(("modality", "branch"), to_numpy(uneven.gini), "Gini of profile", "0 = even"),
+        "profile_gini": labelled(("modality", "branch"), to_numpy(uneven.gini), "Gini of profile", "0 = even"),
     }
 
 
@@ -98,22 +96,22 @@ def gate_variables(view: ClipView) -> Variables:
         for branch, gate in view.layers[modality].gates.items():
             mean = gate[0].mean(dim=(0, 2)) if gate.ndim == 4 else gate[0].mean(dim=1)
             values[row, view.branches.index(branch)] = to_numpy(mean)
-    return {"gate": _array(("modality", "branch", "frame"), values, "mean gate", "share of 1")}
+    return {"gate": labelled(("modality", "branch", "frame"), values, "mean gate", "share of 1")}
 
 
 def score_variables(view: ClipView) -> Variables:
     """`score` (class): probability, the sigmoid of `logit` (class)."""
     logits = view.trace.logits[0].float()
     return {
-        "score": _array(("class",), to_numpy(logits.sigmoid()), "probability", "1"),
-        "logit": _array(("class",), to_numpy(logits), "logit", "nat"),
+        "score": labelled(("class",), to_numpy(logits.sigmoid()), "probability", "1"),
+        "logit": labelled(("class",), to_numpy(logits), "logit", "nat"),
     }
 
 
 def label_variables(view: ClipView) -> Variables:
     """`label` (class): True for the clip's labels among the model's classes; attributes hold all of them."""
     known = np.isin(view.vocabulary.indices, view.clip.labels)
-    return {"label": _array(("class",), known, "label of the clip")}
+    return {"label": labelled(("class",), known, "label of the clip")}
 
 
 def segment_variables(view: ClipView) -> Variables:
@@ -129,14 +127,14 @@ def segment_variables(view: ClipView) -> Variables:
         return {}
     starts = np.array([segment.start for segment in spans]) + clip.start_seconds
     ends = np.array([min(segment.end, length) for segment in spans]) + clip.start_seconds
-    names = _text("; ".join(_shown(view, segment)) for segment in spans)
-    kinds = _text(segment.kind for segment in spans)
+    names = text("; ".join(_shown(view, segment)) for segment in spans)
+    kinds = text(segment.kind for segment in spans)
     return {
-        "segment_start": _array(("segment",), starts.astype(np.float32), "start of span", "s"),
-        "segment_end": _array(("segment",), ends.astype(np.float32), "end of span", "s"),
-        "segment_kind": _array(("segment",), kinds, "event, background or rated"),
-        "segment_label": _array(("segment",), names, "what the span shows"),
-        "segment_class": _array(("segment", "class"), _ratings(view, spans), "shows the class", "1 yes, 0 no"),
+        "segment_start": labelled(("segment",), starts.astype(np.float32), "start of span", "s"),
+        "segment_end": labelled(("segment",), ends.astype(np.float32), "end of span", "s"),
+        "segment_kind": labelled(("segment",), kinds, "event, background or rated"),
+        "segment_label": labelled(("segment",), names, "what the span shows"),
+        "segment_class": labelled(("segment", "class"), _ratings(view, spans), "shows the class", "1 yes, 0 no"),
     }
 
 
@@ -146,6 +144,9 @@ PARTS: dict[str, Part] = {
     "similarity": similarity_variables,
     "profile": profile_variables,
     "gate": gate_variables,
+    "pattern": pattern_variables,
+    "contribution": contribution_variables,
+    "certificate": certificate_variables,
     "score": score_variables,
     "label": label_variables,
     "segment": segment_variables,
@@ -158,11 +159,12 @@ def coordinates(view: ClipView) -> dict[str, xr.DataArray]:
     labels = np.asarray(view.vocabulary.indices, np.int64)
     coords = {name: _coordinate(name, seconds, "start of the frame in the video", "s") for name in FRAME_DIMENSIONS}
     return coords | {
-        "modality": _coordinate("modality", _text(view.modalities), "stream of the video"),
-        "branch": _coordinate("branch", _text(view.branches), "branch of the attention block"),
+        "modality": _coordinate("modality", text(view.modalities), "stream of the video"),
+        "branch": _coordinate("branch", text(view.branches), "branch of the attention block"),
         "head": _coordinate("head", np.arange(view.heads), "attention head"),
+        "check": _coordinate("check", text(CHECKS), "what is certified"),
         "class": _coordinate("class", labels, "label of the data set"),
-        "class_name": xr.DataArray(_text(view.vocabulary.names), dims="class"),
+        "class_name": xr.DataArray(text(view.vocabulary.names), dims="class"),
     }
 
 
@@ -172,15 +174,6 @@ FRAME_DIMENSIONS = ("frame", "query", "key")
 def _coordinate(name: str, values: np.ndarray, meaning: str, units: str = "") -> xr.DataArray:
     attributes = {"long_name": meaning} | ({"units": units} if units else {})
     return xr.DataArray(values, dims=name, attrs=attributes)
-
-
-def _array(dims: tuple[str, ...], values: np.ndarray, meaning: str, units: str = "") -> xr.DataArray:
-    return xr.DataArray(values, dims=dims, attrs={"long_name": meaning} | ({"units": units} if units else {}))
-
-
-def _text(values: object) -> np.ndarray:
-    # Objects, because fixed-width text has no place in the Zarr format yet.
-    return np.array([str(value) for value in values], dtype=object)
 
 
 def _similarity(features: Float[Tensor, "frames dim"]) -> Float[np.ndarray, "frames frames"]:
