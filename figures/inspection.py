@@ -9,11 +9,14 @@ from typing import Any
 import xarray as xr
 
 from figures.files import whole
+from figures.inspector import write_html
 from figures.overview import draw
 from figures.style import save
 
 
-def write_inspection(records: Sequence[xr.Dataset], out: str | Path, top: int, command: str) -> list[Path]:
+def write_inspection(
+    records: Sequence[xr.Dataset], out: str | Path, top: int, command: str, html: bool = False
+) -> list[Path]:
     """Write `CLIP-MODEL.png`, `.pdf`, `.json` and `.nc` a record, and `CLIP-MODEL-against-OTHER` for two.
 
     Args:
@@ -21,6 +24,7 @@ def write_inspection(records: Sequence[xr.Dataset], out: str | Path, top: int, c
         out: folder; made if it is absent.
         top: how many predictions the pictures list.
         command: for the JSON.
+        html: write the interactive inspector of all the records as well.
 
     Returns:
         The files, in the order of writing.
@@ -36,6 +40,9 @@ def write_inspection(records: Sequence[xr.Dataset], out: str | Path, top: int, c
     if len(records) > 1:
         path = out / f"{clip}-{models[0]}-against-{models[1]}"
         written += save(draw(*records, top=top), path, provenance=provenance(records, command))
+    if html:
+        view = {"against": str(records[1]["model"].item())} if len(records) > 1 else {}
+        written.append(write_html(records, out / f"{clip}-{'-against-'.join(models)}.html", view))
     return written
 
 

@@ -630,7 +630,7 @@ class MapPanel extends Panel {
   drawScale(context, map, cells, state, theme, top) {
     const colours = THEMES[theme], many = cells.length > 1;
     const [low, high] = rangeOf(map, state.scale, top);
-    const y = Math.max(...cells.map((cell) => cell.y + cell.height)) + 22, x = cells[0].x + 30, width = 84;
+    const y = Math.max(...cells.map((cell) => cell.y + cell.height)) + 22, x = cells[0].x + 30, width = Math.round(Math.min(84, this.width / 4));
     const table = this.scene.payload.array(`colours/${map.kind}-${theme}`);
     for (let step = 0; step < width; step++) {
       const at = 3 * Math.round((255 * step) / (width - 1));
@@ -1371,7 +1371,8 @@ class Inspector {
     const { state, scene } = this, ratio = window.devicePixelRatio || 1;
     const two = Boolean(state.against) && state.view === "side", all = state.head < 0;
     const scores = scene.payload.has(`${scene.index(state.model)}/score`) && width >= 640 ? 236 : 0;
-    const shows = [Boolean(scene.leftMap(state)), scene.models.some((model) => model.branches.length), two];
+    const crowded = two && width < 980; // then two large maps say more than three small ones
+    const shows = [Boolean(scene.leftMap(state)) && !crowded, scene.models.some((model) => model.branches.length), two];
     const count = Math.max(1, shows.filter(Boolean).length), gap = 10;
     const size = Math.max(170, Math.min(392, Math.floor((width - scores - gap * count) / count)));
     const height = size - EDGE.left - EDGE.right + EDGE.top + EDGE.bottom;
