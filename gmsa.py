@@ -99,7 +99,7 @@ def inspect(
     against: Annotated[str | None, typer.Option(help="A second model to hold the first against.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for the pictures and the records.")] = Path("inspected"),
     top: Annotated[int, typer.Option("--top", "--classes", min=1, help="How many classes to list.")] = 7,
-    html: Annotated[bool, typer.Option("--html", help="Write the interactive inspector too, as one HTML file.")] = False,
+    html: Annotated[bool, typer.Option("--html", help="Write the inspector too, as one HTML file.")] = False,
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
