@@ -123,7 +123,7 @@ def test_files_are_short():
 
 
 def test_nothing_is_left_for_later():
-    unfinished = re.compile(r"\b(?:TO" r"DO|FIX" r"ME|XXX|NotImplemented" r"Error)\b")
+    unfinished = re.compile(r"\b(?:TO" r"DO|FIX" r"ME|X" r"XX|NotImplemented" r"Error)\b")
     for path, text in texts():
         if path.suffix == ".py":
             assert not unfinished.search(text), path
