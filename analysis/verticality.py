@@ -94,10 +94,8 @@ def row_verticality(rows: AttentionRows) -> Verticality:
     support = rows.support.reshape(-1, frames, frames)
     each = [_explain(one, _geometry(mask)) for one, mask in zip(deviation, support, strict=True)]
     value, mean, variance = (torch.stack(parts).reshape(*batch, heads) for parts in zip(*each, strict=True))
-    adjusted = (value - mean) / (1 - mean).clamp(min=torch.finfo(value.dtype).tiny)
-    return Verticality(
-        value, mean, variance.sqrt(), torch.where(mean < 1, adjusted, 0.0), _p_value(value, mean, variance)
-    )
+    adjusted = torch.where(mean < 1, (value - mean) / (1 - mean), 0.0).where(~value.isnan(), torch.nan)
+    return Verticality(value, mean, variance.sqrt(), adjusted, _p_value(value, mean, variance))
 
 
 def shuffled_verticality(

@@ -16,6 +16,13 @@ from figures.style import model_style
 
 SCORES = {"gap": "GAP", "map": "MAP", "perr": "PERR", "hit_at_1": "Hit@1"}
 BAR_WIDTH = 12  # characters of a probability of 1
+# Variables of a record, averaged over heads or frames; the entropy is that of the profile, over ln(frames).
+MAP_COLUMNS = {
+    "profile_gini": "Gini (0 even)",
+    "profile_relative_entropy": "entropy (1 even)",
+    "verticality_adjusted": "lines (0 chance)",
+    "sensitivity": "S",
+}
 
 
 def clip_summary(records: Sequence[xr.Dataset], top: int) -> Group:
@@ -53,22 +60,52 @@ def _prediction_row(each: Prediction) -> tuple[str, ...]:
 
 
 def profiles_table(records: Sequence[xr.Dataset]) -> Table | Text:
-    """Gini and relative entropy of the attention each branch's frames receive; a line where no model has attention."""
+    """What each branch's maps do, in a line: unevenness, vertical lines, locality, certificates.
+
+    S is of the frames that have it, and stands with the global branch when the block has no other, else with the
+    local one. A line of text where no model has attention.
+    """
     having = [record for record in records if "profile_gini" in record]
     if not having:
         return Text("no attention: this model averages its frames")
-    table = Table(title="attention received, unevenness", title_justify="left", box=None)
+    table = Table(title="attention received, and what its maps do", title_justify="left", box=None)
     for name in ("model", "modality", "branch"):
         table.add_column(name)
-    table.add_column("Gini (0 = even)", justify="right")
-    table.add_column("entropy / ln T (1 = even)", justify="right")
+    columns = {name: column for name, column in MAP_COLUMNS.items() if any(name in record for record in having)}
+    for column in columns.values():
+        table.add_column(column, justify="right")
+    table.add_column("certificates")
     for record in having:
         for modality in record["modality"].values:
             for branch in record["branch"].values:
                 one = record.sel(modality=modality, branch=branch)
-                values = (f"{float(one[name]):.2f}" for name in ("profile_gini", "profile_relative_entropy"))
-                table.add_row(model_style(record["model"].item()).label, modality, branch, *values)
+                values = (_mean(one, name) if _shown(record, name, branch) else "" for name in columns)
+                verdict = certificates_text(one)
+                label = model_style(record["model"].item()).label
+                table.add_row(label, modality, branch, *values, verdict, style="red" if "failed" in verdict else None)
     return table
+
+
+def certificates_text(record: xr.Dataset) -> str:
+    """The certificates of one branch's maps: how many passed, or which failed; empty in a record without them."""
+    if "certificate" not in record:
+        return ""
+    verdicts = dict(zip(record["check"].values, record["certificate"].values, strict=True))
+    if failed := [check for check, verdict in verdicts.items() if verdict == 0]:
+        return f"failed: {', '.join(failed)}"
+    return f"{sum(verdict == 1 for verdict in verdicts.values())} passed"
+
+
+def _shown(record: xr.Dataset, name: str, branch: str) -> bool:
+    """Whether the row of this branch is where a value stands; a value without branches stands in one row only."""
+    if name not in record or "branch" in record[name].dims:
+        return name in record
+    return branch == ("local" if "local" in record["branch"] else "global")
+
+
+def _mean(record: xr.Dataset, name: str) -> str:
+    value = float(record[name].mean())
+    return "" if value != value else f"{value:.2f}"
 
 
 def models_tables(descriptions: Sequence[Any]) -> Group:

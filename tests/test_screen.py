@@ -1,0 +1,61 @@
+"""The lines that `gmsa inspect` prints of a model's maps."""
+
+import io
+
+import numpy as np
+import pytest
+from rich.console import Console
+from small_models import KINDS, small_clip, small_model
+
+import gmsa_models.attention as attention
+from analysis import inspect_clip
+from figures.screen import certificates_text, clip_summary, profiles_table
+
+
+def lines(shown, width: int = 80) -> list[str]:
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    console.print(shown)
+    return console.file.getvalue().splitlines()
+
+
+@pytest.mark.parametrize("kind", KINDS[:-1])
+def test_a_line_a_branch_fits_eighty_columns_and_holds_the_records_numbers(kind):
+    record = inspect_clip(small_model(kind), small_clip())
+    title, *shown = lines(profiles_table([record]))
+    header = " ".join(line for line in shown if "passed" not in line)
+    rows = [line for line in shown if "passed" in line]
+    assert title.startswith("attention received")
+    for name in ("Gini", "entropy", "lines", "certificates"):
+        assert name in header
+    places = [(modality, branch) for modality in ("visual", "audio") for branch in record["branch"].values]
+    assert len(rows) == len(places)
+    for row, (modality, branch) in zip(rows, places, strict=True):
+        one = record.sel(modality=modality, branch=branch)
+        numbers = [float(one["profile_gini"]), float(one["profile_relative_entropy"])]
+        numbers.append(float(one["verticality_adjusted"].mean()))
+        checks = 6 if branch == "local" or (kind, branch) == ("share-att", "combined") else 5
+        assert row.split()[-7:] == [modality, branch, *(f"{number:.2f}" for number in numbers), str(checks), "passed"]
+
+
+def test_failures_are_named(monkeypatch):
+    right = attention.attention_weights
+    monkeypatch.setattr(attention, "attention_weights", lambda *given: right(*given).mT.contiguous())
+    record = inspect_clip(small_model("baseline"), small_clip(), parts=("attention", "certificate"))
+    assert certificates_text(record.sel(modality="audio", branch="global")) == "failed: rows, orientation"
+    assert certificates_text(record.drop_vars("certificate")) == ""
+
+
+def test_sensitivity_stands_once_a_modality_when_there_is_one():
+    record = inspect_clip(small_model("gate-op"), small_clip())
+    values = np.full((2, record.sizes["frame"]), 0.731)
+    values[:, 0] = np.nan
+    record["sensitivity"] = ("modality", "query"), values
+    shown = lines(profiles_table([record]), 120)
+    assert [line.count("0.73") for line in shown if "global" in line] == [0, 0]
+    assert [line.count("0.73") for line in shown if "local" in line] == [1, 1]
+
+
+def test_a_model_without_attention_says_so():
+    record = inspect_clip(small_model("none"), small_clip())
+    assert lines(profiles_table([record])) == ["no attention: this model averages its frames"]
+    assert any("clip clip0" in line for line in lines(clip_summary([record], 3)))
