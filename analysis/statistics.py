@@ -126,6 +126,23 @@ def interval(estimate: float, draws: Float[np.ndarray, " resamples"], videos: in
     return Interval(float(estimate), float(low), float(high), level)
 
 
+def normal_interval(
+    estimate: float, draws: Float[np.ndarray, " resamples"], videos: int, level: float = LEVEL
+) -> Interval:
+    """The estimate give or take a multiple of the deviation of its resampled values.
+
+    For scores that rank videos against each other: a sample that holds a video twice ranks it beside itself, which
+    moves all resampled scores alike (average precision upwards), and percentiles with them. Their spread stays.
+
+    Source:
+        Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, section 12.2.
+    """
+    if videos < 2:
+        return Interval(float(estimate), float("nan"), float("nan"), level)
+    reach = float(stats.norm.ppf((1 + level) / 2) * np.std(draws, ddof=1))
+    return Interval(float(estimate), float(estimate - reach), float(estimate + reach), level)
+
+
 def mean_interval(
     values: Float[np.ndarray, " videos"], counts: Int[np.ndarray, "resamples drawn"], level: float = LEVEL
 ) -> Interval:

@@ -49,7 +49,7 @@ def draw(baseline: xr.Dataset, other: xr.Dataset, contrasts: xr.Dataset, width: 
         lanes = 1 + max((label.lane for label in labels), default=-1)
         strip = STRIP + LANE * lanes if "segment" in other.dims else 0.0
         heights = [PROFILE] * len(modalities) + ([strip] if strip else [])
-        above, bars = sum(heights) + LEGEND, 2 * _prediction_height(baseline, other)
+        above, bars = sum(heights) + LEGEND, sum(_prediction_heights(baseline, other))
         content = max(above, bars) if wide else above + bars
         figure = Figure(figsize=(width, content + TITLE + NOTE * len(notes)), layout="constrained")
         shares = {"width_ratios": [TIME_SHARE, 1 - TIME_SHARE]} if wide else {"height_ratios": [above, bars]}
@@ -76,7 +76,7 @@ def note_lines(contrasts: xr.Dataset, width: float) -> list[str]:
         )
     if contrasts.attrs["found"]:
         sentences.append(f"Shown: {contrasts.attrs['rule']}.")
-    return textwrap.wrap(" ".join(sentences), int(width * 22))
+    return textwrap.wrap(" ".join(sentences), int(width * 20))
 
 
 def curves(baseline: xr.Dataset, other: xr.Dataset) -> list[tuple[xr.Dataset, str, LineStyle]]:
@@ -144,7 +144,7 @@ def _draw_profile(axes: Axes, records: tuple[xr.Dataset, xr.Dataset], modality: 
 
 
 def _draw_predictions(figure: Figure, place: SubplotSpec, records: tuple[xr.Dataset, xr.Dataset], first: int) -> None:
-    grid = place.subgridspec(2, 1)
+    grid = place.subgridspec(2, 1, height_ratios=_prediction_heights(*records))
     for row, record in enumerate(records):
         axes = figure.add_subplot(grid[row])
         draw_predictions(axes, record, TOP, "")
@@ -152,9 +152,9 @@ def _draw_predictions(figure: Figure, place: SubplotSpec, records: tuple[xr.Data
         axes.set_xlabel("probability" if row else "")
 
 
-def _prediction_height(*records: xr.Dataset) -> float:
-    """Inches of the higher of the panels of predictions."""
-    return PREDICTION * (max(len(top_predictions(record, TOP)) for record in records) + 1) + PREDICTION_EXTRA
+def _prediction_heights(*records: xr.Dataset) -> list[float]:
+    """Inches of each panel of predictions, so that all their rows are of one height."""
+    return [PREDICTION * (len(top_predictions(record, TOP)) + 1) + PREDICTION_EXTRA for record in records]
 
 
 def _title(record: xr.Dataset, width: float) -> str:

@@ -15,7 +15,9 @@ Made by `gmsa figures`. **Confirmed**: every interval lies on the claimed side o
 estimate is not below). **Not confirmed**: an interval lies wholly on the other side. **Undecided**: anything else.
 """
 LIMITS = """
+
 ## What this does and does not show
+
 {about}
 Intervals (95 %) are over these videos, for C2 over the models; each model was trained once, so what another training
 seed would change is in none of them. The published claims are about models of full size on YouTube-8M: a verdict here

@@ -11,7 +11,7 @@ from figures.map_panels import HeadMap, choose_heads, draw_attention, draw_simil
 from figures.panels import WIDE, letter
 from figures.style import PAGE_WIDTH, use_style
 
-PANEL_EXTRA = 0.62  # inches of a panel's height that are title, axis and colour bar
+PANEL_EXTRA = 0.72  # inches of a panel's height that are title, axis and colour bar
 HEADS = 3
 EVENT_MARK = "#d9b34a"  # sand, darker: the bars are thin
 
@@ -47,7 +47,7 @@ def draw_row(panels: list[Axes], record: xr.Dataset, modality: str, first: int) 
     """One modality: similarity and its heads; panels without a head are removed. Letters count from `first`."""
     draw_similarity(panels[0], record, modality)
     letter(panels[0], first, f"{modality} similarity")
-    heads = choose_heads(record, modality)
+    heads = sorted(choose_heads(record, modality), key=lambda shown: shown.head)
     for place, (axes, shown) in enumerate(zip(panels[1:], heads, strict=False), start=1):
         draw_attention(axes, record, modality, shown)
         axes.set_title("")
@@ -76,8 +76,8 @@ def mark_events(axes: Axes, record: xr.Dataset) -> None:
 
 
 def _head_title(record: xr.Dataset, modality: str, shown: HeadMap) -> str:
-    title = f"{modality}, head {shown.head + 1}"
+    title = f"{modality}, head {shown.head + 1}"  # people count from 1
     if "verticality" not in record:
         return title
     share = float(record["verticality"].sel(modality=modality, head=shown.head))
-    return f"{title}: {share:.0%} lines"
+    return f"{title}\n{100 * share:.0f} % vertical lines"

@@ -59,7 +59,7 @@ def load_tables(path: Path) -> dict[str, xr.Dataset]:
             arrays = {name: file[name] for name in file.files}
     except FileNotFoundError:
         raise TablesError(f"{path}: no such file") from None
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, EOFError, ValueError, KeyError) as error:
         raise TablesError(f"{path}: not a file of tables: {error}") from error
     if about.get("version") != FORMAT_VERSION:
         raise TablesError(f"{path}: format version {about.get('version')}; this program reads {FORMAT_VERSION}")

@@ -13,7 +13,14 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
-from analysis.statistics import Interval, interval, mean_interval, paired_permutation_p, resample_counts, spearman
+from analysis.statistics import (
+    Interval,
+    mean_interval,
+    normal_interval,
+    paired_permutation_p,
+    resample_counts,
+    spearman,
+)
 
 CONFIRMED, NOT_CONFIRMED, UNDECIDED = "confirmed", "not confirmed", "undecided"
 NEAR_SECONDS, FAR_SECONDS = 1.0, 30.0  # C5: neighbours against frames half a minute or more apart
@@ -92,7 +99,7 @@ def order_of_scores(draws: Mapping[str, xr.Dataset], kinds: Mapping[str, str], v
             value = Interval(float("nan"), float("nan"), float("nan"))
         else:
             (one, drawn_one), (two, drawn_two) = sides
-            value = interval(one - two, drawn_one - drawn_two, videos)
+            value = normal_interval(one - two, drawn_one - drawn_two, videos)
         parts.append(Part(f"GAP of {_FAMILY[high]} less {_FAMILY[low]} (points)", value, sign=sign))
     statement = "GAP: GateOp > GateAtt ≥ ShareAtt > Baseline"
     return Claim("C1", statement, tuple(parts), f"{videos} videos, mean over the models of a family")

@@ -9,7 +9,7 @@ import xarray as xr
 from jaxtyping import Int
 
 from analysis.resampling import METRICS, resampled_metrics
-from analysis.statistics import interval
+from analysis.statistics import normal_interval
 from gmsa_models.metrics import classification_metrics
 from gmsa_models.variants import PUBLISHED, PUBLISHED_FAMILY
 
@@ -87,7 +87,7 @@ def results_table(
 
 def _interval(table: xr.Dataset, metric: str, videos: int):
     one = table.sel(metric=metric)
-    return interval(float(one["estimate"]), one["draw"].values, videos)
+    return normal_interval(float(one["estimate"]), one["draw"].values, videos)
 
 
 def _relative_seconds(seconds: xr.Dataset, kind: str) -> float:

@@ -8,13 +8,14 @@ from itertools import islice
 import numpy as np
 import xarray as xr
 
+from analysis.paper.workers import map_in_threads
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
 from gmsa_models.evaluation import predict
 from gmsa_models.feeding import prefetched
 
 # Clips held at a time: enough that batches of like length form, few enough that long data sets stream.
-WINDOW = 256
+WINDOW = 128
 
 
 def score_models(
@@ -40,8 +41,9 @@ def score_models(
     parts: dict[str, list[xr.Dataset]] = {name: [] for name in models}
     for window in prefetched(_windows(clips), depth=1):
         frames = np.array([clip.frames for clip in window])
-        for name, model in models.items():
-            parts[name].append(_scores(model, window, frames))
+        found = map_in_threads(lambda model: _scores(model, window, frames), models.values())  # noqa: B023 (used at once)
+        for name, table in zip(models, found, strict=True):
+            parts[name].append(table)
         progress(len(window))
     if not all(parts.values()):
         raise ValueError("the data have no clips; expected at least one")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +18,7 @@ from analysis.paper.results import metric_draws
 from analysis.paper.scores import score_models
 from analysis.paper.selection import Selection, clips_at, select
 from analysis.paper.steps import step_seconds
+from analysis.paper.workers import map_in_threads
 from analysis.statistics import resample_counts
 from gmsa_models.checkpoints import load
 from gmsa_models.classifier import GMSAClassifier
@@ -217,10 +218,19 @@ class Study:
     @cached_property
     def statistics(self) -> dict[str, xr.Dataset]:
         """Model with attention -> what `model_statistics` gives of the chosen videos; kept model by model."""
-        tables = {}
-        for name in self.attending:
-            tables[name] = self._kept(self._close_key("statistics", name), lambda name=name: self._statistics(name))
-        return tables
+        keys = {name: self._close_key("statistics", name) for name in self.attending}
+        found = {name: self._cache.get(key) for name, key in keys.items()}
+        missing = [name for name, table in found.items() if table is None]
+        stage, done, total = f"maps and gradients of {len(missing)} models", count(1), len(missing) * len(self.clips)
+
+        def compute(name: str) -> None:
+            settings, model = self.settings, self.model(name)
+            advance = lambda _: self._progress(stage, next(done), total)  # noqa: E731
+            found[name] = model_statistics(model, self.clips, settings.neighbourhood, settings.modality, advance)
+            self._cache.put(keys[name], found[name])
+
+        map_in_threads(compute, missing)
+        return found
 
     @cached_property
     def clip_table(self) -> xr.Dataset:
@@ -246,17 +256,6 @@ class Study:
         hashes = {kind: self.models[name].sha256 for kind, name in first.items()}
         key = {"stage": "steps", "models": hashes}
         return self._kept(key, lambda: step_seconds({kind: self.model(name) for kind, name in first.items()}))
-
-    def _statistics(self, name: str) -> xr.Dataset:
-        stage, done, total = f"maps and gradients of {name}", 0, len(self.clips)
-
-        def advance(clips: int) -> None:
-            nonlocal done
-            done += clips
-            self._progress(stage, done, total)
-
-        settings = self.settings
-        return model_statistics(self.model(name), self.clips, settings.neighbourhood, settings.modality, advance)
 
     def _kept(self, key: Mapping[str, object], compute: Callable[[], xr.Dataset]) -> xr.Dataset:
         table = self._cache.get(key)

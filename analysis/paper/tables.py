@@ -15,7 +15,14 @@ from analysis.paper.passes import global_verticality
 from analysis.paper.results import results_table
 from analysis.paper.study import Study, StudyError
 from analysis.record import inspect_clip
-from analysis.statistics import mean_interval, percentile_ends, resample_counts, resampled_means, spearman
+from analysis.statistics import (
+    mean_interval,
+    normal_interval,
+    percentile_ends,
+    resample_counts,
+    resampled_means,
+    spearman,
+)
 from gmsa_models.classifier import parameter_mib
 from gmsa_models.data.sources import DEMO
 from gmsa_models.masks import BlockDiagonal, Neighbourhood, Toeplitz, ToeplitzDilated, neighbourhood_mask
@@ -98,7 +105,8 @@ def score_and_sensitivity(study: Study) -> Tables:
     for name, table in study.statistics.items():
         row = {"gap": float(study.metrics[name]["estimate"].sel(metric="gap"))}
         draws = study.metrics[name]["draw"].sel(metric="gap").values
-        row["gap_low"], row["gap_high"] = _ends(draws, study.videos)
+        gap = normal_interval(row["gap"], draws, study.videos)
+        row |= {"gap_low": gap.low, "gap_high": gap.high}
         for source, target in (("sensitivity", "shared"), ("own_sensitivity", "own")):
             if source in table:
                 found = mean_interval(table[source].mean("frame").values, counts)
@@ -208,13 +216,6 @@ def _filled(parts: Sequence[xr.Dataset]) -> list[xr.Dataset]:
 
 def _counts(study: Study) -> np.ndarray:
     return resample_counts(len(study.clips), study.settings.resamples, study.settings.seed)
-
-
-def _ends(draws: np.ndarray, videos: int) -> tuple[float, float]:
-    if videos < 2:
-        return float("nan"), float("nan")
-    low, high = percentile_ends(draws)
-    return float(low), float(high)
 
 
 def _correlations(table: xr.Dataset, seed: int) -> dict[str, float]:
