@@ -181,6 +181,8 @@ def train(
     """Train one of the paper's models; a run that was stopped goes on when the command is given again."""
     given = locals() | {"modalities": tuple(modality) if modality else None}
     result = _train(given)
+    if not _is_first_process():
+        return
     scores = ", ".join(f"{name} {value:.4f}" for name, value in result.scores.items())
     print(f"wrote {result.path} (step {result.step}, {result.seconds:.0f} s){': ' + scores if scores else ''}")
 
@@ -341,6 +343,12 @@ def _train(given: dict[str, Any]) -> Any:
         model, given["data"], given["validation"] or None, recipe, given["out"],
         devices=devices, accelerator=given["accelerator"], num_nodes=given["nodes"], card={"command": _command()},
     )  # fmt: skip
+
+
+def _is_first_process() -> bool:
+    from torch import distributed
+
+    return not (distributed.is_available() and distributed.is_initialized()) or distributed.get_rank() == 0
 
 
 def main() -> None:
