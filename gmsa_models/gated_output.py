@@ -39,38 +39,47 @@ def gated_output(
     """
     dtype = context_global.dtype
     weights = [weight.to(dtype) for weight in (output_global, output_local, gate_global, gate_local)]
+    bias = None if bias is None else bias.to(dtype)
     with torch.autocast(context_global.device.type, enabled=False):
-        rows = GatedOutput.apply(context_global.flatten(0, 1), context_local.flatten(0, 1), *weights)
-    output = rows.view_as(context_global)
-    return output if bias is None else output + bias.to(dtype)
+        rows = GatedOutput.apply(context_global.flatten(0, 1), context_local.flatten(0, 1), *weights, bias)
+    return rows.view_as(context_global)
 
 
 class GatedOutput(torch.autograd.Function):
-    """The blend of equations 7 to 9 without a bias, on rows.
+    """The blend of equations 7 to 9, on rows.
 
     A softmax over a pair is the sigmoid of the difference, so with z = O_g W_g^g - O_l W_g^l and R = sigmoid(z),
-    R_g = R, R_l = 1 - R, and Y = Y_l + R * (Y_g - Y_l).
+    R_g = R, R_l = 1 - R, and Y = Y_l + R * (Y_g - Y_l) + b.
     """
 
     @staticmethod
     def forward(
-        ctx, context_g: Rows, context_l: Rows, output_g: Weight, output_l: Weight, gate_g: Weight, gate_l: Weight
+        ctx,
+        context_g: Rows,
+        context_l: Rows,
+        output_g: Weight,
+        output_l: Weight,
+        gate_g: Weight,
+        gate_l: Weight,
+        bias: Float[Tensor, " dim"] | None,
     ) -> Rows:
         """Y; products are summed where they lie, so that three matrices are made instead of nine."""
         gate = (context_g @ gate_g.T).addmm_(context_l, gate_l.T, alpha=-1).sigmoid_()
         branch_l = context_l @ output_l.T
         difference = (context_g @ output_g.T).sub_(branch_l)
         ctx.save_for_backward(context_g, context_l, output_g, output_l, gate_g, gate_l, gate, difference)
-        return branch_l.addcmul_(gate, difference)
+        output = branch_l.addcmul_(gate, difference)
+        return output if bias is None else output.add_(bias)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: Rows) -> tuple[Tensor, ...]:
+    def backward(ctx, grad: Rows) -> tuple[Tensor | None, ...]:
         """dY_g = R dY, dY_l = dY - R dY, dz = (Y_g - Y_l) R (1 - R) dY."""
         context_g, context_l, output_g, output_l, gate_g, gate_l, gate, difference = ctx.saved_tensors
         grad_g = grad * gate
         grad_l = grad - grad_g
-        grad_z = torch.ops.aten.sigmoid_backward(grad * difference, gate)
+        grad_z = grad * difference
+        torch.ops.aten.sigmoid_backward.grad_input(grad_z, gate, grad_input=grad_z)
         return (
             (grad_g @ output_g).addmm_(grad_z, gate_g),
             (grad_l @ output_l).addmm_(grad_z, gate_l, alpha=-1),
@@ -78,4 +87,5 @@ class GatedOutput(torch.autograd.Function):
             grad_l.T @ context_l,
             grad_z.T @ context_g,
             (grad_z.T @ context_l).neg_(),
+            grad.sum(0) if ctx.needs_input_grad[6] else None,
         )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -72,7 +72,7 @@ class GatedAttention(torch.autograd.Function):
         valid: Bool[Tensor, "batch frames"] | None,
     ) -> Heads:
         """Contexts; what the gradient needs is kept only if there will be one."""
-        gates = _Gates(tiling, gate_g, tiling.key_tiles(gate_l[None]))
+        gates = _Gates(tiling, gate_g, _by_class(tiling.key_tiles(gate_l[None])))
         output, maps, keep = torch.empty_like(value), [], any(ctx.needs_input_grad)
         for part in _parts(query):
             query_part, key_part, value_part = (each[part].flatten(0, 1) for each in (query, key, value))
@@ -90,7 +90,7 @@ class GatedAttention(torch.autograd.Function):
     def backward(ctx, grad: Heads) -> tuple[Tensor | None, ...]:
         """Through the product with V, the blend, and the product of Q and K."""
         query, key, value, gate_g, gate_l, *maps = ctx.saved_tensors
-        gates = _Gates(ctx.tiling, gate_g, ctx.tiling.key_tiles(gate_l[None]))
+        gates = _Gates(ctx.tiling, gate_g, _by_class(ctx.tiling.key_tiles(gate_l[None])))
         grad_query, grad_key, grad_value = (torch.empty_like(each) for each in (query, key, value))
         grad_gates = gates.zeros()
         for index, part in enumerate(_parts(query)):
@@ -103,7 +103,7 @@ class GatedAttention(torch.autograd.Function):
             grad_logits *= query.shape[-1] ** -0.5
             grad_query[part] = (grad_logits @ key_part).view(query[part].shape)
             grad_key[part] = (grad_logits.mT @ query_part).view(key[part].shape)
-        grad_local = ctx.tiling.add_key_tiles(grad_gates.tiles_l)[0]
+        grad_local = ctx.tiling.add_key_tiles(_by_tile(grad_gates.tiles_l, ctx.tiling))[0]
         return grad_query, grad_key, grad_value, grad_gates.gate_g, grad_local, None, None
 
 
@@ -163,7 +163,7 @@ class _Gates:
     def _local_weights(self, logits: Maps, valid: Bool[Tensor, "clips frames"] | None) -> TileMaps:
         allowed = _pair_mask(self.tiling, logits.device)
         if valid is not None:
-            keys = self.tiling.key_tiles(valid).unflatten(0, (valid.shape[0], -1))
+            keys = self.tiling.key_tiles(valid).unflatten(0, (valid.shape[0], -1)).movedim(-1, 1).flatten(1, 2)
             allowed = allowed & _repeat(keys, logits)[:, :, None, :]
         # A row without any key would be uniform; scattered, its entries would land on real pairs.
         return masked_softmax(self._gather(logits), allowed).masked_fill_(~allowed, 0.0)
@@ -185,20 +185,32 @@ class _Gates:
         return rows.unflatten(1, (self.tiling.chunk, -1)).permute(2, 0, 1, 3)
 
     def _to_rows(self, maps: Maps) -> Float[Tensor, "tiles rows key"]:
-        return self.tiling.query_tiles(maps.transpose(0, 1)[None]).flatten(1, 2)
+        return _by_class(self.tiling.query_tiles(maps.transpose(0, 1)[None])).flatten(1, 2)
 
     def _subtract_rows(self, maps: Maps, rows: Float[Tensor, "tiles rows key"]) -> None:
         """maps -= rows, each tile's rows where its queries lie."""
         tiling = self.tiling
-        classes = rows.view(tiling.dilation, tiling.members, maps.shape[0], -1)
-        for kind, members in enumerate(classes):
+        classes = rows.view(tiling.dilation, tiling.tiles * tiling.chunk, maps.shape[0], -1)
+        for kind, steps in enumerate(classes):
             own = maps[:, kind :: tiling.dilation]
-            own -= members[: own.shape[1]].transpose(0, 1)
+            own -= steps[: own.shape[1]].transpose(0, 1)
 
 
 def _parts(query: Heads) -> list[slice]:
     step = 1 if query.device.type == "cpu" else query.shape[0]
     return [slice(start, start + step) for start in range(0, query.shape[0], step)]
+
+
+def _by_class(tiles: Shaped[Tensor, "tiles chunk classes *rest"]) -> Shaped[Tensor, "class_tiles chunk *rest"]:
+    """All tiles of the first class, then those of the next: here a class is not a head but rows of its own."""
+    return tiles.movedim(2, 0).flatten(0, 1)
+
+
+def _by_tile(
+    class_tiles: Shaped[Tensor, "class_tiles chunk *rest"], tiling: Tiling
+) -> Shaped[Tensor, "tiles chunk classes *rest"]:
+    """The inverse of `_by_class`."""
+    return class_tiles.unflatten(0, (tiling.dilation, -1)).movedim(0, 2)
 
 
 def _repeat(per_clip: Bool[Tensor, "clips ..."], maps: Maps) -> Bool[Tensor, "maps ..."]:
@@ -214,7 +226,7 @@ def _pair_mask(tiling: Tiling, device: torch.device) -> Bool[Tensor, "tiles chun
     """`tile_mask`, and False for queries that are no frame."""
     queries, _ = tile_frames(tiling, device)
     with torch.inference_mode(False):
-        return tile_mask(tiling, device) & (queries < tiling.frames)[:, :, None]
+        return (tile_mask(tiling, device) & (queries < tiling.frames)[..., None]).transpose(0, 1).flatten(0, 1)
 
 
 @lru_cache(maxsize=128)
@@ -222,5 +234,5 @@ def _pairs(tiling: Tiling, device: torch.device) -> Int[Tensor, "tiles chunk key
     """Where each pair of a tile lies in a flat map; 0 for pairs that are not allowed, whose value is always 0."""
     queries, keys = tile_frames(tiling, device)
     with torch.inference_mode(False):
-        pairs = queries[:, :, None] * tiling.frames + keys[:, None, :]
+        pairs = (queries[..., None] * tiling.frames + keys[:, :, None]).transpose(0, 1).flatten(0, 1)
         return pairs.masked_fill(~_pair_mask(tiling, device), 0)

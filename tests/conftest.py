@@ -3,6 +3,11 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# Machines differ and are shared: an example that takes long is no failure.
+settings.register_profile("house", deadline=None)
+settings.load_profile("house")
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
