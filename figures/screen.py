@@ -16,10 +16,9 @@ from figures.style import model_style
 
 SCORES = {"gap": "GAP", "map": "MAP", "perr": "PERR", "hit_at_1": "Hit@1"}
 BAR_WIDTH = 12  # characters of a probability of 1
-# Variables of a record, averaged over heads or frames; the entropy is that of the profile, over ln(frames).
+# Variables of a record, averaged over heads or frames.
 MAP_COLUMNS = {
     "profile_gini": "Gini (0 even)",
-    "profile_relative_entropy": "entropy (1 even)",
     "verticality_adjusted": "lines (0 chance)",
     "sensitivity": "S",
 }
@@ -74,7 +73,7 @@ def profiles_table(records: Sequence[xr.Dataset]) -> Table | Text:
     columns = {name: column for name, column in MAP_COLUMNS.items() if any(name in record for record in having)}
     for column in columns.values():
         table.add_column(column, justify="right")
-    table.add_column("certificates")
+    table.add_column("certificates", no_wrap=True, min_width=12)
     for record in having:
         for modality in record["modality"].values:
             for branch in record["branch"].values:
