@@ -61,7 +61,7 @@ def choose_heads(record: xr.Dataset, modality: str) -> list[HeadMap]:
 
 def draw_similarity(axes: Axes, record: xr.Dataset, modality: str) -> None:
     """Cosine similarity of every pair of frames, light = alike; the scale begins at 0 or at the least value."""
-    values = record["similarity"].sel(modality=modality).values
+    values = _pairs(record["similarity"].sel(modality=modality))
     lowest = float(min(0.0, np.nanmin(values, initial=0.0)))
     image = _draw_pairs(axes, record, values, SIMILARITY, lowest, 1.0)
     axes.set_title(f"{modality} similarity")
@@ -70,9 +70,9 @@ def draw_similarity(axes: Axes, record: xr.Dataset, modality: str) -> None:
 
 def draw_attention(axes: Axes, record: xr.Dataset, modality: str, shown: HeadMap) -> None:
     """Attention weights of one head: dark = much; pairs outside the neighbourhood of a local branch are grey."""
-    values = record["attention"].sel(modality=modality, branch=shown.branch, head=shown.head).values
+    values = _pairs(record["attention"].sel(modality=modality, branch=shown.branch, head=shown.head))
     if shown.branch == "local":
-        values = np.where(record["neighbourhood"].values, values, np.nan)
+        values = np.where(_pairs(record["neighbourhood"]), values, np.nan)
     highest = float(np.nanquantile(values, QUANTILE))
     image = _draw_pairs(axes, record, values, WEIGHTS, 0.0, highest or 1.0)
     axes.set_title(f"{modality}, head {shown.head + 1}, {shown.branch}")
@@ -85,7 +85,7 @@ def draw_difference(axes: Axes, record: xr.Dataset, against: xr.Dataset, modalit
     The global branch is the one that every block has.
     """
     first, second = (
-        one["attention"].sel(modality=modality, branch="global").mean("head").values for one in (record, against)
+        _pairs(one["attention"].sel(modality=modality, branch="global").mean("head")) for one in (record, against)
     )
     values = first - second
     highest = float(np.quantile(np.abs(values), QUANTILE)) or 1.0
@@ -93,6 +93,11 @@ def draw_difference(axes: Axes, record: xr.Dataset, against: xr.Dataset, modalit
     names = (model_style(str(one["model"].item())).label for one in (record, against))
     axes.set_title("{} − {}\n{}, all heads, global".format(*names, modality))
     _draw_scale(axes, image, "difference of weights", "both" if np.abs(values).max() > highest else "neither")
+
+
+def _pairs(array: xr.DataArray) -> np.ndarray:
+    """Query = row, key = column, whatever the order of the record's dimensions."""
+    return array.transpose("query", "key").values
 
 
 def time_edges(record: xr.Dataset) -> np.ndarray:
