@@ -69,11 +69,11 @@ def profiles_table(records: Sequence[xr.Dataset]) -> Table | Text:
         return Text("no attention: this model averages its frames")
     table = Table(title="attention received, and what its maps do", title_justify="left", box=None)
     for name in ("model", "modality", "branch"):
-        table.add_column(name)
+        table.add_column(name, no_wrap=True, min_width=len(name))
     columns = {name: column for name, column in MAP_COLUMNS.items() if any(name in record for record in having)}
     for column in columns.values():
         table.add_column(column, justify="right")
-    table.add_column("certificates", no_wrap=True, min_width=12)
+    table.add_column("certificates")
     for record in having:
         for modality in record["modality"].values:
             for branch in record["branch"].values:
