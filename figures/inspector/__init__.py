@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from figures.inspector.html import write_html
 from figures.inspector.records import InspectorError
 
 if TYPE_CHECKING:
+    from figures.inspector.explorer import Explorer
+    from figures.inspector.progress import Progress
     from figures.inspector.widget import Inspector
 
-__all__ = ["Inspector", "InspectorError", "write_html"]
+__all__ = ["Explorer", "Inspector", "InspectorError", "Progress", "write_html"]
+
+_WIDGETS = {
+    "Explorer": "figures.inspector.explorer",
+    "Inspector": "figures.inspector.widget",
+    "Progress": "figures.inspector.progress",
+}
+_EXTRA = ("anywidget", "traitlets", "ipywidgets")
 
 
 def __getattr__(name: str) -> Any:
-    # Only the widget needs the notebooks extra; HTML files are written without it.
-    if name != "Inspector":
+    # Only the widgets need the notebooks extra; HTML files are written without it.
+    if name not in _WIDGETS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        from figures.inspector.widget import Inspector
+        return getattr(import_module(_WIDGETS[name]), name)
     except ModuleNotFoundError as error:
-        if error.name not in ("anywidget", "traitlets"):
+        if error.name not in _EXTRA:
             raise
         message = "the inspector in a notebook needs the notebooks extra: pip install -e '.[notebooks]'"
         raise ModuleNotFoundError(message, name=error.name) from None
-    return Inspector
