@@ -118,5 +118,5 @@ def _video_perr(scores: Scores, labels: Labels, ranking: np.ndarray) -> Float[np
     return found / np.maximum(wanted, 1)
 
 
-def _parts(counts: Counts) -> list[Counts]:
+def _parts(counts: Counts) -> list[np.ndarray]:
     return [counts[start : start + CHUNK] for start in range(0, len(counts), CHUNK)]
