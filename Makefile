@@ -35,7 +35,7 @@ $(VENV)/.figures: $(VENV)/.torch pyproject.toml
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.torch pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[notebooks,test]'
 	@touch $@ $(VENV)/.figures
 
 $(VENV)/.notebooks: $(VENV)/.torch pyproject.toml
