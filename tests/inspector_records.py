@@ -41,6 +41,8 @@ def made_record(
             "similarity": (("modality", "query", "key"), np.broadcast_to(similarity, pairs).astype(np.float32)),
             "profile": (("modality", "branch", "frame"), generator.gamma(2.0, size=time).astype(np.float32)),
             "gate": (("modality", "branch", "frame"), np.full(time, 0.5, np.float32)),
+            "gate_map": (("modality", "query", "key"), generator.uniform(size=pairs).astype(np.float32)),
+            "verticality": (("modality", "branch", "head"), np.full(shape[:3], 0.75, np.float32)),
             "gradient_norm": (("modality", "query", "key"), generator.gamma(2.0, size=pairs).astype(np.float32)),
             "sensitivity": (("modality", "frame"), sensitivity),
             "score": ("class", np.array([0.5, 0.25, 0.9, 0.1, 0.01], np.float32)),

@@ -110,6 +110,10 @@ def test_hover_tells_the_exact_weight(opened):
     assert float(re.search(r"cosine ([\d.e−-]+)", view.readout())[1].replace("−", "-")) == pytest.approx(
         cosine, rel=1e-5
     )
+    view.page.get_by_role("radio", name="gate").click()
+    view.page.mouse.move(*view.cell("left", 7, 12))
+    gate = float(record["gate_map"].values[0, 7, 12])
+    assert float(re.search(r"local branch ([\d.e−-]+)", view.readout())[1]) == pytest.approx(gate, rel=1e-5)
     view.press("b")
     view.page.mouse.move(*view.cell("first", 7, 20))
     assert "outside the neighbourhood" in view.readout()
@@ -242,7 +246,7 @@ def test_saves_png_svg_and_python(opened, tmp_path):
     assert files["PNG"].read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     words = [element.text for element in ElementTree.parse(files["SVG"]).iter("{http://www.w3.org/2000/svg}text")]
     assert any(markup in word for word in words)
-    assert "GateOp TP30 · global · head 2" in words
+    assert "GateOp TP30 · global · head 2 · verticality 0.75" in words
     view.page.get_by_role("button", name="Copy Python").click()
     code = view.page.input_value(".code")
     compile(code, "view", "exec")
@@ -255,7 +259,7 @@ def test_empty_one_frame_and_without_attention(opened):
     view = opened(made_record(1))
     view.press("ArrowRight", "ArrowDown", "+", "a")
     assert view.state("frame") == 0
-    bare = ["attention", "neighbourhood", "profile", "gate", "gradient_norm", "sensitivity"]
+    bare = ["attention", "neighbourhood", "profile", "gate", "gate_map", "verticality", "gradient_norm", "sensitivity"]
     view = opened(made_record().drop_vars(bare).drop_dims("branch", errors="ignore"))
     assert view.page.locator(".first").is_hidden()
     view.press("ArrowDown", "a", "b", "d", "s")

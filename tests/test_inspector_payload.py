@@ -92,7 +92,8 @@ def test_a_combined_map_of_shared_heads_is_stored_once():
 
 
 def test_what_a_record_lacks_is_absent():
-    record = made_record().drop_vars(["gate", "gradient_norm", "sensitivity", "segment_start", "neighbourhood"])
+    absent = ["gate", "gate_map", "gradient_norm", "sensitivity", "segment_start", "neighbourhood"]
+    record = made_record().drop_vars(absent)
     header = Unpacked(pack(record)).header
     assert not [name for name in header["arrays"] if "gate" in name or "gradient" in name or "sensitivity" in name]
     assert header["clip"]["segments"] == []

@@ -19,6 +19,8 @@ from figures.style import BRANCHES, DIFFERENCE, EXCLUDED, SIMILARITY, WEIGHTS, m
 
 # On a dark page the middle of a difference must be dark; hues as in `DIFFERENCE`.
 _DARK_DIFFERENCE = ["#cdbcff", "#7d5cc4", "#3a2a63", "#17191f", "#5c3208", "#c56a16", "#ffc27a"]
+# Measures of a head's map that stand in its title.
+_PATTERNS = {"verticality": "verticality", "attention_relative_entropy": "entropy"}
 _DARK_BRANCHES = {"global": "#c39af0", "local": "#5ad1b6", "combined": "#b0b0b0"}
 
 
@@ -53,6 +55,7 @@ def describe_model(record: xr.Dataset) -> dict[str, Any]:
         "branches": [str(one) for one in record["branch"].values] if "branch" in record.coords else [],
         "heads": record.sizes.get("head", 0),
         "classes": [int(one) for one in record["class"].values] if "class" in record.coords else [],
+        "patterns": _patterns(record),
     }
 
 
@@ -79,6 +82,20 @@ def web_address(value: object) -> str:
     """The address if it is one of the web (http or https), else an empty text: nothing else may become a link."""
     text = str(value or "")
     return text if urlsplit(text).scheme in ("http", "https") and urlsplit(text).netloc else ""
+
+
+def _patterns(record: xr.Dataset) -> dict[str, str]:
+    """What each head's map is like, in words, by "modality/branch/head"; of the measures that the record has."""
+    told: dict[str, list[str]] = {}
+    for name, words in _PATTERNS.items():
+        if name not in record:
+            continue
+        values = record[name].transpose("modality", "branch", "head")
+        for place in np.argwhere(np.isfinite(values.values)):
+            modality, branch, head = place
+            key = f"{values['modality'].values[modality]}/{values['branch'].values[branch]}/{head}"
+            told.setdefault(key, []).append(f"{words} {values.values[tuple(place)]:.2f}")
+    return {key: " · ".join(each) for key, each in told.items()}
 
 
 def _table(colours: Colormap) -> np.ndarray:

@@ -195,7 +195,7 @@ function rowTopOf(values, start, count) {
  * What is shown; those in `TRAITS` are the widget's traits.
  * @typedef {{frame: number, modality: string, branch: string, head: number, model: string, against: string,
  *   view: "side"|"difference", scale: string, class_: number, span: number[], pinned: boolean, theme: string,
- *   left: "similarity"|"gradient", hover: ?{query: ?number, key: ?number}, playing: boolean, lastHead: number}} State
+ *   left: "similarity"|"gradient"|"gate", hover: ?{query: ?number, key: ?number}, playing: boolean, lastHead: number}} State
  *   head -1 = all; lastHead = the head that was chosen last, marked among all; class_ -1 = none; span = [first frame, frame after the last]; hover is the pointer's place
  */
 const START = {
@@ -204,6 +204,13 @@ const START = {
 };
 const TRAITS = ["frame", "modality", "branch", "head", "model", "against", "view", "scale", "class_", "span", "pinned",
   "theme", "left"];
+
+/** Maps that can stand beside the attention maps: kind, title, unit. */
+const LEFTS = {
+  similarity: ["similarity", "similarity of features", "cosine"],
+  gradient: ["weights", "gradient norm of output by input", "gradient norm"],
+  gate: ["similarity", "gate of the local branch, mean over heads", "R of the local branch"],
+};
 
 /** What one payload holds, asked for by what the state says. */
 class Scene {
@@ -250,7 +257,7 @@ class Scene {
     next.scale = pick(next.scale, Object.keys(SCALES));
     next.view = pick(next.view, ["side", "difference"]);
     next.theme = pick(next.theme, ["auto", "light", "dark"]);
-    next.left = next.left === "gradient" && this.gradient(next) ? "gradient" : "similarity";
+    next.left = this.lefts(next).includes(next.left) ? next.left : "similarity";
     if (!this.classes.has(next.class_)) next.class_ = -1;
     const clamp = (value, low, high) => Math.min(Math.max(Math.round(Number(value)) || 0, low), high);
     next.frame = clamp(next.frame, 0, Math.max(0, this.frames - 1));
@@ -260,7 +267,13 @@ class Scene {
     return next;
   }
 
-  gradient(state) { return this.payload.has(`${this.index(state.model)}/gradient/${state.modality}`); }
+  /** What can stand beside the attention maps. */
+  lefts(state) {
+    const index = this.index(state.model), { modality } = state;
+    return ["similarity", "gradient", "gate"].filter((name) => this.payload.has(this.leftName(name, index, modality)));
+  }
+
+  leftName(name, index, modality) { return name === "similarity" ? `similarity/${modality}` : `${index}/${name}/${modality}`; }
 
   /** @returns {?FrameMap} of one model, branch and head */
   attention(index, modality, branch, head) {
@@ -270,7 +283,7 @@ class Scene {
     if (!this.payload.has(name)) return null;
     const { payload, frames } = this, { support } = payload.about(name);
     return {
-      key: name, kind: "weights", head, frames, title: `${model.label} · ${own}`, unit: "attention weight",
+      key: name, kind: "weights", head, branch: own, frames, title: `${model.label} · ${own}`, unit: "attention weight",
       get values() { return payload.array(name); },
       get mask() { return support ? payload.array(support) : null; },
     };
@@ -291,16 +304,13 @@ class Scene {
     };
   }
 
-  /** Similarity of features, or norms of gradients. @returns {?FrameMap} */
+  /** Similarity of features, norms of gradients, or gates. @returns {?FrameMap} */
   leftMap(state) {
-    const gradient = state.left === "gradient";
-    const name = gradient ? `${this.index(state.model)}/gradient/${state.modality}` : `similarity/${state.modality}`;
-    if (!this.payload.has(name)) return null;
-    const { payload } = this;
-    return { key: name, kind: gradient ? "weights" : "similarity", mask: null, frames: this.frames,
-      get values() { return payload.array(name); },
-      low: gradient ? 0 : this.lowest(name), title: gradient ? "gradient norm of output by input" : "similarity of features",
-      unit: gradient ? "gradient norm" : "cosine" };
+    const { payload } = this, name = this.leftName(state.left, this.index(state.model), state.modality);
+    if (!payload.has(name)) return null;
+    const [kind, title, unit] = LEFTS[state.left];
+    return { key: name, kind, title, unit, mask: null, frames: this.frames, low: this.lowest(name),
+      get values() { return payload.array(name); } };
   }
 
   /** The least value of an array, at most 0. */
@@ -444,15 +454,17 @@ class Panel {
     Object.assign(this.element.style, { width: `${width}px`, height: `${height}px` });
   }
 
-  /** Draw what changed. */
+  /** Draw what changed; a canvas that is touched is copied to the screen whole, which costs more than drawing. */
   paint(state, theme) {
-    const key = `${theme}|${this.key(state)}`;
-    if (key !== this.drawn) {
-      this.draw(this.cleared(this.base), state, theme);
-      this.drawn = key;
-    }
-    this.drawOverlay(this.cleared(this.overlay), state, theme);
+    const key = `${theme}|${this.key(state)}`, above = this.overlayKey(state);
+    if (key === this.drawn && above === this.drawnAbove) return;
+    if (key !== this.drawn) this.draw(this.cleared(this.base), state, theme);
+    if (above) this.drawOverlay(this.cleared(this.overlay), state, theme);
+    Object.assign(this, { drawn: key, drawnAbove: above });
   }
+
+  /** What the overlay depends on, beside the picture. */
+  overlayKey({ frame, pinned, hover }) { return [frame, pinned, hover?.query, hover?.key, this.brush].join("|"); }
 
   cleared(canvas) {
     const context = canvas.getContext("2d");
@@ -539,6 +551,8 @@ class MapPanel extends Panel {
     const { maps, share } = this.source(state);
     return [maps.map((map) => map.key), share.map((map) => map.key), state.scale, state.span].join("|");
   }
+
+  overlayKey(state) { return super.overlayKey(state) + (this.maps?.length > 1 ? `|${state.lastHead}` : ""); }
 
   /** Pixels that `count` maps really use of a width. */
   widthFor(count, width, height) {
@@ -703,6 +717,8 @@ const ROW = 31;
 /** Probabilities of the most likely classes and of the clip's labels, of one model or two. */
 class PredictionPanel extends Panel {
   key(state) { return [state.model, state.against, state.class_].join("|"); }
+
+  overlayKey() { return ""; }
 
   /** Classes to list: the most likely, then labels of the clip, each with its rank. @returns {object[]} */
   rows(state) {
@@ -1038,7 +1054,7 @@ class LanePanel extends Panel {
         context.setLineDash(label === "combined" ? [1.5, 1.5] : []);
         line(context, x, y - 4, x + 10, y - 4);
         context.setLineDash([]);
-        const values = same.map((series) => told(series.values[frame], 3)).join(" | ");
+        const values = same.map((series) => told(series.values[frame], same.length > 1 ? 2 : 3)).join(" | ");
         text(context, `${label} ${values}`, x + 14, y, { colour: colours.ink });
       });
     }
@@ -1208,8 +1224,7 @@ class Controls {
       new Choice(inspector, "head", "head", (state) => this.heads(state)),
       new Choice(inspector, "scale", "scale", (state) => (scene.heads(state.model, state.modality, state.branch).length
         ? Object.entries(SCALES) : [])),
-      new Choice(inspector, "left", "beside", (state) => (scene.gradient(state)
-        ? [["similarity", "similarity"], ["gradient", "gradient"]] : [])),
+      new Choice(inspector, "left", "beside", (state) => same(scene.lefts(state))),
       new List(inspector, "class_", "class", () => [[-1, "none"],
         ...scene.clip.classes.map(({ label, name, true: there }) => [label, `${there ? "✓ " : ""}${name}`])]),
     ];
@@ -1300,7 +1315,7 @@ class Inspector {
     this.watch();
     this.layout();
     this.paint();
-    afterPaint().then(() => { this.firstPaint = performance.now() - began; });
+    afterPaint().then(() => { this.openedAt = performance.now(); this.firstPaint = this.openedAt - began; });
   }
 
   makePanels() {
@@ -1331,10 +1346,11 @@ class Inspector {
       : scene.attention(index, state.modality, state.branch, head));
     const maps = heads.map((head) => of(shown[order], head)).filter(Boolean);
     const share = difference || heads.length > 1 ? maps : shown.map((index) => of(index, heads[0])).filter(Boolean);
-    const which = state.head < 0 ? "all heads" : `head ${state.head + 1}`;
+    const like = scene.models[shown[order]]?.patterns[`${state.modality}/${maps[0]?.branch}/${state.head}`];
+    const which = state.head < 0 ? "all heads" : `head ${state.head + 1}${like && !difference ? ` · ${like}` : ""}`;
     const model = scene.models[shown[order]];
     return { maps, share, title: maps.length ? `${maps[0].title} · ${which}` : model?.label ?? "",
-      empty: model?.branches.length ? `no ${which} of the ${state.branch} branch` : "a model without attention" };
+      empty: model?.branches.length ? `no head ${state.head + 1} of the ${state.branch} branch` : "a model without attention" };
   }
 
   /** Change the state; what does not exist in the payload becomes what does. */

@@ -138,11 +138,11 @@ def _add_model(arrays: _Arrays, prefix: str, record: xr.Dataset) -> None:
         arrays.add(f"{prefix}/score", record["score"].values.astype(np.float32))
     if not record.sizes["frame"]:
         return
-    if "gradient_norm" in record:
-        for modality in _names(record, "modality"):
-            values = record["gradient_norm"].sel(modality=modality).values
+    for name, variable in (("gradient", "gradient_norm"), ("gate", "gate_map")):
+        for modality in _names(record, "modality") if variable in record else []:
+            values = record[variable].sel(modality=modality).values
             if np.isfinite(values).any():
-                arrays.add_map(f"{prefix}/gradient/{modality}", values)
+                arrays.add_map(f"{prefix}/{name}/{modality}", values)
     if "attention" in record:
         _add_attention(arrays, prefix, record["attention"], mask)
 

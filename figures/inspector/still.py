@@ -21,6 +21,11 @@ from figures.style import DIFFERENCE, EXCLUDED, PAGE_WIDTH, SIMILARITY, WEIGHTS,
 from figures.time_panels import draw_gates, draw_profiles, draw_segments, place_labels
 
 DECADES = 4  # of the log scale, as in the browser
+LEFT = {  # trait `left` -> variable, title, colours
+    "similarity": ("similarity", "similarity", SIMILARITY),
+    "gradient": ("gradient_norm", "gradient norm", WEIGHTS),
+    "gate": ("gate_map", "gate of the local branch", SIMILARITY),
+}
 CURSOR, PREDICTIONS = "#0a5ec2", 8
 MAP_HEIGHT, LANE_HEIGHT, EXTRA = 2.5, 0.85, 0.6  # inches
 
@@ -74,12 +79,10 @@ def draw_view(records: Sequence[xr.Dataset], view: Mapping[str, Any]) -> Figure:
 
 
 def _left_maps(record: xr.Dataset, view: Mapping[str, Any]) -> list[FrameMap]:
-    gradient = view["left"] == "gradient" and "gradient_norm" in record
-    name = "gradient_norm" if gradient else "similarity"
+    name, title, colours = LEFT[view["left"]]
     if name not in record or view["modality"] not in record["modality"].values:
         return []
-    values = record[name].sel(modality=view["modality"]).values
-    return [FrameMap("gradient norm" if gradient else "similarity", values, WEIGHTS if gradient else SIMILARITY)]
+    return [FrameMap(title, record[name].sel(modality=view["modality"]).values, colours)]
 
 
 def _attention_maps(shown: Sequence[xr.Dataset], view: Mapping[str, Any]) -> list[list[FrameMap]]:

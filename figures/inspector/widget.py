@@ -44,7 +44,8 @@ class Inspector(anywidget.AnyWidget):
         span: first frame shown, and the one after the last.
         pinned: whether the cursor's row, column and neighbourhood are marked.
         theme: "auto", "light" or "dark".
-        left: what stands beside the attention maps: "similarity" or "gradient".
+        left: what stands beside the attention maps: "similarity", "gradient" (norms of output by input), or "gate"
+            (GateAtt's gate of the local branch). In a narrow cell two models side by side take its place.
     """
 
     _esm = FOLDER / "inspector.js"
@@ -63,7 +64,7 @@ class Inspector(anywidget.AnyWidget):
     span = traitlets.List(traitlets.Int(min=0), minlen=2, maxlen=2).tag(sync=True)
     pinned = traitlets.Bool(False).tag(sync=True)
     theme = traitlets.Enum(("auto", "light", "dark"), "auto").tag(sync=True)
-    left = traitlets.Enum(("similarity", "gradient"), "similarity").tag(sync=True)
+    left = traitlets.Enum(("similarity", "gradient", "gate"), "similarity").tag(sync=True)
 
     def __init__(self, record: xr.Dataset | Sequence[xr.Dataset], *, precision: str = "float32", **view: Any) -> None:
         """Show a record.

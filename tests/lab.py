@@ -1,0 +1,81 @@
+"""A real JupyterLab for tests and benchmarks: started on a folder, its notebooks opened in a browser."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import nbformat
+
+ROOT = Path(__file__).parents[1]
+OPTIONS = (
+    "--no-browser",
+    "--allow-root",
+    "--port=0",
+    "--ServerApp.token=",
+    "--ServerApp.disable_check_xsrf=True",
+    "--LabApp.news_url=",
+    "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+)
+
+
+def write_notebook(path: Path, sources: Sequence[str]) -> None:
+    """A notebook with one code cell a source."""
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    cells = [nbformat.v4.new_code_cell(source.strip()) for source in sources]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), path)
+
+
+@contextmanager
+def jupyterlab(folder: Path) -> Iterator[str]:
+    """JupyterLab with `folder` as its root and nobody's settings; gives its address on this machine."""
+    home = {name: str(folder / "home") for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")}
+    command = [sys.executable, "-m", "jupyterlab", *OPTIONS, f"--ServerApp.root_dir={folder}"]
+    environment = os.environ | home | {"PYTHONPATH": str(ROOT)}
+    log = folder / "log.txt"
+    with log.open("w") as file:
+        running = subprocess.Popen(command, cwd=folder, env=environment, stdout=file, stderr=subprocess.STDOUT)
+    try:
+        yield _address(log, running)
+    finally:
+        running.terminate()
+        running.wait(30)
+
+
+def open_notebook(page, address: str, name: str) -> None:
+    """Open a notebook and wait for its kernel: a cell run earlier is not run at all."""
+    page.goto(f"{address}/lab/tree/{name}")
+    page.wait_for_selector(".jp-Notebook .jp-Cell")
+    page.wait_for_selector("text=/ipykernel.*Idle/")
+    page.wait_for_timeout(500)
+
+
+def run_cell(page, index: int) -> None:
+    """Run a code cell by its number."""
+    page.locator(".jp-CodeCell").nth(index).locator(".cm-content").click()
+    page.keyboard.press("Shift+Enter")
+
+
+def _address(log: Path, running: subprocess.Popen) -> str:
+    """The address that the server says it listens on, once it answers."""
+    for _ in range(600):
+        time.sleep(0.2)
+        found = [line.split()[-1] for line in log.read_text().splitlines() if "http://localhost:" in line]
+        if running.poll() is not None:
+            break
+        if not found:
+            continue
+        address = found[0].split("/lab")[0]
+        try:
+            with urlopen(f"{address}/api", timeout=20):
+                return address
+        except URLError:
+            continue
+    raise RuntimeError(f"JupyterLab did not start: {log.read_text()[-2000:]}")
