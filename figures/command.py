@@ -41,6 +41,9 @@ def figures(
     formats: Annotated[list[str] | None, typer.Option(help="Of pdf, svg, png, with commas; default: all.")] = None,
     videos: Annotated[int, typer.Option(min=1, help="Videos whose maps and gradients are looked at.")] = 24,
     limit: Annotated[int, typer.Option(min=1, help="Scores are of the first so many videos.")] = 2000,
+    neighbourhood: Annotated[
+        str, typer.Option(help="BD20, TP30, TD60x4 ...: the N_i by which all models' sensitivity is compared.")
+    ] = "TP30",
     seed: Annotated[int, typer.Option(min=0, help="Of resampling and permutations.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Make everything anew, changed or not.")] = False,
 ) -> None:
@@ -49,8 +52,8 @@ def figures(
 
     request = Request(
         data=tuple(data or DATA), models=words(models), out=out, redraw_from=redraw_from, only=words(only),
-        formats=words(formats) or FORMATS, width=inches(width), style=style, videos=videos, limit=limit, seed=seed,
-        force=force, command=_command(),
+        formats=words(formats) or FORMATS, width=inches(width), style=style, videos=videos, limit=limit,
+        neighbourhood=neighbourhood, seed=seed, force=force, command=_command(),
     )  # fmt: skip
     if code := run(request, check):
         raise typer.Exit(code)

@@ -55,6 +55,7 @@ class Request:
         style: a matplotlib style file, on top of the house style.
         videos: how many are looked at closely (maps, gradients).
         limit: scores are of the first so many videos.
+        neighbourhood: the N_i by which the sensitivity of all models is measured alike: "BD20", "TP30", "TD60x4".
         seed: of resampling and permutations.
         force: make everything anew, whether it has changed or not.
         command: what the JSON beside each figure says made it.
@@ -70,6 +71,7 @@ class Request:
     style: Path | None = None
     videos: int = 24
     limit: int = 2000
+    neighbourhood: str = "TP30"
     seed: int = 0
     force: bool = False
     command: str = "gmsa figures"
@@ -207,11 +209,14 @@ class _Computed:
     @property
     def study(self) -> Study:
         if self._study is None:
-            from analysis.paper.study import NoCache, Settings, Study
+            from analysis.paper.neighbourhoods import neighbourhood_from_text
+            from analysis.paper.study import ModelFile, NoCache, Settings, Study
 
             cache = self.cache if self.cached else NoCache()
-            settings = Settings(**self._settings())
-            self._study = Study(self.checkpoints, self.source, self.data, settings, cache, self.progress)
+            given = self._settings()
+            settings = Settings(**{**given, "neighbourhood": neighbourhood_from_text(given["neighbourhood"])})
+            models = [ModelFile(each.name, each.path, each.sha256) for each in self.checkpoints]
+            self._study = Study(models, self.source, self.data, settings, cache, self.progress)
         return self._study
 
     def about(self, item: Item) -> dict[str, Any]:
@@ -227,8 +232,8 @@ class _Computed:
         if self._study is not None:
             self.cache.prune()
 
-    def _settings(self) -> dict[str, int]:
-        return {name: getattr(self.request, name) for name in ("videos", "limit", "seed")}
+    def _settings(self) -> dict[str, Any]:
+        return {name: getattr(self.request, name) for name in ("videos", "limit", "neighbourhood", "seed")}
 
 
 def default_models() -> tuple[str, ...]:

@@ -21,9 +21,11 @@ from analysis.paper.claims import (
 )
 from analysis.paper.contrast import clearest, contrast
 from analysis.paper.lags import blended_attention, mass_by_lag, mean_by_lag, uniform_mass_by_lag
+from analysis.paper.neighbourhoods import neighbourhood_from_text, neighbourhood_text
 from analysis.paper.results import metric_draws, results_table
 from analysis.paper.selection import clips_at, select
 from analysis.statistics import Interval, normal_interval, resample_counts
+from gmsa_models.masks import NeighbourhoodError
 from gmsa_models.metrics import classification_metrics
 
 
@@ -265,3 +267,14 @@ def test_normal_intervals_stand_around_the_estimate():
     found = normal_interval(5.0, draws, videos=13)
     assert (found.low, found.high) == pytest.approx((5.0 - 3.92, 5.0 + 3.92), abs=0.05)
     assert np.isnan(normal_interval(5.0, draws, videos=1).low)
+
+
+@pytest.mark.parametrize("text", ["BD20", "TP30", "TD60×4"])
+def test_neighbourhoods_are_written_as_the_paper_does(text):
+    assert neighbourhood_text(neighbourhood_from_text(text.replace("×", "x").lower())) == text
+
+
+@pytest.mark.parametrize("text", ["TD60", "BD20x2", "XX3", "TP", "TP0", ""])
+def test_what_is_no_neighbourhood_is_refused(text):
+    with pytest.raises(NeighbourhoodError):
+        neighbourhood_from_text(text)

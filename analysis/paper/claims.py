@@ -131,7 +131,7 @@ def locality_and_score(statistics: Mapping[str, xr.Dataset], gap: Mapping[str, f
         ("sensitivity", "Spearman's ρ of GAP and mean S, the same neighbourhood for all", ">"),
         ("own_sensitivity", "the same, each model's own neighbourhood", ""),
     ):
-        models = [model for model, table in statistics.items() if name in table]
+        models = [model for model, table in statistics.items() if name in table and table[name].notnull().any()]
         means = np.array([float(statistics[model][name].mean()) for model in models])
         parts.append(_rank_part(means, np.array([gap[model] for model in models]), what, sign, seed))
     return Claim("C2", "better models have larger S_i", tuple(parts), f"{len(statistics)} models")

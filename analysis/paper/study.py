@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import count, islice
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import xarray as xr
@@ -34,6 +34,7 @@ class StudyError(ValueError):
     """A study that cannot be made of these models or videos; the message says what is missing."""
 
 
+@runtime_checkable
 class Cache(Protocol):
     """Where computed tables are kept, by what they were computed from."""
 

@@ -11,6 +11,7 @@ import xarray as xr
 from analysis.paper import claims
 from analysis.paper.contrast import RULE
 from analysis.paper.lags import uniform_mass_by_lag
+from analysis.paper.neighbourhoods import neighbourhood_text
 from analysis.paper.passes import global_verticality
 from analysis.paper.results import results_table
 from analysis.paper.study import Study, StudyError
@@ -93,7 +94,11 @@ def sensitivity(study: Study) -> Tables:
         variables = {target: ("frame", values) for target, values in drawn.items()}
         parts.append(xr.Dataset(variables, {"frame": table["frame"].values}))
     curves = xr.concat(_filled(parts), "model", join="outer")
-    about = {"videos": len(study.clips), "modality": settings.modality, "neighbourhood": neighbourhood_text(study)}
+    about = {
+        "videos": len(study.clips),
+        "modality": settings.modality,
+        "neighbourhood": neighbourhood_text(study.settings.neighbourhood),
+    }
     names = list(study.statistics)
     kinds = np.array([study.kind(name) for name in names])
     return {"curves": curves.assign_coords(model=np.array(names), kind=("model", kinds)).assign_attrs(about)}
@@ -108,7 +113,7 @@ def score_and_sensitivity(study: Study) -> Tables:
         gap = normal_interval(row["gap"], draws, study.videos)
         row |= {"gap_low": gap.low, "gap_high": gap.high}
         for source, target in (("sensitivity", "shared"), ("own_sensitivity", "own")):
-            if source in table:
+            if source in table and bool(table[source].notnull().any()):
                 found = mean_interval(table[source].mean("frame").values, counts)
                 row |= {target: found.estimate, f"{target}_low": found.low, f"{target}_high": found.high}
         rows.append(row)
@@ -116,7 +121,11 @@ def score_and_sensitivity(study: Study) -> Tables:
     table = xr.Dataset(
         {name: ("model", np.array([row.get(name, np.nan) for row in rows])) for name in names},
         {"model": np.array(list(study.statistics))},
-        {"videos": len(study.clips), "scored": study.videos, "neighbourhood": neighbourhood_text(study)},
+        {
+            "videos": len(study.clips),
+            "scored": study.videos,
+            "neighbourhood": neighbourhood_text(study.settings.neighbourhood),
+        },
     )
     return {"table": table.assign_attrs(_correlations(table, study.settings.seed))}
 
@@ -175,17 +184,6 @@ TABLES: dict[str, Callable[[Study], Tables]] = {
 }
 
 
-def neighbourhood_text(study: Study) -> str:
-    """The shared neighbourhood in the paper's words."""
-    match study.settings.neighbourhood:
-        case BlockDiagonal(size):
-            return f"BD{size}"
-        case Toeplitz(size):
-            return f"TP{size}"
-        case ToeplitzDilated(size, dilation):
-            return f"TD{size}×{dilation}"
-
-
 def _few_heads(record: xr.Dataset) -> xr.Dataset:
     """Only the heads whose profile varies most keep their maps, in each modality: those that the figure shows."""
     spread = record["head_profile"].sel(branch="global").std("frame").transpose("modality", "head")
@@ -199,10 +197,11 @@ def _small(record: xr.Dataset) -> xr.Dataset:
 
 
 def _curve(values: np.ndarray, counts: np.ndarray, name: str) -> dict[str, np.ndarray]:
+    mean = resampled_means(values, np.ones((1, len(values)), np.int64))[0]
     low, high = percentile_ends(resampled_means(values, counts))
     if len(values) < 2:
         low, high = np.full_like(low, np.nan), np.full_like(high, np.nan)
-    return {name: values.mean(0), f"{name}_low": low, f"{name}_high": high}
+    return {name: mean, f"{name}_low": low, f"{name}_high": high}
 
 
 def _filled(parts: Sequence[xr.Dataset]) -> list[xr.Dataset]:
