@@ -12,7 +12,7 @@ from matplotlib.gridspec import SubplotSpec
 from matplotlib.ticker import MaxNLocator
 
 from figures.map_panels import time_edges
-from figures.panels import REFERENCE, WIDE, letter
+from figures.panels import REFERENCE, WIDE, letter, videos
 from figures.prediction_panel import draw_predictions, top_predictions
 from figures.style import BRANCHES, EVENT, PAGE_WIDTH, LineStyle, model_style, use_style
 from figures.time_panels import PlacedLabel, draw_segments, place_labels
@@ -72,7 +72,7 @@ def note_lines(contrasts: xr.Dataset, width: float) -> list[str]:
         mark = " (shown)" if str(name) == chosen else ""
         sentences.append(
             f"{model_style(str(name)).label}{mark} alone right in {int(one['wins'])}, Baseline alone in "
-            f"{int(one['losses'])} of {int(one['videos'])} videos (sign test p = {float(one['p_value']):.2g})."
+            f"{int(one['losses'])} of {videos(int(one['videos']))} (sign test p = {float(one['p_value']):.2g})."
         )
     if contrasts.attrs["found"]:
         sentences.append(f"Shown: {contrasts.attrs['rule']}.")

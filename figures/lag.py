@@ -7,7 +7,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.panels import REFERENCE, WIDE, draw_model_curve, letter, model_legend
+from figures.panels import REFERENCE, WIDE, draw_model_curve, letter, model_legend, videos
 from figures.style import PAGE_WIDTH, use_style
 
 PANEL, LEGEND_LINE, LEGEND_COLUMNS = 2.1, 0.14, {True: 5, False: 3}
@@ -38,7 +38,7 @@ def draw(masses: xr.Dataset, width: float = PAGE_WIDTH) -> Figure:
         panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
         for place, (axes, kind) in enumerate(zip(panels, KINDS, strict=True)):
             _draw_panel(axes, masses, kind)
-            letter(axes, place, f"{KINDS[kind]}, {masses.attrs['modality']}, {masses.attrs['videos']} videos")
+            letter(axes, place, f"{KINDS[kind]}, {masses.attrs['modality']}, {videos(masses.attrs['videos'])}")
             axes.set_xlabel("lag between query and key, at most (s)" if wide or place == len(KINDS) - 1 else "")
             axes.set_ylabel("share of all mass" if not wide or place == 0 else "")
         model_legend(figure, names, LEGEND_COLUMNS[wide])

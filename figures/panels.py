@@ -21,6 +21,11 @@ def letter(axes: Axes, place: int, title: str = "") -> None:
     axes.set_title(f"({chr(ord('a') + place)}) {title}".rstrip(), loc="left")
 
 
+def videos(count: int) -> str:
+    """`1 video`, `24 videos`."""
+    return f"{count} video{'' if count == 1 else 's'}"
+
+
 def draw_model_curve(
     axes: Axes, name: str, x: np.ndarray, y: np.ndarray, low: np.ndarray | None = None, high: np.ndarray | None = None
 ) -> None:

@@ -9,7 +9,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.panels import REFERENCE, WIDE, draw_model_curve, letter, model_legend
+from figures.panels import REFERENCE, WIDE, draw_model_curve, letter, model_legend, videos
 from figures.style import PAGE_WIDTH, use_style
 
 PANEL, EXTRA, LEGEND_LINE, LEGEND_COLUMNS = 1.45, 0.45, 0.14, {True: 5, False: 3}
@@ -60,7 +60,7 @@ def draw(curves: xr.Dataset, width: float = PAGE_WIDTH) -> Figure:
         for axes in grid[-1]:
             axes.set_xlabel("time (s)")
         model_legend(figure, names, LEGEND_COLUMNS[wide])
-        sample = f"{curves.attrs['modality']} features, {curves.attrs['videos']} videos"
+        sample = f"{curves.attrs['modality']} features, {videos(curves.attrs['videos'])}"
         figure.suptitle(sample, x=0.01, ha="left", fontsize=7.5)
     return figure
 

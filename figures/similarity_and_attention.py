@@ -46,7 +46,7 @@ def draw(record: xr.Dataset, width: float = PAGE_WIDTH) -> Figure:
 def draw_row(panels: list[Axes], record: xr.Dataset, modality: str, first: int) -> None:
     """One modality: similarity and its heads; panels without a head are removed. Letters count from `first`."""
     draw_similarity(panels[0], record, modality)
-    letter(panels[0], first, f"{modality} similarity")
+    letter(panels[0], first, f"{modality},\nsimilarity of frames")
     heads = sorted(choose_heads(record, modality), key=lambda shown: shown.head)
     for place, (axes, shown) in enumerate(zip(panels[1:], heads, strict=False), start=1):
         draw_attention(axes, record, modality, shown)

@@ -105,7 +105,7 @@ def test_figure_1_shows_the_maps_with_the_query_as_row():
     for title, drawn in maps.items():
         modality = next(name for name in MODALITIES if name in title)
         one = record.sel(modality=modality)
-        if "similarity" in title:
+        if "similarity of frames" in title:
             np.testing.assert_array_equal(drawn, one["similarity"].values)
             continue
         head = int(title.split("head ")[1].split("\n")[0]) - 1

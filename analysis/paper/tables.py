@@ -166,7 +166,7 @@ def claim_rows(study: Study) -> Tables:
         claims.vertical_lines(study.statistics[study.baseline], seed, resamples),
         claims.neighbours_alike(study.clip_table, seed, resamples),
     ]
-    about = f"{len(study.models)} models on {study.videos} videos of {', '.join(study.source)}"
+    about = f"{len(study.models)} models on {study.videos} videos of `{', '.join(study.source)}`"
     close = f"maps and gradients on the first {study.selection.frames} frames of {len(study.clips)} of them"
     made = f" {MADE}" if any(one.startswith(DEMO) for one in study.source) else ""
     return {"claims": claims.claims_table(found).assign_attrs(about=f"{about}; {close}.{made}")}
