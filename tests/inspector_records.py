@@ -33,7 +33,8 @@ def made_record(
     sensitivity = generator.uniform(0.3, 0.9, (len(modalities), frames)).astype(np.float32)
     sensitivity[:, 5:9] = np.nan
     features = np.random.default_rng(7).normal(size=(frames, 7))  # of the clip, whichever model looked at it
-    similarity = np.corrcoef(features) if frames > 1 else np.ones((frames, frames))
+    similarity = np.tril(np.corrcoef(features), -1) if frames > 1 else np.zeros((frames, frames))
+    similarity = similarity + similarity.T + np.eye(frames)
     record = xr.Dataset(
         {
             "attention": (("modality", "branch", "head", "query", "key"), attention),

@@ -49,7 +49,7 @@ class Unpacked:
             return values.reshape(about["shape"])
         full = np.zeros(about["shape"], np.float32)
         full[self[about["support"]] > 0] = values
-        return full
+        return np.tril(full) + np.tril(full, -1).T if about.get("symmetric") else full
 
 
 def test_float32_is_the_record():
@@ -59,6 +59,10 @@ def test_float32_is_the_record():
         expected = record["attention"].sel(modality="audio", branch=branch, head=2).values
         np.testing.assert_array_equal(unpacked[f"0/attention/audio/{branch}/2"], expected)
     np.testing.assert_array_equal(unpacked["0/gradient/visual"], record["gradient_norm"].sel(modality="visual"))
+    similarity = record["similarity"].sel(modality="audio").values
+    symmetric = np.array_equal(similarity, similarity.T)
+    assert unpacked.header["arrays"]["similarity/audio"].get("symmetric", False) == symmetric
+    np.testing.assert_array_equal(unpacked["similarity/audio"], similarity)
     np.testing.assert_array_equal(unpacked["0/sensitivity/audio"], record["sensitivity"].sel(modality="audio"))
     assert unpacked.header["clip"]["read"] == "demo:7"
 

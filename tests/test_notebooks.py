@@ -10,6 +10,11 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+NUMBER_OF_NOTEBOOKS = 5
+
+
+def test_the_notebooks_are_all_here():
+    assert [path.name[:2] for path in NOTEBOOKS] == [f"{number:02}" for number in range(1, NUMBER_OF_NOTEBOOKS + 1)]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

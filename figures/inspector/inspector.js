@@ -69,6 +69,7 @@ class Payload {
     return this.decoded.get(`${about.offset}`, () => {
       const stored = this.stored(about);
       const value = about.support ? spread(stored, this.array(about.support)) : stored;
+      if (about.symmetric) mirror(value, about.shape[0]);
       return { value, weight: value.length };
     });
   }
@@ -90,6 +91,13 @@ function spread(values, mask) {
   const full = new Float32Array(mask.length);
   for (let index = 0, next = 0; index < mask.length; index++) if (mask[index]) full[index] = values[next++];
   return full;
+}
+
+/** Fill what lies above the diagonal from below it, in place. @param {Float32Array} values shape (size, size) */
+function mirror(values, size) {
+  for (let row = 0; row < size; row++) {
+    for (let column = row + 1; column < size; column++) values[row * size + column] = values[column * size + row];
+  }
 }
 
 // ------------------------------------------------------------------------------------------------ colours, map images
@@ -1362,7 +1370,7 @@ class Inspector {
   }
 
   schedule() {
-    this.pending ||= requestAnimationFrame(() => { this.pending = 0; this.paint(); });
+    this.pending ||= requestAnimationFrame(() => { this.pending = 0; this.frameBegan = performance.now(); this.paint(); });
   }
 
   paint() {
@@ -1599,21 +1607,25 @@ class Inspector {
 
   /**
    * Time from an input event to the painted frame: a key press in an idle page, its drawing, and the task that follows
-   * the frame's painting. Steps do not fall on the screen's beat, so waiting for the next frame is in it.
+   * the frame's painting. Steps do not fall on the screen's beat, so waiting for the next frame is in `times`; `work` is
+   * what is left without that wait: handling the event, drawing, painting.
    * @param {string[]} keys pressed in turn @param {number} steps
-   * @returns {Promise<{p50: number, p95: number, longest: number, times: number[]}>} milliseconds
+   * @returns {Promise<{p50: number, p95: number, longest: number, times: number[], work: number[]}>} milliseconds
    */
   async measure(keys, steps = 200) {
-    const times = [];
+    const times = [], work = [];
     for (let step = 0; step < steps; step++) {
       await new Promise((done) => setTimeout(done, 25 + ((step * 7) % 23)));
       const began = performance.now();
       this.root.dispatchEvent(new KeyboardEvent("keydown", { key: keys[step % keys.length], bubbles: true, cancelable: true }));
+      const handled = performance.now();
       await afterPaint();
-      times.push(performance.now() - began);
+      const ended = performance.now();
+      times.push(ended - began);
+      work.push(handled - began + ended - this.frameBegan);
     }
     const rising = [...times].sort((one, other) => one - other), at = (share) => rising[Math.min(steps - 1, Math.ceil(share * steps) - 1)];
-    return { p50: at(0.5), p95: at(0.95), longest: rising.at(-1), times };
+    return { p50: at(0.5), p95: at(0.95), longest: rising.at(-1), times, work };
   }
 }
 

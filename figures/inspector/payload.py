@@ -7,6 +7,7 @@ then the arrays, each from a multiple of 8. The header says of each array, by na
 * `float16`: half floats times 2 ** -`exponent` (one exponent an array, so that its largest value lies near 2 ** 15 and
   small weights keep all 11 bits); first all low bytes, then all high bytes, which deflate better apart.
 * `support`: only the entries where that mask is not 0 are there, row by row; the others are 0.
+* `symmetric`: the entries above the diagonal are those below it.
 * `same`: no numbers of its own; those of another array.
 """
 
@@ -50,9 +51,20 @@ class _Arrays:
         """Store values as they are: uint8 or float32."""
         self._append(name, values, values.tobytes(), str(values.dtype), **coding)
 
-    def add_map(self, name: str, values: np.ndarray, support: tuple[str, np.ndarray] | None = None) -> None:
+    def add_symmetric(self, name: str, values: np.ndarray) -> None:
+        """Store a map by its lower triangle, or whole where it is not exactly symmetric."""
+        if not np.array_equal(values, values.T, equal_nan=True):
+            return self.add_map(name, values)
+        triangle = np.tri(len(values), dtype=bool)
+        if "triangle" not in self.about:
+            self.add("triangle", triangle.astype(np.uint8))
+        return self.add_map(name, values, ("triangle", triangle), symmetric=True)
+
+    def add_map(
+        self, name: str, values: np.ndarray, support: tuple[str, np.ndarray] | None = None, **coding: Any
+    ) -> None:
         """Store a map of frames against frames, in the chosen precision, inside its support only."""
-        coding = {} if support is None else {"support": support[0]}
+        coding |= {} if support is None else {"support": support[0]}
         kept = np.ascontiguousarray(values if support is None else values[support[1]], np.float32)
         if self.precision == "float32":
             return self._append(name, values, kept.tobytes(), "float32", **coding)
@@ -118,7 +130,7 @@ def _add_clip(arrays: _Arrays, records: list[xr.Dataset]) -> dict[str, Any]:
         for modality in _names(record, "modality") if "similarity" in record and frames else []:
             if f"similarity/{modality}" not in arrays.about:
                 values = record["similarity"].sel(modality=modality).values
-                arrays.add_map(f"similarity/{modality}", values)
+                arrays.add_symmetric(f"similarity/{modality}", values)
                 arrays.add(f"strip/{modality}", strip_colours(values))
     if "thumbnail" not in records[0] or not frames:
         return {}
