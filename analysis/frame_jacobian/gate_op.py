@@ -5,31 +5,31 @@ With the gates R_g, R_l of frame i and E = (Y_g - Y_l) R_g R_l, all vectors over
     dY_i = B_i^g dO_i^g + B_i^l dO_i^l,
     B_i^g = diag(R_g) W^og + diag(E) W_g^g,    B_i^l = diag(R_l) W^ol - diag(E) W_g^l,
 
-so the block is the plain one with 2 M heads, (branch, m), whose W_O^m is the d columns of B_i of that branch:
+so the block is the plain one with 2 M branch heads b = (branch, m), whose W_O^b is the d columns of B_i of that branch:
 
-    J_ij = sum_bm A_ij^bm B_i^bm [W_V^m + (v_j^m - o_i^bm) (w_i^m)^T]
-           + [i = j] sum_bm sum_k A_ik^bm B_i^bm (v_k^m - o_i^bm) (kappa_k^m)^T.
+    J_ij = sum_b A_ij^b B_i^b [W_V^m + (v_j^m - o_i^b) (w_i^m)^T]
+           + [i = j] sum_b sum_k A_ik^b B_i^b (v_k^m - o_i^b) (kappa_k^m)^T.
 
 B_i is a sum of two constant matrices with rows scaled, diag(f_s) W_s; the factors f_s of the four matrices are
-(R_g, E, R_l, -E). Sums over output components then are products, over components, of f_s f_t with tables that no
-frame changes. The first line of J is here, the second in `gate_op_query`.
+(R_g, E, R_l, -E). Sums over output components that every pair of frames needs are products, over components, of
+f_s f_t with tables that no frame changes; what a single frame needs is done with its B_i, frame by frame. The first
+line of J alone is here and in `gate_op_values`, what the second adds in `gate_op_query`.
 """
 
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from analysis.frame_jacobian.chunking import chunks
 from analysis.frame_jacobian.gate_op_query import as_query
-from analysis.frame_jacobian.gate_op_state import GateOpClip
+from analysis.frame_jacobian.gate_op_state import BRANCH_MATRICES, GLOBAL, LOCAL, GateOpClip, Tile, gate_op_tile, move
+from analysis.frame_jacobian.gate_op_values import global_value_pairs, near_value_pairs
 from analysis.frame_jacobian.tables import GateOpTables
 
-# Queries whose local keys are taken together: enough for a matrix product, few enough to stay near the band.
-TILE = 32
-# The two matrices of each branch, global and local.
-BRANCH_MATRICES = ((0, 1), (2, 3))
+# Queries taken together: enough for matrix products, few enough that their local keys stay near the band.
+TILE = 50
 
 
 def squared_norms(clip: GateOpClip, tables: GateOpTables, max_bytes: int) -> Float[Tensor, "query key"]:
@@ -38,7 +38,7 @@ def squared_norms(clip: GateOpClip, tables: GateOpTables, max_bytes: int) -> Flo
     Args:
         clip: maps, projections and factors of one clip; no frame is padding.
         tables: of the block.
-        max_bytes: about the most that a chunk may take, beside the maps.
+        max_bytes: about the most that a tile may take, beside the maps.
 
     Returns:
         (query, key). Rounding can leave a value that should be 0 slightly below it.
@@ -46,42 +46,79 @@ def squared_norms(clip: GateOpClip, tables: GateOpTables, max_bytes: int) -> Flo
     Source:
         Differentiating equations 5 to 9.
     """
-    squared = _values(clip, tables, max_bytes)
-    _, heads, frames, head_dim = clip.contexts.shape
-    dim = heads * head_dim
-    # Vectors over components and over keys of every (branch, head), and the path products of every pair of them.
-    bytes_each = (6 * 2 * heads * (dim + frames) + 8 * heads * heads) * squared.element_size()
-    for rows in chunks(frames, max_bytes, bytes_each):
-        squared[rows] += _rows(clip, rows, tables)
-    squared.diagonal().add_(as_query(clip, tables, max_bytes))
+    squared = global_value_pairs(clip, tables, max_bytes)
+    frames, dim = clip.factors.shape[1:]
+    # Y of each query, see `as_query`, and vectors over components and over keys of every branch head.
+    bytes_each = (dim * (dim + 24 * clip.heads) + 4 * clip.heads * frames) * squared.element_size()
+    rows = list(chunks(frames, min(max_bytes, TILE * bytes_each), bytes_each))
+    room = squared.new_empty(rows[0].stop, dim, dim)
+    for part in rows:
+        tile = gate_op_tile(clip, part, tables)
+        squared[part] += _alone_and_crossed(clip, tile, tables)
+        squared[part, tile.near] += near_value_pairs(tile)
+        squared[part, part].diagonal().add_(as_query(clip, tile, room[: part.stop - part.start], tables))
     return squared
 
 
-def _rows(clip: GateOpClip, rows: slice, tables: GateOpTables) -> Float[Tensor, "chunk key"]:
-    """Every term of the first line but the values' own, C v against v, for the queries of a chunk."""
-    weights, factors, contexts = clip.weights[:, :, rows], clip.factors[:, rows], clip.contexts[:, :, rows]
-    paths = _path_grams(factors, tables)
-    outputs = _outputs(contexts, factors, tables)
-    total = torch.zeros_like(weights[0, 0])
+def _alone_and_crossed(clip: GateOpClip, tile: Tile, tables: GateOpTables) -> Float[Tensor, "rows key"]:
+    """The first line of J alone, less the values' own pairs: a sum over pairs of branch heads (b, m) and (c, n) of
+
+    A_ij^bm A_ij^cn [<B^bm W_V^m, B^cn W_V^n> + 2 (v_j^n - o_i^cn) . (B^cn)^T z - (w_i^m . w_i^n) (B o)^bm . (B o)^cn]
+    with z = B^bm (W_V^m w_i^n - (w_i^m . w_i^n) o_i^bm), a vector over components.
+    """
+    paths = _path_grams(tile.factors, tables)
+    total = torch.zeros_like(tile.weights[0, 0])
+    near = torch.zeros_like(total[:, tile.near])
     for head in range(clip.heads):
-        directions = clip.directions[rows, :, head].T
-        crossings = _crossings(head, clip.query[head, rows], directions, contexts, factors, tables)
-        for branch in range(2):
-            overlaps = torch.einsum("cx,bmcx->bmc", outputs[branch, head], outputs)
-            constant = paths[:, branch, head].permute(1, 2, 0) - directions * overlaps
-            crossing = crossings[branch]
-            constant -= 2 * (crossing * contexts[branch, head]).sum(-1)
-            term = crossing @ (2 * clip.value[head].T)
-            term += constant.unsqueeze(-1)
-            term *= weights
-            total.addcmul_(term.sum((0, 1)), weights[branch, head])
+        directions = tile.directions[:, :, head].T
+        vectors = tile.query[head] @ tables.value_key[:, :, head].transpose(1, 2)
+        vectors = move(vectors - directions.unsqueeze(-1) * tile.contexts, tile.factors, tables)
+        for branch in (GLOBAL, LOCAL):
+            mine = tile.outputs[branch, head]
+            constant = paths[:, branch, head].permute(1, 2, 0) - directions * (tile.outputs * mine).sum(-1)
+            constant -= 2 * (vectors * mine).sum(-1)
+            # Two global maps meet at every key, any other two at the near ones.
+            if branch == GLOBAL:
+                total += _at_every_key(clip.value[head], head, vectors[GLOBAL], constant[GLOBAL], tile, tables)
+            others = slice(LOCAL, None) if branch == GLOBAL else slice(None)
+            near += _at_near_keys(head, branch, others, vectors[others], constant[others], tile)
+    total[:, tile.near] += near
     return total
 
 
+def _at_every_key(
+    value: Float[Tensor, "key head_dim"],
+    head: int,
+    vectors: Float[Tensor, "heads rows dim"],
+    constant: Float[Tensor, "heads rows"],
+    tile: Tile,
+    tables: GateOpTables,
+) -> Float[Tensor, "rows key"]:
+    """Head n of the global branch against every head of it: A^n A^m (constant + 2 v_j^n . (B^n)^T z)."""
+    crossing = sum((tile.factors[s] * vectors) @ tables.matrices[s, head].T for s in BRANCH_MATRICES[GLOBAL])
+    met = (crossing @ (2 * value).T).add_(constant.unsqueeze(-1)).mul_(tile.weights[GLOBAL])
+    return met.sum(0).mul_(tile.weights[GLOBAL, head])
+
+
+def _at_near_keys(
+    head: int,
+    branch: int,
+    others: slice,
+    vectors: Float[Tensor, "others heads rows dim"],
+    constant: Float[Tensor, "others heads rows"],
+    tile: Tile,
+) -> Float[Tensor, "rows near"]:
+    """Head n of one branch against every head of the `others`: A^n A^m (constant + 2 (B^n v_j^n) . z)."""
+    near = tile.near_weights
+    met = sum((tile.factors[s] * vectors) @ tile.moved[s, head].T for s in BRANCH_MATRICES[branch])
+    met.mul_(2.0).add_(constant.unsqueeze(-1)).mul_(near[others])
+    return met.sum((0, 1)).mul_(near[branch, head])
+
+
 def _path_grams(
-    factors: Float[Tensor, "matrix chunk dim"], tables: GateOpTables
-) -> Float[Tensor, "chunk branch heads branch heads"]:
-    """<B_i^bm W_V^m, B_i^cn W_V^n>, Frobenius, for the queries i of a chunk."""
+    factors: Float[Tensor, "matrix=4 rows dim"], tables: GateOpTables
+) -> Float[Tensor, "rows branch heads branch heads"]:
+    """<B_i^bm W_V^m, B_i^cn W_V^n>, Frobenius, of some queries i."""
     count, heads = factors.shape[1], tables.path_rows.shape[-1]
     grams = factors.new_zeros(count, 2, heads, 2, heads)
     for left in range(4):
@@ -89,82 +126,3 @@ def _path_grams(
             products = (factors[left] * factors[right]) @ tables.path_rows[left, right].flatten(1)
             grams[:, left // 2, :, right // 2] += products.unflatten(1, (heads, heads))
     return grams
-
-
-def _outputs(
-    vectors: Float[Tensor, "branch heads chunk head_dim"],
-    factors: Float[Tensor, "matrix chunk dim"],
-    tables: GateOpTables,
-) -> Float[Tensor, "branch heads chunk dim"]:
-    """B_i^bm x_i^bm for the queries i of a chunk."""
-    return torch.stack(
-        [
-            sum(factors[s] * (vectors[branch] @ tables.matrices[s].permute(1, 2, 0)) for s in BRANCH_MATRICES[branch])
-            for branch in range(2)
-        ]
-    )
-
-
-def _crossings(
-    head: int,
-    query: Float[Tensor, "chunk head_dim"],
-    directions: Float[Tensor, "heads chunk"],
-    contexts: Float[Tensor, "branch heads chunk head_dim"],
-    factors: Float[Tensor, "matrix chunk dim"],
-    tables: GateOpTables,
-) -> list[Float[Tensor, "branch heads chunk head_dim"]]:
-    """(B_i^cn)^T B_i^bm (W_V^m w_i^n - (w_i^m . w_i^n) o_i^bm) of this n, for both branches c: one entry each."""
-    paths = query @ tables.value_key[:, :, head].transpose(1, 2)
-    outputs = _outputs(paths - directions.unsqueeze(-1) * contexts, factors, tables)
-    return [sum((factors[s] * outputs) @ tables.matrices[s, :, head] for s in matrices) for matrices in BRANCH_MATRICES]
-
-
-def _values(clip: GateOpClip, tables: GateOpTables, max_bytes: int) -> Float[Tensor, "query key"]:
-    """A_ij^bm A_ij^cn (w_i^m . w_i^n) (B_i^bm v_j^m) . (B_i^cn v_j^n), summed over pairs (b, m), (c, n)."""
-    frames, dim = clip.factors.shape[1:]
-    total = torch.zeros_like(clip.weights[0, 0])
-    everything = [(slice(None), slice(None))]
-    near = _tiles(clip.weights[1].any(0))
-    bytes_each = (4 * clip.heads + 12) * frames * total.element_size()
-    for components in chunks(dim, max_bytes, bytes_each):
-        factors = clip.factors[:, :, components]
-        moved = clip.value @ tables.matrices[:, components].permute(0, 2, 3, 1)
-        for left, right, tiles in ((0, 0, everything), (1, 1, near), (0, 1, near)):
-            for rows, keys in tiles:
-                total[rows, keys] += _value_pairs(clip, left, right, rows, keys, factors, moved)
-    return total
-
-
-def _value_pairs(
-    clip: GateOpClip,
-    left: int,
-    right: int,
-    rows: slice,
-    keys: slice | Tensor,
-    factors: Float[Tensor, "matrix frames part"],
-    moved: Float[Tensor, "matrix heads frames part"],
-) -> Float[Tensor, "chunk keys"]:
-    """`_values` for pairs of a head of branch `left` with one of branch `right`, both orders, on one tile."""
-    factors, moved = factors[:, rows], moved[:, :, keys]
-    (a, b), (c, d) = BRANCH_MATRICES[left], BRANCH_MATRICES[right]
-    same = left == right
-    kinds = ((a, a), (a, b), (b, b)) if same else ((a, c), (a, d), (b, c), (b, d))
-    scales = torch.cat([factors[s] * factors[t] for s, t in kinds], dim=1)
-    left_weights, right_weights = clip.weights[left][:, rows][:, :, keys], clip.weights[right][:, rows][:, :, keys]
-    total = torch.zeros_like(left_weights[0])
-    for head in range(clip.heads):
-        for other in range(head + 1 if same else clip.heads):
-            products = [moved[s, head] * moved[t, other] for s, t in kinds]
-            if same:
-                products[1].addcmul_(moved[b, head], moved[a, other])
-            pair = scales @ torch.cat(products, dim=1).T
-            pair *= clip.directions[rows, head, other].unsqueeze(-1)
-            pair *= left_weights[head]
-            total.addcmul_(pair, right_weights[other], value=1.0 if same and head == other else 2.0)
-    return total
-
-
-def _tiles(support: Bool[Tensor, "query key"]) -> list[tuple[slice, Tensor]]:
-    """Runs of queries, each with the keys that any of them attends to."""
-    rows = [slice(start, start + TILE) for start in range(0, len(support), TILE)]
-    return [(each, support[each].any(0).nonzero().squeeze(1)) for each in rows]

@@ -8,101 +8,97 @@ and there is one for every frame, not for every pair.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from analysis.frame_jacobian.chunking import chunks
-from analysis.frame_jacobian.gate_op_state import GateOpClip
+from analysis.frame_jacobian.gate_op_state import BRANCH_MATRICES, GLOBAL, LOCAL, GateOpClip, Tile, move
 from analysis.frame_jacobian.tables import GateOpTables
 
-# Y L with L lower triangular, in this many parts: half of the zeros of L are skipped, and the products stay large.
-PARTS = 4
+# Frames whose Y and inner vectors go through the caches together: one frame at D = 1024 in float32, many at D = 128.
+CACHE_BYTES = 2**22
+# Y L with L lower triangular is taken this many columns at a time, skipping the zeros of L above them.
+COLUMNS = 64
 
 
-def as_query(clip: GateOpClip, tables: GateOpTables, max_bytes: int) -> Float[Tensor, " frames"]:
-    """|J_ii|^2 less what the first line of J_ii gives alone."""
-    frames, dim = clip.factors.shape[1:]
-    head_dim = dim // clip.heads
-    # Y and a copy of parts of it; B and S of one head; u of one head.
-    bytes_each = (2 * dim * dim + 4 * dim * head_dim + 3 * frames * head_dim) * clip.query.element_size()
-    total = clip.query.new_empty(frames)
-    for rows in chunks(frames, max_bytes, bytes_each):
-        total[rows] = _chunk(clip, rows, tables)
-    return total
+def as_query(
+    clip: GateOpClip, tile: Tile, through_query: Float[Tensor, "rows dim dim"], tables: GateOpTables
+) -> Float[Tensor, " rows"]:
+    """|J_ii|^2 less what the first line of J_ii gives alone; `through_query` is room for Y of the tile."""
+    # J_ii has sum_b A_ii^b B_i^b (v_i^m - o_i^b) (w_i^m)^T, and (w_i^m)^T (W_Q)^T / sqrt(d) = turned.
+    own = tile.weights[..., tile.rows].diagonal(dim1=2, dim2=3)
+    vectors = own.unsqueeze(-1) * (clip.value[:, tile.rows] - tile.contexts)
+    through_key = move(vectors, tile.factors, tables).sum(0).transpose(0, 1)
+    turned = torch.bmm(tile.query, tables.key_query.flatten(2)).transpose(0, 1)
+    total = torch.zeros_like(through_query[:, 0, 0])
+    rows, dim, _ = through_query.shape
+    for part in chunks(rows, CACHE_BYTES, dim * (dim + tile.weights.shape[3]) * through_query.element_size()):
+        _fill(through_query[part], clip, tile, part, tables)
+        total[part] = 2 * ((through_key[part] @ through_query[part]) * turned[part]).sum((1, 2))
+        total[part] += _alone(through_query[part], tables.query_factor)
+    return total + 2 * _against_paths(own, tile.factors, through_query, tables)
 
 
-def _chunk(clip: GateOpClip, rows: slice, tables: GateOpTables) -> Float[Tensor, " chunk"]:
-    factors = clip.factors[:, rows]
-    _, count, dim = factors.shape
-    through_query = factors.new_empty(count, dim, dim)
-    through_key = factors.new_empty(count, dim, clip.heads)
-    for head, columns in enumerate(torch.arange(dim).chunk(clip.heads)):
-        outputs = _output_matrices(factors, tables.matrices[:, :, head])
-        sums, own = _sums(clip, head, rows)
-        through_query[:, :, columns[0] : columns[-1] + 1] = outputs @ sums
-        through_key[:, :, head] = (outputs @ own.unsqueeze(-1)).squeeze(-1)
-    against = _against_paths(clip, rows, through_query, tables) + _against_keys(
-        clip.query[:, rows], through_query, through_key, tables
-    )
-    return 2 * against + _alone(through_query, tables.query_factor)
+def _fill(
+    through_query: Float[Tensor, "part dim dim"], clip: GateOpClip, tile: Tile, part: slice, tables: GateOpTables
+) -> None:
+    """Put Y of some queries of a tile into `through_query`: a sum over branches of products of two factors."""
+    columns = through_query.unflatten(2, (clip.heads, -1)).transpose(1, 2)
+    # A local branch lets these queries attend to fewer keys than the tile does.
+    keys = tile.near_weights[LOCAL, :, part].any(0).any(0).nonzero().squeeze(1)
+    if len(keys) < clip.key.shape[2]:
+        near = _few_keys(clip, tile, part, keys)
+    else:
+        near = _many_keys(clip, tile, part, LOCAL, tile.near[keys], tables)
+    for branch, (left, right) in enumerate((_many_keys(clip, tile, part, GLOBAL, slice(None), tables), near)):
+        for index, room in enumerate(columns):
+            torch.baddbmm(room, left[index].transpose(1, 2), right[index], beta=branch, out=room)
 
 
-def _output_matrices(
-    factors: Float[Tensor, "matrix=4 chunk dim"], matrices: Float[Tensor, "matrix=4 dim head_dim"]
-) -> Float[Tensor, "chunk dim both"]:
-    """B_i^gm beside B_i^lm."""
-    scaled = factors.unsqueeze(-1)
-    count, dim, head_dim = factors.shape[1], *matrices.shape[1:]
-    outputs = factors.new_empty(count, dim, 2 * head_dim)
-    for branch in range(2):
-        part = outputs[:, :, branch * head_dim : (branch + 1) * head_dim]
-        torch.mul(scaled[2 * branch], matrices[2 * branch], out=part)
-        part.addcmul_(scaled[2 * branch + 1], matrices[2 * branch + 1])
-    return outputs
+def _many_keys(
+    clip: GateOpClip, tile: Tile, part: slice, branch: int, keys: slice | Int[Tensor, " keys"], tables: GateOpTables
+) -> tuple[Float[Tensor, "part heads head_dim dim"], Float[Tensor, "part heads head_dim head_dim"]]:
+    """B_i^b, transposed, and S_i^b, whose sum is over `keys`."""
+    first, second = BRANCH_MATRICES[branch]
+    scales = tile.factors[:, part, None, None]
+    outputs = (scales[first] * tables.matrices[first]).addcmul_(scales[second], tables.matrices[second])
+    weights, contexts = tile.weights[branch, :, part].transpose(0, 1), tile.contexts[branch, :, part].transpose(0, 1)
+    inner = (clip.value[:, keys] - contexts.unsqueeze(2)).mul_(weights[:, :, keys].unsqueeze(-1))
+    return outputs, inner.transpose(2, 3) @ clip.key[:, keys]
 
 
-def _sums(
-    clip: GateOpClip, head: int, rows: slice
-) -> tuple[Float[Tensor, "chunk both head_dim"], Float[Tensor, "chunk both"]]:
-    """S_i^gm above S_i^lm, and A_ii (v_i - o_i) likewise."""
-    value, key = clip.value[head], clip.key[head]
-    sums, own = [], []
-    for branch in range(2):
-        weights, contexts = clip.weights[branch, head, rows], clip.contexts[branch, head, rows]
-        keys = weights.any(0).nonzero().squeeze(1)
-        inner = (value[keys] - contexts.unsqueeze(1)) * weights[:, keys].unsqueeze(-1)
-        sums.append(inner.transpose(1, 2) @ key[keys])
-        own.append(weights[:, rows].diagonal().unsqueeze(-1) * (value[rows] - contexts))
-    return torch.cat(sums, 1), torch.cat(own, 1)
+def _few_keys(
+    clip: GateOpClip, tile: Tile, part: slice, keys: Int[Tensor, " few"]
+) -> tuple[Float[Tensor, "part heads few dim"], Float[Tensor, "part heads few head_dim"]]:
+    """A_ik B_i (v_k - o_i) of the local branch, transposed, and k_k: fewer keys than d, so fewer products than by S."""
+    first, second = BRANCH_MATRICES[LOCAL]
+    scales = tile.factors[:, part, None, None]
+    moved = (scales[first] * tile.moved[first][:, keys]).addcmul_(scales[second], tile.moved[second][:, keys])
+    moved -= tile.outputs[LOCAL, :, part].transpose(0, 1).unsqueeze(2)
+    moved *= tile.near_weights[LOCAL, :, part][..., keys].transpose(0, 1).unsqueeze(-1)
+    return moved, clip.key[:, tile.near[keys]].expand(len(moved), -1, -1, -1)
 
 
 def _against_paths(
-    clip: GateOpClip, rows: slice, through_query: Float[Tensor, "chunk dim dim"], tables: GateOpTables
-) -> Float[Tensor, " chunk"]:
-    """<sum_bm A_ii^bm B_i^bm W_V^m, Y_i W_Q> / sqrt(d)."""
-    own = clip.weights[:, :, rows, rows].diagonal(dim1=2, dim2=3)
-    products = through_query.transpose(0, 1) @ tables.path_query_rows
-    products = products.unflatten(2, (4, clip.heads))
-    return torch.einsum("xcsm,scx,smc->c", products, clip.factors[:, rows], own.repeat_interleave(2, 0))
-
-
-def _against_keys(
-    query: Float[Tensor, "heads chunk head_dim"],
+    own: Float[Tensor, "branch heads chunk"],
+    factors: Float[Tensor, "matrix=4 chunk dim"],
     through_query: Float[Tensor, "chunk dim dim"],
-    through_key: Float[Tensor, "chunk dim heads"],
     tables: GateOpTables,
 ) -> Float[Tensor, " chunk"]:
-    """<sum_bm A_ii^bm B_i^bm (v_i - o_i^bm) (w_i^m)^T, Y_i W_Q> / sqrt(d)."""
-    turned = torch.einsum("mca,manb->cnbm", query, tables.key_query).flatten(1, 2)
-    return ((through_query @ turned) * through_key).sum((1, 2))
+    """<sum_b A_ii^b B_i^b W_V^m, Y_i W_Q> / sqrt(d); `own` is A_ii."""
+    products = (through_query.transpose(0, 1) @ tables.path_query_rows).unflatten(2, (4, -1))
+    return torch.einsum("xcsm,scx,smc->c", products, factors, own.repeat_interleave(2, 0))
 
 
-def _alone(through_query: Float[Tensor, "chunk dim dim"], factor: Float[Tensor, "dim dim"]) -> Float[Tensor, " chunk"]:
-    """|Y_i W_Q|^2 / d = |Y_i L|^2."""
-    count, dim, _ = through_query.shape
-    total = through_query.new_zeros(count)
-    step = -(-dim // PARTS)
-    for start in range(0, dim, step):
-        part = through_query[:, :, start:].flatten(0, 1) @ factor[start:, start : start + step]
-        total += part.square_().unflatten(0, (count, dim)).sum((1, 2))
+def _alone(through_query: Float[Tensor, "part dim dim"], factor: Float[Tensor, "dim dim"]) -> Float[Tensor, " part"]:
+    """|Y_i W_Q|^2 / d = |Y_i L|^2, L lower triangular: its columns in blocks, and in each first the full part of L."""
+    total = torch.zeros_like(through_query[:, 0, 0])
+    rows = through_query.flatten(0, 1)
+    for start in range(0, len(factor), 4 * COLUMNS):
+        stop = start + 4 * COLUMNS
+        block = rows[:, stop:] @ factor[stop:, start:stop]
+        for first in range(start, min(stop, len(factor)), COLUMNS):
+            columns = slice(first, first + COLUMNS)
+            block[:, first - start : first - start + COLUMNS].addmm_(rows[:, first:stop], factor[first:stop, columns])
+        total += torch.linalg.vector_norm(block.unflatten(0, (len(total), -1)), dim=(1, 2)).square()
     return total

@@ -57,7 +57,7 @@ class GateOpTables:
     a frame changes is only a factor for each output component c, so sums over input components are tables over c.
 
     Attributes:
-        matrices: the four, columns head by head.
+        matrices: the four, transposed: (s, m, a, c) is component c of what head m's input a gives under W_s.
         key_gram: as in `PlainTables`.
         key_query: as in `PlainTables`.
         value_key: (m, a, n, b) of W_V^m (W_K^n)^T / sqrt(d), so that W_V^m w_i^n = value_key_mn q_i^n.
@@ -66,7 +66,7 @@ class GateOpTables:
         query_factor: lower triangular L with L L^T = W_Q W_Q^T / d.
     """
 
-    matrices: Float[Tensor, "matrix=4 dim heads head_dim"]
+    matrices: Float[Tensor, "matrix=4 heads head_dim dim"]
     key_gram: HeadPairs
     key_query: HeadPairs
     value_key: HeadPairs
@@ -149,7 +149,7 @@ def _make_gate_op_tables(
 
     dim = query.shape[0]
     head_dim = dim // heads
-    matrices = torch.stack(outputs).unflatten(2, (heads, head_dim))
+    matrices = torch.stack([output.T for output in outputs]).unflatten(1, (heads, head_dim))
     return GateOpTables(
         matrices=matrices,
         key_gram=pairs(key @ key.T / head_dim),
@@ -163,26 +163,18 @@ def _make_gate_op_tables(
 
 
 def _path_rows(
-    matrices: Float[Tensor, "matrix dim heads head_dim"], value_gram: HeadPairs
+    matrices: Float[Tensor, "matrix heads head_dim dim"], value_gram: HeadPairs
 ) -> Float[Tensor, "matrix matrix dim heads heads"]:
     """Row c of W_s^m W_V^m times row c of W_t^n W_V^n, one head m at a time."""
-    return torch.stack(
-        [
-            # einsum would make the product with value_gram anew for every t.
-            torch.einsum(
-                "scnb,tcnb->stcn", torch.einsum("sca,anb->scnb", matrices[:, :, head], value_gram[head]), matrices
-            )
-            for head in range(matrices.shape[2])
-        ],
-        dim=3,
-    )
+    moved = [torch.einsum("sac,anb->sncb", matrices[:, head], each) for head, each in enumerate(value_gram)]
+    return torch.stack([torch.einsum("sncb,tnbc->stcn", each, matrices) for each in moved], dim=3)
 
 
 def _path_query_rows(
-    matrices: Float[Tensor, "matrix dim heads head_dim"], value_query: Float[Tensor, "heads head_dim dim"]
+    matrices: Float[Tensor, "matrix heads head_dim dim"], value_query: Float[Tensor, "heads head_dim dim"]
 ) -> Float[Tensor, "dim dim matrix_heads"]:
-    count, dim, heads, _ = matrices.shape
+    count, heads, _, dim = matrices.shape
     rows = matrices.new_empty(dim, dim, count * heads)
     for index, (matrix, head) in enumerate((s, m) for s in range(count) for m in range(heads)):
-        rows[:, :, index] = matrices[matrix, :, head] @ value_query[head]
+        rows[:, :, index] = matrices[matrix, head].T @ value_query[head]
     return rows
