@@ -224,3 +224,22 @@ def test_drawing_needs_no_torch():
     root = Path(__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_gmsa_inspect_writes_one_page_for_all_models(tmp_path):
+    pytest.importorskip("analysis")
+    from analysis import inspect_clip
+    from figures.inspection import write_inspection
+    from tests.small_models import small_clip, small_model
+
+    records = [inspect_clip(small_model(kind), small_clip()) for kind in ("gate-op", "baseline")]
+    written = write_inspection(records, tmp_path, 3, "gmsa inspect", html=True)
+    assert written[-1] == tmp_path / "clip0-small-gate-op-against-small-baseline.html"
+    text = written[-1].read_text(encoding="utf-8")
+    assert json.loads(re.search(r'id="view" type="application/json">([^<]*)<', text)[1]) == {
+        "against": "small-baseline"
+    }
+    packed = re.search(r'id="payload" type="text/plain">([^<]*)<', text)[1]
+    header = Unpacked(zlib.decompress(base64.b64decode(packed))).header
+    assert [model["name"] for model in header["models"]] == ["small-gate-op", "small-baseline"]
+    assert header["models"][0]["patterns"]["visual/local/0"].startswith("verticality ")
