@@ -154,12 +154,12 @@ class EncoderLayer(nn.Module):
 
     def explain(self, hidden: Frames, valid: Valid | None, grad: bool) -> LayerTrace:
         """The same, with everything that the attention block computed."""
+        if grad and not hidden.requires_grad:
+            # Frozen parameters and plain features leave no graph; X must be there to differentiate by.
+            hidden = hidden.detach().requires_grad_()
         if self.attention is None:
             return LayerTrace(input=hidden, output=torch.zeros_like(hidden), encoded=self._feed_forward(hidden))
         inputs = self._attention_input(hidden)
-        if grad and not inputs.requires_grad:
-            # Frozen parameters and plain features leave no graph; X must be there to differentiate by.
-            inputs.requires_grad_()
         block = self.attention.explain(inputs, valid)
         encoded = self._finish(hidden, block.output)
         return LayerTrace(input=inputs, encoded=encoded, **{f.name: getattr(block, f.name) for f in fields(block)})

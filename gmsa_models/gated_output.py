@@ -5,10 +5,29 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 Rows = Float[Tensor, "rows dim"]
 Weight = Float[Tensor, "dim dim"]
+
+
+class SecondDerivativeError(RuntimeError):
+    """A derivative of a derivative was asked of a gradient written by hand."""
+
+
+def refuse_second_derivative() -> None:
+    """Raise if a graph of the gradient is being built.
+
+    torch's `once_differentiable` is not enough: `autograd.grad` walks past it, and the part of a second derivative
+    that goes through here would be missing without a word.
+
+    Raises:
+        SecondDerivativeError: the gradient is taken with `create_graph=True`.
+    """
+    if torch.is_grad_enabled():
+        raise SecondDerivativeError(
+            "the forward pass of a gated block can be differentiated once, and create_graph=True was given; "
+            "differentiate what `trace(batch, grad=True)` or the block's `explain` returns instead"
+        )
 
 
 def gated_output(
@@ -72,9 +91,9 @@ class GatedOutput(torch.autograd.Function):
         return output if bias is None else output.add_(bias)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad: Rows) -> tuple[Tensor | None, ...]:
         """dY_g = R dY, dY_l = dY - R dY, dz = (Y_g - Y_l) R (1 - R) dY."""
+        refuse_second_derivative()
         context_g, context_l, output_g, output_l, gate_g, gate_l, gate, difference = ctx.saved_tensors
         grad_g = grad * gate
         grad_l = grad - grad_g

@@ -13,8 +13,8 @@ from functools import lru_cache
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from gmsa_models.gated_output import refuse_second_derivative
 from gmsa_models.local_attention import Tiling, tile_frames, tile_mask, tiles
 from gmsa_models.masks import Neighbourhood, masked_softmax
 
@@ -86,9 +86,9 @@ class GatedAttention(torch.autograd.Function):
         return output
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad: Heads) -> tuple[Tensor | None, ...]:
         """Through the product with V, the blend, and the product of Q and K."""
+        refuse_second_derivative()
         query, key, value, gate_g, gate_l, *maps = ctx.saved_tensors
         gates = _Gates(ctx.tiling, gate_g, _by_class(ctx.tiling.key_tiles(gate_l[None])))
         grad_query, grad_key, grad_value = (torch.empty_like(each) for each in (query, key, value))

@@ -137,8 +137,14 @@ def _band(frames: int, half: int, dilation: int) -> Tiling:
         # Every frame alone: blocks of 1.
         return Tiling(frames, chunk=1)
     chunks = range(-(-reach // 2), 4 * reach + KEY_OVERHEAD)
-    candidates = (Tiling(frames, min(chunk, steps), reach, dilation) for chunk in chunks)
-    return min(candidates, key=lambda tiling: tiling.tiles * tiling.keys * (tiling.chunk + KEY_OVERHEAD))
+    return min((Tiling(frames, min(chunk, steps), reach, dilation) for chunk in chunks), key=_cost)
+
+
+def _cost(tiling: Tiling) -> int:
+    """Products of a tiling and what it moves, in products; chunks that do not fit mean one more copy of the queries."""
+    padded = tiling.tiles * tiling.chunk * tiling.dilation
+    copied = padded if padded > tiling.frames else 0
+    return tiling.dilation * tiling.tiles * tiling.keys * (tiling.chunk + KEY_OVERHEAD) + KEY_OVERHEAD * copied
 
 
 @lru_cache(maxsize=128)

@@ -1,0 +1,89 @@
+"""Measuring two or more ways of doing one thing, on a machine that others use too."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+# Names of `mallopt` in glibc's malloc.h.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+
+
+@dataclass
+class Times:
+    """Seconds of each repeat."""
+
+    wall: list[float] = field(default_factory=list)
+    processor: list[float] = field(default_factory=list)
+
+
+def keep_freed_memory() -> bool:
+    """Tell glibc to keep what is freed, as servers and trainers do with another allocator; False where there is none.
+
+    By default glibc hands large blocks back and every large tensor is paid for again page by page. That cost comes
+    and goes with the order of sizes and belongs to no model in particular.
+    """
+    try:
+        library = ctypes.CDLL(None)
+        return all(library.mallopt(option, 2**31 - 1) == 1 for option in (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD))
+    except (OSError, AttributeError):
+        return False
+
+
+def interleaved(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, Times]:
+    """Every way once a round, after a first round that is not counted; the order turns by one each round."""
+    found = {name: Times() for name in ways}
+    names = list(ways)
+    for number in range(-1, rounds):
+        for name in names[number % len(names) :] + names[: number % len(names)]:
+            wall, processor = time.perf_counter(), time.process_time()
+            ways[name]()
+            if number >= 0:
+                found[name].processor.append(time.process_time() - processor)
+                found[name].wall.append(time.perf_counter() - wall)
+    return found
+
+
+def ratio(of: list[float], to: list[float]) -> float:
+    """Median over the rounds of one way's time by another's in the same round."""
+    return statistics.median(one / other for one, other in zip(of, to, strict=True))
+
+
+def peak_mib(way: Callable[[], object]) -> float:
+    """Most memory that torch held at once beyond what it held before, in MiB, from the profiler's allocations."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        way()
+    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+    held = peak = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        held += event.nbytes()
+        peak = max(peak, held)
+    return peak / 2**20
+
+
+def machine() -> str:
+    """What the numbers were taken on, in a line or two."""
+    load = os.getloadavg()[0]
+    return (
+        f"Python {platform.python_version()}, torch {torch.__version__}, {torch.get_num_threads()} threads on "
+        f"{os.cpu_count()} cores, niceness {os.nice(0)},\nload {load:.1f} at the end. Where other work takes part of "
+        "the cores, processor seconds are the fairer measure."
+    )
+
+
+def report(lines: list[str], results: Path, write: bool) -> None:
+    """Print Markdown, and keep it if asked to."""
+    text = "\n".join([*lines, ""])
+    print(text)
+    if write:
+        results.parent.mkdir(exist_ok=True)
+        results.write_text(text, encoding="utf-8")
