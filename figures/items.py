@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from inspect import getdoc
 from pathlib import Path
 from typing import Protocol
 
@@ -70,6 +71,12 @@ class Item:
     name: str
     draw: Callable[..., Figure | Mapping[str, str]]
     needs_study: bool = True
+
+    @property
+    def signs(self) -> str:
+        """How to read it: what the docstring of `draw` says of its visual signs, for a caption."""
+        _, _, after = (getdoc(self.draw) or "").partition("Visual signs. ")
+        return " ".join(after.partition("\n\n")[0].split())
 
     def output(self, tables: Mapping[str, xr.Dataset], width: float | None) -> Output:
         """What there is to write."""

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from figures.panels import REFERENCE, WIDE, draw_model_curve, letter, model_legend, videos
 from figures.style import PAGE_WIDTH, use_style
 
-PANEL, LEGEND_LINE, LEGEND_COLUMNS = 2.1, 0.14, {True: 5, False: 3}
+PANEL, LEGEND_LINE, LEGEND_COLUMNS = 2.1, 0.14, {True: 6, False: 3}
 KINDS = {"attention": "attention mass", "gradient": "gradient mass"}
 
 
@@ -32,7 +32,7 @@ def draw(masses: xr.Dataset, width: float = PAGE_WIDTH) -> Figure:
     names = [str(name) for name in masses["model"].values]
     wide = width >= WIDE
     rows, columns = (1, len(KINDS)) if wide else (len(KINDS), 1)
-    lines = -(-len(names) // LEGEND_COLUMNS[wide])
+    lines = -(-(len(names) + 1) // LEGEND_COLUMNS[wide])
     with use_style():
         figure = Figure(figsize=(width, rows * PANEL + 0.1 + LEGEND_LINE * lines), layout="constrained")
         panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
@@ -41,7 +41,7 @@ def draw(masses: xr.Dataset, width: float = PAGE_WIDTH) -> Figure:
             letter(axes, place, f"{KINDS[kind]}, {masses.attrs['modality']}, {videos(masses.attrs['videos'])}")
             axes.set_xlabel("lag between query and key, at most (s)" if wide or place == len(KINDS) - 1 else "")
             axes.set_ylabel("share of all mass" if not wide or place == 0 else "")
-        model_legend(figure, names, LEGEND_COLUMNS[wide])
+        model_legend(figure, names, LEGEND_COLUMNS[wide], reference="even over all pairs")
     return figure
 
 

@@ -36,9 +36,13 @@ def draw_model_curve(
         axes.fill_between(x, low, high, color=style.colour, alpha=BAND, linewidth=0, gid=f"{name} interval")
 
 
-def model_legend(figure: Figure, names: Sequence[str], columns: int, lines: bool = True, markers: bool = False) -> None:
-    """One legend of models beneath all panels, families in columns where the number of columns allows."""
+def model_legend(
+    figure: Figure, names: Sequence[str], columns: int, lines: bool = True, markers: bool = False, reference: str = ""
+) -> None:
+    """One legend of models beneath all panels; `reference` names the grey line, where there is one."""
     handles = [_handle(name, lines, markers) for name in names]
+    if reference:
+        handles.append(Line2D([], [], color=REFERENCE, linewidth=0.8, label=reference))
     figure.legend(
         handles=handles,
         loc="outside lower center",

@@ -255,23 +255,28 @@ def expand_lists(data: Sequence[str]) -> list[str]:
 
 
 def _make(item: Item, request: Request, source: _Redrawn | _Computed) -> str:
-    """Numbers, then pictures, then the JSON that names both; each only if it is not there already."""
-    path, about = request.out / item.name, _read_json(request.out / f"{item.name}.json")
-    numbers, key = _numbers(request.out, item), source.key(item)
-    tables = None
-    if request.force or about.get("numbers_key") != key or not _is_file(numbers, about.get("numbers_sha256")):
+    """Numbers, then pictures, then the JSON that names both; each only if this folder's cache does not know it as done.
+
+    Files that came with a checkout are made anew: the cache, which does not travel, says what was made here.
+    """
+    path, note = request.out / item.name, request.out / CACHE / f"{item.name}.json"
+    done = {} if request.force else _read_json(note)
+    numbers, key, tables = _numbers(request.out, item), source.key(item), None
+    if done.get("numbers_key") != key or not _is_file(numbers, done.get("numbers_sha256")):
         tables = source.tables(item)
         save_tables(numbers, tables)
     drawing = _drawing_key(item, request, sha256(numbers))
-    if tables is None and about.get("drawing_key") == drawing and _all_there(path, about):
+    if tables is None and done.get("drawing_key") == drawing and _all_there(path, done):
         return UNCHANGED
     with use_style(request.style):
         output = item.output(load_tables(numbers) if tables is None else tables, request.width)
         written = output.write(path, request.formats)
-    told = {"command": request.command, "seed": request.seed} | source.about(item)
-    told |= {"software": software(), "numbers": numbers.name, "numbers_sha256": sha256(numbers)}
-    told |= {"files": [file.name for file in written], "numbers_key": key, "drawing_key": drawing}
-    write_text(path.with_name(f"{path.name}.json"), json.dumps(told, indent=2, ensure_ascii=False) + "\n")
+    keys = {"numbers_sha256": sha256(numbers), "numbers_key": key, "drawing_key": drawing}
+    about = {"command": request.command, "seed": request.seed} | source.about(item) | {"software": software()}
+    about |= {"reads": item.signs} if item.signs else {}
+    about |= {"numbers": numbers.name, "files": [file.name for file in written]} | keys
+    _write_json(path.with_name(f"{path.name}.json"), about)
+    _write_json(note, keys | {"files": about["files"]})
     return DRAWN
 
 
@@ -291,6 +296,10 @@ def _all_there(path: Path, about: Mapping[str, Any]) -> bool:
 
 def _is_file(path: Path, expected: str | None) -> bool:
     return path.is_file() and sha256(path) == expected
+
+
+def _write_json(path: Path, values: Mapping[str, Any]) -> None:
+    write_text(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -5,16 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 
-def mass_by_lag(pairs: np.ndarray) -> list[float]:
-    """Share of the sum that lies on pairs `lag` apart."""
-    frames = len(pairs)
-    sums = [0.0] * frames
-    for query in range(frames):
-        for key in range(frames):
-            sums[abs(query - key)] += pairs[query, key]
-    return [one / sum(sums) for one in sums]
-
-
 def contrast(one: np.ndarray, other: np.ndarray, labels: np.ndarray) -> tuple[int | None, float, int, int]:
     """Video with the largest margin among those only the other gets right, its margin, wins, losses."""
     best, margin, wins, losses = None, float("nan"), 0, 0
@@ -28,13 +18,3 @@ def contrast(one: np.ndarray, other: np.ndarray, labels: np.ndarray) -> tuple[in
             if best is None or found > margin:
                 best, margin = video, float(found)
     return best, margin, wins, losses
-
-
-def local_ratio(norms: np.ndarray, mask: np.ndarray) -> list[float]:
-    """S_i of equation 10."""
-    values = []
-    for query in range(len(norms)):
-        near = [norms[query, key] for key in range(len(norms)) if mask[query, key]]
-        far = [norms[query, key] for key in range(len(norms)) if not mask[query, key]]
-        values.append(np.mean(near) / (np.mean(near) + np.mean(far)))
-    return values

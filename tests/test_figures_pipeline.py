@@ -1,6 +1,7 @@
 """`gmsa figures`: what is made again, what is kept, what fails, what is checked; with tiny models and videos."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -71,6 +72,7 @@ def test_everything_is_drawn_with_its_numbers_and_provenance(drawn):
     assert all(len(digest) == 64 for digest in about["models"].values())
     assert {"command", "seed", "data", "settings", "computed_with", "software", "numbers_sha256"} <= about.keys()
     assert (request.out / about["numbers"]).is_file()
+    assert about["reads"].startswith("A curve a model: S_i, mean over videos;")
     assert sorted(about["files"]) == ["figure-4-sensitivity.svg"]
     assert {path.suffix for path in request.out.glob("table-1-results*")} == {".csv", ".md", ".tex", ".npz", ".json"}
     assert "tfrecord" in (request.out / "claims.md").read_text()
@@ -183,7 +185,20 @@ def test_stopping_keeps_what_is_done(monkeypatch, tiny_world, tmp_path):
     fake_items(monkeypatch, {"sensitivity": lambda study: {"curves": tiny_curves()}, "lag": stop})
     with pytest.raises(KeyboardInterrupt):
         render(changed(tiny_world, out=tmp_path))
-    assert {path.name for path in tmp_path.iterdir()} == {"four.svg", "four.npz", "four.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {".cache", "four.svg", "four.npz", "four.json"}
+    fake_items(monkeypatch, {"lag": lambda study: {"masses": tiny_masses()}})
+    assert render(changed(tiny_world, out=tmp_path)).states == {"four": UNCHANGED, "six": DRAWN}
+
+
+def test_files_that_came_with_a_checkout_are_made_anew(monkeypatch, tiny_world, tmp_path):
+    tables = {"sensitivity": lambda study: {"curves": tiny_curves()}, "lag": lambda study: {"masses": tiny_masses()}}
+    fake_items(monkeypatch, tables)
+    request = changed(tiny_world, out=tmp_path / "here")
+    render(request)
+    before = {path.name: path.read_bytes() for path in request.out.glob("*.*") if path.is_file()}
+    shutil.rmtree(request.out / ".cache")
+    assert set(render(request).states.values()) == {DRAWN}
+    assert {path.name: path.read_bytes() for path in request.out.glob("*.*") if path.is_file()} == before
 
 
 def test_only_what_changed_is_made_again(monkeypatch, tiny_world, tmp_path):

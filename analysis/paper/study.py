@@ -198,12 +198,15 @@ class Study:
         settings = self.settings
         counts = resample_counts(self.videos, settings.resamples, settings.seed)
         more = {"limit": settings.limit, "resamples": settings.resamples, "seed": settings.seed}
-        tables = {}
-        for place, (name, table) in enumerate(self.scores.items(), start=1):
+        done, total = count(1), len(self.scores)
+
+        def compute(name: str) -> xr.Dataset:
             key = self._key("metrics", name, **more)
-            tables[name] = self._kept(key, lambda table=table: metric_draws(table, counts))
-            self._progress("intervals of the scores", place, len(self.scores))
-        return tables
+            table = self._kept(key, lambda: metric_draws(self.scores[name], counts))
+            self._progress("intervals of the scores", next(done), total)
+            return table
+
+        return dict(zip(self.scores, map_in_threads(compute, self.scores), strict=True))
 
     @cached_property
     def selection(self) -> Selection:

@@ -1,0 +1,27 @@
+"""One attention map that stands for a whole block, so that blocks of different kinds compare."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float
+
+
+def blended_attention(record: xr.Dataset, modality: str) -> Float[np.ndarray, "query key"]:
+    """The one map that stands for a block: what its output is a mixture by, averaged over heads.
+
+    Baseline: its maps. ShareAtt: all heads, global and local. GateAtt: the combined maps. GateOp, which blends
+    outputs instead of maps: both branches' maps, each query's weighted by its mean gates.
+
+    Args:
+        record: with `attention`, and `gate` where the block has gates; dimensions in any order.
+        modality: one of the record's.
+    """
+    mean = record["attention"].sel(modality=modality).mean("head").transpose("branch", "query", "key")
+    branches = [str(name) for name in record["branch"].values]
+    if "combined" in branches:
+        return mean.sel(branch="combined").values
+    if "gate" not in record:
+        return mean.sel(branch="global").values
+    gates = record["gate"].sel(modality=modality).transpose("branch", "frame")
+    return sum(gates.sel(branch=name).values[:, None] * mean.sel(branch=name).values for name in branches)
