@@ -1428,8 +1428,10 @@ class Inspector {
     if (document.body) themes.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light"] });
     const system = matchMedia("(prefers-color-scheme: dark)"), changed = () => this.schedule();
     system.addEventListener("change", changed);
-    this.root.addEventListener("keydown", (event) => this.keydown(event));
-    this.undo.push(() => sizes.disconnect(), () => themes.disconnect(), () => system.removeEventListener("change", changed),
+    const pressed = (event) => this.keydown(event); // the root outlives this inspector when the payload changes
+    this.root.addEventListener("keydown", pressed);
+    this.undo.push(() => this.root.removeEventListener("keydown", pressed),
+      () => sizes.disconnect(), () => themes.disconnect(), () => system.removeEventListener("change", changed),
       () => this.stop(), () => cancelAnimationFrame(this.pending));
   }
 
