@@ -15,6 +15,7 @@ from analysis.arrays import Part, Variables, labelled, text
 from analysis.certificates import CHECKS
 from analysis.map_variables import certificate_variables, contribution_variables, pattern_variables
 from analysis.profiles import head_profiles, unevenness
+from analysis.sensitivity_variables import sensitivity_variables
 from analysis.similarity import frame_cosine_similarity
 from analysis.view import ClipView, to_numpy
 from gmsa_models.data.clip import Segment
@@ -147,6 +148,7 @@ PARTS: dict[str, Part] = {
     "pattern": pattern_variables,
     "contribution": contribution_variables,
     "certificate": certificate_variables,
+    "sensitivity": sensitivity_variables,
     "score": score_variables,
     "label": label_variables,
     "segment": segment_variables,

@@ -73,7 +73,7 @@ def profiles_table(records: Sequence[xr.Dataset]) -> Table | Text:
     columns = {name: column for name, column in MAP_COLUMNS.items() if any(name in record for record in having)}
     for column in columns.values():
         table.add_column(column, justify="right")
-    table.add_column("certificates")
+    table.add_column("checks")
     for record in having:
         for modality in record["modality"].values:
             for branch in record["branch"].values:

@@ -25,7 +25,7 @@ def test_a_line_a_branch_fits_eighty_columns_and_holds_the_records_numbers(kind)
     header = " ".join(line for line in shown if "passed" not in line)
     rows = [line for line in shown if "passed" in line]
     assert title.startswith("attention received")
-    for name in ("Gini", "lines", "certificates"):
+    for name in ("Gini", "lines", "checks"):
         assert name in header
     places = [(modality, branch) for modality in ("visual", "audio") for branch in record["branch"].values]
     assert len(rows) == len(places)

@@ -1,0 +1,38 @@
+"""The parts of a record that tell how much each output frame depends on each input frame."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from analysis.arrays import Variables, labelled
+from analysis.frame_jacobian.closed_form import closed_form_norms
+from analysis.sensitivity import local_sensitivity
+from analysis.view import ClipView, to_numpy
+from gmsa_models.attention import AttentionBlock
+
+# About the most that the intermediate results of the closed form may take.
+GRADIENT_BYTES = 2**27
+
+
+def sensitivity_variables(view: ClipView) -> Variables:
+    """`gradient_norm` (modality, query, key), G of equation 10 in closed form; `sensitivity` (modality, frame), S_i.
+
+    S_i is measured by the neighbourhood chosen, else by the model's own; absent where there is neither. Both are absent
+    in the control, whose frames do not depend on each other.
+    """
+    if not view.branches:
+        return {}
+    norms = {
+        modality: closed_form_norms(_block(view, modality), layer.input[0], GRADIENT_BYTES)
+        for modality, layer in view.layers.items()
+    }
+    values = np.stack([to_numpy(each) for each in norms.values()])
+    found = {"gradient_norm": labelled(("modality", "query", "key"), values, "norm of dY[query] / dX[key]", "Y per X")}
+    if view.neighbourhood is not None:
+        shares = np.stack([to_numpy(local_sensitivity(each, view.neighbourhood)) for each in norms.values()])
+        found["sensitivity"] = labelled(("modality", "frame"), shares, "local sensitivity S_i", "0.5 even, 1 local")
+    return found
+
+
+def _block(view: ClipView, modality: str) -> AttentionBlock:
+    return view.model.encoders[modality].layers[view.layer].attention
