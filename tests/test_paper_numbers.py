@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from references_paper import contrast as slow_contrast
+from references_paper import mass_by_lag as slow_mass
 
 from analysis.paper.blend import blended_attention
 from analysis.paper.claims import (
@@ -20,12 +21,27 @@ from analysis.paper.claims import (
     vertical_lines,
 )
 from analysis.paper.contrast import clearest, contrast
+from analysis.paper.lags import mass_by_lag, mean_by_lag, uniform_mass_by_lag
 from analysis.paper.neighbourhoods import neighbourhood_from_text, neighbourhood_text
 from analysis.paper.results import metric_draws, results_table
 from analysis.paper.selection import clips_at, select
 from analysis.statistics import Interval, normal_interval, resample_counts
 from gmsa_models.masks import NeighbourhoodError
 from gmsa_models.metrics import classification_metrics
+
+
+def test_mass_by_lag_by_hand_and_by_the_slow_definition():
+    np.testing.assert_allclose(mass_by_lag(np.array([[1.0, 2], [3, 4]])), [0.5, 0.5])
+    pairs = np.random.default_rng(0).random((7, 7))
+    np.testing.assert_allclose(mass_by_lag(pairs), slow_mass(pairs))
+    np.testing.assert_allclose(mass_by_lag(5 * pairs), mass_by_lag(pairs))
+    np.testing.assert_allclose(mass_by_lag(pairs.T), mass_by_lag(pairs))
+
+
+def test_uniform_mass_and_means_by_lag():
+    np.testing.assert_allclose(uniform_mass_by_lag(3), [3 / 9, 4 / 9, 2 / 9])
+    lags = np.abs(np.arange(5)[:, None] - np.arange(5)[None, :]).astype(float)
+    np.testing.assert_allclose(mean_by_lag(3 * lags), 3 * np.arange(5))
 
 
 def record_of(maps: dict[str, np.ndarray], gates: dict[str, np.ndarray] | None = None) -> xr.Dataset:

@@ -9,13 +9,14 @@ import torch
 import xarray as xr
 
 from analysis.paper.blend import blended_attention
+from analysis.paper.lags import mass_by_lag, mean_by_lag
 from analysis.record import inspect_clip
-from analysis.sensitivity import frame_gradient_norms, lag_profile, local_sensitivity
+from analysis.sensitivity import frame_gradient_norms, local_sensitivity
 from analysis.similarity import frame_cosine_similarity
 from analysis.verticality import verticality
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
-from gmsa_models.masks import Neighbourhood
+from gmsa_models.masks import Neighbourhood, neighbourhood_mask
 
 PARTS = ("attention", "profile", "gate")
 TOP = 0.1  # "a few frames": the tenth that receives most
@@ -81,12 +82,12 @@ def _clip_statistics(model: GMSAClassifier, clip: Clip, neighbourhood: Neighbour
     norms = frame_gradient_norms(model, clip, source)
     modalities = [str(name) for name in record["modality"].values]
     seconds = np.arange(record.sizes["frame"]) * clip.frame_seconds
-    maps = torch.from_numpy(np.stack([blended_attention(record, name) for name in modalities]))
+    attention = np.stack([mass_by_lag(blended_attention(record, name)) for name in modalities])
     variables = {
         "gini": record["profile_gini"].transpose("modality", "branch").drop_vars("model"),
         "top_share": _top_share(record),
-        "attention_by_lag": (("modality", "lag"), lag_profile(maps.double()).mass.numpy()),
-        "gradient_by_lag": ("lag", lag_profile(norms.double()).mass.cpu().numpy()),
+        "attention_by_lag": (("modality", "lag"), attention),
+        "gradient_by_lag": ("lag", mass_by_lag(norms.double().cpu().numpy())),
         **_sensitivities(model, norms, neighbourhood),
         **global_verticality(record),
     }
@@ -95,13 +96,16 @@ def _clip_statistics(model: GMSAClassifier, clip: Clip, neighbourhood: Neighbour
 
 
 def _similarity_by_lag(clip: Clip, modality: str) -> np.ndarray:
-    return lag_profile(frame_cosine_similarity(torch.from_numpy(clip.floats(modality))).double()).mean.numpy()
+    return mean_by_lag(frame_cosine_similarity(torch.from_numpy(clip.floats(modality))).numpy())
 
 
 def _sensitivities(model: GMSAClassifier, norms: torch.Tensor, shared: Neighbourhood) -> dict[str, tuple]:
     own = model.config.neighbourhood
     chosen = {"sensitivity": shared} | ({} if own is None else {"own_sensitivity": own})
-    return {name: ("frame", local_sensitivity(norms, each).double().cpu().numpy()) for name, each in chosen.items()}
+    return {
+        name: ("frame", local_sensitivity(norms, neighbourhood_mask(each, len(norms))).double().cpu().numpy())
+        for name, each in chosen.items()
+    }
 
 
 def global_verticality(record: xr.Dataset) -> dict[str, xr.DataArray]:

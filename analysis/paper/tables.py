@@ -6,17 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 
 import numpy as np
-import torch
 import xarray as xr
 
 from analysis.paper import claims
 from analysis.paper.contrast import RULE
+from analysis.paper.lags import uniform_mass_by_lag
 from analysis.paper.neighbourhoods import neighbourhood_text
 from analysis.paper.passes import global_verticality
 from analysis.paper.results import results_table
 from analysis.paper.study import Study, StudyError
 from analysis.record import inspect_clip
-from analysis.sensitivity import lag_profile
 from analysis.statistics import (
     mean_interval,
     normal_interval,
@@ -143,8 +142,7 @@ def lag(study: Study) -> Tables:
     if not parts:
         raise StudyError("no model with attention; this figure needs one")
     joined = xr.concat(parts, "model", join="outer").assign_coords(model=np.array(list(study.statistics)))
-    lags = joined.sizes["lag"]
-    uniform = lag_profile(torch.ones(lags, lags, dtype=torch.float64)).mass.numpy()
+    uniform = uniform_mass_by_lag(joined.sizes["lag"])
     about = {"videos": len(study.clips), "modality": modality}
     return {"masses": joined.assign(uniform=("lag", uniform)).assign_attrs(about)}
 
