@@ -3,10 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from references import block_by_definition
+from test_masks import ANY
 
 from gmsa_models.attention import ATTENTION, AttentionError, Baseline, GateAtt, GateOp, ShareAtt, attention_weights
 from gmsa_models.gated_output import SecondDerivativeError
+from gmsa_models.gated_weights import gated_attention
 from gmsa_models.masks import BlockDiagonal, Toeplitz, ToeplitzDilated, neighbourhood_mask
 
 BLOCKS = {name: block for name, block in ATTENTION.items() if block is not None}
@@ -85,6 +89,30 @@ def test_forward_equals_explain_and_so_do_gradients(name, mask, padded, dtype, t
     theirs = torch.autograd.grad((plain * cotangent).sum(), everything)
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one, other, rtol=100 * tolerance, atol=100 * tolerance)
+
+
+@settings(max_examples=40)
+@given(neighbourhood=ANY, frames=st.integers(1, 61), share=st.floats(0, 1), whole=st.booleans())
+def test_gated_attention_in_any_tiling(neighbourhood, frames, share, whole):
+    """Many tiles, ragged ends, padding; clip by clip as on a CPU, or the whole batch as elsewhere."""
+    torch.manual_seed(frames)
+    query, key, value = (torch.randn(2, 3, frames, 5, dtype=torch.float64, requires_grad=True) for _ in range(3))
+    gates = [torch.randn(frames, frames, dtype=torch.float64, requires_grad=True) for _ in range(2)]
+    valid = torch.arange(frames) < torch.tensor([[frames], [1 + round(share * (frames - 1))]])
+    weights_g = attention_weights(query, key, None, valid)
+    weights_l = attention_weights(query, key, neighbourhood_mask(neighbourhood, frames), valid)
+    gate = torch.sigmoid(weights_g @ gates[0] - weights_l @ gates[1])
+    rows = valid[:, None, :, None]
+    plain = (gate * weights_g + (1 - gate) * weights_l) @ value * rows
+    with pytest.MonkeyPatch.context() as patch:
+        if whole:
+            patch.setattr("gmsa_models.gated_weights._parts", lambda query: [slice(0, 2)])
+        fast = gated_attention(query, key, value, *gates, neighbourhood, valid) * rows
+        inputs, cotangent = (query, key, value, *gates), torch.randn_like(plain)
+        ours = torch.autograd.grad(fast, inputs, cotangent)
+    theirs = torch.autograd.grad(plain, inputs, cotangent)
+    for one, other in zip((fast, *ours), (plain, *theirs), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("name", ["gate-att", "gate-op"])
