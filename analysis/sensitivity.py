@@ -99,7 +99,7 @@ def frame_gradient_norms(
 
 
 def local_sensitivity(
-    norms: Norms, neighbourhood: Neighbourhood | Bool[Tensor, "query key"]
+    norms: Norms, neighbourhood: Neighbourhood | Bool[Tensor, "rows columns"]
 ) -> Float[Tensor, "*batch query"]:
     """S_i: the mean gradient norm inside N_i, as a share of the means inside and outside together.
 

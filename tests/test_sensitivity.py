@@ -111,7 +111,7 @@ class TestClosedForm:
         torch.testing.assert_close(norms, torch.ones(5, 5, dtype=torch.float64))
 
     def test_by_hand_one_number_a_frame(self):
-        """x = (0, 1), all weights 1, logits x_i x_j: the first frame attends half and half, the second with p = e/(1+e).
+        """x = (0, 1), weights 1, logits x_i x_j: the first frame attends half and half, the second to itself with p.
 
         d y_0 / d x_0 = 1/2 + 1/2 (1 - 1/2) 1 as query; d y_1 / d x_0 = (1 - p)(1 - p), as value and as key.
         """
@@ -162,25 +162,24 @@ class TestClosedForm:
         monkeypatch.setattr(gate_op, "TILE", 2)
         torch.testing.assert_close(frame_gradient_norms(model, batch, "visual"), expected, rtol=1e-12, atol=0.0)
 
-    @pytest.mark.parametrize("kind", ["baseline", "share-att"])
-    def test_rows_where_one_frame_has_all_the_attention(self, kind, monkeypatch):
+    @pytest.mark.parametrize(
+        ("kind", "size", "factor"), [("baseline", (11, 11, 1), 8.0), ("share-att", (13, 7, 2), 12.0)]
+    )
+    def test_rows_where_one_frame_has_all_the_attention(self, kind, size, factor, monkeypatch):
         """There a covariance of nearly nothing is left of large inner products; those rows are taken again."""
-        model = make_model(kind, Toeplitz(5), (7, 5, 2))
+        model = make_model(kind, Toeplitz(5), size)
         block = model.encoders["visual"].layers[0].attention
         with torch.no_grad():
-            block.query.weight.mul_(12.0)
-        batch = make_batch(model, [7])
-        retaken = []
-        original = plain.squared_rows
-
-        def spy(inner, weights, rows, *rest):
-            retaken.extend(rows.tolist())
-            return original(inner, weights, rows, *rest)
-
-        monkeypatch.setattr(plain, "squared_rows", spy)
+            block.query.weight.mul_(factor)
+            block.key.weight.mul_(factor)
+        batch = make_batch(model, [size[0]])
         norms, expected = frame_gradient_norms(model, batch, "visual")[0], slow_norms(model, batch)
-        assert retaken
-        torch.testing.assert_close(norms, expected, rtol=1e-7, atol=1e-14 * float(expected.max()))
+        floor = 1e-12 * float(expected.max())
+        torch.testing.assert_close(norms, expected, rtol=1e-9, atol=floor)
+        monkeypatch.setattr(plain, "CANCELLED", 0.0)
+        monkeypatch.setattr(plain, "LOST_DIGITS", 0)
+        without = frame_gradient_norms(model, batch, "visual")[0]
+        assert not torch.allclose(without, expected, rtol=1e-9, atol=floor)
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_float32_is_close_to_float64(self, kind):
@@ -291,7 +290,9 @@ class TestOtherMethods:
         batch = make_batch(model, [7])
         layer = model.encoders["visual"].layers[0]
         given = layer.norm_attention(batch.features["visual"]).detach()[0]
-        rows = autograd_norms(lambda frames: layer.attention(frames[None])[0], given, 2**20, queries=[4, 1])
+        rows = autograd_norms(
+            lambda frames: layer.attention.explain(frames[None]).output[0], given, 2**20, queries=[4, 1]
+        )
         torch.testing.assert_close(rows, frame_gradient_norms(model, batch, "visual")[0, [4, 1]], rtol=1e-9, atol=0.0)
 
     def test_sampled_errors_are_as_large_as_they_say(self):
@@ -300,14 +301,14 @@ class TestOtherMethods:
         batch = make_batch(model, [11])
         truth = frame_gradient_norms(model, batch, "visual")
         scores = []
-        for seed in range(6):
+        for seed in range(4):
             estimate, error = frame_gradient_norms(
-                model, batch, "visual", method="sampled", probes=64, seed=seed, return_standard_error=True
+                model, batch, "visual", method="sampled", probes=256, seed=seed, return_standard_error=True
             )
             scores.append((estimate - truth) / error)
         scores = torch.cat(scores)
         assert 0.02 < (scores.abs() > 2).double().mean() < 0.09
-        assert 0.8 < scores.square().mean() < 1.3
+        assert 0.8 < scores.square().mean() < 1.25
 
     def test_sampled_converges_with_the_root_of_the_probes(self):
         model = make_model("baseline", size=(11, 3, 4))
@@ -486,8 +487,8 @@ class TestLagProfile:
         torch.testing.assert_close(lag_profile(matrix.T).mean, profile.mean)
 
     def test_errors(self):
-        with pytest.raises(SensitivityError, match=r"frame_seconds is 0"):
-            lag_profile(torch.ones(3, 3), 0)
+        with pytest.raises(SensitivityError, match=r"frame_seconds is 0.0"):
+            lag_profile(torch.ones(3, 3), 0.0)
         with pytest.raises(SensitivityError, match=r"2 query and 3 key"):
             lag_profile(torch.ones(2, 3))
 
