@@ -102,10 +102,8 @@ def _similarity_by_lag(clip: Clip, modality: str) -> np.ndarray:
 def _sensitivities(model: GMSAClassifier, norms: torch.Tensor, shared: Neighbourhood) -> dict[str, tuple]:
     own = model.config.neighbourhood
     chosen = {"sensitivity": shared} | ({} if own is None else {"own_sensitivity": own})
-    return {
-        name: ("frame", local_sensitivity(norms, neighbourhood_mask(each, len(norms))).double().cpu().numpy())
-        for name, each in chosen.items()
-    }
+    masks = {name: neighbourhood_mask(each, len(norms)) for name, each in chosen.items()}
+    return {name: ("frame", local_sensitivity(norms, mask).double().cpu().numpy()) for name, mask in masks.items()}
 
 
 def global_verticality(record: xr.Dataset) -> dict[str, xr.DataArray]:
