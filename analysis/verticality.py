@@ -155,7 +155,7 @@ class Geometry:
     """What the supports alone decide; `query` i has support S_i of `counts` n_i keys, and P_i centres over it.
 
     Attributes:
-        inverse: G, the pseudo-inverse of the Laplacian of the supports.
+        inverse: G, an inverse of the Laplacian of the supports on vectors that sum to 0 on each of its components.
         counts: n_i.
         trace: tr(P_i G P_i).
         diagonal: sum over j of (P_i G P_i)[j, j]^2.
@@ -248,7 +248,7 @@ def _cached_geometry(mask: bytes, frames: int) -> tuple[Float[np.ndarray, "*axes
     support = np.frombuffer(mask, bool).reshape(frames, frames).astype(np.float64)
     counts = support.sum(1)
     shared = support / np.maximum(counts, 1)[:, None]
-    inverse = _pseudo_inverse(np.diag(support.sum(0)) - support.T @ shared, support)
+    inverse = _inverse(np.diag(support.sum(0)) - support.T @ shared, support)
     # P_i G P_k = G on S_i x S_k less the means of its rows and columns, plus its mean.
     to_support = shared @ inverse
     means = to_support @ shared.T
@@ -263,11 +263,10 @@ def _cached_geometry(mask: bytes, frames: int) -> tuple[Float[np.ndarray, "*axes
     return inverse, counts, centred.sum(1), (centred**2).sum(1), np.maximum(overlap, 0.0)
 
 
-def _pseudo_inverse(
+def _inverse(
     laplacian: Float[np.ndarray, "key key"], support: Float[np.ndarray, "query key"]
 ) -> Float[np.ndarray, "key key"]:
-    """L^+. A Laplacian has the constants on each of its components as null space; they are filled, then taken off."""
+    """L^+, up to constants on each component of L: its null space, which no row of D has a part in."""
     _, component = connected_components(support.T @ support)
     same = component[:, None] == component[None]
-    constants = same / same.sum(1, keepdims=True)
-    return np.linalg.inv(laplacian + constants) - constants
+    return np.linalg.inv(laplacian + same)

@@ -117,7 +117,9 @@ def test_half_precision_and_a_deeper_layer():
     assert (half["certificate"] != FAILED).all()
     assert {array.dtype for array in half.data_vars.values() if array.dtype.kind == "f"} == {np.dtype("float32")}
     model = small_model("gate-att", layers=2)
-    deep = inspect_clip(model, clip, layer=1, parts=("contribution",))
+    deep = inspect_clip(model, clip, layer=1, parts=("contribution", "certificate"))
+    worst = [each.worst for each in certify(model, model.trace(Batch.from_clips([clip])), layer=1)]
+    np.testing.assert_allclose(deep["certificate_worst"].values.flatten(), worst, rtol=1e-3, atol=1e-9)
     parts = branch_contributions(
         attention_block(model, "visual", 1), model.trace(Batch.from_clips([clip])).layer("visual", 1)
     )

@@ -193,6 +193,10 @@ def test_uniform_attention_has_nothing_to_explain(dtype):
     out = verticality((mask / mask.sum(-1, keepdim=True)).to(dtype)[None], mask)
     for name in ("value", "null_mean", "null_deviation", "adjusted", "p_value"):
         assert getattr(out, name).isnan().all()
+    # Rounding is no structure either.
+    noise = 1 + torch.finfo(dtype).eps * torch.randn(1, 13, 13, generator=torch.Generator().manual_seed(0), dtype=dtype)
+    assert verticality(noise * mask / mask.sum(-1, keepdim=True), mask).value.isnan().all()
+    assert verticality((1 + 1e4 * (noise - 1)) * mask / mask.sum(-1, keepdim=True), mask).value.isfinite().all()
     alone = torch.eye(5, dtype=dtype)[None]
     assert verticality(alone, mask_of(Toeplitz(1), 5)).value.isnan().all()
 
