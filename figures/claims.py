@@ -47,11 +47,12 @@ def markdown(claims: xr.Dataset) -> str:
 
 def verdict_lines(claims: xr.Dataset) -> list[str]:
     """A Markdown table, a row a claim: statement, the numbers that decide, verdict."""
-    lines = ["| | claim | verdict | what decides |", "|---|---|---|---|"]
+    lines = ["| | claim | verdict | numbers that decide [95 % interval] |", "|---|---|---|---|"]
     for name in dict.fromkeys(claims["claim"].values.tolist()):
         rows = claims.isel(part=claims["claim"].values == name)
         telling = rows.isel(part=rows["sign"].values != "")
-        numbers = "; ".join(_value(telling.isel(part=part)) for part in range(telling.sizes["part"]))
+        each = [telling.isel(part=part) for part in range(telling.sizes["part"])]
+        numbers = "; ".join(f"{one['short'].item()} {_value(one)}" for one in each)
         first = rows.isel(part=0)
         lines.append(f"| {name} | {first['statement'].item()} | **{first['verdict'].item()}** | {numbers} |")
     return lines

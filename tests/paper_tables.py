@@ -153,6 +153,7 @@ def tiny_claims() -> xr.Dataset:
             "verdict": ("part", np.array(["undecided", "confirmed", "confirmed"])),
             "sample": ("part", np.array(["101 videos", "13 videos", "13 videos"])),
             "what": ("part", np.array(["GAP of A less B", "share", "top share"])),
+            "short": ("part", np.array(["A − B", "visual", "visual"])),
             "sign": ("part", np.array([">", ">", ""])),
             "estimate": ("part", [-1.5, 0.25, 0.6]),
             "low": ("part", [-3.0, 0.2, np.nan]),

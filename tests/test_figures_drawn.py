@@ -295,8 +295,8 @@ def test_table_1_in_three_formats():
 
 def test_claims_page_says_verdicts_numbers_and_what_they_are_about():
     texts = claims.draw(tiny_claims())
-    assert "| C1 | A > B | **undecided** | −1.50 [−3.00, 0.50] |" in texts["md"]
-    assert "| C4 | lines | **confirmed** | 0.25 [0.20, 0.30] |" in texts["md"]
+    assert "| C1 | A > B | **undecided** | A − B −1.50 [−3.00, 0.50] |" in texts["md"]
+    assert "| C4 | lines | **confirmed** | visual 0.25 [0.20, 0.30] |" in texts["md"]
     assert "| C4 | top share | 0.60 | informs only |  | 13 videos |" in texts["md"]
     assert "| C4 | share | 0.25 [0.20, 0.30] | > 0 | 0.012 | 13 videos |" in texts["md"]
     assert "2 models on 101 videos." in texts["md"]

@@ -128,7 +128,7 @@ def test_contrast_without_such_a_video_and_of_other_videos():
 
 def part(estimate: float, low: float, high: float, sign: str = ">") -> Part:
     """A part of a claim."""
-    return Part("number", Interval(float(estimate), float(low), float(high)), sign=sign)
+    return Part("number", "n", Interval(float(estimate), float(low), float(high)), sign=sign)
 
 
 @pytest.mark.parametrize(

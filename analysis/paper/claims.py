@@ -33,12 +33,14 @@ class Part:
 
     Attributes:
         what: the number in words, with its unit.
+        short: the same in a word or two.
         value: estimate and interval.
         p_value: two-sided; NaN where no test was made.
         sign: what the claim says of the number: ">" above 0, ">=" not below 0, "" nothing: it only informs.
     """
 
     what: str
+    short: str
     value: Interval
     p_value: float = float("nan")
     sign: str = ">"
@@ -100,7 +102,8 @@ def order_of_scores(draws: Mapping[str, xr.Dataset], kinds: Mapping[str, str], v
         else:
             (one, drawn_one), (two, drawn_two) = sides
             value = normal_interval(one - two, drawn_one - drawn_two, videos)
-        parts.append(Part(f"GAP of {_FAMILY[high]} less {_FAMILY[low]} (points)", value, sign=sign))
+        what, short = f"GAP of {_FAMILY[high]} less {_FAMILY[low]} (points)", f"{_FAMILY[high]} − {_FAMILY[low]}"
+        parts.append(Part(what, short, value, sign=sign))
     statement = "GAP: GateOp > GateAtt ≥ ShareAtt > Baseline"
     return Claim("C1", statement, tuple(parts), f"{videos} videos, mean over the models of a family")
 
@@ -141,9 +144,9 @@ def _rank_part(
     means: Float[np.ndarray, " models"], gaps: Float[np.ndarray, " models"], what: str, sign: str, seed: int
 ) -> Part:
     if len(means) < 3 or len(set(means)) == 1 or len(set(gaps)) == 1:
-        return Part(f"{what} ({len(means)} models)", Interval(float("nan"), float("nan"), float("nan")), sign=sign)
+        return Part(f"{what} ({len(means)} models)", "ρ", Interval(float("nan"), float("nan"), float("nan")), sign=sign)
     found = spearman(means, gaps, seed=seed)
-    return Part(f"{what} ({found.pairs} models)", Interval(found.rho, found.low, found.high), found.p_value, sign)
+    return Part(f"{what} ({found.pairs} models)", "ρ", Interval(found.rho, found.low, found.high), found.p_value, sign)
 
 
 def uneven_global_profile(statistics: Mapping[str, xr.Dataset], seed: int, resamples: int) -> Claim:
@@ -154,7 +157,7 @@ def uneven_global_profile(statistics: Mapping[str, xr.Dataset], seed: int, resam
         tables = [table["gini"].sel(modality=modality) for table in both.values()]
         each = np.stack([(one.sel(branch="global") - one.sel(branch="local")).values for one in tables])
         what = f"Gini of the global less the local profile, {modality}, mean of {len(tables)} models"
-        parts.append(_mean_part(each.mean(0), what, seed, resamples))
+        parts.append(_mean_part(each.mean(0), what, modality, seed, resamples))
         videos = each.shape[1]
     return Claim("C3", "the global profile is more uneven than the local one", tuple(parts), f"{videos} videos")
 
@@ -166,10 +169,10 @@ def vertical_lines(baseline: xr.Dataset, seed: int, resamples: int) -> Claim:
         one = baseline.sel(modality=modality)
         lines = one["verticality_adjusted"].mean("head").values
         what = f"share of a map that vertical lines explain, chance taken off, {modality}, mean of heads"
-        parts.append(_mean_part(lines, what, seed, resamples))
+        parts.append(_mean_part(lines, what, modality, seed, resamples))
         top = one["top_share"].sel(branch="global").values
         what = f"share of the attention on the tenth of the frames that receive most, {modality} (even: 0.1)"
-        parts.append(_mean_part(top, what, seed, resamples, sign=""))
+        parts.append(_mean_part(top, what, modality, seed, resamples, sign=""))
     statement = "Baseline's maps show vertical lines: a few frames are attended to by all"
     return Claim("C4", statement, tuple(parts), f"{baseline.sizes['video']} videos")
 
@@ -183,18 +186,19 @@ def neighbours_alike(clips: xr.Dataset, seed: int, resamples: int) -> Claim:
         values = clips["similarity_by_lag"].sel(modality=modality).transpose("video", "lag").values
         what = f"cosine of frames {lags[near]:g} s apart less those {FAR_SECONDS:g} s or more apart, {modality}"
         distant = values[:, far].mean(1) if far.any() else np.full(len(values), np.nan)
-        parts.append(_mean_part(values[:, near] - distant, what, seed, resamples))
-        parts.append(
-            _mean_part(values[:, near], f"cosine of frames {lags[near]:g} s apart, {modality}", seed, resamples, "")
-        )
+        parts.append(_mean_part(values[:, near] - distant, what, modality, seed, resamples))
+        what = f"cosine of frames {lags[near]:g} s apart, {modality}"
+        parts.append(_mean_part(values[:, near], what, modality, seed, resamples, ""))
     return Claim("C5", "neighbouring frames are alike", tuple(parts), f"{clips.sizes['video']} videos")
 
 
-def _mean_part(values: Float[np.ndarray, " videos"], what: str, seed: int, resamples: int, sign: str = ">") -> Part:
+def _mean_part(
+    values: Float[np.ndarray, " videos"], what: str, short: str, seed: int, resamples: int, sign: str = ">"
+) -> Part:
     if np.isnan(values).all():
-        return Part(what, Interval(float("nan"), float("nan"), float("nan")), sign=sign)
+        return Part(what, short, Interval(float("nan"), float("nan"), float("nan")), sign=sign)
     found = mean_interval(values, resample_counts(len(values), resamples, seed))
-    return Part(what, found, paired_permutation_p(values, seed=seed) if sign else float("nan"), sign)
+    return Part(what, short, found, paired_permutation_p(values, seed=seed) if sign else float("nan"), sign)
 
 
 def _modalities(tables: Mapping[str, xr.Dataset]) -> list[str]:
@@ -210,6 +214,7 @@ def claims_table(claims: Sequence[Claim]) -> xr.Dataset:
         "verdict": [claim.verdict for claim, _ in rows],
         "sample": [claim.sample for claim, _ in rows],
         "what": [part.what for _, part in rows],
+        "short": [part.short for _, part in rows],
         "sign": [part.sign for _, part in rows],
     }
     numbers = {
