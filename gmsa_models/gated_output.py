@@ -6,28 +6,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gmsa_models.second_derivative import refuse_second_derivative
+
 Rows = Float[Tensor, "rows dim"]
 Weight = Float[Tensor, "dim dim"]
-
-
-class SecondDerivativeError(RuntimeError):
-    """A derivative of a derivative was asked of a gradient written by hand."""
-
-
-def refuse_second_derivative() -> None:
-    """Raise if a graph of the gradient is being built.
-
-    torch's `once_differentiable` is not enough: `autograd.grad` walks past it, and the part of a second derivative
-    that goes through here would be missing without a word.
-
-    Raises:
-        SecondDerivativeError: the gradient is taken with `create_graph=True`.
-    """
-    if torch.is_grad_enabled():
-        raise SecondDerivativeError(
-            "the forward pass of a gated block can be differentiated once, and create_graph=True was given; "
-            "differentiate what `trace(batch, grad=True)` or the block's `explain` returns instead"
-        )
 
 
 def gated_output(

@@ -14,9 +14,10 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-from gmsa_models.gated_output import refuse_second_derivative
-from gmsa_models.local_attention import Tiling, tile_frames, tile_mask, tiles
+from gmsa_models.local_attention import softmax_backward
 from gmsa_models.masks import Neighbourhood, masked_softmax
+from gmsa_models.second_derivative import refuse_second_derivative
+from gmsa_models.tiling import Tiling, tile_frames, tile_mask, tiles
 
 Heads = Float[Tensor, "batch heads frames head_dim"]
 Gate = Float[Tensor, "frames frames"]
@@ -72,7 +73,7 @@ class GatedAttention(torch.autograd.Function):
         valid: Bool[Tensor, "batch frames"] | None,
     ) -> Heads:
         """Contexts; what the gradient needs is kept only if there will be one."""
-        gates = _Gates(tiling, gate_g, _by_class(tiling.key_tiles(gate_l[None])))
+        gates = _gates(tiling, gate_g, gate_l)
         output, maps, keep = torch.empty_like(value), [], any(ctx.needs_input_grad)
         for part in _parts(query):
             query_part, key_part, value_part = (each[part].flatten(0, 1) for each in (query, key, value))
@@ -90,7 +91,7 @@ class GatedAttention(torch.autograd.Function):
         """Through the product with V, the blend, and the product of Q and K."""
         refuse_second_derivative()
         query, key, value, gate_g, gate_l, *maps = ctx.saved_tensors
-        gates = _Gates(ctx.tiling, gate_g, _by_class(ctx.tiling.key_tiles(gate_l[None])))
+        gates = _gates(ctx.tiling, gate_g, gate_l)
         grad_query, grad_key, grad_value = (torch.empty_like(each) for each in (query, key, value))
         grad_gates = gates.zeros()
         for index, part in enumerate(_parts(query)):
@@ -103,8 +104,7 @@ class GatedAttention(torch.autograd.Function):
             grad_logits *= query.shape[-1] ** -0.5
             grad_query[part] = (grad_logits @ key_part).view(query[part].shape)
             grad_key[part] = (grad_logits.mT @ query_part).view(key[part].shape)
-        grad_local = ctx.tiling.add_key_tiles(_by_tile(grad_gates.tiles_l, ctx.tiling))[0]
-        return grad_query, grad_key, grad_value, grad_gates.gate_g, grad_local, None, None
+        return grad_query, grad_key, grad_value, grad_gates.gate_g, _untiled(grad_gates), None, None
 
 
 @dataclass
@@ -156,14 +156,19 @@ class _Gates:
         rows = self._to_rows(grad_z)
         grad_gates.tiles_l.baddbmm_(self._rows(blend.weights_l).mT, rows, alpha=-1)
         grad_l -= self._from_tile_rows(rows @ self.tiles_l.mT, grad_l)
-        grad_logits = _softmax_backward(grad_g, blend.weights_g)
-        self._scatter_add(grad_logits, _softmax_backward(grad_l, blend.weights_l))
+        grad_logits = softmax_backward(grad_g, blend.weights_g)
+        self._scatter_add(grad_logits, softmax_backward(grad_l, blend.weights_l))
         return grad_logits
 
     def _local_weights(self, logits: Maps, valid: Bool[Tensor, "clips frames"] | None) -> TileMaps:
         allowed = _pair_mask(self.tiling, logits.device)
         if valid is not None:
-            keys = self.tiling.key_tiles(valid).unflatten(0, (valid.shape[0], -1)).movedim(-1, 1).flatten(1, 2)
+            keys = (
+                self.tiling.key_tiles(self.tiling.steps(valid))
+                .unflatten(0, (valid.shape[0], -1))
+                .movedim(-1, 1)
+                .flatten(1, 2)
+            )
             allowed = allowed & _repeat(keys, logits)[:, :, None, :]
         # A row without any key would be uniform; scattered, its entries would land on real pairs.
         return masked_softmax(self._gather(logits), allowed).masked_fill_(~allowed, 0.0)
@@ -185,7 +190,7 @@ class _Gates:
         return rows.unflatten(1, (self.tiling.chunk, -1)).permute(2, 0, 1, 3)
 
     def _to_rows(self, maps: Maps) -> Float[Tensor, "tiles rows key"]:
-        return _by_class(self.tiling.query_tiles(maps.transpose(0, 1)[None])).flatten(1, 2)
+        return _by_class(self.tiling.query_tiles(self.tiling.steps(maps.transpose(0, 1)[None]))).flatten(1, 2)
 
     def _subtract_rows(self, maps: Maps, rows: Float[Tensor, "tiles rows key"]) -> None:
         """maps -= rows, each tile's rows where its queries lie."""
@@ -206,19 +211,21 @@ def _by_class(tiles: Shaped[Tensor, "tiles chunk classes *rest"]) -> Shaped[Tens
     return tiles.movedim(2, 0).flatten(0, 1)
 
 
-def _by_tile(
-    class_tiles: Shaped[Tensor, "class_tiles chunk *rest"], tiling: Tiling
-) -> Shaped[Tensor, "tiles chunk classes *rest"]:
-    """The inverse of `_by_class`."""
-    return class_tiles.unflatten(0, (tiling.dilation, -1)).movedim(0, 2)
+def _gates(tiling: Tiling, gate_g: Gate, gate_l: Gate) -> _Gates:
+    return _Gates(tiling, gate_g, _by_class(tiling.key_tiles(tiling.steps(gate_l[None]))))
+
+
+def _untiled(gates: _Gates) -> Gate:
+    """Sum over the tiles that have a row of W_g^l: the adjoint of what `_gates` does to it."""
+    tiling = gates.tiling
+    tiles_l = gates.tiles_l.unflatten(0, (tiling.dilation, -1)).movedim(0, 2)
+    halo = tiling.with_halo(tiling.steps(gates.gate_g[None]))
+    tiling.add_key_tiles(halo, tiles_l)
+    return tiling.frames_of(tiling.without_halo(halo))[0]
 
 
 def _repeat(per_clip: Bool[Tensor, "clips ..."], maps: Maps) -> Bool[Tensor, "maps ..."]:
     return per_clip.repeat_interleave(maps.shape[0] // per_clip.shape[0], 0)
-
-
-def _softmax_backward(grad: Tensor, weights: Tensor) -> Tensor:
-    return torch.ops.aten._softmax_backward_data(grad, weights, -1, weights.dtype)
 
 
 @lru_cache(maxsize=128)

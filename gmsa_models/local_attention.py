@@ -1,217 +1,42 @@
-"""Local attention at the cost of the neighbourhood: tiles of queries against the few keys that they may attend to.
+"""Local attention at the cost of the neighbourhood, with its gradient by hand.
 
-Every neighbourhood becomes the same thing. `dilation` frames in a row are one *step*, and the frames at the same place
-in every step are a *class*: a dilated frame sees its own class only, so classes are treated as more heads. Steps are
-cut into chunks. A tile is one chunk of queries against the chunk's keys and `reach` steps more on either side. Block
-diagonal has dilation 1, chunks of the block's size and reach 0; Toeplitz has dilation 1 and reach n/2.
-
-Queries are tiled by a view. So are keys where the reach is 0; else they take one copy, of which the overlapping tiles
-are a view.
+A span of tiles at a time is copied head by head into whole blocks of memory, multiplied, and put back. Small strided
+products are slow, torch's fused kernel does not use a second core on them, and a span stays in the cache; so this is
+faster than either, and needs memory for one span only.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn import functional
 
-from gmsa_models.masks import BlockDiagonal, Neighbourhood, NeighbourhoodError, Toeplitz, ToeplitzDilated
+from gmsa_models.masks import Neighbourhood, masked_softmax
+from gmsa_models.second_derivative import refuse_second_derivative
+from gmsa_models.tiling import Tiling, tile_mask, tiles
 
-# Bringing a key into a tile costs about as much as so many products with it (2 cores, d = 128, float32).
-KEY_OVERHEAD = 16
+# Numbers in one span's copy of the keys: 2 MiB in float32. Elsewhere than on a CPU, launches cost more than memory.
+SPAN_NUMBERS, SPAN_NUMBERS_ELSEWHERE = 2**19, 2**28
 
-
-@dataclass(frozen=True)
-class Tiling:
-    """How the frames of a clip are cut into tiles.
-
-    Attributes:
-        frames: frames of the clip.
-        chunk: steps in a tile of queries.
-        reach: steps that a tile of keys has before its first query and after its last.
-        dilation: frames in a step.
-    """
-
-    frames: int
-    chunk: int
-    reach: int = 0
-    dilation: int = 1
-
-    @property
-    def tiles(self) -> int:
-        """Tiles of a clip."""
-        return -(-self.frames // (self.dilation * self.chunk))
-
-    @property
-    def keys(self) -> int:
-        """Steps in a tile of keys."""
-        return self.chunk + 2 * self.reach
-
-    def query_tiles(self, values: Shaped[Tensor, "batch frames *rest"]) -> Shaped[Tensor, "tiles chunk classes *rest"]:
-        """Cut the frames of every clip into tiles of queries, clip after clip; padding holds zeros."""
-        return self._pad(values).flatten(0, 1).unflatten(0, (-1, self.chunk, self.dilation))
-
-    def key_tiles(self, values: Shaped[Tensor, "batch frames *rest"]) -> Shaped[Tensor, "tiles keys classes *rest"]:
-        """Cut the frames of every clip into overlapping tiles of keys, a view of one long row of all clips' frames.
-
-        So the first tile of a clip reaches into the last frames of the clip before; `tile_mask` rules them out.
-        """
-        return self.query_tiles(values) if self.reach == 0 else KeyTiles.apply(values, self)
-
-    def from_tiles(self, tiles: Shaped[Tensor, "tiles chunk classes *rest"]) -> Shaped[Tensor, "batch frames *rest"]:
-        """Put tiles of queries back into frames; the inverse of `query_tiles`."""
-        return tiles.flatten(0, 2).unflatten(0, (-1, self._padded_frames))[:, : self.frames]
-
-    def add_key_tiles(self, tiles: Shaped[Tensor, "tiles keys classes *rest"]) -> Shaped[Tensor, "batch frames *rest"]:
-        """Sum over the tiles that a frame is a key of: the adjoint of `key_tiles`."""
-        phases = -(-self.keys // self.chunk)
-        steps = tiles.new_zeros((tiles.shape[0] + phases) * self.chunk, *tiles.shape[2:])
-        # Every phases-th tile: these do not overlap, so they are added as one view.
-        for phase in range(min(phases, tiles.shape[0])):
-            own = tiles[phase::phases]
-            places = steps[phase * self.chunk :][: own.shape[0] * phases * self.chunk]
-            places.unflatten(0, (-1, phases * self.chunk))[:, : self.keys] += own
-        inner = steps[self.reach :][: tiles.shape[0] * self.chunk]
-        return self.from_tiles(inner.unflatten(0, (-1, self.chunk)))
-
-    @property
-    def _padded_frames(self) -> int:
-        return self.tiles * self.chunk * self.dilation
-
-    def _pad(self, values: Shaped[Tensor, "batch frames *rest"]) -> Shaped[Tensor, "batch padded_frames *rest"]:
-        missing = self._padded_frames - self.frames
-        return functional.pad(values, (0, 0) * (values.ndim - 2) + (0, missing)) if missing else values
-
-
-class KeyTiles(torch.autograd.Function):
-    """`Tiling.key_tiles`: one copy into a row with a halo of zeros, of which the tiles are a view.
-
-    Of torch's own operations it takes two copies where a clip is padded, and the gradient of `unfold` goes element
-    by element.
-    """
-
-    @staticmethod
-    def forward(ctx, values: Tensor, tiling: Tiling) -> Tensor:
-        """Tiles from values; see `Tiling.key_tiles`."""
-        ctx.tiling, halo = tiling, tiling.reach * tiling.dilation
-        padded = tiling.tiles * tiling.chunk * tiling.dilation
-        row = values.new_empty(2 * halo + padded * values.shape[0], *values.shape[2:])
-        row[:halo].zero_()
-        row[-halo:].zero_()
-        clips = row[halo:-halo].unflatten(0, (-1, padded))
-        clips[:, : tiling.frames] = values
-        clips[:, tiling.frames :].zero_()
-        return row.unflatten(0, (-1, tiling.dilation)).unfold(0, tiling.keys, tiling.chunk).movedim(-1, 1)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
-        """A frame's gradient is the sum over the tiles that it is in."""
-        return ctx.tiling.add_key_tiles(grad), None
-
-
-@lru_cache(maxsize=256)
-def tiles(neighbourhood: Neighbourhood, frames: int) -> Tiling:
-    """The tiling of a clip under a neighbourhood.
-
-    Raises:
-        NeighbourhoodError: something that is no neighbourhood.
-    """
-    match neighbourhood:
-        case BlockDiagonal(size):
-            return Tiling(frames, chunk=min(size, frames))
-        case Toeplitz(size):
-            return _band(frames, half=size // 2, dilation=1)
-        case ToeplitzDilated(size, dilation):
-            return _band(frames, half=size // 2, dilation=min(dilation, frames))
-    raise NeighbourhoodError(f"{neighbourhood!r} is no neighbourhood")
-
-
-def _band(frames: int, half: int, dilation: int) -> Tiling:
-    steps = -(-frames // dilation)
-    reach = min(half // dilation, steps - 1)
-    if reach == 0:
-        # Every frame alone: blocks of 1.
-        return Tiling(frames, chunk=1)
-    chunks = range(-(-reach // 2), 4 * reach + KEY_OVERHEAD)
-    return min((Tiling(frames, min(chunk, steps), reach, dilation) for chunk in chunks), key=_cost)
-
-
-def _cost(tiling: Tiling) -> int:
-    """Products of a tiling and what it moves, in products; chunks that do not fit mean one more copy of the queries."""
-    padded = tiling.tiles * tiling.chunk * tiling.dilation
-    copied = padded if padded > tiling.frames else 0
-    return tiling.dilation * tiling.tiles * tiling.keys * (tiling.chunk + KEY_OVERHEAD) + KEY_OVERHEAD * copied
-
-
-@lru_cache(maxsize=128)
-def tile_frames(
-    tiling: Tiling, device: torch.device
-) -> tuple[Int[Tensor, "tiles classes chunk"], Int[Tensor, "tiles classes keys"]]:
-    """Which frame of the clip each query and each key of each tile is; below 0 or at least `frames`: none."""
-    with torch.inference_mode(False):
-        classes = torch.arange(tiling.dilation, device=device)[:, None]
-        starts = torch.arange(tiling.tiles, device=device)[:, None, None] * tiling.chunk
-        queries = starts + torch.arange(tiling.chunk, device=device)
-        keys = starts + torch.arange(-tiling.reach, tiling.chunk + tiling.reach, device=device)
-        return queries * tiling.dilation + classes, keys * tiling.dilation + classes
-
-
-@lru_cache(maxsize=128)
-def tile_mask(tiling: Tiling, device: torch.device) -> Bool[Tensor, "tiles classes chunk keys"]:
-    """True where a query of a tile may attend to a key of it; what is no frame of the clip is False.
-
-    Made once for a tiling and a device. Never an inference tensor, so that a pass that needs gradients can save it.
-    """
-    queries, keys = tile_frames(tiling, device)
-    with torch.inference_mode(False):
-        mask = ((keys >= 0) & (keys < tiling.frames))[:, :, None].expand(-1, -1, tiling.chunk, -1)
-        if tiling.reach > 0:
-            mask = mask & ((queries[..., None] - keys[:, :, None]).abs() <= tiling.reach * tiling.dilation)
-        return mask.contiguous()
-
-
-def _kernel_mask(
-    tiling: Tiling, batch: int, heads: int, valid: Bool[Tensor, "batch frames"] | None, device: torch.device
-) -> Bool[Tensor, "batch_tiles _ chunk keys"] | None:
-    """What torch's kernel may attend to; None: everything."""
-    mask = _alike_mask(tiling, device)
-    if valid is None and mask is None:
-        return None
-    if valid is None and mask.shape[1] == 1:
-        return mask.repeat(batch, 1, 1, 1)
-    mask = tile_mask(tiling, device).repeat(batch, 1, 1, 1)
-    if valid is not None:
-        mask = mask & tiling.key_tiles(valid).transpose(1, 2)[:, :, None]
-    mask = mask | _itself(tiling, device)
-    return mask.repeat_interleave(heads, 1) if tiling.dilation > 1 else mask
-
-
-@lru_cache(maxsize=128)
-def _alike_mask(tiling: Tiling, device: torch.device) -> Bool[Tensor, "tiles _ chunk keys"] | None:
-    """`tile_mask` and every query itself, once where all classes are alike; None if nothing is ruled out."""
-    with torch.inference_mode(False):
-        mask = tile_mask(tiling, device) | _itself(tiling, device)
-        alike = bool((mask == mask[:, :1]).all())
-        return None if bool(mask.all()) else mask[:, :1].contiguous() if alike else mask
-
-
-def _itself(tiling: Tiling, device: torch.device) -> Bool[Tensor, "chunk keys"]:
-    """True where a key of a tile is its query. A query that is padding sees itself, so that no row is empty."""
-    keys = torch.arange(tiling.keys, device=device) - tiling.reach
-    return torch.arange(tiling.chunk, device=device)[:, None] == keys
+Heads = Float[Tensor, "batch heads frames head_dim"]
+Steps = Float[Tensor, "steps classes heads head_dim"]
+Queries = Float[Tensor, "tiles classes heads chunk head_dim"]
+Keys = Float[Tensor, "tiles classes heads keys head_dim"]
+Weights = Float[Tensor, "tiles classes heads chunk keys"]
+Mask = Bool[Tensor, "all_tiles #classes 1 chunk keys"]
 
 
 def local_attention(
-    query: Float[Tensor, "batch heads frames head_dim"],
-    key: Float[Tensor, "batch heads frames head_dim"],
-    value: Float[Tensor, "batch heads frames head_dim"],
+    query: Heads,
+    key: Heads,
+    value: Heads,
     neighbourhood: Neighbourhood,
     valid: Bool[Tensor, "batch frames"] | None = None,
-) -> Float[Tensor, "batch heads frames head_dim"]:
+) -> Heads:
     """softmax(Q K^T / sqrt(d)) V over the neighbourhood only, without a frames x frames matrix.
 
     Args:
@@ -224,14 +49,107 @@ def local_attention(
     Returns:
         One context a frame and head. Padded frames hold something finite that means nothing.
 
+    Raises:
+        SecondDerivativeError: in the backward pass, if it is asked for a graph of its own.
+
     Source:
         Equations 1 and 2.
     """
-    batch, heads, frames, _ = query.shape
+    batch, _, frames, _ = query.shape
     tiling = tiles(neighbourhood, frames)
-    # Classes join the heads: (tiles, steps, classes, heads, d) to (tiles, classes * heads, steps, d).
-    query = tiling.query_tiles(query.transpose(1, 2)).flatten(2, 3).transpose(1, 2)
-    key, value = (tiling.key_tiles(each.transpose(1, 2)).flatten(2, 3).transpose(1, 2) for each in (key, value))
-    mask = _kernel_mask(tiling, batch, heads, valid, query.device)
-    context = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-    return tiling.from_tiles(context.transpose(1, 2).unflatten(2, (tiling.dilation, heads))).transpose(1, 2)
+    query, key, value = (tiling.steps(each.transpose(1, 2)) for each in (query, key, value))
+    context = LocalAttention.apply(query, key, value, tiling, _mask(tiling, batch, valid, query.device))
+    return tiling.frames_of(context).transpose(1, 2)
+
+
+class LocalAttention(torch.autograd.Function):
+    """Contexts of a row of steps, span by span."""
+
+    @staticmethod
+    def forward(ctx, query: Steps, key: Steps, value: Steps, tiling: Tiling, mask: Mask | None) -> Steps:
+        """Keeps the weights, which are small, if there will be a gradient."""
+        context, kept = query.new_empty(query.shape), []
+        for span in _spans(tiling, query):
+            logits = span.queries(query) @ span.keys(key).mT
+            weights = masked_softmax(logits.mul_(query.shape[-1] ** -0.5), None if mask is None else mask[span.slice])
+            span.put(context, weights @ span.keys(value))
+            if any(ctx.needs_input_grad):
+                kept.append(weights)
+        ctx.tiling = tiling
+        ctx.save_for_backward(query, key, value, *kept)
+        return context
+
+    @staticmethod
+    def backward(ctx, grad: Steps) -> tuple[Tensor | None, ...]:
+        """The gradient of softmax attention; a key's is the sum over the tiles that it is in."""
+        refuse_second_derivative()
+        query, key, value, *kept = ctx.saved_tensors
+        grad_query = query.new_empty(query.shape)
+        grad_key, grad_value = ctx.tiling.with_halo(key), ctx.tiling.with_halo(value)
+        for span, weights in zip(_spans(ctx.tiling, query), kept, strict=True):
+            grad_tiles = span.queries(grad)
+            span.add(grad_value, weights.mT @ grad_tiles)
+            grad_logits = softmax_backward(grad_tiles @ span.keys(value).mT, weights).mul_(query.shape[-1] ** -0.5)
+            span.put(grad_query, grad_logits @ span.keys(key))
+            span.add(grad_key, grad_logits.mT @ span.queries(query))
+        return grad_query, ctx.tiling.without_halo(grad_key), ctx.tiling.without_halo(grad_value), None, None
+
+
+@dataclass(frozen=True)
+class _Span:
+    """Some tiles in a row, and their place in a row of steps."""
+
+    tiling: Tiling
+    first: int
+    last: int
+
+    @property
+    def slice(self) -> slice:
+        return slice(self.first, self.last)
+
+    def queries(self, steps: Steps) -> Queries:
+        return self._own(steps).contiguous()
+
+    def keys(self, steps: Steps) -> Keys:
+        return self.tiling.key_tiles(steps, self.first, self.last).movedim(1, 3).contiguous()
+
+    def put(self, steps: Steps, tiles: Queries) -> None:
+        self._own(steps).copy_(tiles)
+
+    def add(self, halo: Float[Tensor, "halo_steps classes heads head_dim"], tiles: Keys) -> None:
+        self.tiling.add_key_tiles(halo, tiles.movedim(3, 1), self.first)
+
+    def _own(self, steps: Steps) -> Queries:
+        own = steps[self.first * self.tiling.chunk : self.last * self.tiling.chunk]
+        return self.tiling.query_tiles(own).movedim(1, 3)
+
+
+def _spans(tiling: Tiling, steps: Steps) -> Iterator[_Span]:
+    numbers = SPAN_NUMBERS if steps.device.type == "cpu" else SPAN_NUMBERS_ELSEWHERE
+    count = len(steps) // tiling.chunk
+    # Spans of about the same length, so that the last is not a scrap.
+    spans = min(count, -(-count * tiling.keys * steps[0].numel() // numbers))
+    for span in range(spans):
+        yield _Span(tiling, count * span // spans, count * (span + 1) // spans)
+
+
+def softmax_backward(grad: Float[Tensor, "*rest keys"], weights: Float[Tensor, "*rest keys"]) -> Tensor:
+    """Gradient by the logits, from the gradient by the weights and the weights."""
+    return torch.ops.aten._softmax_backward_data(grad, weights, -1, weights.dtype)
+
+
+def _mask(tiling: Tiling, batch: int, valid: Bool[Tensor, "batch frames"] | None, device: torch.device) -> Mask | None:
+    mask = _shared_mask(tiling, device)
+    if valid is not None:
+        real = tiling.key_tiles(tiling.steps(valid)).transpose(1, 2)[:, :, None, None, :]
+        return tile_mask(tiling, device)[:, :, None].repeat(batch, 1, 1, 1, 1) & real
+    return None if mask is None else mask.repeat(batch, 1, 1, 1, 1)
+
+
+@lru_cache(maxsize=128)
+def _shared_mask(tiling: Tiling, device: torch.device) -> Bool[Tensor, "tiles _ 1 chunk keys"] | None:
+    """`tile_mask`, once where all classes are alike; None if nothing is ruled out."""
+    with torch.inference_mode(False):
+        mask = tile_mask(tiling, device)[:, :, None]
+        alike = bool((mask == mask[:, :1]).all())
+        return None if bool(mask.all()) else mask[:, :1].contiguous() if alike else mask

@@ -9,7 +9,7 @@ from references import block_by_definition
 from test_masks import ANY
 
 from gmsa_models.attention import ATTENTION, AttentionError, Baseline, GateAtt, GateOp, ShareAtt, attention_weights
-from gmsa_models.gated_output import SecondDerivativeError
+from gmsa_models.second_derivative import SecondDerivativeError
 from gmsa_models.gated_weights import gated_attention
 from gmsa_models.masks import BlockDiagonal, Toeplitz, ToeplitzDilated, neighbourhood_mask
 

@@ -8,8 +8,9 @@ from test_masks import ANY
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from gmsa_models.local_attention import KeyTiles, Tiling, local_attention, tile_frames, tile_mask, tiles
+from gmsa_models.local_attention import local_attention
 from gmsa_models.masks import BlockDiagonal, Toeplitz, ToeplitzDilated, neighbourhood_mask
+from gmsa_models.tiling import tile_mask
 
 PAPER = [BlockDiagonal(10), BlockDiagonal(20), Toeplitz(10), Toeplitz(30), ToeplitzDilated(60, 4), ToeplitzDilated(80)]
 CPU = torch.device("cpu")
@@ -72,52 +73,6 @@ def test_paper_masks_at_paper_length(neighbourhood):
     torch.testing.assert_close(
         local_attention(*inputs, neighbourhood), dense(*inputs, neighbourhood), rtol=0, atol=1e-5
     )
-
-
-@given(neighbourhood=ANY, frames=st.integers(1, 97))
-def test_tiles_hold_every_pair_once(neighbourhood, frames):
-    """Over all tiles, the allowed pairs are exactly the neighbourhood."""
-    tiling = tiles(neighbourhood, frames)
-    queries, keys = tile_frames(tiling, CPU)
-    count = torch.zeros(frames, frames, dtype=torch.int)
-    for tile, kind, row, column in tile_mask(tiling, CPU).nonzero().tolist():
-        if queries[tile, kind, row] < frames:
-            count[queries[tile, kind, row], keys[tile, kind, column]] += 1
-    assert count.equal(neighbourhood_mask(neighbourhood, frames).int())
-
-
-@given(neighbourhood=ANY, frames=st.integers(1, 61), batch=st.integers(1, 3))
-def test_queries_come_back_where_they_were(neighbourhood, frames, batch):
-    tiling = tiles(neighbourhood, frames)
-    values = torch.arange(batch * frames * 2).view(batch, frames, 2)
-    cut = tiling.query_tiles(values)
-    assert cut.shape == (batch * tiling.tiles, tiling.chunk, tiling.dilation, 2)
-    assert tiling.from_tiles(cut).equal(values)
-
-
-def test_key_tiles_by_hand():
-    frames = torch.arange(1, 6)[None]
-    plain = Tiling(5, chunk=2, reach=1).key_tiles(frames)[..., 0].tolist()
-    assert plain == [[0, 1, 2, 3], [2, 3, 4, 5], [4, 5, 0, 0]]
-    dilated = Tiling(5, chunk=2, reach=1, dilation=2).key_tiles(frames).transpose(1, 2).tolist()
-    assert dilated == [[[0, 1, 3, 5], [0, 2, 4, 0]], [[3, 5, 0, 0], [4, 0, 0, 0]]]
-    two = Tiling(3, chunk=3, reach=1).key_tiles(torch.tensor([[1, 2, 3], [4, 5, 6]]))[..., 0].tolist()
-    assert two == [[0, 1, 2, 3, 4], [3, 4, 5, 6, 0]], "the halo reaches into the next clip; the mask rules it out"
-
-
-def test_key_tiles_of_a_projection_are_a_view():
-    """Block diagonal copies nothing; a band makes one copy, of which overlapping tiles are a view."""
-    values = torch.randn(2, 60, 4, 3)
-    assert tiles(BlockDiagonal(20), 60).key_tiles(values).data_ptr() == values.data_ptr()
-    assert tiles(ToeplitzDilated(20, 4), 60).query_tiles(values).data_ptr() == values.data_ptr()
-    band = tiles(Toeplitz(10), 60).key_tiles(values)
-    assert band.untyped_storage().nbytes() < band.numel() * band.element_size()
-
-
-@pytest.mark.parametrize("tiling", [Tiling(11, 3, 2, 1), Tiling(11, 2, 3, 2), Tiling(7, 7, 6, 1)], ids=str)
-def test_key_tiles_gradient(tiling):
-    values = torch.randn(2, tiling.frames, 3, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda each: KeyTiles.apply(each, tiling), (values,))
 
 
 class Largest(TorchDispatchMode):
