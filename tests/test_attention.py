@@ -9,9 +9,9 @@ from references import block_by_definition
 from test_masks import ANY
 
 from gmsa_models.attention import ATTENTION, AttentionError, Baseline, GateAtt, GateOp, ShareAtt, attention_weights
-from gmsa_models.second_derivative import SecondDerivativeError
 from gmsa_models.gated_weights import gated_attention
 from gmsa_models.masks import BlockDiagonal, Toeplitz, ToeplitzDilated, neighbourhood_mask
+from gmsa_models.second_derivative import SecondDerivativeError
 
 BLOCKS = {name: block for name, block in ATTENTION.items() if block is not None}
 MASKS = [BlockDiagonal(3), Toeplitz(5), ToeplitzDilated(7, 2), BlockDiagonal(19)]
