@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import references_sensitivity as slow
 import torch
+from test_sensitivity import MASKS
 
 from analysis.sensitivity import SensitivityError, lag_profile, local_sensitivity
 from gmsa_models.masks import BlockDiagonal, Toeplitz, neighbourhood_mask
