@@ -70,9 +70,10 @@ def note_lines(contrasts: xr.Dataset, width: float) -> list[str]:
     for name in contrasts["model"].values:
         one = contrasts.sel(model=name)
         mark = " (shown)" if str(name) == chosen else ""
+        sample, p_value = videos(int(one["videos"]), contrasts), float(one["p_value"])
         sentences.append(
             f"{model_style(str(name)).label}{mark} alone right in {int(one['wins'])}, Baseline alone in "
-            f"{int(one['losses'])} of {videos(int(one['videos']))} (sign test p = {float(one['p_value']):.2g})."
+            f"{int(one['losses'])} of {sample} (sign test p = {p_value:.2g})."
         )
     if contrasts.attrs["found"]:
         sentences.append(f"Shown: {contrasts.attrs['rule']}.")
@@ -84,7 +85,11 @@ def curves(baseline: xr.Dataset, other: xr.Dataset) -> list[tuple[xr.Dataset, st
     one, two = model_style(str(baseline["model"].item())), model_style(str(other["model"].item()))
     style = LineStyle(f"{one.label}, global", one.colour, (0, (3, 1)))
     both = [
-        (other, name, LineStyle(f"{two.label}, {name}", BRANCHES[name].colour, BRANCHES[name].line))
+        (
+            other,
+            name,
+            LineStyle(f"{two.label}, {name}" if name == "global" else name, BRANCHES[name].colour, BRANCHES[name].line),
+        )
         for name in ("global", "local")
         if name in other["branch"]
     ]
@@ -109,7 +114,7 @@ def _draw_profiles(
         letter(panels[row], row, modality)
     corner, columns = ("lower right", 3) if wide else ("upper right", 1)
     panels[0].legend(
-        loc=corner, bbox_to_anchor=(1, 1), ncols=columns, borderaxespad=0.1, columnspacing=1.0, handlelength=1.8
+        loc=corner, bbox_to_anchor=(1, 1), ncols=columns, borderaxespad=0.1, columnspacing=0.9, handlelength=1.6
     )
     if not wide:
         panels[0].set_ylim(0, ROOM * panels[0].get_ylim()[1])

@@ -38,7 +38,7 @@ def draw(masses: xr.Dataset, width: float = PAGE_WIDTH) -> Figure:
         panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
         for place, (axes, kind) in enumerate(zip(panels, KINDS, strict=True)):
             _draw_panel(axes, masses, kind)
-            letter(axes, place, f"{KINDS[kind]}, {masses.attrs['modality']}, {videos(masses.attrs['videos'])}")
+            letter(axes, place, f"{KINDS[kind]}, {masses.attrs['modality']}, {videos(masses.attrs['videos'], masses)}")
             axes.set_xlabel("lag between query and key, at most (s)" if wide or place == len(KINDS) - 1 else "")
             axes.set_ylabel("share of all mass" if not wide or place == 0 else "")
         model_legend(figure, names, LEGEND_COLUMNS[wide], reference="even over all pairs")

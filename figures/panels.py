@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -21,9 +22,10 @@ def letter(axes: Axes, place: int, title: str = "") -> None:
     axes.set_title(f"({chr(ord('a') + place)}) {title}".rstrip(), loc="left")
 
 
-def videos(count: int) -> str:
-    """`1 video`, `24 videos`."""
-    return f"{count} video{'' if count == 1 else 's'}"
+def videos(count: int, table: xr.Dataset) -> str:
+    """`1 video`, `24 demo videos`: as a table's attribute `of` says, so that the demo is called the demo."""
+    kind = f"{table.attrs['of']} " if table.attrs.get("of") else ""
+    return f"{count} {kind}video{'' if count == 1 else 's'}"
 
 
 def draw_model_curve(

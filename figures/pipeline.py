@@ -202,9 +202,9 @@ class _Computed:
         return digest(told)
 
     def tables(self, item: Item) -> dict[str, xr.Dataset]:
-        from analysis.paper.tables import TABLES
+        from analysis.paper.tables import tables_of
 
-        return TABLES[item.key](self.study if item.needs_study else None)
+        return tables_of(item.key, self.study if item.needs_study else None)
 
     @property
     def study(self) -> Study:

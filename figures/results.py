@@ -9,12 +9,13 @@ from collections.abc import Callable
 import numpy as np
 import xarray as xr
 
+from figures.panels import videos
 from figures.style import model_style
 
 METRICS = {"gap": "GAP", "map": "MAP", "perr": "PERR", "hit_at_1": "Hit@1"}
 ABSENT = "–"
 CAPTION = (
-    "Scores in percent with 95 % bootstrap intervals over {videos} videos, the published ones (YouTube-8M, full size) "
+    "Scores in percent with 95 % bootstrap intervals over {videos}, the published ones (YouTube-8M, full size) "
     "beside them. Time: one training step relative to Baseline, measured in one run (published: an epoch, by family). "
     "Size: weights in MiB. Ours are small models on other data: compare rows, not columns."
 )
@@ -56,7 +57,7 @@ def markdown(table: xr.Dataset) -> str:
     """A Markdown table; the best score of each column is bold."""
     rows = _rows(table, lambda text: f"**{text}**")
     lines = [_line(_header()), _line(["---"] + ["---:"] * (len(rows[0]) - 1)), *(_line(row) for row in rows)]
-    return "\n".join([*lines, "", CAPTION.format(videos=table.attrs["videos"])]) + "\n"
+    return "\n".join([*lines, "", CAPTION.format(videos=videos(table.attrs["videos"], table))]) + "\n"
 
 
 def latex(table: xr.Dataset) -> str:
@@ -75,7 +76,7 @@ def latex(table: xr.Dataset) -> str:
             *body,
             r"\bottomrule",
             r"\end{tabular}",
-            rf"\caption{{{_escaped(CAPTION.format(videos=table.attrs['videos']))}}}",
+            rf"\caption{{{_escaped(CAPTION.format(videos=videos(table.attrs['videos'], table)))}}}",
             r"\end{table*}",
         ]
     ) + "\n"  # fmt: skip

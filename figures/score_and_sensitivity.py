@@ -7,7 +7,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.panels import WIDE, letter, model_legend
+from figures.panels import WIDE, letter, model_legend, videos
 from figures.style import PAGE_WIDTH, model_style, use_style
 
 PANEL, LEGEND_LINE, LEGEND_COLUMNS = 1.9, 0.14, {True: 5, False: 3}
@@ -38,8 +38,9 @@ def draw(table: xr.Dataset, width: float = PAGE_WIDTH) -> Figure:
             _draw_panel(axes, table, kind)
             which = f"$N_i$ of {table.attrs['neighbourhood']} for all" if kind == "shared" else "own $N_i$"
             letter(axes, place, f"{which}; {correlation_text(table, kind)}")
-            axes.set_xlabel("mean local sensitivity $S$" if wide or place == len(kinds) - 1 else "")
-            axes.set_ylabel("GAP (%)" if not wide or place == 0 else "")
+            across = f"mean local sensitivity $S$, {videos(table.attrs['videos'], table)}"
+            axes.set_xlabel(across if wide or place == len(kinds) - 1 else "")
+            axes.set_ylabel(f"GAP (%)\n{videos(table.attrs['scored'], table)}" if not wide or place == 0 else "")
         model_legend(figure, names, LEGEND_COLUMNS[wide], lines=False, markers=True)
     return figure
 

@@ -60,7 +60,7 @@ def draw(curves: xr.Dataset, width: float = PAGE_WIDTH) -> Figure:
         for axes in grid[-1]:
             axes.set_xlabel("time (s)")
         model_legend(figure, names, LEGEND_COLUMNS[wide])
-        sample = f"{curves.attrs['modality']} features, {videos(curves.attrs['videos'])}"
+        sample = f"{curves.attrs['modality']} features, {videos(curves.attrs['videos'], curves)}"
         figure.suptitle(sample, x=0.01, ha="left", fontsize=7.5)
     return figure
 

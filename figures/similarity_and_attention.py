@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import textwrap
+
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -9,9 +12,10 @@ from matplotlib.patches import Rectangle
 
 from figures.map_panels import HeadMap, choose_heads, draw_attention, draw_similarity
 from figures.panels import WIDE, letter
-from figures.style import PAGE_WIDTH, use_style
+from figures.style import PAGE_WIDTH, model_style, use_style
 
 PANEL_EXTRA = 0.72  # inches of a panel's height that are title, axis and colour bar
+TITLE = 0.2
 HEADS = 3
 EVENT_MARK = "#d9b34a"  # sand, darker: the bars are thin
 
@@ -36,10 +40,11 @@ def draw(record: xr.Dataset, width: float = PAGE_WIDTH) -> Figure:
     wide = width >= WIDE
     rows, columns = (len(modalities), HEADS + 1) if wide else (HEADS + 1, len(modalities))
     with use_style():
-        figure = Figure(figsize=(width, rows * (width / columns - 0.35 + PANEL_EXTRA)), layout="constrained")
+        figure = Figure(figsize=(width, TITLE + rows * (width / columns - 0.35 + PANEL_EXTRA)), layout="constrained")
         panels = figure.subplots(rows, columns, squeeze=False)
         for place, modality in enumerate(modalities):
             draw_row(panels[place] if wide else panels[:, place], record, modality, place * (HEADS + 1))
+        figure.suptitle(_title(record, width), x=0.01, ha="left", fontsize=7.5)
     return figure
 
 
@@ -81,3 +86,9 @@ def _head_title(record: xr.Dataset, modality: str, shown: HeadMap) -> str:
         return title
     share = float(record["verticality"].sel(modality=modality, head=shown.head))
     return f"{title}\n{100 * share:.0f} % vertical lines"
+
+
+def _title(record: xr.Dataset, width: float) -> str:
+    model, labels = model_style(str(record["model"].item())).label, json.loads(record.attrs["label_names"])
+    text = f"{record.attrs['clip']} as {model} sees it; labels: {'; '.join(labels) or 'none'}"
+    return textwrap.shorten(text, int(width * 19), placeholder=" …")

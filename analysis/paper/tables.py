@@ -184,6 +184,16 @@ TABLES: dict[str, Callable[[Study], Tables]] = {
 }
 
 
+def tables_of(key: str, study: Study | None) -> Tables:
+    """The tables of one figure; each says in its attribute `of` whether its videos are "demo" ones.
+
+    Raises:
+        KeyError: not in `TABLES`.
+    """
+    demo = study is not None and all(one.startswith(DEMO) for one in study.source)
+    return {name: table.assign_attrs(of="demo" if demo else "") for name, table in TABLES[key](study).items()}
+
+
 def _few_heads(record: xr.Dataset) -> xr.Dataset:
     """Only the heads whose profile varies most keep their maps, in each modality: those that the figure shows."""
     spread = record["head_profile"].sel(branch="global").std("frame").transpose("modality", "head")
