@@ -24,6 +24,8 @@ from gmsa_models.masks import BlockDiagonal, Neighbourhood, Toeplitz, ToeplitzDi
 
 RESULTS = Path(__file__).parent / "results" / "local_attention.md"
 WIDTH, HEADS = 1024, 8
+# Frames of a clip, and calls in a row of each form.
+CALLS = {300: 10, 4096: 1}
 NEIGHBOURHOODS = {"BD20": BlockDiagonal(20), "TP30": Toeplitz(30), "TD60^4": ToeplitzDilated(60, 4)}
 
 
@@ -46,7 +48,7 @@ def row(name: str, frames: int, rounds: int) -> str:
     forms = ways(NEIGHBOURHOODS[name], frames)
     for form in ("dense", "kernel"):
         torch.testing.assert_close(forms["tiles"](), forms[form](), rtol=0, atol=1e-5)
-    times = interleaved(forms, rounds)
+    times = interleaved(forms, rounds, CALLS[frames])
     memory = {form: peak_mib(way) for form, way in forms.items()}
     cells = [name, str(frames), *(f"{1000 * statistics.median(times[form].wall):,.2f}" for form in forms)]
     cells += [f"{ratio(times[form].wall, times['tiles'].wall):.1f}" for form in ("dense", "kernel")]
@@ -76,9 +78,9 @@ def main() -> None:
         "# Local attention: tiles beside the dense masked form",
         "",
         f"`python benchmarks/local_attention.py --rounds {arguments.rounds} --write`: forward, float32, batch 1,",
-        f"D = {WIDTH}, {HEADS} heads; medians of interleaved rounds, ratios within a round. Dense:",
-        "softmax(Q K^T + mask) V written out. Kernel: torch's fused attention given the mask. MiB: the most that torch",
-        "held beyond the inputs.",
+        f"D = {WIDTH}, {HEADS} heads; medians of interleaved rounds, ratios within a round (ten calls at T = 300).",
+        "Dense: softmax(Q K^T + mask) V written out. Kernel: torch's fused attention given the mask. MiB: the most that",
+        "torch held beyond the inputs.",
         f"{machine()}",
         f"Freed memory kept by the allocator: {'yes' if kept else 'no'}.",
         "",

@@ -39,17 +39,22 @@ def keep_freed_memory() -> bool:
         return False
 
 
-def interleaved(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, Times]:
-    """Every way once a round, after a first round that is not counted; the order turns by one each round."""
+def interleaved(ways: dict[str, Callable[[], object]], rounds: int, calls: int = 1) -> dict[str, Times]:
+    """Seconds a call: every way `calls` times a round, after a first round that is not counted.
+
+    The order turns by one each round. Calls of a few milliseconds need several in a row, or what is measured is how
+    the one before left the caches.
+    """
     found = {name: Times() for name in ways}
     names = list(ways)
     for number in range(-1, rounds):
         for name in names[number % len(names) :] + names[: number % len(names)]:
             wall, processor = time.perf_counter(), time.process_time()
-            ways[name]()
+            for _ in range(calls):
+                ways[name]()
             if number >= 0:
-                found[name].processor.append(time.process_time() - processor)
-                found[name].wall.append(time.perf_counter() - wall)
+                found[name].processor.append((time.process_time() - processor) / calls)
+                found[name].wall.append((time.perf_counter() - wall) / calls)
     return found
 
 

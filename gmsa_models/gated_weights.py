@@ -219,9 +219,10 @@ def _untiled(gates: _Gates) -> Gate:
     """Sum over the tiles that have a row of W_g^l: the adjoint of what `_gates` does to it."""
     tiling = gates.tiling
     tiles_l = gates.tiles_l.unflatten(0, (tiling.dilation, -1)).movedim(0, 2)
-    halo = tiling.with_halo(tiling.steps(gates.gate_g[None]))
+    steps = tiling.steps(gates.gate_g[None])
+    halo = tiling.with_halo(steps)
     tiling.add_key_tiles(halo, tiles_l)
-    return tiling.frames_of(tiling.without_halo(halo))[0]
+    return tiling.frames_of(tiling.without_halo(halo, steps), 1)[0]
 
 
 def _repeat(per_clip: Bool[Tensor, "clips ..."], maps: Maps) -> Bool[Tensor, "maps ..."]:

@@ -58,20 +58,22 @@ def local_attention(
     batch, _, frames, _ = query.shape
     tiling = tiles(neighbourhood, frames)
     query, key, value = (tiling.steps(each.transpose(1, 2)) for each in (query, key, value))
-    context = LocalAttention.apply(query, key, value, tiling, _mask(tiling, batch, valid, query.device))
-    return tiling.frames_of(context).transpose(1, 2)
+    context = LocalAttention.apply(query, key, value, tiling, _forbidden(tiling, batch, valid, query.device))
+    return tiling.frames_of(context, batch).transpose(1, 2)
 
 
 class LocalAttention(torch.autograd.Function):
     """Contexts of a row of steps, span by span."""
 
     @staticmethod
-    def forward(ctx, query: Steps, key: Steps, value: Steps, tiling: Tiling, mask: Mask | None) -> Steps:
+    def forward(ctx, query: Steps, key: Steps, value: Steps, tiling: Tiling, forbidden: Mask | None) -> Steps:
         """Keeps the weights, which are small, if there will be a gradient."""
         context, kept = query.new_empty(query.shape), []
         for span in _spans(tiling, query):
-            logits = span.queries(query) @ span.keys(key).mT
-            weights = masked_softmax(logits.mul_(query.shape[-1] ** -0.5), None if mask is None else mask[span.slice])
+            logits = (span.queries(query) @ span.keys(key).mT).mul_(query.shape[-1] ** -0.5)
+            if forbidden is not None:
+                logits.masked_fill_(forbidden[span.slice], torch.finfo(logits.dtype).min)
+            weights = masked_softmax(logits, None)
             span.put(context, weights @ span.keys(value))
             if any(ctx.needs_input_grad):
                 kept.append(weights)
@@ -92,7 +94,8 @@ class LocalAttention(torch.autograd.Function):
             grad_logits = softmax_backward(grad_tiles @ span.keys(value).mT, weights).mul_(query.shape[-1] ** -0.5)
             span.put(grad_query, grad_logits @ span.keys(key))
             span.add(grad_key, grad_logits.mT @ span.queries(query))
-        return grad_query, ctx.tiling.without_halo(grad_key), ctx.tiling.without_halo(grad_value), None, None
+        grad_key, grad_value = (ctx.tiling.without_halo(each, key) for each in (grad_key, grad_value))
+        return grad_query, grad_key, grad_value, None, None
 
 
 @dataclass(frozen=True)
@@ -108,25 +111,33 @@ class _Span:
         return slice(self.first, self.last)
 
     def queries(self, steps: Steps) -> Queries:
-        return self._own(steps).contiguous()
+        return self.tiling.query_tiles(steps, self.first, self.last).movedim(1, 3).contiguous()
 
     def keys(self, steps: Steps) -> Keys:
-        return self.tiling.key_tiles(steps, self.first, self.last).movedim(1, 3).contiguous()
+        shape = (self.last - self.first, *steps.shape[1:3], self.tiling.keys, steps.shape[3])
+        out = steps.new_empty(shape)
+        # The ends of the row apart, since they are padded by copying.
+        first, last = (min(max(tile, self.first), self.last) for tile in self.tiling.tiles_inside(steps))
+        for start, stop in ((self.first, first), (first, last), (last, self.last)):
+            if start < stop:
+                tiles = self.tiling.key_tiles(steps, start, stop)
+                out[start - self.first : stop - self.first] = tiles.movedim(1, 3)
+        return out
 
     def put(self, steps: Steps, tiles: Queries) -> None:
-        self._own(steps).copy_(tiles)
+        own, tiles = steps[self.first * self.tiling.chunk : self.last * self.tiling.chunk], tiles.movedim(3, 1)
+        if len(own) == len(tiles) * self.tiling.chunk:
+            self.tiling.query_tiles(own).copy_(tiles)
+        else:
+            own.copy_(tiles.flatten(0, 1)[: len(own)])
 
     def add(self, halo: Float[Tensor, "halo_steps classes heads head_dim"], tiles: Keys) -> None:
         self.tiling.add_key_tiles(halo, tiles.movedim(3, 1), self.first)
 
-    def _own(self, steps: Steps) -> Queries:
-        own = steps[self.first * self.tiling.chunk : self.last * self.tiling.chunk]
-        return self.tiling.query_tiles(own).movedim(1, 3)
-
 
 def _spans(tiling: Tiling, steps: Steps) -> Iterator[_Span]:
     numbers = SPAN_NUMBERS if steps.device.type == "cpu" else SPAN_NUMBERS_ELSEWHERE
-    count = len(steps) // tiling.chunk
+    count = tiling.tiles_in(steps)
     # Spans of about the same length, so that the last is not a scrap.
     spans = min(count, -(-count * tiling.keys * steps[0].numel() // numbers))
     for span in range(spans):
@@ -138,18 +149,21 @@ def softmax_backward(grad: Float[Tensor, "*rest keys"], weights: Float[Tensor, "
     return torch.ops.aten._softmax_backward_data(grad, weights, -1, weights.dtype)
 
 
-def _mask(tiling: Tiling, batch: int, valid: Bool[Tensor, "batch frames"] | None, device: torch.device) -> Mask | None:
-    mask = _shared_mask(tiling, device)
+def _forbidden(
+    tiling: Tiling, batch: int, valid: Bool[Tensor, "batch frames"] | None, device: torch.device
+) -> Mask | None:
+    """True where a query may not attend; None if it may everywhere."""
     if valid is not None:
         real = tiling.key_tiles(tiling.steps(valid)).transpose(1, 2)[:, :, None, None, :]
-        return tile_mask(tiling, device)[:, :, None].repeat(batch, 1, 1, 1, 1) & real
-    return None if mask is None else mask.repeat(batch, 1, 1, 1, 1)
+        return ~(tile_mask(tiling, device)[:, :, None].repeat(batch, 1, 1, 1, 1) & real)
+    forbidden = _always_forbidden(tiling, device)
+    return None if forbidden is None else forbidden.repeat(batch, 1, 1, 1, 1)
 
 
 @lru_cache(maxsize=128)
-def _shared_mask(tiling: Tiling, device: torch.device) -> Bool[Tensor, "tiles _ 1 chunk keys"] | None:
-    """`tile_mask`, once where all classes are alike; None if nothing is ruled out."""
+def _always_forbidden(tiling: Tiling, device: torch.device) -> Bool[Tensor, "tiles _ 1 chunk keys"] | None:
+    """The inverse of `tile_mask`, once where all classes are alike; None if nothing is forbidden."""
     with torch.inference_mode(False):
-        mask = tile_mask(tiling, device)[:, :, None]
-        alike = bool((mask == mask[:, :1]).all())
-        return None if bool(mask.all()) else mask[:, :1].contiguous() if alike else mask
+        forbidden = ~tile_mask(tiling, device)[:, :, None]
+        alike = bool((forbidden == forbidden[:, :1]).all())
+        return None if not forbidden.any() else forbidden[:, :1].contiguous() if alike else forbidden

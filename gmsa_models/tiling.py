@@ -49,18 +49,33 @@ class Tiling:
         return self.chunk + 2 * self.reach
 
     def steps(self, values: Shaped[Tensor, "batch frames *rest"]) -> Shaped[Tensor, "steps classes *rest"]:
-        """All clips' frames as one long row of steps, each clip padded with zeros to whole tiles; a view if it is."""
-        if missing := self._padded_frames - self.frames:
-            values = functional.pad(values, (0, 0) * (values.ndim - 2) + (0, missing))
+        """All clips' frames as one long row of steps, a view if no clip needs padding with zeros.
+
+        A clip among others is padded to whole tiles, a clip alone to whole steps only.
+        """
+        padded = self._padded_frames(len(values))
+        if padded > self.frames:
+            values = functional.pad(values, (0, 0) * (values.ndim - 2) + (0, padded - self.frames))
         return values.flatten(0, 1).unflatten(0, (-1, self.dilation))
 
-    def frames_of(self, steps: Shaped[Tensor, "steps classes *rest"]) -> Shaped[Tensor, "batch frames *rest"]:
+    def frames_of(
+        self, steps: Shaped[Tensor, "steps classes *rest"], batch: int
+    ) -> Shaped[Tensor, "batch frames *rest"]:
         """The inverse of `steps`, a view."""
-        return steps.flatten(0, 1).unflatten(0, (-1, self._padded_frames))[:, : self.frames]
+        return steps.flatten(0, 1).unflatten(0, (batch, -1))[:, : self.frames]
 
-    def query_tiles(self, steps: Shaped[Tensor, "steps classes *rest"]) -> Shaped[Tensor, "tiles chunk classes *rest"]:
-        """Cut a row of steps into tiles of queries, a view."""
-        return steps.unflatten(0, (-1, self.chunk))
+    def query_tiles(
+        self, steps: Shaped[Tensor, "steps classes *rest"], first: int = 0, last: int | None = None
+    ) -> Shaped[Tensor, "tiles chunk classes *rest"]:
+        """Cut a row of steps into tiles of queries, from the `first` to before the `last`.
+
+        A view, except where the row ends within a tile, which is filled with zeros.
+        """
+        last = self.tiles_in(steps) if last is None else last
+        own = steps[first * self.chunk : last * self.chunk]
+        if missing := (last - first) * self.chunk - len(own):
+            own = functional.pad(own, (0, 0) * (steps.ndim - 1) + (0, missing))
+        return own.unflatten(0, (-1, self.chunk))
 
     def key_tiles(
         self, steps: Shaped[Tensor, "steps classes *rest"], first: int = 0, last: int | None = None
@@ -70,13 +85,22 @@ class Tiling:
         The first tile of a clip reaches into the last steps of the clip before; `tile_mask` rules them out. Beyond the
         ends of the row are zeros. A view, except where the ends are touched.
         """
-        last = len(steps) // self.chunk if last is None else last
+        last = self.tiles_in(steps) if last is None else last
         start, stop = first * self.chunk - self.reach, last * self.chunk + self.reach
         before, after = max(-start, 0), max(stop - len(steps), 0)
         inner = steps[max(start, 0) : stop]
         if before or after:
             inner = functional.pad(inner, (0, 0) * (steps.ndim - 1) + (before, after))
         return inner.unfold(0, self.keys, self.chunk).movedim(-1, 1)
+
+    def tiles_in(self, steps: Shaped[Tensor, "steps classes *rest"]) -> int:
+        """Tiles of a row of steps."""
+        return -(-len(steps) // self.chunk)
+
+    def tiles_inside(self, steps: Shaped[Tensor, "steps classes *rest"]) -> tuple[int, int]:
+        """The first tile whose keys are all in the row, and one more than the last; equal if there is none."""
+        first = -(-self.reach // self.chunk)
+        return first, max(first, (len(steps) - self.reach) // self.chunk)
 
     def add_key_tiles(
         self,
@@ -100,16 +124,18 @@ class Tiling:
             halo.as_strided(shape, strides, halo.storage_offset() + start).add_(own)
 
     def with_halo(self, steps: Shaped[Tensor, "steps classes *rest"]) -> Shaped[Tensor, "halo_steps classes *rest"]:
-        """Zeros for a row of steps like this one, with `reach` more before and after."""
-        return steps.new_zeros(len(steps) + 2 * self.reach, *steps.shape[1:])
+        """Zeros for the whole tiles of a row of steps, with `reach` more before and after."""
+        return steps.new_zeros(self.tiles_in(steps) * self.chunk + 2 * self.reach, *steps.shape[1:])
 
-    def without_halo(self, halo: Shaped[Tensor, "halo_steps classes *rest"]) -> Shaped[Tensor, "steps classes *rest"]:
-        """The row of steps itself, a view."""
-        return halo[self.reach : len(halo) - self.reach]
+    def without_halo(
+        self, halo: Shaped[Tensor, "halo_steps classes *rest"], steps: Shaped[Tensor, "steps classes *rest"]
+    ) -> Shaped[Tensor, "steps classes *rest"]:
+        """The row itself, as long as `steps`; a view."""
+        return halo[self.reach :][: len(steps)]
 
-    @property
-    def _padded_frames(self) -> int:
-        return self.tiles * self.chunk * self.dilation
+    def _padded_frames(self, batch: int) -> int:
+        unit = self.dilation * (self.chunk if batch > 1 else 1)
+        return -(-self.frames // unit) * unit
 
 
 @lru_cache(maxsize=256)

@@ -67,6 +67,21 @@ def test_gradient_equals_that_of_dense(neighbourhood, frames, padded, seed):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
 
 
+@settings(max_examples=60)
+@given(neighbourhood=ANY, frames=st.integers(1, 71), batch=st.integers(1, 3), numbers=st.sampled_from([1, 64, 1024]))
+def test_spans_of_any_length(neighbourhood, frames, batch, numbers):
+    """Cutting the row into spans, even one a tile, changes neither contexts nor gradients."""
+    inputs = random_heads(batch, 2, frames, 3, dtype=torch.float64, grad=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gmsa_models.local_attention.SPAN_NUMBERS", numbers)
+        found = local_attention(*inputs, neighbourhood)
+        ours = torch.autograd.grad(found.square().sum(), inputs)
+    expected = dense(*inputs, neighbourhood)
+    theirs = torch.autograd.grad(expected.square().sum(), inputs)
+    for one, other in zip((found, *ours), (expected, *theirs), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
+
+
 @pytest.mark.parametrize("neighbourhood", PAPER, ids=str)
 def test_paper_masks_at_paper_length(neighbourhood):
     inputs = random_heads(2, 2, 300, 7)

@@ -31,7 +31,8 @@ def test_frames_come_back_where_they_were(neighbourhood, frames, batch):
     values = torch.arange(batch * frames * 2).view(batch, frames, 2)
     steps = tiling.steps(values)
     assert tiling.query_tiles(steps).shape == (batch * tiling.tiles, tiling.chunk, tiling.dilation, 2)
-    assert tiling.frames_of(tiling.query_tiles(steps).flatten(0, 1)).equal(values)
+    assert tiling.frames_of(tiling.query_tiles(steps).flatten(0, 1)[: len(steps)], batch).equal(values)
+    assert tiling.frames_of(steps, batch).equal(values)
 
 
 @given(ANY, FRAMES)
@@ -61,17 +62,18 @@ def test_key_tiles_by_hand():
 @pytest.mark.parametrize(
     "tiling", [Tiling(11, 3, 2, 1), Tiling(11, 2, 3, 2), Tiling(7, 7, 6, 1), Tiling(9, 2)], ids=str
 )
-def test_add_key_tiles_is_the_adjoint(tiling):
+@pytest.mark.parametrize("batch", [1, 2])
+def test_add_key_tiles_is_the_adjoint(tiling, batch):
     """<key_tiles(x), y> = <x, add_key_tiles(y)>, all at once and span by span."""
     torch.manual_seed(0)
-    steps = tiling.steps(torch.randn(2, tiling.frames, 3, dtype=torch.float64))
+    steps = tiling.steps(torch.randn(batch, tiling.frames, 3, dtype=torch.float64))
     cut = tiling.key_tiles(steps)
     other = torch.randn(cut.shape, dtype=torch.float64)
     for split in (0, 1, len(cut)):
         halo = tiling.with_halo(steps)
         tiling.add_key_tiles(halo, other[:split])
         tiling.add_key_tiles(halo, other[split:], first=split)
-        torch.testing.assert_close((cut * other).sum(), (steps * tiling.without_halo(halo)).sum())
+        torch.testing.assert_close((cut * other).sum(), (steps * tiling.without_halo(halo, steps)).sum())
 
 
 def test_tiles_are_views():
@@ -82,6 +84,16 @@ def test_tiles_are_views():
         assert tiling.query_tiles(steps).data_ptr() == values.data_ptr()
         inner = tiling.key_tiles(steps, 1, 2)
         assert inner.untyped_storage().data_ptr() == values.untyped_storage().data_ptr()
+
+
+@given(ANY, FRAMES, st.integers(1, 2))
+def test_tiles_inside_need_no_padding(neighbourhood, frames, batch):
+    tiling = tiles(neighbourhood, frames)
+    steps = tiling.steps(torch.ones(batch, frames))
+    first, last = tiling.tiles_inside(steps)
+    for tile in range(tiling.tiles_in(steps)):
+        start, stop = tile * tiling.chunk - tiling.reach, (tile + 1) * tiling.chunk + tiling.reach
+        assert (first <= tile < last) == (start >= 0 and stop <= len(steps))
 
 
 def test_chunks_fit_where_they_can():

@@ -1,0 +1,57 @@
+"""Explanation: how much each frame of each modality counts for one class, by one method; what all of them return."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gmsa_models.classifier import GMSAClassifier
+from gmsa_models.data.clip import Clip
+
+FrameValues = Float[Tensor, "modality frame"]
+
+
+class ExplanationError(ValueError):
+    """An explanation that is not defined for what was asked; the message says what was received and expected."""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What one method says of one clip and one class.
+
+    Attributes:
+        method: its name among the explanations.
+        target: position of the class among the model's outputs (captum's term).
+        values: one number a modality and frame; higher: the frame speaks more for the class. A method that adds up
+            shares of the class's logit may be negative. NaN where the method says nothing of a modality.
+        modalities: names of the rows of `values`, in the model's order.
+        units: "logit" where values are shares of a difference of logits, "1" where only their order and ratios mean
+            anything.
+        branches: "global" and "local" -> the parts of `values` that came through each; they add up to `values`.
+            Empty where the method does not tell them apart.
+        convergence_delta: by how much the values fail to add up to what they should (captum's term); None where
+            nothing need add up.
+        baseline: what stands for "no information", by name; None where the method needs none.
+    """
+
+    method: str
+    target: int
+    values: FrameValues
+    modalities: tuple[str, ...]
+    units: str = "1"
+    branches: Mapping[str, FrameValues] = field(default_factory=dict)
+    convergence_delta: float | None = None
+    baseline: str | None = None
+
+    @property
+    def frames(self) -> Float[Tensor, " frame"]:
+        """One number a frame: the sum over the modalities that the method speaks of."""
+        return torch.nansum(self.values, 0)
+
+
+# A method with its options bound: model, clip (cut to the model's longest), target -> what it says.
+Method = Callable[[GMSAClassifier, Clip, int], Explanation]
