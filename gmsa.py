@@ -11,45 +11,20 @@ import sys
 from dataclasses import fields
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from figures.command import figures as draw_figures
+from figures.terminal import ClickError, OneLineErrors, left_out, progress_bar
 
 if TYPE_CHECKING:
     import torch
-    from rich.progress import Progress
 
     from gmsa_models import Clip
+    from gmsa_models.data.skipped import Skipped
 
-BAD_INPUT, FAILED, STOPPED = 2, 1, 130
-ClickError = typer.BadParameter.__base__  # what typer raises for options and arguments it cannot read
-
-
-class OneLineErrors(TyperGroup):
-    """A command group whose errors are one line on stderr: 2 for bad input, 1 for anything else, 130 when stopped."""
-
-    def main(self, args: list[str] | None = None, standalone_mode: bool = True, **extra: Any) -> Any:
-        """Run; `--debug` anywhere shows the whole traceback instead."""
-        given = list(sys.argv[1:] if args is None else args)
-        debug = "--debug" in given
-        words = [word for word in given if word != "--debug"]
-        if debug:
-            return sys.exit(super().main(args=words, standalone_mode=False, **extra) or 0)
-        try:
-            code = super().main(args=words, standalone_mode=False, **extra)
-        except ClickError as error:
-            _stop(error.format_message(), BAD_INPUT)
-        except (ValueError, KeyError, OSError, ImportError) as error:
-            _stop(_text(error), BAD_INPUT)
-        except (KeyboardInterrupt, typer.Abort):
-            _stop("stopped", STOPPED)
-        except Exception as error:
-            _stop(f"{type(error).__name__}: {error} (--debug shows where)", FAILED)
-        return sys.exit(code or 0)
-
+__all__ = ["ClickError", "app", "main"]
 
 app = typer.Typer(
     cls=OneLineErrors,
@@ -61,6 +36,10 @@ app = typer.Typer(
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ... or auto: a GPU if there is one.")]
 Model = Annotated[str, typer.Option(help="Name of a trained model (`gmsa models`), or a .safetensors file.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of each operation.")]
+OnError = Annotated[
+    str,
+    typer.Option(help="fail: stop at what cannot be read; skip: leave it out, and say what and why at the end."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")]
 
 
@@ -100,6 +79,7 @@ def inspect(
     out: Annotated[Path, typer.Option(help="Folder for the pictures and the records.")] = Path("inspected"),
     top: Annotated[int, typer.Option("--top", "--classes", min=1, help="How many classes to list.")] = 7,
     html: Annotated[bool, typer.Option("--html", help="Write the inspector too, as one HTML file.")] = False,
+    on_error: OnError = "fail",
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
@@ -112,7 +92,8 @@ def inspect(
     _use_threads(threads)
     names = [model] if against is None else [model, against]
     loaded = [load(name, _device(device)) for name in names]
-    shown = _one_clip(clip)
+    with left_out() as skipped:
+        shown = _one_clip(clip, on_error, skipped)
     records = [inspect_clip(each, shown) for each in loaded]
     _print(clip_summary(records, top))
     for path in write_inspection(records, out, top, _command(), html):
@@ -126,6 +107,7 @@ def evaluate(
     batch_size: Annotated[int, typer.Option(min=1)] = 32,
     top_k: Annotated[int, typer.Option(min=0, help="Predictions a video that GAP and MAP use; 0: all.")] = 20,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many videos.")] = None,
+    on_error: OnError = "fail",
     device: Device = "auto",
     threads: Threads = None,
     as_json: AsJson = False,
@@ -137,7 +119,9 @@ def evaluate(
 
     _use_threads(threads)
     loaded = load(model, _device(device))
-    scores = score(loaded, data, batch_size=batch_size, top_k=top_k or None, limit=limit)
+    with left_out() as skipped:
+        scores = score(loaded, data, batch_size=batch_size, top_k=top_k or None, limit=limit, on_error=on_error,
+                       on_skip=skipped)  # fmt: skip
     if as_json:
         print(json.dumps(scores))
     else:
@@ -176,11 +160,13 @@ def train(
     devices: Annotated[str, typer.Option(help="How many processes or GPUs, or auto.")] = "1",
     accelerator: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
     nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
+    on_error: OnError = "fail",
     threads: Threads = None,
 ) -> None:
     """Train one of the paper's models; a run that was stopped goes on when the command is given again."""
     given = locals() | {"modalities": tuple(modality) if modality else None}
-    result = _train(given)
+    with left_out() as skipped:
+        result = _train(given, skipped)
     if not _is_first_process():
         return
     scores = ", ".join(f"{name} {value:.4f}" for name, value in result.scores.items())
@@ -191,18 +177,19 @@ def train(
 def catalog(
     data: Annotated[list[str], typer.Argument(help="TFRecord files or globs (quote a glob).")],
     out: Annotated[Path, typer.Option(help="The .parquet file to write.")] = Path("catalog.parquet"),
-    skip_bad: Annotated[bool, typer.Option(help="Leave out what cannot be read, instead of stopping.")] = False,
+    on_error: OnError = "fail",
 ) -> None:
     """Write a catalogue of shards, so that any video opens at once by its id: `gmsa inspect catalog.parquet#ID`."""
     from gmsa_models.data.catalog import build_catalog
 
-    with _progress() as progress:
+    with left_out() as skipped, progress_bar() as progress:
         task = progress.add_task("shards", total=None)
         summary = build_catalog(
             data,
             out,
             lambda done, total, records: progress.update(task, completed=done, total=total),
-            on_error="skip" if skip_bad else "fail",
+            on_error=on_error,
+            on_skip=skipped,
         )
     print(f"wrote {summary.path}: {summary.records} videos in {summary.shards} shards, {summary.skipped} left out")
 
@@ -221,6 +208,7 @@ def montage(
     mix: Annotated[str, typer.Option(help="events, all-labelled or topic.")] = "events",
     frames: Annotated[tuple[int, int], typer.Option(help="Shortest and longest video, seconds.")] = (60, 300),
     events: Annotated[tuple[int, int], typer.Option(help="Fewest and most events of a video.")] = (1, 3),
+    on_error: OnError = "fail",
     processes: Annotated[int, typer.Option(min=1)] = 1,
 ) -> None:
     """Make labelled videos with exactly known segments, as YouTube-8M shards."""
@@ -231,12 +219,15 @@ def montage(
 
     if split is not None and not vectors:
         raise typer.BadParameter("--split divides --vectors; the shipped statistics have no splits")
-    source = (
-        read_video_vectors(vectors[0] if len(vectors) == 1 else vectors, split) if vectors else shipped_statistics()
-    )
+    with left_out() as skipped:
+        source = (
+            read_video_vectors(vectors[0] if len(vectors) == 1 else vectors, split, on_error=on_error, on_skip=skipped)
+            if vectors
+            else shipped_statistics()
+        )
     variation = {} if vectors else {"variation": dict(source.variation)}
     recipe = MontageRecipe(mix=mix, frames=frames, events=events, **variation)
-    with _progress() as progress:
+    with progress_bar() as progress:
         task = progress.add_task("videos", total=count)
         paths = write_montages(source, recipe, seed, count, out, shards, processes, lambda n: progress.advance(task, n))
     print(f"wrote {count} videos to {len(paths)} shards in {out}")
@@ -260,29 +251,10 @@ def lab(folder: Annotated[Path, typer.Option(help="The notebooks.")] = Path("not
     raise typer.Exit(subprocess.run([sys.executable, "-m", "jupyterlab", str(folder)], check=False).returncode)
 
 
-def _stop(message: str, code: int) -> NoReturn:
-    print(f"gmsa: {' '.join(message.split())}", file=sys.stderr)
-    sys.exit(code)
-
-
-def _text(error: BaseException) -> str:
-    # str() of a plain KeyError is the repr of its message.
-    return str(error.args[0]) if type(error) is KeyError and error.args else str(error) or type(error).__name__
-
-
 def _print(shown: Any) -> None:
     from rich.console import Console
 
     Console().print(shown)
-
-
-def _progress() -> Progress:
-    """A progress bar on stderr, so that stdout stays fit for a pipe."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(stderr=True), transient=True)
 
 
 def _device(name: str) -> torch.device:
@@ -310,10 +282,10 @@ def _command() -> str:
     return shlex.join(["gmsa", *sys.argv[1:]])
 
 
-def _one_clip(source: str) -> Clip:
+def _one_clip(source: str, on_error: str, skipped: Skipped) -> Clip:
     from gmsa_models import read_clips
 
-    found = list(islice(read_clips(source), 2))
+    found = list(islice(read_clips(source, on_error=on_error, on_skip=skipped), 2))
     if not found:
         raise ValueError(f"no clip in {source!r}")
     if len(found) > 1:
@@ -322,7 +294,7 @@ def _one_clip(source: str) -> Clip:
     return found[0]
 
 
-def _train(given: dict[str, Any]) -> Any:
+def _train(given: dict[str, Any], skipped: Skipped) -> Any:
     from gmsa_models import Vocabulary, build
     from gmsa_models.data.montage import demo_vocabulary
     from gmsa_models.recipe import Recipe
@@ -342,6 +314,7 @@ def _train(given: dict[str, Any]) -> Any:
     return fit(
         model, given["data"], given["validation"] or None, recipe, given["out"],
         devices=devices, accelerator=given["accelerator"], num_nodes=given["nodes"], card={"command": _command()},
+        on_error=given["on_error"], on_skip=skipped,
     )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 
@@ -13,8 +13,10 @@ from torch import Tensor
 
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
+from gmsa_models.data.errors import OnSkip
+from gmsa_models.data.paths import skip_handler
 from gmsa_models.data.sources import read_clips
-from gmsa_models.feeding import ClipSource, Collation, RawBatch, in_hand, prefetched
+from gmsa_models.feeding import ClipSource, Collation, RawBatch, fitting, in_hand, prefetched
 from gmsa_models.metrics import ClassificationMetrics
 
 # Batches' worth of clips that are sorted by length together, so that little is padding.
@@ -48,6 +50,8 @@ def evaluate(
     device: torch.device | str | None = None,
     top_k: int | None = 20,
     limit: int | None = None,
+    on_error: str = "fail",
+    on_skip: OnSkip | None = None,
 ) -> dict[str, int | float]:
     """GAP, MAP, PERR and Hit@1 of a model, without holding the videos or their scores.
 
@@ -59,6 +63,8 @@ def evaluate(
         device: where to compute; default: where the model is.
         top_k: predictions a video that GAP and MAP use; None: all.
         limit: only the first so many clips.
+        on_error: "fail" raises the first error; "skip" leaves out what cannot be read or does not fit the model.
+        on_skip: with "skip", called with each error; default: a `SkippedWarning`.
 
     Returns:
         `gap`, `map`, `perr`, `hit_at_1` as fractions, and `videos`, their number.
@@ -66,10 +72,11 @@ def evaluate(
     Raises:
         NoVocabularyError: the model has none.
         MetricsError: no clips.
-        SourceError, TFRecordError: what cannot be read.
+        SourceError, TFRecordError, UnfitClipError: what cannot be read, or does not fit the model.
     """
     metrics = ClassificationMetrics(top_k)
-    for _, batch, scores in scored_batches(model, limited(source, limit), batch_size, device):
+    clips = limited(source, limit, model.config.modalities, skip_handler(on_error, on_skip))
+    for _, batch, scores in scored_batches(model, clips, batch_size, device):
         metrics.update(scores, batch.labels)
     return {**metrics.compute(), "videos": metrics.videos}
 
@@ -81,13 +88,16 @@ def predict(
     batch_size: int = 32,
     device: torch.device | str | None = None,
     limit: int | None = None,
+    on_error: str = "fail",
+    on_skip: OnSkip | None = None,
 ) -> Predictions:
     """Every video's scores and labels, for what needs them all: AudioSet's mAP, bootstrap intervals.
 
     Args and Raises: as for `evaluate`.
     """
     rows, ids, scores, labels = [], [], [], []
-    for numbers, batch, values in scored_batches(model, limited(source, limit), batch_size, device):
+    clips = limited(source, limit, model.config.modalities, skip_handler(on_error, on_skip))
+    for numbers, batch, values in scored_batches(model, clips, batch_size, device):
         rows.extend(numbers)
         ids.extend(batch.ids)
         scores.append(values.cpu().numpy())
@@ -100,9 +110,23 @@ def predict(
     return Predictions(tuple(ids[row] for row in order), np.concatenate(scores)[order], np.concatenate(labels)[order])
 
 
-def limited(source: ClipSource, limit: int | None = None) -> Iterator[Clip]:
-    """The clips of a source, or the first `limit` of them."""
-    return islice(source if in_hand(source) else read_clips(source), limit)
+def limited(
+    source: ClipSource,
+    limit: int | None = None,
+    modalities: Mapping[str, int] | None = None,
+    on_skip: OnSkip | None = None,
+) -> Iterator[Clip]:
+    """The clips of a source, or the first `limit` of them.
+
+    Args:
+        source: anything `read_clips` takes, or clips in hand.
+        limit: how many at most.
+        modalities: name -> width of a model that must be able to take them; None: not checked.
+        on_skip: takes the errors of what cannot be read or does not fit; None: they are raised.
+    """
+    on_error = "fail" if on_skip is None else "skip"
+    clips = source if in_hand(source) else read_clips(source, on_error=on_error, on_skip=on_skip)
+    return islice(clips if modalities is None else fitting(clips, modalities, on_skip), limit)
 
 
 def scored_batches(

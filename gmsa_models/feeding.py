@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from gmsa_models.data.clip import QUANTIZED_MAXIMUM, QUANTIZED_MINIMUM, Batch, Clip, ClipError
+from gmsa_models.data.errors import OnSkip, UnreadableError, brief
 from gmsa_models.data.shuffle import count_clips, shuffled_clips
 from gmsa_models.data.sources import Source
 from gmsa_models.data.vocabulary import Vocabulary
@@ -37,24 +38,79 @@ class TrainingClips:
         source: TFRecord files or globs; or clips in hand: any sequence of them, which may make each when it is asked.
         seed: of the order.
         rank, world_size: which share, of how many. Every share has the same size; what remains is left out.
+        modalities: name -> width that a clip must have; None: not checked here.
+        on_skip: takes the error of each record or clip that cannot be used, in whose place another is read; None: the
+            error is raised. Clips in hand are not checked.
     """
 
     source: ClipSource
     seed: int = 0
     rank: int = 0
     world_size: int = 1
+    modalities: Mapping[str, int] | None = None
+    on_skip: OnSkip | None = None
 
     def __len__(self) -> int:
         """Clips of all shares together."""
-        return len(self.source) if in_hand(self.source) else count_clips(self.source)
+        return len(self.source) if in_hand(self.source) else count_clips(self.source, self.on_skip)
 
     def __call__(self, epoch: int, skip: int = 0) -> Iterator[Clip]:
         """The share's clips of an epoch, without the first `skip`."""
         if not in_hand(self.source):
-            return shuffled_clips(self.source, self.seed, epoch, self.rank, self.world_size, skip)
+            return shuffled_clips(
+                self.source, self.seed, epoch, self.rank, self.world_size, skip, on_skip=self.on_skip,
+                check=lambda clip: check_fits(clip, self.modalities or {}),
+            )  # fmt: skip
         order = np.random.default_rng((self.seed, epoch)).permutation(len(self.source))
         share = order[: len(order) // self.world_size * self.world_size][self.rank :: self.world_size]
         return (self.source[int(index)] for index in share[skip:])
+
+
+class UnfitClipError(UnreadableError):
+    """A clip that came through whole but is not what the model takes; the message says which clip, of which file."""
+
+    kind = "does not fit the model"
+
+
+def check_fits(clip: Clip, modalities: Mapping[str, int]) -> None:
+    """Check that a clip has every modality of a model, as wide as the model takes it.
+
+    Raises:
+        UnfitClipError: it has not.
+    """
+    for name, width in modalities.items():
+        if name not in clip.features:
+            raise UnfitClipError(
+                f"{brief(clip.source or clip.id)}: the clip has no modality {name!r}, which the model takes; it has "
+                f"{brief(sorted(clip.features))}; choose a model of those"
+            )
+        if clip.features[name].shape[1] != width:
+            raise UnfitClipError(
+                f"{brief(clip.source or clip.id)}: {name!r} is {clip.features[name].shape[1]} wide; the model takes "
+                f"{width}; choose a model of that width"
+            )
+
+
+def fitting(clips: Iterable[Clip], modalities: Mapping[str, int], on_skip: OnSkip | None = None) -> Iterator[Clip]:
+    """The clips that a model can take.
+
+    Args:
+        clips: in any number.
+        modalities: name -> width, of the model.
+        on_skip: called with the error of each other clip, instead of raising it.
+
+    Raises:
+        UnfitClipError: a clip that does not fit, unless `on_skip` takes it.
+    """
+    for clip in clips:
+        try:
+            check_fits(clip, modalities)
+        except UnfitClipError as error:
+            if on_skip is None:
+                raise
+            on_skip(error)
+        else:
+            yield clip
 
 
 def in_hand(source: ClipSource) -> bool:

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from gmsa_models.checkpoints import load, save
 from gmsa_models.classifier import GMSAClassifier
+from gmsa_models.data.errors import OnSkip
+from gmsa_models.data.paths import skip_handler
 from gmsa_models.evaluation import collation_of
 from gmsa_models.feeding import (
     ClipSource,
@@ -68,6 +70,8 @@ def fit(
     strategy: str = "auto",
     progress: bool = True,
     card: dict[str, Any] | None = None,
+    on_error: str = "fail",
+    on_skip: OnSkip | None = None,
 ) -> TrainingResult:
     """Train a model, and save it with its card to `out_dir/model.safetensors`.
 
@@ -86,19 +90,24 @@ def fit(
         devices, accelerator, num_nodes, strategy: as Lightning Fabric has them. The batch is divided among processes.
         progress: show progress on the standard error.
         card: what to add to the model's card: name, command, licence of the data.
+        on_error: "fail" raises the first error; "skip" reads another clip of the process's share in the place of one
+            that cannot be read or does not fit the model, the same one in every run.
+        on_skip: with "skip", called with each error, in every epoch again; default: a `SkippedWarning`.
 
     Raises:
         TrainingDataError: too few clips for one batch, or a batch that the processes cannot share evenly.
         ResumeError: `out_dir` holds another run.
         DivergedError: the loss is not finite any more.
         NoVocabularyError: the model has none.
+        TFRecordError, UnfitClipError: a clip that cannot be read or does not fit the model.
     """
     collation_of(model)
+    handler = skip_handler(on_error, on_skip)
     fabric = Fabric(
         accelerator=accelerator, devices=devices, num_nodes=num_nodes, strategy=strategy, precision=recipe.precision
     )
     fabric.launch()
-    run = _Run(fabric, model, train_source, validation_source, recipe, Path(out_dir), dict(card or {}))
+    run = _Run(fabric, model, train_source, validation_source, recipe, Path(out_dir), dict(card or {}), handler)
     if not run.progress.finished:
         with torch.random.fork_rng(devices=[fabric.device] if fabric.device.type == "cuda" else []):
             run.train(progress)
@@ -117,10 +126,13 @@ class _Run:
         recipe: Recipe,
         directory: Path,
         card: dict[str, Any],
+        on_skip: OnSkip | None,
     ) -> None:
         self.fabric, self.model, self.recipe, self.directory, self.card = fabric, model, recipe, directory, card
-        self.validation_source = validation_source
-        self.clips = TrainingClips(train_source, recipe.seed, fabric.global_rank, fabric.world_size)
+        self.validation_source, self.on_skip = validation_source, on_skip
+        self.clips = TrainingClips(
+            train_source, recipe.seed, fabric.global_rank, fabric.world_size, model.config.modalities, on_skip
+        )
         self.local_batch = _share(recipe.batch_size, fabric.world_size, len(self.clips))
         self.steps = recipe.steps or max(1, round(recipe.epochs * (len(self.clips) // recipe.batch_size)))
         self.validate_every = recipe.validate_every or max(1, self.steps // 10)
@@ -244,7 +256,7 @@ class _Run:
             return
         at = self.progress
         kept = self._swap()
-        scores = validate(self.fabric, self.model, self.validation_source, self.recipe.batch_size)
+        scores = validate(self.fabric, self.model, self.validation_source, self.recipe.batch_size, self.on_skip)
         at.stale += 1
         if at.best is None or scores[self.recipe.monitor] > at.best:
             at.best, at.best_step, at.stale = scores[self.recipe.monitor], at.step, 0

@@ -8,15 +8,21 @@ import torch
 from lightning_fabric import Fabric
 
 from gmsa_models.classifier import GMSAClassifier
+from gmsa_models.data.errors import OnSkip
 from gmsa_models.evaluation import limited, scored_batches
 from gmsa_models.feeding import ClipSource
 from gmsa_models.metrics import ClassificationMetrics
 
 
-def validate(fabric: Fabric, model: GMSAClassifier, source: ClipSource, batch_size: int) -> dict[str, int | float]:
-    """Scores of a model over a source: `gap`, `map`, `perr`, `hit_at_1`, `videos`; the same on every process."""
+def validate(
+    fabric: Fabric, model: GMSAClassifier, source: ClipSource, batch_size: int, on_skip: OnSkip | None = None
+) -> dict[str, int | float]:
+    """Scores of a model over a source: `gap`, `map`, `perr`, `hit_at_1`, `videos`; the same on every process.
+
+    `on_skip` takes the errors of what cannot be read or does not fit the model; None: they are raised.
+    """
     metrics = ClassificationMetrics()
-    clips = islice(limited(source), fabric.global_rank, None, fabric.world_size)
+    clips = islice(limited(source, None, model.config.modalities, on_skip), fabric.global_rank, None, fabric.world_size)
     for _, batch, scores in scored_batches(model, clips, batch_size, fabric.device):
         metrics.update(scores, batch.labels)
     if fabric.world_size > 1:

@@ -61,7 +61,7 @@ def test_opening_reads_only_that_record(data):
 
 
 def test_many_row_groups(tmp_path, monkeypatch):
-    monkeypatch.setattr(catalog, "_ROWS", 5)
+    monkeypatch.setattr(catalog, "ROWS", 5)
     write_clips(tmp_path / "a.tfrecord", [clip(f"v{number}", 1) for number in range(13)])
     build_catalog(tmp_path / "a.tfrecord", tmp_path / "c.parquet")
     assert pq.ParquetFile(tmp_path / "c.parquet").num_row_groups == 3
@@ -115,7 +115,7 @@ def test_files_that_are_no_catalogue(tmp_path):
     with pytest.raises(CatalogError, match=r"x\.parquet: not a catalogue"):
         list(read_clips(path))
     pd.DataFrame({"id": ["a"]}).to_parquet(path)
-    with pytest.raises(CatalogError, match=r"catalogue version none, columns .*write it again"):
+    with pytest.raises(CatalogError, match=r"catalogue version 'none', columns .*write it again"):
         open_clip(path, "a")
     os.mkfifo(tmp_path / "pipe.parquet")
     with pytest.raises(CatalogError, match="not an ordinary file"):

@@ -18,33 +18,23 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from gmsa_models.data.atomic import replaced_when_done
+from gmsa_models.data.catalog_file import (
+    ROWS,
+    SCHEMA,
+    CatalogError,
+    CatalogRowError,
+    CatalogShardError,
+    check_full,
+    opened,
+    writer,
+)
 from gmsa_models.data.clip import Clip
-from gmsa_models.data.framing import OnSkip, RecordFile, Span, TFRecordError, read_each
+from gmsa_models.data.errors import OnSkip, TFRecordError, UnreadableError, brief
+from gmsa_models.data.framing import RecordFile, Span, read_each
 from gmsa_models.data.paths import DuplicateClipError, Source, UnknownClipError, expand, skip_handler
 from gmsa_models.data.tfrecord import read_clip_at
 
-VERSION = "1"
-_VERSION_KEY = b"gmsa_catalog_version"
-SCHEMA = pa.schema(
-    {
-        "id": pa.string(),
-        "shard": pa.dictionary(pa.int32(), pa.string()),
-        "shard_bytes": pa.int64(),
-        "record": pa.int64(),
-        "offset": pa.int64(),
-        "length": pa.int64(),
-        "frames": pa.int32(),
-        "labels": pa.list_(pa.int64()),
-    },
-    metadata={_VERSION_KEY: VERSION.encode()},
-)
-_ROWS = 65536  # a row group: what is in memory at once while writing
-
 Progress = Callable[[int, int, int], None]
-
-
-class CatalogError(ValueError):
-    """A catalogue that cannot be read, or that no longer fits its shards."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +84,8 @@ def build_catalog(
     skipped: list[None] = []
     handler = _counting(skip_handler(on_error, on_skip), skipped)
     with replaced_when_done(out_path) as temporary:
-        with pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer:
-            records = _write_rows(writer, paths, out_path.parent, handler, progress)
+        with writer(temporary) as file:
+            records = _write_rows(file, paths, out_path.parent, handler, progress)
         if records == 0:
             raise CatalogError(f"{out_path}: not one record of {len(paths)} files could be read; not written")
     return CatalogSummary(out_path, len(paths), records, len(skipped))
@@ -110,12 +100,13 @@ def open_clip(path: str | Path, identity: str) -> Clip:
         CatalogError: not a catalogue, or a shard is missing or has changed since it was written.
         TFRecordError: the record is damaged.
     """
-    with _open(path) as table:
+    with opened(path) as table:
         rows = _find_rows(table, identity)
         if not rows:
             raise UnknownClipError(
                 f"{path}: no clip {identity!r} among {table.metadata.num_rows}{_near(table, identity)}"
             )
+    check_full(path, pa.Table.from_pylist(rows, SCHEMA), SCHEMA.names)
     if len(rows) > 1:
         places = ", ".join(f"{row['shard']} record {row['record']}" for row in rows[:3])
         raise DuplicateClipError(f"{path}: {len(rows)} records have the id {identity!r} ({places}); read their file")
@@ -128,27 +119,30 @@ def read_catalog(path: str | Path, on_skip: OnSkip | None = None) -> Iterator[Cl
 
     Args:
         path: the catalogue.
-        on_skip: called with the error of each record that cannot be read, instead of raising it.
+        on_skip: called with the error of each record, row or shard that cannot be read, instead of raising it; the rows
+            of a shard that cannot be opened are left out together.
 
     Raises:
-        CatalogError: not a catalogue, or a shard is missing or has changed.
+        CatalogError: not a catalogue; a shard that is missing or has changed, unless `on_skip` takes it.
         TFRecordError: a damaged record, unless `on_skip` takes it.
     """
     name, file = None, None
     try:
         for row in read_rows(path):
-            if row["shard"] != name:
-                if file is not None:
-                    file.close()
-                name, file = row["shard"], _open_shard(Path(path), row["shard"], row["shard_bytes"])
             try:
-                clip = _read_row(Path(path), file, row)
-            except TFRecordError as error:
+                if row["shard"] != name:
+                    if file is not None:
+                        file.close()
+                    name, file = row["shard"], None
+                    file = _open_shard(Path(path), row["shard"], row["shard_bytes"])
+                clip = None if file is None else _read_row(Path(path), file, row)
+            except (CatalogError, TFRecordError) as error:
                 if on_skip is None:
                     raise
                 on_skip(error)
             else:
-                yield clip
+                if clip is not None:  # None: of a shard that was left out
+                    yield clip
     finally:
         if file is not None:
             file.close()
@@ -160,36 +154,52 @@ def read_rows(path: str | Path) -> Iterator[dict[str, Any]]:
     Raises:
         CatalogError: not a catalogue.
     """
-    with _open(path) as table:
-        for batch in table.iter_batches(batch_size=_ROWS):
+    with opened(path) as table:
+        for batch in table.iter_batches(batch_size=ROWS):
+            check_full(path, batch, SCHEMA.names)
             yield from batch.to_pylist()
 
 
-def read_places(path: str | Path) -> tuple[list[Path], np.ndarray, np.ndarray]:
+def read_places(path: str | Path, on_skip: OnSkip | None = None) -> tuple[list[Path], np.ndarray, np.ndarray]:
     """Where every record of a catalogue lies, for reading them in any order.
+
+    Args:
+        path: the catalogue.
+        on_skip: called with the error of each shard that is missing or has changed, whose rows are then left out.
 
     Returns:
         The shards; (records,) the number of each record's shard; (3, records) record number, offset, length.
 
     Raises:
-        CatalogError: not a catalogue, or a shard is missing or has changed.
+        CatalogError: not a catalogue; a shard that is missing or has changed, unless `on_skip` takes it.
     """
-    with _open(path) as table:
-        columns = table.read(["shard", "shard_bytes", "record", "offset", "length"]).combine_chunks()
-    shards = columns["shard"].unify_dictionaries().chunk(0)
+    wanted = ["shard", "shard_bytes", "record", "offset", "length"]
+    with opened(path) as table:
+        columns = table.read(wanted)
+    check_full(path, columns, wanted)
+    shards = columns["shard"].unify_dictionaries().combine_chunks()
+    if not pa.types.is_dictionary(shards.type):  # written by another program
+        shards = shards.dictionary_encode()
     numbers = shards.indices.to_numpy(zero_copy_only=False)
     names = shards.dictionary.to_pylist()
+    kept = np.ones(len(numbers), bool)
     for number, row in zip(*np.unique(numbers, return_index=True), strict=True):
-        _open_shard(Path(path), names[number], columns["shard_bytes"][int(row)].as_py()).close()
-    places = np.stack([columns[name].to_numpy() for name in ("record", "offset", "length")])
-    return [Path(path).parent / name for name in names], numbers, places
+        try:
+            _open_shard(Path(path), names[number], columns["shard_bytes"][int(row)].as_py()).close()
+        except CatalogShardError as error:
+            if on_skip is None:
+                raise
+            on_skip(error)
+            kept &= numbers != number
+    places = np.stack([columns[name].to_numpy() for name in wanted[2:]])
+    return [Path(path).parent / name for name in names], numbers[kept], places[:, kept]
 
 
 def _counting(handler: OnSkip | None, skipped: list[None]) -> OnSkip | None:
     if handler is None:
         return None
 
-    def count(error: TFRecordError) -> None:
+    def count(error: UnreadableError) -> None:
         skipped.append(None)
         handler(error)
 
@@ -205,7 +215,7 @@ def _write_rows(
         for row in _shard_rows(path, folder, on_skip):
             rows.append(row)
             records += 1
-            if len(rows) == _ROWS:
+            if len(rows) == ROWS:
                 writer.write_table(pa.Table.from_pylist(rows, SCHEMA))
                 rows.clear()
         progress(done, len(paths), records)
@@ -232,23 +242,6 @@ def _row(clip: Clip, shard: str, size: int, span: Span) -> dict[str, Any]:
     }
 
 
-def _open(path: str | Path) -> pq.ParquetFile:
-    if not Path(path).is_file():  # a pipe would wait for a writer
-        raise CatalogError(f"{path}: not a catalogue: not an ordinary file")
-    try:
-        table = pq.ParquetFile(path)
-    except (pa.ArrowException, OSError) as error:
-        raise CatalogError(f"{path}: not a catalogue: {error}; write one with `gmsa catalog`") from None
-    version = (table.schema_arrow.metadata or {}).get(_VERSION_KEY, b"none").decode(errors="replace")
-    if version != VERSION or table.schema_arrow.names != SCHEMA.names:
-        table.close()
-        raise CatalogError(
-            f"{path}: catalogue version {version}, columns {table.schema_arrow.names}; this software reads version "
-            f"{VERSION} with {SCHEMA.names}; write it again with `gmsa catalog`"
-        )
-    return table
-
-
 def _find_rows(table: pq.ParquetFile, identity: str) -> list[dict[str, Any]]:
     rows = []
     for group in range(table.num_row_groups):
@@ -272,32 +265,39 @@ def _near(table: pq.ParquetFile, identity: str) -> str:
 
 
 def _open_shard(catalog: Path, shard: str, size: int) -> RecordFile:
-    path = catalog.parent / shard
+    if Path(shard).is_absolute():
+        raise CatalogShardError(
+            f"{catalog}: its shard {shard!r} is an absolute path; shards are named relative to the catalogue: write it "
+            "again with `gmsa catalog`"
+        )
     try:
-        file = RecordFile(path)
+        file = RecordFile(catalog.parent / shard)
     except (OSError, TFRecordError) as error:
-        raise CatalogError(
+        raise CatalogShardError(
             f"{catalog}: its shard {shard!r} cannot be opened ({error}); shards are looked for beside the catalogue: "
             "move them there, or write the catalogue again"
         ) from None
     if file.size != size:
         found = file.size
         file.close()
-        raise CatalogError(
+        raise CatalogShardError(
             f"{catalog}: its shard {shard!r} had {size} bytes and has {found} now; write the catalogue again"
         )
     return file
 
 
 def _read_row(catalog: Path, file: RecordFile, row: dict[str, Any]) -> Clip:
-    stale = f"{catalog}: its row for {row['id']!r} does not fit {row['shard']!r} any more; write the catalogue again"
+    stale = (
+        f"{catalog}: its row for {brief(row['id'])} does not fit {brief(row['shard'])} any more; "
+        "write the catalogue again"
+    )
     if not 0 <= row["offset"] < file.size:
-        raise CatalogError(f"{stale} (offset {row['offset']} of {file.size} bytes)")
+        raise CatalogRowError(f"{stale} (offset {row['offset']} of {file.size} bytes)")
     try:
         span = file.span(row["offset"], row["record"])
     except TFRecordError as error:
-        raise CatalogError(f"{stale} ({error.reason})") from None
+        raise CatalogRowError(f"{stale} ({error.reason})") from None
     clip = read_clip_at(file, span)
     if clip.id != row["id"]:
-        raise CatalogError(f"{stale} (there is {clip.id!r})")
+        raise CatalogRowError(f"{stale} (there is {brief(clip.id)})")
     return clip

@@ -11,7 +11,7 @@ import math
 from typing import Any
 
 from gmsa_models.data.clip import Clip, Segment
-from gmsa_models.data.framing import RecordError
+from gmsa_models.data.errors import ExtensionError, brief
 
 EXTENSION = "gmsa_clip"
 VERSION = 1
@@ -39,36 +39,38 @@ def decode_extension(data: bytes) -> dict[str, Any]:
     """`frame_seconds`, `start_seconds` and `segments` of a Clip.
 
     Raises:
-        RecordError: not the JSON described above, or of a newer version.
+        ExtensionError: not the JSON described above, or of a newer version.
     """
     if len(data) > _LONGEST:
-        raise RecordError(f"context feature {EXTENSION!r} has {len(data)} bytes; at most {_LONGEST} are read")
+        raise ExtensionError(f"context feature {EXTENSION!r} has {len(data)} bytes; at most {_LONGEST} are read")
     try:
         content = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise RecordError(f"context feature {EXTENSION!r} is not JSON: {error}") from None
+        raise ExtensionError(f"context feature {EXTENSION!r} is not JSON: {error}") from None
     version = content.get("version") if isinstance(content, dict) else None
-    if version != VERSION:
-        raise RecordError(f"context feature {EXTENSION!r} has version {version!r}; this software reads {VERSION}")
+    if type(version) is not int or version != VERSION:
+        raise ExtensionError(
+            f"context feature {EXTENSION!r} has version {brief(version)}; this software reads {VERSION}"
+        )
     try:
         seconds = _number(content["frame_seconds"])
         if seconds <= 0:
             raise ValueError(f"frame_seconds is {seconds}; expected more than 0")
         segments = tuple(_segment(*row) for row in content["segments"])
         return {"frame_seconds": seconds, "start_seconds": _number(content["start_seconds"]), "segments": segments}
-    except (KeyError, TypeError, ValueError) as error:
-        raise RecordError(f"context feature {EXTENSION!r} cannot be read: {error!r}") from None
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise ExtensionError(f"context feature {EXTENSION!r} cannot be read: {brief(error)}") from None
 
 
 def _segment(start: Any, end: Any, labels: Any, scores: Any, kind: Any, origin: Any) -> Segment:
     if not all(type(label) is int and label >= 0 for label in labels):
-        raise ValueError(f"segment labels are {labels!r}; expected whole numbers of 0 or more")
+        raise ValueError(f"segment labels are {brief(labels)}; expected whole numbers of 0 or more")
     if type(kind) is not str or type(origin) is not str:
-        raise ValueError(f"segment kind and origin are {kind!r}, {origin!r}; expected text")
+        raise ValueError(f"segment kind and origin are {brief(kind)}, {brief(origin)}; expected text")
     return Segment(_number(start), _number(end), tuple(labels), tuple(_number(score) for score in scores), kind, origin)
 
 
 def _number(value: Any) -> float:
     if type(value) not in (int, float) or not math.isfinite(value):
-        raise ValueError(f"{value!r} is not a finite number")
+        raise ValueError(f"{brief(value)} is not a finite number")
     return float(value)

@@ -6,8 +6,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from gmsa_models.data.framing import RecordError
-from gmsa_models.data.schema import DecodeError, FeatureList, parse
+from gmsa_models.data.errors import FramesError, NotAnExampleError, brief
+from gmsa_models.data.schema import DecodeError, Feature, FeatureList, parse
+from gmsa_models.data.wire import frame_messages
 
 # Widths tried first, the most recently found one ahead. Real data sets have two or three; more are found as they come.
 _widths: list[int] = [1024, 128]
@@ -30,7 +31,7 @@ def pack_frames(values: np.ndarray) -> bytes:
         values: uint8, or floating point, which is stored as float32.
 
     Raises:
-        RecordError: a value that float32 cannot hold.
+        FramesError: a value that float32 cannot hold.
     """
     if values.dtype == np.uint8:
         header = np.broadcast_to(_frame_header(values.shape[1]), (len(values), len(_frame_header(values.shape[1]))))
@@ -39,7 +40,7 @@ def pack_frames(values: np.ndarray) -> bytes:
     with np.errstate(over="ignore"):
         floats = values.astype(np.float32)
     if not np.isfinite(floats).all():
-        raise RecordError(f"features as large as {np.abs(values).max()} do not fit float32, which a record stores")
+        raise FramesError(f"features as large as {np.abs(values).max()} do not fit float32, which a record stores")
     for frame in floats:
         message.feature.add().float_list.value.extend(frame.tolist())
     return message.SerializeToString()
@@ -56,10 +57,10 @@ def unpack_frames(name: str, packed: bytes) -> np.ndarray:
         (frames, dim), uint8 for byte strings and float32 for float lists.
 
     Raises:
-        RecordError: no frames, a frame of another width or kind, a value that is not finite, bytes that do not parse.
+        FramesError: no frames, a frame of another width or kind, a value that is not finite, bytes that do not parse.
     """
     if not packed:
-        raise RecordError(f"list {name!r} has 0 frames; at least one is needed")
+        raise FramesError(f"list {brief(name)} has 0 frames; at least one is needed")
     raw = np.frombuffer(packed, np.uint8)
     for width in _widths:
         values = _strip_headers(raw, width)
@@ -88,16 +89,19 @@ def _strip_headers(raw: np.ndarray, width: int) -> np.ndarray | None:
 
 
 def _parse_frames(name: str, packed: bytes) -> np.ndarray:
+    frames: list[np.ndarray] = []
     try:
-        features = parse(FeatureList, packed).feature
-    except DecodeError as error:
-        raise RecordError(f"list {name!r} is not a FeatureList: {error}") from None
-    frames = [_parse_frame(name, number, feature) for number, feature in enumerate(features)]
+        for number, message in enumerate(frame_messages(packed)):
+            frame = _parse_frame(name, number, parse(Feature, message))
+            if frames and (frame.shape != frames[0].shape or frame.dtype != frames[0].dtype):
+                raise FramesError(
+                    f"list {brief(name)}, frame {number}: {_describe(frame)}; frame 0 has {_describe(frames[0])}"
+                )
+            frames.append(frame)
+    except (DecodeError, NotAnExampleError) as error:
+        raise FramesError(f"list {brief(name)} is not a FeatureList: {error}") from None
     if not frames:
-        raise RecordError(f"list {name!r} has 0 frames; at least one is needed")
-    for number, frame in enumerate(frames):
-        if frame.shape != frames[0].shape or frame.dtype != frames[0].dtype:
-            raise RecordError(f"list {name!r}, frame {number}: {_describe(frame)}; frame 0 has {_describe(frames[0])}")
+        raise FramesError(f"list {brief(name)} has 0 frames; at least one is needed")
     return np.stack(frames)
 
 
@@ -109,10 +113,10 @@ def _parse_frame(name: str, number: int, feature: object) -> np.ndarray:
         frame = np.array(feature.float_list.value, np.float32)
         if not np.isfinite(frame).all():
             at = int(np.flatnonzero(~np.isfinite(frame))[0])
-            raise RecordError(f"list {name!r}, frame {number}: value {at} is {frame[at]}; expected finite numbers")
+            raise FramesError(f"list {brief(name)}, frame {number}: value {at} is {frame[at]}; expected finite numbers")
         return frame
-    raise RecordError(
-        f"list {name!r}, frame {number}: holds {_found(feature)}; expected one string of uint8 features, or floats"
+    raise FramesError(
+        f"list {brief(name)}, frame {number}: holds {_found(feature)}; expected one string of uint8 features, or floats"
     )
 
 

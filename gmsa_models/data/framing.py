@@ -21,10 +21,22 @@ from typing import TypeVar
 
 import google_crc32c
 
+from gmsa_models.data.errors import (
+    ContentError,
+    DamagedRecordError,
+    NotATFRecordError,
+    OnSkip,
+    OversizedRecordError,
+    RecordError,
+    TFRecordError,
+    TruncatedRecordError,
+    UnreadableFileError,
+)
+
 Read = TypeVar("Read")
 _HEADER, _FOOTER = struct.Struct("<QI"), struct.Struct("<I")
 LONGEST_RECORD = 1 << 28  # bytes; a 5,000-frame YouTube-8M video has 6 million
-_AGAIN = "fetch the file again, or skip what cannot be read (on_error='skip')"
+_AGAIN = "fetch the file again, or leave out what cannot be read (on_error='skip', --on-error skip)"
 # First bytes of files that are given by mistake -> what they are and what to do.
 _OTHER_FORMATS = {
     b"\x1f\x8b": ("a gzip file", "unpack it first (gunzip)"),
@@ -32,32 +44,6 @@ _OTHER_FORMATS = {
     b"PAR1": ("a Parquet file", "if it is a catalogue, its name must end in .parquet"),
     b"<": ("perhaps a web page or XML", "the download may have failed: fetch the file again"),
 }
-
-
-class TFRecordError(ValueError):
-    """A TFRecord file or record that cannot be read.
-
-    Attributes:
-        path: the file.
-        record: number of the record in the file from 0, or None when the whole file is meant.
-        offset: byte at which the record starts, or None.
-        reason: what was wrong, without the place.
-    """
-
-    def __init__(self, path: str | Path, reason: str, record: int | None = None, offset: int | None = None) -> None:
-        place = "" if record is None else f", record {record} at byte {offset}"
-        super().__init__(f"{path}{place}: {reason}")
-        self.path, self.reason, self.record, self.offset = Path(path), reason, record, offset
-
-    def __reduce__(self) -> tuple:
-        return type(self), (self.path, self.reason, self.record, self.offset)
-
-
-class RecordError(ValueError):
-    """A record's content that is not what it should be; the message says which part, and what was expected."""
-
-
-OnSkip = Callable[[TFRecordError], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +91,12 @@ class RecordFile:
         _check_ordinary(self.path)
         try:
             self._descriptor = os.open(path, os.O_RDONLY)
-        except PermissionError:
-            raise TFRecordError(path, "may not be read by this user; check its permissions") from None
+        except OSError as error:
+            raise _not_given(self.path, error) from None
         self.size = os.fstat(self._descriptor).st_size
         if self.size == 0:
             self.close()
-            raise TFRecordError(path, "is empty (0 bytes); the download or the writing may have been interrupted")
+            raise NotATFRecordError(path, "is empty (0 bytes); the download or the writing may have been interrupted")
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""
@@ -150,23 +136,18 @@ class RecordFile:
         """
         header = self._read(_HEADER.size, offset, number, offset)
         if len(header) < _HEADER.size:
-            raise self._error(
-                f"{len(header)} bytes are left, a header has {_HEADER.size}: truncated; {_AGAIN}", number, offset
-            )
+            reason = f"{len(header)} bytes are left, a header has {_HEADER.size}: truncated; {_AGAIN}"
+            raise TruncatedRecordError(self.path, reason, number, offset)
         length, checksum = _HEADER.unpack(header)
         if self.verify and masked_checksum(header[:8]) != checksum:
             raise self._bad_header(header, number, offset)
         left = self.size - offset - _HEADER.size - _FOOTER.size
         if length > left:
-            raise self._error(
-                f"its header says {length} bytes of data, {max(left, 0)} are left: truncated or damaged; {_AGAIN}",
-                number,
-                offset,
-            )
+            reason = f"its header says {length} bytes of data, {max(left, 0)} are left: truncated or damaged; {_AGAIN}"
+            raise TruncatedRecordError(self.path, reason, number, offset)
         if length > LONGEST_RECORD:
-            raise self._error(
-                f"{length} bytes of data; at most {LONGEST_RECORD} are read as one record", number, offset
-            )
+            reason = f"{length} bytes of data; at most {LONGEST_RECORD} are read as one record; cut it into several"
+            raise OversizedRecordError(self.path, reason, number, offset)
         return Span(number, offset, length)
 
     def data(self, span: Span) -> bytes:
@@ -177,36 +158,33 @@ class RecordFile:
         """
         start = span.offset + _HEADER.size
         if span.offset < 0 or span.length < 0 or start + span.length + _FOOTER.size > self.size:
-            raise self._error(f"a record of {span.length} bytes does not fit this file", span.number, span.offset)
+            reason = f"a record of {span.length} bytes does not fit this file; {_AGAIN}"
+            raise TruncatedRecordError(self.path, reason, span.number, span.offset)
         data = self._read(span.length, start, span.number, span.offset)
         footer = self._read(_FOOTER.size, start + span.length, span.number, span.offset)
         if len(data) < span.length or len(footer) < _FOOTER.size:
-            raise self._error(f"the file was cut short while it was read; {_AGAIN}", span.number, span.offset)
+            reason = f"the file was cut short while it was read; {_AGAIN}"
+            raise TruncatedRecordError(self.path, reason, span.number, span.offset)
         if self.verify and masked_checksum(data) != _FOOTER.unpack(footer)[0]:
-            raise self._error(
-                f"its {span.length} bytes of data do not match their checksum: damaged; {_AGAIN}",
-                span.number,
-                span.offset,
-            )
+            reason = f"its {span.length} bytes of data do not match their checksum: damaged; {_AGAIN}"
+            raise DamagedRecordError(self.path, reason, span.number, span.offset)
         return data
 
     def _read(self, size: int, start: int, number: int, offset: int) -> bytes:
         try:
             return os.pread(self._descriptor, size, start)
         except OSError as error:
-            raise self._error(f"reading failed: {error.strerror}; check the disk or network", number, offset) from None
-
-    def _error(self, reason: str, number: int, offset: int) -> TFRecordError:
-        return TFRecordError(self.path, reason, number, offset)
+            reason = f"reading failed: {error.strerror}; check the disk or network"
+            raise UnreadableFileError(self.path, reason, number, offset) from None
 
     def _bad_header(self, header: bytes, number: int, offset: int) -> TFRecordError:
         if offset > 0:
             reason = "the length in its header does not match its checksum: damaged, and what follows cannot be found"
-            return self._error(f"{reason}; {_AGAIN}", number, offset)
+            return DamagedRecordError(self.path, f"{reason}; {_AGAIN}", number, offset)
         for magic, (what, remedy) in _OTHER_FORMATS.items():
             if header.startswith(magic):
-                return TFRecordError(self.path, f"is not a TFRecord but {what}; {remedy}")
-        return TFRecordError(
+                return NotATFRecordError(self.path, f"is not a TFRecord but {what}; {remedy}")
+        return NotATFRecordError(
             self.path,
             f"is not a TFRecord, or its first header is damaged (it begins with {header[:8]!r}); "
             "expected an uncompressed TFRecord file of YouTube-8M or AudioSet",
@@ -214,11 +192,25 @@ class RecordFile:
 
 
 def _check_ordinary(path: Path) -> None:
-    mode = os.stat(path).st_mode  # without opening: opening a pipe would wait for a writer
+    try:
+        mode = os.stat(path).st_mode  # without opening: opening a pipe would wait for a writer
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:
+        raise _not_given(path, error) from None
     if stat.S_ISDIR(mode):
-        raise TFRecordError(path, "is a directory, not a TFRecord; give its files, for example 'DIRECTORY/*.tfrecord'")
+        raise NotATFRecordError(
+            path, "is a directory, not a TFRecord; give its files, for example 'DIRECTORY/*.tfrecord'"
+        )
     if not stat.S_ISREG(mode):
-        raise TFRecordError(path, "is a pipe or device, not an ordinary file; save it to a file first")
+        raise NotATFRecordError(path, "is a pipe or device, not an ordinary file; save it to a file first")
+
+
+def _not_given(path: Path, error: OSError | ValueError) -> UnreadableFileError:
+    """A file that the operating system does not give."""
+    if isinstance(error, PermissionError):
+        return UnreadableFileError(path, "may not be read by this user; check its permissions")
+    return UnreadableFileError(path, f"cannot be opened: {getattr(error, 'strerror', None) or error}; check the path")
 
 
 def decode_at(file: RecordFile, span: Span, decode: Callable[[bytes], Read]) -> Read:
@@ -231,7 +223,7 @@ def decode_at(file: RecordFile, span: Span, decode: Callable[[bytes], Read]) -> 
     try:
         return decode(data)
     except RecordError as error:
-        raise TFRecordError(file.path, str(error), span.number, span.offset) from None
+        raise ContentError(file.path, str(error), span.number, span.offset, error.kind) from None
 
 
 def read_each(
@@ -248,7 +240,7 @@ def read_each(
 
     Raises:
         TFRecordError: what cannot be read, unless `on_skip` takes it.
-        FileNotFoundError: no such file.
+        FileNotFoundError: no such file, unless `on_skip` takes it: a file may go while others are read.
     """
     try:
         with RecordFile(path, verify) as file:
@@ -265,3 +257,7 @@ def read_each(
         if on_skip is None:
             raise
         on_skip(error)
+    except FileNotFoundError:
+        if on_skip is None:
+            raise
+        on_skip(UnreadableFileError(path, "is not there any more"))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
+from gmsa_models.data.errors import OnSkip, TFRecordError
 from gmsa_models.data.framing import RecordFile, Span
 from gmsa_models.data.paths import Source, SourceError, expand
 
@@ -38,18 +40,20 @@ class RecordIndex:
         return Span(int(self.number[record]), int(self.offset[record]), int(self.length[record]))
 
 
-def index_records(source: Source) -> RecordIndex:
+def index_records(source: Source, on_skip: OnSkip | None = None) -> RecordIndex:
     """Find every record of some shards, by their headers or from a catalogue.
 
     An index by headers is kept in memory for as long as the files stay as they are.
 
     Args:
         source: TFRecord files or globs, or one catalogue (`.parquet`), which saves a look at every header.
+        on_skip: called with each reason not to find all records of a file, instead of raising it; those before the
+            fault stay. Data that does not match its checksum is noticed only when it is read.
 
     Raises:
-        TFRecordError: a header that cannot be believed.
+        TFRecordError: a header that cannot be believed, unless `on_skip` takes it.
         SourceNotFoundError: a path or glob that matches nothing.
-        CatalogError: not a catalogue, or a shard is missing or has changed.
+        CatalogError: not a catalogue; a shard that is missing or has changed, unless `on_skip` takes it.
         SourceError: files that hold no record.
     """
     paths = expand(source)
@@ -61,22 +65,40 @@ def index_records(source: Source) -> RecordIndex:
     if catalogs:
         from gmsa_models.data import catalog
 
-        paths, shard, places = catalog.read_places(catalogs[0])
+        paths, shard, places = catalog.read_places(catalogs[0], on_skip)
     else:
-        found = [_index_file(path, path.stat().st_mtime_ns, path.stat().st_size) for path in paths]
+        found = [_found(path, on_skip) for path in paths]
         shard = np.repeat(np.arange(len(paths)), [place.shape[1] for place in found])
         places = np.concatenate(found, axis=1)
     return RecordIndex(tuple(paths), shard, *places)
 
 
+def _found(path: Path, on_skip: OnSkip | None) -> np.ndarray:
+    about = path.stat()
+    places, error = _index_file(path, about.st_mtime_ns, about.st_size)
+    if error is not None:
+        if on_skip is None:
+            raise error
+        on_skip(error)
+    return places
+
+
 @lru_cache(maxsize=8192)
-def _index_file(path: Path, modified: int, size: int) -> np.ndarray:
-    """(3, records): number, offset, length. `modified` and `size` are there so that a changed file is read again."""
-    with RecordFile(path) as file:
-        spans = [(span.number, span.offset, span.length) for span in file.spans()]
-    return np.array(spans, np.int64).T
+def _index_file(path: Path, modified: int, size: int) -> tuple[np.ndarray, TFRecordError | None]:
+    """(3, records): number, offset, length; and what keeps the rest from being found.
+
+    `modified` and `size` are there so that a changed file is read again.
+    """
+    flat, error = array("q"), None  # 24 bytes a record: a file may hold millions of empty ones
+    try:
+        with RecordFile(path) as file:
+            for span in file.spans():
+                flat.extend((span.number, span.offset, span.length))
+    except TFRecordError as caught:
+        error = caught.with_traceback(None)
+    return np.array(flat, np.int64).reshape(-1, 3).T, error
 
 
-def count_clips(source: Source) -> int:
-    """How many records some shards hold."""
-    return len(index_records(source))
+def count_clips(source: Source, on_skip: OnSkip | None = None) -> int:
+    """How many records some shards hold; `on_skip` as for `index_records`."""
+    return len(index_records(source, on_skip))

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from gmsa_models.data.framing import OnSkip
+from gmsa_models.data.errors import OnSkip
 
 Source = str | Path | Sequence[str | Path]
 
@@ -73,4 +73,6 @@ def skip_handler(on_error: str, on_skip: OnSkip | None = None) -> OnSkip | None:
         return None
     if on_error != "skip":
         raise SourceError(f"on_error is {on_error!r}; expected 'fail' or 'skip'")
-    return on_skip or (lambda error: warnings.warn(f"skipped: {error}", SkippedWarning, stacklevel=2))
+    if on_skip is not None:  # a collection that is empty yet is one, too
+        return on_skip
+    return lambda error: warnings.warn(f"skipped: {error}", SkippedWarning, stacklevel=2)

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from gmsa_models.data.clip import Clip, ClipError, Segment
+from gmsa_models.data.errors import FeatureError, FramesError, NotAnExampleError, RecordError, brief
 from gmsa_models.data.extension import EXTENSION, decode_extension, encode_extension
 from gmsa_models.data.frames import pack_frames, unpack_frames
-from gmsa_models.data.framing import RecordError
 from gmsa_models.data.schema import DecodeError, PackedSequenceExample, parse
+from gmsa_models.data.wire import MOST_VALUES, check_size
 
 # Frame list in a record -> modality. Any other list is a modality under its own name.
 MODALITIES = {"rgb": "visual", "audio": "audio", "audio_embedding": "audio"}
@@ -30,15 +31,16 @@ def decode_clip(data: bytes, where: str = "") -> Clip:
     Raises:
         RecordError: not a SequenceExample, a feature missing or of the wrong kind, frames that do not fit together.
     """
+    check_size(data)
     try:
         message = parse(PackedSequenceExample, data)
     except DecodeError as error:
-        raise RecordError(f"is not a SequenceExample: {error}") from None
+        raise NotAnExampleError(f"is not a SequenceExample: {error}") from None
     context = read_context(message.context)
     packed = dict(message.feature_lists.feature_list)
     identity = read_id(context)
     if not packed:
-        raise RecordError(f"{identity!r} has no frame lists" + _video_level_hint(context))
+        raise FramesError(f"{brief(identity)} has no frame lists" + _video_level_hint(context))
     try:
         return Clip(
             id=identity,
@@ -48,7 +50,7 @@ def decode_clip(data: bytes, where: str = "") -> Clip:
             **_read_times(context),
         )
     except ClipError as error:
-        raise RecordError(str(error)) from None
+        raise FramesError(str(error)) from None
 
 
 def encode_clip(clip: Clip) -> bytes:
@@ -90,21 +92,25 @@ def read_id(context: Context) -> str:
     for name in ("id", "video_id"):
         if name in context:
             return _text(name, _one(context, name, bytes))
-    raise RecordError(f"has neither 'id' nor 'video_id' in its context, which has {sorted(context) or 'nothing'}")
+    found = brief(sorted(context)) if context else "nothing"
+    raise FeatureError(f"has neither 'id' nor 'video_id' in its context, which has {found}")
 
 
 def _one(context: Context, name: str, kind: type) -> Any:
     values = values_of(context, name, kind)
     if len(values) != 1:
-        raise RecordError(f"context feature {name!r} has {len(values)} values; expected one")
+        raise FeatureError(f"context feature {name!r} has {len(values)} values; expected one")
     return values[0]
 
 
 def values_of(context: Context, name: str, kind: type) -> list:
     """All values of a feature, none where it is absent; a RecordError where they are of another kind."""
-    values = list(context.get(name, ()))
+    found = context.get(name, ())
+    if len(found) > MOST_VALUES:
+        raise FeatureError(f"context feature {name!r} has {len(found)} values; at most {MOST_VALUES} are read")
+    values = list(found)
     if values and not isinstance(values[0], kind):  # a protobuf list has one type
-        raise RecordError(f"context feature {name!r} holds {type(values[0]).__name__}; expected {kind.__name__}")
+        raise FeatureError(f"context feature {name!r} holds {type(values[0]).__name__}; expected {kind.__name__}")
     return values
 
 
@@ -112,7 +118,7 @@ def _text(name: str, value: bytes) -> str:
     try:
         return value.decode()
     except UnicodeDecodeError:
-        raise RecordError(f"context feature {name!r} is {value[:40]!r}; expected UTF-8 text") from None
+        raise FeatureError(f"context feature {name!r} is {value[:40]!r}; expected UTF-8 text") from None
 
 
 def read_labels(context: Context) -> tuple[int, ...]:
@@ -122,7 +128,7 @@ def read_labels(context: Context) -> tuple[int, ...]:
 
 def _checked_labels(name: str, labels: list[int]) -> tuple[int, ...]:
     if labels and min(labels) < 0:
-        raise RecordError(f"context feature {name!r} has {min(labels)}; a label is 0 or more")
+        raise FeatureError(f"context feature {name!r} has {min(labels)}; a label is 0 or more")
     return tuple(labels)
 
 
@@ -132,7 +138,7 @@ def _read_features(packed: dict[str, bytes]) -> dict[str, np.ndarray]:
     for name in sorted(packed, key=lambda name: (name != "rgb", name)):
         modality = MODALITIES.get(name, name)
         if modality in features:
-            raise RecordError(f"two lists hold modality {modality!r}, one of them {name!r}; expected one")
+            raise FramesError(f"two lists hold modality {brief(modality)}, one of them {brief(name)}; expected one")
         features[modality] = unpack_frames(name, packed[name])
     return features
 
@@ -144,7 +150,7 @@ def _read_times(context: Context) -> dict[str, Any]:
     if "start_time_seconds" in context:
         start = float(_one(context, "start_time_seconds", float))
         if not np.isfinite(start):
-            raise RecordError(f"context feature 'start_time_seconds' is {start}; expected seconds")
+            raise FeatureError(f"context feature 'start_time_seconds' is {start}; expected seconds")
         times["start_seconds"] = start
     return times
 
@@ -157,7 +163,7 @@ def _read_ratings(context: Context) -> tuple[Segment, ...]:
     sizes = {"segment_labels": len(labels), "segment_start_times": len(starts), "segment_end_times": len(ends)}
     sizes |= {"segment_scores": len(scores)} if scores else {}
     if len(set(sizes.values())) > 1:
-        raise RecordError(f"segment features differ in length: {sizes}")
+        raise FeatureError(f"segment features differ in length: {sizes}")
     kept = [(score,) for score in scores] if scores else [()] * len(labels)
     return tuple(
         Segment(float(start), float(end), (label,), score, kind="rated")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError, Message
 
-__all__ = ["DecodeError", "Example", "FeatureList", "PackedSequenceExample", "SequenceExample", "parse"]
+__all__ = ["DecodeError", "Example", "Feature", "FeatureList", "PackedSequenceExample", "SequenceExample", "parse"]
 
 _PACKAGE = "gmsa_wire"
 _Field = descriptor_pb2.FieldDescriptorProto
@@ -85,6 +85,7 @@ _CLASSES = _build()
 Example = _CLASSES["Example"]
 SequenceExample = _CLASSES["SequenceExample"]
 PackedSequenceExample = _CLASSES["PackedSequenceExample"]
+Feature = _CLASSES["Feature"]
 FeatureList = _CLASSES["FeatureList"]
 
 

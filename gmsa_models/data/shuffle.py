@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from gmsa_models.data.clip import Clip
+from gmsa_models.data.errors import OnSkip, UnreadableError
 from gmsa_models.data.framing import RecordFile
 from gmsa_models.data.index import RecordIndex, count_clips, index_records
 from gmsa_models.data.paths import Source, SourceError
@@ -26,6 +28,8 @@ def shuffled_clips(
     world_size: int = 1,
     skip: int = 0,
     buffer: int | None = None,
+    on_skip: OnSkip | None = None,
+    check: Callable[[Clip], None] = lambda clip: None,
 ) -> Iterator[Clip]:
     """One epoch of one process's share of the clips, shuffled.
 
@@ -40,16 +44,19 @@ def shuffled_clips(
         skip: clips of this epoch that this process has had already; they are not read.
         buffer: None shuffles everything with everything. A number shuffles shards, then only among that many records
             that follow each other, so that a disk or network that dislikes random access reads neighbours.
+        on_skip: called with the error of each record that cannot be read, in whose place the next of the share that can
+            be is read: shares stay equal, and an epoch that is entered in its middle goes on the same.
+        check: raises an `UnreadableError` for a clip that cannot be used, which then counts as one that cannot be read.
 
     Raises:
-        SourceError: numbers that make no sense, or fewer clips than processes.
-        TFRecordError: a record that cannot be read; names file, record and offset.
+        SourceError: numbers that make no sense, fewer clips than processes, or none that can be read.
+        TFRecordError: a record that cannot be read, unless `on_skip` takes it; names file, record and offset.
     """
-    index = index_records(source)
+    index = index_records(source, on_skip)
     _check_shares(len(index), rank, world_size, skip, buffer)
     order = _epoch_order(index, seed, epoch, buffer)
-    share = order[: len(order) // world_size * world_size][rank::world_size][skip:]
-    return _read_in_order(index, share)
+    share = order[: len(order) // world_size * world_size][rank::world_size]
+    return _read_in_order(_Share(index, share, on_skip, check), skip)
 
 
 def _check_shares(records: int, rank: int, world_size: int, skip: int, buffer: int | None) -> None:
@@ -74,16 +81,43 @@ def _epoch_order(index: RecordIndex, seed: int, epoch: int, buffer: int | None) 
     return order
 
 
-def _read_in_order(index: RecordIndex, order: np.ndarray) -> Iterator[Clip]:
-    files: OrderedDict[int, RecordFile] = OrderedDict()
+@dataclass(frozen=True)
+class _Share:
+    """One process's records in the order of an epoch, and the files that are open."""
+
+    index: RecordIndex
+    order: np.ndarray
+    on_skip: OnSkip | None
+    check: Callable[[Clip], None]
+    files: OrderedDict[int, RecordFile] = field(default_factory=OrderedDict)
+
+    def read(self, place: int) -> Clip:
+        """The clip at a place, or the next one that can be read, past the end and on from the start."""
+        for step in range(len(self.order)):
+            record = int(self.order[(place + step) % len(self.order)])
+            try:
+                clip = read_clip_at(self._file(int(self.index.shard[record])), self.index.span(record))
+                self.check(clip)
+            except UnreadableError as error:
+                if self.on_skip is None:
+                    raise
+                self.on_skip(error)
+            else:
+                return clip
+        raise SourceError(f"none of {len(self.order)} records can be read")
+
+    def _file(self, shard: int) -> RecordFile:
+        file = self.files.pop(shard, None) or RecordFile(self.index.paths[shard])
+        self.files[shard] = file
+        if len(self.files) > _MOST_OPEN_FILES:
+            self.files.popitem(last=False)[1].close()
+        return file
+
+
+def _read_in_order(share: _Share, skip: int) -> Iterator[Clip]:
     try:
-        for record in order.tolist():
-            shard = int(index.shard[record])
-            file = files.pop(shard, None) or RecordFile(index.paths[shard])
-            files[shard] = file
-            if len(files) > _MOST_OPEN_FILES:
-                files.popitem(last=False)[1].close()
-            yield read_clip_at(file, index.span(record))
+        for place in range(skip, len(share.order)):
+            yield share.read(place)
     finally:
-        for file in files.values():
+        for file in share.files.values():
             file.close()

@@ -41,7 +41,7 @@ def read_clips(
         source: a TFRecord file, a glob of them (read in sorted order), `file-or-glob#id` for one clip, a catalogue
             (`.parquet`) or `catalogue#id`, `demo:3` or `demo:0-8` (0 to 7), or a list of any of these.
         on_error: "fail" raises the first error; "skip" leaves out what cannot be read and goes on.
-        on_skip: with "skip", called with each error; default: a `SkippedWarning`.
+        on_skip: with "skip", called with each error; default: a `SkippedWarning`. `Skipped` counts them by kind.
         verify: check the checksums.
 
     Raises:

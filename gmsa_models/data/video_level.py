@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gmsa_models.data.framing import RecordError, RecordFile, Span, decode_at, read_each
-from gmsa_models.data.paths import OnSkip, Source, expand, skip_handler
+from gmsa_models.data.errors import FeatureError, NotAnExampleError, OnSkip, brief
+from gmsa_models.data.framing import RecordFile, Span, decode_at, read_each
+from gmsa_models.data.paths import Source, expand, skip_handler
 from gmsa_models.data.records import read_context, read_id, read_labels, values_of
 from gmsa_models.data.schema import DecodeError, Example, parse
+from gmsa_models.data.wire import LARGE_RECORD
 
 # Feature of a record -> modality.
 MEANS = {"mean_rgb": "visual", "mean_audio": "audio"}
@@ -53,14 +55,16 @@ def decode_video_level(data: bytes) -> VideoLevel:
     Raises:
         RecordError: not an Example, no mean, or values that are not finite.
     """
+    if len(data) > LARGE_RECORD:
+        raise FeatureError(f"{len(data)} bytes for one vector a modality; at most {LARGE_RECORD} are read")
     try:
         context = read_context(parse(Example, data).features)
     except DecodeError as error:
-        raise RecordError(f"is not an Example: {error}") from None
+        raise NotAnExampleError(f"is not an Example: {error}") from None
     identity = read_id(context)
     features = {modality: _mean(context, name) for name, modality in MEANS.items() if name in context}
     if not features:
-        raise RecordError(f"{identity!r} has none of {sorted(MEANS)}; for frame-level records use read_clips")
+        raise FeatureError(f"{brief(identity)} has none of {sorted(MEANS)}; for frame-level records use read_clips")
     return VideoLevel(identity, features, read_labels(context))
 
 
@@ -71,5 +75,5 @@ def _read(file: RecordFile, span: Span) -> VideoLevel:
 def _mean(context: dict, name: str) -> np.ndarray:
     mean = np.array(values_of(context, name, float), np.float32)
     if not len(mean) or not np.isfinite(mean).all():
-        raise RecordError(f"feature {name!r} has {len(mean)} values; expected at least one, all finite")
+        raise FeatureError(f"feature {name!r} has {len(mean)} values; expected at least one, all finite")
     return mean

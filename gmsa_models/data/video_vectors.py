@@ -10,7 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from gmsa_models.data.arrays import read_arrays
 from gmsa_models.data.clip import dequantize, quantize
+from gmsa_models.data.errors import OnSkip, UnreadableError, brief
+from gmsa_models.data.paths import skip_handler
 from gmsa_models.data.vocabulary import Vocabulary
 
 SPLITS = ("train", "held-out")
@@ -22,6 +25,12 @@ VARIANCE_ROWS = 20_000
 
 class VideoVectorError(ValueError):
     """Video-level vectors that cannot be used; the message says which file and what is missing."""
+
+
+class UnevenVectorError(VideoVectorError, UnreadableError):
+    """A video whose vectors are not as wide as those of the first, or of other modalities."""
+
+    kind = "vectors unlike the first"
 
 
 def split_of(identifier: str) -> str:
@@ -42,11 +51,10 @@ def most_frequent_labels(labels: np.ndarray, count: int) -> tuple[int, ...]:
     Raises:
         VideoVectorError: fewer than `count` different labels occur.
     """
-    frequency = np.bincount(labels)
-    present = int((frequency > 0).sum())
-    if present < count:
-        raise VideoVectorError(f"{count} classes asked for, but only {present} labels occur in the data")
-    return tuple(int(label) for label in np.argsort(-frequency, kind="stable")[:count])
+    present, frequency = np.unique(labels, return_counts=True)  # not bincount: a label may be any number
+    if len(present) < count:
+        raise VideoVectorError(f"{count} classes asked for, but only {len(present)} labels occur in the data")
+    return tuple(int(label) for label in present[np.argsort(-frequency, kind="stable")[:count]])
 
 
 @dataclass(frozen=True)
@@ -194,6 +202,9 @@ def read_video_vectors(
     source: str | Path | Sequence[str | Path],
     split: str | None = None,
     kept: int | Sequence[int] = 300,
+    *,
+    on_error: str = "fail",
+    on_skip: OnSkip | None = None,
 ) -> VideoVectors:
     """Read real video-level vectors.
 
@@ -202,42 +213,63 @@ def read_video_vectors(
             shards (path, glob or a list of them) with `id`, `labels`, `mean_rgb`, `mean_audio`.
         split: "train", "held-out" or None for all.
         kept: the labels to keep, or how many of the most frequent (counted before the split).
+        on_error: of shards: "fail" raises the first error; "skip" leaves out records that cannot be read, or whose
+            vectors are not as those of the first.
+        on_skip: with "skip", called with each error; default: a warning.
 
     Returns:
         The videos of that split.
 
     Raises:
         VideoVectorError: a missing array, lengths that differ, too few labels; names the file.
+        TFRecordError: a record that cannot be read, or is not like the first.
         KeyError: an unknown split.
     """
     if isinstance(source, str | Path) and str(source).endswith(".npz"):
         whole = _read_npz(Path(source), kept)
     else:
-        whole = _read_shards(source, kept)
+        whole = _read_shards(source, kept, skip_handler(on_error, on_skip))
     return whole if split is None else whole.split(split)
 
 
 def _read_npz(path: Path, kept: int | Sequence[int]) -> VideoVectors:
-    with np.load(path, allow_pickle=False) as arrays:
-        missing = {"id", "labels", "label_offsets", *COLUMNS.values()} - set(arrays.files)
-        if missing:
-            raise VideoVectorError(f"{path}: no array {sorted(missing)}; it has {sorted(arrays.files)}")
-        ids = arrays["id"].astype(str)
-        features = {modality: arrays[column] for modality, column in COLUMNS.items()}
-        counts = np.diff(arrays["label_offsets"].astype(np.int64))
-        labels = arrays["labels"].astype(np.int64)
     try:
-        return _build(ids, features, labels, counts, kept, path.stem)
-    except VideoVectorError as error:
-        raise VideoVectorError(f"{path}: {error}") from None
+        arrays = read_arrays(path)
+        missing = {"id", "labels", "label_offsets", *COLUMNS.values()} - set(arrays)
+        if missing:
+            raise VideoVectorError(f"no array {sorted(missing)}; it has {brief(sorted(arrays))}")
+        offsets, labels = (_whole_numbers(name, arrays[name]) for name in ("label_offsets", "labels"))
+        if not len(offsets) or offsets[0] != 0 or offsets[-1] != len(labels) or (np.diff(offsets) < 0).any():
+            raise VideoVectorError(f"label_offsets do not rise from 0 to {len(labels)}, the number of labels")
+        features = {modality: arrays[column] for modality, column in COLUMNS.items()}
+        return _build(arrays["id"].astype(str), features, labels, np.diff(offsets), kept, path.stem)
+    except (ValueError, TypeError) as error:
+        raise VideoVectorError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
 
 
-def _read_shards(source: str | Path | Sequence[str | Path], kept: int | Sequence[int]) -> VideoVectors:
+def _whole_numbers(name: str, values: np.ndarray) -> np.ndarray:
+    if values.ndim != 1 or values.dtype.kind not in "iu":
+        raise VideoVectorError(f"{name} is {values.dtype} of shape {values.shape}; expected whole numbers in a row")
+    return values.astype(np.int64)
+
+
+def _read_shards(
+    source: str | Path | Sequence[str | Path], kept: int | Sequence[int], on_skip: OnSkip | None
+) -> VideoVectors:
     from gmsa_models.data.video_level import read_video_level
 
     ids, labels = [], []
     columns: dict[str, list[np.ndarray]] = {}
-    for video in read_video_level(source):
+    dims: dict[str, int] = {}
+    for video in read_video_level(source, on_error="fail" if on_skip is None else "skip", on_skip=on_skip):
+        found = {modality: len(vector) for modality, vector in sorted(video.features.items())}
+        dims = dims or found
+        if found != dims:
+            error = UnevenVectorError(f"{source}: {brief(video.id)} has widths {found}; the first video has {dims}")
+            if on_skip is None:
+                raise error
+            on_skip(error)
+            continue
         ids.append(video.id)
         labels.append(tuple(video.labels))
         for modality, vector in video.features.items():
@@ -256,6 +288,14 @@ def _build(
     kept: int | Sequence[int],
     name: str,
 ) -> VideoVectors:
+    for key, values in features.items():
+        if values.ndim != 2 or (values.dtype != np.uint8 and values.dtype.kind != "f"):
+            raise VideoVectorError(
+                f"{key} vectors are {values.dtype} of shape {values.shape}; expected (videos, dim), uint8 or floats"
+            )
+        if values.dtype != np.uint8 and not np.isfinite(values).all():
+            row = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
+            raise VideoVectorError(f"the {key} vector in row {row} has a value that is not finite")
     lengths = {"ids": len(ids), "labels": len(counts), **{key: len(values) for key, values in features.items()}}
     if len(set(lengths.values())) > 1:
         raise VideoVectorError(f"one row a video is expected everywhere, got {lengths}")

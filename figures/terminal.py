@@ -1,0 +1,84 @@
+"""The terminal: errors as one line, progress, and what was left out. Light to import."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from gmsa_models.data.skipped import Skipped
+
+BAD_INPUT, FAILED, STOPPED = 2, 1, 130
+LONGEST_LINE = 1200  # characters of an error
+ClickError = typer.BadParameter.__base__  # what typer raises for options and arguments it cannot read
+
+
+class OneLineErrors(TyperGroup):
+    """A command group whose errors are one line on stderr: 2 for bad input, 1 for anything else, 130 when stopped."""
+
+    def main(self, args: list[str] | None = None, standalone_mode: bool = True, **extra: Any) -> Any:
+        """Run; `--debug` anywhere shows the whole traceback instead."""
+        given = list(sys.argv[1:] if args is None else args)
+        debug = "--debug" in given
+        words = [word for word in given if word != "--debug"]
+        if debug:
+            return sys.exit(super().main(args=words, standalone_mode=False, **extra) or 0)
+        try:
+            code = super().main(args=words, standalone_mode=False, **extra)
+        except ClickError as error:
+            _stop(error.format_message(), BAD_INPUT)
+        except (ValueError, KeyError, OSError, ImportError) as error:
+            _stop(_text(error), BAD_INPUT)
+        except (KeyboardInterrupt, typer.Abort):
+            _stop("stopped", STOPPED)
+        except Exception as error:
+            _stop(f"{type(error).__name__}: {error} (--debug shows where)", FAILED)
+        return sys.exit(code or 0)
+
+
+@contextmanager
+def left_out() -> Iterator[Skipped]:
+    """Counts what is left out in the block, and says so on stderr when it ends, well or not."""
+    from gmsa_models.data.skipped import Skipped
+
+    skipped = Skipped()
+    try:
+        yield skipped
+    finally:
+        for line in skipped.lines():
+            print(f"gmsa: {one_line(line)}", file=sys.stderr)
+
+
+def progress_bar() -> Progress:
+    """A progress bar on stderr, so that stdout stays fit for a pipe."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)  # else an empty line
+
+
+def _stop(message: str, code: int) -> NoReturn:
+    print(f"gmsa: {one_line(message)}", file=sys.stderr)
+    sys.exit(code)
+
+
+def one_line(message: str) -> str:
+    """A message on one line, whatever a file says of itself: no control characters, no megabytes."""
+    words = " ".join(message.split())
+    if len(words) > LONGEST_LINE:
+        words = f"{words[: LONGEST_LINE * 2 // 3]} ... {words[-LONGEST_LINE // 3 :]}"
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in words)
+
+
+def _text(error: BaseException) -> str:
+    # str() of a plain KeyError is the repr of its message.
+    return str(error.args[0]) if type(error) is KeyError and error.args else str(error) or type(error).__name__

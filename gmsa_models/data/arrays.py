@@ -1,0 +1,77 @@
+"""`.npz` files of plain arrays, checked before anything is allocated for them; no pickles."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from gmsa_models.data.errors import brief
+
+MOST_ARRAYS = 10_000
+_LONGEST_HEADER = 10_000  # bytes; what numpy itself takes
+# What deflate can make of a byte, and what is added for files whose arrays are mostly one value.
+_BYTES_A_BYTE, _ALLOWANCE = 1032, 1 << 20
+
+
+class ArraysError(ValueError):
+    """A file that is not an `.npz` of plain arrays; the message names the file, the array, and what to do."""
+
+
+def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
+    """Every array of an `.npz`, by name.
+
+    Raises:
+        ArraysError: not an ordinary file, not an `.npz`, damaged, or an array that is pickled or of another size than
+            it says.
+        FileNotFoundError: no such file.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_file():  # a pipe would wait for a writer
+        raise ArraysError(f"{path}: is not an ordinary file; expected an .npz")
+    try:
+        with zipfile.ZipFile(path) as file:
+            _check_members(path, file)
+            return {member.filename.removesuffix(".npy"): _read(path, file, member) for member in file.infolist()}
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OverflowError) as error:
+        # RuntimeError: of an encrypted one
+        raise ArraysError(f"{path}: damaged, or not an .npz: {error}; write or fetch it again") from None
+
+
+def _check_members(path: Path, file: zipfile.ZipFile) -> None:
+    members, size = file.infolist(), path.stat().st_size
+    if len(members) > MOST_ARRAYS or len({member.filename for member in members}) < len(members):
+        raise ArraysError(f"{path}: {len(members)} arrays, of which two have one name, or more than {MOST_ARRAYS}")
+    claimed = sum(member.file_size for member in members)
+    if claimed > _BYTES_A_BYTE * size + _ALLOWANCE:
+        raise ArraysError(f"{path}: claims {claimed} bytes of arrays in a file of {size}")
+
+
+def _read(path: Path, file: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+    with file.open(member) as stream:
+        shape, dtype, left = _header(path, stream, member)
+        if dtype.hasobject:
+            raise ArraysError(f"{path}: array {brief(member.filename)} is pickled, which can run any code; not read")
+        count = 1
+        for size in shape:
+            count *= size
+        if count * dtype.itemsize != left or min(shape, default=0) < 0:
+            raise ArraysError(
+                f"{path}: array {brief(member.filename)} is said to be {dtype} of shape {brief(shape)}, but has {left} "
+                "bytes"
+            )
+    with file.open(member) as stream:
+        return np.lib.format.read_array(stream, allow_pickle=False, max_header_size=_LONGEST_HEADER)
+
+
+def _header(path: Path, stream: zipfile.ZipExtFile, member: zipfile.ZipInfo) -> tuple[tuple[int, ...], np.dtype, int]:
+    """Shape and type of an array, and how many bytes follow."""
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    try:
+        version = np.lib.format.read_magic(stream)
+        shape, _, dtype = readers[version](stream, max_header_size=_LONGEST_HEADER)
+    except (ValueError, KeyError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
+        raise ArraysError(f"{path}: {brief(member.filename)} is not an array: {brief(str(error))}") from None
+    return shape, dtype, member.file_size - stream.tell()

@@ -1,0 +1,124 @@
+"""The file of a catalogue: its columns, and opening one whose columns, version and claims have been checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gmsa_models.data.errors import UnreadableError, brief
+
+VERSION = "1"
+_VERSION_KEY = b"gmsa_catalog_version"
+SCHEMA = pa.schema(
+    {
+        "id": pa.string(),
+        "shard": pa.dictionary(pa.int32(), pa.string()),
+        "shard_bytes": pa.int64(),
+        "record": pa.int64(),
+        "offset": pa.int64(),
+        "length": pa.int64(),
+        "frames": pa.int32(),
+        "labels": pa.list_(pa.int64()),
+    },
+    metadata={_VERSION_KEY: VERSION.encode()},
+)
+ROWS = 65536  # of a row group: what is in memory at once
+_ROWS_A_BYTE = 4  # ids differ, so no row takes less than a part of a byte
+_LARGEST_GROUP = 1 << 28  # bytes of a row group, unpacked
+
+
+class CatalogError(UnreadableError):
+    """A catalogue that cannot be read, or that no longer fits its shards."""
+
+    kind = "catalogue"
+
+
+class CatalogShardError(CatalogError):
+    """A shard that is not where the catalogue says, or has changed; all its rows are meant."""
+
+    kind = "catalogue's shard"
+
+
+class CatalogRowError(CatalogError):
+    """A row that points to something else than its clip."""
+
+    kind = "catalogue's row"
+
+
+def writer(path: Path) -> pq.ParquetWriter:
+    """A new catalogue's file, to write tables of `SCHEMA` to; its pages have checksums."""
+    return pq.ParquetWriter(path, SCHEMA, compression="zstd", write_page_checksum=True)
+
+
+@contextmanager
+def opened(path: str | Path) -> Iterator[pq.ParquetFile]:
+    """A catalogue, open for reading; what goes wrong while it is read is a CatalogError too.
+
+    Raises:
+        CatalogError: not a catalogue, of another version, damaged, or claiming more than its bytes can hold.
+    """
+    if not Path(path).is_file():  # a pipe would wait for a writer
+        raise CatalogError(f"{path}: not a catalogue: not an ordinary file; write one with `gmsa catalog`")
+    try:
+        table = pq.ParquetFile(path, page_checksum_verification=True)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise CatalogError(f"{path}: not a catalogue: {error}; write one with `gmsa catalog`") from None
+    with table:
+        _check_columns(path, table.schema_arrow)
+        _check_claims(path, table.metadata)
+        try:
+            yield table
+        except (pa.ArrowException, OSError) as error:
+            raise CatalogError(f"{path}: damaged: {error}; write it again with `gmsa catalog`") from None
+
+
+def check_full(path: str | Path, table: pa.RecordBatch | pa.Table, columns: Sequence[str]) -> None:
+    """Refuse empty cells.
+
+    Raises:
+        CatalogError: names the column.
+    """
+    for name in columns:
+        if table.column(name).null_count:
+            raise CatalogError(f"{path}: column {name!r} has empty cells; write it again with `gmsa catalog`")
+
+
+def _check_columns(path: str | Path, schema: pa.Schema) -> None:
+    version = (schema.metadata or {}).get(_VERSION_KEY, b"none").decode(errors="replace")
+    if version != VERSION or schema.names != SCHEMA.names:
+        raise CatalogError(
+            f"{path}: catalogue version {brief(version)}, columns {brief(schema.names)}; this software reads version "
+            f"{VERSION} with {SCHEMA.names}; write it again with `gmsa catalog`"
+        )
+    for field, expected in zip(schema, SCHEMA, strict=True):
+        if _plain(field.type) != _plain(expected.type):
+            raise CatalogError(
+                f"{path}: column {field.name!r} is {field.type}; expected {expected.type}; write it again with "
+                "`gmsa catalog`"
+            )
+
+
+def _plain(kind: pa.DataType) -> str:
+    """A column's type without what another program may store otherwise: dictionaries, long strings, list names."""
+    if pa.types.is_dictionary(kind):
+        return _plain(kind.value_type)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return f"list of {_plain(kind.value_type)}"
+    return "string" if pa.types.is_large_string(kind) else str(kind)
+
+
+def _check_claims(path: str | Path, metadata: pq.FileMetaData) -> None:
+    size = Path(path).stat().st_size
+    if metadata.num_rows > _ROWS_A_BYTE * size:
+        raise CatalogError(f"{path}: says {metadata.num_rows} rows in {size} bytes; write it again with `gmsa catalog`")
+    for group in range(metadata.num_row_groups):
+        claimed = metadata.row_group(group).total_byte_size
+        if claimed > _LARGEST_GROUP:
+            raise CatalogError(
+                f"{path}: row group {group} claims {claimed} bytes; at most {_LARGEST_GROUP} are read at once; "
+                "write it again with `gmsa catalog`"
+            )

@@ -1,0 +1,100 @@
+"""Protobuf on the wire, looked at before it is parsed: how much a record would become in memory.
+
+Parsed, a message takes up to about 30 times its bytes: two bytes can be an empty message, one byte a 64-bit number.
+Records of an honest size pass at once; in larger ones the parts are measured here, where nothing is allocated for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gmsa_models.data.errors import FeatureError, FramesError, NotAnExampleError
+
+LARGE_RECORD = 1 << 22  # bytes; a YouTube-8M video of 300 frames has 350 thousand
+LONGEST_CONTEXT = 1 << 22  # bytes; a video with a thousand rated segments has 20 thousand
+MOST_LISTS = 1_000  # frame lists of one record; YouTube-8M has two
+LONGEST_FRAME = 1 << 22  # bytes
+MOST_FRAMES = 100_000  # of one clip: 27 hours at one a second
+MOST_VALUES = 100_000  # of one context feature
+
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_CONTEXT, _LISTS, _FRAME = 1, 2, 1  # field numbers
+_Field = tuple[int, int, int, int]
+
+
+def fields(data: bytes, start: int = 0, end: int | None = None) -> Iterator[_Field]:
+    """The fields at the top level of a message: number, wire type, and where the value lies.
+
+    Raises:
+        NotAnExampleError: bytes that are not a message.
+    """
+    end = len(data) if end is None else end
+    while start < end:
+        tag, start = _varint(data, start, end)
+        number, kind = tag >> 3, tag & 7
+        if kind == _BYTES:
+            length, start = _varint(data, start, end)
+            stop = start + length
+        elif kind == _VARINT:
+            stop = _varint(data, start, end)[1]
+        elif kind in (_FIXED64, _FIXED32):
+            stop = start + (8 if kind == _FIXED64 else 4)
+        else:
+            raise NotAnExampleError(f"field {number} has wire type {kind}, which no record has")
+        if stop > end:
+            raise NotAnExampleError(f"field {number} says it ends {stop - end} bytes after the message does")
+        yield number, kind, start, stop
+        start = stop
+
+
+def check_size(data: bytes) -> None:
+    """Refuse a SequenceExample that would take far more memory than its bytes.
+
+    Raises:
+        NotAnExampleError, FeatureError, FramesError: too much context, or too many frame lists.
+    """
+    if len(data) <= LARGE_RECORD:
+        return
+    context, lists = 0, 0
+    for number, kind, start, stop in fields(data):
+        if number == _CONTEXT and kind == _BYTES:
+            context += stop - start
+        elif number == _LISTS and kind == _BYTES:
+            for _ in fields(data, start, stop):
+                lists += 1
+                if lists > MOST_LISTS:
+                    raise FramesError(f"more than {MOST_LISTS} frame lists; YouTube-8M has two")
+        else:
+            raise NotAnExampleError(f"has a field {number}; a SequenceExample has {_CONTEXT} and {_LISTS}")
+    if context > LONGEST_CONTEXT:
+        raise FeatureError(f"its context has {context} bytes; at most {LONGEST_CONTEXT} are read")
+
+
+def frame_messages(packed: bytes) -> Iterator[bytes]:
+    """Each frame of a serialised FeatureList, itself still serialised.
+
+    Raises:
+        NotAnExampleError: bytes that are not a FeatureList.
+        FramesError: more or longer frames than are read.
+    """
+    count = 0
+    for number, kind, start, stop in fields(packed):
+        if number != _FRAME or kind != _BYTES:
+            continue
+        count += 1
+        if count > MOST_FRAMES:
+            raise FramesError(f"more than {MOST_FRAMES} frames; cut the video into several clips")
+        if stop - start > LONGEST_FRAME:
+            raise FramesError(f"frame {count - 1} has {stop - start} bytes; at most {LONGEST_FRAME} are read")
+        yield packed[start:stop]
+
+
+def _varint(data: bytes, start: int, end: int) -> tuple[int, int]:
+    """A variable-length integer, and where it ends."""
+    value = 0
+    for place in range(start, min(start + 10, end)):
+        byte = data[place]
+        value |= (byte & 127) << 7 * (place - start)
+        if byte < 128:
+            return value, place + 1
+    raise NotAnExampleError("a number on the wire does not end")
