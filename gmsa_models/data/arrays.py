@@ -35,8 +35,8 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
         with zipfile.ZipFile(path) as file:
             _check_members(path, file)
             return {member.filename.removesuffix(".npy"): _read(path, file, member) for member in file.infolist()}
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OverflowError) as error:
-        # RuntimeError: of an encrypted one
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OverflowError) as error:
+        # RuntimeError: of an encrypted one, or one packed in a way that zipfile does not know
         raise ArraysError(f"{path}: damaged, or not an .npz: {error}; write or fetch it again") from None
 
 
