@@ -1,8 +1,12 @@
 """Pure functions on what a model saw: tensors in, tensors or tables out. No files, no plotting."""
 
+from analysis.ablation import Ablation, ContextMeans, all_ablations
+from analysis.ablation_scores import ablate_clip, ablation_costs, ablation_scores, context_means
 from analysis.certificates import Certificate, certificate_table, certify
 from analysis.combine import combine_models
+from analysis.comparisons import compare_scores, compare_values
 from analysis.gates import branch_contributions, contribution_norms, local_share
+from analysis.multiplicity import adjust_p_values
 from analysis.pattern_table import pattern_table
 from analysis.profiles import Unevenness, attention_profile, head_profiles, unevenness
 from analysis.record import inspect_clip, inspect_clips
@@ -11,15 +15,25 @@ from analysis.similarity import frame_centred_cosine_similarity, frame_cosine_si
 from analysis.view import RecordError
 
 __all__ = [
+    "Ablation",
     "Certificate",
+    "ContextMeans",
     "RecordError",
     "Unevenness",
+    "ablate_clip",
+    "ablation_costs",
+    "ablation_scores",
+    "adjust_p_values",
+    "all_ablations",
     "attention_profile",
     "branch_contributions",
     "certificate_table",
     "certify",
     "cka_table",
     "combine_models",
+    "compare_scores",
+    "compare_values",
+    "context_means",
     "contribution_norms",
     "frame_centred_cosine_similarity",
     "frame_cosine_similarity",

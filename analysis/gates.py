@@ -8,6 +8,7 @@ from torch import Tensor
 
 from gmsa_models.attention import AttentionBlock, Baseline, GateAtt, GateOp, ShareAtt, join_heads
 from gmsa_models.classifier import GMSAClassifier
+from gmsa_models.recompute import branch_contexts
 from gmsa_models.trace import LayerTrace
 
 PerBranch = dict[str, Float[Tensor, "batch frames"]]
@@ -131,17 +132,13 @@ def branch_contributions(block: AttentionBlock, layer: LayerTrace) -> dict[str, 
     match block:
         case GateOp():
             return {branch: layer.gates[branch] * layer.branch_outputs[branch] for branch in ("global", "local")}
-        case GateAtt():
-            _, _, value = block.project(layer.input)
-            contexts = {branch: (gate * layer.weights[branch]) @ value for branch, gate in layer.gates.items()}
-            weight = dict.fromkeys(contexts, block.output.weight)
         case ShareAtt():
-            contexts = {branch: layer.contexts[branch] for branch in ("global", "local")}
-            weight = dict(zip(contexts, block.output.weight.chunk(2, 1), strict=True))
-        case Baseline():
-            contexts, weight = {"global": layer.contexts["global"]}, {"global": block.output.weight}
+            weight = dict(zip(("global", "local"), block.output.weight.chunk(2, 1), strict=True))
+        case Baseline() | GateAtt():
+            weight = dict.fromkeys(("global", "local"), block.output.weight)
         case _:
             raise GateError(f"no way to split the output of {type(block).__name__}")
+    contexts = branch_contexts(block, layer)
     return {branch: join_heads(context) @ weight[branch].mT for branch, context in contexts.items()}
 
 

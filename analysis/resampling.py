@@ -7,6 +7,8 @@ sum_{k=1..w} (P + k) / (N + k) = w + (P - N) (H_{N+w} - H_N) to the sum of preci
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
@@ -21,23 +23,26 @@ Counts = Int[np.ndarray, "resamples drawn"]
 
 
 def resampled_metrics(
-    scores: Scores, labels: Labels, counts: Counts, top_k: int | None = 20
+    scores: Scores, labels: Labels, counts: Counts, top_k: int | None = 20, metrics: Sequence[str] = METRICS
 ) -> dict[str, Float[np.ndarray, " resamples"]]:
-    """The four scores of every resampled data set, as `classification_metrics` of its repeated rows would give them.
+    """The scores of every resampled data set, as `classification_metrics` of its repeated rows would give them.
 
     Args:
         scores: probabilities in [0, 1].
         labels: True where the video has the label.
         counts: how often each video stands in each data set; of `statistics.resample_counts`.
         top_k: predictions a video that GAP and MAP use; None: all.
+        metrics: which of `METRICS`.
 
     Returns:
-        A value a resample for each of `METRICS`. Predictions of equal score of different videos stand in the order of
+        A value a resample for each of `metrics`. Predictions of equal score of different videos stand in the order of
         the videos, where `classification_metrics` takes the mean over orders.
 
     Raises:
-        MetricsError: shapes that do not fit.
+        MetricsError: shapes that do not fit, or an unknown metric.
     """
+    if unknown := [name for name in metrics if name not in METRICS]:
+        raise MetricsError(f"unknown metric {unknown[0]!r}; known: {', '.join(METRICS)}")
     if scores.shape != labels.shape or counts.shape[1] != len(scores):
         raise MetricsError(f"scores {scores.shape}, labels {labels.shape}, counts {counts.shape} do not fit together")
     ranking = np.argsort(-scores, axis=1, kind="stable")
@@ -47,12 +52,32 @@ def resampled_metrics(
     truths = np.take_along_axis(labels, kept, 1).ravel()
     groups = kept.ravel()
     totals = counts.sum(1)
-    return {
-        "gap": _pooled(values, truths, video, labels, counts),
-        "map": _class_mean(values, truths, groups, video, labels, counts),
-        "perr": counts @ _video_perr(scores, labels, ranking) / totals,
-        "hit_at_1": counts @ np.take_along_axis(labels, ranking[:, :1], 1).ravel().astype(np.float64) / totals,
+    compute = {
+        "gap": lambda: _pooled(values, truths, video, labels, counts),
+        "map": lambda: _class_mean(values, truths, groups, video, labels, counts),
+        "perr": lambda: counts @ _video_perr(scores, labels, ranking) / totals,
+        "hit_at_1": lambda: counts @ _video_hit(labels, ranking) / totals,
     }
+    return {name: compute[name]() for name in metrics}
+
+
+def video_metrics(scores: Scores, labels: Bool[np.ndarray, "rows columns"]) -> dict[str, Float[np.ndarray, " videos"]]:
+    """The scores that are means over videos, video by video: `perr` and `hit_at_1`.
+
+    Args:
+        scores: probabilities in [0, 1].
+        labels: True where the video has the label.
+
+    Returns:
+        In [0, 1], higher better; their means are those of `classification_metrics`.
+
+    Raises:
+        MetricsError: shapes that differ.
+    """
+    if scores.shape != labels.shape:
+        raise MetricsError(f"scores {scores.shape} and labels {labels.shape}; expected one shape")
+    ranking = np.argsort(-scores, axis=1, kind="stable")
+    return {"perr": _video_perr(scores, labels, ranking), "hit_at_1": _video_hit(labels, ranking)}
 
 
 def _pooled(
@@ -116,6 +141,10 @@ def _video_perr(scores: Scores, labels: Labels, ranking: np.ndarray) -> Float[np
     ranked = np.take_along_axis(labels & (scores > 0), ranking, 1)
     found = (ranked & (np.arange(scores.shape[1]) < wanted[:, None])).sum(1)
     return found / np.maximum(wanted, 1)
+
+
+def _video_hit(labels: Labels, ranking: np.ndarray) -> Float[np.ndarray, " videos"]:
+    return np.take_along_axis(labels, ranking[:, :1], 1).ravel().astype(np.float64)
 
 
 def _parts(counts: Counts) -> list[np.ndarray]:

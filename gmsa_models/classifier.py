@@ -150,7 +150,7 @@ class EncoderLayer(nn.Module):
         """The layer's output from its input; `valid` None: no frame is padding."""
         if self.attention is None:
             return self._feed_forward(hidden)
-        return self._finish(hidden, self.attention(self._attention_input(hidden), valid))
+        return self.finish(hidden, self.attention(self._attention_input(hidden), valid))
 
     def explain(self, hidden: Frames, valid: Valid | None, grad: bool) -> LayerTrace:
         """The same, with everything that the attention block computed."""
@@ -161,13 +161,14 @@ class EncoderLayer(nn.Module):
             return LayerTrace(input=hidden, output=torch.zeros_like(hidden), encoded=self._feed_forward(hidden))
         inputs = self._attention_input(hidden)
         block = self.attention.explain(inputs, valid)
-        encoded = self._finish(hidden, block.output)
+        encoded = self.finish(hidden, block.output)
         return LayerTrace(input=inputs, encoded=encoded, **{f.name: getattr(block, f.name) for f in fields(block)})
 
     def _attention_input(self, hidden: Frames) -> Frames:
         return self.norm_attention(hidden) if self.norm_first else hidden
 
-    def _finish(self, hidden: Frames, output: Frames) -> Frames:
+    def finish(self, hidden: Frames, output: Frames) -> Frames:
+        """The layer's output from its input and what its attention block returned."""
         hidden = hidden + self.dropout(output)
         return self._feed_forward(hidden if self.norm_first else self.norm_attention(hidden))
 
@@ -190,8 +191,15 @@ class Encoder(nn.Module):
 
     def forward(self, frames: Float[Tensor, "batch frames width"], valid: Valid | None = None) -> Frames:
         """Encoded frames, ready for pooling."""
-        hidden = frames if self.project is None else self.project(frames)
-        for layer in self.layers:
+        return self.resume(self.embed(frames), valid)
+
+    def embed(self, frames: Float[Tensor, "batch frames width"]) -> Frames:
+        """What the first layer is given."""
+        return frames if self.project is None else self.project(frames)
+
+    def resume(self, hidden: Frames, valid: Valid | None = None, first: int = 0) -> Frames:
+        """Encoded frames from the input of layer `first`; after the last layer only the norm is left."""
+        for layer in self.layers[first:]:
             hidden = layer(hidden, valid)
         return self.norm(hidden)
 
@@ -199,8 +207,7 @@ class Encoder(nn.Module):
         self, frames: Float[Tensor, "batch frames width"], valid: Valid | None, grad: bool
     ) -> tuple[Frames, tuple[LayerTrace, ...]]:
         """The same, with a trace of every layer."""
-        hidden = frames if self.project is None else self.project(frames)
-        traces = []
+        hidden, traces = self.embed(frames), []
         for layer in self.layers:
             traces.append(layer.explain(hidden, valid, grad))
             hidden = traces[-1].encoded

@@ -137,7 +137,7 @@ def scored_batches(
     device, was_training = device or parameter.device, model.training
     model.to(device).eval()
     try:
-        for numbers, batch in prefetched(_sorted_batches(clips, batch_size, collation_of(model))):
+        for numbers, batch in prefetched(sorted_batches(clips, batch_size, collation_of(model))):
             inputs = batch.batch(device)
             if parameter.dtype != torch.float32:
                 inputs = inputs.to(dtype=parameter.dtype)
@@ -162,7 +162,8 @@ def collation_of(model: GMSAClassifier) -> Collation:
     return Collation(tuple(model.config.modalities), model.vocabulary, model.config.max_frames)
 
 
-def _sorted_batches(clips: Iterable[Clip], batch_size: int, collate: Collation) -> Iterator[tuple[list[int], RawBatch]]:
+def sorted_batches(clips: Iterable[Clip], batch_size: int, collate: Collation) -> Iterator[tuple[list[int], RawBatch]]:
+    """Mini-batches of clips of like length, with their places in the source; `WINDOW` batches are sorted at a time."""
     numbered = enumerate(clips)
     while held := list(islice(numbered, batch_size * WINDOW)):
         held.sort(key=lambda pair: pair[1].frames)

@@ -46,3 +46,24 @@ def spearman_p(first: list[float], second: list[float]) -> float:
     observed = abs(spearman(first, second))
     orders = list(permutations(second))
     return sum(abs(spearman(first, list(order))) >= observed - 1e-9 for order in orders) / len(orders)
+
+
+def holm(p_values: list[float]) -> list[float]:
+    """Smallest level at which Holm's procedure, gone through step by step, rejects each."""
+    count = len(p_values)
+    order = sorted(range(count), key=lambda test: p_values[test])
+    return [
+        min(1.0, max(p_values[order[step]] * (count - step) for step in range(order.index(test) + 1)))
+        for test in range(count)
+    ]
+
+
+def step_up(p_values: list[float], dependent: bool = False) -> list[float]:
+    """Smallest false discovery rate at which Benjamini and Hochberg's procedure (or Yekutieli's) rejects each."""
+    count = len(p_values)
+    order = sorted(range(count), key=lambda test: p_values[test])
+    factor = sum(1 / step for step in range(1, count + 1)) if dependent else 1.0
+    return [
+        min(1.0, min(p_values[order[step]] * count * factor / (step + 1) for step in range(order.index(test), count)))
+        for test in range(count)
+    ]
