@@ -12,9 +12,11 @@ from analysis.profiles import Unevenness, attention_profile, head_profiles, unev
 from analysis.record import inspect_clip, inspect_clips
 from analysis.representations import cka_table, traced_similarity
 from analysis.similarity import frame_centred_cosine_similarity, frame_cosine_similarity, linear_cka
+from analysis.variables import DEFAULT_PARTS
 from analysis.view import RecordError
 
 __all__ = [
+    "DEFAULT_PARTS",
     "Ablation",
     "Certificate",
     "ContextMeans",

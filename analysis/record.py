@@ -11,7 +11,7 @@ from itertools import islice
 import numpy as np
 import xarray as xr
 
-from analysis.variables import PARTS, coordinates
+from analysis.variables import DEFAULT_PARTS, PARTS, coordinates
 from analysis.view import ClipView, features_sha256, view_clips
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
@@ -19,19 +19,6 @@ from gmsa_models.masks import Neighbourhood, neighbourhood_to_dict
 
 RECORD_VERSION = 1
 SOFTWARE = ("gmsa-workbench", "torch", "numpy", "xarray")
-
-# What the clip decides, whichever model looked at it.
-CLIP_VARIABLES = (
-    "similarity",
-    "label",
-    "segment_start",
-    "segment_end",
-    "segment_kind",
-    "segment_label",
-    "segment_class",
-)
-# Attributes of one model, which become variables along `model` when records are joined.
-MODEL_ATTRIBUTES = ("checkpoint_sha256", "model_config")
 
 
 class UnknownPartError(KeyError):
@@ -61,7 +48,7 @@ def inspect_clip(
         clip: its frames beyond the model's `max_frames` are left out, and `clip_frames` says how many it had.
         neighbourhood: analyse by these N_i; default: the model's own. The attention weights are the model's either way.
         layer: which encoder layer, from 0.
-        parts: keys of `PARTS`; default: all.
+        parts: keys of `PARTS`; default: `DEFAULT_PARTS`.
 
     Returns:
         The record. `to_netcdf` and `to_zarr` save it whole; its attributes say which checkpoint, clip and software.
@@ -105,7 +92,7 @@ def inspect_clips(
 
 
 def _check_parts(parts: Sequence[str] | None) -> tuple[str, ...]:
-    names = tuple(PARTS) if parts is None else tuple(parts)
+    names = DEFAULT_PARTS if parts is None else tuple(parts)
     if unknown := [name for name in names if name not in PARTS]:
         raise UnknownPartError(f"unknown part {unknown[0]!r} of a record; known: {', '.join(PARTS)}")
     return names

@@ -154,6 +154,22 @@ PARTS: dict[str, Part] = {
     "segment": segment_variables,
 }
 
+# What a record holds unless told otherwise: all but the parts that cost more than the rest together.
+DEFAULT_PARTS = (
+    "attention",
+    "neighbourhood",
+    "similarity",
+    "profile",
+    "gate",
+    "pattern",
+    "contribution",
+    "certificate",
+    "sensitivity",
+    "score",
+    "label",
+    "segment",
+)
+
 
 def coordinates(view: ClipView) -> dict[str, xr.DataArray]:
     """One coordinate a dimension; frames (also as query and key) by the second of the video at which they start."""

@@ -163,8 +163,8 @@ def main() -> None:
         "# Frame-gradient norms G: the closed form beside other ways",
         "",
         f"`python benchmarks/sensitivity.py --rounds {arguments.rounds} --write`: T = {FRAMES}, D = {WIDTH},",
-        "8 heads, float32, one clip of random frames; medians, and medians of ratios within a round. A pass of the model",
-        "has both streams, feed-forward layers and classifier; a pass of the block is its visual attention alone.",
+        "8 heads, float32, one clip of random frames; medians, and medians of ratios within a round. A pass of the",
+        "model has both streams, feed-forward layers and classifier; a pass of the block is its visual attention.",
         "",
         "| model | pass of the model, ms | of the block, ms | all of G in closed form, ms | in passes of the model "
         "| at most | in passes of the block |",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
+
 import numpy as np
 import pytest
 import torch
 from small_models import VOCABULARY, small_clip, small_model
 
-import analysis.ablation_scores as module
 from analysis.ablation import Ablation, AblationError, all_ablations
 from analysis.ablation_scores import ablate_clip, ablation_costs, ablation_scores, context_means
 from analysis.statistics import normal_interval, paired_permutation_p, resample_counts
@@ -16,6 +17,7 @@ from gmsa_models.data.clip import Batch
 from gmsa_models.evaluation import predict
 from gmsa_models.metrics import classification_metrics
 
+module = importlib.import_module("analysis.ablation_scores")  # the package exports a function of that name
 KINDS = ("baseline", "share-att", "gate-att", "gate-op")
 LENGTHS = (13, 7, 11, 5, 13, 17, 3)
 LABELS = ((11,), (3, 5), (17,), (11, 19), (5,), (3,), (404,))

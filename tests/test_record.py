@@ -11,7 +11,9 @@ import torch
 import xarray as xr
 from small_models import KINDS, VOCABULARY, small_clip, small_model
 
-from analysis import RecordError, combine_models, inspect_clip, inspect_clips
+import analysis.record as record_module
+from analysis import DEFAULT_PARTS, RecordError, combine_models, inspect_clip, inspect_clips
+from analysis.variables import PARTS
 from gmsa_models import Batch, read_clips
 from gmsa_models.masks import Toeplitz, neighbourhood_mask
 
@@ -193,6 +195,14 @@ def test_a_chosen_neighbourhood_and_chosen_parts():
     assert json.loads(record.attrs["neighbourhood_config"])["size"] == 5
     with pytest.raises(KeyError, match=r"unknown part 'atention' of a record; known: attention, "):
         inspect_clip(small_model(), small_clip(), parts=("atention",))
+
+
+def test_the_default_parts_are_parts_and_others_come_only_when_asked_for(monkeypatch):
+    assert set(DEFAULT_PARTS) <= set(PARTS)
+    extra = {"extra": lambda view: {"extra": xr.DataArray(np.float32(1.5))}}
+    monkeypatch.setattr(record_module, "PARTS", PARTS | extra)
+    assert "extra" not in inspect_clip(small_model(), small_clip())
+    assert inspect_clip(small_model(), small_clip(), parts=[*DEFAULT_PARTS, "extra"])["extra"] == 1.5
 
 
 def test_a_frame_of_zeros_has_no_similarity_and_the_rest_has():
