@@ -21,7 +21,7 @@ from figures.terminal import ClickError, OneLineErrors, left_out, progress_bar
 if TYPE_CHECKING:
     import torch
 
-    from gmsa_models import Clip
+    from gmsa_models import Clip, GMSAClassifier
     from gmsa_models.data.skipped import Skipped
 
 __all__ = ["ClickError", "app", "main"]
@@ -93,7 +93,7 @@ def inspect(
     names = [model] if against is None else [model, against]
     loaded = [load(name, _device(device)) for name in names]
     with left_out() as skipped:
-        shown = _one_clip(clip, on_error, skipped)
+        shown = _one_clip(clip, loaded, on_error, skipped)
     records = [inspect_clip(each, shown) for each in loaded]
     _print(clip_summary(records, top))
     for path in write_inspection(records, out, top, _command(), html):
@@ -254,7 +254,7 @@ def lab(folder: Annotated[Path, typer.Option(help="The notebooks.")] = Path("not
 def _print(shown: Any) -> None:
     from rich.console import Console
 
-    Console().print(shown)
+    Console(markup=False, emoji=False).print(shown)  # names come from files: "[/x]" in one is no markup
 
 
 def _device(name: str) -> torch.device:
@@ -282,10 +282,15 @@ def _command() -> str:
     return shlex.join(["gmsa", *sys.argv[1:]])
 
 
-def _one_clip(source: str, on_error: str, skipped: Skipped) -> Clip:
+def _one_clip(source: str, models: list[GMSAClassifier], on_error: str, skipped: Skipped) -> Clip:
     from gmsa_models import read_clips
+    from gmsa_models.data.paths import skip_handler
+    from gmsa_models.feeding import fitting
 
-    found = list(islice(read_clips(source, on_error=on_error, on_skip=skipped), 2))
+    clips = read_clips(source, on_error=on_error, on_skip=skipped)
+    for model in models:
+        clips = fitting(clips, model.config.modalities, skip_handler(on_error, skipped))
+    found = list(islice(clips, 2))
     if not found:
         raise ValueError(f"no clip in {source!r}")
     if len(found) > 1:

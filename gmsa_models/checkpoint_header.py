@@ -8,11 +8,14 @@ from pathlib import Path
 
 import torch
 
+from gmsa_models.data.errors import brief
+
 # Raise it when an older reader would misread a newer file.
 FORMAT_VERSION = 1
 METADATA_KEY = "gmsa_models"
-# A paper-size header is about 10 kB and class names add about 100 kB; nothing honest comes near this.
-MAXIMUM_HEADER_BYTES = 16 * 2**20
+# A paper-size header is about 10 kB and class names add about 100 kB. JSON takes up to 35 times its bytes in memory.
+MAXIMUM_HEADER_BYTES = 2 * 2**20
+MOST_TENSORS = 2048  # a model of two modalities has about 20 a layer and modality
 PICKLE_SUFFIXES = frozenset({".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle"})
 # What each floating-point type of safetensors takes, in bytes.
 DTYPE_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
@@ -28,6 +31,10 @@ class PickleRefusedError(CheckpointError):
 
 class NotACheckpointError(CheckpointError):
     """Not a safetensors file, or one that another program wrote."""
+
+
+class UnreadableCheckpointError(CheckpointError):
+    """A directory, a pipe, or a file that the operating system does not give."""
 
 
 class TruncatedCheckpointError(CheckpointError):
@@ -65,10 +72,12 @@ class Header:
     Attributes:
         contents: `format_version`, `config`, `vocabulary`, `card`.
         shapes: shape of each tensor.
+        checksum: of contents and tensors, see `checkpoints.checksum`; None in a file from before there was one.
     """
 
     contents: dict
     shapes: dict[str, torch.Size]
+    checksum: object = None
 
 
 def read(path: Path) -> Header:
@@ -77,6 +86,13 @@ def read(path: Path) -> Header:
     Raises:
         CheckpointError: one of its kinds; see `checkpoints.load`.
     """
+    try:
+        return _read(path)
+    except OSError as error:
+        raise UnreadableCheckpointError(f"{path}: cannot be read: {error.strerror}; check it and its disk") from None
+
+
+def _read(path: Path) -> Header:
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(9)
@@ -91,7 +107,8 @@ def read(path: Path) -> Header:
     entries = _parse(path, start[8:] + text, "header")
     metadata = entries.pop("__metadata__", {})
     shapes = _check_entries(path, entries, data_bytes=size - 8 - length)
-    return Header(_contents(path, metadata), shapes)
+    contents = _contents(path, metadata)
+    return Header(contents, shapes, contents.pop("checksum", None))
 
 
 def _check_kind(path: Path, start: bytes, length: int, size: int) -> None:
@@ -111,16 +128,26 @@ def _check_kind(path: Path, start: bytes, length: int, size: int) -> None:
 
 def _parse(path: Path, text: bytes | str, what: str) -> dict:
     try:
-        value = json.loads(text)
-    except (UnicodeDecodeError, ValueError, RecursionError) as error:
+        value = json.loads(text, object_pairs_hook=_unique)
+    except (TypeError, ValueError, RecursionError) as error:
         raise HeaderError(f"{path}: the {what} is not JSON: {error}") from error
     if not isinstance(value, dict):
         raise HeaderError(f"{path}: the {what} is a JSON {type(value).__name__}; expected an object")
     return value
 
 
+def _unique(pairs: list[tuple[str, object]]) -> dict:
+    """A JSON object; of a name that comes twice, readers differ in which they take."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise ValueError("a name comes twice in one object")
+    return values
+
+
 def _check_entries(path: Path, entries: dict, data_bytes: int) -> dict[str, torch.Size]:
     """Shapes of the tensors, which must tile the data exactly."""
+    if len(entries) > MOST_TENSORS:
+        raise HeaderError(f"{path}: {len(entries)} tensors; at most {MOST_TENSORS} are read")
     shapes, spans = {}, []
     for name, entry in entries.items():
         try:
@@ -128,9 +155,11 @@ def _check_entries(path: Path, entries: dict, data_bytes: int) -> dict[str, torc
             width = DTYPE_BYTES[dtype]
             fits = min(shape, default=0) >= 0 and begin >= 0 and end - begin == width * shape.numel()
         except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
-            raise HeaderError(f"{path}: tensor {name!r} is described as {entry!r}: {error!r}") from error
+            raise HeaderError(f"{path}: tensor {brief(name)} is described as {brief(entry)}: {brief(error)}") from error
         if not fits:
-            raise HeaderError(f"{path}: tensor {name!r}: {entry!r} does not hold {tuple(shape)} of {dtype}")
+            raise HeaderError(
+                f"{path}: tensor {brief(name)}: {brief(entry)} does not hold {brief(tuple(shape))} of {dtype}"
+            )
         shapes[name] = shape
         spans.append((begin, end))
     _check_spans(path, sorted(spans), data_bytes)
@@ -159,10 +188,11 @@ def _contents(path: Path, metadata: dict) -> dict:
         )
     contents = _parse(path, metadata[METADATA_KEY], f"{METADATA_KEY!r} metadata")
     version = contents.get("format_version")
-    if not isinstance(version, int) or version < 1:
-        raise HeaderError(f"{path}: format version {version!r}; expected a whole number from 1 to {FORMAT_VERSION}")
+    if type(version) is not int or version < 1:
+        raise HeaderError(f"{path}: format version {brief(version)}; expected a whole number, 1 to {FORMAT_VERSION}")
     if version > FORMAT_VERSION:
         raise NewerFormatError(
-            f"{path}: format version {version}; this package reads up to {FORMAT_VERSION}. Upgrade gmsa-workbench"
+            f"{path}: format version {brief(version)}; this package reads up to {FORMAT_VERSION}. "
+            "Upgrade gmsa-workbench"
         )
     return contents

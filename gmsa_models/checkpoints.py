@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import google_crc32c
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
+from torch import Tensor
 
 from gmsa_models import checkpoint_header as header_file
 from gmsa_models.checkpoint_header import (
     FORMAT_VERSION,
+    MAXIMUM_HEADER_BYTES,
     METADATA_KEY,
     CheckpointError,
     CorruptCheckpointError,
@@ -22,13 +28,17 @@ from gmsa_models.checkpoint_header import (
     MissingTensorError,
     TensorShapeError,
     UnknownTensorError,
+    UnreadableCheckpointError,
 )
 from gmsa_models.classifier import GMSAClassifier, ModelConfig
 from gmsa_models.data.atomic import replaced_when_done
+from gmsa_models.data.clip import LARGEST_LABEL
+from gmsa_models.data.errors import brief, is_plain
 from gmsa_models.data.vocabulary import Vocabulary
 from gmsa_models.variants import VARIANTS
 
 ZOO = Path(__file__).parent / "zoo"
+LONGEST_NAME = 100  # characters of a card's name, which becomes part of file names
 
 
 class UnknownCheckpointError(CheckpointError, KeyError):
@@ -74,6 +84,9 @@ def save(model: GMSAClassifier, path: str | Path) -> Path:
 
     Returns:
         The path.
+
+    Raises:
+        HeaderError: more class names and card than `load` reads.
     """
     path = Path(path)
     vocabulary = model.vocabulary
@@ -85,13 +98,17 @@ def save(model: GMSAClassifier, path: str | Path) -> Path:
         else {"dataset": vocabulary.dataset, "indices": vocabulary.indices, "names": vocabulary.names},
         "card": model.card,
     }
+    tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    contents["checksum"] = checksum(contents, tensors)
     # One metadata entry only: safetensors keeps them in a hash map, whose order differs from run to run. Its keys are
     # not sorted, because the order of the config's modalities is the order of the classifier's inputs.
-    metadata = {METADATA_KEY: json.dumps(contents, ensure_ascii=False)}
-    tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    data = save_tensors(tensors, {METADATA_KEY: json.dumps(contents, ensure_ascii=False)})
+    if (length := int.from_bytes(data[:8], "little")) > MAXIMUM_HEADER_BYTES:
+        raise HeaderError(f"{path}: class names and card need a header of {length} bytes; at most "
+                          f"{MAXIMUM_HEADER_BYTES} are read")  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
     with replaced_when_done(path) as temporary:
-        temporary.write_bytes(save_tensors(tensors, metadata))
+        temporary.write_bytes(data)
     return path
 
 
@@ -110,20 +127,20 @@ def load(name_or_path: str | Path, device: torch.device | str = "cpu") -> GMSACl
     Raises:
         UnknownCheckpointError: neither in the zoo nor a file.
         PickleRefusedError: a pickle, by content or by suffix.
+        UnreadableCheckpointError: a directory, a pipe, or a file that the system does not give.
         NotACheckpointError: not safetensors, or safetensors that `save` did not write.
         TruncatedCheckpointError: the file ends before its header says.
         HeaderError: a header that is too long, not JSON, or describes impossible tensors.
         NewerFormatError: written by a later version of this package.
         MissingTensorError, UnknownTensorError, TensorShapeError: weights that do not fit the config.
+        CorruptCheckpointError: weights that do not match their checksum or are not finite; a config, class names or a
+            card that cannot be used.
     """
     path = find(name_or_path)
     described = _describe(path, header := header_file.read(path))
     _check_tensors(path, header, described.config)
-    data = path.read_bytes()
-    try:
-        tensors = load_tensors(data)
-    except SafetensorError as error:
-        raise CorruptCheckpointError(f"{path}: safetensors cannot read it: {error}") from error
+    data, tensors = _read_tensors(path)
+    _check_values(path, header, tensors)
     with torch.random.fork_rng(devices=[]):
         model = GMSAClassifier(described.config, described.vocabulary)
     model.to(next(iter(tensors.values())).dtype)
@@ -151,13 +168,18 @@ def find(name_or_path: str | Path) -> Path:
 
     Raises:
         UnknownCheckpointError: neither; the message lists the zoo.
+        UnreadableCheckpointError: a directory, or a pipe, which would wait for a writer.
     """
     if str(name_or_path) in available():
         return ZOO / f"{name_or_path}.safetensors"
     path = Path(name_or_path)
-    if not path.is_file():
+    if not os.path.isfile(path):  # False for names that no file can have
+        if os.path.exists(path):
+            raise UnreadableCheckpointError(f"{path}: a directory, pipe or device; expected a .safetensors file")
         known = ", ".join(available()) or "none (the zoo is empty)"
-        raise UnknownCheckpointError(f"{str(name_or_path)!r} is neither a file nor a trained model; known: {known}")
+        raise UnknownCheckpointError(
+            f"{brief(str(name_or_path))} is neither a file nor a trained model; known: {known}"
+        )
     return path
 
 
@@ -165,17 +187,16 @@ def _describe(path: Path, header: Header) -> Description:
     contents = header.contents
     try:
         config = ModelConfig.from_dict(contents["config"])
-        vocabulary = contents["vocabulary"]
-        if vocabulary is not None:
-            indices, names = tuple(vocabulary["indices"]), tuple(vocabulary["names"])
-            vocabulary = Vocabulary(vocabulary["dataset"], indices, names)
-            if len(vocabulary) != config.classes:
-                raise ValueError(f"a vocabulary of {len(vocabulary)} for {config.classes} classes")
+        vocabulary = None if contents["vocabulary"] is None else _vocabulary(contents["vocabulary"], config.classes)
         card = dict(contents["card"])
+        name = card.get("name", path.stem)
+        if not is_plain(name) or not 0 < len(name) <= LONGEST_NAME:
+            raise ValueError(f"the card's name is {brief(name)}; expected 1 to {LONGEST_NAME} plain characters")
     except (KeyError, TypeError, ValueError) as error:
-        raise CorruptCheckpointError(f"{path}: config, vocabulary or card cannot be used: {error}") from error
+        reason = _first_line(error)
+        raise CorruptCheckpointError(f"{path}: config, vocabulary or card cannot be used: {reason}") from error
     return Description(
-        name=str(card.get("name", path.stem)),
+        name=name,
         path=path,
         config=config,
         vocabulary=vocabulary,
@@ -186,24 +207,85 @@ def _describe(path: Path, header: Header) -> Description:
     )
 
 
+def _vocabulary(values: Mapping[str, Any], classes: int) -> Vocabulary:
+    """Class names as they were saved; a ValueError, KeyError or TypeError where they are anything else."""
+    dataset, indices, names = values["dataset"], tuple(values["indices"]), tuple(values["names"])
+    if odd := [name for name in (dataset, *names) if not is_plain(name)]:
+        raise ValueError(f"the vocabulary has {brief(odd[0])}; expected plain text")
+    if odd := [index for index in indices if type(index) is not int or not 0 <= index <= LARGEST_LABEL]:
+        raise ValueError(f"the vocabulary has the label {brief(odd[0])}; expected whole numbers, 0 to {LARGEST_LABEL}")
+    if len(indices) != classes:
+        raise ValueError(f"a vocabulary of {len(indices)} for {classes} classes")
+    return Vocabulary(dataset, indices, names)
+
+
 def _check_tensors(path: Path, header: Header, config: ModelConfig) -> None:
-    """Compare names and shapes with what the config builds, on the meta device, which allocates nothing."""
+    """Compare names and shapes with what the config builds."""
     if config.layers > len(header.shapes):
         raise MissingTensorError(
             f"{path}: the config has {config.layers} layers, the file {len(header.shapes)} tensors"
         )
     try:
-        with torch.device("meta"):
-            expected = {name: value.shape for name, value in GMSAClassifier(config).state_dict().items()}
-    except (ValueError, RuntimeError) as error:
-        raise CorruptCheckpointError(f"{path}: the config makes no model: {error}") from error
+        expected = _expected_shapes(config)
+    except (ValueError, RuntimeError, TypeError, OverflowError) as error:
+        raise CorruptCheckpointError(f"{path}: the config makes no model: {_first_line(error)}") from error
     missing, unknown = sorted(expected.keys() - header.shapes.keys()), sorted(header.shapes.keys() - expected.keys())
     if missing:
         raise MissingTensorError(f"{path}: {len(missing)} tensors of the model are missing: {', '.join(missing[:5])}")
     if unknown:
-        raise UnknownTensorError(f"{path}: {len(unknown)} tensors the model does not have: {', '.join(unknown[:5])}")
+        raise UnknownTensorError(f"{path}: {len(unknown)} tensors the model does not have: {brief(unknown)}")
     for name, shape in expected.items():
         if shape != header.shapes[name]:
             raise TensorShapeError(
                 f"{path}: tensor {name!r} has shape {tuple(header.shapes[name])}; the config makes it {tuple(shape)}"
             )
+
+
+def _expected_shapes(config: ModelConfig) -> dict[str, torch.Size]:
+    """What a config builds, on the meta device, which allocates nothing; all layers have the first one's shapes."""
+    with torch.device("meta"):
+        shapes = {name: value.shape for name, value in GMSAClassifier(replace(config, layers=1)).state_dict().items()}
+    first = [name for name in shapes if ".layers.0." in name]
+    for layer in range(1, config.layers):
+        shapes |= {name.replace(".layers.0.", f".layers.{layer}.", 1): shapes[name] for name in first}
+    return shapes
+
+
+def _read_tensors(path: Path) -> tuple[bytes, dict[str, Tensor]]:
+    """The file's bytes and the tensors in them."""
+    try:
+        data = path.read_bytes()
+        return data, load_tensors(data)
+    except OSError as error:
+        raise UnreadableCheckpointError(f"{path}: cannot be read: {error.strerror}; check it and its disk") from None
+    except (SafetensorError, ValueError) as error:
+        raise CorruptCheckpointError(f"{path}: safetensors cannot read it: {error}") from error
+
+
+def _check_values(path: Path, header: Header, tensors: dict[str, Tensor]) -> None:
+    if {name: value.shape for name, value in tensors.items()} != header.shapes:
+        raise CorruptCheckpointError(f"{path}: its header changed while it was read, or can be read in two ways")
+    if header.checksum is not None and header.checksum != checksum(header.contents, tensors):
+        raise CorruptCheckpointError(
+            f"{path}: weights, config or card do not match their checksum: damaged; fetch or write it again"
+        )
+    for name, value in tensors.items():
+        if not value.isfinite().all():
+            raise CorruptCheckpointError(
+                f"{path}: tensor {name!r} has a value that is not finite; fetch the file or train the model again"
+            )
+
+
+def checksum(contents: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """CRC-32C of what a checkpoint says of itself and of its tensors with their names, types and shapes, as hex."""
+    crc = google_crc32c.value(json.dumps(contents).encode())
+    for name in sorted(tensors):
+        value = tensors[name]
+        crc = google_crc32c.extend(crc, f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        crc = google_crc32c.extend(crc, value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return f"{crc:08x}"
+
+
+def _first_line(error: Exception) -> str:
+    """An error's message without the stack that torch adds, and no longer than a line."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]

@@ -26,6 +26,9 @@ ClipStream = Callable[[int, int], Iterable[Clip]]  # (epoch, clips to skip) -> t
 ClipSource = Source | Sequence[Clip]
 
 
+LARGEST_VALUE = 1e6  # of a feature: products and squares of such numbers still fit float32; YouTube-8M's end at 2
+
+
 class TrainingDataError(ValueError):
     """Training data that cannot fill one mini-batch."""
 
@@ -73,21 +76,27 @@ class UnfitClipError(UnreadableError):
 
 
 def check_fits(clip: Clip, modalities: Mapping[str, int]) -> None:
-    """Check that a clip has every modality of a model, as wide as the model takes it.
+    """Check that a clip has every modality of a model, as wide as the model takes it, and no absurdly large values.
 
     Raises:
         UnfitClipError: it has not.
     """
+    where = brief(clip.source or clip.id)
     for name, width in modalities.items():
         if name not in clip.features:
             raise UnfitClipError(
-                f"{brief(clip.source or clip.id)}: the clip has no modality {name!r}, which the model takes; it has "
+                f"{where}: the clip has no modality {name!r}, which the model takes; it has "
                 f"{brief(sorted(clip.features))}; choose a model of those"
             )
-        if clip.features[name].shape[1] != width:
+        values = clip.features[name]
+        if values.shape[1] != width:
             raise UnfitClipError(
-                f"{brief(clip.source or clip.id)}: {name!r} is {clip.features[name].shape[1]} wide; the model takes "
-                f"{width}; choose a model of that width"
+                f"{where}: {name!r} is {values.shape[1]} wide; the model takes {width}; choose a model of that width"
+            )
+        if values.dtype != np.uint8 and (largest := max(values.max(), -values.min())) > LARGEST_VALUE:
+            raise UnfitClipError(
+                f"{where}: {name!r} has values as large as {largest:g}; at most {LARGEST_VALUE:g} are computed with: "
+                "scale the features"
             )
 
 

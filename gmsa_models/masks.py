@@ -9,6 +9,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from gmsa_models.data.errors import brief
+
+LARGEST = 2**31 - 1  # frames
+
 
 class NeighbourhoodError(ValueError):
     """A neighbourhood that cannot be; the message says what was received and what is possible."""
@@ -143,8 +147,8 @@ def neighbourhood_from_dict(values: Mapping[str, str | int]) -> Neighbourhood:
         NeighbourhoodError: no or an unknown `kind`, a field missing, unknown or out of range; names it.
     """
     kind = values.get("kind")
-    if kind not in NEIGHBOURHOODS:
-        raise NeighbourhoodError(f"neighbourhood kind {kind!r} is unknown; known: {_kinds()}")
+    if not isinstance(kind, str) or kind not in NEIGHBOURHOODS:
+        raise NeighbourhoodError(f"neighbourhood kind {brief(kind)} is unknown; known: {_kinds()}")
     cls = NEIGHBOURHOODS[kind]
     given = {name: value for name, value in values.items() if name != "kind"}
     known = {field.name for field in fields(cls)}
@@ -156,8 +160,11 @@ def neighbourhood_from_dict(values: Mapping[str, str | int]) -> Neighbourhood:
 
 
 def _check_whole(name: str, value: int, owner: Neighbourhood) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise NeighbourhoodError(f"{type(owner).__name__}: {name} is {value!r}; expected a whole number of at least 1")
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= LARGEST:
+        raise NeighbourhoodError(
+            f"{type(owner).__name__}: {name} is {brief(value)}; expected a whole number of at least 1 and "
+            f"at most {LARGEST}"
+        )
 
 
 def _kinds() -> str:

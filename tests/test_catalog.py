@@ -79,9 +79,12 @@ def test_unknown_and_double_ids(data, tmp_path):
         open_clip(data, "B9")
     with pytest.raises(KeyError, match=r"no clip 'zzz' among 12; list them"):
         open_clip(data, "zzz")
-    write_clips(tmp_path / "twice.tfrecord", [clip("x"), clip("y"), clip("x")])
-    build_catalog(tmp_path / "twice.tfrecord", tmp_path / "twice.parquet")
-    with pytest.raises(DuplicateClipError, match=r"2 records have the id 'x' \(twice.tfrecord record 0, .* record 2\)"):
+    write_clips(tmp_path / "one.tfrecord", [clip("x"), clip("y")])
+    write_clips(tmp_path / "two.tfrecord", [clip("z"), clip("x")])
+    build_catalog(str(tmp_path / "*.tfrecord"), tmp_path / "twice.parquet")
+    with pytest.raises(
+        DuplicateClipError, match=r"2 records have the id 'x' \(one.tfrecord record 0, two.* record 1\)"
+    ):
         open_clip(tmp_path / "twice.parquet", "x")
 
 

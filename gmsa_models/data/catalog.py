@@ -32,7 +32,7 @@ from gmsa_models.data.clip import Clip
 from gmsa_models.data.errors import OnSkip, TFRecordError, UnreadableError, brief
 from gmsa_models.data.framing import RecordFile, Span, read_each
 from gmsa_models.data.paths import DuplicateClipError, Source, UnknownClipError, expand, skip_handler
-from gmsa_models.data.tfrecord import read_clip_at
+from gmsa_models.data.tfrecord import once_an_id, read_clip_at
 
 Progress = Callable[[int, int, int], None]
 
@@ -226,7 +226,8 @@ def _write_rows(
 
 def _shard_rows(path: Path, folder: Path, on_skip: OnSkip | None) -> Iterator[dict[str, Any]]:
     shard = PurePosixPath(Path(os.path.relpath(path.resolve(), folder.resolve()))).as_posix()
-    return read_each(path, lambda file, span: _row(read_clip_at(file, span), shard, file.size, span), on_skip)
+    read = once_an_id(read_clip_at)
+    return read_each(path, lambda file, span: _row(read(file, span), shard, file.size, span), on_skip)
 
 
 def _row(clip: Clip, shard: str, size: int, span: Span) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from torch import Tensor
 from gmsa_models.data.vocabulary import Vocabulary
 
 QUANTIZED_MAXIMUM, QUANTIZED_MINIMUM = 2.0, -2.0
+LARGEST_LABEL = 999_999_999  # nine digits, as class tables are read
+LATEST_SECOND, SHORTEST_FRAME, LONGEST_FRAME = 1e10, 1e-4, 1e6  # seconds; a Unix time has 1.8e9
 
 
 class ClipError(ValueError):
@@ -49,6 +51,11 @@ def quantize(values: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
 
 
+def _check_labels(owner: str, labels: Sequence[int]) -> None:
+    if labels and not 0 <= min(labels) <= max(labels) <= LARGEST_LABEL:
+        raise ClipError(f"{owner} has labels from {min(labels)} to {max(labels)}; expected 0 to {LARGEST_LABEL}")
+
+
 @dataclass(frozen=True)
 class Segment:
     """A span of a clip that is known to show something.
@@ -72,6 +79,7 @@ class Segment:
     def __post_init__(self) -> None:
         if not self.start <= self.end:
             raise ClipError(f"a segment ends before it starts: {self.start} to {self.end} s")
+        _check_labels("a segment", self.labels)
         if self.scores and len(self.scores) != len(self.labels):
             raise ClipError(f"a segment has {len(self.scores)} scores for {len(self.labels)} labels; expected as many")
 
@@ -108,11 +116,12 @@ class Clip:
             raise ClipError(f"clip {self.id!r}: modalities differ in frames: {lengths}")
         if self.frames == 0:
             raise ClipError(f"clip {self.id!r}: 0 frames; at least one is needed")
-        if not (np.isfinite(self.start_seconds) and np.isfinite(self.frame_seconds) and self.frame_seconds > 0):
+        if not (abs(self.start_seconds) <= LATEST_SECOND and SHORTEST_FRAME <= self.frame_seconds <= LONGEST_FRAME):
             raise ClipError(
-                f"clip {self.id!r}: starts at {self.start_seconds} s, {self.frame_seconds} s a frame; expected finite "
-                "seconds, more than 0 a frame"
+                f"clip {self.id!r}: starts at {self.start_seconds} s, {self.frame_seconds} s a frame; expected a start "
+                f"within {LATEST_SECOND:g} s, and {SHORTEST_FRAME:g} to {LONGEST_FRAME:g} s a frame"
             )
+        _check_labels(f"clip {self.id!r}", self.labels)
 
     def _check_features(self, modality: str, values: np.ndarray) -> None:
         if values.ndim != 2 or values.shape[1] == 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from reprlib import Repr
@@ -14,6 +15,14 @@ _brief.maxlist = _brief.maxtuple = _brief.maxdict = 6
 def brief(value: object) -> str:
     """`repr`, shortened in the middle: what a file says of itself may be megabytes long."""
     return _brief.repr(value)
+
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def is_plain(text: object) -> bool:
+    """Whether it is text without control characters, which a terminal would obey when it is printed."""
+    return isinstance(text, str) and _CONTROL.search(text) is None
 
 
 class UnreadableError(ValueError):

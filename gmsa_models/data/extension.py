@@ -10,7 +10,7 @@ import json
 import math
 from typing import Any
 
-from gmsa_models.data.clip import Clip, Segment
+from gmsa_models.data.clip import LARGEST_LABEL, Clip, Segment
 from gmsa_models.data.errors import ExtensionError, brief
 
 EXTENSION = "gmsa_clip"
@@ -63,8 +63,8 @@ def decode_extension(data: bytes) -> dict[str, Any]:
 
 
 def _segment(start: Any, end: Any, labels: Any, scores: Any, kind: Any, origin: Any) -> Segment:
-    if not all(type(label) is int and label >= 0 for label in labels):
-        raise ValueError(f"segment labels are {brief(labels)}; expected whole numbers of 0 or more")
+    if not all(type(label) is int and 0 <= label <= LARGEST_LABEL for label in labels):
+        raise ValueError(f"segment labels are {brief(labels)}; expected whole numbers of 0 to {LARGEST_LABEL}")
     if type(kind) is not str or type(origin) is not str:
         raise ValueError(f"segment kind and origin are {brief(kind)}, {brief(origin)}; expected text")
     return Segment(_number(start), _number(end), tuple(labels), tuple(_number(score) for score in scores), kind, origin)

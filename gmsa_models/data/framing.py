@@ -37,6 +37,7 @@ Read = TypeVar("Read")
 _HEADER, _FOOTER = struct.Struct("<QI"), struct.Struct("<I")
 LONGEST_RECORD = 1 << 28  # bytes; a 5,000-frame YouTube-8M video has 6 million
 _AGAIN = "fetch the file again, or leave out what cannot be read (on_error='skip', --on-error skip)"
+_REWRITE = "write the record again, or leave it out (on_error='skip', --on-error skip)"
 # First bytes of files that are given by mistake -> what they are and what to do.
 _OTHER_FORMATS = {
     b"\x1f\x8b": ("a gzip file", "unpack it first (gunzip)"),
@@ -223,7 +224,7 @@ def decode_at(file: RecordFile, span: Span, decode: Callable[[bytes], Read]) -> 
     try:
         return decode(data)
     except RecordError as error:
-        raise ContentError(file.path, str(error), span.number, span.offset, error.kind) from None
+        raise ContentError(file.path, f"{error}; {_REWRITE}", span.number, span.offset, error.kind) from None
 
 
 def read_each(

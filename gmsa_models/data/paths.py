@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,7 +54,7 @@ def expand(source: Source) -> list[Path]:
 
 
 def _expand_one(source: str | Path) -> list[Path]:
-    if Path(source).exists():
+    if os.path.exists(source):  # False, too, for what no file can be named
         return [Path(source)]
     if not glob.has_magic(str(source)):
         raise SourceNotFoundError(f"no file {str(source)!r} (looked in {Path.cwd()})")

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from gmsa_models.data.clip import Clip, ClipError, Segment
-from gmsa_models.data.errors import FeatureError, FramesError, NotAnExampleError, RecordError, brief
+from gmsa_models.data.clip import LARGEST_LABEL, Clip, ClipError, Segment
+from gmsa_models.data.errors import FeatureError, FramesError, NotAnExampleError, RecordError, brief, is_plain
 from gmsa_models.data.extension import EXTENSION, decode_extension, encode_extension
 from gmsa_models.data.frames import pack_frames, unpack_frames
 from gmsa_models.data.schema import DecodeError, PackedSequenceExample, parse
@@ -16,6 +16,7 @@ from gmsa_models.data.wire import MOST_VALUES, check_size
 # Frame list in a record -> modality. Any other list is a modality under its own name.
 MODALITIES = {"rgb": "visual", "audio": "audio", "audio_embedding": "audio"}
 _LISTS = {"visual": "rgb", "audio": "audio"}
+LONGEST_ID = 1000  # characters; YouTube-8M has 4, YouTube 11
 RATED_SECONDS = 5.0  # a rated segment of YouTube-8M where the record does not say when it ends
 
 Context = dict[str, Any]
@@ -61,8 +62,10 @@ def encode_clip(clip: Clip) -> bytes:
     into one more context feature, see `extension.py`; a reader that does not know it loses nothing else.
 
     Raises:
-        RecordError: a feature that float32 cannot hold, or a modality named as a record's list of another modality.
+        RecordError: a feature that float32 cannot hold, a modality named as a record's list of another modality, or an
+            id that cannot be read back.
     """
+    _check_id("id", clip.id)
     message = PackedSequenceExample()
     feature = message.context.feature
     feature["id"].bytes_list.value.append(clip.id.encode())
@@ -91,7 +94,7 @@ def read_id(context: Context) -> str:
     """The `id` (YouTube-8M) or `video_id` (AudioSet) of a record."""
     for name in ("id", "video_id"):
         if name in context:
-            return _text(name, _one(context, name, bytes))
+            return _check_id(name, _text(name, _one(context, name, bytes)))
     found = brief(sorted(context)) if context else "nothing"
     raise FeatureError(f"has neither 'id' nor 'video_id' in its context, which has {found}")
 
@@ -121,14 +124,22 @@ def _text(name: str, value: bytes) -> str:
         raise FeatureError(f"context feature {name!r} is {value[:40]!r}; expected UTF-8 text") from None
 
 
+def _check_id(name: str, identity: str) -> str:
+    if not 0 < len(identity) <= LONGEST_ID or not is_plain(identity):
+        raise FeatureError(
+            f"context feature {name!r} is {brief(identity)}; expected 1 to {LONGEST_ID} characters, none a control one"
+        )
+    return identity
+
+
 def read_labels(context: Context) -> tuple[int, ...]:
     """The `labels` of a record, none where it has none."""
     return _checked_labels("labels", values_of(context, "labels", int))
 
 
 def _checked_labels(name: str, labels: list[int]) -> tuple[int, ...]:
-    if labels and min(labels) < 0:
-        raise FeatureError(f"context feature {name!r} has {min(labels)}; a label is 0 or more")
+    if odd := [label for label in labels if not 0 <= label <= LARGEST_LABEL]:
+        raise FeatureError(f"context feature {name!r} has {odd[0]}; a label is 0 or more, at most {LARGEST_LABEL}")
     return tuple(labels)
 
 
@@ -160,6 +171,8 @@ def _read_ratings(context: Context) -> tuple[Segment, ...]:
     starts = values_of(context, "segment_start_times", int)
     ends = values_of(context, "segment_end_times", int) or [start + RATED_SECONDS for start in starts]
     scores = values_of(context, "segment_scores", float)
+    if not np.isfinite(scores).all():
+        raise FeatureError(f"context feature 'segment_scores' is {brief(scores)}; expected finite numbers")
     sizes = {"segment_labels": len(labels), "segment_start_times": len(starts), "segment_end_times": len(ends)}
     sizes |= {"segment_scores": len(scores)} if scores else {}
     if len(set(sizes.values())) > 1:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
 from gmsa_models.data.atomic import replaced_when_done
 from gmsa_models.data.clip import Clip
+from gmsa_models.data.errors import ContentError, brief
 from gmsa_models.data.framing import OnSkip, RecordFile, Span, TFRecordError, decode_at, frame_record, read_each
 from gmsa_models.data.records import decode_clip, encode_clip
 from gmsa_models.data.video_level import VideoLevel, read_video_level
@@ -36,7 +37,28 @@ def read_file(path: str | Path, on_skip: OnSkip | None = None, verify: bool = Tr
         TFRecordError: what cannot be read, unless `on_skip` takes it.
         FileNotFoundError: no such file.
     """
-    return read_each(path, read_clip_at, on_skip, verify)
+    return read_each(path, once_an_id(read_clip_at), on_skip, verify)
+
+
+def once_an_id(read: Callable[[RecordFile, Span], Clip]) -> Callable[[RecordFile, Span], Clip]:
+    """The same reader of one file's records, which refuses a second record of an id: `file#id` would name either.
+
+    Raises:
+        ContentError: from the reader, of the second record; names the first.
+    """
+    first: dict[str, int] = {}
+
+    def read_new(file: RecordFile, span: Span) -> Clip:
+        clip = read(file, span)
+        if (number := first.setdefault(clip.id, span.number)) != span.number:
+            reason = (
+                f"has the id {brief(clip.id)}, as record {number} has; give each its own, or leave the second out "
+                "(on_error='skip', --on-error skip)"
+            )
+            raise ContentError(file.path, reason, span.number, span.offset, "duplicate id")
+        return clip
+
+    return read_new
 
 
 def write_clips(path: str | Path, clips: Iterable[Clip]) -> int:
