@@ -31,11 +31,12 @@ class Explanation:
         modalities: names of the rows of `values`, in the model's order.
         units: "logit" where values are shares of a difference of logits, "1" where only their order and ratios mean
             anything.
-        branches: "global" and "local" -> the parts of `values` that came through each; they add up to `values`.
-            Empty where the method does not tell them apart.
+        branches: "global", "local" and "residual" (the frame itself, past the attention block) -> the parts of `values`
+            that came by each way; they add up to `values`. Empty where the method does not tell them apart.
         convergence_delta: by how much the values fail to add up to what they should (captum's term); None where
             nothing need add up.
         baseline: what stands for "no information", by name; None where the method needs none.
+        features: modality -> one number a frame and feature; empty where the method does not go that far.
     """
 
     method: str
@@ -46,11 +47,32 @@ class Explanation:
     branches: Mapping[str, FrameValues] = field(default_factory=dict)
     convergence_delta: float | None = None
     baseline: str | None = None
+    features: Mapping[str, Float[Tensor, "frame _"]] = field(default_factory=dict)
 
     @property
     def frames(self) -> Float[Tensor, " frame"]:
         """One number a frame: the sum over the modalities that the method speaks of."""
         return torch.nansum(self.values, 0)
+
+    @property
+    def of_modality(self) -> dict[str, float]:
+        """What each modality adds, the sum over its frames; of methods whose values are shares of a logit.
+
+        Raises:
+            ExplanationError: a method whose values only order the frames.
+        """
+        if self.units != "logit":
+            raise ExplanationError(f"{self.method!r} orders frames; its values do not add up to shares of modalities")
+        return dict(zip(self.modalities, self.values.sum(1).tolist(), strict=True))
+
+    @property
+    def two_ways(self) -> dict[str, FrameValues]:
+        """`branches` with the residual, which goes from a frame to itself and so stays in every N_i, as local."""
+        if not self.branches:
+            return {}
+        none = torch.zeros_like(self.values)
+        local = self.branches.get("local", none) + self.branches.get("residual", none)
+        return {"global": self.branches.get("global", none), "local": local}
 
 
 # A method with its options bound: model, clip (cut to the model's longest), target -> what it says.

@@ -60,7 +60,7 @@ def profile_variables(view: ClipView) -> Variables:
     values = torch.full(shape, torch.nan)
     for row, modality in enumerate(view.modalities):
         for column, branch in enumerate(view.branches):
-            each = _branch_profiles(view, modality, branch)
+            each = branch_profiles(view, modality, branch)
             values[row, column, view.heads_of(branch, len(each))] = each.float().cpu()
     profile = values.nanmean(dim=2)
     uneven = unevenness(profile)
@@ -202,7 +202,7 @@ def _similarity(features: Float[Tensor, "frames dim"]) -> Float[np.ndarray, "fra
     return values.numpy()
 
 
-def _branch_profiles(view: ClipView, modality: str, branch: str) -> Float[Tensor, "heads frames"]:
+def branch_profiles(view: ClipView, modality: str, branch: str) -> Float[Tensor, "heads frames"]:
     """Profiles of a branch's heads, each over the mask of its own branch."""
     layer = view.layers[modality]
     masks: dict[str, Bool[Tensor, "query key"] | None] = {

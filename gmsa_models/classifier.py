@@ -150,7 +150,7 @@ class EncoderLayer(nn.Module):
         """The layer's output from its input; `valid` None: no frame is padding."""
         if self.attention is None:
             return self._feed_forward(hidden)
-        return self.finish(hidden, self.attention(self._attention_input(hidden), valid))
+        return self.finish(hidden, self.attention(self.attention_input(hidden), valid))
 
     def explain(self, hidden: Frames, valid: Valid | None, grad: bool) -> LayerTrace:
         """The same, with everything that the attention block computed."""
@@ -159,12 +159,13 @@ class EncoderLayer(nn.Module):
             hidden = hidden.detach().requires_grad_()
         if self.attention is None:
             return LayerTrace(input=hidden, output=torch.zeros_like(hidden), encoded=self._feed_forward(hidden))
-        inputs = self._attention_input(hidden)
+        inputs = self.attention_input(hidden)
         block = self.attention.explain(inputs, valid)
         encoded = self.finish(hidden, block.output)
         return LayerTrace(input=inputs, encoded=encoded, **{f.name: getattr(block, f.name) for f in fields(block)})
 
-    def _attention_input(self, hidden: Frames) -> Frames:
+    def attention_input(self, hidden: Frames) -> Frames:
+        """What the attention block is given: the layer's input, normed first under "pre"."""
         return self.norm_attention(hidden) if self.norm_first else hidden
 
     def finish(self, hidden: Frames, output: Frames) -> Frames:

@@ -1,0 +1,106 @@
+"""Attribution by gradients, through captum: one stream, its frames and its baseline in, a number a feature out."""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from captum.attr import DeepLift, GradientShap, InputXGradient, IntegratedGradients, Saliency
+from jaxtyping import Float
+from torch import Tensor
+
+from analysis.attribution.stream import Stream
+
+Frames = Float[Tensor, "frames width"]
+Found = tuple[Frames, float | None]
+
+# Frames that pass through an encoder together: enough for matrix products, few enough to stay in memory.
+FRAMES_TOGETHER = 6000
+
+
+def saliency(stream: Stream, inputs: Frames, baseline: Frames) -> Found:
+    """|d logit / d feature|.
+
+    Source:
+        Simonyan, Vedaldi and Zisserman, "Deep Inside Convolutional Networks", 2014.
+    """
+    return Saliency(stream).attribute(_leaf(inputs))[0].detach(), None
+
+
+def input_x_gradient(stream: Stream, inputs: Frames, baseline: Frames) -> Found:
+    """Feature times gradient: the change of the logit, were it linear, when the feature goes to 0.
+
+    Source:
+        Shrikumar et al., "Not Just a Black Box", 2016.
+    """
+    return InputXGradient(stream).attribute(_leaf(inputs))[0].detach(), None
+
+
+def integrated_gradients(stream: Stream, inputs: Frames, baseline: Frames, n_steps: int = 16) -> Found:
+    """Gradients along the straight line from the baseline, times the difference; adds up to that of the logits.
+
+    Args:
+        n_steps: points of the Gauss-Legendre rule; more of them make the convergence delta smaller.
+
+    Source:
+        Sundararajan, Taly and Yan, "Axiomatic Attribution for Deep Networks", 2017.
+    """
+    together = max(1, FRAMES_TOGETHER // len(inputs))
+    found, delta = IntegratedGradients(stream).attribute(
+        inputs[None], baseline[None], n_steps=n_steps, internal_batch_size=together, return_convergence_delta=True
+    )
+    return found[0].detach(), float(delta)
+
+
+def gradient_shap(stream: Stream, inputs: Frames, baseline: Frames, n_samples: int = 8, seed: int = 0) -> Found:
+    """Expected gradients: at random points between the clip and one of two baselines, the given one and all zeros.
+
+    Its convergence delta is the mean over samples, and noisy where samples are few.
+
+    Source:
+        Lundberg and Lee, "A Unified Approach to Interpreting Model Predictions", 2017, as captum's `GradientShap`.
+    """
+    both = torch.stack([baseline, torch.zeros_like(baseline)])
+    with _seeded(seed):
+        found, delta = GradientShap(stream).attribute(
+            inputs[None], both, n_samples=n_samples, stdevs=0.0, return_convergence_delta=True
+        )
+    return found[0].detach(), float(delta.mean())
+
+
+def deep_lift(stream: Stream, inputs: Frames, baseline: Frames) -> Found:
+    """captum's DeepLIFT, rescale rule.
+
+    captum has no rule for GELU, layer norm, or the product of attention weights and values: there it multiplies
+    gradients. So the values need not add up, not even in the control; the convergence delta says by how much.
+
+    Source:
+        Shrikumar, Greenside and Kundaje, "Learning Important Features Through Propagating Activation
+        Differences", 2017.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Setting forward, backward hooks")  # captum takes its hooks off again
+        found, delta = DeepLift(stream).attribute(_leaf(inputs), baseline[None], return_convergence_delta=True)
+    return found[0].detach(), float(delta)
+
+
+def _leaf(inputs: Frames) -> Float[Tensor, "1 frames width"]:
+    return inputs[None].clone().requires_grad_()
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """captum draws from the global generators of torch and numpy; they are as they were afterwards."""
+    numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        np.random.seed(seed)  # noqa: NPY002
+        try:
+            yield
+        finally:
+            np.random.set_state(numpy_state)  # noqa: NPY002
+            random.setstate(python_state)

@@ -1,0 +1,107 @@
+"""Attribution by replacing frames: occlusion of frames and of segments, Shapley values of segments."""
+
+from __future__ import annotations
+
+import torch
+from captum.attr import ShapleyValueSampling
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from analysis.attribution.stream import Stream
+from analysis.explanation import ExplanationError
+from gmsa_models.data.clip import Clip
+
+Frames = Float[Tensor, "frames width"]
+Groups = Int[Tensor, " frames"]
+
+FRAMES_TOGETHER = 6000
+WINDOW = 10.0  # seconds of a group where no segments are known
+
+
+def frame_groups(clip: Clip) -> Groups:
+    """The segment that each frame lies in, counted from 0; windows of 10 s where the clip has no segments.
+
+    Frames between segments make groups of their own, one a gap.
+    """
+    seconds = torch.arange(clip.frames, dtype=torch.float64) * clip.frame_seconds
+    if not clip.segments:
+        return (seconds // WINDOW).long()
+    edges = sorted({edge for segment in clip.segments for edge in (segment.start, segment.end)})
+    place = torch.searchsorted(torch.tensor(edges, dtype=torch.float64), seconds, right=True)
+    return torch.unique(place, return_inverse=True)[1]
+
+
+def kept_scores(
+    stream: Stream, inputs: Frames, baseline: Frames, kept: Bool[Tensor, "masks frames"]
+) -> Float[Tensor, " masks"]:
+    """The stream's logit with some frames replaced, for many choices of them.
+
+    Args:
+        stream: of one modality.
+        inputs: the clip's frames.
+        baseline: what replaces them, frame by frame.
+        kept: True where the clip's own frame stays.
+
+    Raises:
+        ExplanationError: masks of another number of frames.
+    """
+    if kept.shape[1] != len(inputs):
+        raise ExplanationError(f"masks over {kept.shape[1]} frames; the clip has {len(inputs)}")
+    together = max(1, FRAMES_TOGETHER // len(inputs))
+    with torch.no_grad():
+        parts = [
+            stream(torch.where(some[:, :, None], inputs, baseline)) for some in kept.to(inputs.device).split(together)
+        ]
+    return torch.cat(parts) if parts else inputs.new_zeros(0)
+
+
+def occlusion(stream: Stream, inputs: Frames, baseline: Frames, groups: Groups) -> Float[Tensor, " frames"]:
+    """How much the logit falls when a group of frames is replaced, shared evenly among its frames.
+
+    Args:
+        groups: the group of each frame, 0 to G - 1; one a frame occludes frame by frame.
+
+    Source:
+        Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks", 2014.
+    """
+    count = int(groups.max()) + 1
+    kept = torch.arange(count)[:, None] != groups
+    whole = kept_scores(stream, inputs, baseline, torch.ones(1, len(inputs), dtype=torch.bool))
+    return _shared(whole - kept_scores(stream, inputs, baseline, kept), groups)
+
+
+def segment_shapley(
+    stream: Stream, inputs: Frames, baseline: Frames, groups: Groups, n_samples: int = 8, seed: int = 0
+) -> tuple[Float[Tensor, " frames"], float]:
+    """Shapley values of groups of frames by sampling orders, shared evenly among the frames of a group.
+
+    Whatever the number of samples the values add up to the difference of the logits of clip and baseline, since each
+    order's do; the second result is by how much they fail to, which is rounding.
+
+    Args:
+        groups: the group of each frame.
+        n_samples: orders drawn.
+        seed: of the orders.
+
+    Source:
+        Castro, Gomez and Tejada, "Polynomial calculation of the Shapley value based on sampling", 2009, as captum's
+        `ShapleyValueSampling`.
+    """
+    count = int(groups.max()) + 1
+    together = max(1, FRAMES_TOGETHER // len(inputs))
+    # captum's features are the groups themselves, there (1) or replaced (0), rather than the numbers in the frames.
+    score = lambda there: kept_scores(stream, inputs, baseline, there[:, groups] > 0.5)  # noqa: E731
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        found = ShapleyValueSampling(score).attribute(
+            torch.ones(1, count), torch.zeros(1, count), n_samples=n_samples, perturbations_per_eval=together
+        )
+    of_group = found[0].to(inputs.dtype)
+    none, whole = score(torch.tensor([[0.0], [1.0]]).expand(2, count))
+    difference = whole - none
+    return _shared(of_group, groups), float(of_group.sum() - difference)
+
+
+def _shared(of_group: Float[Tensor, " groups"], groups: Groups) -> Float[Tensor, " frames"]:
+    sizes = torch.bincount(groups).to(of_group)
+    return (of_group / sizes)[groups]

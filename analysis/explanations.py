@@ -1,0 +1,120 @@
+"""Every explanation on offer, by name, and which model can be asked for which."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from analysis.attribution.methods import gradient_explanation, occlusion_explanation, shapley_explanation
+from analysis.controls import mean_frame_similarity, random_order
+from analysis.explanation import Explanation
+from analysis.received import gradient_received, profile_explanation, sensitivity_weighted_profile
+from analysis.relevance.methods import flow_explanation, propagation_explanation
+from gmsa_models.attention import ATTENTION
+from gmsa_models.classifier import GMSAClassifier
+from gmsa_models.data.clip import Clip
+
+
+class UnknownExplanationError(KeyError):
+    """An explanation that is not on offer; the message lists those that are."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+@dataclass(frozen=True)
+class Offer:
+    """One explanation.
+
+    Attributes:
+        explain: model, clip, target and its own options to an `Explanation`.
+        family: "gradient", "perturbation", "relevance", "attention" or "control".
+        needs: "" (any model), "attention", "local" (a block with a local branch) or "combined" (with a combined map).
+        knows_class: whether another target may give other values.
+    """
+
+    explain: Callable[..., Explanation]
+    family: str
+    needs: str = ""
+    knows_class: bool = True
+
+
+EXPLANATIONS: dict[str, Offer] = {
+    "saliency": Offer(partial(gradient_explanation, method="saliency"), "gradient"),
+    "input-x-gradient": Offer(partial(gradient_explanation, method="input-x-gradient"), "gradient"),
+    "integrated-gradients": Offer(partial(gradient_explanation, method="integrated-gradients"), "gradient"),
+    "gradient-shap": Offer(partial(gradient_explanation, method="gradient-shap"), "gradient"),
+    "deep-lift": Offer(partial(gradient_explanation, method="deep-lift"), "gradient"),
+    "frame-occlusion": Offer(partial(occlusion_explanation, by="frame"), "perturbation"),
+    "segment-occlusion": Offer(partial(occlusion_explanation, by="segment"), "perturbation"),
+    "segment-shapley": Offer(shapley_explanation, "perturbation"),
+    "relevance-propagation": Offer(propagation_explanation, "relevance"),
+    "rollout": Offer(partial(flow_explanation, method="rollout"), "relevance", "attention", knows_class=False),
+    "gradient-weighted-attention": Offer(
+        partial(flow_explanation, method="gradient-weighted-attention"), "relevance", "attention"
+    ),
+    "attention-global": Offer(partial(profile_explanation, branch="global"), "attention", "attention", False),
+    "attention-local": Offer(partial(profile_explanation, branch="local"), "attention", "local", False),
+    "attention-combined": Offer(partial(profile_explanation, branch="combined"), "attention", "combined", False),
+    "sensitivity-weighted": Offer(sensitivity_weighted_profile, "attention", "local", False),
+    "gradient-received": Offer(gradient_received, "attention", "attention", False),
+    "random": Offer(random_order, "control", knows_class=False),
+    "mean-frame-similarity": Offer(mean_frame_similarity, "control", knows_class=False),
+}
+
+
+def applicable(model: GMSAClassifier) -> tuple[str, ...]:
+    """Names of the explanations that a model can be asked for."""
+    block = ATTENTION[model.config.attention]
+    has = {"": True, "attention": block is not None, "local": block is not None and block.local}
+    has["combined"] = model.config.attention in ("share-att", "gate-att")
+    return tuple(name for name, offer in EXPLANATIONS.items() if has[offer.needs])
+
+
+def explain(model: GMSAClassifier, clip: Clip, target: int, method: str, **options: Any) -> Explanation:
+    """What one method says of one clip and one class.
+
+    Args:
+        model: on any device; left as it was.
+        clip: cut to the model's longest.
+        target: position of the class among the model's outputs.
+        method: a key of `EXPLANATIONS`.
+        options: the method's own; see its function.
+
+    Raises:
+        UnknownExplanationError: a method that is not on offer; the message lists those that are.
+        ExplanationError: a class, a branch or a baseline that is not there.
+    """
+    return check_method(method).explain(model, clip, target, **options)
+
+
+def explain_all(
+    model: GMSAClassifier, clip: Clip, target: int, methods: Iterable[str] | None = None
+) -> dict[str, Explanation]:
+    """Method -> what it says, each with its default options.
+
+    Args:
+        methods: keys of `EXPLANATIONS`; those that do not apply to the model are left out. Default: all.
+        model, clip, target: see `explain`.
+
+    Raises:
+        UnknownExplanationError: as `explain`.
+    """
+    asked = tuple(EXPLANATIONS) if methods is None else tuple(methods)
+    for name in asked:
+        check_method(name)
+    there = applicable(model)
+    return {name: explain(model, clip, target, name) for name in asked if name in there}
+
+
+def check_method(name: str) -> Offer:
+    """The offer of a name.
+
+    Raises:
+        UnknownExplanationError: there is none; the message lists the names.
+    """
+    if name not in EXPLANATIONS:
+        raise UnknownExplanationError(f"unknown explanation {name!r}; known: {', '.join(EXPLANATIONS)}")
+    return EXPLANATIONS[name]

@@ -1,0 +1,80 @@
+"""What each frame receives, as explanations: attention, branch by branch, and gradient. They do not know the class."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from analysis.explanation import Explanation, ExplanationError
+from analysis.frame_jacobian.closed_form import closed_form_norms
+from analysis.profiles import attention_profile
+from analysis.sensitivity import local_sensitivity
+from analysis.variables import branch_profiles
+from analysis.view import ClipView, view_clips
+from gmsa_models.classifier import GMSAClassifier
+from gmsa_models.data.clip import Clip
+
+GRADIENT_BYTES = 2**27
+
+
+def profile_explanation(model: GMSAClassifier, clip: Clip, target: int, *, branch: str) -> Explanation:
+    """The attention profile of a branch: attention received, 1 = uniform; see `attention_profile`.
+
+    Args:
+        model: on any device.
+        clip: cut to the model's longest.
+        target: only noted: attention is the same for every class.
+        branch: "global", "local" or "combined".
+
+    Raises:
+        ExplanationError: a branch that the model's block lacks.
+    """
+    view = view_clips(model, [clip])[0]
+    if branch not in view.branches:
+        raise ExplanationError(f"no {branch} branch in this model; it has {', '.join(view.branches) or 'no attention'}")
+    values = [branch_profiles(view, modality, branch).mean(0) for modality in view.modalities]
+    return Explanation(f"attention-{branch}", target, torch.stack(values).cpu(), view.modalities)
+
+
+def sensitivity_weighted_profile(model: GMSAClassifier, clip: Clip, target: int) -> Explanation:
+    """The two branches' attention blended as the gradient says: query i's rows by S_i and 1 - S_i.
+
+    Each blended row sums to 1, and the profile of the blend is 1 where all attention is uniform over all frames.
+
+    Args:
+        model, clip, target: see `profile_explanation`.
+
+    Raises:
+        ExplanationError: a block without a local branch.
+    """
+    view = view_clips(model, [clip])[0]
+    if "local" not in view.branches:
+        raise ExplanationError("a profile weighted by S needs a block with a local branch")
+    values = []
+    for modality, layer in view.layers.items():
+        share = local_sensitivity(_gradient_norms(view, modality), layer.neighbourhood).nan_to_num(nan=0.5)[:, None]
+        local, everywhere = (layer.weights[name][0].mean(0) for name in ("local", "global"))
+        values.append(attention_profile((share * local + (1 - share) * everywhere)[None]))
+    return Explanation("sensitivity-weighted", target, torch.stack(values).cpu(), view.modalities)
+
+
+def gradient_received(model: GMSAClassifier, clip: Clip, target: int) -> Explanation:
+    """How much all outputs of the attention block depend on each frame: the mean of G's column, 1 = the mean frame's.
+
+    Args:
+        model, clip, target: see `profile_explanation`.
+
+    Raises:
+        ExplanationError: the control, which has no attention block.
+    """
+    view = view_clips(model, [clip])[0]
+    if not view.branches:
+        raise ExplanationError("the control (attention 'none') has no attention block whose gradient could be received")
+    received = torch.stack([_gradient_norms(view, modality).mean(0) for modality in view.modalities])
+    return Explanation("gradient-received", target, (received / received.mean(1, keepdim=True)).cpu(), view.modalities)
+
+
+def _gradient_norms(view: ClipView, modality: str) -> Float[Tensor, "query key"]:
+    block = view.model.encoders[modality].layers[0].attention
+    return closed_form_norms(block, view.layers[modality].input[0], GRADIENT_BYTES)
