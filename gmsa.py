@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from figures.command import figures as draw_figures
+from figures.sweeping import sweep as sweep_shards
 from figures.terminal import ClickError, OneLineErrors, left_out, progress_bar
 
 if TYPE_CHECKING:
@@ -234,6 +235,7 @@ def montage(
 
 
 app.command()(draw_figures)
+app.command()(sweep_shards)
 
 
 @app.command()

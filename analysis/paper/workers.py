@@ -25,7 +25,7 @@ def cores() -> int:
 def map_in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
     """`function` of every item, in order, `cores()` at a time; the first error stops those that have not begun."""
     items = list(items)
-    with _one_thread_each(), ThreadPoolExecutor(min(cores(), max(len(items), 1))) as pool:
+    with one_thread_each(), ThreadPoolExecutor(min(cores(), max(len(items), 1))) as pool:
         try:
             return list(pool.map(function, items))
         except BaseException:
@@ -34,7 +34,8 @@ def map_in_threads(function: Callable[[Item], Result], items: Iterable[Item]) ->
 
 
 @contextmanager
-def _one_thread_each() -> Iterator[None]:
+def one_thread_each() -> Iterator[None]:
+    """Operations of torch in the block run on one thread, so that their sums are the same on every machine."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

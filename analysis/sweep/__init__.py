@@ -1,0 +1,23 @@
+"""Sweeps: analyses of every video of a data set, one Parquet file a shard, on one process, many, or a Ray cluster."""
+
+from analysis.sweep.analyses import ANALYSES, DEFAULT_ANALYSES
+from analysis.sweep.engines import ENGINES
+from analysis.sweep.plan import Shard, SweepError, SweepSettings, find_shards
+from analysis.sweep.run import SweepResult, run_sweep
+from analysis.sweep.store import failed_shards, read_sweep
+from analysis.sweep.summaries import sweep_metrics
+
+__all__ = [
+    "ANALYSES",
+    "DEFAULT_ANALYSES",
+    "ENGINES",
+    "Shard",
+    "SweepError",
+    "SweepResult",
+    "SweepSettings",
+    "failed_shards",
+    "find_shards",
+    "read_sweep",
+    "run_sweep",
+    "sweep_metrics",
+]

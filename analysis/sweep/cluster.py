@@ -1,0 +1,99 @@
+"""Shards on a Ray cluster. Ray is imported here only, when it is asked for."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from types import ModuleType
+from typing import Any
+
+from analysis.sweep.plan import ShardTask, SweepError
+from analysis.sweep.pool import LOST, TRIES
+from analysis.sweep.work import FAILED, Outcome, do_shard
+
+# Shards that are handed to the cluster ahead of those that run, so that no core waits for this process.
+AHEAD = 2
+# Ray sends usage statistics and warns of its own settings unless told not to.
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_DEDUP_LOGS": "0"}
+
+
+def on_ray(tasks: Sequence[ShardTask], workers: int | None = None, address: str | None = None) -> Iterator[Outcome]:
+    """Outcomes of shards as they come, each a Ray task of one CPU, and of one GPU where the device is "cuda".
+
+    Ray gives the shard of a lost worker to another; the third time the shard has failed. Data, models and the output
+    must be where all machines see them by the same paths.
+
+    Args:
+        tasks: in the order in which they are begun.
+        workers: shards at once; None: as many as the cluster has CPUs, also when it grows.
+        address: see `Crew`; None starts a cluster of `workers` CPUs on this machine, and stops it at the end.
+
+    Raises:
+        ImportError: Ray is not installed; names the extra.
+        SweepError: no cluster at the address, or a GPU by number.
+    """
+    ray = _ray()
+    gpus = _gpus(tasks)
+    started = _connect(ray, workers, address)
+    try:
+        remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=TRIES - 1)(do_shard)
+        yield from _in_flight(ray, remote, tasks, workers)
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def _in_flight(ray: ModuleType, remote: Any, tasks: Sequence[ShardTask], workers: int | None) -> Iterator[Outcome]:
+    waiting, running = iter(tasks), {}
+    more = True
+    try:
+        while more or running:
+            room = workers or AHEAD * max(int(ray.cluster_resources().get("CPU", 1)), 1)
+            while more and len(running) < room:
+                task = next(waiting, None)
+                more = task is not None
+                if more:
+                    running[remote.remote(task)] = task
+            if running:
+                (ready,), _ = ray.wait(list(running), num_returns=1)
+                yield _outcome(ray, ready, running.pop(ready))
+    finally:
+        for left in running:
+            ray.cancel(left, force=True)
+
+
+def _outcome(ray: ModuleType, ready: Any, task: ShardTask) -> Outcome:
+    try:
+        return ray.get(ready)
+    except ray.exceptions.RayError as error:
+        first = str(error).strip().splitlines()[0]
+        return Outcome(task, FAILED, kind=LOST, reason=f"the worker was lost {TRIES} times: {first}")
+
+
+def _ray() -> ModuleType:
+    os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
+    try:
+        import ray
+    except ImportError:
+        raise ImportError("Ray is not installed; install the scale extra: pip install -e '.[scale]'") from None
+    return ray
+
+
+def _connect(ray: ModuleType, workers: int | None, address: str | None) -> bool:
+    """Join the cluster, or start one; False where this process is in one already."""
+    if ray.is_initialized():
+        return False
+    here = {"num_cpus": workers, "include_dashboard": False} if address is None else {"address": address}
+    try:
+        ray.init(**here, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise SweepError(f"no Ray cluster at {address!r}: {error}; start one with `ray start`") from error
+    return True
+
+
+def _gpus(tasks: Sequence[ShardTask]) -> int:
+    device = tasks[0].settings.device if tasks else "cpu"
+    if device.startswith("cuda:"):
+        raise SweepError(f"device is {device!r}; on a cluster Ray chooses the GPU: give 'cuda'")
+    return int(device == "cuda")

@@ -1,0 +1,66 @@
+"""Who does the shards: this process, several on this machine, or a Ray cluster. Each yields outcomes as they come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from analysis.sweep.plan import ShardTask, SweepError
+from analysis.sweep.pool import in_processes
+from analysis.sweep.work import Advance, Outcome, do_shard
+
+
+@dataclass(frozen=True)
+class Crew:
+    """How many work, and where.
+
+    Attributes:
+        workers: processes, or shards at once on a cluster; None: as many as there are cores.
+        address: of a Ray cluster: "auto", "HOST:PORT", "ray://HOST:PORT"; None: one is started here, and stopped.
+    """
+
+    workers: int | None = None
+    address: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 1:
+            raise SweepError(f"workers is {self.workers}; expected at least 1")
+
+
+Engine = Callable[[Sequence[ShardTask], Crew, Advance], Iterator[Outcome]]
+
+
+def _in_process(tasks: Sequence[ShardTask], crew: Crew, advance: Advance) -> Iterator[Outcome]:
+    _refuse(crew, "in-process")
+    return (do_shard(task, advance) for task in tasks)
+
+
+def _processes(tasks: Sequence[ShardTask], crew: Crew, advance: Advance) -> Iterator[Outcome]:
+    if crew.address is not None:
+        raise SweepError(f"address {crew.address!r} is of a Ray cluster; engine 'processes' is on this machine")
+    return in_processes(tasks, crew.workers)
+
+
+def _ray(tasks: Sequence[ShardTask], crew: Crew, advance: Advance) -> Iterator[Outcome]:
+    from analysis.sweep.cluster import on_ray
+
+    return on_ray(tasks, crew.workers, crew.address)
+
+
+def _refuse(crew: Crew, name: str) -> None:
+    if crew != Crew():
+        raise SweepError(f"workers and address are not for engine {name!r}; choose processes or ray")
+
+
+ENGINES: dict[str, Engine] = {"in-process": _in_process, "processes": _processes, "ray": _ray}
+
+
+def engine_of(name: str) -> Engine:
+    """An engine by name.
+
+    Raises:
+        SweepError: none has it; lists those that are.
+    """
+    if name not in ENGINES:
+        raise SweepError(f"unknown engine {name!r}; known: {', '.join(ENGINES)}")
+    return ENGINES[name]

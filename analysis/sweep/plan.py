@@ -1,0 +1,215 @@
+"""What a sweep is of: shards, models, settings; and the provenance by which a finished shard is known again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from analysis.paper.study import ModelFile
+from analysis.sweep.analyses import DEFAULT_ANALYSES, chosen
+from gmsa_models.checkpoints import describe
+from gmsa_models.data.paths import expand
+from gmsa_models.data.sources import DEMO
+from gmsa_models.evaluation import NoVocabularyError
+from gmsa_models.masks import Neighbourhood, Toeplitz, neighbourhood_to_dict
+
+FORMAT_VERSION = 1
+COMPUTED_WITH = ("gmsa-workbench", "torch", "numpy")
+DEMO_SHARD = 64  # demo videos a shard
+ENDS = 2**16  # bytes at either end of a file that its fingerprint covers
+# What may differ between shards of one table: how much memory was allowed changes rounding at most.
+NOT_COMPARED = ("memory",)
+
+
+class SweepError(ValueError):
+    """A sweep that cannot be made of what was given; the message says what was received and what to do."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A file of videos.
+
+    Attributes:
+        name: tells it from the others of the sweep, and means the same on another machine.
+        source: what `read_clips` takes.
+        bytes: its size.
+        fingerprint: of its size and its first and last 64 KiB. What lies between is covered by the checksums of the
+            records.
+    """
+
+    name: str
+    source: str
+    bytes: int
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class SweepSettings:
+    """Everything but models and data that decides the numbers.
+
+    Attributes:
+        analyses: keys of `ANALYSES`.
+        neighbourhood: the N_i by which `sensitivity` measures all models alike; `own_sensitivity` is by each one's own.
+        batch_size: clips a pass, at most; clips of like length go together.
+        memory: about the most bytes that a worker takes beside the program and the models; long clips go in smaller
+            batches.
+        device: where to compute: "cpu", "cuda", "cuda:1".
+        on_error: "fail": a shard with a record that cannot be read is recorded as failed. "skip": the record is left
+            out, and the shard's provenance says so.
+    """
+
+    analyses: tuple[str, ...] = DEFAULT_ANALYSES
+    neighbourhood: Neighbourhood = field(default_factory=lambda: Toeplitz(30))
+    batch_size: int = 16
+    memory: int = 2**28
+    device: str = "cpu"
+    on_error: str = "fail"
+
+    def __post_init__(self) -> None:
+        if not self.analyses:
+            raise SweepError("no analyses; expected at least one")
+        object.__setattr__(self, "analyses", tuple(chosen(self.analyses)))
+        if self.batch_size < 1 or self.memory < 2**20:
+            raise SweepError(f"batch_size is {self.batch_size}, memory {self.memory}; expected >= 1 and >= 1 MiB")
+        if self.on_error not in ("fail", "skip"):
+            raise SweepError(f"on_error is {self.on_error!r}; expected 'fail' or 'skip'")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for provenance: what decides the numbers."""
+        return {
+            "analyses": list(self.analyses),
+            "neighbourhood": neighbourhood_to_dict(self.neighbourhood),
+            "batch_size": self.batch_size,
+            "memory": self.memory,
+            "device": self.device.partition(":")[0],
+        }
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """One shard's work; it travels to whichever process does it.
+
+    Attributes:
+        shard: what is read.
+        models: by which checkpoints, in order.
+        modalities: of all models together, in order.
+        settings: how.
+        path: the Parquet file that it comes to.
+    """
+
+    shard: Shard
+    models: tuple[ModelFile, ...]
+    modalities: tuple[str, ...]
+    settings: SweepSettings
+    path: Path
+
+    def provenance(self) -> dict[str, Any]:
+        """What the file says it was made from."""
+        shard = self.shard
+        return {
+            "format_version": FORMAT_VERSION,
+            "models": {model.name: model.sha256 for model in self.models},
+            "data": {"name": shard.name, "bytes": shard.bytes, "fingerprint": shard.fingerprint},
+            "settings": self.settings.to_dict(),
+            "versions": {name: version(name) for name in COMPUTED_WITH},
+        }
+
+
+def difference(made: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """What two provenances differ in, other than their data: names of parts, empty where the numbers are comparable."""
+    found = [name for name in ("format_version", "models", "versions") if made.get(name) != wanted[name]]
+    settings = made.get("settings", {})
+    return found + [
+        name for name, value in wanted["settings"].items() if name not in NOT_COMPARED and settings.get(name) != value
+    ]
+
+
+def find_models(names: Sequence[str]) -> tuple[tuple[ModelFile, ...], tuple[str, ...]]:
+    """Checkpoints by name or path, and the modalities of all of them.
+
+    Raises:
+        SweepError: none, or two of one name.
+        UnknownCheckpointError: neither in the zoo nor a file.
+        NoVocabularyError: a model that does not say what its outputs stand for.
+    """
+    found, modalities = [], {}
+    for name in names:
+        described = describe(name)
+        if described.vocabulary is None:
+            raise NoVocabularyError(f"model {name!r} has no vocabulary, so labels cannot be matched to its outputs")
+        digest = hashlib.sha256(described.path.read_bytes()).hexdigest()
+        found.append(ModelFile(described.name, described.path.resolve(), digest))
+        modalities |= dict.fromkeys(described.config.modalities)
+    if not found or len({model.name for model in found}) < len(found):
+        raise SweepError(f"models {', '.join(names) or 'none'}; expected at least one, each of another name")
+    return tuple(found), tuple(modalities)
+
+
+def find_shards(data: Sequence[str]) -> list[Shard]:
+    """Shards that paths, globs and `demo:A-B` name, in order.
+
+    A shard is called by its file's name, with as many of its folders as tell all of them apart.
+
+    Raises:
+        SourceNotFoundError: one of them names none.
+        SweepError: a file that is named twice, or something that is no list of shards.
+    """
+    shards: list[Shard] = []
+    paths: list[Path] = []
+    for one in data:
+        if one.startswith(DEMO):
+            shards += _demo_shards(one)
+        elif one.endswith(".parquet") or ("#" in one and not Path(one).exists()):
+            raise SweepError(f"{one!r}: a sweep reads whole TFRecord shards; give their paths or a glob")
+        else:
+            paths += expand(one)
+    names = _short_names([path.resolve() for path in paths])
+    shards += [Shard(name, str(path.resolve()), *_identity(path)) for name, path in zip(names, paths, strict=True)]
+    if len({shard.name for shard in shards}) < len(shards):
+        raise SweepError("a shard is named twice; give each once")
+    return shards
+
+
+def part_name(shard: Shard) -> str:
+    """The name of a shard's Parquet file."""
+    return shard.name.removesuffix(".tfrecord").replace("/", "--").replace(":", "-") + ".parquet"
+
+
+def _demo_shards(source: str) -> list[Shard]:
+    first, _, last = source.removeprefix(DEMO).partition("-")
+    if not first.isdigit() or not (last or first).isdigit():
+        raise SweepError(f"{source!r} is not a demo video; expected 'demo:3', or 'demo:0-8' for 0 to 7")
+    start, stop = int(first), int(last) if last else int(first) + 1
+    bounds = [(at, min(at + DEMO_SHARD, stop)) for at in range(start, stop, DEMO_SHARD)]
+    names = [f"{DEMO}{low}-{high}" for low, high in bounds]
+    return [Shard(name, name, high - low, name) for name, (low, high) in zip(names, bounds, strict=True)]
+
+
+def _short_names(paths: Sequence[Path]) -> list[str]:
+    """The last parts of each path, as many as make all of them different, the same number for all."""
+    most = max((len(path.parts) for path in paths), default=1)
+    for count in range(1, most + 1):
+        names = ["/".join(path.parts[-count:]) for path in paths]
+        if len(set(names)) == len(names):
+            return names
+    twice = next(path for path in paths if paths.count(path) > 1)
+    raise SweepError(f"{twice} is named twice; give each shard once")
+
+
+def _identity(path: Path) -> tuple[int, str]:
+    """Size and fingerprint; of what cannot be opened, size 0 and none, so that it fails as a shard and not at once."""
+    try:
+        size = path.stat().st_size
+        if not path.is_file():
+            return 0, ""
+        with path.open("rb") as file:
+            digest = hashlib.sha256(str(size).encode() + file.read(ENDS))
+            file.seek(max(0, size - ENDS))
+            digest.update(file.read(ENDS))
+    except OSError:
+        return 0, ""
+    return size, digest.hexdigest()

@@ -1,0 +1,211 @@
+"""One shard's work: read it window by window, look at it with every model, write its table."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from analysis.paper.study import ModelFile
+from analysis.paper.workers import one_thread_each
+from analysis.sweep.analyses import Analysis, chosen
+from analysis.sweep.plan import ShardTask, SweepError
+from analysis.sweep.store import OutputError, schema_of, write_part
+from analysis.sweep.traced import TracedBatch, pass_bytes, trace_clips
+from gmsa_models.checkpoints import load
+from gmsa_models.classifier import GMSAClassifier
+from gmsa_models.data.clip import Clip
+from gmsa_models.data.paths import skip_handler
+from gmsa_models.data.skipped import Skipped
+from gmsa_models.data.sources import read_clips
+from gmsa_models.feeding import fitting
+
+# Batches' worth of clips that are sorted by length together, so that little is padding.
+WINDOW = 8
+# Of the memory allowed: clips that wait, a pass with its maps, gradients.
+CLIPS_SHARE, PASS_SHARE, GRADIENT_SHARE = 0.25, 0.5, 0.25
+
+LONGEST_REASON = 1200  # characters
+DONE, FAILED, STOPPED = "done", "failed", "stopped"
+
+
+class _ModelError(Exception):
+    """A model that no shard can be done with."""
+
+
+Advance = Callable[[int, int], None]  # clips and bytes of frames that are done since the last call
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a shard.
+
+    Attributes:
+        task: the shard's.
+        state: "done", "failed" (it cannot be read), or "stopped" (nor can any other be done: no room, no model).
+        videos: rows, one model's.
+        seconds: it took.
+        kind, reason: of a failure.
+        left_out: lines on the records that were left out, with `on_error` "skip".
+    """
+
+    task: ShardTask
+    state: str
+    videos: int = 0
+    seconds: float = 0.0
+    kind: str = ""
+    reason: str = ""
+    left_out: tuple[str, ...] = ()
+
+
+def do_shard(task: ShardTask, advance: Advance = lambda videos, size: None) -> Outcome:
+    """Do a shard; never raises but for the keyboard. Numbers depend on the task only, not on who does it.
+
+    Args:
+        task: what to do.
+        advance: called as clips are done.
+    """
+    begun, skipped = time.monotonic(), Skipped()
+    try:
+        with one_thread_each():
+            videos = _write(task, skipped, advance)
+    except (OutputError, _ModelError) as error:
+        return Outcome(task, STOPPED, reason=str(error))
+    except Exception as error:
+        kind = getattr(error, "kind", type(error).__name__)
+        return Outcome(task, FAILED, seconds=time.monotonic() - begun, kind=str(kind), reason=_reason(error))
+    return Outcome(task, DONE, videos, time.monotonic() - begun, left_out=tuple(skipped.lines()))
+
+
+def _write(task: ShardTask, skipped: Skipped, advance: Advance) -> int:
+    models = [_loaded(model, task.settings.device) for model in task.models]
+    about: dict[str, object] = {}
+    rows = write_part(task, _tables(task, models, skipped, advance, about), about)
+    return rows // len(models)
+
+
+def _tables(
+    task: ShardTask,
+    models: Sequence[GMSAClassifier],
+    skipped: Skipped,
+    advance: Advance,
+    about: dict[str, object],
+) -> Iterator[pa.Table]:
+    """A table a window and model."""
+    videos = 0
+    for window in _windows(_clips(task, models, skipped), task):
+        for name, model in zip((each.name for each in task.models), models, strict=True):
+            yield _model_table(task, name, model, window, videos)
+        videos += len(window)
+        advance(len(window), sum(_size(clip) for clip in window))
+    if not videos:
+        first = next(iter(skipped.first.values()), "it holds no records")
+        raise SweepError(f"{task.shard.source}: nothing in it can be used: {first}")
+    about |= {"videos": videos, "left_out": dict(skipped.counts)}
+
+
+def _clips(task: ShardTask, models: Sequence[GMSAClassifier], skipped: Skipped) -> Iterator[Clip]:
+    on_error = task.settings.on_error
+    widths = {name: width for model in models for name, width in model.config.modalities.items()}
+    clips = read_clips(task.shard.source, on_error=on_error, on_skip=skipped)
+    return fitting(clips, widths, skip_handler(on_error, skipped))
+
+
+def _windows(clips: Iterable[Clip], task: ShardTask) -> Iterator[list[Clip]]:
+    """Clips in order, as many as may wait together."""
+    most, room = task.settings.batch_size * WINDOW, task.settings.memory * CLIPS_SHARE
+    held: list[Clip] = []
+    size = 0
+    for clip in clips:
+        if held and (len(held) == most or size + _size(clip) > room):
+            yield held
+            held, size = [], 0
+        held.append(clip)
+        size += _size(clip)
+    if held:
+        yield held
+
+
+def _batches(clips: Sequence[Clip], model: GMSAClassifier, task: ShardTask) -> Iterator[list[int]]:
+    """Places of clips that go through the model together: of like length, few enough for the memory.
+
+    Raises:
+        SweepError: one clip alone takes more than is allowed.
+    """
+    room, held = task.settings.memory * PASS_SHARE, []
+    for place in sorted(range(len(clips)), key=lambda at: clips[at].frames):
+        one = pass_bytes(model.config, clips[place].frames)
+        if one > room:
+            raise SweepError(
+                f"{clips[place].source}: {clips[place].frames} frames need about {one / PASS_SHARE / 2**20:.0f} MiB; "
+                f"{task.settings.memory / 2**20:.0f} MiB are allowed"
+            )
+        if held and (len(held) == task.settings.batch_size or one * (len(held) + 1) > room):
+            yield held
+            held = []
+        held.append(place)
+    if held:
+        yield held
+
+
+def _model_table(task: ShardTask, name: str, model: GMSAClassifier, clips: Sequence[Clip], first: int) -> pa.Table:
+    """Rows of some clips, in their order, whichever batch each was in."""
+    schema = schema_of(task)
+    values: dict[str, list] = {
+        "model": [name] * len(clips),
+        "video": [clip.id for clip in clips],
+        "shard": [task.shard.name] * len(clips),
+        "position": list(range(first, first + len(clips))),
+        "frames": [clip.frames for clip in clips],
+        "frame_seconds": [clip.frame_seconds for clip in clips],
+        "labels": [list(clip.labels) for clip in clips],
+    }
+    analyses = list(chosen(task.settings.analyses).values())
+    for places in _batches(clips, model, task):
+        gradients = int(task.settings.memory * GRADIENT_SHARE)
+        traced = trace_clips(model, [clips[place] for place in places], task.settings.neighbourhood, gradients)
+        for column, found in _computed(traced, analyses):
+            rows = values.setdefault(column, [None] * len(clips))
+            for place, value in zip(places, found, strict=True):
+                rows[place] = value
+    # from_pandas: a NaN is null in the file, so that every reader leaves it out of a mean.
+    arrays = [pa.array(values.get(field.name, [None] * len(clips)), field.type, from_pandas=True) for field in schema]
+    return pa.table(arrays, schema=schema)
+
+
+def _computed(traced: TracedBatch, analyses: Iterable[Analysis]) -> Iterator[tuple[str, Iterable]]:
+    """Columns with a value a clip of the batch."""
+    for analysis in analyses:
+        with torch.no_grad():
+            found = analysis.compute(traced)
+        yield from found.items()
+
+
+def _size(clip: Clip) -> int:
+    return sum(np.asarray(values).nbytes for values in clip.features.values())
+
+
+def _loaded(model: ModelFile, device: str) -> GMSAClassifier:
+    try:
+        return _load(model, device)
+    except Exception as error:
+        raise _ModelError(f"model {model.name!r} cannot be loaded from {model.path}: {error}") from error
+
+
+@lru_cache(maxsize=32)
+def _load(model: ModelFile, device: str) -> GMSAClassifier:
+    """A model that stays loaded from shard to shard."""
+    loaded = load(model.path, device)
+    if loaded.origin["sha256"] != model.sha256:
+        raise SweepError("the file has changed since the sweep began; run it again")
+    return loaded
+
+
+def _reason(error: Exception) -> str:
+    text = str(error)[:LONGEST_REASON] or type(error).__name__
+    return text if hasattr(error, "kind") or isinstance(error, SweepError) else f"{type(error).__name__}: {text}"

@@ -1,0 +1,62 @@
+"""Small shards and models on disk for the tests of sweeps, and a program that sweeps them and can be killed."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+from small_models import small_clip, small_model
+
+from analysis.sweep import ANALYSES, SweepSettings, run_sweep
+from gmsa_models import save, write_clips
+
+LENGTHS = ((13, 5, 23, 9), (7, 19, 11), (3, 17))  # frames of the clips of each shard
+SETTINGS = SweepSettings(analyses=tuple(ANALYSES), batch_size=2)
+
+
+def write_shards(folder: Path, lengths=LENGTHS) -> list[Path]:
+    """Shards `part0.tfrecord` and so on."""
+    paths, seed = [], 0
+    for number, shard in enumerate(lengths):
+        clips = [small_clip(frames, seed + place) for place, frames in enumerate(shard)]
+        seed += len(shard)
+        paths.append(folder / f"part{number}.tfrecord")
+        write_clips(paths[-1], clips)
+    return paths
+
+
+def write_models(folder: Path, kinds=("gate-op", "share-att", "gate-att", "baseline", "none")) -> list[str]:
+    """Checkpoints of small untrained models."""
+    return [str(save(small_model(kind), folder / f"{kind}.safetensors")) for kind in kinds]
+
+
+def sizes(table: pd.DataFrame) -> list[int]:
+    """Rows a shard, in the order of the table."""
+    return table.groupby("shard", sort=False).size().tolist()
+
+
+def damage(path: Path, at: int) -> None:
+    """Flip a bit of a file."""
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+
+
+if __name__ == "__main__":  # model, folder of shards, out, engine: sweeps, printing a line as each shard is done
+    model, folder, out, engine = sys.argv[1:]
+
+    class Told:
+        """Says what is done."""
+
+        def begin(self, size: int, left: int) -> None:
+            """Nothing."""
+
+        def advance(self, videos: int, size: int) -> None:
+            """Nothing."""
+
+        def end_shard(self, outcome) -> None:
+            """A line a shard."""
+            print(outcome.task.shard.name, flush=True)
+
+    run_sweep([model], [f"{folder}/*.tfrecord"], out, SETTINGS, engine=engine, watch=Told())
