@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import textwrap
+from dataclasses import replace
 
 import xarray as xr
 from matplotlib.axes import Axes
@@ -12,17 +12,21 @@ from matplotlib.gridspec import SubplotSpec
 from matplotlib.ticker import MaxNLocator
 
 from figures.map_panels import time_edges
-from figures.panels import REFERENCE, WIDE, letter, videos
+from figures.panels import TITLE_POINTS, TITLE_SHARE, WIDE, letter, videos
 from figures.prediction_panel import draw_predictions, top_predictions
-from figures.style import BRANCHES, EVENT, PAGE_WIDTH, LineStyle, model_style, use_style
+from figures.style import EVENT, PAGE_WIDTH, REFERENCE, LineStyle, branch_style, model_style, on_ground, use_style
+from figures.texts import fit, wrap
 from figures.time_panels import PlacedLabel, draw_segments, place_labels
 
 # Inches.
-PROFILE, STRIP, LANE, LEGEND, NOTE, TITLE = 1.15, 0.2, 0.13, 0.5, 0.13, 0.2
-PREDICTION, PREDICTION_EXTRA = 0.125, 0.45  # a row, and title and axis of a panel of them
+PROFILE, STRIP, LANE, LEGEND, NOTE, TITLE = 1.15, 0.2, 0.13, 0.7, 0.13, 0.2
+ABOVE = 0.2  # from a panel to the legend above its title
+PREDICTION, PREDICTION_EXTRA = 0.145, 0.45  # a row, and title and axis of a panel of them
 TIME_SHARE = 0.66  # of the width, where the predictions stand beside the profiles
 TOP = 5
-ROOM = 1.5  # of the first panel's height, for the legend inside it where the figure is narrow
+NOTE_POINTS = 6.5
+TIED = "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}"
+LEGEND_COLUMNS = {True: 3, False: 2}  # wide or not
 
 
 def draw(baseline: xr.Dataset, other: xr.Dataset, contrasts: xr.Dataset, width: float = PAGE_WIDTH) -> Figure:
@@ -49,15 +53,16 @@ def draw(baseline: xr.Dataset, other: xr.Dataset, contrasts: xr.Dataset, width: 
         lanes = 1 + max((label.lane for label in labels), default=-1)
         strip = STRIP + LANE * lanes if "segment" in other.dims else 0.0
         heights = [PROFILE] * len(modalities) + ([strip] if strip else [])
-        above, bars = sum(heights) + LEGEND, sum(_prediction_heights(baseline, other))
+        above, bars = sum(heights) + LEGEND + (0 if wide else LANE), sum(_prediction_heights(baseline, other))
         content = max(above, bars) if wide else above + bars
         figure = Figure(figsize=(width, content + TITLE + NOTE * len(notes)), layout="constrained")
         shares = {"width_ratios": [TIME_SHARE, 1 - TIME_SHARE]} if wide else {"height_ratios": [above, bars]}
         grid = figure.add_gridspec(1 if wide else 2, 2 if wide else 1, **shares)
         _draw_profiles(figure, grid[0], (baseline, other), heights, labels, wide)
-        _draw_predictions(figure, grid[1], (baseline, other), len(modalities) + bool(strip))
-        figure.suptitle(_title(other, width), x=0.01, ha="left", fontsize=7.5)
-        figure.supxlabel("\n".join(notes), x=0.01, ha="left", fontsize=6.5)
+        room = width * (1 - TIME_SHARE if wide else 1.0) - 0.3
+        _draw_predictions(figure, grid[1], (baseline, other), len(modalities) + bool(strip), room)
+        figure.suptitle(_title(other, width), x=0.01, ha="left", fontsize=TITLE_POINTS)
+        figure.supxlabel("\n".join(notes), x=0.01, ha="left", fontsize=NOTE_POINTS)
     return figure
 
 
@@ -77,7 +82,9 @@ def note_lines(contrasts: xr.Dataset, width: float) -> list[str]:
         )
     if contrasts.attrs["found"]:
         sentences.append(f"Shown: {contrasts.attrs['rule']}.")
-    return textwrap.wrap(" ".join(sentences), int(width * 20))
+    # "p = 0.1" is not broken.
+    lines = wrap(" ".join(sentences).replace(" = ", TIED), 72 * width * TITLE_SHARE, NOTE_POINTS)
+    return [line.replace(TIED, " = ") for line in lines]
 
 
 def curves(baseline: xr.Dataset, other: xr.Dataset) -> list[tuple[xr.Dataset, str, LineStyle]]:
@@ -85,11 +92,7 @@ def curves(baseline: xr.Dataset, other: xr.Dataset) -> list[tuple[xr.Dataset, st
     one, two = model_style(str(baseline["model"].item())), model_style(str(other["model"].item()))
     style = LineStyle(f"{one.label}, global", one.colour, (0, (3, 1)))
     both = [
-        (
-            other,
-            name,
-            LineStyle(f"{two.label}, {name}" if name == "global" else name, BRANCHES[name].colour, BRANCHES[name].line),
-        )
+        (other, name, replace(branch_style(name), label=f"{two.label}, {name}"))
         for name in ("global", "local")
         if name in other["branch"]
     ]
@@ -112,12 +115,10 @@ def _draw_profiles(
     for row, modality in enumerate(modalities):
         _draw_profile(panels[row], records, modality)
         letter(panels[row], row, modality)
-    corner, columns = ("lower right", 3) if wide else ("upper right", 1)
     panels[0].legend(
-        loc=corner, bbox_to_anchor=(1, 1), ncols=columns, borderaxespad=0.1, columnspacing=0.9, handlelength=1.6
-    )
-    if not wide:
-        panels[0].set_ylim(0, ROOM * panels[0].get_ylim()[1])
+        loc="lower left", bbox_to_anchor=(0, 1 + ABOVE / PROFILE), ncols=LEGEND_COLUMNS[wide], borderaxespad=0,
+        columnspacing=1.2, handlelength=1.8,
+    )  # fmt: skip
     if len(panels) > len(modalities):
         draw_segments(panels[-1], records[1], labels)
         panels[-1].set_ylabel("")
@@ -132,9 +133,13 @@ def _draw_profile(axes: Axes, records: tuple[xr.Dataset, xr.Dataset], modality: 
         one = records[1].isel(segment=row)
         if str(one["segment_kind"].item()) != "background":
             axes.axvspan(
-                float(one["segment_start"]), float(one["segment_end"]), facecolor=EVENT, alpha=0.6, linewidth=0
+                float(one["segment_start"]),
+                float(one["segment_end"]),
+                facecolor=on_ground(EVENT),
+                alpha=0.6,
+                linewidth=0,
             )
-    axes.axhline(1.0, color=REFERENCE, linewidth=0.6, zorder=1)
+    axes.axhline(1.0, color=on_ground(REFERENCE), linewidth=0.6, zorder=1)
     for order, (record, branch, style) in enumerate(curves(*records)):
         values = record["profile"].sel(modality=modality, branch=branch).values
         axes.stairs(
@@ -145,14 +150,17 @@ def _draw_profile(axes: Axes, records: tuple[xr.Dataset, xr.Dataset], modality: 
     axes.set_xlim(edges[0], edges[-1])
     axes.set_ylim(0, None)
     axes.set_ylabel("attention received\n(1 = uniform)")
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 3, 5, 6, 10]))
 
 
-def _draw_predictions(figure: Figure, place: SubplotSpec, records: tuple[xr.Dataset, xr.Dataset], first: int) -> None:
+def _draw_predictions(
+    figure: Figure, place: SubplotSpec, records: tuple[xr.Dataset, xr.Dataset], first: int, width: float
+) -> None:
     grid = place.subgridspec(2, 1, height_ratios=_prediction_heights(*records))
     for row, record in enumerate(records):
         axes = figure.add_subplot(grid[row])
-        draw_predictions(axes, record, TOP, "")
+        draw_predictions(axes, record, TOP, "", width)
         letter(axes, first + row, f"predictions of {model_style(str(record['model'].item())).label}")
         axes.set_xlabel("probability" if row else "")
 
@@ -164,4 +172,4 @@ def _prediction_heights(*records: xr.Dataset) -> list[float]:
 
 def _title(record: xr.Dataset, width: float) -> str:
     labels = "; ".join(json.loads(record.attrs["label_names"])) or "none"
-    return textwrap.shorten(f"{record.attrs['clip']}, labels: {labels}", int(width * 19), placeholder=" …")
+    return fit(f"{record.attrs['clip']}, labels: {labels}", 72 * width * TITLE_SHARE, TITLE_POINTS)

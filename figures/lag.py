@@ -7,8 +7,8 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.panels import REFERENCE, WIDE, draw_model_curve, letter, model_legend, videos
-from figures.style import PAGE_WIDTH, use_style
+from figures.panels import WIDE, draw_model_curve, letter, model_legend, videos
+from figures.style import PAGE_WIDTH, REFERENCE, on_ground, use_style
 
 PANEL, LEGEND_LINE, LEGEND_COLUMNS = 2.1, 0.14, {True: 6, False: 3}
 KINDS = {"attention": "attention mass", "gradient": "gradient mass"}
@@ -47,7 +47,9 @@ def draw(masses: xr.Dataset, width: float = PAGE_WIDTH) -> Figure:
 
 def _draw_panel(axes: Axes, masses: xr.Dataset, kind: str) -> None:
     lag = masses["lag"].values
-    axes.plot(lag, np.cumsum(masses["uniform"].values), color=REFERENCE, linewidth=0.8, gid="uniform", zorder=1)
+    axes.plot(
+        lag, np.cumsum(masses["uniform"].values), color=on_ground(REFERENCE), linewidth=0.8, gid="uniform", zorder=1
+    )
     for name in masses["model"].values:
         values = masses[kind].sel(model=name).values
         draw_model_curve(axes, str(name), lag, np.cumsum(values))

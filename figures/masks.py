@@ -12,9 +12,10 @@ from matplotlib.ticker import MaxNLocator
 
 from figures.panels import letter
 from figures.style import COLUMN_WIDTH, use_style
+from figures.texts import wrap
 
-OUTSIDE, INSIDE, CHOSEN = "#ececec", "#5f6f8f", "#d55e00"
-PANEL_EXTRA = 0.85
+OUTSIDE, INSIDE, CHOSEN = "#f0f0f0", "#a3b3d0", "#d55e00"  # told apart in grey, too
+PANEL_EXTRA, GAP = 0.95, 0.25  # inches: of a panel's height and width that are text and space
 
 
 def draw(masks: xr.Dataset, width: float = COLUMN_WIDTH) -> Figure:
@@ -37,10 +38,16 @@ def draw(masks: xr.Dataset, width: float = COLUMN_WIDTH) -> Figure:
         figure = Figure(figsize=(width, width / count + PANEL_EXTRA), layout="constrained")
         for place, axes in enumerate(figure.subplots(1, count, sharey=True, squeeze=False)[0]):
             _draw_pattern(axes, table.isel(pattern=place).values, int(masks.attrs["frame"]))
-            name, _, size = str(table["pattern"].values[place]).partition(", ")
-            letter(axes, place, f"{name}\n{size}" if size else name)
+            letter(axes, place, _title(str(table["pattern"].values[place]), width / count))
             axes.set_ylabel("query $i$ (frame)" if place == 0 else "")
     return figure
+
+
+def _title(pattern: str, width: float) -> str:
+    """Name and size, in lines that fit above the panel; the first also holds the letter."""
+    name, _, size = pattern.partition(", ")
+    lines = wrap(f"(a) {name}", 72 * (width - GAP))
+    return "\n".join([*lines, size] if size else lines).removeprefix("(a) ")
 
 
 def _draw_pattern(axes: Axes, mask: np.ndarray, frame: int) -> None:

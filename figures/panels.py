@@ -10,16 +10,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from figures.style import model_style
+from figures.style import REFERENCE, model_style, on_ground
 
-REFERENCE = "#9a9a9a"  # lines that say "even", "uniform", "the same"
 BAND = 0.16  # opacity of an interval
+TITLE_POINTS, TITLE_SHARE = 7.5, 0.93  # of a figure's title: its size, and how much of the width it may take
 WIDE = 5.0  # inches: from here on panels stand side by side
 
 
-def letter(axes: Axes, place: int, title: str = "") -> None:
-    """`(a)` and the title, flush left above a panel; `place` counts from 0."""
-    axes.set_title(f"({chr(ord('a') + place)}) {title}".rstrip(), loc="left")
+def letter(axes: Axes, place: int, title: str = "", pad: float | None = None) -> None:
+    """`(a)` and the title, flush left above a panel, `pad` points away; `place` counts from 0."""
+    axes.set_title(f"({chr(ord('a') + place)}) {title}".rstrip(), loc="left", pad=pad)
 
 
 def videos(count: int, table: xr.Dataset) -> str:
@@ -44,7 +44,7 @@ def model_legend(
     """One legend of models beneath all panels; `reference` names the grey line, where there is one."""
     handles = [_handle(name, lines, markers) for name in names]
     if reference:
-        handles.append(Line2D([], [], color=REFERENCE, linewidth=0.8, label=reference))
+        handles.append(Line2D([], [], color=on_ground(REFERENCE), linewidth=0.8, label=reference))
     figure.legend(
         handles=handles,
         loc="outside lower center",

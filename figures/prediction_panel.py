@@ -8,11 +8,17 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
-from figures.style import OTHER, TRUE
-from figures.time_panels import shorten
+from figures.style import OTHER, TRUE, on_ground
+from figures.texts import fit, text_points
 
 CHECK = "\N{CHECK MARK}"
-LONGEST_NAME = 30
+TEXT = 7.0  # points
+SCORE = "0.00"
+BASELINE, BAR, THICK = (
+    0.12,
+    0.4,
+    0.15,
+)  # from a row's middle down, in rows: of its text, and its bar and how thick it is
 
 
 @dataclass(frozen=True)
@@ -61,19 +67,34 @@ def top_predictions(record: xr.Dataset, top: int) -> list[Prediction]:
     ]
 
 
-def draw_predictions(axes: Axes, record: xr.Dataset, top: int, title: str) -> None:
-    """Bars from 0 to 1 with the class's name on each; green with a check mark = a label of the clip."""
+def draw_predictions(axes: Axes, record: xr.Dataset, top: int, title: str, width_inches: float = 2.0) -> None:
+    """Bars from 0 to 1 under the class's name and probability; green with a check mark = a label of the clip.
+
+    The texts stand above the bars, never on them: they read on any ground.
+
+    Args:
+        axes: a panel of its own.
+        record, top: as for `top_predictions`.
+        title: of the panel.
+        width_inches: of the panel; names are cut to it.
+    """
     shown = top_predictions(record, top)
     rows = np.arange(len(shown))
-    axes.barh(rows, [each.score for each in shown], 0.8, color=[TRUE if each.true else OTHER for each in shown])
+    colours = [on_ground(TRUE if each.true else OTHER) for each in shown]
+    axes.barh(rows + BAR, [each.score for each in shown], THICK, color=colours)
+    room = width_inches * 72 - text_points(SCORE, TEXT) - TEXT
     for row, each in enumerate(shown):
-        rank = f" (rank {each.rank})" if each.rank > top else ""
-        name = f"{CHECK} {each.name}" if each.true else each.name
-        axes.text(0.015, row, shorten(name, LONGEST_NAME - len(rank)) + rank, fontsize=7, va="center")
-        axes.text(1.0, row, f"{each.score:.2f}", fontsize=7, va="center", ha="right")
+        axes.text(0.0, row + BASELINE, _name(each, top, room), fontsize=TEXT)
+        axes.text(1.0, row + BASELINE, f"{each.score:.2f}", fontsize=TEXT, ha="right")
     axes.set_xlim(0, 1)
-    axes.set_ylim(max(len(shown), top + 1) - 0.4, -0.6)
+    axes.set_ylim(max(len(shown), top) - 0.3, -0.6)
     axes.set_yticks([])
     axes.set_xlabel("probability", labelpad=1)
     axes.set_title(title)
     axes.spines["left"].set_visible(False)
+
+
+def _name(each: Prediction, top: int, points: float) -> str:
+    rank = f" (rank {each.rank})" if each.rank > top else ""
+    name = f"{CHECK} {each.name}" if each.true else each.name
+    return fit(name, points - text_points(rank, TEXT), TEXT) + rank

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from figures.panels import WIDE, letter, model_legend, videos
 from figures.style import PAGE_WIDTH, model_style, use_style
 
-PANEL, LEGEND_LINE, LEGEND_COLUMNS = 1.9, 0.14, {True: 5, False: 3}
+PANEL, LEGEND_LINE, LEGEND_COLUMNS = 2.0, 0.14, {True: 5, False: 3}
 
 
 def draw(table: xr.Dataset, width: float = PAGE_WIDTH) -> Figure:
@@ -28,7 +28,7 @@ def draw(table: xr.Dataset, width: float = PAGE_WIDTH) -> Figure:
     """
     names = [str(name) for name in table["model"].values]
     kinds = [kind for kind in ("shared", "own") if bool(table[kind].notnull().any())]
-    wide = width >= WIDE
+    wide, between = width >= WIDE, " " if width >= WIDE else "\n"
     rows, columns = (1, len(kinds)) if wide else (len(kinds), 1)
     lines = -(-len(names) // LEGEND_COLUMNS[wide])
     with use_style():
@@ -37,7 +37,7 @@ def draw(table: xr.Dataset, width: float = PAGE_WIDTH) -> Figure:
         for place, (axes, kind) in enumerate(zip(panels, kinds, strict=True)):
             _draw_panel(axes, table, kind)
             which = f"$N_i$ of {table.attrs['neighbourhood']} for all" if kind == "shared" else "own $N_i$"
-            letter(axes, place, f"{which}; {correlation_text(table, kind)}")
+            letter(axes, place, f"{which};{between}{correlation_text(table, kind)}")
             across = f"mean local sensitivity $S$, {videos(table.attrs['videos'], table)}"
             axes.set_xlabel(across if wide or place == len(kinds) - 1 else "")
             axes.set_ylabel(f"GAP (%)\n{videos(table.attrs['scored'], table)}" if not wide or place == 0 else "")

@@ -9,10 +9,10 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.panels import REFERENCE, WIDE, draw_model_curve, letter, model_legend, videos
-from figures.style import PAGE_WIDTH, use_style
+from figures.panels import WIDE, draw_model_curve, letter, model_legend, videos
+from figures.style import PAGE_WIDTH, REFERENCE, on_ground, use_style
 
-PANEL, EXTRA, LEGEND_LINE, LEGEND_COLUMNS = 1.45, 0.45, 0.14, {True: 5, False: 3}
+PANEL, TITLE_LINE, EXTRA, LEGEND_LINE, LEGEND_COLUMNS = 1.45, 0.13, 0.45, 0.14, {True: 5, False: 3}
 FAMILIES = {"share-att": "ShareAtt", "gate-att": "GateAtt", "gate-op": "GateOp"}
 NEEDED = ("shared", "shared_low", "shared_high", "kind")
 
@@ -48,13 +48,13 @@ def draw(curves: xr.Dataset, width: float = PAGE_WIDTH) -> Figure:
     rows, columns = (kinds, families) if wide else (families, kinds)
     lines = -(-len(names) // LEGEND_COLUMNS[wide])
     with use_style():
-        height = len(rows) * PANEL + EXTRA + LEGEND_LINE * lines
+        height = len(rows) * (PANEL if wide else PANEL + TITLE_LINE) + EXTRA + LEGEND_LINE * lines
         figure = Figure(figsize=(width, height), layout="constrained")
         grid = figure.subplots(len(rows), len(columns), squeeze=False, sharex=True, sharey=True)
         for place, ((family, kind), models) in enumerate(panels.items()):
             at = (kinds.index(kind), families.index(family))
             _draw_panel(grid[at if wide else at[::-1]], curves, kind, models)
-            letter(grid[at if wide else at[::-1]], place, _title(curves, family, kind))
+            letter(grid[at if wide else at[::-1]], place, _title(curves, family, kind, " " if wide else "\n"))
         for axes in grid[:, 0]:
             axes.set_ylabel("local sensitivity $S_i$")
         for axes in grid[-1]:
@@ -77,13 +77,13 @@ def panel_models(curves: xr.Dataset) -> dict[tuple[str, str], list[str]]:
     return panels | {key: models for key, models in own.items() if models}
 
 
-def _title(curves: xr.Dataset, family: str, kind: str) -> str:
+def _title(curves: xr.Dataset, family: str, kind: str, between: str) -> str:
     which = f"$N_i$ of {curves.attrs['neighbourhood']} for all" if kind == "shared" else "own $N_i$"
-    return f"{FAMILIES.get(family, family)}, {which}"
+    return f"{FAMILIES.get(family, family)},{between}{which}"
 
 
 def _draw_panel(axes: Axes, curves: xr.Dataset, kind: str, models: Sequence[str]) -> None:
-    axes.axhline(0.5, color=REFERENCE, linewidth=0.6, zorder=1)
+    axes.axhline(0.5, color=on_ground(REFERENCE), linewidth=0.6, zorder=1)
     for name in models:
         one = curves.sel(model=name)
         y, low, high = (one[part].transpose("frame").values for part in (kind, f"{kind}_low", f"{kind}_high"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import textwrap
 
 import xarray as xr
 from matplotlib.axes import Axes
@@ -11,11 +10,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from figures.map_panels import HeadMap, choose_heads, draw_attention, draw_similarity
-from figures.panels import WIDE, letter
-from figures.style import PAGE_WIDTH, model_style, use_style
+from figures.panels import TITLE_POINTS, TITLE_SHARE, WIDE, letter
+from figures.style import PAGE_WIDTH, model_style, on_ground, use_style
+from figures.texts import fit
 
-PANEL_EXTRA = 0.72  # inches of a panel's height that are title, axis and colour bar
-TITLE = 0.2
+PANEL_EXTRA = 1.02  # inches of a panel's height that are title, axis and colour bar
+TITLE, SPACE = 0.25, 0.07
+TITLE_PAD = 8.0  # points, so that the events' bars fit beneath
 HEADS = 3
 EVENT_MARK = "#d9b34a"  # sand, darker: the bars are thin
 
@@ -40,23 +41,24 @@ def draw(record: xr.Dataset, width: float = PAGE_WIDTH) -> Figure:
     wide = width >= WIDE
     rows, columns = (len(modalities), HEADS + 1) if wide else (HEADS + 1, len(modalities))
     with use_style():
-        figure = Figure(figsize=(width, TITLE + rows * (width / columns - 0.35 + PANEL_EXTRA)), layout="constrained")
+        figure = Figure(figsize=(width, TITLE + rows * (width / columns - 0.35 + PANEL_EXTRA)), layout="compressed")
+        figure.get_layout_engine().set(h_pad=SPACE)
         panels = figure.subplots(rows, columns, squeeze=False)
         for place, modality in enumerate(modalities):
             draw_row(panels[place] if wide else panels[:, place], record, modality, place * (HEADS + 1))
-        figure.suptitle(_title(record, width), x=0.01, ha="left", fontsize=7.5)
+        figure.suptitle(_title(record, width), x=0.01, ha="left", fontsize=TITLE_POINTS)
     return figure
 
 
 def draw_row(panels: list[Axes], record: xr.Dataset, modality: str, first: int) -> None:
     """One modality: similarity and its heads; panels without a head are removed. Letters count from `first`."""
     draw_similarity(panels[0], record, modality)
-    letter(panels[0], first, f"{modality},\nsimilarity of frames")
+    letter(panels[0], first, f"{modality},\nsimilarity of frames", TITLE_PAD)
     heads = sorted(choose_heads(record, modality), key=lambda shown: shown.head)
     for place, (axes, shown) in enumerate(zip(panels[1:], heads, strict=False), start=1):
         draw_attention(axes, record, modality, shown)
         axes.set_title("")
-        letter(axes, first + place, _head_title(record, modality, shown))
+        letter(axes, first + place, _head_title(record, modality, shown), TITLE_PAD)
     for axes in panels[: len(heads) + 1]:
         axes.title.set_text("")
         mark_events(axes, record)
@@ -75,7 +77,7 @@ def mark_events(axes: Axes, record: xr.Dataset) -> None:
         start, end = float(one["segment_start"]), float(one["segment_end"])
         place = axes.get_xaxis_transform()
         bar = Rectangle(
-            (start, 1.015), end - start, 0.03, transform=place, color=EVENT_MARK, clip_on=False, gid="event"
+            (start, 1.015), end - start, 0.03, transform=place, color=on_ground(EVENT_MARK), clip_on=False, gid="event"
         )
         axes.add_patch(bar)
 
@@ -91,4 +93,4 @@ def _head_title(record: xr.Dataset, modality: str, shown: HeadMap) -> str:
 def _title(record: xr.Dataset, width: float) -> str:
     model, labels = model_style(str(record["model"].item())).label, json.loads(record.attrs["label_names"])
     text = f"{record.attrs['clip']} as {model} sees it; labels: {'; '.join(labels) or 'none'}"
-    return textwrap.shorten(text, int(width * 19), placeholder=" …")
+    return fit(text, 72 * width * TITLE_SHARE, TITLE_POINTS)

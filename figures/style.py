@@ -1,23 +1,25 @@
 """One style and one palette for every figure, and one way to save: the pictures and, beside them, where they come from.
 
 Nothing here rests on colour alone: families of models differ in lightness, their masks in line and marker, the two
-branches in lightness and line; so every figure reads in grey and to colour-blind readers.
+branches in lightness; so every figure reads in grey and to colour-blind readers.
 """
 
 from __future__ import annotations
 
+import colorsys
 import json
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import matplotlib.style
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
 from figures.files import whole, write_text
@@ -72,7 +74,8 @@ DIFFERENCE = "PuOr_r"  # diverging, white = equal; what it shows is also told by
 SIMILARITY = "cividis"  # sequential, light = alike
 EXCLUDED = "#e4e4e4"  # a pair of frames outside the neighbourhood
 EVENT, BACKGROUND = "#f2dfa6", "#eeeeee"  # known segments
-TRUE, OTHER = "#8fd0b3", "#d6d6d6"  # bars of labels that the clip has, and has not
+TRUE, OTHER = "#1f8a63", "#a8a8a8"  # bars of labels that the clip has, and has not
+REFERENCE = "#9a9a9a"  # lines that say "even", "uniform", "the same"
 
 _RC = {
     "figure.dpi": 100,
@@ -113,7 +116,34 @@ class FormatError(ValueError):
 
 def model_style(name: str) -> LineStyle:
     """Style of a model by name; one that is not among the paper's ten or the control is grey and keeps its name."""
-    return MODELS.get(name, LineStyle(name, "#6f6f6f", (0, (5, 1, 1, 1)), "v"))
+    style = MODELS.get(name, LineStyle(name, "#6f6f6f", (0, (5, 1, 1, 1)), "v"))
+    return replace(style, colour=on_ground(style.colour))
+
+
+def branch_style(name: str) -> LineStyle:
+    """Style of a branch by name.
+
+    Raises:
+        KeyError: none of `BRANCHES`.
+    """
+    return replace(BRANCHES[name], colour=on_ground(BRANCHES[name].colour))
+
+
+def ground() -> str:
+    """What panels are drawn on, in the style that is on."""
+    return to_hex(mpl.rcParams["axes.facecolor"])
+
+
+def on_ground(colour: str) -> str:
+    """A colour of the palette as it is on the ground of the style that is on.
+
+    On a light ground the colour itself; on a dark one its hue with the lightness turned round, so that what stands out
+    on white stands out on black, in the same order.
+    """
+    if sum(to_rgb(ground())) > 1.5:
+        return colour
+    hue, light, saturation = colorsys.rgb_to_hls(*to_rgb(colour))
+    return to_hex(colorsys.hls_to_rgb(hue, 1.0 - light, saturation))
 
 
 @contextmanager

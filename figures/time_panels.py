@@ -7,12 +7,11 @@ from dataclasses import dataclass
 
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.font_manager import FontProperties
-from matplotlib.textpath import TextPath
 from matplotlib.ticker import MaxNLocator
 
 from figures.map_panels import time_edges
-from figures.style import BACKGROUND, BRANCHES, EVENT, model_style
+from figures.style import BACKGROUND, BRANCHES, EVENT, REFERENCE, branch_style, ground, model_style, on_ground
+from figures.texts import shorten, text_points
 
 SECOND_LINE = (0, (3, 1))  # the record that the first is held against
 MODALITY_COLOURS = ("#222222", "#8c8c8c", "#1b4f9c", "#d55e00")
@@ -23,13 +22,13 @@ LABEL_POINTS, LONGEST_LABEL, MOST_LANES = 6.5, 26, 5
 def draw_profiles(axes: Axes, records: Sequence[xr.Dataset], modality: str) -> None:
     """Attention received by each frame, a line a branch; 1 = uniform attention over the branch's mask."""
     _shade_events(axes, records[0])
-    axes.axhline(1.0, color="#9a9a9a", linewidth=0.6, zorder=1)
+    axes.axhline(1.0, color=on_ground(REFERENCE), linewidth=0.6, zorder=1)
     for record, line in zip(records, ("-", SECOND_LINE), strict=False):
         if "profile" not in record or modality not in record["modality"]:
             continue
         profile = record["profile"].sel(modality=modality)
         for branch in [name for name in BRANCHES if name in record["branch"]]:
-            style = BRANCHES[branch]
+            style = branch_style(branch)
             axes.stairs(
                 profile.sel(branch=branch).values,
                 time_edges(record),
@@ -48,14 +47,14 @@ def draw_profiles(axes: Axes, records: Sequence[xr.Dataset], modality: str) -> N
 def draw_gates(axes: Axes, records: Sequence[xr.Dataset]) -> None:
     """Mean gate of the local branch, a line a modality; the global gate is the rest to 1."""
     _shade_events(axes, records[0])
-    axes.axhline(0.5, color="#9a9a9a", linewidth=0.6, zorder=1)
+    axes.axhline(0.5, color=on_ground(REFERENCE), linewidth=0.6, zorder=1)
     for record, line in zip(records, ("-", SECOND_LINE), strict=False):
         if "gate" not in record:
             continue
         for modality, colour in zip(record["modality"].values, MODALITY_COLOURS, strict=False):
             values = record["gate"].sel(modality=modality, branch="local").values
             label = _legend_label(records, record, str(modality))
-            axes.stairs(values, time_edges(record), baseline=None, color=colour, linestyle=line, label=label)
+            axes.stairs(values, time_edges(record), baseline=None, color=on_ground(colour), linestyle=line, label=label)
     gates = [one["gate"].sel(branch="local").values for one in records if "gate" in one]
     reach = min(0.5, 1.15 * max(LEAST_GATE_REACH, *(float(abs(each - 0.5).max()) for each in gates)))
     axes.set_ylim(0.5 - reach, 0.5 + reach)
@@ -96,10 +95,10 @@ def place_labels(record: xr.Dataset, width_inches: float) -> list[PlacedLabel]:
     free = [start] * MOST_LANES  # where each lane's next label may begin
     placed = []
     for row in sorted(range(record.sizes["segment"]), key=lambda row: float(record["segment_start"][row])):
-        text = shorten(str(record["segment_label"].values[row]))
+        text = shorten(str(record["segment_label"].values[row]), LONGEST_LABEL)
         if not text:
             continue
-        width = text_points(text) * a_point
+        width = text_points(text, LABEL_POINTS) * a_point
         middle = float(record["segment_start"][row] + record["segment_end"][row]) / 2
         left = min(max(middle - width / 2, start), max(end - width, start))
         lane = next((lane for lane in range(MOST_LANES) if free[lane] <= left), None)
@@ -113,8 +112,8 @@ def draw_segments(axes: Axes, record: xr.Dataset, labels: Sequence[PlacedLabel])
     """A strip of the known segments: sand where something is known to be shown, its name beneath; else grey."""
     lanes = 1 + max((label.lane for label in labels), default=-1)
     for start, end, label in _segments(record):
-        colour = EVENT if label else BACKGROUND
-        axes.axvspan(start, end, 0.0 if not lanes else lanes / (lanes + 1), 1.0, facecolor=colour, edgecolor="white")
+        colour = on_ground(EVENT if label else BACKGROUND)
+        axes.axvspan(start, end, lanes / (lanes + 1), 1.0, facecolor=colour, edgecolor=ground())
     for label in labels:
         axes.text(label.seconds, -label.lane - 0.5, label.text, fontsize=LABEL_POINTS, ha="center", va="center")
     axes.set_ylim(-lanes, 1)
@@ -123,16 +122,6 @@ def draw_segments(axes: Axes, record: xr.Dataset, labels: Sequence[PlacedLabel])
     axes.yaxis.set_label_coords(-0.02, 1 - 0.5 / (lanes + 1))
     axes.spines["left"].set_visible(False)
     _over_time(axes, record)
-
-
-def shorten(text: str, longest: int = LONGEST_LABEL) -> str:
-    """At most `longest` characters, the last one an ellipsis where something was cut."""
-    return text if len(text) <= longest else text[: longest - 1].rstrip() + "…"
-
-
-def text_points(text: str, size: float = LABEL_POINTS) -> float:
-    """Width of a text in points, measured from the font's outlines: no window is needed."""
-    return float(TextPath((0, 0), text, size=size, prop=FontProperties()).get_extents().width)
 
 
 def _segments(record: xr.Dataset) -> list[tuple[float, float, str]]:
@@ -145,7 +134,7 @@ def _segments(record: xr.Dataset) -> list[tuple[float, float, str]]:
 def _shade_events(axes: Axes, record: xr.Dataset) -> None:
     for start, end, label in _segments(record):
         if label:
-            axes.axvspan(start, end, facecolor=EVENT, edgecolor="white", alpha=0.6, linewidth=0.6, zorder=0)
+            axes.axvspan(start, end, facecolor=on_ground(EVENT), edgecolor=ground(), alpha=0.6, linewidth=0.6, zorder=0)
 
 
 def _legend_label(records: Sequence[xr.Dataset], record: xr.Dataset, label: str) -> str:

@@ -103,6 +103,15 @@ def tiny_scatter() -> xr.Dataset:
     return xr.Dataset(values, {"model": models}, about | {"videos": 13, "scored": 101})
 
 
+def tiny_masks() -> xr.Dataset:
+    """Patterns that are not symmetric, so that a swapped axis shows."""
+    mask = np.zeros((2, 7, 7), bool)
+    mask[0, 2, 3:6] = True
+    mask[1, 2, ::3] = True
+    names = np.array(["one, A3", "two"])
+    return xr.Dataset({"mask": (("pattern", "query", "key"), mask)}, {"pattern": names}, {"frame": 2})
+
+
 def tiny_masses() -> xr.Dataset:
     """Masses by lag of two models."""
     lags = np.arange(FRAMES, dtype=float)

@@ -11,6 +11,7 @@ from paper_tables import (
     tiny_claims,
     tiny_contrasts,
     tiny_curves,
+    tiny_masks,
     tiny_masses,
     tiny_record,
     tiny_results,
@@ -31,15 +32,6 @@ from figures import (
 from figures.style import BRANCHES, COLUMN_WIDTH, MODELS, PAGE_WIDTH
 
 BOTH_WIDTHS = pytest.mark.parametrize("width", [COLUMN_WIDTH, PAGE_WIDTH])
-
-
-def tiny_masks() -> Dataset:
-    """Patterns that are not symmetric, so that a swapped axis shows."""
-    mask = np.zeros((2, 7, 7), bool)
-    mask[0, 2, 3:6] = True
-    mask[1, 2, ::3] = True
-    names = np.array(["one, A3", "two"])
-    return Dataset({"mask": (("pattern", "query", "key"), mask)}, {"pattern": names}, {"frame": 2})
 
 
 def profiles(width: float = PAGE_WIDTH, **changes) -> Figure:

@@ -16,6 +16,7 @@ from analysis import inspect_clip
 from figures import map_panels, prediction_panel, style, time_panels
 from figures.inspection import file_name, provenance, write_inspection
 from figures.overview import RecordMismatchError, draw
+from figures.texts import text_points
 from gmsa_models import Segment
 
 FRAMES = 13
@@ -137,11 +138,11 @@ def test_labels_of_segments_do_not_overlap():
     a_point = FRAMES / (width * 72)
     for first, second in itertools.combinations(placed, 2):
         if first.lane == second.lane:
-            reach = (time_panels.text_points(first.text) + time_panels.text_points(second.text)) / 2 * a_point
+            reach = sum(text_points(each.text, time_panels.LABEL_POINTS) for each in (first, second)) / 2 * a_point
             assert abs(first.seconds - second.seconds) >= reach
     assert {label.lane for label in placed} == set(range(time_panels.MOST_LANES))
     for label in placed:
-        half = time_panels.text_points(label.text) / 2 * a_point
+        half = text_points(label.text, time_panels.LABEL_POINTS) / 2 * a_point
         assert label.seconds - half >= -1e-9
         assert label.seconds + half <= FRAMES + 1e-9
 

@@ -1,0 +1,63 @@
+"""What a drawn figure's texts cover, so that tests can tell texts that touch, or that are cut off; no pixel is read."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
+
+SLACK = 0.2  # pixels: what rounding may do
+
+
+def collisions(figure: Figure) -> list[str]:
+    """Pairs of texts that overlap, texts that leave the figure, and texts that lie on a bar; one line each."""
+    figure.draw_without_rendering()
+    boxes = [(_quoted(text), box) for text, box in extents(figure)]
+    lines = [f"{one} overlaps {two}" for (one, a), (two, b) in itertools.combinations(boxes, 2) if _overlap(a, b)]
+    page = figure.bbox
+    lines += [f"{one} leaves the figure" for one, box in boxes if not _inside(box, page)]
+    bars = [bar.get_window_extent() for axes in figure.axes for bar in bars_of(axes)]
+    return lines + [f"{one} lies on a bar" for one, box in boxes if any(_overlap(box, bar) for bar in bars)]
+
+
+def extents(figure: Figure) -> Iterator[tuple[Text, Bbox]]:
+    """Every text that is seen, with what it covers, in pixels. The figure has been drawn."""
+    unseen = {id(text) for axes in figure.axes for axis in (axes.xaxis, axes.yaxis) for text in _unseen_labels(axis)}
+    for text in figure.findobj(Text):
+        if text.get_visible() and text.get_text().strip() and id(text) not in unseen:
+            yield text, text.get_window_extent()
+
+
+def bars_of(axes) -> list[Rectangle]:
+    """Bars of probabilities and marks of events: what no text may lie on."""
+    probabilities = [bar for container in axes.containers for bar in container if isinstance(bar, Rectangle)]
+    return probabilities + [patch for patch in axes.patches if patch.get_gid() == "event"]
+
+
+def _unseen_labels(axis: Axis) -> Iterator[Text]:
+    """Labels of ticks outside the panel's limits: matplotlib keeps them and does not draw them."""
+    low, high = sorted(axis.get_view_interval())
+    margin = 1e-6 * (high - low)
+    for tick in axis.get_major_ticks():
+        if not (axis.get_visible() and low - margin <= tick.get_loc() <= high + margin):
+            yield from (tick.label1, tick.label2)
+
+
+def _overlap(one: Bbox, two: Bbox) -> bool:
+    across = min(one.x1, two.x1) - max(one.x0, two.x0)
+    return across > SLACK and min(one.y1, two.y1) - max(one.y0, two.y0) > SLACK
+
+
+def _inside(box: Bbox, page: Bbox) -> bool:
+    return (
+        box.x0 > page.x0 - SLACK and box.y0 > page.y0 - SLACK and box.x1 < page.x1 + SLACK and box.y1 < page.y1 + SLACK
+    )
+
+
+def _quoted(text: Text) -> str:
+    return repr(text.get_text().replace("\n", " / "))
