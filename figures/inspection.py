@@ -8,9 +8,9 @@ from typing import Any
 
 import xarray as xr
 
-from figures.files import whole
 from figures.inspector import write_html
 from figures.overview import draw
+from figures.record_file import save_record
 from figures.style import save
 
 
@@ -44,15 +44,6 @@ def write_inspection(
         view = {"against": str(records[1]["model"].item())} if len(records) > 1 else {}
         written.append(write_html(records, out / f"{clip}-{'-against-'.join(models)}.html", view))
     return written
-
-
-def save_record(record: xr.Dataset, path: str | Path) -> Path:
-    """Write a record to one compressed NetCDF file, which appears whole or not at all."""
-    path = Path(path)
-    packed = {name: {"zlib": True, "complevel": 1} for name, value in record.items() if value.dtype.kind == "f"}
-    with whole(path) as temporary:
-        record.to_netcdf(temporary, engine="h5netcdf", encoding=packed)
-    return path
 
 
 def provenance(records: Sequence[xr.Dataset], command: str) -> dict[str, Any]:

@@ -12,11 +12,16 @@ from torch import Tensor, nn
 
 from gmsa_models.attention import ATTENTION, AttentionBlock, xavier_linear
 from gmsa_models.data.clip import Batch
+from gmsa_models.data.errors import brief, is_plain
 from gmsa_models.data.vocabulary import Vocabulary
 from gmsa_models.masks import Neighbourhood, neighbourhood_from_dict, neighbourhood_to_dict
 from gmsa_models.trace import AttentionTrace, LayerTrace
 
 NORMS = ("pre", "post")
+MOST_MODALITIES = 32
+LARGEST_SIZE = 2**31 - 1  # of any width or number, so that products of two still fit 64 bits
+
+_NAMESPACE = nn.ModuleDict()  # which takes no name that it has an attribute of
 
 Frames = Float[Tensor, "batch frames dim"]
 Valid = Bool[Tensor, "batch frames"]
@@ -68,17 +73,24 @@ class ModelConfig:
         _check_choice("norm", self.norm, NORMS)
         for name in ("classes", "heads", "layers", "feed_forward", "max_frames"):
             _check_positive(name, getattr(self, name))
-        if not 0 <= self.dropout < 1:
+        if not isinstance(self.bias, bool):
+            raise ConfigError(f"bias is {brief(self.bias)}; expected True or False")
+        if not isinstance(self.dropout, int | float) or not 0 <= self.dropout < 1:
             raise ConfigError(f"dropout is {self.dropout!r}; expected a probability in [0, 1)")
         self._check_modalities()
         self._check_attention()
 
     def _check_modalities(self) -> None:
-        if not self.modalities:
-            raise ConfigError("modalities is empty; expected at least one name with the width of its frames")
+        if not 0 < len(self.modalities) <= MOST_MODALITIES:
+            raise ConfigError(
+                f"modalities has {len(self.modalities) or 'no'} entries; expected 1 to {MOST_MODALITIES} names, each "
+                "with the width of its frames"
+            )
         for name, width in self.modalities.items():
-            if not name or "." in name:
-                raise ConfigError(f"modality name {name!r}; expected a word without dots")
+            if not name or "." in name or not is_plain(name) or hasattr(_NAMESPACE, name):
+                raise ConfigError(
+                    f"modality name {brief(name)}; expected a word without dots that torch has no use for"
+                )
             _check_positive(f"modalities[{name!r}]", width)
         if self.widths is not None and set(self.widths) != set(self.modalities):
             raise ConfigError(f"widths are for {sorted(self.widths)}; modalities are {sorted(self.modalities)}")
@@ -120,6 +132,9 @@ class ModelConfig:
         if missing := [name for name in ("attention", "modalities", "classes") if name not in values]:
             raise ConfigError(f"a model config needs {', '.join(missing)}; got {', '.join(values)}")
         values = dict(values)
+        for name in ("modalities", "widths", "neighbourhood"):
+            if not isinstance(values.get(name, {}), dict | None):
+                raise ConfigError(f"{name} is {brief(values[name])}; expected names with values")
         if values.get("neighbourhood") is not None:
             values["neighbourhood"] = neighbourhood_from_dict(values["neighbourhood"])
         return cls(**values)
@@ -312,9 +327,9 @@ def parameter_mib(model: nn.Module) -> float:
 
 def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
-        raise ConfigError(f"{name} {value!r} is unknown; known: {', '.join(known)}")
+        raise ConfigError(f"{name} {brief(value)} is unknown; known: {', '.join(known)}")
 
 
 def _check_positive(name: str, value: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ConfigError(f"{name} is {value!r}; expected a whole number of at least 1")
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= LARGEST_SIZE:
+        raise ConfigError(f"{name} is {brief(value)}; expected a whole number of at least 1, at most {LARGEST_SIZE}")

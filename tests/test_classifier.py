@@ -282,7 +282,7 @@ def test_config_is_frozen():
         ({"max_frames": 0}, "max_frames is 0"),
         ({"feed_forward": 0}, "feed_forward is 0"),
         ({"dropout": 1.0}, "dropout is 1.0"),
-        ({"modalities": {}}, "modalities is empty"),
+        ({"modalities": {}}, "modalities has no entries"),
         ({"modalities": {"visual": 0, "audio": 7}}, r"modalities\['visual'\] is 0"),
         ({"modalities": {"a.b": 3}, "widths": None}, "without dots"),
         ({"widths": {"visual": 12}}, r"widths are for \['visual'\]; modalities are"),
