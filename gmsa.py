@@ -22,7 +22,7 @@ from figures.terminal import ClickError, OneLineErrors, left_out, progress_bar
 if TYPE_CHECKING:
     import torch
 
-    from gmsa_models import Clip, GMSAClassifier
+    from gmsa_models import Clip
     from gmsa_models.data.skipped import Skipped
 
 __all__ = ["ClickError", "app", "main"]
@@ -80,12 +80,14 @@ def inspect(
     out: Annotated[Path, typer.Option(help="Folder for the pictures and the records.")] = Path("inspected"),
     top: Annotated[int, typer.Option("--top", "--classes", min=1, help="How many classes to list.")] = 7,
     html: Annotated[bool, typer.Option("--html", help="Write the inspector too, as one HTML file.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Explain a class by every method; some seconds.")] = False,
+    target: Annotated[str | None, typer.Option(help="Class to explain; default: the likeliest.")] = None,
     on_error: OnError = "fail",
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
     """Show what a model predicts for a video and what it attends to: a screen, a picture, a record."""
-    from analysis import inspect_clip
+    from analysis import DEFAULT_PARTS, inspect_clip
     from figures.inspection import write_inspection
     from figures.screen import clip_summary
     from gmsa_models import load
@@ -95,7 +97,9 @@ def inspect(
     loaded = [load(name, _device(device)) for name in names]
     with left_out() as skipped:
         shown = _one_clip(clip, loaded, on_error, skipped)
-    records = [inspect_clip(each, shown) for each in loaded]
+    parts = [*DEFAULT_PARTS, "explanation"] if explain or target else None
+    targets = [target and each.vocabulary.find(target) for each in loaded]
+    records = [inspect_clip(each, shown, parts=parts, target=one) for each, one in zip(loaded, targets, strict=True)]
     _print(clip_summary(records, top))
     for path in write_inspection(records, out, top, _command(), html):
         print(f"wrote {path}")

@@ -37,7 +37,7 @@ def combine_models(records: Sequence[xr.Dataset]) -> xr.Dataset:
         RecordError: no records, records of different clips, or two models of one name.
     """
     _check(records)
-    order = {"modality": None, "branch": BRANCHES, "head": None, "class": None}
+    order = {"modality": None, "branch": BRANCHES, "head": None, "class": None, "explainer": None}
     union = {name: _union(records, name, known) for name, known in order.items()}
     aligned = [_align(record, union) for record in records]
     of_clip = xr.merge(
@@ -52,7 +52,9 @@ def combine_models(records: Sequence[xr.Dataset]) -> xr.Dataset:
         values = [str(record.attrs.get(attribute, "")) for record in records]
         joined[attribute] = ("model", np.array(values, dtype=object))
     texts = {
-        name: (name, np.array(union[name], dtype=object)) for name in ("modality", "branch") if name in joined.dims
+        name: (name, np.array(union[name], dtype=object))
+        for name in ("modality", "branch", "explainer")
+        if name in joined.dims
     }
     return joined.assign_coords(class_name=("class", _class_names(records, union["class"])), **texts)
 

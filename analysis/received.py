@@ -6,11 +6,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from analysis.branch_profiles import branch_profiles
 from analysis.explanation import Explanation, ExplanationError
 from analysis.frame_jacobian.closed_form import closed_form_norms
 from analysis.profiles import attention_profile
 from analysis.sensitivity import local_sensitivity
-from analysis.variables import branch_profiles
 from analysis.view import ClipView, view_clips
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip

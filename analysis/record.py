@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from itertools import islice
 
@@ -35,6 +36,7 @@ def inspect_clip(
     neighbourhood: Neighbourhood | None = None,
     layer: int = 0,
     parts: Sequence[str] | None = None,
+    target: int | None = None,
 ) -> xr.Dataset:
     """Everything that a model saw in a clip, as one data set: the record from which all views are drawn.
 
@@ -49,6 +51,7 @@ def inspect_clip(
         neighbourhood: analyse by these N_i; default: the model's own. The attention weights are the model's either way.
         layer: which encoder layer, from 0.
         parts: keys of `PARTS`; default: `DEFAULT_PARTS`.
+        target: position of the class that the part "explanation" explains; None: the most probable.
 
     Returns:
         The record. `to_netcdf` and `to_zarr` save it whole; its attributes say which checkpoint, clip and software.
@@ -57,7 +60,7 @@ def inspect_clip(
         RecordError (a ValueError): a layer the model lacks.
         KeyError: a part that is not in `PARTS`, a modality that the clip lacks.
     """
-    return next(inspect_clips(model, [clip], neighbourhood=neighbourhood, layer=layer, parts=parts))
+    return next(inspect_clips(model, [clip], neighbourhood=neighbourhood, layer=layer, parts=parts, target=target))
 
 
 def inspect_clips(
@@ -68,6 +71,7 @@ def inspect_clips(
     neighbourhood: Neighbourhood | None = None,
     layer: int = 0,
     parts: Sequence[str] | None = None,
+    target: int | None = None,
     progress: Callable[[int], None] = lambda records: None,
 ) -> Iterator[xr.Dataset]:
     """A record a clip, in order, made as they are asked for; clips go through the model `batch_size` at a time.
@@ -76,7 +80,7 @@ def inspect_clips(
         clips: any iterable; it is read no further ahead than one batch.
         batch_size: clips a pass; padding changes no record beyond rounding.
         progress: called after each record with 1.
-        model, neighbourhood, layer, parts: see `inspect_clip`.
+        model, neighbourhood, layer, parts, target: see `inspect_clip`.
 
     Raises:
         ValueError: a batch size below 1; and as `inspect_clip`.
@@ -87,7 +91,7 @@ def inspect_clips(
     waiting = iter(clips)
     while batch := list(islice(waiting, batch_size)):
         for view, clip in zip(view_clips(model, batch, layer, neighbourhood), batch, strict=True):
-            yield _assemble(view, clip, names)
+            yield _assemble(replace(view, target=target), clip, names)
             progress(1)
 
 

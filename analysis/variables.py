@@ -12,9 +12,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from analysis.arrays import Part, Variables, labelled, text
+from analysis.branch_profiles import branch_profiles
 from analysis.certificates import CHECKS
+from analysis.explanation_variables import explanation_variables
 from analysis.map_variables import certificate_variables, contribution_variables, pattern_variables
-from analysis.profiles import head_profiles, unevenness
+from analysis.profiles import unevenness
 from analysis.sensitivity_variables import sensitivity_variables
 from analysis.similarity import frame_cosine_similarity
 from analysis.view import ClipView, to_numpy
@@ -152,6 +154,7 @@ PARTS: dict[str, Part] = {
     "score": score_variables,
     "label": label_variables,
     "segment": segment_variables,
+    "explanation": explanation_variables,
 }
 
 # What a record holds unless told otherwise: all but the parts that cost more than the rest together.
@@ -200,21 +203,6 @@ def _similarity(features: Float[Tensor, "frames dim"]) -> Float[np.ndarray, "fra
     if nonzero.any():
         values[nonzero[:, None] & nonzero[None]] = frame_cosine_similarity(features[nonzero]).flatten()
     return values.numpy()
-
-
-def branch_profiles(view: ClipView, modality: str, branch: str) -> Float[Tensor, "heads frames"]:
-    """Profiles of a branch's heads, each over the mask of its own branch."""
-    layer = view.layers[modality]
-    masks: dict[str, Bool[Tensor, "query key"] | None] = {
-        "global": None,
-        "combined": None,
-        "local": layer.neighbourhood,
-    }
-    weights = {name: layer.weights[name][0] for name in view.branches}
-    if branch == "combined" and len(weights["local"]) < view.heads:
-        # ShareAtt: the combined heads are the global ones and the local ones.
-        return torch.cat([head_profiles(weights[name], masks[name]) for name in ("global", "local")])
-    return head_profiles(weights[branch], masks[branch])
 
 
 def _shown(view: ClipView, segment: Segment) -> list[str]:

@@ -32,6 +32,7 @@ class ClipView:
         trace: of this clip alone: batch 1, no padding.
         layer: which encoder layer the record is about, from 0.
         chosen: a neighbourhood to analyse by in place of the model's own, or None.
+        target: position of the class to explain; None: the one that the model finds most probable.
     """
 
     clip: Clip
@@ -40,6 +41,7 @@ class ClipView:
     trace: AttentionTrace
     layer: int = 0
     chosen: Neighbourhood | None = None
+    target: int | None = None
 
     @property
     def modalities(self) -> tuple[str, ...]:

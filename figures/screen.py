@@ -23,6 +23,15 @@ MAP_COLUMNS = {
     "sensitivity": "S",
 }
 
+# Measures of an explanation: what stands above the column, and 1 where more is better, -1 where less is.
+MEASURE_COLUMNS = {
+    "deletion": ("deletion ↓", -1),
+    "insertion": ("insertion ↑", 1),
+    "comprehensiveness": ("compreh. ↑", 1),
+    "sufficiency": ("suffic. ↓", -1),
+    "evidence_auc": ("AUC ↑", 1),
+}
+
 
 def clip_summary(records: Sequence[xr.Dataset], top: int) -> Group:
     """One screen: the clip, its labels, the most probable classes of each model, how uneven its profiles are.
@@ -37,7 +46,8 @@ def clip_summary(records: Sequence[xr.Dataset], top: int) -> Group:
     if first.attrs["clip_frames"] > first.sizes["frame"]:
         frames += f" (the first of {first.attrs['clip_frames']})"
     head = Text.assemble(("clip ", "dim"), (first.attrs["clip"], "bold"), f"  {frames}\n", ("labels ", "dim"), labels)
-    return Group(head, *(predictions_table(record, top) for record in records), profiles_table(records))
+    tables = [*(predictions_table(record, top) for record in records), profiles_table(records)]
+    return Group(head, *tables, *(explanations_table(record) for record in records if "faithfulness" in record))
 
 
 def predictions_table(record: xr.Dataset, top: int) -> Table:
@@ -82,6 +92,32 @@ def profiles_table(records: Sequence[xr.Dataset]) -> Table | Text:
                 verdict = certificates_text(one)
                 label = model_style(record["model"].item()).label
                 table.add_row(label, modality, branch, *values, verdict, style="red" if "failed" in verdict else None)
+    return table
+
+
+def explanations_table(record: xr.Dataset) -> Table:
+    """How faithful each explanation of a record is; the best of each column in bold.
+
+    Args:
+        record: with the part "explanation".
+    """
+    about, model = record["explanation"].attrs, model_style(record["model"].item()).label
+    title = f"explanations of {about['class_name']} by {model}; replaced frames become the {about['baseline']} frame"
+    table = Table(title=title, title_justify="left", box=None)
+    table.add_column("explanation", no_wrap=True)
+    known = record["faithfulness"].notnull().any("explainer").to_series()
+    there = {name: told for name, told in MEASURE_COLUMNS.items() if known[name]}
+    for told, _ in there.values():
+        table.add_column(told, justify="right")
+    values = record["faithfulness"].transpose("explainer", "measure")
+    best = {name: sign * (sign * values.sel(measure=name)).max().item() for name, (_, sign) in there.items()}
+    for method in values["explainer"].values:
+        cells = []
+        for name in there:
+            value = values.sel(explainer=method, measure=name).item()
+            shown = "" if value != value else f"{value:.2f}"
+            cells.append(Text(shown, style="bold green" if value == best[name] else ""))
+        table.add_row(str(method), *cells)
     return table
 
 

@@ -78,3 +78,18 @@ def made_record(
         "clip_frames": frames,
     } | attributes
     return record
+
+
+def explained_record(**changes) -> xr.Dataset:
+    """`made_record` with the part "explanation": two methods, the second of one modality only."""
+    record = made_record(**changes)
+    values = np.random.default_rng(3).normal(size=(2, record.sizes["modality"], record.sizes["frame"]))
+    values[1, 1:] = np.nan
+    explainers = {"explainer": np.array(["saliency", "rollout"], dtype=object)}
+    measures = explainers | {"measure": np.array(["deletion", "insertion", "evidence_auc"], dtype=object)}
+    faithful = np.array([[0.25, 0.75, np.nan], [0.5, 0.625, 0.875]], np.float32)
+    about = {"class_name": "Food", "label": 11, "target": 2, "baseline": "mean"}
+    explanation = xr.DataArray(values.astype(np.float32), explainers, ("explainer", "modality", "frame"), attrs=about)
+    return record.assign(
+        explanation=explanation, faithfulness=xr.DataArray(faithful, measures, ("explainer", "measure"))
+    )

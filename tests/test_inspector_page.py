@@ -14,7 +14,7 @@ import pytest
 from figures.inspector import write_html
 from figures.style import WEIGHTS
 from tests.browser import SCREEN, started_browser
-from tests.inspector_records import made_record
+from tests.inspector_records import explained_record, made_record
 
 ROOT = "document.querySelector('.gmsa-inspector').inspector"
 
@@ -220,6 +220,23 @@ def test_two_models_side_by_side_and_their_difference(opened):
     told = float(re.search(r"difference of weights ([\d.e−-]+)", view.readout())[1].replace("−", "-"))
     assert told == pytest.approx(float(shown[0] - shown[1]), rel=1e-4, abs=1e-7)
     assert view.page.locator(".second").is_hidden()
+
+
+def test_an_explanation_is_chosen_and_its_faithfulness_stands_beside_it(opened):
+    view = opened(explained_record(), {"frame": 6})
+    assert view.state("explanation") == "saliency"
+    lane = f"{ROOT}.lanes.curves({ROOT}.state).find((each) => each.name === 'explanation')"
+    assert view.page.evaluate(f"{lane}.note") == "saliency   deletion 0.25 · insertion 0.75"
+    expected = float(explained_record()["explanation"].values[0, 0, 6])
+    assert view.page.evaluate(f"{lane}.series[0].values[6]") == pytest.approx(expected)
+    before = view.drawn("lanes")
+    view.page.get_by_label("explanation").select_option("rollout")
+    view.settle()
+    assert view.drawn("lanes") != before
+    assert view.page.evaluate(f"{lane}.note") == "rollout   deletion 0.50 · insertion 0.62 · finds evidence, AUC 0.88"
+    assert 'parts=[*DEFAULT_PARTS, "explanation"]' in view.page.evaluate(f"{ROOT}.python()")
+    view.press("m")  # the second method says nothing of audio
+    assert view.page.evaluate(f"!{lane}")
 
 
 def test_class_marks_its_segments_and_predictions_are_told(opened):

@@ -23,7 +23,7 @@ from figures.inspector.records import split_records
 from figures.inspector.still import scaled
 from figures.inspector.strip import sprite, strip_colours
 from figures.style import DIFFERENCE, WEIGHTS
-from tests.inspector_records import made_record
+from tests.inspector_records import explained_record, made_record
 
 
 class Unpacked:
@@ -196,6 +196,23 @@ def test_figure_shows_the_current_view():
     difference = next(axes for axes in inspector.figure().axes if "−" in axes.get_title()).images[0].get_array()
     other = records[1]["attention"].sel(modality="visual", branch="global", head=2).values
     np.testing.assert_allclose(difference, weights - other)
+
+
+def test_explanations_are_sent_told_and_drawn():
+    record = explained_record()
+    sent = Unpacked(pack(record))
+    np.testing.assert_array_equal(sent["0/explanation/audio/saliency"], record["explanation"].values[0, 1])
+    assert "0/explanation/audio/rollout" not in sent.header["arrays"]
+    model = sent.header["models"][0]
+    assert model["explained"] == "Food"
+    assert model["explanations"]["saliency"] == "deletion 0.25 · insertion 0.75"
+    inspector = Inspector(record, explanation="rollout")
+    lane = next(axes for axes in inspector.figure().axes if axes.get_ylabel() == "explains")
+    np.testing.assert_allclose(lane.patches[0].get_data().values, record["explanation"].values[1, 0])
+    assert lane.get_title(loc="left") == "rollout"
+    with pytest.raises(traitlets.TraitError, match="explanation is 'lime'; these records have 'saliency', 'rollout'"):
+        inspector.explanation = "lime"
+    assert Inspector(made_record()).explanation == ""
 
 
 def test_figure_of_all_heads_and_of_nothing():

@@ -1,6 +1,7 @@
 """The lines that `gmsa inspect` prints of a model's maps."""
 
 import io
+import re
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from small_models import KINDS, small_clip, small_model
 
 import gmsa_models.attention as attention
 from analysis import inspect_clip
-from figures.screen import certificates_text, clip_summary, profiles_table
+from figures.screen import certificates_text, clip_summary, explanations_table, profiles_table
 
 
 def lines(shown, width: int = 80) -> list[str]:
@@ -62,3 +63,18 @@ def test_a_model_without_attention_says_so():
     record = inspect_clip(small_model("none"), small_clip())
     assert lines(profiles_table([record])) == ["no attention: this model averages its frames"]
     assert any("clip clip0" in line for line in lines(clip_summary([record], 3)))
+
+
+def test_explanations_stand_with_their_measures_the_best_marked():
+    record = inspect_clip(small_model(), small_clip(), parts=("score", "explanation"), target=2)
+    console = Console(file=io.StringIO(), width=80, color_system="truecolor", force_terminal=True)
+    console.print(explanations_table(record))
+    told = console.file.getvalue()
+    assert "explanations of Food by" in told
+    values = record["faithfulness"].sel(measure="deletion")
+    best = str(values["explainer"].values[int(values.values.argmin())])
+    row = next(line for line in told.splitlines() if best in line)
+    assert re.search(rf"\x1b\[1;32m *{float(values.min()):.2f}", row)
+    plain = lines(explanations_table(record))
+    assert not any("…" in line for line in plain)
+    assert len([line for line in plain if line.split()[:1] == ["random"]]) == 1

@@ -40,7 +40,7 @@ def input_x_gradient(stream: Stream, inputs: Frames, baseline: Frames) -> Found:
     return InputXGradient(stream).attribute(_leaf(inputs))[0].detach(), None
 
 
-def integrated_gradients(stream: Stream, inputs: Frames, baseline: Frames, n_steps: int = 16) -> Found:
+def integrated_gradients(stream: Stream, inputs: Frames, baseline: Frames, n_steps: int = 32) -> Found:
     """Gradients along the straight line from the baseline, times the difference; adds up to that of the logits.
 
     Args:

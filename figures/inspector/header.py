@@ -21,6 +21,8 @@ from figures.style import BRANCHES, DIFFERENCE, EXCLUDED, SIMILARITY, WEIGHTS, m
 _DARK_DIFFERENCE = ["#cdbcff", "#7d5cc4", "#3a2a63", "#17191f", "#5c3208", "#c56a16", "#ffc27a"]
 # Measures of a head's map that stand in its title.
 _PATTERNS = {"verticality": "verticality", "attention_relative_entropy": "entropy"}
+# Measures of an explanation that stand beside its curve.
+FAITHFULNESS = {"deletion": "deletion", "insertion": "insertion", "evidence_auc": "finds evidence, AUC"}
 _DARK_BRANCHES = {"global": "#c39af0", "local": "#5ad1b6", "combined": "#b0b0b0"}
 
 
@@ -56,6 +58,8 @@ def describe_model(record: xr.Dataset) -> dict[str, Any]:
         "heads": record.sizes.get("head", 0),
         "classes": [int(one) for one in record["class"].values] if "class" in record.coords else [],
         "patterns": _patterns(record),
+        "explanations": _explanations(record),
+        "explained": str(record["explanation"].attrs.get("class_name", "")) if "explanation" in record else "",
     }
 
 
@@ -96,6 +100,20 @@ def _patterns(record: xr.Dataset) -> dict[str, str]:
             key = f"{values['modality'].values[modality]}/{values['branch'].values[branch]}/{head}"
             told.setdefault(key, []).append(f"{words} {values.values[tuple(place)]:.2f}")
     return {key: " · ".join(each) for key, each in told.items()}
+
+
+def _explanations(record: xr.Dataset) -> dict[str, str]:
+    """How faithful each explanation is, in words, by method; of the measures that the record has."""
+    if "explanation" not in record:
+        return {}
+    told = dict.fromkeys((str(name) for name in record["explainer"].values), "")
+    if "faithfulness" not in record:
+        return told
+    for method in told:
+        values = record["faithfulness"].sel(explainer=method)
+        words = [(word, float(values.sel(measure=name))) for name, word in FAITHFULNESS.items()]
+        told[method] = " · ".join(f"{word} {value:.2f}" for word, value in words if math.isfinite(value))
+    return told
 
 
 def _table(colours: Colormap) -> np.ndarray:

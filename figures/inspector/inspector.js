@@ -203,15 +203,15 @@ function rowTopOf(values, start, count) {
  * What is shown; those in `TRAITS` are the widget's traits.
  * @typedef {{frame: number, modality: string, branch: string, head: number, model: string, against: string,
  *   view: "side"|"difference", scale: string, class_: number, span: number[], pinned: boolean, theme: string,
- *   left: "similarity"|"gradient"|"gate", hover: ?{query: ?number, key: ?number}, playing: boolean, lastHead: number}} State
+ *   left: "similarity"|"gradient"|"gate", explanation: string, hover: ?{query: ?number, key: ?number}, playing: boolean, lastHead: number}} State
  *   head -1 = all; lastHead = the head that was chosen last, marked among all; class_ -1 = none; span = [first frame, frame after the last]; hover is the pointer's place
  */
 const START = {
   frame: 0, modality: "", branch: "", head: 0, model: "", against: "", view: "side", scale: "linear", class_: -1,
-  span: [0, 0], pinned: false, theme: "auto", left: "similarity", hover: null, playing: false, lastHead: 0,
+  span: [0, 0], pinned: false, theme: "auto", left: "similarity", explanation: "", hover: null, playing: false, lastHead: 0,
 };
 const TRAITS = ["frame", "modality", "branch", "head", "model", "against", "view", "scale", "class_", "span", "pinned",
-  "theme", "left"];
+  "theme", "left", "explanation"];
 
 /** Maps that can stand beside the attention maps: kind, title, unit. */
 const LEFTS = {
@@ -266,6 +266,7 @@ class Scene {
     next.view = pick(next.view, ["side", "difference"]);
     next.theme = pick(next.theme, ["auto", "light", "dark"]);
     next.left = this.lefts(next).includes(next.left) ? next.left : "similarity";
+    next.explanation = pick(next.explanation, this.explanations(next.model));
     if (!this.classes.has(next.class_)) next.class_ = -1;
     const clamp = (value, low, high) => Math.min(Math.max(Math.round(Number(value)) || 0, low), high);
     next.frame = clamp(next.frame, 0, Math.max(0, this.frames - 1));
@@ -274,6 +275,9 @@ class Scene {
     next.span = last > first ? [first, last] : [0, this.frames];
     return next;
   }
+
+  /** Methods that explain a model's class. */
+  explanations(name) { return Object.keys(this.models[this.index(name)]?.explanations ?? {}); }
 
   /** What can stand beside the attention maps. */
   lefts(state) {
@@ -814,7 +818,7 @@ class LanePanel extends Panel {
   box() { return { x: GUTTER.left, y: 0, width: this.width - GUTTER.left - GUTTER.right, height: this.height - 18 }; }
 
   key(state) {
-    return [state.model, state.against, state.modality, state.span, state.class_, state.pinned && state.branch,
+    return [state.model, state.against, state.modality, state.span, state.class_, state.explanation, state.pinned && state.branch,
       state.pinned && state.frame, state.pinned && state.lastHead].join("|");
   }
 
@@ -848,6 +852,9 @@ class LanePanel extends Panel {
         series: single((index) => scene.curve(index, "sensitivity", state.modality), "S") },
       { name: "gradient received", unit: "1 = even", height: 50, reference: 1, range: [0, null],
         series: single((index) => scene.gradientMass(index, state.modality), "gradient") },
+      { name: "explanation", unit: scene.models[shown[0]].explained ? `of ${scene.models[shown[0]].explained}` : "", height: 66,
+        reference: 0, range: null, note: `${state.explanation}   ${scene.models[shown[0]].explanations?.[state.explanation] ?? ""}`,
+        series: single((index) => scene.curve(index, "explanation", state.modality, state.explanation), "value") },
       ...(state.pinned ? [this.pinnedLane(state, colours)] : []),
     ];
     return lanes.filter((lane) => lane.series.length).map((lane) => ({ kind: "curves", ...lane }));
@@ -891,7 +898,8 @@ class LanePanel extends Panel {
     this.lanes = this.stack(state);
     let y = 0;
     for (const lane of this.lanes) {
-      const box = { ...this.box(), y: y + 3, height: lane.height - 6 };
+      const above = lane.note ? 13 : 0; // room for a note over the curves
+      const box = { ...this.box(), y: y + 3 + above, height: lane.height - 6 - above };
       Object.assign(lane, { y, box });
       text(context, lane.name, 2, lane.kind === "curves" ? y + 15 : y + lane.height / 2 + 4,
         { colour: colours.ink, font: lane.kind === "curves" ? BOLD : FONT });
@@ -901,6 +909,7 @@ class LanePanel extends Panel {
       context.clip();
       this[`draw_${lane.kind}`](context, lane, state, colours);
       context.restore();
+      if (lane.note) text(context, fitted(context, lane.note, box.width - 8), box.x + 4, y + 12, { colour: colours.muted });
       if (lane.kind === "curves") this.drawLegend(context, lane, colours);
       y += lane.height;
     }
@@ -1002,7 +1011,7 @@ class LanePanel extends Panel {
   /** Unit and ends of the axis on the left. */
   drawLegend(context, lane, colours) {
     const ends = { colour: colours.muted, align: "right" };
-    text(context, lane.unit, 2, lane.y + 29, { colour: colours.muted });
+    text(context, fitted(context, lane.unit, GUTTER.left - 34), 2, lane.y + 29, { colour: colours.muted });
     text(context, told(lane.high, 2), GUTTER.left - 4, lane.box.y + 9, ends);
     text(context, told(lane.low, 2), GUTTER.left - 4, lane.box.y + lane.box.height, ends);
   }
@@ -1233,6 +1242,7 @@ class Controls {
       new Choice(inspector, "scale", "scale", (state) => (scene.heads(state.model, state.modality, state.branch).length
         ? Object.entries(SCALES) : [])),
       new Choice(inspector, "left", "beside", (state) => same(scene.lefts(state))),
+      new List(inspector, "explanation", "explanation", (state) => same(scene.explanations(state.model))),
       new List(inspector, "class_", "class", () => [[-1, "none"],
         ...scene.clip.classes.map(({ label, name, true: there }) => [label, `${there ? "✓ " : ""}${name}`])]),
     ];
@@ -1597,10 +1607,12 @@ class Inspector {
     const names = scene.shown(state).map((index) => scene.models[index].name);
     const view = TRAITS.filter((name) => JSON.stringify(state[name]) !== JSON.stringify(START[name]) && name !== "theme")
       .map((name) => `${name}=${name === "span" ? `(${state.span.join(", ")})` : pythonValue(state[name])}`);
+    const explained = scene.shown(state).some((index) => scene.explanations(scene.models[index].name).length);
+    const parts = explained ? ", parts=[*DEFAULT_PARTS, \"explanation\"]" : "";
     return [
-      "import gmsa_models", "from analysis import inspect_clip", "from figures.inspector import Inspector", "",
+      "import gmsa_models", `from analysis import ${explained ? "DEFAULT_PARTS, " : ""}inspect_clip`, "from figures.inspector import Inspector", "",
       `clip = next(iter(gmsa_models.read_clips(${JSON.stringify(clip.read)})))`,
-      `records = [inspect_clip(gmsa_models.load(name), clip) for name in ${JSON.stringify(names)}]`,
+      `records = [inspect_clip(gmsa_models.load(name), clip${parts}) for name in ${JSON.stringify(names)}]`,
       `inspector = Inspector(records, ${view.join(", ")})`, "inspector  # or inspector.figure(), inspector.to_html(\"view.html\")", "",
     ].join("\n");
   }

@@ -34,6 +34,7 @@ CURVES = {
     "gate": ("modality", "branch"),
     "contribution": ("modality", "branch"),
     "sensitivity": ("modality",),
+    "explanation": ("modality", "explainer"),
 }
 
 

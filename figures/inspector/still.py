@@ -175,6 +175,7 @@ def _lanes(shown: Sequence[xr.Dataset], view: Mapping[str, Any]) -> list[str]:
         "profile": any("profile" in one for one in shown),
         "gate": any("gate" in one for one in shown),
         "sensitivity": any("sensitivity" in one for one in shown),
+        "explanation": any("explanation" in one for one in shown),
         "segments": "segment" in shown[0].dims,
     }
     return [name for name, has in there.items() if has]
@@ -189,7 +190,7 @@ def _draw_lower(
     first, last = view["span"]
     for row, lane in enumerate(lanes):
         axes = figure.add_subplot(grid[row])
-        _draw_lane(axes, lane, shown, view["modality"])
+        _draw_lane(axes, lane, shown, view)
         axes.axvline((edges[view["frame"]] + edges[view["frame"] + 1]) / 2, color=CURSOR, linewidth=0.8)
         axes.set_xlim(edges[first], edges[last])
         axes.tick_params(labelbottom=row == len(lanes) - 1)
@@ -200,7 +201,8 @@ def _draw_lower(
         draw_predictions(figure.add_subplot(lower[1]), shown[0], PREDICTIONS, title)
 
 
-def _draw_lane(axes: Axes, lane: str, shown: Sequence[xr.Dataset], modality: str) -> None:
+def _draw_lane(axes: Axes, lane: str, shown: Sequence[xr.Dataset], view: Mapping[str, Any]) -> None:
+    modality = view["modality"]
     if lane == "profile":
         draw_profiles(axes, shown, modality)
         axes.legend(loc="upper right", ncols=3)
@@ -208,9 +210,20 @@ def _draw_lane(axes: Axes, lane: str, shown: Sequence[xr.Dataset], modality: str
         draw_gates(axes, [one.sel(modality=[modality]) for one in shown if modality in one["modality"].values])
     elif lane == "segments":
         draw_segments(axes, shown[0], place_labels(shown[0], PAGE_WIDTH * 0.6))
+    elif lane == "explanation":
+        _draw_curves(axes, shown, "explanation", {"modality": modality, "explainer": view["explanation"]})
+        axes.axhline(0, color="#999999", linewidth=0.5)
+        axes.set_title(view["explanation"], loc="left", fontsize=6, pad=1)
+        axes.set_ylabel("explains")
     else:
-        for record, line in zip(shown, ("-", (0, (3, 1))), strict=False):
-            if "sensitivity" in record and modality in record["modality"].values:
-                values = record["sensitivity"].sel(modality=modality).values
-                axes.stairs(values, time_edges(record), baseline=None, color="#222222", linestyle=line)
+        _draw_curves(axes, shown, "sensitivity", {"modality": modality})
         axes.set_ylabel("$S_i$\n(1 = all local)")
+
+
+def _draw_curves(axes: Axes, shown: Sequence[xr.Dataset], name: str, place: Mapping[str, str]) -> None:
+    """A curve of each model that has the variable there; the second one dashed."""
+    for record, line in zip(shown, ("-", (0, (3, 1))), strict=False):
+        if name in record and all(value in record[axis].values for axis, value in place.items()):
+            axes.stairs(
+                record[name].sel(place).values, time_edges(record), baseline=None, color="#222222", linestyle=line
+            )

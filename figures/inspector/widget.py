@@ -19,7 +19,7 @@ from figures.inspector.still import draw_view
 ALL_HEADS, NO_CLASS = -1, -1
 # Traits that make up a view, in the order in which Python that reproduces it names them.
 VIEW = ("frame", "modality", "branch", "head", "model", "against", "view", "scale", "class_", "span", "pinned", "theme",
-        "left")  # fmt: skip
+        "left", "explanation")  # fmt: skip
 
 
 class Inspector(anywidget.AnyWidget):
@@ -46,6 +46,7 @@ class Inspector(anywidget.AnyWidget):
         theme: "auto", "light" or "dark".
         left: what stands beside the attention maps: "similarity", "gradient" (norms of output by input), or "gate"
             (GateAtt's gate of the local branch). In a narrow cell two models side by side take its place.
+        explanation: method drawn over time, of records with the part "explanation"; "" in others.
     """
 
     _esm = FOLDER / "inspector.js"
@@ -65,6 +66,7 @@ class Inspector(anywidget.AnyWidget):
     pinned = traitlets.Bool(False).tag(sync=True)
     theme = traitlets.Enum(("auto", "light", "dark"), "auto").tag(sync=True)
     left = traitlets.Enum(("similarity", "gradient", "gate"), "similarity").tag(sync=True)
+    explanation = traitlets.Unicode().tag(sync=True)
 
     def __init__(self, record: xr.Dataset | Sequence[xr.Dataset], *, precision: str = "float32", **view: Any) -> None:
         """Show a record.
@@ -88,10 +90,11 @@ class Inspector(anywidget.AnyWidget):
             "branch": str(first["branch"].values[0]) if "branch" in first.dims else "",
             "model": model_name(first),
             "span": [0, first.sizes["frame"]],
+            "explanation": str(first["explainer"].values[0]) if "explanation" in first else "",
         }
         super().__init__(payload=pack(self.records, precision), **start | view)
 
-    @traitlets.validate("modality", "branch", "model", "against")
+    @traitlets.validate("modality", "branch", "model", "against", "explanation")
     def _known(self, proposal: Any) -> str:
         name, value = proposal["trait"].name, proposal["value"]
         known = self._names(name)
@@ -109,7 +112,8 @@ class Inspector(anywidget.AnyWidget):
     def _names(self, trait: str) -> list[str]:
         if trait in ("model", "against"):
             return [""] * (trait == "against") + [model_name(record) for record in self.records]
-        found = dict.fromkeys(str(name) for one in self.records if trait in one.coords for name in one[trait].values)
+        axis = "explainer" if trait == "explanation" else trait
+        found = dict.fromkeys(str(name) for one in self.records if axis in one.coords for name in one[axis].values)
         return list(found) or [""]
 
     def to_html(self, path: str | Path, *, precision: str = "float16") -> Path:

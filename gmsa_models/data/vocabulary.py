@@ -55,6 +55,20 @@ class Vocabulary:
         position = self._position.get(label)
         return self.names[position] if position is not None else f"label {label}"
 
+    def find(self, told: str) -> int:
+        """Output position of a class from its name, in any case, or its number in the data set.
+
+        Raises:
+            VocabularyError: there is none; names those that begin alike.
+        """
+        names = {name.casefold(): position for position, name in enumerate(self.names)}
+        found = names.get(told.casefold(), self._position.get(int(told)) if told.isdecimal() else None)
+        if found is None:
+            like = [name for name in self.names if name.casefold()[:2] == told.casefold()[:2]]
+            hint = f"; names that begin alike: {', '.join(like[:5])}" if like else ""
+            raise VocabularyError(f"no class {told!r} among the {len(self)} of {self.dataset}{hint}")
+        return found
+
     def keep(self, labels: Iterable[int]) -> Vocabulary:
         """The vocabulary of these labels only, in the order given.
 

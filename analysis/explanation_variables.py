@@ -1,0 +1,76 @@
+"""The part of a record that explains one class by every method, and says how faithful each is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+
+from analysis.arrays import Variables, labelled, text
+from analysis.evidence import EVIDENCE_MEASURES
+from analysis.explanation import Explanation
+from analysis.explanation_scores import score_explanation
+from analysis.explanations import explain_all
+from analysis.faithfulness import MEASURES, Replacer
+from analysis.view import ClipView
+
+# By which way through the first layer a share reaches the frame.
+WAYS = ("global", "local", "residual")
+ALL_MEASURES = (*MEASURES, *EVIDENCE_MEASURES)
+
+
+def explanation_variables(view: ClipView) -> Variables:
+    """`explanation` (explainer, modality, frame) of one class, its parts by way, its error, and how faithful it is.
+
+    The class is `view.target`, else the one that the model finds most probable. `explanation_way` (explainer, way,
+    modality, frame) is NaN where a method does not tell ways apart, `explanation_delta` (explainer) where nothing need
+    add up. `faithfulness` (explainer, measure) are the measures of `analysis.faithfulness` and `analysis.evidence`;
+    evidence is NaN where the class is no label whose seconds are known. Explanations are not told the known segments.
+    """
+    target = int(view.trace.logits[0].argmax()) if view.target is None else view.target
+    label = view.vocabulary.indices[target]
+    found = explain_all(view.model, replace(view.clip, segments=()), target)
+    replacer = Replacer(view.model, view.clip, target)
+    scores = [score_explanation(each, view.clip, label, replacer) for each in found.values()]
+    name = view.vocabulary.name(label)
+    values = np.stack([each.values.float().numpy() for each in found.values()])
+    variables = {
+        "explanation": labelled(("explainer", "modality", "frame"), values, f"explanation of {name}", "see units"),
+        "explanation_units": labelled(
+            ("explainer",), text(each.units for each in found.values()), "units of explanation"
+        ),
+        "explanation_way": labelled(
+            ("explainer", "way", "modality", "frame"),
+            np.stack([_ways(each) for each in found.values()]),
+            "part of the explanation by its way through the first layer",
+        ),
+        "explanation_delta": labelled(
+            ("explainer",), _deltas(found.values()), "by how much values miss their sum", "nat"
+        ),
+        "faithfulness": labelled(
+            ("explainer", "measure"),
+            np.array([[each[measure] for measure in ALL_MEASURES] for each in scores], np.float32),
+            "how faithful the explanation is",
+        ),
+    }
+    about = {"target": target, "label": int(label), "class_name": name, "baseline": replacer.baseline}
+    variables["explanation"].attrs |= about
+    coords = {"explainer": text(found), "way": text(WAYS), "measure": text(ALL_MEASURES)}
+    return {
+        key: array.assign_coords({dim: coords[dim] for dim in array.dims if dim in coords})
+        for key, array in variables.items()
+    }
+
+
+def _ways(explanation: Explanation) -> np.ndarray:
+    parts = np.full((len(WAYS), *explanation.values.shape), np.nan, np.float32)
+    for way, values in explanation.branches.items():
+        parts[WAYS.index(way)] = values.numpy()
+    return parts
+
+
+def _deltas(explanations: Iterable[Explanation]) -> np.ndarray:
+    return np.array(
+        [np.nan if each.convergence_delta is None else each.convergence_delta for each in explanations], np.float32
+    )
