@@ -27,7 +27,7 @@ def figures(
     models: Annotated[list[str] | None, typer.Option(help="Names or files, with commas; default: the zoo's.")] = None,
     out: Annotated[Path, typer.Option(help="Folder of the files.")] = Path("figures/rendered"),
     only: Annotated[
-        list[str] | None, typer.Option(help="1 to 6, table, claims, with commas; default: everything.")
+        list[str] | None, typer.Option(help="1 to 8, table, claims, with commas; default: everything.")
     ] = None,
     redraw_from: Annotated[
         Path | None, typer.Option("--from", help="Draw from the numbers saved in this folder; no model is needed.")

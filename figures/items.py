@@ -1,4 +1,4 @@
-"""The items that `gmsa figures` makes: six figures, the table, the claims; each from tables to files."""
+"""The items that `gmsa figures` makes: eight figures, the table, the claims; each from tables to files."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from figures import (
+    ablation,
     attention_profiles,
     claims,
+    evidence,
     lag,
     masks,
     results,
@@ -91,6 +93,8 @@ ITEMS = (
     Item("sensitivity", "4", "figure-4-sensitivity", sensitivity.draw),
     Item("score_and_sensitivity", "5", "figure-5-score-and-sensitivity", score_and_sensitivity.draw),
     Item("lag", "6", "figure-6-lag", lag.draw),
+    Item("evidence", "7", "figure-7-evidence", evidence.draw),
+    Item("ablation", "8", "figure-8-ablation", ablation.draw),
     Item("results", "table", "table-1-results", results.draw),
     Item("claims", "claims", "claims", claims.draw),
 )

@@ -171,3 +171,36 @@ def tiny_claims() -> xr.Dataset:
         },
         attrs={"about": "2 models on 101 videos."},
     )
+
+
+def tiny_evidence() -> xr.Dataset:
+    """Three explanations of two models; Baseline has no local attention."""
+    auc = np.array([[0.9, 0.4, np.nan], [0.8, 0.5, 0.6]])
+    return xr.Dataset(
+        {
+            name: (("model", "explainer"), auc + shift)
+            for name, shift in (("auc", 0), ("auc_low", -0.2), ("auc_high", 0.1))
+        },
+        {
+            "model": np.array(["baseline", "gate-op-bd20"]),
+            "explainer": np.array(["saliency", "random", "attention-local"]),
+        },
+        {"videos": 3, "frames": 75, "of": "demo"},
+    )
+
+
+def tiny_costs() -> xr.Dataset:
+    """Two models; Baseline has no local branch."""
+    cost = np.array([[[7.0, np.nan, 3.0], [2.0, np.nan, -1.0]], [[5.0, 1.0, 0.5], [4.0, 0.0, 0.25]]])
+    return xr.Dataset(
+        {
+            name: (("model", "modality", "part"), cost + shift)
+            for name, shift in (("cost", 0), ("low", -1), ("high", 2))
+        },
+        {
+            "model": np.array(["baseline", "gate-op-bd20"]),
+            "modality": np.array(MODALITIES),
+            "part": np.array(["global branch", "local branch", "head 1"]),
+        },
+        {"videos": 64, "of": "demo"},
+    )

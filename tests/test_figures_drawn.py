@@ -10,7 +10,9 @@ from paper_tables import (
     MODALITIES,
     tiny_claims,
     tiny_contrasts,
+    tiny_costs,
     tiny_curves,
+    tiny_evidence,
     tiny_masks,
     tiny_masses,
     tiny_record,
@@ -20,8 +22,10 @@ from paper_tables import (
 from xarray import Dataset
 
 from figures import (
+    ablation,
     attention_profiles,
     claims,
+    evidence,
     lag,
     masks,
     results,
@@ -61,6 +65,7 @@ DRAWN = {
     "4": lambda width: sensitivity.draw(tiny_curves(), width),
     "5": lambda width: score_and_sensitivity.draw(tiny_scatter(), width),
     "6": lambda width: lag.draw(tiny_masses(), width),
+    "8": lambda width: ablation.draw(tiny_costs(), width),
 }
 
 
@@ -293,3 +298,46 @@ def test_claims_page_says_verdicts_numbers_and_what_they_are_about():
     assert "| C4 | share | 0.25 [0.20, 0.30] | > 0 | 0.012 | 13 videos |" in texts["md"]
     assert "2 models on 101 videos." in texts["md"]
     assert texts["csv"].splitlines()[1] == "C1,A > B,undecided,GAP of A less B,>,-1.5,-3.0,0.5,,101 videos"
+
+
+@BOTH_WIDTHS
+def test_figure_7_ranks_explanations_and_holds_every_models_auc(width):
+    found = tiny_evidence()
+    figure = evidence.draw(found, width)
+    axes = figure.axes[0]
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["saliency", "attention local", "random"]
+    order = ["saliency", "attention-local", "random"]
+    for model in found["model"].values:
+        (line,) = named(axes, str(model))
+        values = found["auc"].sel(model=model, explainer=order).values
+        np.testing.assert_array_equal(line.get_xdata(), values[np.isfinite(values)])
+        rows = np.round(line.get_ydata()).astype(int)
+        np.testing.assert_array_equal(rows, np.flatnonzero(np.isfinite(values)))
+        assert line.get_color() == MODELS[str(model)].colour
+    ends = {round(float(x), 6) for each in axes.collections for path in each.get_segments() for x in path[:, 0]}
+    assert {0.7, 1.0, 0.2, 0.5, 0.6, 0.9, 0.3, 0.4} <= ends
+    assert "ROC AUC of the label's seconds" in axes.get_xlabel()
+    assert "3 demo videos, first 75 frames" in axes.get_xlabel()
+
+
+@BOTH_WIDTHS
+def test_figure_8_has_a_panel_a_modality_and_a_row_a_part(width):
+    costs = tiny_costs()
+    figure = ablation.draw(costs, width)
+    for letter, modality in zip("ab", MODALITIES, strict=True):
+        axes = titled(figure, letter)
+        assert axes.get_title("left") == f"({letter}) {modality}"
+        (line,) = named(axes, "baseline")
+        np.testing.assert_array_equal(line.get_xdata(), costs["cost"].sel(model="baseline", modality=modality)[[0, 2]])
+        np.testing.assert_array_equal(np.round(line.get_ydata()), [0, 2])
+        assert axes.get_ylim()[0] > axes.get_ylim()[1]
+    assert "GAP lost (points), 64 demo videos" in axes.get_xlabel()
+
+
+def test_figures_7_and_8_go_by_the_names_of_dimensions():
+    for draw, table in ((evidence.draw, tiny_evidence()), (ablation.draw, tiny_costs())):
+        one, two = draw(table), draw(table.transpose(*reversed(list(table.sizes))))
+        for left, right in zip(one.axes, two.axes, strict=True):
+            np.testing.assert_array_equal(
+                named(left, "baseline")[0].get_xdata(), named(right, "baseline")[0].get_xdata()
+            )

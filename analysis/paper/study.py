@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import count, islice
@@ -13,6 +13,7 @@ import numpy as np
 import xarray as xr
 
 from analysis.paper.contrast import Contrast, clearest, contrast
+from analysis.paper.explained import ablation_table, evidence_found, explained_clips
 from analysis.paper.passes import clip_statistics, model_statistics
 from analysis.paper.results import metric_draws
 from analysis.paper.scores import score_models
@@ -82,6 +83,9 @@ class Settings:
         modality: whose gradients are taken.
         seed: of resampling and permutations.
         resamples: bootstrap samples.
+        explained: how many videos are explained by every method; the first with known segments.
+        explained_frames: how many first frames of those.
+        ablated: on how many videos, the first, branches and heads are ablated.
     """
 
     limit: int = 2000
@@ -91,6 +95,9 @@ class Settings:
     modality: str = "visual"
     seed: int = 0
     resamples: int = 2000
+    explained: int = 5
+    explained_frames: int = 75
+    ablated: int = 64
 
     def to_dict(self) -> dict[str, object]:
         """Plain values, for keys and provenance."""
@@ -237,6 +244,39 @@ class Study:
         return found
 
     @cached_property
+    def evidence(self) -> dict[str, xr.Dataset]:
+        """Model -> what `evidence_found` gives of the explained videos; kept model by model.
+
+        Raises:
+            StudyError: there is no video whose segments are known.
+        """
+        settings, vocabulary = self.settings, self.model(next(iter(self.models))).vocabulary
+        clips = explained_clips(self.source, vocabulary, settings.explained, settings.explained_frames)
+        if not clips:
+            raise StudyError("no video of these data has known segments; this figure needs some")
+        done, total = count(1), len(clips) * len(self.models)
+        advance = lambda _: self._progress("explanations by every method", next(done), total)  # noqa: E731
+        more = {"explained": len(clips), "frames": settings.explained_frames}
+        return self._of_models(
+            "evidence", self.models, more, lambda name: evidence_found(self.model(name), clips, advance)
+        )
+
+    @cached_property
+    def ablations(self) -> dict[str, xr.Dataset]:
+        """Model with attention -> what `ablation_table` gives of the first videos; kept model by model."""
+        settings = self.settings
+        clips = list(islice(read_clips(self.source), settings.ablated))
+        done, total = count(1), len(self.attending)
+
+        def compute(name: str) -> xr.Dataset:
+            table = ablation_table(self.model(name), clips, settings.resamples, settings.seed)
+            self._progress("ablation of branches and heads", next(done), total)
+            return table
+
+        more = {"videos": len(clips), "resamples": settings.resamples, "seed": settings.seed}
+        return self._of_models("ablation", self.attending, more, compute)
+
+    @cached_property
     def clip_table(self) -> xr.Dataset:
         """What the chosen videos alone decide."""
         modalities = list(self.model(next(iter(self.models))).config.modalities)
@@ -260,6 +300,15 @@ class Study:
         hashes = {kind: self.models[name].sha256 for kind, name in first.items()}
         key = {"stage": "steps", "models": hashes}
         return self._kept(key, lambda: step_seconds({kind: self.model(name) for kind, name in first.items()}))
+
+    def _of_models(
+        self, stage: str, names: Iterable[str], more: Mapping[str, object], compute: Callable[[str], xr.Dataset]
+    ) -> dict[str, xr.Dataset]:
+        """Model -> its table, from the cache or computed, several models at once."""
+        for name in names:
+            self.model(name)
+        tables = map_in_threads(lambda name: self._kept(self._key(stage, name, **more), lambda: compute(name)), names)
+        return dict(zip(names, tables, strict=True))
 
     def _kept(self, key: Mapping[str, object], compute: Callable[[], xr.Dataset]) -> xr.Dataset:
         table = self._cache.get(key)

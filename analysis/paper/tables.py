@@ -10,6 +10,7 @@ import xarray as xr
 
 from analysis.paper import claims
 from analysis.paper.contrast import RULE
+from analysis.paper.explained import in_order
 from analysis.paper.lags import uniform_mass_by_lag
 from analysis.paper.neighbourhoods import neighbourhood_text
 from analysis.paper.passes import global_verticality
@@ -147,6 +148,36 @@ def lag(study: Study) -> Tables:
     return {"masses": joined.assign(uniform=("lag", uniform)).assign_attrs(about)}
 
 
+def evidence(study: Study) -> Tables:
+    """Figure 7: how well each explanation of each model finds the label's seconds, means over videos with intervals."""
+    tables = study.evidence
+    videos = next(iter(tables.values())).sizes["video"]
+    counts = resample_counts(videos, study.settings.resamples, study.settings.seed)
+    parts = []
+    for table in tables.values():
+        found = [mean_interval(each, counts) for each in table["evidence_auc"].transpose("explainer", "video").values]
+        ends = {"auc": "estimate", "auc_low": "low", "auc_high": "high"}
+        drawn = {name: ("explainer", np.array([getattr(each, end) for each in found])) for name, end in ends.items()}
+        measures = ("evidence_precision", "pointing")
+        means = {name: ("explainer", table[name].mean("video").values) for name in measures}
+        parts.append(xr.Dataset(drawn | means, {"explainer": table["explainer"].values}))
+    joined = xr.concat(parts, "model", join="outer").assign_coords(model=np.array(list(tables)))
+    order = in_order([str(name) for name in joined["explainer"].values])
+    about = {"videos": videos, "frames": study.settings.explained_frames}
+    return {"found": joined.sel(explainer=order).assign_attrs(about)}
+
+
+def ablation(study: Study) -> Tables:
+    """Figure 8: GAP lost by ablating each branch and head of each model, with intervals over videos."""
+    tables = study.ablations
+    if not tables:
+        raise StudyError("no model with attention; this figure needs one")
+    joined = xr.concat(list(tables.values()), "model", join="outer", combine_attrs="drop")
+    parts = sorted((str(name) for name in joined["part"].values), key=lambda name: ("branch" not in name, name))
+    costs = joined.sel(part=parts).assign_coords(model=np.array(list(tables)))
+    return {"costs": costs.assign_attrs(videos=next(iter(tables.values())).attrs["videos"])}
+
+
 def results(study: Study) -> Tables:
     """Table 1."""
     sizes = {name: parameter_mib(study.model(name)) for name in study.models}
@@ -179,6 +210,8 @@ TABLES: dict[str, Callable[[Study], Tables]] = {
     "sensitivity": sensitivity,
     "score_and_sensitivity": score_and_sensitivity,
     "lag": lag,
+    "evidence": evidence,
+    "ablation": ablation,
     "results": results,
     "claims": claim_rows,
 }
