@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import textwrap
 
+import matplotlib as mpl
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -52,7 +53,7 @@ def draw(record: xr.Dataset, against: xr.Dataset | None = None, top: int = 7) ->
     """
     records = [record] if against is None else [record, against]
     _check_one_clip(records)
-    with use_style():
+    with use_style(), mpl.rc_context({"text.parse_math": False}):  # names come from files: "$" in one is no formula
         figure = Figure(layout="constrained")
         figure.get_layout_engine().set(w_pad=0.03, h_pad=0.045, hspace=0.0, wspace=0.0)
         _draw_title(figure, records)

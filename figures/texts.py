@@ -18,7 +18,8 @@ def text_points(text: str, size: float | str | None = None) -> float:
         size: in points or a word of matplotlib's; None: that of panel titles.
     """
     font = FontProperties(size=mpl.rcParams["axes.titlesize"] if size is None else size)
-    return float(text_to_path.get_text_width_height_descent(text, font, is_math_text(text))[0])
+    mathematics = mpl.rcParams["text.parse_math"] and is_math_text(text)
+    return float(text_to_path.get_text_width_height_descent(text, font, mathematics)[0])
 
 
 def shorten(text: str, longest: int) -> str:

@@ -17,12 +17,22 @@ METADATA_KEY = "gmsa_models"
 MAXIMUM_HEADER_BYTES = 2 * 2**20
 MOST_TENSORS = 2048  # a model of two modalities has about 20 a layer and modality
 PICKLE_SUFFIXES = frozenset({".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle"})
+_CONFIG_OF_ANOTHER = "its config is of another model: write it again with gmsa_models.save"
 # What each floating-point type of safetensors takes, in bytes.
 DTYPE_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be loaded; every error of `load` is one. The message names the file."""
+    """A checkpoint that cannot be loaded; every error of `load` is one. The message names the file.
+
+    Attributes:
+        advice: what to do, the same for all errors of a class; it ends the message.
+    """
+
+    advice = ""
+
+    def __str__(self) -> str:
+        return "; ".join(filter(None, (str(self.args[0]), self.advice)))
 
 
 class PickleRefusedError(CheckpointError):
@@ -32,6 +42,8 @@ class PickleRefusedError(CheckpointError):
 class NotACheckpointError(CheckpointError):
     """Not a safetensors file, or one that another program wrote."""
 
+    advice = "give a file that gmsa_models.save wrote"
+
 
 class UnreadableCheckpointError(CheckpointError):
     """A directory, a pipe, or a file that the operating system does not give."""
@@ -40,13 +52,19 @@ class UnreadableCheckpointError(CheckpointError):
 class TruncatedCheckpointError(CheckpointError):
     """The file ends before its header says it does."""
 
+    advice = "fetch the file again"
+
 
 class HeaderError(CheckpointError):
     """The header's length or contents are impossible."""
 
+    advice = "damaged or made by hand: fetch the file again, or write it with gmsa_models.save"
+
 
 class CorruptCheckpointError(CheckpointError):
     """Config, vocabulary, card or weights do not make sense."""
+
+    advice = "fetch the file again, or write it with gmsa_models.save"
 
 
 class NewerFormatError(CheckpointError):
@@ -56,13 +74,19 @@ class NewerFormatError(CheckpointError):
 class MissingTensorError(CheckpointError):
     """The config needs a tensor that the file lacks."""
 
+    advice = _CONFIG_OF_ANOTHER
+
 
 class UnknownTensorError(CheckpointError):
     """The file has a tensor that the config has no use for."""
 
+    advice = _CONFIG_OF_ANOTHER
+
 
 class TensorShapeError(CheckpointError):
     """A tensor's shape is not the config's."""
+
+    advice = _CONFIG_OF_ANOTHER
 
 
 @dataclass(frozen=True)
@@ -126,7 +150,7 @@ def _check_kind(path: Path, start: bytes, length: int, size: int) -> None:
         raise NotACheckpointError(f"{path}: not a safetensors file (starts with {start[:8]!r})")
 
 
-def _parse(path: Path, text: bytes | str, what: str) -> dict:
+def _parse(path: Path, text: object, what: str) -> dict:
     try:
         value = json.loads(text, object_pairs_hook=_unique)
     except (TypeError, ValueError, RecursionError) as error:
@@ -180,7 +204,7 @@ def _check_spans(path: Path, spans: list[tuple[int, int]], data_bytes: int) -> N
         raise HeaderError(f"{path}: {data_bytes - position} bytes after the last tensor belong to none")
 
 
-def _contents(path: Path, metadata: dict) -> dict:
+def _contents(path: Path, metadata: object) -> dict:
     if not isinstance(metadata, dict) or METADATA_KEY not in metadata:
         raise NotACheckpointError(
             f"{path}: safetensors, but without the {METADATA_KEY!r} metadata that gmsa_models.save writes; "

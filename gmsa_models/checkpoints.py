@@ -86,7 +86,7 @@ def save(model: GMSAClassifier, path: str | Path) -> Path:
         The path.
 
     Raises:
-        HeaderError: more class names and card than `load` reads.
+        CheckpointError: more class names and card than `load` reads.
     """
     path = Path(path)
     vocabulary = model.vocabulary
@@ -104,7 +104,7 @@ def save(model: GMSAClassifier, path: str | Path) -> Path:
     # not sorted, because the order of the config's modalities is the order of the classifier's inputs.
     data = save_tensors(tensors, {METADATA_KEY: json.dumps(contents, ensure_ascii=False)})
     if (length := int.from_bytes(data[:8], "little")) > MAXIMUM_HEADER_BYTES:
-        raise HeaderError(f"{path}: class names and card need a header of {length} bytes; at most "
+        raise CheckpointError(f"{path}: class names and card need a header of {length} bytes; at most "
                           f"{MAXIMUM_HEADER_BYTES} are read")  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
     with replaced_when_done(path) as temporary:
@@ -266,13 +266,11 @@ def _check_values(path: Path, header: Header, tensors: dict[str, Tensor]) -> Non
     if {name: value.shape for name, value in tensors.items()} != header.shapes:
         raise CorruptCheckpointError(f"{path}: its header changed while it was read, or can be read in two ways")
     if header.checksum is not None and header.checksum != checksum(header.contents, tensors):
-        raise CorruptCheckpointError(
-            f"{path}: weights, config or card do not match their checksum: damaged; fetch or write it again"
-        )
+        raise CorruptCheckpointError(f"{path}: weights, config or card do not match their checksum: damaged")
     for name, value in tensors.items():
         if not value.isfinite().all():
             raise CorruptCheckpointError(
-                f"{path}: tensor {name!r} has a value that is not finite; fetch the file or train the model again"
+                f"{path}: tensor {name!r} has a value that is not finite: damaged, or the training diverged"
             )
 
 
