@@ -41,6 +41,8 @@ def figures(
     formats: Annotated[list[str] | None, typer.Option(help="Of pdf, svg, png, with commas; default: all.")] = None,
     videos: Annotated[int, typer.Option(min=1, help="Videos whose maps and gradients are looked at.")] = 24,
     limit: Annotated[int, typer.Option(min=1, help="Scores are of the first so many videos.")] = 2000,
+    explained: Annotated[int, typer.Option(min=1, help="Videos that every method explains (Figure 7).")] = 5,
+    ablated: Annotated[int, typer.Option(min=1, help="Videos on which heads are ablated (Figure 8).")] = 64,
     neighbourhood: Annotated[
         str, typer.Option(help="BD20, TP30, TD60x4 ...: the N_i by which all models' sensitivity is compared.")
     ] = "TP30",
@@ -53,6 +55,7 @@ def figures(
     request = Request(
         data=tuple(data or DATA), models=words(models), out=out, redraw_from=redraw_from, only=words(only),
         formats=words(formats) or FORMATS, width=inches(width), style=style, videos=videos, limit=limit,
+        explained=explained, ablated=ablated,
         neighbourhood=neighbourhood, seed=seed, force=force, command=_command(),
     )  # fmt: skip
     if code := run(request, check):

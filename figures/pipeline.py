@@ -40,6 +40,10 @@ class UnknownItemError(KeyError):
         return str(self.args[0])
 
 
+# Of a request: what decides the numbers, beside data and models.
+SETTINGS = ("videos", "limit", "explained", "ablated", "neighbourhood", "seed")
+
+
 @dataclass(frozen=True)
 class Request:
     """What to draw, of what, and how.
@@ -55,6 +59,8 @@ class Request:
         style: a matplotlib style file, on top of the house style.
         videos: how many are looked at closely (maps, gradients).
         limit: scores are of the first so many videos.
+        explained: how many videos every method explains.
+        ablated: on how many videos branches and heads are ablated.
         neighbourhood: the N_i by which the sensitivity of all models is measured alike: "BD20", "TP30", "TD60x4".
         seed: of resampling and permutations.
         force: make everything anew, whether it has changed or not.
@@ -71,6 +77,8 @@ class Request:
     style: Path | None = None
     videos: int = 24
     limit: int = 2000
+    explained: int = 5
+    ablated: int = 64
     neighbourhood: str = "TP30"
     seed: int = 0
     force: bool = False
@@ -233,7 +241,7 @@ class _Computed:
             self.cache.prune()
 
     def _settings(self) -> dict[str, Any]:
-        return {name: getattr(self.request, name) for name in ("videos", "limit", "neighbourhood", "seed")}
+        return {name: getattr(self.request, name) for name in SETTINGS}
 
 
 def default_models() -> tuple[str, ...]:

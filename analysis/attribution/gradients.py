@@ -1,4 +1,7 @@
-"""Attribution by gradients, through captum: one stream, its frames and its baseline in, a number a feature out."""
+"""Attribution by gradients, through captum: one stream, its frames and its baseline in, a number a feature out.
+
+captum is imported where it is called: it takes longer to load than all else that a record needs.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
-from captum.attr import DeepLift, GradientShap, InputXGradient, IntegratedGradients, Saliency
 from jaxtyping import Float
 from torch import Tensor
 
@@ -28,6 +30,8 @@ def saliency(stream: Stream, inputs: Frames, baseline: Frames) -> Found:
     Source:
         Simonyan, Vedaldi and Zisserman, "Deep Inside Convolutional Networks", 2014.
     """
+    from captum.attr import Saliency
+
     return Saliency(stream).attribute(_leaf(inputs))[0].detach(), None
 
 
@@ -37,6 +41,8 @@ def input_x_gradient(stream: Stream, inputs: Frames, baseline: Frames) -> Found:
     Source:
         Shrikumar et al., "Not Just a Black Box", 2016.
     """
+    from captum.attr import InputXGradient
+
     return InputXGradient(stream).attribute(_leaf(inputs))[0].detach(), None
 
 
@@ -49,6 +55,8 @@ def integrated_gradients(stream: Stream, inputs: Frames, baseline: Frames, n_ste
     Source:
         Sundararajan, Taly and Yan, "Axiomatic Attribution for Deep Networks", 2017.
     """
+    from captum.attr import IntegratedGradients
+
     together = max(1, FRAMES_TOGETHER // len(inputs))
     found, delta = IntegratedGradients(stream).attribute(
         inputs[None], baseline[None], n_steps=n_steps, internal_batch_size=together, return_convergence_delta=True
@@ -64,6 +72,8 @@ def gradient_shap(stream: Stream, inputs: Frames, baseline: Frames, n_samples: i
     Source:
         Lundberg and Lee, "A Unified Approach to Interpreting Model Predictions", 2017, as captum's `GradientShap`.
     """
+    from captum.attr import GradientShap
+
     both = torch.stack([baseline, torch.zeros_like(baseline)])
     with _seeded(seed):
         found, delta = GradientShap(stream).attribute(
@@ -82,6 +92,8 @@ def deep_lift(stream: Stream, inputs: Frames, baseline: Frames) -> Found:
         Shrikumar, Greenside and Kundaje, "Learning Important Features Through Propagating Activation
         Differences", 2017.
     """
+    from captum.attr import DeepLift
+
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Setting forward, backward hooks")  # captum takes its hooks off again
         found, delta = DeepLift(stream).attribute(_leaf(inputs), baseline[None], return_convergence_delta=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from captum.attr import ShapleyValueSampling
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -87,6 +86,8 @@ def segment_shapley(
         Castro, Gomez and Tejada, "Polynomial calculation of the Shapley value based on sampling", 2009, as captum's
         `ShapleyValueSampling`.
     """
+    from captum.attr import ShapleyValueSampling
+
     count = int(groups.max()) + 1
     together = max(1, FRAMES_TOGETHER // len(inputs))
     # captum's features are the groups themselves, there (1) or replaced (0), rather than the numbers in the frames.
