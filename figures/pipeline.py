@@ -182,9 +182,11 @@ class _Redrawn:
         return load_tables(_numbers(self.folder, item))
 
     def about(self, item: Item) -> dict[str, Any]:
-        """What the earlier run said of itself, whatever draws now."""
+        """What the earlier run said of itself, whatever draws now; its command is `computed_by`."""
         about = _read_json(self.folder / f"{item.name}.json")
-        return {name: about[name] for name in ("models", "data", "settings", "computed_with") if name in about}
+        kept = ("models", "data", "settings", "computed_with")
+        first = {"computed_by": about.get("computed_by", about.get("command"))} if about else {}
+        return first | {name: about[name] for name in kept if name in about}
 
     def finish(self) -> None:
         """Nothing to clear up."""

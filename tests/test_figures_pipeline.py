@@ -126,6 +126,11 @@ def test_another_width_draws_again_from_the_same_numbers(drawn, tmp_path):
         assert path.read_bytes() == (request.out / path.name).read_bytes()
     about = json.loads((tmp_path / "figure-6-lag.json").read_text())
     assert about["models"].keys() == {f"small-{kind}" for kind in KINDS}
+    assert about["computed_by"] == request.command
+    again = changed(other, out=tmp_path / "again", redraw_from=tmp_path, command="redrawn")
+    render(again)
+    twice = json.loads((again.out / "figure-6-lag.json").read_text())
+    assert (twice["command"], twice["computed_by"]) == ("redrawn", request.command)
     pdf = (tmp_path / "figure-6-lag.pdf").read_bytes()
     assert b"/Type3" not in pdf
     assert b"CreationDate" not in pdf
