@@ -40,6 +40,8 @@ class OneLineErrors(TyperGroup):
             _stop("stopped", STOPPED)
         except Exception as error:
             _stop(f"{type(error).__name__}: {error} (--debug shows where)", FAILED)
+        if code == STOPPED:  # typer takes the interrupt for itself, and says nothing
+            _stop("stopped", STOPPED)
         return sys.exit(code or 0)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pandas as pd
 from small_models import small_clip, small_model
 
 from analysis.sweep import ANALYSES, SweepSettings, run_sweep
+from analysis.sweep.plan import ShardTask
 from gmsa_models import save, write_clips
 
 LENGTHS = ((13, 5, 23, 9), (7, 19, 11), (3, 17))  # frames of the clips of each shard
@@ -29,6 +32,15 @@ def write_shards(folder: Path, lengths=LENGTHS) -> list[Path]:
 def write_models(folder: Path, kinds=("gate-op", "share-att", "gate-att", "baseline", "none")) -> list[str]:
     """Checkpoints of small untrained models."""
     return [str(save(small_model(kind), folder / f"{kind}.safetensors")) for kind in kinds]
+
+
+class DeadlyTask(ShardTask):
+    """A shard that kills the process that does it."""
+
+    def provenance(self) -> dict:
+        """Ends whoever asks."""
+        os.kill(os.getpid(), signal.SIGKILL)
+        return {}
 
 
 def sizes(table: pd.DataFrame) -> list[int]:

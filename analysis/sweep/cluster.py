@@ -14,8 +14,11 @@ from analysis.sweep.work import FAILED, Outcome, do_shard
 
 # Shards that are handed to the cluster ahead of those that run, so that no core waits for this process.
 AHEAD = 2
+STARTS = 5  # of a cluster on this machine
 # Ray sends usage statistics and warns of its own settings unless told not to.
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_DEDUP_LOGS": "0"}
+
+QUIET_INIT = {"log_to_driver": False, "logging_level": logging.ERROR}
 
 
 def on_ray(tasks: Sequence[ShardTask], workers: int | None = None, address: str | None = None) -> Iterator[Outcome]:
@@ -33,7 +36,7 @@ def on_ray(tasks: Sequence[ShardTask], workers: int | None = None, address: str 
         ImportError: Ray is not installed; names the extra.
         SweepError: no cluster at the address, or a GPU by number.
     """
-    ray = _ray()
+    ray = ray_module()
     gpus = _gpus(tasks)
     started = _connect(ray, workers, address)
     try:
@@ -71,7 +74,12 @@ def _outcome(ray: ModuleType, ready: Any, task: ShardTask) -> Outcome:
         return Outcome(task, FAILED, kind=LOST, reason=f"the worker was lost {TRIES} times: {first}")
 
 
-def _ray() -> ModuleType:
+def ray_module() -> ModuleType:
+    """Ray, told to be quiet.
+
+    Raises:
+        ImportError: it is not installed.
+    """
     os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
     try:
         import ray
@@ -84,12 +92,38 @@ def _connect(ray: ModuleType, workers: int | None, address: str | None) -> bool:
     """Join the cluster, or start one; False where this process is in one already."""
     if ray.is_initialized():
         return False
-    here = {"num_cpus": workers, "include_dashboard": False} if address is None else {"address": address}
+    if address is None:
+        start_here(ray, workers)
+        return True
     try:
-        ray.init(**here, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(address, **QUIET_INIT)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise SweepError(f"no Ray cluster at {address!r}: {error}; start one with `ray start`") from error
     return True
+
+
+def start_here(ray: ModuleType, workers: int | None = None) -> None:
+    """Start a cluster on this machine.
+
+    Ray gives one of its own processes 15 s to start, whatever the machine does meanwhile (ray-project/ray, issue
+    65983), so a busy machine gets another chance.
+
+    Args:
+        ray: the module.
+        workers: its CPUs; None: as many as there are cores.
+
+    Raises:
+        SweepError: it did not start; says why.
+    """
+    for left in reversed(range(STARTS)):
+        try:
+            # "local": Ray would join a cluster that someone left running here.
+            ray.init("local", num_cpus=workers, include_dashboard=False, **QUIET_INIT)
+            return
+        except Exception as error:  # Ray's own class for it is Exception
+            ray.shutdown()
+            if not left or "timed out" not in str(error):
+                raise SweepError(f"Ray does not start on this machine: {error}") from error
 
 
 def _gpus(tasks: Sequence[ShardTask]) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from analysis.sweep.engines import Crew, engine_of
 from analysis.sweep.plan import (
@@ -53,8 +54,9 @@ class SweepResult:
         return not self.failed
 
 
-class Watch:
-    """What a caller may want to show; does nothing."""
+@runtime_checkable
+class Watch(Protocol):
+    """What a caller may want to show; as it is here it does nothing."""
 
     def begin(self, size: int, left: int) -> None:
         """Called once, with the bytes of all shards and of those that are to be done."""
@@ -64,6 +66,10 @@ class Watch:
 
     def end_shard(self, outcome: Outcome) -> None:
         """Called after each shard."""
+
+
+class _Silent(Watch):
+    """Shows nothing."""
 
 
 def run_sweep(
@@ -99,7 +105,7 @@ def run_sweep(
         OutputError: `out` cannot be written; what is finished there is kept.
         SourceNotFoundError, UnknownCheckpointError, UnknownAnalysisError: before anything is done.
     """
-    begun, settings, watch = time.monotonic(), settings or SweepSettings(), watch or Watch()
+    begun, settings, watch = time.monotonic(), settings or SweepSettings(), watch or _Silent()
     do, crew = engine_of(engine), Crew(workers, address)
     tasks = plan_sweep(models, data, Path(out), settings)
     Path(out).mkdir(parents=True, exist_ok=True)
