@@ -5,7 +5,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: figures test lint lab clean
+.PHONY: figures test lint lab fuzz clean
 
 figures: $(VENV)/.figures
 	$(BIN)/gmsa figures
@@ -20,6 +20,11 @@ lint: $(VENV)/.test
 
 lab: $(VENV)/.notebooks
 	$(BIN)/gmsa lab
+
+# Coverage-guided, each reader for so many seconds; what is found lies in tests/fuzz/found.
+SECONDS ?= 60
+fuzz: $(VENV)/.fuzz
+	for reader in tfrecord checkpoint record; do $(BIN)/python tests/fuzz/run.py $$reader $(SECONDS) || exit 1; done
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(f"Python 3.11 or newer is needed; $(PYTHON) is {v[0]}.{v[1]}. Set PYTHON=/path/to/python3.11" if v < (3, 11) else 0)'
@@ -37,6 +42,10 @@ $(VENV)/.figures: $(VENV)/.torch pyproject.toml
 $(VENV)/.test: $(VENV)/.torch pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[notebooks,test]'
 	@touch $@ $(VENV)/.figures
+
+$(VENV)/.fuzz: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
+	@touch $@
 
 $(VENV)/.notebooks: $(VENV)/.torch pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[notebooks]'

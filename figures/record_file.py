@@ -15,6 +15,7 @@ import h5py
 import xarray as xr
 
 from figures.files import whole
+from figures.record_probe import survives
 
 NEWEST_VERSION = 1  # of `record_version`, as `analysis.record` writes it
 # What every record has, of one model or several.
@@ -138,19 +139,23 @@ def _checksum(path: Path, size: int) -> bytes:
     return b"%08x" % crc
 
 
-def _check_checksum(path: Path) -> None:
-    """Of a file that has one: damage is found before a library, which may not expect any, looks inside."""
+def _check_checksum(path: Path) -> bool:
+    """Whether a file has a checksum; one that it does not match is an error before a library looks inside."""
     end = len(_TRAILER) + 8
     with path.open("rb") as file:
         size = max(0, file.seek(0, os.SEEK_END) - end)
         file.seek(size)
         trailer = file.read(end)
-    if trailer.startswith(_TRAILER) and trailer[-8:] != _checksum(path, size):
+    if not trailer.startswith(_TRAILER):
+        return False
+    if trailer[-8:] != _checksum(path, size):
         raise DamagedRecordFileError(f"{path}: its {size} bytes do not match their checksum: damaged; {_AGAIN}")
+    return True
 
 
 def _read_netcdf(path: Path) -> xr.Dataset:
-    _check_checksum(path)
+    if not _check_checksum(path) and not survives(path):
+        raise DamagedRecordFileError(f"{path}: damaged so that the HDF5 library crashes or hangs on it; {_AGAIN}")
     with h5py.File(path) as file:
         _check_claims(path, path.stat().st_size, _netcdf_sizes(path, file))
     with xr.open_dataset(path, engine="h5netcdf") as opened:

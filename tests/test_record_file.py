@@ -142,7 +142,7 @@ def test_any_flipped_bit_is_noticed_before_the_file_is_parsed(saved, monkeypatch
             open_record(saved)
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_damage_without_a_checksum_raises_nothing_else(record, tmp_path, data):
     path = tmp_path / "plain.nc"
@@ -154,6 +154,13 @@ def test_damage_without_a_checksum_raises_nothing_else(record, tmp_path, data):
     (tmp_path / "damaged.nc").write_bytes(bytes(damaged))
     with contextlib.suppress(RecordFileError):
         open_record(tmp_path / "damaged.nc")
+
+
+def test_a_file_on_which_the_library_hangs(tmp_path):
+    found = (Path(__file__).parent / "fuzz/found/record/hdf5-hangs").read_bytes()[1:]
+    (tmp_path / "x.nc").write_bytes(found)
+    with pytest.raises(DamagedRecordFileError, match=r"x\.nc: damaged so that the HDF5 library crashes or hangs"):
+        open_record(tmp_path / "x.nc")
 
 
 # Hostile files

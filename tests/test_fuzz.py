@@ -1,0 +1,33 @@
+"""The readers that are fuzzed, without the fuzzer: every input that was ever found, and the ones it starts from."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+FUZZ = Path(__file__).parent / "fuzz"
+sys.path.insert(0, str(FUZZ))
+
+from targets import TARGETS  # noqa: E402
+
+FOUND = sorted(path for path in (FUZZ / "found").rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("path", FOUND, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_what_was_found_stays_mended(path):
+    TARGETS[path.parent.name](path.read_bytes())
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_what_fuzzing_starts_from_is_read_whole(name, monkeypatch):
+    target, refused = TARGETS[name], []
+    monkeypatch.setattr("contextlib.suppress.__exit__", lambda self, kind, error, trace: refused.append(error))
+    for seed in target.seeds():
+        target(seed)
+    assert not any(refused)
+
+
+def test_a_find_is_a_find(monkeypatch):
+    monkeypatch.setattr("gmsa_models.data.records.read_id", lambda context: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        TARGETS["tfrecord"](TARGETS["tfrecord"].seeds()[0])
