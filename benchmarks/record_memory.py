@@ -2,7 +2,7 @@
 
 Each record has every default part, of the next of the ten trained models, on a demo video cut to the next of a cycle
 of lengths; then it is dropped. The resident size is that of the process, after garbage collection, every so many
-records. A demo video of 120 frames is the longest, so that thousands take minutes.
+records. The longest has 60 frames, so that thousands take minutes.
 
     python benchmarks/record_memory.py [--records 10000] [--write]
 """
@@ -24,7 +24,7 @@ from gmsa_models import Clip, available, load, read_clips
 from gmsa_models.variants import COLUMNS
 
 RESULTS = Path(__file__).parent / "results" / "record_memory.md"
-LENGTHS = (7, 60, 23, 120, 45, 91)
+LENGTHS = (7, 60, 23, 45, 13, 31)
 SETTLED = 100  # records after which the size counts
 ALLOWED = 0.05
 
