@@ -12,13 +12,17 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 SLACK = 0.2  # pixels: what rounding may do
+GAP = 2.0  # pixels: what is nearer, side by side, reads as one text
 
 
 def collisions(figure: Figure) -> list[str]:
     """Pairs of texts that overlap, texts that leave the figure, and texts that lie on a bar; one line each."""
     figure.draw_without_rendering()
-    boxes = [(_quoted(text), box) for text, box in extents(figure)]
-    lines = [f"{one} overlaps {two}" for (one, a), (two, b) in itertools.combinations(boxes, 2) if _overlap(a, b)]
+    found = list(extents(figure))
+    boxes = [(_quoted(text), box) for text, box in found]
+    pairs = itertools.combinations(found, 2)
+    near = [(one, two) for (one, a), (two, b) in pairs if _overlap(a, b, _least(one, two))]
+    lines = [f"{_quoted(one)} overlaps {_quoted(two)}" for one, two in near]
     page = figure.bbox
     lines += [f"{one} leaves the figure" for one, box in boxes if not _inside(box, page)]
     bars = [bar.get_window_extent() for axes in figure.axes for bar in bars_of(axes)]
@@ -48,9 +52,14 @@ def _unseen_labels(axis: Axis) -> Iterator[Text]:
             yield from (tick.label1, tick.label2)
 
 
-def _overlap(one: Bbox, two: Bbox) -> bool:
+def _least(one: Text, two: Text) -> float:
+    """Texts written upright against level ones may stand close: they do not read as one."""
+    return SLACK if one.get_rotation() or two.get_rotation() else -GAP
+
+
+def _overlap(one: Bbox, two: Bbox, least: float = SLACK) -> bool:
     across = min(one.x1, two.x1) - max(one.x0, two.x0)
-    return across > SLACK and min(one.y1, two.y1) - max(one.y0, two.y0) > SLACK
+    return across > least and min(one.y1, two.y1) - max(one.y0, two.y0) > SLACK
 
 
 def _inside(box: Bbox, page: Bbox) -> bool:

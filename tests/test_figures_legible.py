@@ -69,13 +69,14 @@ def full_profiles(width: float) -> Figure:
     return attention_profiles.draw(full(), full("gate-op-bd20", ("global", "local"), seed=1), contrasts, width)
 
 
+LONGEST_RHO = {"shared_rho": -0.28, "shared_low": -0.78, "shared_high": -0.43, "shared_p_value": 0.048}
 DRAWN = {
     "1": lambda width: similarity_and_attention.draw(full(), width),
     "1 without segments": lambda width: similarity_and_attention.draw(full().drop_dims("segment"), width),
     "2": lambda width: masks.draw(three_masks(), width),
     "3": full_profiles,
     "4": lambda width: sensitivity.draw(of_ten(tiny_curves()), width),
-    "5": lambda width: score_and_sensitivity.draw(of_ten(tiny_scatter()), width),
+    "5": lambda width: score_and_sensitivity.draw(of_ten(tiny_scatter()).assign_attrs(LONGEST_RHO), width),
     "6": lambda width: lag.draw(of_ten(tiny_masses()), width),
 }
 

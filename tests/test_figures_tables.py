@@ -39,6 +39,13 @@ def test_one_changed_bit_is_a_difference():
     assert line.startswith("record/attention: 1 of 1210 values differ, by at most ")
 
 
+def test_a_number_that_went_missing_is_a_difference():
+    changed = tiny_curves()
+    changed["shared"].values[1, 2] = np.nan
+    (line,) = differences({"a": tiny_curves()}, {"a": changed})
+    assert line.startswith("a/shared: 1 of 33 values differ")
+
+
 def test_shapes_types_texts_attributes_and_missing_parts_are_differences():
     one = tiny_curves()
     assert differences({"a": one}, {}) == ["a: only in one of the two"]
