@@ -36,6 +36,9 @@ def test_mass_by_lag_by_hand_and_by_the_slow_definition():
     np.testing.assert_allclose(mass_by_lag(pairs), slow_mass(pairs))
     np.testing.assert_allclose(mass_by_lag(5 * pairs), mass_by_lag(pairs))
     np.testing.assert_allclose(mass_by_lag(pairs.T), mass_by_lag(pairs))
+    hole, nothing = pairs.astype(float), pairs.astype(float)
+    hole[1, 2], nothing[1, 2] = np.nan, 0.0
+    np.testing.assert_allclose(mass_by_lag(hole), slow_mass(nothing))
 
 
 def test_uniform_mass_and_means_by_lag():
