@@ -177,7 +177,8 @@ def _check_entries(path: Path, entries: dict, data_bytes: int) -> dict[str, torc
         try:
             shape, (begin, end), dtype = torch.Size(entry["shape"]), entry["data_offsets"], entry["dtype"]
             width = DTYPE_BYTES[dtype]
-            fits = min(shape, default=0) >= 0 and begin >= 0 and end - begin == width * shape.numel()
+            whole = type(begin) is int and type(end) is int
+            fits = whole and min(shape, default=0) >= 0 and begin >= 0 and end - begin == width * shape.numel()
         except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
             raise HeaderError(f"{path}: tensor {brief(name)} is described as {brief(entry)}: {brief(error)}") from error
         if not fits:

@@ -1,5 +1,8 @@
 """Attribution: against differences, captum by hand, exact sums, a model whose answer is known, shuffled weights."""
 
+import copy
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import references_explanations as slow
@@ -85,7 +88,7 @@ def test_they_equal_captum_called_by_hand_on_the_whole_model(kind):
     base = tuple(each[None] for each in start.values())
     by_hand = {
         "input-x-gradient": InputXGradient(forward).attribute(given, target=2),
-        "integrated-gradients": IntegratedGradients(forward).attribute(given, base, target=2, n_steps=16),
+        "integrated-gradients": IntegratedGradients(forward).attribute(given, base, target=2, n_steps=32),
     }
     for method, expected in by_hand.items():
         expected = torch.stack([each[0].sum(-1) for each in expected]).detach()
@@ -239,3 +242,12 @@ def test_what_is_unknown_is_refused_and_the_known_listed():
         explain(model, clip, 2, "attention-combined")
     with pytest.raises(ExplanationError, match="do not add up"):
         _ = explain(model, clip, 2, "saliency").of_modality
+
+
+@pytest.mark.parametrize("method", ["gradient-shap", "segment-shapley"])
+def test_threads_do_not_disturb_each_others_samples(method):
+    model, clips = small_model("gate-op"), [small_clip(23, seed, segments=()) for seed in range(6)]
+    alone = [explain(model, clip, 2, method).values for clip in clips]
+    with ThreadPoolExecutor(3) as pool:
+        together = list(pool.map(lambda clip: explain(copy.deepcopy(model), clip, 2, method).values, clips))
+    assert all(torch.equal(one, other) for one, other in zip(alone, together, strict=True))

@@ -249,8 +249,8 @@ def test_a_style_file_goes_on_top(monkeypatch, tiny_world, tmp_path):
 
 
 def test_unknown_figures_and_models_are_told_before_anything_is_made(tiny_world, tmp_path):
-    with pytest.raises(UnknownItemError, match=r"unknown figure '7'; known: 1 \(similarity_and_attention\)"):
-        render(changed(tiny_world, out=tmp_path, only=("7",)))
+    with pytest.raises(UnknownItemError, match=r"unknown figure '9'; known: 1 \(similarity_and_attention\)"):
+        render(changed(tiny_world, out=tmp_path, only=("9",)))
     with pytest.raises(NoModelError, match="'nobody' is neither in the zoo nor a file; the zoo has"):
         render(changed(tiny_world, out=tmp_path, models=("nobody",)))
     with pytest.raises(NoModelError, match="two models are called"):

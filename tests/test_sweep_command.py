@@ -88,8 +88,10 @@ def test_ctrl_c_keeps_what_is_finished(made, engine):
     many = [tuple([23] * 60)] * 6
     write_shards(made[1], many)
     process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True, cwd=ROOT
-    )
+        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True, cwd=ROOT,
+        # A shell that runs the tests in its background makes them, and all they start, deaf to the interrupt.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
     with process:
         wait_for(lambda: list(made[2].glob("*.parquet")), process)
         os.killpg(process.pid, signal.SIGINT)

@@ -5,16 +5,13 @@ captum is imported where it is called: it takes longer to load than all else tha
 
 from __future__ import annotations
 
-import random
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from analysis.attribution.seeding import seeded
 from analysis.attribution.stream import Stream
 
 Frames = Float[Tensor, "frames width"]
@@ -75,7 +72,7 @@ def gradient_shap(stream: Stream, inputs: Frames, baseline: Frames, n_samples: i
     from captum.attr import GradientShap
 
     both = torch.stack([baseline, torch.zeros_like(baseline)])
-    with _seeded(seed):
+    with seeded(seed):
         found, delta = GradientShap(stream).attribute(
             inputs[None], both, n_samples=n_samples, stdevs=0.0, return_convergence_delta=True
         )
@@ -102,17 +99,3 @@ def deep_lift(stream: Stream, inputs: Frames, baseline: Frames) -> Found:
 
 def _leaf(inputs: Frames) -> Float[Tensor, "1 frames width"]:
     return inputs[None].clone().requires_grad_()
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """captum draws from the global generators of torch and numpy; they are as they were afterwards."""
-    numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        np.random.seed(seed)  # noqa: NPY002
-        try:
-            yield
-        finally:
-            np.random.set_state(numpy_state)  # noqa: NPY002
-            random.setstate(python_state)

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from analysis.attribution.seeding import seeded
 from analysis.attribution.stream import Stream
 from analysis.explanation import ExplanationError
 from gmsa_models.data.clip import Clip
@@ -92,8 +93,7 @@ def segment_shapley(
     together = max(1, FRAMES_TOGETHER // len(inputs))
     # captum's features are the groups themselves, there (1) or replaced (0), rather than the numbers in the frames.
     score = lambda there: kept_scores(stream, inputs, baseline, there[:, groups] > 0.5)  # noqa: E731
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         found = ShapleyValueSampling(score).attribute(
             torch.ones(1, count), torch.zeros(1, count), n_samples=n_samples, perturbations_per_eval=together
         )
