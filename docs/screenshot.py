@@ -11,21 +11,23 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from analysis import inspect_clip
+from analysis import DEFAULT_PARTS, inspect_clip
 from figures.inspector import write_html
 from gmsa_models import load, read_clips
 from tests.browser import started_browser
 
 FOLDER = Path(__file__).parent
 CLIP, MODELS = "demo:3", ("gate-op-tp30", "baseline")
-VIEW = {"against": MODELS[1], "frame": 47, "pinned": True, "head": 2, "modality": "visual"}
+EXPLAINED = "Vehicle"
+VIEW = {"against": MODELS[1], "frame": 47, "pinned": True, "head": 2, "explanation": "relevance-propagation"}
 SCREEN = {"width": 1260, "height": 760}
 
 
 def main() -> None:
     """Write `docs/inspector.png` and `docs/inspector-dark.png`."""
     clip = next(iter(read_clips(CLIP)))
-    records = [inspect_clip(load(name), clip) for name in MODELS]
+    models, parts = [load(name) for name in MODELS], [*DEFAULT_PARTS, "explanation"]
+    records = [inspect_clip(each, clip, parts=parts, target=each.vocabulary.find(EXPLAINED)) for each in models]
     browsers = started_browser()
     browser = next(browsers)
     with tempfile.TemporaryDirectory() as folder:
