@@ -7,13 +7,11 @@ from dataclasses import replace
 from itertools import islice
 
 import pandas as pd
-import torch
 
 from analysis.evidence import EVIDENCE_MEASURES, evidence_scores, label_evidence
 from analysis.explanation import Explanation
 from analysis.explanations import applicable, check_method, explain
 from analysis.faithfulness import MEASURES, Replacer
-from analysis.view import view_clips
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
 from gmsa_models.data.vocabulary import Vocabulary
@@ -100,16 +98,6 @@ def explained_labels(vocabulary: Vocabulary, clip: Clip) -> Iterator[tuple[int, 
     for label in clip.labels:
         if label in vocabulary.indices and label_evidence(clip, label).decides:
             yield label, int(vocabulary.positions([label])[0])
-
-
-def predicted_target(model: GMSAClassifier, clip: Clip) -> int:
-    """Position of the class that the model finds most probable.
-
-    Args:
-        model: on any device.
-        clip: cut to the model's longest.
-    """
-    return int(torch.argmax(view_clips(model, [clip])[0].trace.logits[0]))
 
 
 def _mean(measures: list[dict[str, float]]) -> dict[str, float]:

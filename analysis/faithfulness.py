@@ -20,7 +20,7 @@ from analysis.attribution.perturbations import frame_groups, kept_scores
 from analysis.attribution.replacement import replacement_curve
 from analysis.attribution.stream import evaluating, stream_inputs, streams
 from analysis.explanation import ExplanationError
-from analysis.paper.workers import map_in_threads
+from analysis.workers import map_in_threads
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
 

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from analysis.branch_profiles import branch_profiles
 from analysis.explanation import Explanation, ExplanationError
-from analysis.frame_jacobian.closed_form import closed_form_norms
 from analysis.profiles import attention_profile
 from analysis.sensitivity import local_sensitivity
-from analysis.view import ClipView, view_clips
+from analysis.sensitivity_variables import view_gradient_norms
+from analysis.view import view_clips
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
-
-GRADIENT_BYTES = 2**27
 
 
 def profile_explanation(model: GMSAClassifier, clip: Clip, target: int, *, branch: str) -> Explanation:
@@ -53,7 +49,7 @@ def sensitivity_weighted_profile(model: GMSAClassifier, clip: Clip, target: int)
         raise ExplanationError("a profile weighted by S needs a block with a local branch")
     values = []
     for modality, layer in view.layers.items():
-        share = local_sensitivity(_gradient_norms(view, modality), layer.neighbourhood).nan_to_num(nan=0.5)[:, None]
+        share = local_sensitivity(view_gradient_norms(view, modality), layer.neighbourhood).nan_to_num(nan=0.5)[:, None]
         local, everywhere = (layer.weights[name][0].mean(0) for name in ("local", "global"))
         values.append(attention_profile((share * local + (1 - share) * everywhere)[None]))
     return Explanation("sensitivity-weighted", target, torch.stack(values).cpu(), view.modalities)
@@ -71,10 +67,5 @@ def gradient_received(model: GMSAClassifier, clip: Clip, target: int) -> Explana
     view = view_clips(model, [clip])[0]
     if not view.branches:
         raise ExplanationError("the control (attention 'none') has no attention block whose gradient could be received")
-    received = torch.stack([_gradient_norms(view, modality).mean(0) for modality in view.modalities])
+    received = torch.stack([view_gradient_norms(view, modality).mean(0) for modality in view.modalities])
     return Explanation("gradient-received", target, (received / received.mean(1, keepdim=True)).cpu(), view.modalities)
-
-
-def _gradient_norms(view: ClipView, modality: str) -> Float[Tensor, "query key"]:
-    block = view.model.encoders[modality].layers[0].attention
-    return closed_form_norms(block, view.layers[modality].input[0], GRADIENT_BYTES)

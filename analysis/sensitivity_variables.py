@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Float
+from torch import Tensor
 
 from analysis.arrays import Variables, labelled
 from analysis.frame_jacobian.closed_form import closed_form_norms
 from analysis.sensitivity import local_sensitivity
 from analysis.view import ClipView, to_numpy
-from gmsa_models.attention import AttentionBlock
 
 # About the most that the intermediate results of the closed form may take.
 GRADIENT_BYTES = 2**27
@@ -22,10 +23,7 @@ def sensitivity_variables(view: ClipView) -> Variables:
     """
     if not view.branches:
         return {}
-    norms = {
-        modality: closed_form_norms(_block(view, modality), layer.input[0], GRADIENT_BYTES)
-        for modality, layer in view.layers.items()
-    }
+    norms = {modality: view_gradient_norms(view, modality) for modality in view.layers}
     values = np.stack([to_numpy(each) for each in norms.values()])
     found = {"gradient_norm": labelled(("modality", "query", "key"), values, "norm of dY[query] / dX[key]", "Y per X")}
     if view.neighbourhood is not None:
@@ -34,5 +32,7 @@ def sensitivity_variables(view: ClipView) -> Variables:
     return found
 
 
-def _block(view: ClipView, modality: str) -> AttentionBlock:
-    return view.model.encoders[modality].layers[view.layer].attention
+def view_gradient_norms(view: ClipView, modality: str) -> Float[Tensor, "query key"]:
+    """G of one modality of a clip, in closed form; of a model with attention."""
+    block = view.model.encoders[modality].layers[view.layer].attention
+    return closed_form_norms(block, view.layers[modality].input[0], GRADIENT_BYTES)

@@ -12,13 +12,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from analysis.attribution.seeding import seeded
-from analysis.attribution.stream import Stream
+from analysis.attribution.stream import FRAMES_TOGETHER, Stream
 
 Frames = Float[Tensor, "frames width"]
 Found = tuple[Frames, float | None]
-
-# Frames that pass through an encoder together: enough for matrix products, few enough to stay in memory.
-FRAMES_TOGETHER = 6000
 
 
 def saliency(stream: Stream, inputs: Frames, baseline: Frames) -> Found:

@@ -7,14 +7,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from analysis.attribution.seeding import seeded
-from analysis.attribution.stream import Stream
+from analysis.attribution.stream import FRAMES_TOGETHER, Stream
 from analysis.explanation import ExplanationError
 from gmsa_models.data.clip import Clip
 
 Frames = Float[Tensor, "frames width"]
 Groups = Int[Tensor, " frames"]
 
-FRAMES_TOGETHER = 6000
 WINDOW = 10.0  # seconds of a group where no segments are known
 
 
@@ -92,7 +91,7 @@ def segment_shapley(
     count = int(groups.max()) + 1
     together = max(1, FRAMES_TOGETHER // len(inputs))
     # captum's features are the groups themselves, there (1) or replaced (0), rather than the numbers in the frames.
-    score = lambda there: kept_scores(stream, inputs, baseline, there[:, groups] > 0.5)  # noqa: E731
+    score = lambda there: kept_scores(stream, inputs, baseline, there[:, groups] > 0.5).cpu()  # noqa: E731
     with seeded(seed):
         found = ShapleyValueSampling(score).attribute(
             torch.ones(1, count), torch.zeros(1, count), n_samples=n_samples, perturbations_per_eval=together

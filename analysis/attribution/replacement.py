@@ -51,6 +51,7 @@ def replacement_curve(stream: Stream, inputs: Frames, baseline: Frames, order: I
         frames + 1 logits.
     """
     layers = stream.encoder.layers
+    order = order.to(inputs.device)
     running = len(layers) == 1 and isinstance(layers[0].attention, (*RUNNING, type(None)))
     with torch.no_grad():
         curve = _running_curve(stream, inputs, baseline, order) if running else None
@@ -59,8 +60,9 @@ def replacement_curve(stream: Stream, inputs: Frames, baseline: Frames, order: I
 
 def _curve_by_passes(stream: Stream, inputs: Frames, baseline: Frames, order: Int[Tensor, " frames"]) -> Steps:
     rank = torch.empty_like(order)
-    rank[order] = torch.arange(len(order))
-    return kept_scores(stream, inputs, baseline, rank >= torch.arange(len(order) + 1)[:, None])
+    rank[order] = torch.arange(len(order), device=order.device)
+    steps = torch.arange(len(order) + 1, device=order.device)[:, None]
+    return kept_scores(stream, inputs, baseline, rank >= steps)
 
 
 def _running_curve(stream: Stream, inputs: Frames, baseline: Frames, order: Int[Tensor, " frames"]) -> Steps | None:
@@ -76,10 +78,11 @@ def _running_curve(stream: Stream, inputs: Frames, baseline: Frames, order: Int[
     for rows in _runs(range(count)):
         # A frame is the clip's own up to the step of its rank.
         steps = slice(0, rows.stop)
-        shares = _shares(stream, frames, torch.arange(rows.start, rows.stop), steps)
+        ranks = torch.arange(rows.start, rows.stop, device=hidden.device)
+        shares = _shares(stream, frames, ranks, steps)
         if shares is None:
             return None
-        there = torch.arange(rows.stop) <= torch.arange(rows.start, rows.stop)[:, None]
+        there = torch.arange(rows.stop, device=hidden.device) <= ranks[:, None]
         curve[steps] += (shares * there).sum(0)
     first, members = _alike(baseline[order], frames.near)
     for rows in _runs(range(len(first))):
@@ -131,7 +134,8 @@ def _alike(
     same = bool((baseline == baseline[0]).all())
     rows = [b"" for _ in baseline] if near is None else [row.tobytes() for row in near.cpu().numpy()]
     groups: dict[object, int] = {}
-    place = torch.tensor([groups.setdefault(row if same else (row, i), len(groups)) for i, row in enumerate(rows)])
+    places = [groups.setdefault(row if same else (row, i), len(groups)) for i, row in enumerate(rows)]
+    place = torch.tensor(places, device=baseline.device)
     replaced = functional.one_hot(place, len(groups)).cumsum(0).T.to(baseline)
     first = (replaced > 0).to(torch.int8).argmax(1)
     return first, functional.pad(replaced, (1, 0))
@@ -164,7 +168,7 @@ def _output(
     state: Int[Tensor, "rows steps"],
 ) -> Float[Tensor, "rows steps dim"]:
     """Y of the block; what is linear in the local contexts is done once a state, not once a step."""
-    place = (torch.arange(len(near))[:, None] * near.shape[1] + state).flatten()
+    place = (torch.arange(len(near), device=near.device)[:, None] * near.shape[1] + state).flatten()
     expand = lambda rows: rows.flatten(0, 1).index_select(0, place).unflatten(0, state.shape)  # noqa: E731
     if isinstance(block, ShareAtt):
         half = near.shape[-1]

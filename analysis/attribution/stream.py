@@ -21,6 +21,9 @@ from analysis.explanation import ExplanationError
 from gmsa_models.classifier import GMSAClassifier, mean_over_valid
 from gmsa_models.data.clip import Clip
 
+# Frames that pass through an encoder together: enough for matrix products, few enough to stay in memory.
+FRAMES_TOGETHER = 6000
+
 
 class Stream(nn.Module):
     """w_m . pooled_m of one modality and class, without the classifier's bias.

@@ -8,7 +8,7 @@ from itertools import islice
 import numpy as np
 import xarray as xr
 
-from analysis.paper.workers import map_in_threads
+from analysis.workers import map_in_threads
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
 from gmsa_models.evaluation import predict

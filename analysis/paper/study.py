@@ -19,8 +19,8 @@ from analysis.paper.results import metric_draws
 from analysis.paper.scores import score_models
 from analysis.paper.selection import Selection, clips_at, select
 from analysis.paper.steps import step_seconds
-from analysis.paper.workers import map_in_threads
 from analysis.statistics import resample_counts
+from analysis.workers import map_in_threads
 from gmsa_models.checkpoints import load
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip

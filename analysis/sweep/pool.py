@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from multiprocessing import connection, get_context, parent_process
 from multiprocessing.process import BaseProcess
 
-from analysis.paper.workers import cores
 from analysis.sweep.plan import ShardTask
 from analysis.sweep.work import FAILED, Outcome, do_shard
+from analysis.workers import cores
 
 TRIES = 3  # of a shard whose worker is lost; then the shard is to blame
 LOST = "worker lost"

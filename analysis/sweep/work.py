@@ -12,11 +12,11 @@ import pyarrow as pa
 import torch
 
 from analysis.paper.study import ModelFile
-from analysis.paper.workers import one_thread_each
 from analysis.sweep.analyses import Analysis, chosen
 from analysis.sweep.plan import ShardTask, SweepError
 from analysis.sweep.store import OutputError, schema_of, write_part
 from analysis.sweep.traced import TracedBatch, pass_bytes, trace_clips
+from analysis.workers import one_thread_each
 from gmsa_models.checkpoints import load
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
