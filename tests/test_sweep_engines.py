@@ -166,10 +166,6 @@ def state(pid: int) -> str:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
-@pytest.mark.skipif(
-    "GMSA_TEST_RAY" not in os.environ,
-    reason="set GMSA_TEST_RAY=1: a Ray cluster takes minutes to start and to end on two busy cores",
-)
 class TestRay:
     def test_a_cluster_of_its_own_gives_the_same_bytes(self, made, tmp_path):
         import ray
