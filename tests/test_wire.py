@@ -86,6 +86,13 @@ def test_what_would_swell_is_refused(data, part):
     assert mib < 200 + len(data) / 2**20
 
 
+def test_a_width_seen_before_changes_no_limit():
+    short, long = (sequence_example(ID, {"rgb": [bytes_feature(b"abcde")] * n}) for n in (2, wire.MOST_FRAMES + 1))
+    assert decode_clip(short).features["visual"].shape == (2, 5)
+    with pytest.raises(FramesError, match="more than 100000 frames"):
+        decode_clip(long)
+
+
 def test_a_video_level_record_has_one_vector():
     mib, message = grown(decode_video_level, example(**ID, mean_rgb=float_feature(*[0.0] * MANY)))
     assert "one vector a modality" in message

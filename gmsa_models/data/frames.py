@@ -8,7 +8,7 @@ import numpy as np
 
 from gmsa_models.data.errors import FramesError, NotAnExampleError, brief
 from gmsa_models.data.schema import DecodeError, Feature, FeatureList, parse
-from gmsa_models.data.wire import frame_messages
+from gmsa_models.data.wire import MOST_FRAMES, frame_messages
 
 # Widths tried first, the most recently found one ahead. Real data sets have two or three; more are found as they come.
 _widths: list[int] = [1024, 128]
@@ -74,13 +74,13 @@ def unpack_frames(name: str, packed: bytes) -> np.ndarray:
 
 
 def _strip_headers(raw: np.ndarray, width: int) -> np.ndarray | None:
-    """Frames of exactly this width, or None when the bytes are anything else.
+    """Frames of exactly this width, or None when the bytes are anything else, or more frames than are read.
 
     Every header is compared, and a header says how long its frame is, so a match is a complete parse.
     """
     header = _frame_header(width)
     stride = len(header) + width
-    if len(raw) % stride:
+    if len(raw) % stride or len(raw) // stride > MOST_FRAMES:
         return None
     rows = raw.reshape(-1, stride)
     if not (rows[:, : len(header)] == header).all():
