@@ -28,13 +28,13 @@ def as_query(
     # J_ii has sum_b A_ii^b B_i^b (v_i^m - o_i^b) (w_i^m)^T, and (w_i^m)^T (W_Q)^T / sqrt(d) = turned.
     own = tile.weights[..., tile.rows].diagonal(dim1=2, dim2=3)
     vectors = own.unsqueeze(-1) * (clip.value[:, tile.rows] - tile.contexts)
-    through_key = move(vectors, tile.factors, tables).sum(0).transpose(0, 1)
-    turned = torch.bmm(tile.query, tables.key_query.flatten(2)).transpose(0, 1)
+    through_key = move(vectors, tile.factors, tables).sum(0).permute(1, 2, 0)
+    turned = torch.bmm(tile.query, tables.key_query.flatten(2)).permute(1, 2, 0)
     total = torch.zeros_like(through_query[:, 0, 0])
     rows, dim, _ = through_query.shape
     for part in chunks(rows, CACHE_BYTES, dim * (dim + tile.weights.shape[3]) * through_query.element_size()):
         _fill(through_query[part], clip, tile, part, tables)
-        total[part] = 2 * ((through_key[part] @ through_query[part]) * turned[part]).sum((1, 2))
+        total[part] = 2 * ((through_query[part] @ turned[part]) * through_key[part]).sum((1, 2))
         total[part] += _alone(through_query[part], tables.query_factor)
     return total + 2 * _against_paths(own, tile.factors, through_query, tables)
 
@@ -73,10 +73,17 @@ def _few_keys(
     """A_ik B_i (v_k - o_i) of the local branch, transposed, and k_k: fewer keys than d, so fewer products than by S."""
     first, second = BRANCH_MATRICES[LOCAL]
     scales = tile.factors[:, part, None, None]
-    moved = (scales[first] * tile.moved[first][:, keys]).addcmul_(scales[second], tile.moved[second][:, keys])
+    span = _as_slice(keys)
+    moved = (scales[first] * tile.moved[first][:, span]).addcmul_(scales[second], tile.moved[second][:, span])
     moved -= tile.outputs[LOCAL, :, part].transpose(0, 1).unsqueeze(2)
     moved *= tile.near_weights[LOCAL, :, part][..., keys].transpose(0, 1).unsqueeze(-1)
     return moved, clip.key[:, tile.near[keys]].expand(len(moved), -1, -1, -1)
+
+
+def _as_slice(keys: Int[Tensor, " keys"]) -> slice | Int[Tensor, " keys"]:
+    """The same places; where they are one run, as a slice, which copies nothing."""
+    first, last = int(keys[0]), int(keys[-1])
+    return slice(first, last + 1) if last - first + 1 == len(keys) else keys
 
 
 def _against_paths(

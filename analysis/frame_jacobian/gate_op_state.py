@@ -54,6 +54,7 @@ class Tile:
         rows: which frames the queries are.
         near: those keys.
         weights, query, contexts, factors, directions: as in `GateOpClip`, of these queries.
+        near_weights: weights on the near keys.
         outputs: B_i^b o_i^b.
         moved: W_s^m v_j^m of the near keys j, for each of the four matrices W_s.
     """
@@ -61,17 +62,13 @@ class Tile:
     rows: slice
     near: Int[Tensor, " near"]
     weights: Float[Tensor, "branch=2 heads rows key"]
+    near_weights: Float[Tensor, "branch=2 heads rows near"]
     query: Float[Tensor, "heads rows head_dim"]
     contexts: Float[Tensor, "branch=2 heads rows head_dim"]
     factors: Float[Tensor, "matrix=4 rows dim"]
     directions: Float[Tensor, "rows heads heads"]
     outputs: Float[Tensor, "branch=2 heads rows dim"]
     moved: Float[Tensor, "matrix=4 heads near dim"]
-
-    @property
-    def near_weights(self) -> Float[Tensor, "branch=2 heads rows near"]:
-        """Weights on the near keys."""
-        return self.weights[..., self.near]
 
 
 def gate_op_clip(
@@ -100,6 +97,7 @@ def gate_op_tile(clip: GateOpClip, rows: slice, tables: GateOpTables) -> Tile:
         rows=rows,
         near=near,
         weights=weights,
+        near_weights=weights[..., near],
         query=clip.query[:, rows],
         contexts=contexts,
         factors=factors,
