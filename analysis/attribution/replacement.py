@@ -12,8 +12,9 @@ whose baseline and neighbourhood are the same are one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -22,6 +23,7 @@ from torch.nn import functional
 
 from analysis.attribution.perturbations import kept_scores
 from analysis.attribution.stream import Stream
+from analysis.frame_jacobian.chunking import chunks
 from gmsa_models.attention import Baseline, GateOp, ShareAtt
 from gmsa_models.classifier import EncoderLayer
 from gmsa_models.masks import neighbourhood_mask
@@ -33,7 +35,9 @@ HeadRows = Float[Tensor, "heads rows _"]
 # Blocks whose contexts are quotients of sums. GateAtt's gate is a nonlinear function of whole rows: a pass a step.
 RUNNING = (Baseline, ShareAtt, GateOp)
 # Queries together: their running sums stay in the cache.
-QUERIES = 16
+QUERIES = 32
+# Frames at some step that go through the rest of the layer together, for the same reason.
+TOKENS = 4096
 # Where all keys that are left weigh less than this share of the largest, quotients lose their figures.
 SMALLEST = 1e-25
 
@@ -82,15 +86,15 @@ def _running_curve(stream: Stream, inputs: Frames, baseline: Frames, order: Int[
         shares = _shares(stream, frames, ranks, steps)
         if shares is None:
             return None
-        there = torch.arange(rows.stop, device=hidden.device) <= ranks[:, None]
-        curve[steps] += (shares * there).sum(0)
-    first, members = _alike(baseline[order], frames.near)
+        there = torch.arange(rows.stop, device=hidden.device)[:, None] <= ranks
+        curve[steps] += (shares * there).sum(1)
+    first, members = _alike(frames)
     for rows in _runs(range(len(first))):
         steps = slice(int(first[rows.start]) + 1, count + 1)
         shares = _shares(stream, frames, count + first[rows], steps)
         if shares is None:
             return None
-        curve[steps] += (shares * members[rows, steps]).sum(0)
+        curve[steps] += (shares * members[steps, rows]).sum(1)
     return curve / count
 
 
@@ -103,6 +107,7 @@ class _Frames:
         hidden: what the layer was given.
         query, key, value: of its attention block, head by head; a column of ones is behind `value`.
         near: N of the frames in this order; None without a local branch.
+        alike: whether all of the baseline's frames are one and the same, as with a mean frame.
     """
 
     layer: EncoderLayer
@@ -111,6 +116,7 @@ class _Frames:
     key: HeadRows
     value: HeadRows
     near: Bool[Tensor, "query key"] | None
+    alike: bool
 
     @classmethod
     def of(cls, layer: EncoderLayer, hidden: Float[Tensor, "twice dim"], order: Int[Tensor, " frames"]) -> _Frames:
@@ -120,83 +126,98 @@ class _Frames:
         near = None
         if block.local:
             near = neighbourhood_mask(block.neighbourhood, len(order), hidden.device)[order][:, order]
-        return cls(layer, hidden, query * query.shape[-1] ** -0.5, key, value, near)
+        alike = bool((hidden[len(order) :] == hidden[len(order)]).all())
+        return cls(layer, hidden, query * query.shape[-1] ** -0.5, key, value, near, alike)
 
 
 def _runs(rows: range) -> Iterator[slice]:
     return (slice(start, min(start + QUERIES, rows.stop)) for start in range(rows.start, rows.stop, QUERIES))
 
 
-def _alike(
-    baseline: Frames, near: Bool[Tensor, "query key"] | None
-) -> tuple[Int[Tensor, " groups"], Float[Tensor, "groups steps"]]:
+def _alike(frames: _Frames) -> tuple[Int[Tensor, " groups"], Float[Tensor, "steps groups"]]:
     """Replaced frames that compute the same: the first of each group, and how many are replaced at each step."""
-    same = bool((baseline == baseline[0]).all())
-    rows = [b"" for _ in baseline] if near is None else [row.tobytes() for row in near.cpu().numpy()]
+    count = len(frames.hidden) // 2
+    rows = [b""] * count if frames.near is None else [row.tobytes() for row in frames.near.cpu().numpy()]
     groups: dict[object, int] = {}
-    places = [groups.setdefault(row if same else (row, i), len(groups)) for i, row in enumerate(rows)]
-    place = torch.tensor(places, device=baseline.device)
-    replaced = functional.one_hot(place, len(groups)).cumsum(0).T.to(baseline)
-    first = (replaced > 0).to(torch.int8).argmax(1)
-    return first, functional.pad(replaced, (1, 0))
+    places = [groups.setdefault(row if frames.alike else (row, i), len(groups)) for i, row in enumerate(rows)]
+    place = torch.tensor(places, device=frames.hidden.device)
+    replaced = functional.one_hot(place, len(groups)).cumsum(0).to(frames.hidden)
+    first = (replaced > 0).to(torch.int8).argmax(0)
+    return first, functional.pad(replaced, (0, 0, 1, 0))
 
 
 def _shares(
     stream: Stream, frames: _Frames, rows: Int[Tensor, " rows"], steps: slice
-) -> Float[Tensor, "rows steps"] | None:
+) -> Float[Tensor, "steps rows"] | None:
     """What some frames add to the sum of logits at some steps."""
     heads, block = len(frames.key), frames.layer.attention
     shared = heads // 2 if isinstance(block, ShareAtt) else heads
     everywhere = _contexts_everywhere(frames, slice(0, shared), rows, steps)
-    if everywhere is None:
+    near = None if frames.near is None else _contexts_near(frames, slice(heads - shared, heads), rows, steps)
+    if everywhere is None or (near is None and frames.near is not None):
         return None
-    if frames.near is None:
-        output = block.output(everywhere)
-    else:
-        found = _contexts_near(frames, slice(heads - shared, heads), rows, steps)
-        if found is None:
-            return None
-        output = _output(block, everywhere, *found)
-    hidden = frames.hidden[rows, None].expand(output.shape)
-    return stream.encoder.norm(frames.layer.finish(hidden, output)) @ stream.weights
+    if near is not None:
+        near = (_local_parts(block, near[0]), near[1])
+    shares = everywhere.new_empty(everywhere.shape[:2])
+    for part in chunks(len(shares), TOKENS, len(rows)):
+        if near is None:
+            output = block.output(everywhere[part])
+        else:
+            output = _output(block, everywhere[part], near[0], near[1][part])
+        hidden = frames.hidden[rows].expand(output.shape)
+        torch.matmul(stream.encoder.norm(frames.layer.finish(hidden, output)), stream.weights, out=shares[part])
+    return shares
+
+
+def _local_parts(block: ShareAtt | GateOp, near: Float[Tensor, "states rows wide"]) -> list[Float[Tensor, "places _"]]:
+    """What is linear in the local contexts, done once a state, not once a step."""
+    near = near.flatten(0, 1)
+    if isinstance(block, ShareAtt):
+        return [functional.linear(near, block.output.weight[:, near.shape[-1] :])]
+    return [block.gate_local(near), block.output_local(near)]
 
 
 def _output(
     block: ShareAtt | GateOp,
-    everywhere: Float[Tensor, "rows steps wide"],
-    near: Float[Tensor, "rows states wide"],
-    state: Int[Tensor, "rows steps"],
-) -> Float[Tensor, "rows steps dim"]:
-    """Y of the block; what is linear in the local contexts is done once a state, not once a step."""
-    place = (torch.arange(len(near), device=near.device)[:, None] * near.shape[1] + state).flatten()
-    expand = lambda rows: rows.flatten(0, 1).index_select(0, place).unflatten(0, state.shape)  # noqa: E731
+    everywhere: Float[Tensor, "steps rows wide"],
+    local_parts: list[Float[Tensor, "places _"]],
+    state: Int[Tensor, "steps rows"],
+) -> Float[Tensor, "steps rows dim"]:
+    """Y of the block; `local_parts` are of every state."""
+    place = (state * state.shape[1] + torch.arange(state.shape[1], device=state.device)).flatten()
+    parts = [each.index_select(0, place).unflatten(0, state.shape) for each in local_parts]
     if isinstance(block, ShareAtt):
-        half = near.shape[-1]
-        local = functional.linear(near, block.output.weight[:, half:])
-        return functional.linear(everywhere, block.output.weight[:, :half], block.output.bias).add_(expand(local))
-    gate = block.gate_global(everywhere).sub_(expand(block.gate_local(near))).sigmoid_()
-    local = expand(block.output_local(near))
-    output = torch.addcmul(local, gate, block.output_global(everywhere).sub_(local))
+        half = everywhere.shape[-1]
+        return functional.linear(everywhere, block.output.weight[:, :half], block.output.bias).add_(parts[0])
+    gate = block.gate_global(everywhere).sub_(parts[0]).sigmoid_()
+    output = torch.addcmul(parts[1], gate, block.output_global(everywhere).sub_(parts[1]))
     return output if block.output_bias is None else output.add_(block.output_bias)
 
 
 def _contexts_everywhere(
     frames: _Frames, heads: slice, rows: Int[Tensor, " rows"], steps: slice
-) -> Float[Tensor, "rows steps wide"] | None:
+) -> Float[Tensor, "steps rows wide"] | None:
     """o(s) of the global branch for some queries at some steps, its heads joined."""
-    count, value = frames.key.shape[1] // 2, frames.value[heads]
-    weights = _weights(frames.query[heads, rows] @ frames.key[heads].transpose(1, 2))
+    count = len(frames.hidden) // 2
+    keys = count + 1 if frames.alike else 2 * count
+    value = frames.value[heads, :keys]
+    weights = _weights(frames.query[heads, rows] @ frames.key[heads, :keys].transpose(1, 2))
+    own, other = weights[..., :count], weights[..., count:].expand(-1, -1, count)
     # At the steps asked for, frames before the first are replaced and frames from the last on are the clip's own.
     first, last = steps.start, steps.stop - 1
-    fixed = weights[..., count : count + first] @ value[:, count : count + first]
-    fixed = fixed + weights[..., last:count] @ value[:, last:count]
-    own, other = slice(first, last), slice(count + first, count + last)
-    return _quotients(fixed, weights[..., own], value[:, None, own], weights[..., other], value[:, None, other])
+    if frames.alike:
+        fixed = (first * other[..., :1]) * value[:, count:]
+    else:
+        fixed = other[..., :first] @ value[:, count : count + first]
+    fixed = fixed + own[..., last:] @ value[:, last:count]
+    replaced = slice(count, count + 1) if frames.alike else slice(count + first, count + last)
+    values = (value[:, None, places].permute(2, 1, 0, 3) for places in (slice(first, last), replaced))
+    return _quotients(fixed, own[..., first:last], other[..., first:last], *values)
 
 
 def _contexts_near(
     frames: _Frames, heads: slice, rows: Int[Tensor, " rows"], steps: slice
-) -> tuple[Float[Tensor, "rows states wide"], Int[Tensor, "rows steps"]] | None:
+) -> tuple[Float[Tensor, "states rows wide"], Int[Tensor, "steps rows"]] | None:
     """o of the local branch by how many of the query's neighbours are replaced, and how many are at each step."""
     count = len(frames.near)
     allowed = frames.near[rows % count]
@@ -205,14 +226,15 @@ def _contexts_near(
     there, keys = allowed.to(torch.int8).sort(dim=1, descending=True, stable=True)
     most = int(replaced[:, -1].max())
     there, keys = there[:, :most] > 0, keys[:, :most]
+    others = keys[:, :1] * 0 + count if frames.alike else keys + count
     key, value = frames.key[heads], frames.value[heads]
     query = frames.query[heads, rows].unsqueeze(2)
-    own, other = ((query @ key[:, each].transpose(2, 3)).squeeze(2) for each in (keys, count + keys))
-    weights = _weights(torch.cat([own, other], -1).masked_fill(~torch.cat([there, there], 1), -torch.inf))
+    own, other = ((query @ key[:, each].transpose(2, 3)).squeeze(2) for each in (keys, others))
+    weights = _weights(torch.cat([own, other.expand_as(own)], -1).masked_fill(~there.repeat(1, 2), -torch.inf))
     own, other = weights.chunk(2, -1)
-    fixed = torch.zeros_like(value[:, keys[:, 0]])
-    found = _quotients(fixed, own, value[:, keys], other, value[:, count + keys])
-    return None if found is None else (found, replaced[:, steps])
+    own_value, other_value = (value[:, each].permute(2, 1, 0, 3) for each in (keys, others))
+    found = _quotients(torch.zeros_like(value[:, keys[:, 0]]), own, other, own_value, other_value)
+    return None if found is None else (found, replaced[:, steps].T)
 
 
 def _weights(logits: Float[Tensor, "heads rows keys"]) -> Float[Tensor, "heads rows keys"]:
@@ -222,23 +244,34 @@ def _weights(logits: Float[Tensor, "heads rows keys"]) -> Float[Tensor, "heads r
 def _quotients(
     fixed: Float[Tensor, "heads rows wider"],
     own: Float[Tensor, "heads rows keys"],
-    own_value: Float[Tensor, "heads _ keys wider"],
     other: Float[Tensor, "heads rows keys"],
-    other_value: Float[Tensor, "heads _ keys wider"],
-) -> Float[Tensor, "rows states wide"] | None:
+    own_value: Float[Tensor, "keys _ heads wider"],
+    other_value: Float[Tensor, "_ _ heads wider"],
+) -> Float[Tensor, "states rows wide"] | None:
     """Contexts with the first 0, 1, ... of some keys replaced: sums of `fixed`, the keys left, and those replaced.
 
-    The last column of the sums is the sum of the weights, as the last of each value is 1.
+    The last column of the sums is the sum of the weights, as the last of each value is 1. Where all replaced keys are
+    one and the same, `other_value` has one.
     """
     heads, rows, keys = own.shape
-    sums = fixed.new_empty(heads, rows, keys + 1, fixed.shape[-1])
-    sums[:, :, 0] = fixed
-    torch.mul(other.unsqueeze(-1), other_value, out=sums[:, :, 1:])
-    sums = sums.cumsum(2)
-    left = (own.unsqueeze(-1) * own_value).flip(2).cumsum(2)
-    sums[:, :, :-1] += left.flip(2)
+    own, other = (each.permute(2, 1, 0).unsqueeze(-1) for each in (own, other))
+    sums = fixed.new_empty(keys + 1, rows, heads, fixed.shape[-1])
+    torch.mul(own, own_value, out=sums[:-1])
+    sums[-1] = fixed.transpose(0, 1)
+    _accumulate(sums.unbind()[::-1])
+    if len(other_value) == 1:
+        sums[1:].addcmul_(other.cumsum(0), other_value)
+    else:
+        replaced = other * other_value
+        _accumulate(replaced.unbind())
+        sums[1:] += replaced
     if bool((sums[..., -1] < SMALLEST).any()):
         return None
-    joined = fixed.new_empty(rows, keys + 1, heads, fixed.shape[-1] - 1)
-    torch.div(sums[..., :-1], sums[..., -1:], out=joined.permute(2, 0, 1, 3))
-    return joined.flatten(2)
+    joined = fixed.new_empty(keys + 1, rows, heads, fixed.shape[-1] - 1)
+    return torch.div(sums[..., :-1], sums[..., -1:], out=joined).flatten(2)
+
+
+def _accumulate(parts: Sequence[Tensor]) -> None:
+    """Add to each part all before it. `cumsum` over a dimension that is not the last takes several times as long."""
+    for before, part in pairwise(parts):
+        part.add_(before)
