@@ -48,8 +48,10 @@ def kept_scores(
         raise ExplanationError(f"masks over {kept.shape[1]} frames; the clip has {len(inputs)}")
     together = max(1, FRAMES_TOGETHER // len(inputs))
     with torch.no_grad():
+        # Frames are embedded one by one, so each of the two is once, whatever the number of masks.
+        own, other = stream.encoder.embed(torch.stack([inputs, baseline]))
         parts = [
-            stream(torch.where(some[:, :, None], inputs, baseline)) for some in kept.to(inputs.device).split(together)
+            stream.resume(torch.where(some[:, :, None], own, other)) for some in kept.to(own.device).split(together)
         ]
     return torch.cat(parts) if parts else inputs.new_zeros(0)
 

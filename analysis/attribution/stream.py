@@ -50,7 +50,11 @@ class Stream(nn.Module):
 
     def forward(self, frames: Float[Tensor, "batch frames width"]) -> Float[Tensor, " batch"]:
         """One number a clip; every frame is real."""
-        return mean_over_valid(self.encoder(frames), None) @ self.weights
+        return self.resume(self.encoder.embed(frames))
+
+    def resume(self, hidden: Float[Tensor, "batch frames dim"]) -> Float[Tensor, " batch"]:
+        """The same from embedded frames."""
+        return mean_over_valid(self.encoder.resume(hidden), None) @ self.weights
 
 
 def streams(model: GMSAClassifier, target: int) -> dict[str, Stream]:

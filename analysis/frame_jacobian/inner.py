@@ -22,6 +22,9 @@ RowMaps = Float[Tensor, "rows key heads"]
 Queries = Float[Tensor, "heads rows head_dim"]
 Keys = Float[Tensor, "heads key head_dim"]
 
+# Queries together at most: enough for matrix products; more, and at demo size their arrays leave the caches.
+QUERIES = 24
+
 
 def squared_rows(
     inner: Inner, weights: RowMaps, rows: Int[Tensor, " rows"], query: Queries, key: Keys, tables: PlainTables
@@ -53,7 +56,7 @@ def row_chunks(
     # As large as u, six arrays in the making of u and in `squared_rows`; as large as one head's S and C, three a head.
     bytes_each = (6 * frames + 3 * head_dim) * heads * head_dim * query.element_size()
     rows = torch.arange(frames, device=query.device) if rows is None else rows
-    return (rows[part] for part in chunks(len(rows), max_bytes, bytes_each))
+    return (rows[part] for part in chunks(len(rows), min(max_bytes, QUERIES * bytes_each), bytes_each))
 
 
 def _pairs_of_head(
