@@ -75,10 +75,10 @@ class Request:
     formats: tuple[str, ...] = FORMATS
     width: float | None = None
     style: Path | None = None
-    videos: int = 24
+    videos: int = 16
     limit: int = 2000
-    explained: int = 5
-    ablated: int = 64
+    explained: int = 4
+    ablated: int = 48
     neighbourhood: str = "TP30"
     seed: int = 0
     force: bool = False

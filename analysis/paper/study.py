@@ -89,15 +89,15 @@ class Settings:
     """
 
     limit: int = 2000
-    videos: int = 24
+    videos: int = 16
     frames: int = 180
     neighbourhood: Neighbourhood = SHARED
     modality: str = "visual"
     seed: int = 0
     resamples: int = 2000
-    explained: int = 5
+    explained: int = 4
     explained_frames: int = 75
-    ablated: int = 64
+    ablated: int = 48
 
     def to_dict(self) -> dict[str, object]:
         """Plain values, for keys and provenance."""
