@@ -23,14 +23,14 @@ FLAGS = (
 SCREEN = {"width": 1280, "height": 800}  # of a 13-inch laptop
 
 
-def started_browser() -> Iterator:
-    """The browser; skips where there is none."""
+def started_browser(*more: str) -> Iterator:
+    """The browser, with more flags than usual if given; skips where there is none."""
     playwright = pytest.importorskip(
         "playwright.sync_api", reason="playwright is not installed: pip install -e '.[test]'"
     )
     if CHROMIUM is None:
         pytest.skip("no chromium on this machine: apt-get install chromium")
     with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        browser = running.chromium.launch(executable_path=CHROMIUM, args=(*FLAGS, *more))
         yield browser
         browser.close()
