@@ -7,6 +7,8 @@ dimensions and attributes they have.
 from __future__ import annotations
 
 import json
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,6 +19,11 @@ from figures.files import whole
 
 INDEX = "tables"
 FORMAT_VERSION = 1
+# What numpy, zipfile, zlib, json and xarray raise on bytes that are not what they were.
+_DAMAGED = (
+    OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, NotImplementedError, RuntimeError,
+    SyntaxError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 class TablesError(ValueError):
@@ -51,19 +58,21 @@ def load_tables(path: Path) -> dict[str, xr.Dataset]:
     """The tables of `save_tables`.
 
     Raises:
-        TablesError: no such file, not an `.npz`, not written by `save_tables`, or by a later version.
+        TablesError: no such file, not an `.npz`, damaged, not written by `save_tables`, or by a later version.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             about = json.loads(str(file[INDEX]))
+            if about["version"] != FORMAT_VERSION:
+                raise TablesError(f"{path}: format version {about['version']}; this program reads {FORMAT_VERSION}")
             arrays = {name: file[name] for name in file.files}
+        return {name: _table(name, index, arrays) for name, index in about["tables"].items()}
     except FileNotFoundError:
         raise TablesError(f"{path}: no such file") from None
-    except (OSError, EOFError, ValueError, KeyError) as error:
-        raise TablesError(f"{path}: not a file of tables: {error}") from error
-    if about.get("version") != FORMAT_VERSION:
-        raise TablesError(f"{path}: format version {about.get('version')}; this program reads {FORMAT_VERSION}")
-    return {name: _table(name, index, arrays) for name, index in about["tables"].items()}
+    except TablesError:
+        raise
+    except _DAMAGED as error:
+        raise TablesError(f"{path}: not a file of tables: {error}; make it again with `gmsa figures`") from error
 
 
 def differences(saved: Mapping[str, xr.Dataset], fresh: Mapping[str, xr.Dataset]) -> list[str]:

@@ -85,3 +85,21 @@ def test_an_npz_of_something_else_and_a_later_version_are_refused(tmp_path):
     np.savez(tmp_path / "b.npz", tables=np.array('{"version": 99, "tables": {}}'))
     with pytest.raises(TablesError, match="format version 99"):
         load_tables(tmp_path / "b.npz")
+
+
+def test_a_damaged_file_is_refused_or_says_the_same(tmp_path):
+    whole = save_tables(tmp_path / "a.npz", TABLES).read_bytes()
+    generator, damaged, refused = np.random.default_rng(0), tmp_path / "b.npz", []
+    for trial in range(200):
+        content = bytearray(whole)
+        if trial % 2:
+            content[generator.integers(len(whole))] ^= 1 << generator.integers(8)
+        else:
+            del content[generator.integers(len(whole)) :]
+        damaged.write_bytes(content)
+        try:
+            assert differences(TABLES, load_tables(damaged)) == []
+        except TablesError as error:
+            refused.append(str(error))
+    assert len(refused) > 120
+    assert all(str(damaged) in each for each in refused)
