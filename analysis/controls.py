@@ -21,7 +21,8 @@ def random_order(model: GMSAClassifier, clip: Clip, target: int, *, seed: int = 
         seed: with the clip's id, decides the numbers.
     """
     names, frames = tuple(model.encoders), min(clip.frames, model.config.max_frames)
-    generator = torch.Generator().manual_seed((seed << 32) + zlib.crc32(clip.id.encode()))
+    # Of a seed torch takes 32 bits; the checksum goes on from `seed`, so that 0 is the checksum of the id alone.
+    generator = torch.Generator().manual_seed(zlib.crc32(clip.id.encode(), seed))
     return Explanation("random", target, torch.rand(len(names), frames, generator=generator), names)
 
 

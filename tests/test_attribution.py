@@ -155,6 +155,27 @@ def test_segment_methods_share_a_segments_value_among_its_frames_and_shapley_nea
 
 def test_without_segments_groups_are_windows_of_ten_seconds():
     assert frame_groups(small_clip(23, segments=())).tolist() == [0] * 10 + [1] * 10 + [2] * 3
+    assert frame_groups(small_clip(13, segments=(), frame_seconds=2.0)).tolist() == [0] * 5 + [1] * 5 + [2] * 3
+
+
+def test_baselines_by_hand():
+    model, clip = made("gate-op")
+    frames, start = ends(model, clip)
+    average = sum(frames["visual"][frame] for frame in range(13)) / 13
+    torch.testing.assert_close(start["visual"], average.repeat(13, 1))
+    assert not ends(model, clip, "zero")[1]["audio"].any()
+    other = stream_inputs(model, small_clip(5, seed=1))["audio"]
+    again = ends(model, clip, "video", small_clip(5, seed=1))[1]["audio"]
+    assert torch.equal(again, torch.cat([other, other, other[:3]]))
+
+
+def test_random_numbers_are_others_in_each_clip_and_for_each_seed():
+    model = small_model()
+    clips = [small_clip(), small_clip(), small_clip(seed=1)]
+    one, again, other = (explain(model, clip, 2, "random").values for clip in clips)
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+    assert not torch.equal(one, explain(model, small_clip(), 2, "random", seed=1).values)
 
 
 def test_gradient_shap_comes_near_its_expectation_and_leaves_random_states_alone():

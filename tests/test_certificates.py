@@ -146,6 +146,15 @@ def test_a_record_of_another_head_order_or_clip():
     assert failed(certify(model, with_weights(trace, "global", weights[[0, 0]]))) >= {"orientation", "context"}
 
 
+def test_one_transposed_head_among_others():
+    model, trace = traced("baseline")
+    weights = trace.layer("visual").weights["global"].clone()
+    weights[0, 1] = weights[0, 1].mT.clone()
+    certificates = certify(model, with_weights(trace, "global", weights))
+    assert failed(certificates) >= {"orientation", "context"}
+    assert {math.isfinite(each.worst) for each in certificates if each.check == "orientation"} == {True}
+
+
 @pytest.mark.parametrize("kind", ["share-att", "gate-att"])
 def test_a_combined_map_that_is_not_made_of_its_branches(kind):
     model, trace = traced(kind)
@@ -275,6 +284,18 @@ def test_a_faulty_local_branch_alone(fault, monkeypatch):
     certificates = certify(*traced("gate-op", neighbourhood=Toeplitz(6)))
     assert failed(certificates, "global") == set()
     assert failed(certificates, "local") >= {"orientation", "rows"}
+
+
+def test_padding_forgotten_shows_in_a_clip_without_any(monkeypatch):
+    monkeypatch.setattr(attention, "attention_weights", padding_forgotten)
+    assert failed(certify(*traced("baseline", frames=(17,)))) == {"padding"}
+
+
+@pytest.mark.parametrize("kind", ["share-att", "gate-att", "gate-op"])
+def test_a_mask_forgotten_after_the_record(kind, monkeypatch):
+    model, trace = traced(kind)
+    monkeypatch.setattr(attention, "attention_weights", mask_forgotten)
+    assert "neighbourhood" in failed(certify(model, trace), "local")
 
 
 def test_the_table_says_all_of_it():

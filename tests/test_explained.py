@@ -29,8 +29,9 @@ def test_the_first_videos_with_known_segments_are_taken_and_cut(tmp_path):
 
 @pytest.mark.parametrize("kind", ["baseline", "gate-op"])
 def test_evidence_is_that_of_each_video_and_explanation_alone(kind):
-    model, seen = small_model(kind), []
-    table = evidence_found(model, clips(), seen.append)
+    model, seen, given = small_model(kind), [], [clips()[place] for place in (1, 2, 0)]
+    table = evidence_found(model, given, seen.append)
+    assert table["video"].values.tolist() == ["clip1", "clip2", "clip0"]
     assert sum(seen) == 3
     assert tuple(table["explainer"].values) == applicable(model)
     for clip in clips():

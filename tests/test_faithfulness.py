@@ -72,12 +72,22 @@ def test_weights_too_small_to_divide_by_go_by_passes():
         assert float(found.deletion[step]) == pytest.approx(expected, abs=1e-4)
 
 
-def test_segment_curves_replace_whole_segments_in_the_order_of_their_means():
+SEGMENTS = (range(3), range(3, 7), range(7, 13))
+
+
+@pytest.mark.parametrize(
+    ("values", "highest_first"),
+    [
+        (VALUES, (2, 1, 0)),  # means 4.33, 4.5, 6.5
+        (torch.tensor([9.0, 5, 4, 1, 0, 3, 0, 5, 5, 5, 5, 5, 5]), (0, 2, 1)),  # means 6, 1, 5; the last has most in all
+    ],
+)
+def test_segment_curves_replace_whole_segments_in_the_order_of_their_means(values, highest_first):
     model, clip = small_model("gate-att").double(), small_clip()
     inputs, start = stream_inputs(model, clip), baseline_inputs(model, clip, "mean")
-    found = Replacer(model, clip, 2).segment_curves(VALUES)  # means 4.33, 4.5, 6.5: last, middle, first
-    gone = [[], range(7, 13), range(3, 13), range(13)]
-    for step, frames in enumerate(gone):
+    found = Replacer(model, clip, 2).segment_curves(values)
+    for step in range(4):
+        frames = [frame for place in highest_first[:step] for frame in SEGMENTS[place]]
         expected = slow.logit(model, slow.replaced(inputs, start, frames), 2)
         assert float(found.deletion[step]) == pytest.approx(expected, abs=1e-10)
         rest = [frame for frame in range(13) if frame not in frames]
@@ -109,6 +119,13 @@ def test_the_reverse_ranking_has_the_reverse_curves():
     upside_down = replacer.curves(-values)
     torch.testing.assert_close(replacer.curves(values).reverse.deletion, upside_down.deletion, rtol=0, atol=1e-12)
     torch.testing.assert_close(replacer.curves(values).reverse.insertion, upside_down.insertion, rtol=0, atol=1e-12)
+
+
+def test_a_frame_without_a_value_ranks_last():
+    replacer = Replacer(small_model("gate-op"), small_clip(), 2)
+    without, last = VALUES.clone(), VALUES.clone()
+    without[5], last[5] = math.nan, -1.0
+    torch.testing.assert_close(replacer.curves(without).deletion, replacer.curves(last).deletion, rtol=0, atol=0)
 
 
 def test_random_rankings_come_in_pairs_and_are_the_same_each_time():
@@ -167,6 +184,9 @@ def test_the_table_has_a_row_a_video_label_method_and_measure():
     assert len(found) == 2 * (7 + 7 + 4)
     assert found["value"].notna().all()
     assert list(explained_labels(model.vocabulary, small_clip())) == [(11, 2)]
+    random = found[(found["video"] == "clip0") & (found["method"] == "random-order")].set_index("measure")["value"]
+    drawn = [each.measures() for each in Replacer(model, small_clip(), 2).random_curves(2)]
+    assert random.to_dict() == pytest.approx({name: np.mean([each[name] for each in drawn]) for name in drawn[0]})
 
 
 def test_explanations_are_not_told_the_segments():

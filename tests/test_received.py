@@ -42,6 +42,18 @@ def test_sensitivity_weights_the_local_rows_by_s_and_the_global_ones_by_the_rest
     torch.testing.assert_close(found.mean(1), torch.ones(2), rtol=1e-5, atol=1e-5)
 
 
+def test_where_s_is_not_defined_the_branches_count_alike():
+    model = small_model("gate-op")
+    with torch.no_grad():  # values that do not depend on the frames: no output has a gradient
+        for encoder in model.encoders.values():
+            encoder.layers[0].attention.value.weight.zero_()
+    found = explain(model, small_clip(), 2, "sensitivity-weighted").values
+    for row, modality in enumerate(("visual", "audio")):
+        weights = layer_of(model, modality).weights
+        both = (weights["local"][0] + weights["global"][0]).detach() / 2
+        torch.testing.assert_close(found[row], both.mean(0).sum(0), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("kind", ["baseline", "gate-att"])
 def test_gradient_received_is_the_mean_of_a_column_beside_the_mean_frames(kind):
     model = small_model(kind)

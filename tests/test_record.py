@@ -257,6 +257,14 @@ def test_combining_models_of_other_modalities_and_a_single_one():
     assert combine_models([both])["score"].dims == ("model", "class")
 
 
+def test_a_class_has_the_name_that_the_first_record_gives_it():
+    one, two = (inspect_clip(small_model(kind), small_clip()) for kind in ("baseline", "gate-op"))
+    names = [f"class {label}" for label in two["class"].values]
+    two = two.assign_coords(class_name=("class", np.array(names, dtype=object)))
+    assert combine_models([one, two])["class_name"].values.tolist() == one["class_name"].values.tolist()
+    assert combine_models([two, one])["class_name"].values.tolist() == names
+
+
 def test_what_cannot_be_combined_is_refused():
     record = inspect_clip(small_model(), small_clip())
     with pytest.raises(RecordError, match=r"no records"):
@@ -265,6 +273,8 @@ def test_what_cannot_be_combined_is_refused():
         combine_models([record, record])
     with pytest.raises(RecordError, match=r"clip differs, model 'small-baseline' has 'clip1'"):
         combine_models([record, inspect_clip(small_model("baseline"), small_clip(seed=1))])
+    with pytest.raises(RecordError, match=r"layer differs, model 'small-baseline' has 1, 'small-gate-op' has 0"):
+        combine_models([record, inspect_clip(small_model("baseline", layers=2), small_clip(), layer=1)])
     with pytest.raises(RecordError, match=r"frames differs"):
         combine_models([record, inspect_clip(small_model("baseline", max_frames=11), small_clip())])
 

@@ -54,11 +54,12 @@ def test_rollout_of_one_layer_is_the_mean_of_attention_received_and_the_frame_it
     assert float(found.values[0].sum()) == pytest.approx(1.0)
 
 
-def test_rollout_of_two_layers_multiplies_them():
-    model, clip = small_model("gate-att", layers=2).double(), small_clip()
+@pytest.mark.parametrize("layers", [2, 3])
+def test_rollout_of_layers_multiplies_them_the_last_first(layers):
+    model, clip = small_model("gate-att", layers=layers).double(), small_clip()
     trace = model.trace(Batch.from_clips([clip]).to(dtype=torch.float64))
     product = torch.full((1, 13), 1 / 13, dtype=torch.float64)
-    for layer in (1, 0):
+    for layer in reversed(range(layers)):
         mean = trace.layer("audio", layer).weights["combined"][0].mean(0)
         product = product @ (0.5 * torch.eye(13, dtype=torch.float64) + 0.5 * mean / mean.sum(1, keepdim=True))
     torch.testing.assert_close(explain(model, clip, 2, "rollout").values[1], product[0])

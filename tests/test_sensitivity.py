@@ -8,7 +8,7 @@ import references_sensitivity as slow
 import torch
 
 import gmsa_models
-from analysis.frame_jacobian import closed_form, gate_op, plain, tables
+from analysis.frame_jacobian import closed_form, gate_op, gate_op_query, plain, tables
 from analysis.sensitivity import frame_gradient_norms, local_sensitivity
 from gmsa_models.attention import Baseline
 from gmsa_models.classifier import GMSAClassifier, ModelConfig
@@ -158,6 +158,16 @@ class TestClosedForm:
         batch = make_batch(model, [11])
         expected = frame_gradient_norms(model, batch, "visual")
         monkeypatch.setattr(gate_op, "TILE", 2)
+        torch.testing.assert_close(frame_gradient_norms(model, batch, "visual"), expected, rtol=1e-12, atol=0.0)
+
+    @pytest.mark.parametrize("name", ["CACHE_BYTES", "COLUMNS"])
+    @pytest.mark.parametrize("size", [(11, 3, 4), (11, 7, 2)], ids=["more-keys-than-wide", "fewer-keys-than-wide"])
+    def test_gate_op_in_parts_of_one(self, name, size, monkeypatch):
+        """Frame by frame the keys of a dilated mask have gaps; column by column the triangle is in many blocks."""
+        model = make_model("gate-op", ToeplitzDilated(7, dilation=3), size)
+        batch = make_batch(model, [11])
+        expected = frame_gradient_norms(model, batch, "visual")
+        monkeypatch.setattr(gate_op_query, name, 1)
         torch.testing.assert_close(frame_gradient_norms(model, batch, "visual"), expected, rtol=1e-12, atol=0.0)
 
     @pytest.mark.parametrize(

@@ -107,6 +107,12 @@ def test_drawn_permutations_come_near_the_exact_ones():
         paired_permutation_p(np.array([np.nan]))
 
 
+def test_of_drawn_permutations_the_observed_counts_as_one_more():
+    rising = np.arange(1.0, 41.0)
+    assert paired_permutation_p(rising, permutations=99) == pytest.approx(1 / 100)
+    assert spearman(rising, rising, permutations=99).p_value == pytest.approx(1 / 100)
+
+
 def test_spearman_by_hand_by_scipy_and_by_the_slow_definition():
     assert spearman(np.array([1.0, 2, 3, 4, 5]), np.array([1.0, 4, 9, 16, 25])).rho == pytest.approx(1.0)
     assert spearman(np.array([1.0, 2, 3]), np.array([5.0, 4, 1])).rho == pytest.approx(-1.0)

@@ -59,6 +59,22 @@ def test_measures_are_means_over_videos_of_what_the_pattern_table_says(kind):
     np.testing.assert_allclose(rows["segment_aligned"], shares.detach(), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["share-att", "gate-att", "gate-op"])
+def test_local_heads_are_held_against_their_own_neighbourhood(kind):
+    model, clip = small_model(kind), small_clip()
+    layer = model.trace(Batch.from_clips([clip])).layer("audio")
+    groups = frame_groups(clip)
+    even = float(segment_share(layer.neighbourhood.double(), groups))
+    shares = (segment_share(layer.weights["local"][0].detach(), groups) - even) / (1 - even)
+    table = head_taxonomy(model, [clip])
+    rows = table[(table["modality"] == "audio") & (table["branch"] == "local")]
+    np.testing.assert_allclose(rows["segment_aligned"], shares, rtol=1e-4, atol=1e-6)
+    patterns = pattern_table(model.trace(Batch.from_clips([clip])))
+    share, uniform = patterns["diagonal_share"], patterns["uniform_diagonal_share"]
+    expected = (share - uniform) / (1 - uniform).clip(lower=1e-9)
+    np.testing.assert_allclose(table["diagonal"], expected, rtol=1e-5, atol=1e-6)
+
+
 def test_without_segments_alignment_is_not_known_and_the_control_has_no_heads():
     assert head_taxonomy(small_model(), [small_clip(segments=())])["segment_aligned"].isna().all()
     assert head_taxonomy(small_model("none"), [small_clip()]).empty
