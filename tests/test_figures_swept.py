@@ -3,7 +3,9 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 from small_models import VOCABULARY, small_clip, small_model
@@ -21,9 +23,10 @@ from gmsa_models.masks import Toeplitz
 
 ANALYSES = ("scores", "unevenness", "patterns", "sensitivity", "frame-sensitivity")
 MODELS = ("baseline", "gate-op-tp30")
-FRAMES = 47
+FRAMES = 29
 FROM_SWEEP = ("figure-4-sensitivity", "figure-5-score-and-sensitivity", "table-1-results", "claims")
 runner = CliRunner()
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -221,6 +224,18 @@ class TestWrong:
         done = runner.invoke(gmsa.app, ["figures", "--sweep", str(swept[0].sweep), "--from", str(swept[0].out)])
         assert done.exit_code == 2
         assert "--sweep and --from: numbers come from one place" in done.stderr
+
+
+def test_the_notebook_takes_a_sweep(swept):
+    notebook = nbformat.read(ROOT / "notebooks" / "04_paper_figures.ipynb", as_version=4)
+    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    assert sum("SWEEP = None" in source for source in code) == 1
+    found = {}
+    for source in code[:3]:  # up to the drawing; what follows shows pictures
+        exec(source.replace("SWEEP = None", f"SWEEP = {str(swept[0].sweep)!r}"), found)
+    states = {"figure-4-sensitivity": DRAWN, "figure-5-score-and-sensitivity": DRAWN}
+    assert found["outcome"].states == states
+    shutil.rmtree(found["folder"])
 
 
 def test_the_first_videos_of_a_sweep(swept):
