@@ -62,11 +62,11 @@ def usual(swept, tmp_path_factory) -> Request:
     return request
 
 
-def small_sweep(folder, analyses=("scores",), kinds=("baseline", "gate-op"), **changes):
+def small_sweep(folder, analyses=("scores",), kinds=("baseline", "gate-op"), size=4):
     """A sweep of three clips with small models."""
-    models = [str(save(small_model(kind, **changes), folder / f"{kind}.safetensors")) for kind in kinds]
+    models = [str(save(small_model(kind), folder / f"{kind}.safetensors")) for kind in kinds]
     write_clips(folder / "clips.tfrecord", [small_clip(11 + seed, seed) for seed in range(3)])
-    run_sweep(models, [str(folder / "clips.tfrecord")], folder / "sweep", SweepSettings(analyses))
+    run_sweep(models, [str(folder / "clips.tfrecord")], folder / "sweep", SweepSettings(analyses, Toeplitz(size)))
     return Request(sweep=folder / "sweep", models=tuple(models), out=folder / "out", formats=("png",))
 
 
@@ -104,7 +104,7 @@ class TestNumbers:
     def test_videos_of_several_lengths(self, tmp_path):
         """Figure 4: of all that are as long as the shortest wanted; Figure 5: of all."""
         request = small_sweep(tmp_path, ("scores", "sensitivity", "frame-sensitivity"))
-        request = replace(request, only=("4", "5"))
+        request = replace(request, only=("4",))
         render(request)
         frames = load_tables(request.out / "figure-4-sensitivity.npz")["curves"]
         assert (frames.sizes["frame"], frames.attrs["videos"]) == (11, 3)
@@ -149,7 +149,7 @@ class TestWhatIsDrawn:
         request = small_sweep(tmp_path)
         outcome = render(request)
         assert outcome.details["figure-4-sensitivity"] == (
-            "the sweep lacks frame-sensitivity; sweep with --analyses scores,frame-sensitivity"
+            "the sweep lacks frame-sensitivity; sweep with --again --analyses scores,frame-sensitivity"
         )
         assert outcome.details["figure-5-score-and-sensitivity"].startswith("the sweep lacks sensitivity; ")
         assert outcome.states["table-1-results"] == DRAWN
@@ -219,6 +219,12 @@ class TestWrong:
         outcome = render(replace(request, sweep=tmp_path / "both", models=tuple(models), only=("table",)))
         assert "know different labels of the same videos" in outcome.details["table-1-results"]
         assert StudyError.__name__ in outcome.details["table-1-results"]
+
+    def test_a_neighbourhood_that_holds_every_frame(self, tmp_path):
+        request = small_sweep(tmp_path, ("scores", "sensitivity", "frame-sensitivity"), size=30)
+        outcome = render(replace(request, only=("4", "5")))
+        assert set(outcome.states.values()) == {FAILED}
+        assert "no video has an S_i by TP30: no model attends, or N_i holds" in outcome.details["figure-4-sensitivity"]
 
     def test_one_place_for_the_numbers(self, swept):
         done = runner.invoke(gmsa.app, ["figures", "--sweep", str(swept[0].sweep), "--from", str(swept[0].out)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -10,6 +11,7 @@ import pandas as pd
 import xarray as xr
 from jaxtyping import Int
 
+from analysis.paper.neighbourhoods import neighbourhood_text
 from analysis.paper.results import PERCENT
 from analysis.paper.selection import Selection, select
 from analysis.paper.study import ModelFile, Settings, StudyError
@@ -35,7 +37,7 @@ class SweptStudy:
     Attributes:
         sweep: what the folder holds.
         models: name -> checkpoint of those that are drawn, in order; None where no file of that SHA-256 is known.
-        settings: how much is taken; its `neighbourhood` is the sweep's.
+        settings: how much is taken; its `neighbourhood` is the sweep's, its modality one that the sweep has.
         source: names of the shards.
     """
 
@@ -57,6 +59,8 @@ class SweptStudy:
                 frame of all that are as long.
         """
         self.sweep, self.models, self.settings, self.chosen = sweep, dict(models), settings, chosen
+        if self.modalities:
+            self.settings = replace(settings, modality=self.modalities[0])
         self.source = [str(shard["name"]) for shard in sweep.shards]
 
     @property
@@ -122,9 +126,9 @@ class SweptStudy:
             curves = {name: self._stream(rows, f"frames_{name}") for name in SENSITIVITIES}
             there = {name: [values.iloc[place] for place in self.selection.places] for name, values in curves.items()
                      if values is not None}  # fmt: skip
-            if there:
+            if "sensitivity" in there:
                 found[model] = self._curves(there, float(rows["frame_seconds"].iloc[0]))
-        return found
+        return self._some(found)
 
     def _curves(self, curves: Mapping[str, Sequence[np.ndarray]], seconds: float) -> xr.Dataset:
         """Curves cut to the selection's frames, or to the longest that the model takes."""
@@ -144,6 +148,16 @@ class SweptStudy:
             there = {name: ("video", values.to_numpy()) for name, values in streams.items() if values is not None}
             if there:
                 found[model] = xr.Dataset(there)
+        return self._some(found)
+
+    def _some(self, found: dict[str, xr.Dataset]) -> dict[str, xr.Dataset]:
+        """The same, of which one at least has S_i by the shared neighbourhood, and says so where none has."""
+        if not any("sensitivity" in table for table in found.values()):
+            shared = neighbourhood_text(self.settings.neighbourhood)
+            raise StudyError(
+                f"no video has an S_i by {shared}: no model attends, or N_i holds every frame; "
+                "sweep with a smaller --neighbourhood"
+            )
         return found
 
     @cached_property

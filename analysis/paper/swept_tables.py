@@ -33,7 +33,7 @@ class Drawn(Generic[Made]):
         """What is missing and how to get it; empty when nothing is."""
         if missing := [name for name in self.needs if name not in study.sweep.analyses]:
             every = [name for name in ANALYSES if name in (*study.sweep.analyses, *missing)]
-            return f"the sweep lacks {' and '.join(missing)}; sweep with --analyses {','.join(every)}"
+            return f"the sweep lacks {' and '.join(missing)}; sweep with --again --analyses {','.join(every)}"
         if self.kinds and study.unknown:
             return f"the sweep names {', '.join(study.unknown)} but no file of that SHA-256 is known; give --models"
         return ""
@@ -76,8 +76,9 @@ def claim_rows(study: SweptStudy) -> tables.Tables:
     lacks = {name: each.lacks(study) for name, each in CLAIMS.items()}
     found = [CLAIMS[name].make(study) for name, lack in lacks.items() if not lack]
     left = [*(f"{name}: {lack}" for name, lack in lacks.items() if lack), NO_C5]
+    count = f"{len(study.models)} model{'' if len(study.models) == 1 else 's'}"
     about = (
-        f"{len(study.models)} models on {study.videos} whole videos of the sweep of {len(study.source)} shards. "
+        f"{count} on {study.videos} whole videos of the sweep of {len(study.source)} shards. "
         f"Left out: {'. '.join(left)}."
     )
     made = f" {MADE}" if any(one.startswith(DEMO) for one in study.source) else ""
