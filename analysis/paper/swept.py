@@ -152,7 +152,7 @@ class SweptStudy:
 
     def _some(self, found: dict[str, xr.Dataset]) -> dict[str, xr.Dataset]:
         """The same, of which one at least has S_i by the shared neighbourhood, and says so where none has."""
-        if not any("sensitivity" in table for table in found.values()):
+        if not any("sensitivity" in table and int(table["sensitivity"].count()) for table in found.values()):
             shared = neighbourhood_text(self.settings.neighbourhood)
             raise StudyError(
                 f"no video has an S_i by {shared}: no model attends, or N_i holds every frame; "
