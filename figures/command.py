@@ -29,6 +29,13 @@ def figures(
     only: Annotated[
         list[str] | None, typer.Option(help="1 to 8, table, claims, with commas; default: everything.")
     ] = None,
+    sweep: Annotated[
+        Path | None,
+        typer.Option(
+            help="Take the numbers from this folder of `gmsa sweep`; what it lacks is computed if --data is "
+            "given, else skipped."
+        ),
+    ] = None,
     redraw_from: Annotated[
         Path | None, typer.Option("--from", help="Draw from the numbers saved in this folder; no model is needed.")
     ] = None,
@@ -44,16 +51,23 @@ def figures(
     explained: Annotated[int, typer.Option(min=1, help="Videos that every method explains (Figure 7).")] = 4,
     ablated: Annotated[int, typer.Option(min=1, help="Videos on which heads are ablated (Figure 8).")] = 48,
     neighbourhood: Annotated[
-        str, typer.Option(help="BD20, TP30, TD60x4 ...: the N_i by which all models' sensitivity is compared.")
-    ] = "TP30",
+        str | None,
+        typer.Option(
+            help="BD20, TP30, TD60x4 ...: the N_i by which all models' sensitivity is compared; default: TP30, "
+            "or the sweep's."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of resampling and permutations.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Make everything anew, changed or not.")] = False,
 ) -> None:
     """Draw the paper's figures and table; only what has changed. Exit code 1 if a figure failed or numbers differ."""
-    from figures.pipeline import DATA, FORMATS, Request
+    from figures.pipeline import FORMATS, Request
 
+    if sweep is not None and redraw_from is not None:
+        raise typer.BadParameter("--sweep and --from: numbers come from one place; give one of them")
     request = Request(
-        data=tuple(data or DATA), models=words(models), out=out, redraw_from=redraw_from, only=words(only),
+        data=tuple(data) if data else None, models=words(models), out=out, sweep=sweep,
+        redraw_from=redraw_from, only=words(only),
         formats=words(formats) or FORMATS, width=inches(width), style=style, videos=videos, limit=limit,
         explained=explained, ablated=ablated,
         neighbourhood=neighbourhood, seed=seed, force=force, command=_command(),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from figures.files import code_digest, digest, sha256, write_text
 from figures.items import ITEMS, Item
 from figures.provenance import Checkpoint, DiskCache, data_digest, find_checkpoints, versions, zoo
 from figures.style import MODELS, software, use_style
+from figures.swept import LackingError, Source, Swept
 from figures.tables import TablesError, differences, load_tables, save_tables
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ FORMATS = ("pdf", "svg", "png")
 CACHE = ".cache"
 
 DRAWN, UNCHANGED, FAILED, SAME, DIFFERENT = "drawn", "unchanged", "failed", "same", "different"
+SKIPPED = "skipped"
 Report = Callable[[str, str, str], None]
 Progress = Callable[[str, int, int | None], None]
 
@@ -42,6 +44,7 @@ class UnknownItemError(KeyError):
 
 # Of a request: what decides the numbers, beside data and models.
 SETTINGS = ("videos", "limit", "explained", "ablated", "neighbourhood", "seed")
+DEFAULTS = {"videos": 24, "neighbourhood": "TP30"}
 
 
 @dataclass(frozen=True)
@@ -49,27 +52,30 @@ class Request:
     """What to draw, of what, and how.
 
     Attributes:
-        data: sources of `read_clips`; a `.txt` file names one source a line.
+        data: sources of `read_clips`; a `.txt` file names one source a line. None: `DATA`, beside a sweep none.
         models: names in the zoo or paths; empty: the paper's ten and the control, as far as the zoo has them.
         out: folder of the files.
+        sweep: folder of a sweep: take from it what it holds, compute the rest if there are `data`, else skip it.
         redraw_from: folder with the numbers of an earlier run: draw from those, with neither models nor torch.
         only: names or numbers of items ("3", "results"); empty: all.
         formats: of "pdf", "svg", "png".
         width: in inches; None: each figure's own.
         style: a matplotlib style file, on top of the house style.
-        videos: how many are looked at closely (maps, gradients).
+        videos: how many are looked at closely (maps, gradients); None: 24, of a sweep all.
         limit: scores are of the first so many videos.
         explained: how many videos every method explains.
         ablated: on how many videos branches and heads are ablated.
-        neighbourhood: the N_i by which the sensitivity of all models is measured alike: "BD20", "TP30", "TD60x4".
+        neighbourhood: the N_i by which the sensitivity of all models is measured alike: "BD20", "TP30", "TD60x4";
+            None: TP30, or the sweep's.
         seed: of resampling and permutations.
         force: make everything anew, whether it has changed or not.
         command: what the JSON beside each figure says made it.
     """
 
-    data: tuple[str, ...] = DATA
+    data: tuple[str, ...] | None = None
     models: tuple[str, ...] = ()
     out: Path = RENDERED
+    sweep: Path | None = None
     redraw_from: Path | None = None
     only: tuple[str, ...] = ()
     formats: tuple[str, ...] = FORMATS
@@ -83,6 +89,16 @@ class Request:
     seed: int = 0
     force: bool = False
     command: str = "gmsa figures"
+
+    def __post_init__(self) -> None:
+        if self.data is None:
+            object.__setattr__(self, "data", () if self.sweep else DATA)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides the numbers, beside data and models."""
+        given = {name: getattr(self, name) for name in SETTINGS}
+        return {name: DEFAULTS[name] if value is None else value for name, value in given.items()}
 
 
 @dataclass
@@ -130,11 +146,13 @@ def render(
         UnknownItemError, NoModelError: before anything is made.
     """
     items, outcome = choose(request.only), Outcome()
-    source = _Redrawn(request) if request.redraw_from else _Computed(request, progress)
+    source = _Redrawn(request) if request.redraw_from else _source(request, progress, report)
     for item in items:
         try:
             state = _make(item, request, source)
             detail = ""
+        except LackingError as error:
+            state, detail = FAILED if request.only else SKIPPED, str(error)
         except Exception as error:
             state, detail = FAILED, f"{type(error).__name__}: {error}"
         outcome.states[item.name], outcome.details[item.name] = state, detail
@@ -155,18 +173,29 @@ def check(
     Returns:
         "same" or "different" for every item, with what differs.
     """
-    outcome, source = Outcome(), _Computed(request, progress, cached=False)
+    outcome, source = Outcome(), _source(request, progress, report, cached=False)
     for item in choose(request.only):
         try:
-            lines = differences(load_tables(_numbers(request.out, item)), tables := source.tables(item))
+            tables = source.tables(item)
+            lines = differences(load_tables(_numbers(request.out, item)), tables)
             with use_style(request.style):
                 item.output(tables, request.width)
             state, detail = (DIFFERENT, "; ".join(lines)) if lines else (SAME, "")
+        except LackingError as error:
+            state, detail = FAILED if request.only else SKIPPED, str(error)
         except Exception as error:
             state, detail = FAILED, f"{type(error).__name__}: {error}"
         outcome.states[item.name], outcome.details[item.name] = state, detail
         report(item.name, state, detail)
     return outcome
+
+
+def _source(request: Request, progress: Progress | None, report: Report, cached: bool = True) -> Source:
+    """A sweep's numbers or computed ones."""
+    if request.sweep is None:
+        return _Computed(request, progress, cached)
+    computed = lambda models: _Computed(replace(request, models=tuple(models)), progress, cached)  # noqa: E731
+    return Swept(request, computed, report)
 
 
 class _Redrawn:
@@ -206,7 +235,7 @@ class _Computed:
         self._study: Study | None = None
 
     def key(self, item: Item) -> str:
-        told = {"item": item.key, "common": self.common, "settings": self._settings()}
+        told = {"item": item.key, "common": self.common, "settings": self.request.settings}
         if item.needs_study:
             told |= {"data": self.data, "models": [[each.name, each.sha256] for each in self.checkpoints]}
         return digest(told)
@@ -223,14 +252,14 @@ class _Computed:
             from analysis.paper.study import ModelFile, NoCache, Settings, Study
 
             cache = self.cache if self.cached else NoCache()
-            given = self._settings()
+            given = self.request.settings
             settings = Settings(**{**given, "neighbourhood": neighbourhood_from_text(given["neighbourhood"])})
             models = [ModelFile(each.name, each.path, each.sha256) for each in self.checkpoints]
             self._study = Study(models, self.source, self.data, settings, cache, self.progress)
         return self._study
 
     def about(self, item: Item) -> dict[str, Any]:
-        about: dict[str, Any] = {"computed_with": versions(), "settings": self._settings()}
+        about: dict[str, Any] = {"computed_with": versions(), "settings": self.request.settings}
         if item.needs_study:
             about |= {
                 "models": {each.name: each.sha256 for each in self.checkpoints},
@@ -241,9 +270,6 @@ class _Computed:
     def finish(self) -> None:
         if self._study is not None:
             self.cache.prune()
-
-    def _settings(self) -> dict[str, Any]:
-        return {name: getattr(self.request, name) for name in SETTINGS}
 
 
 def default_models() -> tuple[str, ...]:
@@ -264,7 +290,7 @@ def expand_lists(data: Sequence[str]) -> list[str]:
     return sources
 
 
-def _make(item: Item, request: Request, source: _Redrawn | _Computed) -> str:
+def _make(item: Item, request: Request, source: Source) -> str:
     """Numbers, then pictures, then the JSON that names both; each only if this folder's cache does not know it as done.
 
     Files that came with a checkout are made anew: the cache, which does not travel, says what was made here.

@@ -99,7 +99,7 @@ def test_ctrl_c_keeps_what_is_finished(made, engine):
     assert process.returncode == 130
     assert errors.splitlines()[-1] == "gmsa: stopped"
     assert "Traceback" not in errors
-    left = list(made[2].iterdir())
+    left = [path for path in made[2].iterdir() if path.name != "shards.txt"]
     assert 1 <= len(left) < 6
     assert {path.suffix for path in left} <= {".parquet", ".tmp"}
     assert len(read_sweep(made[2])) == 60 * len(list(made[2].glob("*.parquet")))

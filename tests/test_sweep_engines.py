@@ -45,8 +45,8 @@ def cluster():
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file of a sweep; a note on a failure would be one more, a temporary file too."""
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    """Every file of a sweep but its plan; a note on a failure would be one more, a temporary file too."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "shards.txt"}
 
 
 def deadly(made, tmp_path: Path) -> list:

@@ -170,6 +170,8 @@ def vertical_lines(baseline: xr.Dataset, seed: int, resamples: int) -> Claim:
         lines = one["verticality_adjusted"].mean("head").values
         what = f"share of a map that vertical lines explain, chance taken off, {modality}, mean of heads"
         parts.append(_mean_part(lines, what, modality, seed, resamples))
+        if "top_share" not in one:  # a sweep has none; it only informs
+            continue
         top = one["top_share"].sel(branch="global").values
         what = f"share of the attention on the tenth of the frames that receive most, {modality} (even: 0.1)"
         parts.append(_mean_part(top, what, modality, seed, resamples, sign=""))

@@ -22,7 +22,7 @@ from analysis.paper.steps import step_seconds
 from analysis.statistics import resample_counts
 from analysis.workers import map_in_threads
 from gmsa_models.checkpoints import load
-from gmsa_models.classifier import GMSAClassifier
+from gmsa_models.classifier import GMSAClassifier, parameter_mib
 from gmsa_models.data.clip import Clip
 from gmsa_models.data.sources import read_clips
 from gmsa_models.masks import Neighbourhood, Toeplitz, neighbourhood_to_dict
@@ -153,6 +153,10 @@ class Study:
         """Attention block of a model: "baseline", "gate-op" and so on."""
         return self.model(name).config.attention
 
+    def mebibytes(self, name: str) -> float:
+        """Size of a model's parameters in MiB."""
+        return parameter_mib(self.model(name))
+
     def of_kind(self, *kinds: str) -> list[str]:
         """Names of the models with one of these blocks, in order."""
         return [name for name in self.models if self.kind(name) in kinds]
@@ -242,6 +246,12 @@ class Study:
 
         map_in_threads(compute, missing)
         return found
+
+    @cached_property
+    def mean_sensitivity(self) -> dict[str, xr.Dataset]:
+        """Model with attention -> `sensitivity` and perhaps `own_sensitivity` (video): means over frames."""
+        kept = lambda table: [name for name in ("sensitivity", "own_sensitivity") if name in table]  # noqa: E731
+        return {name: table[kept(table)].mean("frame") for name, table in self.statistics.items()}
 
     @cached_property
     def evidence(self) -> dict[str, xr.Dataset]:

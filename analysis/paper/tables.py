@@ -15,7 +15,8 @@ from analysis.paper.lags import uniform_mass_by_lag
 from analysis.paper.neighbourhoods import neighbourhood_text
 from analysis.paper.passes import global_verticality
 from analysis.paper.results import results_table
-from analysis.paper.study import Study, StudyError
+from analysis.paper.study import Settings, Study, StudyError
+from analysis.paper.swept import SweptStudy
 from analysis.record import inspect_clip
 from analysis.statistics import (
     mean_interval,
@@ -25,7 +26,6 @@ from analysis.statistics import (
     resampled_means,
     spearman,
 )
-from gmsa_models.classifier import parameter_mib
 from gmsa_models.data.sources import DEMO
 from gmsa_models.masks import BlockDiagonal, Neighbourhood, Toeplitz, ToeplitzDilated, neighbourhood_mask
 
@@ -83,10 +83,10 @@ def attention_profiles(study: Study) -> Tables:
     return {"baseline": drawn[0], "other": drawn[1], "contrasts": contrasts}
 
 
-def sensitivity(study: Study) -> Tables:
+def sensitivity(study: Study | SweptStudy) -> Tables:
     """Figure 4: mean S_i over videos with intervals, by one neighbourhood for all models and by each model's own."""
     settings, parts = study.settings, []
-    counts = _counts(study)
+    videos, counts = _resampled(study.statistics, settings)
     for table in study.statistics.values():
         drawn = {}
         for source, target in (("sensitivity", "shared"), ("own_sensitivity", "own")):
@@ -96,7 +96,7 @@ def sensitivity(study: Study) -> Tables:
         parts.append(xr.Dataset(variables, {"frame": table["frame"].values}))
     curves = xr.concat(_filled(parts), "model", join="outer")
     about = {
-        "videos": len(study.clips),
+        "videos": videos,
         "modality": settings.modality,
         "neighbourhood": neighbourhood_text(study.settings.neighbourhood),
     }
@@ -105,25 +105,26 @@ def sensitivity(study: Study) -> Tables:
     return {"curves": curves.assign_coords(model=np.array(names), kind=("model", kinds)).assign_attrs(about)}
 
 
-def score_and_sensitivity(study: Study) -> Tables:
+def score_and_sensitivity(study: Study | SweptStudy) -> Tables:
     """Figure 5: GAP against mean S of every model, with intervals over videos, and the rank correlations."""
-    counts, rows = _counts(study), []
-    for name, table in study.statistics.items():
+    videos, counts = _resampled(study.mean_sensitivity, study.settings)
+    rows = []
+    for name, table in study.mean_sensitivity.items():
         row = {"gap": float(study.metrics[name]["estimate"].sel(metric="gap"))}
         draws = study.metrics[name]["draw"].sel(metric="gap").values
         gap = normal_interval(row["gap"], draws, study.videos)
         row |= {"gap_low": gap.low, "gap_high": gap.high}
         for source, target in (("sensitivity", "shared"), ("own_sensitivity", "own")):
             if source in table and bool(table[source].notnull().any()):
-                found = mean_interval(table[source].mean("frame").values, counts)
+                found = mean_interval(table[source].values, counts)
                 row |= {target: found.estimate, f"{target}_low": found.low, f"{target}_high": found.high}
         rows.append(row)
     names = [f"{what}{end}" for what in ("gap", "shared", "own") for end in ("", "_low", "_high")]
     table = xr.Dataset(
         {name: ("model", np.array([row.get(name, np.nan) for row in rows])) for name in names},
-        {"model": np.array(list(study.statistics))},
+        {"model": np.array(list(study.mean_sensitivity))},
         {
-            "videos": len(study.clips),
+            "videos": videos,
             "scored": study.videos,
             "neighbourhood": neighbourhood_text(study.settings.neighbourhood),
         },
@@ -178,9 +179,9 @@ def ablation(study: Study) -> Tables:
     return {"costs": costs.assign_attrs(videos=next(iter(tables.values())).attrs["videos"])}
 
 
-def results(study: Study) -> Tables:
+def results(study: Study | SweptStudy) -> Tables:
     """Table 1."""
-    sizes = {name: parameter_mib(study.model(name)) for name in study.models}
+    sizes = {name: study.mebibytes(name) for name in study.models}
     kinds = {name: study.kind(name) for name in study.models}
     return {"table": results_table(study.metrics, kinds, sizes, study.steps, study.videos)}
 
@@ -223,8 +224,13 @@ def tables_of(key: str, study: Study | None) -> Tables:
     Raises:
         KeyError: not in `TABLES`.
     """
-    demo = study is not None and all(one.startswith(DEMO) for one in study.source)
-    return {name: table.assign_attrs(of="demo" if demo else "") for name, table in TABLES[key](study).items()}
+    return said_of(TABLES[key](study), () if study is None else study.source)
+
+
+def said_of(tables: Tables, source: Sequence[str]) -> Tables:
+    """The tables, each with the attribute `of`: "demo" where every source is of the demo."""
+    demo = bool(source) and all(one.startswith(DEMO) for one in source)
+    return {name: table.assign_attrs(of="demo" if demo else "") for name, table in tables.items()}
 
 
 def _few_heads(record: xr.Dataset) -> xr.Dataset:
@@ -250,14 +256,16 @@ def _curve(values: np.ndarray, counts: np.ndarray, name: str) -> dict[str, np.nd
 def _filled(parts: Sequence[xr.Dataset]) -> list[xr.Dataset]:
     """Every table with the variables that any has, NaN where it has none."""
     names = dict.fromkeys(name for part in parts for name in part.data_vars)
-    if not parts:
-        raise StudyError("no model with attention; this figure needs one")
     empty = [{name: xr.full_like(part["shared"], np.nan) for name in names if name not in part} for part in parts]
     return [part.assign(more) for part, more in zip(parts, empty, strict=True)]
 
 
-def _counts(study: Study) -> np.ndarray:
-    return resample_counts(len(study.clips), study.settings.resamples, study.settings.seed)
+def _resampled(tables: Mapping[str, xr.Dataset], settings: Settings) -> tuple[int, np.ndarray]:
+    """How many videos the tables are of, and bootstrap samples of them."""
+    if not tables:
+        raise StudyError("no model with attention; this figure needs one")
+    videos = next(iter(tables.values())).sizes["video"]
+    return videos, resample_counts(videos, settings.resamples, settings.seed)
 
 
 def _correlations(table: xr.Dataset, seed: int) -> dict[str, float]:

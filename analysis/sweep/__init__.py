@@ -1,6 +1,7 @@
 """Sweeps: analyses of every video of a data set, one Parquet file a shard, on one process, many, or a Ray cluster."""
 
 from analysis.sweep.analyses import ANALYSES, DEFAULT_ANALYSES
+from analysis.sweep.contents import SweepContents, sweep_contents
 from analysis.sweep.engines import ENGINES
 from analysis.sweep.plan import Shard, SweepError, SweepSettings, find_shards
 from analysis.sweep.run import SweepResult, run_sweep
@@ -12,6 +13,7 @@ __all__ = [
     "DEFAULT_ANALYSES",
     "ENGINES",
     "Shard",
+    "SweepContents",
     "SweepError",
     "SweepResult",
     "SweepSettings",
@@ -19,5 +21,6 @@ __all__ = [
     "find_shards",
     "read_sweep",
     "run_sweep",
+    "sweep_contents",
     "sweep_metrics",
 ]

@@ -19,7 +19,7 @@ from analysis.sweep.plan import (
     find_shards,
     part_name,
 )
-from analysis.sweep.store import OutputError, failure_path, provenance_of, record_failure
+from analysis.sweep.store import OutputError, failure_path, provenance_of, record_failure, record_plan
 from analysis.sweep.work import DONE, FAILED, STOPPED, Outcome
 
 
@@ -110,6 +110,7 @@ def run_sweep(
     tasks = plan_sweep(models, data, Path(out), settings)
     Path(out).mkdir(parents=True, exist_ok=True)
     left = [task for task in tasks if not _is_finished(task, again)]
+    record_plan(Path(out), [task.path.name for task in tasks])
     result = SweepResult(Path(out), len(tasks), len(tasks) - len(left))
     watch.begin(sum(task.shard.bytes for task in tasks), sum(task.shard.bytes for task in left))
     with closing(do(left, crew, watch.advance) if left else _nothing()) as outcomes:

@@ -18,6 +18,7 @@ from gmsa_models.data.atomic import replaced_when_done
 
 METADATA = b"gmsa_sweep"
 FAILED = "failed"  # folder of the notes
+SHARDS = "shards.txt"  # a line a file that the sweep is to have
 KEY = ("model", "shard", "position")
 FAILED_COLUMNS = ("shard", "source", "kind", "reason")
 
@@ -124,8 +125,38 @@ def failed_shards(folder: str | Path) -> pd.DataFrame:
     return pd.DataFrame([{name: row[name] for name in FAILED_COLUMNS} for row in rows], columns=list(FAILED_COLUMNS))
 
 
+def record_plan(folder: Path, names: Iterable[str]) -> None:
+    """Note which files the sweep is to have, beside those that earlier runs were to make; read by `planned_parts`.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    known = planned_parts(folder)
+    if set(names) <= set(known):
+        return
+    lines = "".join(f"{name}\n" for name in sorted({*known, *names}))
+    with _writing(folder / SHARDS), replaced_when_done(folder / SHARDS) as temporary:
+        temporary.write_text(lines, encoding="utf-8")
+
+
+def planned_parts(folder: str | Path) -> list[str]:
+    """Names of the files that a sweep is to have; empty for a sweep of an earlier version, which took no note."""
+    try:
+        return (Path(folder) / SHARDS).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+
+
+def finished_parts(folder: str | Path) -> list[Path]:
+    """The files of the shards that are finished, in order of their names."""
+    return sorted(path for path in Path(folder).glob("*.parquet") if not path.name.startswith("."))
+
+
 def read_sweep(
-    folder: str | Path, columns: Sequence[str] | None = None, models: Sequence[str] | None = None
+    folder: str | Path,
+    columns: Sequence[str] | None = None,
+    models: Sequence[str] | None = None,
+    limit: int | None = None,
 ) -> pd.DataFrame:
     """A sweep as one table: a row a model and video, in the order of models, shards and videos.
 
@@ -133,6 +164,7 @@ def read_sweep(
         folder: where `run_sweep` wrote it.
         columns: which, beside `model`, `video`, `shard` and `position`; default: all.
         models: which; default: all.
+        limit: the first so many videos; shards beyond them are not read. Default: all.
 
     Returns:
         The table; `attrs` holds what all its files were made from: `models`, `settings`, `versions`.
@@ -140,18 +172,21 @@ def read_sweep(
     Raises:
         SweepError: no finished shard, shards that were made in different ways, or a column or model that is not there.
     """
-    paths = sorted(path for path in Path(folder).glob("*.parquet") if not path.name.startswith("."))
+    paths = finished_parts(folder)
     made = common_provenance(paths, folder)
     schema = pq.read_schema(paths[0])
     names = schema.names if columns is None else list(dict.fromkeys(["model", "video", "shard", "position", *columns]))
     _check_known("column", names, schema.names)
     wanted = list(made["models"]) if models is None else list(models)
     _check_known("model", wanted, list(made["models"]))
-    table = pa.concat_tables(pq.read_table(path, columns=names, filters=[("model", "in", wanted)]) for path in paths)
+    read = paths if limit is None else _first_parts(paths, limit)
+    table = pa.concat_tables(pq.read_table(path, columns=names, filters=[("model", "in", wanted)]) for path in read)
     frame = table.to_pandas()
     order = frame["model"].map({name: place for place, name in enumerate(made["models"])})
     frame = frame.assign(_order=order).sort_values(["_order", "shard", "position"], kind="stable", ignore_index=True)
     frame = frame.drop(columns="_order")
+    if limit is not None:
+        frame = frame.groupby("model", sort=False).head(limit).reset_index(drop=True)
     frame.attrs = {name: made[name] for name in ("models", "settings", "versions")}
     return frame
 
@@ -174,6 +209,17 @@ def common_provenance(paths: Sequence[Path], folder: str | Path) -> dict[str, An
                 "sweep them with the same, or into different folders"
             )
     return made[0]
+
+
+def _first_parts(paths: Sequence[Path], limit: int) -> list[Path]:
+    """The files that hold the first videos, in the order of their shards."""
+    made = {path: provenance_of(path) for path in paths}
+    kept, videos = [], 0
+    for path in sorted(paths, key=lambda path: made[path]["data"]["name"]):
+        if videos < limit:
+            kept.append(path)
+            videos += made[path]["videos"]
+    return kept
 
 
 def _check_known(what: str, names: Sequence[str], known: Sequence[str]) -> None:
