@@ -46,7 +46,10 @@ def figures(
     width: Annotated[str | None, typer.Option(help="column, page, or inches; default: each figure's own.")] = None,
     style: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="A matplotlib style file.")] = None,
     formats: Annotated[list[str] | None, typer.Option(help="Of pdf, svg, png, with commas; default: all.")] = None,
-    videos: Annotated[int, typer.Option(min=1, help="Videos whose maps and gradients are looked at.")] = 16,
+    videos: Annotated[
+        int | None,
+        typer.Option(min=1, help="Videos whose maps and gradients are looked at; default: 16, of a sweep all."),
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="Scores are of the first so many videos.")] = 2000,
     explained: Annotated[int, typer.Option(min=1, help="Videos that every method explains (Figure 7).")] = 4,
     ablated: Annotated[int, typer.Option(min=1, help="Videos on which heads are ablated (Figure 8).")] = 48,

@@ -44,7 +44,7 @@ class UnknownItemError(KeyError):
 
 # Of a request: what decides the numbers, beside data and models.
 SETTINGS = ("videos", "limit", "explained", "ablated", "neighbourhood", "seed")
-DEFAULTS = {"videos": 24, "neighbourhood": "TP30"}
+DEFAULTS = {"videos": 16, "neighbourhood": "TP30"}
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Request:
         formats: of "pdf", "svg", "png".
         width: in inches; None: each figure's own.
         style: a matplotlib style file, on top of the house style.
-        videos: how many are looked at closely (maps, gradients); None: 24, of a sweep all.
+        videos: how many are looked at closely (maps, gradients); None: 16, of a sweep all.
         limit: scores are of the first so many videos.
         explained: how many videos every method explains.
         ablated: on how many videos branches and heads are ablated.
@@ -81,11 +81,11 @@ class Request:
     formats: tuple[str, ...] = FORMATS
     width: float | None = None
     style: Path | None = None
-    videos: int = 16
+    videos: int | None = None
     limit: int = 2000
     explained: int = 4
     ablated: int = 48
-    neighbourhood: str = "TP30"
+    neighbourhood: str | None = None
     seed: int = 0
     force: bool = False
     command: str = "gmsa figures"
