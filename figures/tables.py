@@ -21,7 +21,7 @@ INDEX = "tables"
 FORMAT_VERSION = 1
 # What numpy, zipfile, zlib, json and xarray raise on bytes that are not what they were.
 _DAMAGED = (
-    OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, NotImplementedError, RuntimeError,
+    OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, RuntimeError,
     SyntaxError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 

@@ -255,6 +255,6 @@ def test_the_first_videos_of_a_sweep(swept):
 
 def test_defaults_of_a_request():
     assert Request().data == pipeline.DATA
-    assert Request().settings["videos"] == 24
+    assert Request().settings["videos"] == 16
     assert Request().settings["neighbourhood"] == "TP30"
     assert Request(sweep="somewhere").data == ()
