@@ -23,7 +23,6 @@ from torch.nn import functional
 
 from analysis.attribution.perturbations import kept_scores
 from analysis.attribution.stream import Stream
-from analysis.frame_jacobian.chunking import chunks
 from gmsa_models.attention import Baseline, GateOp, ShareAtt
 from gmsa_models.classifier import EncoderLayer
 from gmsa_models.masks import neighbourhood_mask
@@ -130,8 +129,8 @@ class _Frames:
         return cls(layer, hidden, query * query.shape[-1] ** -0.5, key, value, near, alike)
 
 
-def _runs(rows: range) -> Iterator[slice]:
-    return (slice(start, min(start + QUERIES, rows.stop)) for start in range(rows.start, rows.stop, QUERIES))
+def _runs(rows: range, size: int = QUERIES) -> Iterator[slice]:
+    return (slice(start, min(start + size, rows.stop)) for start in range(rows.start, rows.stop, size))
 
 
 def _alike(frames: _Frames) -> tuple[Int[Tensor, " groups"], Float[Tensor, "steps groups"]]:
@@ -159,7 +158,7 @@ def _shares(
     if near is not None:
         near = (_local_parts(block, near[0]), near[1])
     shares = everywhere.new_empty(everywhere.shape[:2])
-    for part in chunks(len(shares), TOKENS, len(rows)):
+    for part in _runs(range(len(shares)), max(1, TOKENS // len(rows))):
         if near is None:
             output = block.output(everywhere[part])
         else:
