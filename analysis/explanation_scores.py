@@ -10,7 +10,7 @@ import pandas as pd
 
 from analysis.evidence import EVIDENCE_MEASURES, evidence_scores, label_evidence
 from analysis.explanation import Explanation
-from analysis.explanations import applicable, check_method, explain
+from analysis.explanations import applicable, check_method, explain_all
 from analysis.faithfulness import MEASURES, Replacer
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
@@ -80,7 +80,8 @@ def explanation_scores(
         for label, target in islice(explained_labels(model.vocabulary, short), labels):
             replacer = Replacer(model, short, target, baseline) if faithfulness else None
             found = {
-                name: score_explanation(explain(model, untold, target, name), short, label, replacer) for name in names
+                name: score_explanation(each, short, label, replacer)
+                for name, each in explain_all(model, untold, target, names).items()
             }
             if replacer is not None:
                 found[RANDOM_ORDERS] = _mean([each.measures() for each in replacer.random_curves(2)])

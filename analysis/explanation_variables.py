@@ -30,7 +30,8 @@ def explanation_variables(view: ClipView) -> Variables:
     """
     target = int(view.trace.logits[0].argmax()) if view.target is None else view.target
     label = view.vocabulary.indices[target]
-    found = explain_all(view.model, replace(view.clip, segments=()), target)
+    seen = view if view.layer == 0 else None
+    found = explain_all(view.model, replace(view.clip, segments=()), target, view=seen)
     replacer = Replacer(view.model, view.clip, target)
     scores = [score_explanation(each, view.clip, label, replacer) for each in found.values()]
     name = view.vocabulary.name(label)

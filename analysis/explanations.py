@@ -12,6 +12,7 @@ from analysis.controls import mean_frame_similarity, random_order
 from analysis.explanation import Explanation
 from analysis.received import gradient_received, profile_explanation, sensitivity_weighted_profile
 from analysis.relevance.methods import flow_explanation, propagation_explanation
+from analysis.view import ClipView, view_clips
 from gmsa_models.attention import ATTENTION
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
@@ -33,12 +34,14 @@ class Offer:
         family: "gradient", "perturbation", "relevance", "attention" or "control".
         needs: "" (any model), "attention", "local" (a block with a local branch) or "combined" (with a combined map).
         knows_class: whether another target may give other values.
+        sees: whether it takes `view`, a `ClipView` that is then made once for all.
     """
 
     explain: Callable[..., Explanation]
     family: str
     needs: str = ""
     knows_class: bool = True
+    sees: bool = False
 
 
 EXPLANATIONS: dict[str, Offer] = {
@@ -55,11 +58,15 @@ EXPLANATIONS: dict[str, Offer] = {
     "gradient-weighted-attention": Offer(
         partial(flow_explanation, method="gradient-weighted-attention"), "relevance", "attention"
     ),
-    "attention-global": Offer(partial(profile_explanation, branch="global"), "attention", "attention", False),
-    "attention-local": Offer(partial(profile_explanation, branch="local"), "attention", "local", False),
-    "attention-combined": Offer(partial(profile_explanation, branch="combined"), "attention", "combined", False),
-    "sensitivity-weighted": Offer(sensitivity_weighted_profile, "attention", "local", False),
-    "gradient-received": Offer(gradient_received, "attention", "attention", False),
+    "attention-global": Offer(
+        partial(profile_explanation, branch="global"), "attention", "attention", False, sees=True
+    ),
+    "attention-local": Offer(partial(profile_explanation, branch="local"), "attention", "local", False, sees=True),
+    "attention-combined": Offer(
+        partial(profile_explanation, branch="combined"), "attention", "combined", False, sees=True
+    ),
+    "sensitivity-weighted": Offer(sensitivity_weighted_profile, "attention", "local", False, sees=True),
+    "gradient-received": Offer(gradient_received, "attention", "attention", False, sees=True),
     "random": Offer(random_order, "control", knows_class=False),
     "mean-frame-similarity": Offer(mean_frame_similarity, "control", knows_class=False),
 }
@@ -91,12 +98,17 @@ def explain(model: GMSAClassifier, clip: Clip, target: int, method: str, **optio
 
 
 def explain_all(
-    model: GMSAClassifier, clip: Clip, target: int, methods: Iterable[str] | None = None
+    model: GMSAClassifier,
+    clip: Clip,
+    target: int,
+    methods: Iterable[str] | None = None,
+    view: ClipView | None = None,
 ) -> dict[str, Explanation]:
     """Method -> what it says, each with its default options.
 
     Args:
         methods: keys of `EXPLANATIONS`; those that do not apply to the model are left out. Default: all.
+        view: of the model's first layer and the clip, if there is one; else one is made for all that need it.
         model, clip, target: see `explain`.
 
     Raises:
@@ -106,7 +118,11 @@ def explain_all(
     for name in asked:
         check_method(name)
     there = applicable(model)
-    return {name: explain(model, clip, target, name) for name in asked if name in there}
+    names = [name for name in asked if name in there]
+    if view is None and any(EXPLANATIONS[name].sees for name in names):
+        view = view_clips(model, [clip])[0]
+    options = {name: {"view": view} if EXPLANATIONS[name].sees else {} for name in names}
+    return {name: explain(model, clip, target, name, **options[name]) for name in names}
 
 
 def check_method(name: str) -> Offer:

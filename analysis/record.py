@@ -6,6 +6,7 @@ import json
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 from importlib.metadata import version
 from itertools import islice
 
@@ -132,7 +133,7 @@ def _attributes(view: ClipView, clip: Clip) -> dict[str, str | int | float]:
         "label_names": json.dumps([vocabulary.name(label) for label in clip.labels], ensure_ascii=False),
         "frame_seconds": float(clip.frame_seconds),
         "clip_frames": view.clip_frames,
-        "software": json.dumps({"python": platform.python_version()} | {name: version(name) for name in SOFTWARE}),
+        "software": _software(),
     }
     if "sha256" in origin:
         attributes["checkpoint_sha256"] = origin["sha256"]
@@ -140,6 +141,11 @@ def _attributes(view: ClipView, clip: Clip) -> dict[str, str | int | float]:
     if chosen is not None:
         attributes["neighbourhood_config"] = json.dumps(neighbourhood_to_dict(chosen))
     return attributes
+
+
+@cache
+def _software() -> str:
+    return json.dumps({"python": platform.python_version()} | {name: version(name) for name in SOFTWARE})
 
 
 def _model_name(model: GMSAClassifier) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from scipy.sparse import csr_array
 
 from gmsa_models.metrics import MetricsError
 
@@ -96,13 +97,14 @@ def _class_mean(
     order = np.lexsort((-values, groups))
     truths, groups, video = truths[order], groups[order], video[order]
     starts = np.searchsorted(groups, groups)
-    group_of_true = np.zeros((labels.shape[1], int(truths.sum())))
-    group_of_true[groups[truths], np.arange(group_of_true.shape[1])] = 1.0
-    labelled = labels.T.astype(np.float64)
+    # Sparse: most classes have few videos, and few predictions are true.
+    of_class = csr_array(labels.T.astype(np.int32))
+    rows = groups[truths]
+    of_true = csr_array((np.ones(len(rows)), (rows, np.arange(len(rows)))), (labels.shape[1], len(rows)))
     means = []
     for part in _parts(counts):
-        positives = labelled @ part.T
-        average = group_of_true @ _precisions(part, truths, video, starts) / np.maximum(positives, 1)
+        positives = of_class @ np.ascontiguousarray(part.T)
+        average = of_true @ _precisions(part, truths, video, starts) / np.maximum(positives, 1)
         means.append(average.sum(0) / np.maximum((positives > 0).sum(0), 1))
     return np.concatenate(means)
 
@@ -118,22 +120,25 @@ def _precisions(
     (places,) = np.nonzero(truths)
     if not len(places):
         return np.zeros((0, len(counts)))
-    weights = counts.T.astype(np.int32)[video]
-    own = weights[places]
+    # Sums are wanted at the true predictions and where their groups begin only.
+    stops = np.union1d(places, starts[places])
+    weights = np.ascontiguousarray(counts.T, np.int32)
+    seen = np.cumsum(_between(stops, video, len(weights)) @ weights, axis=0, dtype=np.int32)
+    own = weights[video[places]]
+    true_seen = np.cumsum(own, axis=0, dtype=np.int32) - own
     # Before a place: all predictions up to it less those up to its group's beginning; likewise the true ones.
-    seen = _running(weights)
-    true_seen = _running(own)
-    before = seen[places] - seen[starts[places]]
-    true_before = true_seen[:-1] - true_seen[np.searchsorted(places, starts[places])]
-    harmonic = np.concatenate(([0.0], np.cumsum(1.0 / np.arange(1, int(seen[-1].max()) + 1))))
+    first = np.searchsorted(places, starts[places])
+    before = seen[np.searchsorted(stops, places)] - seen[np.searchsorted(stops, starts[places])]
+    true_before = true_seen - true_seen[first]
+    harmonic = np.concatenate(([0.0], np.cumsum(1.0 / np.arange(1, int((before + own).max()) + 1))))
     return own + (true_before - before) * (harmonic[before + own] - harmonic[before])
 
 
-def _running(values: Int[np.ndarray, "places resamples"]) -> Int[np.ndarray, "places_and_one resamples"]:
-    """Sums of all values before each place, and of all."""
-    sums = np.zeros((len(values) + 1, values.shape[1]), np.int32)
-    np.cumsum(values, axis=0, out=sums[1:])
-    return sums
+def _between(stops: Int[np.ndarray, " stops"], video: np.ndarray, videos: int) -> csr_array:
+    """How many predictions of each video stand before each stop and not before the last one: (stops, videos)."""
+    video = video[: stops[-1]]
+    rows = np.searchsorted(stops, np.arange(len(video)), side="right")
+    return csr_array((np.ones(len(video), np.int32), (rows, video)), (len(stops), videos))
 
 
 def _video_perr(scores: Scores, labels: Labels, ranking: np.ndarray) -> Float[np.ndarray, " videos"]:

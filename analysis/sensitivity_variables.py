@@ -33,6 +33,9 @@ def sensitivity_variables(view: ClipView) -> Variables:
 
 
 def view_gradient_norms(view: ClipView, modality: str) -> Float[Tensor, "query key"]:
-    """G of one modality of a clip, in closed form; of a model with attention."""
-    block = view.model.encoders[modality].layers[view.layer].attention
-    return closed_form_norms(block, view.layers[modality].input[0], GRADIENT_BYTES)
+    """G of one modality of a clip, in closed form, computed once a view; of a model with attention."""
+    key = view.layer, modality
+    if key not in view.gradient_norms:
+        block = view.model.encoders[modality].layers[view.layer].attention
+        view.gradient_norms[key] = closed_form_norms(block, view.layers[modality].input[0], GRADIENT_BYTES)
+    return view.gradient_norms[key]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -33,6 +33,7 @@ class ClipView:
         layer: which encoder layer the record is about, from 0.
         chosen: a neighbourhood to analyse by in place of the model's own, or None.
         target: position of the class to explain; None: the one that the model finds most probable.
+        gradient_norms: (layer, modality) -> G, as far as it was asked for; several parts need it.
     """
 
     clip: Clip
@@ -42,6 +43,9 @@ class ClipView:
     layer: int = 0
     chosen: Neighbourhood | None = None
     target: int | None = None
+    gradient_norms: dict[tuple[int, str], Float[Tensor, "query key"]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     @property
     def modalities(self) -> tuple[str, ...]:

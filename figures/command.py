@@ -92,7 +92,11 @@ def run(request: Request, check: bool = False) -> int:
         def report(name: str, state: str, detail: str) -> None:
             progress.console.print(f"{name}: {state}{': ' + detail if detail else ''}", highlight=False, soft_wrap=True)
 
-        outcome = (pipeline.check if check else pipeline.render)(request, report, advance)
+        outcome = (
+            pipeline.check(request, report, advance)
+            if check
+            else pipeline.render(request, report, advance, beside=True)
+        )
     print(f"{_summary(outcome)}, in {request.out}")
     return OK if outcome.good else FAILED
 

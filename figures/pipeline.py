@@ -6,20 +6,23 @@ when something that it depends on has changed, told by content; one that fails d
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
-from figures.files import code_digest, digest, sha256, write_text
+from figures import making
+from figures.drawing import drawing_beside, drawing_here, numbers_file
+from figures.files import code_digest, digest, sha256
 from figures.items import ITEMS, Item
+from figures.making import CACHE, Made, read_json
 from figures.provenance import Checkpoint, DiskCache, data_digest, find_checkpoints, versions, zoo
-from figures.style import MODELS, software, use_style
+from figures.style import MODELS, use_style
 from figures.swept import LackingError, Source, Swept
-from figures.tables import TablesError, differences, load_tables, save_tables
+from figures.tables import TablesError, differences, load_tables
 
 if TYPE_CHECKING:
     from analysis.paper.study import Study
@@ -27,7 +30,6 @@ if TYPE_CHECKING:
 RENDERED = Path("figures/rendered")
 DATA = ("demo:0-512",)
 FORMATS = ("pdf", "svg", "png")
-CACHE = ".cache"
 
 DRAWN, UNCHANGED, FAILED, SAME, DIFFERENT = "drawn", "unchanged", "failed", "same", "different"
 SKIPPED = "skipped"
@@ -129,7 +131,10 @@ def choose(only: Sequence[str]) -> list[Item]:
 
 
 def render(
-    request: Request, report: Report = lambda name, state, detail: None, progress: Progress | None = None
+    request: Request,
+    report: Report = lambda name, state, detail: None,
+    progress: Progress | None = None,
+    beside: bool = False,
 ) -> Outcome:
     """Make every item whose inputs have changed.
 
@@ -137,6 +142,7 @@ def render(
         request: what, of what, how.
         report: called after each item with its name, state and, if it failed, the reason.
         progress: of long computations: stage, done, of how much (None: not known).
+        beside: draw in another process while the next numbers are computed; see `drawing_beside`.
 
     Returns:
         The state of every item. A failure is told by its message and does not stop the others; stopping by the
@@ -147,16 +153,38 @@ def render(
     """
     items, outcome = choose(request.only), Outcome()
     source = _Redrawn(request) if request.redraw_from else _source(request, progress, report)
-    for item in items:
+    waiting: deque[Made] = deque()
+
+    def settle(item: Item, step: Callable[[], str | None]) -> None:
+        """Take a step of an item; it has an outcome when there is a state or an error."""
         try:
-            state = _make(item, request, source)
-            detail = ""
+            state, detail = step(), ""
         except LackingError as error:
             state, detail = FAILED if request.only else SKIPPED, str(error)
         except Exception as error:
             state, detail = FAILED, f"{type(error).__name__}: {error}"
-        outcome.states[item.name], outcome.details[item.name] = state, detail
-        report(item.name, state, detail)
+        if state is not None:
+            outcome.states[item.name], outcome.details[item.name] = state, detail
+            report(item.name, state, detail)
+
+    def finish(made: Made) -> None:
+        settle(made.item, lambda: DRAWN if making.finish(made, request, source) else UNCHANGED)
+
+    try:
+        with (drawing_beside if beside else drawing_here)() as executor:
+            for item in items:
+                settle(item, lambda: waiting.append(making.make(item, request, source, executor)))  # noqa: B023 (at once)
+                while waiting and waiting[0].ready:
+                    finish(waiting.popleft())
+            while waiting:
+                if progress is not None:
+                    progress(f"drawing {waiting[0].item.name}", len(items) - len(waiting), len(items))
+                finish(waiting.popleft())
+    except KeyboardInterrupt:
+        for made in waiting:
+            if made.ready:
+                finish(made)
+        raise
     if outcome.good and not request.only:
         source.finish()
     return outcome
@@ -177,7 +205,7 @@ def check(
     for item in choose(request.only):
         try:
             tables = source.tables(item)
-            lines = differences(load_tables(_numbers(request.out, item)), tables)
+            lines = differences(load_tables(numbers_file(request.out, item)), tables)
             with use_style(request.style):
                 item.output(tables, request.width)
             state, detail = (DIFFERENT, "; ".join(lines)) if lines else (SAME, "")
@@ -205,14 +233,14 @@ class _Redrawn:
         self.folder = request.redraw_from
 
     def key(self, item: Item) -> str:
-        return sha256(_numbers(self.folder, item)) if _numbers(self.folder, item).is_file() else ""
+        return sha256(numbers_file(self.folder, item)) if numbers_file(self.folder, item).is_file() else ""
 
     def tables(self, item: Item) -> dict[str, xr.Dataset]:
-        return load_tables(_numbers(self.folder, item))
+        return load_tables(numbers_file(self.folder, item))
 
     def about(self, item: Item) -> dict[str, Any]:
         """What the earlier run said of itself, whatever draws now; its command is `computed_by`."""
-        about = _read_json(self.folder / f"{item.name}.json")
+        about = read_json(self.folder / f"{item.name}.json")
         kept = ("models", "data", "settings", "computed_with")
         first = {"computed_by": about.get("computed_by", about.get("command"))} if about else {}
         return first | {name: about[name] for name in kept if name in about}
@@ -288,61 +316,6 @@ def expand_lists(data: Sequence[str]) -> list[str]:
         else:
             sources.append(one)
     return sources
-
-
-def _make(item: Item, request: Request, source: Source) -> str:
-    """Numbers, then pictures, then the JSON that names both; each only if this folder's cache does not know it as done.
-
-    Files that came with a checkout are made anew: the cache, which does not travel, says what was made here.
-    """
-    path, note = request.out / item.name, request.out / CACHE / f"{item.name}.json"
-    done = {} if request.force else _read_json(note)
-    numbers, key, tables = _numbers(request.out, item), source.key(item), None
-    if done.get("numbers_key") != key or not _is_file(numbers, done.get("numbers_sha256")):
-        tables = source.tables(item)
-        save_tables(numbers, tables)
-    drawing = _drawing_key(item, request, sha256(numbers))
-    if tables is None and done.get("drawing_key") == drawing and _all_there(path, done):
-        return UNCHANGED
-    with use_style(request.style):
-        output = item.output(load_tables(numbers) if tables is None else tables, request.width)
-        written = output.write(path, request.formats)
-    keys = {"numbers_sha256": sha256(numbers), "numbers_key": key, "drawing_key": drawing}
-    about = {"command": request.command, "seed": request.seed} | source.about(item) | {"software": software()}
-    about |= {"reads": item.signs} if item.signs else {}
-    about |= {"numbers": numbers.name, "files": [file.name for file in written]} | keys
-    _write_json(path.with_name(f"{path.name}.json"), about)
-    _write_json(note, keys | {"files": about["files"]})
-    return DRAWN
-
-
-def _drawing_key(item: Item, request: Request, numbers: str) -> str:
-    style = None if request.style is None else sha256(request.style)
-    code = code_digest(("figures",))
-    return digest([item.key, numbers, request.width, style, sorted(request.formats), code, software()])
-
-
-def _numbers(folder: Path, item: Item) -> Path:
-    return folder / f"{item.name}.npz"
-
-
-def _all_there(path: Path, about: Mapping[str, Any]) -> bool:
-    return all(path.with_name(name).is_file() for name in about.get("files", []))
-
-
-def _is_file(path: Path, expected: str | None) -> bool:
-    return path.is_file() and sha256(path) == expected
-
-
-def _write_json(path: Path, values: Mapping[str, Any]) -> None:
-    write_text(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
-        return {}
 
 
 __all__ = ["Checkpoint", "Outcome", "Request", "TablesError", "check", "choose", "render"]

@@ -198,11 +198,31 @@ def save_pictures(figure: Figure, path: Path, formats: Sequence[str]) -> list[Pa
         raise FormatError(f"unknown picture format {unknown[0]!r}; known: {', '.join(_METADATA)}")
     path.parent.mkdir(parents=True, exist_ok=True)
     written = [path.with_name(f"{path.name}.{name}") for name in formats]
-    with use_style():
+    with use_style(), _laid_out(figure):
         for file, name in zip(written, formats, strict=True):
             with whole(file) as temporary:
                 figure.savefig(temporary, format=name, metadata=_METADATA[name])
     return written
+
+
+# How often a figure is laid out: where decorations decide the size of axes, the first attempt is not the last word.
+LAYOUTS = 2
+
+
+@contextmanager
+def _laid_out(figure: Figure) -> Iterator[None]:
+    """Lay a figure out first and keep it so inside the block: else it is laid out, and drawn twice, for each format."""
+    if (engine := figure.get_layout_engine()) is None:
+        yield
+        return
+    for _ in range(LAYOUTS):
+        engine.execute(figure)
+    with mpl.rc_context({"figure.constrained_layout.use": False, "figure.autolayout": False}):
+        figure.set_layout_engine(None)
+    try:
+        yield
+    finally:
+        figure.set_layout_engine(engine)
 
 
 def software() -> dict[str, str]:

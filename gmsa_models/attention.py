@@ -171,8 +171,8 @@ class GateAtt(AttentionBlock):
         self, dim: int, heads: int, neighbourhood: Neighbourhood | None, max_frames: int, bias: bool = True
     ) -> None:
         super().__init__(dim, heads, neighbourhood, max_frames, bias)
-        self.gate_global = nn.Parameter(torch.empty(max_frames, max_frames).normal_(std=GATE_DEVIATION))
-        self.gate_local = nn.Parameter(torch.empty(max_frames, max_frames).normal_(std=GATE_DEVIATION))
+        self.gate_global = nn.Parameter(near_zero(torch.empty(max_frames, max_frames)))
+        self.gate_local = nn.Parameter(near_zero(torch.empty(max_frames, max_frames)))
         self.output = xavier_linear(dim, dim, bias)
 
     def forward(self, inputs: Frames, valid: Valid | None = None) -> Frames:
@@ -322,5 +322,10 @@ def xavier_linear(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
 def gate_linear(dim: int) -> nn.Linear:
     """W_g: D x D without bias, small, so that a gate begins near 1/2."""
     linear = nn.Linear(dim, dim, bias=False)
-    nn.init.normal_(linear.weight, std=GATE_DEVIATION)
+    near_zero(linear.weight.data)
     return linear
+
+
+def near_zero(weights: Tensor) -> Tensor:
+    """Gate weights as they begin, in place; meta tensors hold none, and drawing them would load torch's compiler."""
+    return weights if weights.is_meta else weights.normal_(std=GATE_DEVIATION)

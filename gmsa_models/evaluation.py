@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from gmsa_models.classifier import GMSAClassifier
-from gmsa_models.data.clip import Clip
+from gmsa_models.data.clip import Batch, Clip
 from gmsa_models.data.errors import OnSkip
 from gmsa_models.data.paths import skip_handler
 from gmsa_models.data.sources import read_clips
@@ -95,10 +95,17 @@ def predict(
 
     Args and Raises: as for `evaluate`.
     """
-    rows, ids, scores, labels = [], [], [], []
     clips = limited(source, limit, model.config.modalities, skip_handler(on_error, on_skip))
-    for numbers, batch, values in scored_batches(model, clips, batch_size, device):
-        rows.extend(numbers)
+    return in_order(scored_batches(model, clips, batch_size, device), model)
+
+
+def in_order(
+    batches: Iterable[tuple[list[int], RawBatch, Float[Tensor, "batch classes"]]], model: GMSAClassifier
+) -> Predictions:
+    """The predictions of a model for some batches, put in the order of the source."""
+    rows, ids, scores, labels = [], [], [], []
+    for places, batch, values in batches:
+        rows.extend(places)
         ids.extend(batch.ids)
         scores.append(values.cpu().numpy())
         labels.append(batch.labels.bool().numpy())
@@ -133,19 +140,20 @@ def scored_batches(
     model: GMSAClassifier, clips: Iterable[Clip], batch_size: int, device: torch.device | str | None = None
 ) -> Iterator[tuple[list[int], RawBatch, Float[Tensor, "batch classes"]]]:
     """Places in the source, the batch, and its probabilities in float32; the model's training mode is put back."""
-    parameter = next(model.parameters())
-    device, was_training = device or parameter.device, model.training
+    device, was_training = device or next(model.parameters()).device, model.training
     model.to(device).eval()
     try:
         for numbers, batch in prefetched(sorted_batches(clips, batch_size, collation_of(model))):
-            inputs = batch.batch(device)
-            if parameter.dtype != torch.float32:
-                inputs = inputs.to(dtype=parameter.dtype)
-            with torch.inference_mode():
-                scores = model(inputs).float().sigmoid()
-            yield numbers, batch, scores
+            yield numbers, batch, batch_scores(model, batch.batch(device))
     finally:
         model.train(was_training)
+
+
+def batch_scores(model: GMSAClassifier, batch: Batch) -> Float[Tensor, "batch classes"]:
+    """Probabilities in float32, where the model is; it must be in evaluation mode."""
+    parameter = next(model.parameters())
+    with torch.inference_mode():
+        return model(batch.to(parameter.device, parameter.dtype)).float().sigmoid()
 
 
 def collation_of(model: GMSAClassifier) -> Collation:

@@ -2,7 +2,7 @@
 
 The global map and the gates are frames x frames by definition (equations 3 and 4). The local map is not: it lives in
 tiles, takes its logits from the global ones, and meets only those rows of W_g^l that its keys need. Clips go through
-one at a time on a CPU, so that a clip's maps stay in the cache from one step to the next.
+a few at a time on a CPU, so that their maps stay in the cache from one step to the next.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from gmsa_models.local_attention import softmax_backward
 from gmsa_models.masks import Neighbourhood, masked_softmax
 from gmsa_models.second_derivative import refuse_second_derivative
 from gmsa_models.tiling import Tiling, tile_frames, tile_mask, tiles
+
+# Numbers in the maps of the clips that go through together on a CPU: 1 MiB in float32; at least one clip does.
+PART_NUMBERS = 2**18
 
 Heads = Float[Tensor, "batch heads frames head_dim"]
 Gate = Float[Tensor, "frames frames"]
@@ -59,7 +62,7 @@ def gated_attention(
 
 
 class GatedAttention(torch.autograd.Function):
-    """One clip at a time (CPU) or the whole batch at once (elsewhere). "maps": one a clip and head."""
+    """As many clips at a time as `PART_NUMBERS` allows. "maps": one a clip and head."""
 
     @staticmethod
     def forward(
@@ -202,8 +205,9 @@ class _Gates:
 
 
 def _parts(query: Heads) -> list[slice]:
-    step = 1 if query.device.type == "cpu" else query.shape[0]
-    return [slice(start, start + step) for start in range(0, query.shape[0], step)]
+    clips, heads, frames, _ = query.shape
+    step = max(1, PART_NUMBERS // (heads * frames**2)) if query.device.type == "cpu" else clips
+    return [slice(start, min(start + step, clips)) for start in range(0, clips, step)]
 
 
 def _by_class(tiles: Shaped[Tensor, "tiles chunk classes *rest"]) -> Shaped[Tensor, "class_tiles chunk *rest"]:

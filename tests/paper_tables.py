@@ -185,7 +185,7 @@ def tiny_evidence() -> xr.Dataset:
             "model": np.array(["baseline", "gate-op-bd20"]),
             "explainer": np.array(["saliency", "random", "attention-local"]),
         },
-        {"videos": 3, "frames": 75, "of": "demo"},
+        {"videos": 3, "frames": 60, "of": "demo"},
     )
 
 

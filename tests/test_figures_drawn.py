@@ -317,7 +317,7 @@ def test_figure_7_ranks_explanations_and_holds_every_models_auc(width):
     ends = {round(float(x), 6) for each in axes.collections for path in each.get_segments() for x in path[:, 0]}
     assert {0.7, 1.0, 0.2, 0.5, 0.6, 0.9, 0.3, 0.4} <= ends
     assert "ROC AUC of the label's seconds" in axes.get_xlabel()
-    assert "3 demo videos, first 75 frames" in axes.get_xlabel()
+    assert "3 demo videos, first 60 frames" in axes.get_xlabel()
 
 
 @BOTH_WIDTHS

@@ -1,6 +1,8 @@
 """`gmsa figures`: what is made again, what is kept, what fails, what is checked; with tiny models and videos."""
 
 import json
+import multiprocessing
+import os
 import shutil
 import subprocess
 import sys
@@ -13,7 +15,7 @@ from matplotlib.figure import Figure
 from paper_tables import tiny_curves, tiny_masses
 from small_models import small_clip, small_model
 
-from figures import lag, pipeline, sensitivity
+from figures import lag, making, pipeline, sensitivity
 from figures.command import inches, words
 from figures.items import Item
 from figures.pipeline import DIFFERENT, DRAWN, FAILED, SAME, UNCHANGED, Request, UnknownItemError, check, render
@@ -28,7 +30,8 @@ KINDS = ("baseline", "share-att", "gate-att", "gate-op", "none")
 def fixed_code():
     """The code's digest is one word here: a file that someone edits meanwhile must not fail a test."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "code_digest", lambda rooms: "code")
+        for module in (pipeline, making):
+            patch.setattr(module, "code_digest", lambda rooms: "code")
         yield
 
 
@@ -193,6 +196,56 @@ def test_stopping_keeps_what_is_done(monkeypatch, tiny_world, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {".cache", "four.svg", "four.npz", "four.json"}
     fake_items(monkeypatch, {"lag": lambda study: {"masses": tiny_masses()}})
     assert render(changed(tiny_world, out=tmp_path)).states == {"four": UNCHANGED, "six": DRAWN}
+
+
+def test_drawing_beside_gives_the_same_files(drawn, tmp_path):
+    request, _ = drawn
+    assert set(render(changed(request, out=tmp_path, redraw_from=request.out), beside=True).states.values()) == {DRAWN}
+    pictures = [path for path in request.out.iterdir() if path.suffix in (".svg", ".csv", ".md", ".tex", ".npz")]
+    assert len(pictures) > 12
+    for path in pictures:
+        assert (tmp_path / path.name).read_bytes() == path.read_bytes()
+    assert {path.name for path in request.out.glob("*.json")} == {path.name for path in tmp_path.glob("*.json")}
+
+
+def test_stopping_beside_finishes_what_is_being_drawn(monkeypatch, tiny_world, tmp_path):
+    def stop(study):
+        raise KeyboardInterrupt
+
+    fake_items(monkeypatch, {"sensitivity": lambda study: {"curves": tiny_curves()}, "lag": stop})
+    with pytest.raises(KeyboardInterrupt):
+        render(changed(tiny_world, out=tmp_path), beside=True)
+    there = {path.name for path in tmp_path.iterdir()}
+    # Called off before it began, or finished: never half.
+    assert there in ({".cache", "four.svg", "four.npz", "four.json"}, {".cache", "four.npz"}, {"four.npz"})
+
+
+def draw_here_only(masses: xr.Dataset) -> Figure:
+    """Figure 6, but the end of any process that is another's child."""
+    if multiprocessing.parent_process() is not None:
+        os._exit(9)
+    return lag.draw(masses)
+
+
+def test_a_figure_is_drawn_here_if_the_other_process_dies(monkeypatch, tiny_world, tmp_path):
+    from analysis.paper import tables
+
+    items = tuple(Item("lag", number, f"lag-{number}", draw_here_only, needs_study=False) for number in "67")
+    monkeypatch.setattr(pipeline, "ITEMS", items)
+    monkeypatch.setitem(tables.TABLES, "lag", lambda study: {"masses": tiny_masses()})
+    outcome = render(changed(tiny_world, out=tmp_path), beside=True)
+    assert outcome.states == {"lag-6": DRAWN, "lag-7": DRAWN}
+    assert {path.name for path in tmp_path.glob("*.svg")} == {"lag-6.svg", "lag-7.svg"}
+
+
+def test_a_failure_beside_is_told_like_one_here(monkeypatch, tiny_world, tmp_path):
+    fake_items(monkeypatch, {"sensitivity": lambda study: {"masses": tiny_masses()}})
+    told = [
+        render(changed(tiny_world, out=tmp_path / str(beside), only=("4",)), beside=beside).details["four"]
+        for beside in (False, True)
+    ]
+    assert told[0] == told[1]
+    assert told[0].startswith("TypeError: draw() got an unexpected keyword argument 'masses'")
 
 
 def test_files_that_came_with_a_checkout_are_made_anew(monkeypatch, tiny_world, tmp_path):

@@ -43,6 +43,9 @@ def input_x_gradient(stream: Stream, inputs: Frames, baseline: Frames) -> Found:
 def integrated_gradients(stream: Stream, inputs: Frames, baseline: Frames, n_steps: int = 32) -> Found:
     """Gradients along the straight line from the baseline, times the difference; adds up to that of the logits.
 
+    Frames are embedded by a linear map, if at all, so a straight line of frames is one of embedded frames: the mean
+    gradient is taken there and mapped back.
+
     Args:
         n_steps: points of the Gauss-Legendre rule; more of them make the convergence delta smaller.
 
@@ -52,10 +55,14 @@ def integrated_gradients(stream: Stream, inputs: Frames, baseline: Frames, n_ste
     from captum.attr import IntegratedGradients
 
     together = max(1, FRAMES_TOGETHER // len(inputs))
-    found, delta = IntegratedGradients(stream).attribute(
-        inputs[None], baseline[None], n_steps=n_steps, internal_batch_size=together, return_convergence_delta=True
-    )
-    return found[0].detach(), float(delta)
+    with torch.no_grad():
+        hidden, start = stream.encoder.embed(torch.stack([inputs, baseline]))
+        rise = stream.resume(torch.stack([hidden, start]))
+    method = IntegratedGradients(stream.resume, multiply_by_inputs=False)
+    mean = method.attribute(hidden[None], start[None], n_steps=n_steps, internal_batch_size=together)[0].detach()
+    project = stream.encoder.project
+    found = (inputs - baseline) * (mean if project is None else mean @ project.weight)
+    return found, float(found.sum() - (rise[0] - rise[1]))
 
 
 def gradient_shap(stream: Stream, inputs: Frames, baseline: Frames, n_samples: int = 8, seed: int = 0) -> Found:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
 import numpy as np
@@ -10,12 +10,13 @@ import xarray as xr
 
 from analysis.workers import map_in_threads
 from gmsa_models.classifier import GMSAClassifier
-from gmsa_models.data.clip import Clip
-from gmsa_models.evaluation import predict
-from gmsa_models.feeding import prefetched
+from gmsa_models.data.clip import Batch, Clip
+from gmsa_models.evaluation import Predictions, batch_scores, collation_of, in_order, sorted_batches
+from gmsa_models.feeding import Collation, RawBatch, fitting, prefetched
 
 # Clips held at a time: enough that batches of like length form, few enough that long data sets stream.
 WINDOW = 128
+BATCH_SIZE = 32
 
 
 def score_models(
@@ -41,17 +42,35 @@ def score_models(
     parts: dict[str, list[xr.Dataset]] = {name: [] for name in models}
     for window in prefetched(_windows(clips), depth=1):
         frames = np.array([clip.frames for clip in window])
-        found = map_in_threads(lambda model: _scores(model, window, frames), models.values())  # noqa: B023 (used at once)
-        for name, table in zip(models, found, strict=True):
-            parts[name].append(table)
+        for name, found in zip(models, _predictions(list(models.values()), window), strict=True):
+            parts[name].append(_table(models[name], found, frames))
         progress(len(window))
     if not all(parts.values()):
         raise ValueError("the data have no clips; expected at least one")
     return {name: xr.concat(each, "video", data_vars="minimal", join="override") for name, each in parts.items()}
 
 
-def _scores(model: GMSAClassifier, clips: list[Clip], frames: np.ndarray) -> xr.Dataset:
-    predictions = predict(model, clips)
+def _predictions(models: Sequence[GMSAClassifier], clips: list[Clip]) -> list[Predictions]:
+    """What `predict` gives of each model, several at once; models that take the same batches share their floats."""
+    shared: dict[Collation, list[tuple[list[int], RawBatch, Batch]]] = {}
+    for model in models:
+        fits, collate = list(fitting(clips, model.config.modalities)), collation_of(model)
+        if collate not in shared:
+            batches = sorted_batches(fits, BATCH_SIZE, collate)
+            shared[collate] = [(places, raw, raw.batch()) for places, raw in batches]
+
+    def predict(model: GMSAClassifier) -> Predictions:
+        parts, was_training = shared[collation_of(model)], model.training
+        model.eval()
+        try:
+            return in_order(((places, raw, batch_scores(model, batch)) for places, raw, batch in parts), model)
+        finally:
+            model.train(was_training)
+
+    return map_in_threads(predict, models)
+
+
+def _table(model: GMSAClassifier, predictions: Predictions, frames: np.ndarray) -> xr.Dataset:
     return xr.Dataset(
         {
             "score": (("video", "class"), predictions.scores),

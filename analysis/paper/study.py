@@ -96,7 +96,7 @@ class Settings:
     seed: int = 0
     resamples: int = 2000
     explained: int = 4
-    explained_frames: int = 75
+    explained_frames: int = 60
     ablated: int = 48
 
     def to_dict(self) -> dict[str, object]:

@@ -1,0 +1,95 @@
+"""Drawing an item from its saved numbers: here, or in a process of its own while the next numbers are computed."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+from figures.items import Item
+from figures.style import use_style
+from figures.tables import load_tables
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What is to be drawn, and where.
+
+    Attributes:
+        item: which figure, table or list.
+        folder: has its numbers; gets its files.
+        formats: of "pdf", "svg", "png".
+        width: in inches; None: the figure's own.
+        style: a matplotlib style file, on top of the house style.
+    """
+
+    item: Item
+    folder: Path
+    formats: tuple[str, ...]
+    width: float | None
+    style: Path | None
+
+    def __call__(self) -> list[str]:
+        """Draw, and return the names of the files.
+
+        Raises:
+            TablesError: numbers that cannot be read.
+        """
+        with use_style(self.style):
+            output = self.item.output(load_tables(numbers_file(self.folder, self.item)), self.width)
+            return [file.name for file in output.write(self.folder / self.item.name, self.formats)]
+
+
+def numbers_file(folder: Path, item: Item) -> Path:
+    """Where an item's numbers lie."""
+    return folder / f"{item.name}.npz"
+
+
+class Here(Executor):
+    """Draws at once, in this process."""
+
+    def submit(self, fn: Callable[[], list[str]], /) -> Future[list[str]]:
+        """A future that is done."""
+        future: Future[list[str]] = Future()
+        try:
+            future.set_result(fn())
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+@contextmanager
+def drawing_here() -> Iterator[Executor]:
+    """Draws in this process."""
+    yield Here()
+
+
+@contextmanager
+def drawing_beside() -> Iterator[Executor]:
+    """Draws in one other process, which starts with the first drawing and is stopped by nothing but the end.
+
+    A script that uses this needs the usual `if __name__ == "__main__"`. What waits when the block is left by an error
+    or the keyboard is not drawn; what is being drawn is finished.
+    """
+    pool = ProcessPoolExecutor(1, get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def drawn(drawing: Drawing, future: Future[list[str]]) -> list[str]:
+    """The files of a drawing; drawn here if the other process was killed.
+
+    Raises:
+        Exception: what the drawing raised.
+    """
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        return drawing()
