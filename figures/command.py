@@ -52,7 +52,7 @@ def figures(
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="Scores are of the first so many videos.")] = 2000,
     explained: Annotated[int, typer.Option(min=1, help="Videos that every method explains (Figure 7).")] = 4,
-    ablated: Annotated[int, typer.Option(min=1, help="Videos on which heads are ablated (Figure 8).")] = 48,
+    ablated: Annotated[int, typer.Option(min=1, help="Videos on which heads are ablated (Figure 8).")] = 32,
     neighbourhood: Annotated[
         str | None,
         typer.Option(

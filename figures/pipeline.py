@@ -86,7 +86,7 @@ class Request:
     videos: int | None = None
     limit: int = 2000
     explained: int = 4
-    ablated: int = 48
+    ablated: int = 32
     neighbourhood: str | None = None
     seed: int = 0
     force: bool = False

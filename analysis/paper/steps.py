@@ -13,7 +13,7 @@ import xarray as xr
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Batch
 
-CLIPS, FRAMES, REPEATS = 4, 300, 4
+CLIPS, FRAMES, REPEATS = 4, 300, 3
 
 
 def step_seconds(models: Mapping[str, GMSAClassifier], repeats: int = REPEATS) -> xr.Dataset:

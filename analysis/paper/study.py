@@ -90,14 +90,14 @@ class Settings:
 
     limit: int = 2000
     videos: int = 16
-    frames: int = 180
+    frames: int = 150
     neighbourhood: Neighbourhood = SHARED
     modality: str = "visual"
     seed: int = 0
     resamples: int = 2000
     explained: int = 4
     explained_frames: int = 60
-    ablated: int = 48
+    ablated: int = 32
 
     def to_dict(self) -> dict[str, object]:
         """Plain values, for keys and provenance."""
