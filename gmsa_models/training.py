@@ -150,8 +150,11 @@ class _Run:
         if self.recipe.initial_probability is not None:
             odds = self.recipe.initial_probability / (1 - self.recipe.initial_probability)
             nn.init.constant_(self.model.classifier.bias, float(torch.tensor(odds).log()))
+        # A fused optimiser takes float16's scale off the gradients itself, too late for them to be clipped.
         optimizer = torch.optim.AdamW(
-            parameter_groups(self.model, self.recipe.weight_decay), lr=self.recipe.learning_rate, fused=True
+            parameter_groups(self.model, self.recipe.weight_decay),
+            lr=self.recipe.learning_rate,
+            fused=self.recipe.precision != "16-mixed",
         )
         self.objective, self.optimizer = self.fabric.setup(Objective(self.model), optimizer)
         self.average = {} if self.recipe.ema_decay is None else {k: v.clone() for k, v in self.weights.items()}
@@ -159,6 +162,8 @@ class _Run:
             self.progress, tensors = state
             self.model.load_state_dict(tensors["model"])
             self.optimizer.load_state_dict(tensors["optimizer"])
+            if scale := tensors.get("precision"):
+                self.fabric.strategy.precision.load_state_dict(scale)
             self.losses = list(tensors["losses"])
             for name, value in self.average.items():
                 value.copy_(tensors["average"][name])
@@ -280,6 +285,7 @@ class _Run:
                 "model": self.weights,
                 "optimizer": self.optimizer.state_dict(),
                 "average": self.average,
+                "precision": self.fabric.strategy.precision.state_dict(),  # the scale of the loss, in float16
                 "losses": [loss.cpu() for loss in self.losses],
             }
             save_state(self.directory / "state.pt", self.name, self.progress, tensors)

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.precision import MixedPrecision
 from references_training import RECIPE, VOCABULARY, Clips, tiny_clip, tiny_model, train
 
 from gmsa_models import Batch, Clip, load, training, write_clips
@@ -182,6 +184,38 @@ class TestResume:
                 train(tmp_path / "parts", recipe=recipe)
         stop_after = 0
         parts = train(tmp_path / "parts", recipe=recipe)
+        for name, value in weights_of(whole.path).items():
+            assert torch.equal(value, weights_of(parts.path)[name]), name
+
+    def test_the_scale_of_a_float16_loss_goes_on(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        # On a CPU Fabric takes bfloat16 instead, so its float16 precision is put in by hand; it doubles every 3 steps.
+        scalers = []
+
+        def with_float16(**_) -> Fabric:
+            scaler = torch.amp.GradScaler("cpu", init_scale=64.0, growth_interval=3)
+            scalers.append(scaler)
+            return Fabric(accelerator="cpu", devices=1, plugins=[MixedPrecision("16-mixed", "cpu", scaler)])
+
+        monkeypatch.setattr(training, "Fabric", with_float16)
+        recipe = replace(RECIPE, steps=8, precision="16-mixed", save_every=1)
+        whole = train(tmp_path / "whole", recipe=recipe)
+
+        class StopError(Exception):
+            pass
+
+        save_state = training.save_state
+
+        def stopping(path, run, progress, tensors):
+            save_state(path, run, progress, tensors)
+            if progress.step == 4:
+                raise StopError
+
+        with monkeypatch.context() as patch:
+            patch.setattr(training, "save_state", stopping)
+            with pytest.raises(StopError):
+                train(tmp_path / "parts", recipe=recipe)
+        parts = train(tmp_path / "parts", recipe=recipe)
+        assert [scaler.get_scale() for scaler in scalers] == [256.0, 128.0, 256.0]
         for name, value in weights_of(whole.path).items():
             assert torch.equal(value, weights_of(parts.path)[name]), name
 
