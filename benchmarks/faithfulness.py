@@ -16,12 +16,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from measuring import interleaved, keep_freed_memory, machine, ratio, report
+from measuring import interleaved, machine, ratio, report
 
 from analysis.attribution.baselines import baseline_inputs
 from analysis.attribution.stream import stream_inputs
 from analysis.explanations import explain_all
 from analysis.faithfulness import Replacer
+from figures.allocator import keep_freed_memory
 from gmsa_models import GMSAClassifier, load, read_clips
 from gmsa_models.data.clip import Batch, Clip
 

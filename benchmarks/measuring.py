@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import platform
 import statistics
@@ -14,9 +13,6 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-# Names of `mallopt` in glibc's malloc.h.
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-
 
 @dataclass
 class Times:
@@ -24,19 +20,6 @@ class Times:
 
     wall: list[float] = field(default_factory=list)
     processor: list[float] = field(default_factory=list)
-
-
-def keep_freed_memory() -> bool:
-    """Tell glibc to keep what is freed, as servers and trainers do with another allocator; False where there is none.
-
-    By default glibc hands large blocks back and every large tensor is paid for again page by page. That cost comes
-    and goes with the order of sizes and belongs to no model in particular.
-    """
-    try:
-        library = ctypes.CDLL(None)
-        return all(library.mallopt(option, 2**31 - 1) == 1 for option in (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD))
-    except (OSError, AttributeError):
-        return False
 
 
 def interleaved(ways: dict[str, Callable[[], object]], rounds: int, calls: int = 1) -> dict[str, Times]:

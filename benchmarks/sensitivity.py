@@ -21,11 +21,12 @@ from pathlib import Path
 
 import torch
 from captum.attr import Saliency
-from measuring import interleaved, keep_freed_memory, machine, ratio, report
+from measuring import interleaved, machine, ratio, report
 from torch import Tensor
 
 from analysis import inspect_clip
 from analysis.frame_jacobian.closed_form import closed_form_norms
+from figures.allocator import keep_freed_memory
 from gmsa_models import available, load, read_clips
 from gmsa_models.attention import AttentionBlock
 from gmsa_models.data.clip import Batch

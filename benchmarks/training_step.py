@@ -16,9 +16,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from measuring import Times, interleaved, keep_freed_memory, machine, ratio, report
+from measuring import Times, interleaved, machine, ratio, report
 from torch.nn import functional
 
+from figures.allocator import keep_freed_memory
 from gmsa_models.classifier import GMSAClassifier, parameter_mib
 from gmsa_models.data.clip import Batch
 from gmsa_models.variants import COLUMNS, PUBLISHED_FAMILY, build

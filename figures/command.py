@@ -22,7 +22,7 @@ WIDTHS = {"column": 3.39, "page": 7.0}  # inches, ICASSP
 def figures(
     data: Annotated[
         list[str] | None,
-        typer.Option(help="Videos: TFRecord file or glob, file#id, catalogue, demo:0-512, or a .txt with one a line."),
+        typer.Option(help="Videos: TFRecord file or glob, file#id, catalogue, demo:0-400, or a .txt with one a line."),
     ] = None,
     models: Annotated[list[str] | None, typer.Option(help="Names or files, with commas; default: the zoo's.")] = None,
     out: Annotated[Path, typer.Option(help="Folder of the files.")] = Path("figures/rendered"),
@@ -82,7 +82,9 @@ def figures(
 def run(request: Request, check: bool = False) -> int:
     """Make or check the figures with a progress bar on stderr and a line each on stdout; returns the exit code."""
     from figures import pipeline
+    from figures.allocator import keep_freed_memory
 
+    keep_freed_memory()
     with _progress() as progress:
         task = progress.add_task("figures", total=None)
 

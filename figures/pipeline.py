@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from analysis.paper.study import Study
 
 RENDERED = Path("figures/rendered")
-DATA = ("demo:0-512",)
+DATA = ("demo:0-400",)
 FORMATS = ("pdf", "svg", "png")
 
 DRAWN, UNCHANGED, FAILED, SAME, DIFFERENT = "drawn", "unchanged", "failed", "same", "different"
