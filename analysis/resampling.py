@@ -8,6 +8,7 @@ sum_{k=1..w} (P + k) / (N + k) = w + (P - N) (H_{N+w} - H_N) to the sum of preci
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -86,8 +87,8 @@ def _pooled(
 ) -> Float[np.ndarray, " resamples"]:
     order = np.argsort(-values, kind="stable")
     truths, video = truths[order], video[order]
-    starts = np.zeros(len(order), np.int64)
-    sums = [_precisions(part, truths, video, starts).sum(0) for part in _parts(counts)]
+    ranking = _Ranking.of(truths, video, np.zeros(len(order), np.int64), len(labels))
+    sums = [ranking.precisions(part).sum(0) for part in _parts(counts)]
     return np.concatenate(sums) / np.maximum(counts @ labels.sum(1), 1)
 
 
@@ -96,7 +97,7 @@ def _class_mean(
 ) -> Float[np.ndarray, " resamples"]:
     order = np.lexsort((-values, groups))
     truths, groups, video = truths[order], groups[order], video[order]
-    starts = np.searchsorted(groups, groups)
+    ranking = _Ranking.of(truths, video, np.searchsorted(groups, groups), len(labels))
     # Sparse: most classes have few videos, and few predictions are true.
     of_class = csr_array(labels.T.astype(np.int32))
     rows = groups[truths]
@@ -104,41 +105,52 @@ def _class_mean(
     means = []
     for part in _parts(counts):
         positives = of_class @ np.ascontiguousarray(part.T)
-        average = of_true @ _precisions(part, truths, video, starts) / np.maximum(positives, 1)
+        average = of_true @ ranking.precisions(part) / np.maximum(positives, 1)
         means.append(average.sum(0) / np.maximum((positives > 0).sum(0), 1))
     return np.concatenate(means)
 
 
-def _precisions(
-    counts: Counts, truths: np.ndarray, video: np.ndarray, starts: np.ndarray
-) -> Float[np.ndarray, "true resamples"]:
-    """What each true prediction adds to the sum of precisions of its group; predictions in the order of their groups.
+@dataclass(frozen=True)
+class _Ranking:
+    """Predictions in the order of their groups and scores, with what is the same for all resamples.
 
-    Args:
-        starts: where the group of each prediction begins.
+    Attributes:
+        between: how many predictions of each video stand before each stop and not before the last one. Stops are the
+            true predictions and where their groups begin: sums are wanted there only.
+        video: of each true prediction.
+        here: the stop that a true prediction is.
+        start: the stop where its group begins.
+        first: the first true prediction of its group.
     """
-    (places,) = np.nonzero(truths)
-    if not len(places):
-        return np.zeros((0, len(counts)))
-    # Sums are wanted at the true predictions and where their groups begin only.
-    stops = np.union1d(places, starts[places])
-    weights = np.ascontiguousarray(counts.T, np.int32)
-    seen = np.cumsum(_between(stops, video, len(weights)) @ weights, axis=0, dtype=np.int32)
-    own = weights[video[places]]
-    true_seen = np.cumsum(own, axis=0, dtype=np.int32) - own
-    # Before a place: all predictions up to it less those up to its group's beginning; likewise the true ones.
-    first = np.searchsorted(places, starts[places])
-    before = seen[np.searchsorted(stops, places)] - seen[np.searchsorted(stops, starts[places])]
-    true_before = true_seen - true_seen[first]
-    harmonic = np.concatenate(([0.0], np.cumsum(1.0 / np.arange(1, int((before + own).max()) + 1))))
-    return own + (true_before - before) * (harmonic[before + own] - harmonic[before])
 
+    between: csr_array
+    video: Int[np.ndarray, " true"]
+    here: Int[np.ndarray, " true"]
+    start: Int[np.ndarray, " true"]
+    first: Int[np.ndarray, " true"]
 
-def _between(stops: Int[np.ndarray, " stops"], video: np.ndarray, videos: int) -> csr_array:
-    """How many predictions of each video stand before each stop and not before the last one: (stops, videos)."""
-    video = video[: stops[-1]]
-    rows = np.searchsorted(stops, np.arange(len(video)), side="right")
-    return csr_array((np.ones(len(video), np.int32), (rows, video)), (len(stops), videos))
+    @classmethod
+    def of(cls, truths: np.ndarray, video: np.ndarray, starts: np.ndarray, videos: int) -> _Ranking:
+        """From whether each prediction is true, its video, where its group begins, and the number of videos."""
+        (places,) = np.nonzero(truths)
+        stops = np.union1d(places, starts[places])
+        before = video[: stops[-1] if len(stops) else 0]
+        rows = np.searchsorted(stops, np.arange(len(before)), side="right")
+        between = csr_array((np.ones(len(before), np.int32), (rows, before)), (len(stops), videos))
+        here, start = np.searchsorted(stops, places), np.searchsorted(stops, starts[places])
+        return cls(between, video[places], here, start, np.searchsorted(places, starts[places]))
+
+    def precisions(self, counts: Counts) -> Float[np.ndarray, "true resamples"]:
+        """What each true prediction adds to the sum of precisions of its group."""
+        if not len(self.video):
+            return np.zeros((0, len(counts)))
+        weights = np.ascontiguousarray(counts.T, np.int32)
+        seen = np.cumsum(self.between @ weights, axis=0, dtype=np.int32)
+        own = weights[self.video]
+        true_seen = np.cumsum(own, axis=0, dtype=np.int32) - own
+        before, true_before = seen[self.here] - seen[self.start], true_seen - true_seen[self.first]
+        harmonic = np.concatenate(([0.0], np.cumsum(1.0 / np.arange(1, int((before + own).max()) + 1))))
+        return own + (true_before - before) * (harmonic[before + own] - harmonic[before])
 
 
 def _video_perr(scores: Scores, labels: Labels, ranking: np.ndarray) -> Float[np.ndarray, " videos"]:

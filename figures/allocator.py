@@ -12,9 +12,8 @@ KEPT, LARGEST_BLOCK = 2**31 - 1, 2**25  # 32 MiB is the most that glibc takes
 def keep_freed_memory() -> bool:
     """Tell glibc to keep what is freed, in one heap for all threads; False where there is no glibc.
 
-    By default it hands large blocks back, and every large tensor is paid for again page by page: a tenth to a quarter
-    of the time of a pass over a few hundred frames. It holds for the whole process, and is for programs, not libraries,
-    to call: before threads start.
+    By default it hands large blocks back, and every large tensor is paid for again page by page. It holds for the whole
+    process, and is for programs, not libraries, to call: before threads start.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -64,21 +64,24 @@ class Here(Executor):
 
 
 @contextmanager
-def drawing_here() -> Iterator[Executor]:
-    """Draws in this process."""
+def drawing_here(tell: Callable[[str], object]) -> Iterator[Executor]:
+    """Draws in this process; `tell` is not needed."""
     yield Here()
 
 
 @contextmanager
-def drawing_beside() -> Iterator[Executor]:
+def drawing_beside(tell: Callable[[str], object]) -> Iterator[Executor]:
     """Draws in one other process, which starts with the first drawing and is stopped by nothing but the end.
 
-    A script that uses this needs the usual `if __name__ == "__main__"`. What waits when the block is left by an error
-    or the keyboard is not drawn; what is being drawn is finished.
+    A script that uses this needs the usual `if __name__ == "__main__"`. When the block is left by an error or the
+    keyboard, what is being drawn, or was next, is finished, and `tell` is told so; the rest is called off.
     """
     pool = ProcessPoolExecutor(1, get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN))
     try:
         yield pool
+    except BaseException:
+        tell("stopping: finishing what is being drawn")
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
 

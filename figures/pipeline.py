@@ -154,6 +154,7 @@ def render(
     items, outcome = choose(request.only), Outcome()
     source = _Redrawn(request) if request.redraw_from else _source(request, progress, report)
     waiting: deque[Made] = deque()
+    tell = lambda stage: progress and progress(stage, 0, None)  # noqa: E731
 
     def settle(item: Item, step: Callable[[], str | None]) -> None:
         """Take a step of an item; it has an outcome when there is a state or an error."""
@@ -171,14 +172,13 @@ def render(
         settle(made.item, lambda: DRAWN if making.finish(made, request, source) else UNCHANGED)
 
     try:
-        with (drawing_beside if beside else drawing_here)() as executor:
+        with (drawing_beside if beside else drawing_here)(tell) as executor:
             for item in items:
                 settle(item, lambda: waiting.append(making.make(item, request, source, executor)))  # noqa: B023 (at once)
                 while waiting and waiting[0].ready:
                     finish(waiting.popleft())
             while waiting:
-                if progress is not None:
-                    progress(f"drawing {waiting[0].item.name}", len(items) - len(waiting), len(items))
+                tell(f"drawing {waiting[0].item.name}")
                 finish(waiting.popleft())
     except KeyboardInterrupt:
         for made in waiting:

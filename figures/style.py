@@ -77,6 +77,9 @@ EVENT, BACKGROUND = "#f2dfa6", "#eeeeee"  # known segments
 TRUE, OTHER = "#1f8a63", "#a8a8a8"  # bars of labels that the clip has, and has not
 REFERENCE = "#9a9a9a"  # lines that say "even", "uniform", "the same"
 
+# How often a figure is laid out: where decorations decide the size of axes, the first attempt is not the last word.
+LAYOUTS = 2
+
 _RC = {
     "figure.dpi": 100,
     "savefig.dpi": 220,
@@ -203,10 +206,6 @@ def save_pictures(figure: Figure, path: Path, formats: Sequence[str]) -> list[Pa
             with whole(file) as temporary:
                 figure.savefig(temporary, format=name, metadata=_METADATA[name])
     return written
-
-
-# How often a figure is laid out: where decorations decide the size of axes, the first attempt is not the last word.
-LAYOUTS = 2
 
 
 @contextmanager
