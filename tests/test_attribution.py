@@ -74,9 +74,12 @@ def test_what_must_add_up_adds_up_to_the_difference_of_logits_within_the_delta(k
         assert abs(fine.convergence_delta) < max(1e-6, abs(found.convergence_delta))
 
 
-@pytest.mark.parametrize("kind", ["share-att", "none"])
-def test_they_equal_captum_called_by_hand_on_the_whole_model(kind):
-    model, clip = made(kind)
+EMBEDDED = {"visual": 8, "audio": 4}
+
+
+@pytest.mark.parametrize(("kind", "widths"), [("share-att", None), ("none", None), ("gate-att", EMBEDDED)])
+def test_they_equal_captum_called_by_hand_on_the_whole_model(kind, widths):
+    model, clip = made(kind, widths=widths)
     inputs, start = ends(model, clip)
     names = tuple(inputs)
 

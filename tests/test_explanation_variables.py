@@ -9,10 +9,11 @@ import pytest
 import xarray as xr
 from small_models import KINDS, small_clip, small_model
 
-from analysis import combine_models, inspect_clip
+from analysis import combine_models, inspect_clip, sensitivity_variables
 from analysis.evidence import evidence_scores, label_evidence
-from analysis.explanations import applicable, explain
+from analysis.explanations import applicable, explain, explain_all
 from analysis.faithfulness import Replacer
+from analysis.frame_jacobian.closed_form import closed_form_norms
 from gmsa_models import Vocabulary
 from gmsa_models.data.vocabulary import VocabularyError
 
@@ -52,6 +53,30 @@ def test_the_class_is_the_one_asked_for_or_the_likeliest():
     assert (asked["target"], asked["label"], asked["class_name"], asked["baseline"]) == (3, 17, "Dance", "mean")
     record = inspect_clip(model, clip, parts=PARTS)
     assert record["explanation"].attrs["target"] == int(record["score"].values.argmax())
+
+
+def test_explanations_are_of_the_first_layer_whatever_layer_the_record_is_of():
+    model, clip = small_model(layers=2), small_clip()
+    found = explain(model, replace(clip, segments=()), 2, "attention-local")
+    assert found.values.std() > 0
+    for layer in (0, 1):
+        record = inspect_clip(model, clip, parts=PARTS, target=2, layer=layer)
+        np.testing.assert_allclose(record["explanation"].sel(explainer="attention-local"), found.values, rtol=1e-5)
+
+
+def test_gradient_norms_are_computed_once_a_modality(monkeypatch):
+    calls = []
+
+    def counted(block, *rest):
+        calls.append(block)
+        return closed_form_norms(block, *rest)
+
+    monkeypatch.setattr(sensitivity_variables, "closed_form_norms", counted)
+    model, clip = small_model(), small_clip()
+    inspect_clip(model, clip, parts=(*PARTS, "sensitivity"), target=2)
+    assert calls == [encoder.layers[0].attention for encoder in model.encoders.values()]
+    explain_all(model, clip, 2, ["sensitivity-weighted", "gradient-received"])
+    assert len(calls) == 4
 
 
 def test_evidence_is_nan_where_nothing_is_known_of_the_class():

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
@@ -218,6 +219,14 @@ def test_stopping_beside_finishes_what_is_being_drawn(monkeypatch, tiny_world, t
     there = {path.name for path in tmp_path.iterdir()}
     # Called off before it began, or finished: never half.
     assert there in ({".cache", "four.svg", "four.npz", "four.json"}, {".cache", "four.npz"}, {"four.npz"})
+
+
+def test_a_drawing_that_was_called_off_is_not_ready():
+    futures = [Future() for _ in range(3)]
+    futures[1].cancel()
+    futures[2].set_result(["four.svg"])
+    ready = [making.Made(None, {}, None, each).ready for each in [*futures, None]]
+    assert ready == [False, False, True, True]
 
 
 def draw_here_only(masses: xr.Dataset) -> Figure:
