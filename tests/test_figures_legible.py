@@ -14,7 +14,7 @@ from xarray import Dataset
 
 from figures import attention_profiles, lag, masks, score_and_sensitivity, sensitivity, similarity_and_attention, style
 from figures.items import ITEMS
-from figures.style import COLUMN_WIDTH, PAGE_WIDTH, use_style
+from figures.style import COLUMN_WIDTH, PAGE_WIDTH, save_pictures, use_style
 from figures.tables import load_tables
 from figures.texts import fit, shorten, text_points, wrap
 
@@ -167,3 +167,24 @@ def test_on_a_dark_ground_texts_and_curves_are_light(number, dark):
         assert to_hex(axes.title.get_color()) == "#ffffff"
         for line in axes.lines:
             assert max(to_rgb(line.get_color())) > 0.35
+
+
+def test_a_figure_is_laid_out_before_it_is_saved_and_again_when_it_is_drawn(tmp_path):
+    with use_style():
+        figure = Figure(figsize=(4, 2), layout="constrained")
+        axes = figure.subplots(1, 2)
+        axes[0].set_ylabel("two\nlines\nor three")
+        axes[1].set_title("a title\nof two lines")
+        engine = figure.get_layout_engine()
+        before = axes[0].get_position()
+        save_pictures(figure, tmp_path / "picture", ("svg", "png"))
+    assert figure.get_layout_engine() is engine
+    assert axes[0].get_position().bounds != before.bounds
+    edge = figure.bbox
+    for each in axes:
+        box = each.get_tightbbox()
+        assert edge.x0 <= box.x0 < box.x1 <= edge.x1
+        assert edge.y0 <= box.y0 < box.y1 <= edge.y1
+    axes[0].set_ylabel("")
+    figure.draw_without_rendering()
+    assert axes[0].get_position().x0 < 0.15
