@@ -160,9 +160,11 @@ def measure_lab(browser, record: xr.Dataset, folder: Path) -> list[str]:
         page.wait_for_selector(".gmsa-inspector .lanes canvas")
         page.wait_for_function(f"{INSPECTOR}?.firstPaint > 0")
         shown = time.perf_counter() - began
+        page.wait_for_function(f"!!{INSPECTOR}.scene.payload.rest")
+        complete = time.perf_counter() - began
         page.evaluate(f"{INSPECTOR}.measure(['ArrowDown'], 20)")
         found = page.evaluate(f"{INSPECTOR}.measure({KEYS['heads and frames']}, {STEPS})")
-        told = f"- JupyterLab: first view {shown:.2f} s after Shift+Enter; "
+        told = f"- JupyterLab: first view {shown:.2f} s after Shift+Enter, all maps there after {complete:.2f} s; "
         told += f"the cell before it, imports and reading, took {read:.2f} s"
         rows = [told, row("inspector, JupyterLab: heads and frames", found["times"], found["work"])]
         for index, name in enumerate(["matplotlib `imshow` in an Output widget", "Plotly FigureWidget"][: 1 + plotly]):

@@ -55,6 +55,7 @@ def test_widget_and_kernel_share_the_view(page):
     page.wait_for_selector(".gmsa-inspector .lanes canvas")
     page.wait_for_function(f"{INSPECTOR}?.firstPaint > 0")
     assert page.evaluate(f"{INSPECTOR}.scene.payload.header.precision") == "float32"
+    page.wait_for_function(f"{INSPECTOR}.scene.payload.rest?.byteLength > 0")  # heads that the first view does not show
     run_cell(page, 1)
     page.wait_for_function(f"{INSPECTOR}.state.head === 2 && {INSPECTOR}.state.against === 'baseline'")
     page.focus(".gmsa-inspector")
@@ -63,6 +64,7 @@ def test_widget_and_kernel_share_the_view(page):
     page.wait_for_function(f"{INSPECTOR}.state.frame === 3 && {INSPECTOR}.state.head === 3")
     run_cell(page, 2)
     page.wait_for_selector("text=told 3 visual True view.html")
+    assert page.evaluate(f"{INSPECTOR}.first.maps.length + {INSPECTOR}.second.maps.length") == 2
     assert page.locator(".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
     assert page.locator(".gmsa-inspector").count() == 1
 

@@ -43,12 +43,13 @@ class Recent {
   }
 }
 
-/** Bytes of `payload.py` as named arrays, decoded when first asked for. */
+/** Bytes of `payload.py` as named arrays, decoded when first asked for. The maps beyond the first view may come later. */
 class Payload {
-  /** @param {ArrayBuffer} buffer */
-  constructor(buffer) {
+  /** @param {ArrayBuffer} buffer the whole, or its first part @param {?ArrayBuffer} rest the second part */
+  constructor(buffer, rest = null) {
     const length = new DataView(buffer).getUint32(0, true);
     this.buffer = buffer;
+    this.rest = rest;
     this.start = 4 + length;
     this.header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, length)));
     this.decoded = new Recent(48e6); // numbers
@@ -56,16 +57,22 @@ class Payload {
 
   has(name) { return name in this.header.arrays; }
 
+  /** Whether an array that there is has come. */
+  here(name) {
+    const about = this.about(name);
+    return !about || Boolean(this.rest) || this.start + about.offset + about.bytes <= this.buffer.byteLength;
+  }
+
   /** @param {string} name @returns {?{type, shape, offset, bytes, exponent, support}} */
   about(name) {
     const about = this.header.arrays[name];
     return about?.same ? this.header.arrays[about.same] : about ?? null;
   }
 
-  /** @param {string} name @returns {?(Float32Array|Uint8Array)} flat, in the order of the array's shape */
+  /** @param {string} name @returns {?(Float32Array|Uint8Array)} flat, in the order of the array's shape; null until it is here */
   array(name) {
     const about = this.about(name);
-    if (!about) return null;
+    if (!about || !this.here(name)) return null;
     return this.decoded.get(`${about.offset}`, () => {
       const stored = this.stored(about);
       const value = about.support ? spread(stored, this.array(about.support)) : stored;
@@ -75,11 +82,12 @@ class Payload {
   }
 
   stored({ type, offset, bytes, exponent }) {
-    const place = this.start + offset;
-    if (type === "uint8") return new Uint8Array(this.buffer, place, bytes);
-    if (type === "float32") return new Float32Array(this.buffer, place, bytes / 4);
+    const later = this.start + offset + bytes > this.buffer.byteLength;
+    const buffer = later ? this.rest : this.buffer, place = later ? offset - this.header.first : this.start + offset;
+    if (type === "uint8") return new Uint8Array(buffer, place, bytes);
+    if (type === "float32") return new Float32Array(buffer, place, bytes / 4);
     const table = halfTable(), count = bytes / 2, factor = 2 ** -exponent;
-    const low = new Uint8Array(this.buffer, place, count), high = new Uint8Array(this.buffer, place + count, count);
+    const low = new Uint8Array(buffer, place, count), high = new Uint8Array(buffer, place + count, count);
     const values = new Float32Array(count);
     for (let index = 0; index < count; index++) values[index] = table[low[index] | (high[index] << 8)] * factor;
     return values;
@@ -119,7 +127,8 @@ const DECADES = 4; // that the log scale shows
 /**
  * A map to draw: frames against frames.
  * @typedef {{key: string, kind: "weights"|"difference"|"similarity", values: Float32Array, mask: ?Uint8Array,
- *            frames: number, title: string, unit: string}} FrameMap   values and mask: shape (query, key)
+ *            frames: number, title: string, unit: string, here: boolean}} FrameMap   values and mask: shape (query, key);
+ *            neither can be asked for before it is here
  */
 
 /** The quantile of the sizes of up to 16,384 evenly spaced values. */
@@ -296,6 +305,7 @@ class Scene {
     const { payload, frames } = this, { support } = payload.about(name);
     return {
       key: name, kind: "weights", head, branch: own, frames, title: `${model.label} · ${own}`, unit: "attention weight",
+      here: payload.here(name),
       get values() { return payload.array(name); },
       get mask() { return support ? payload.array(support) : null; },
     };
@@ -309,7 +319,7 @@ class Scene {
     const once = (name, make) => differences.get(`${name} ${key}`, () => ({ value: make(), weight: frames ** 2 }));
     const masked = one.mask && other.mask;
     return {
-      key, kind: "difference", head, frames, unit: "difference of weights",
+      key, kind: "difference", head, frames, unit: "difference of weights", here: one.here && other.here,
       title: `${this.models[first].label} − ${this.models[second].label} · ${branch}`,
       get values() { return once("values", () => one.values.map((weight, at) => weight - other.values[at])); },
       get mask() { return masked ? once("mask", () => one.mask.map((there, at) => there | other.mask[at])) : null; },
@@ -321,7 +331,8 @@ class Scene {
     const { payload } = this, name = this.leftName(state.left, this.index(state.model), state.modality);
     if (!payload.has(name)) return null;
     const [kind, title, unit] = LEFTS[state.left];
-    return { key: name, kind, title, unit, mask: null, frames: this.frames, low: this.lowest(name),
+    const here = payload.here(name);
+    return { key: name, kind, title, unit, mask: null, frames: this.frames, here, low: here ? this.lowest(name) : 0,
       get values() { return payload.array(name); } };
   }
 
@@ -561,7 +572,8 @@ class MapPanel extends Panel {
 
   key(state) {
     const { maps, share } = this.source(state);
-    return [maps.map((map) => map.key), share.map((map) => map.key), state.scale, state.span].join("|");
+    const told = (map) => `${map.key}${map.here ? "" : ", on its way"}`;
+    return [maps.map(told), share.map(told), state.scale, state.span].join("|");
   }
 
   overlayKey(state) { return super.overlayKey(state) + (this.maps?.length > 1 ? `|${state.lastHead}` : ""); }
@@ -610,10 +622,11 @@ class MapPanel extends Panel {
   draw(context, state, theme) {
     const colours = THEMES[theme];
     const { maps, share, title, empty } = this.source(state);
-    this.maps = maps;
+    const here = [...maps, ...share].every((map) => map.here);
+    this.maps = here ? maps : [];
     text(context, fitted(context, title, this.width - EDGE.left - 2, BOLD), EDGE.left, 13, { colour: colours.ink, font: BOLD });
-    if (!maps.length) {
-      text(context, empty, EDGE.left, EDGE.top + 18, { colour: colours.muted });
+    if (!this.maps.length) {
+      text(context, here ? empty : "on its way from the kernel", EDGE.left, EDGE.top + 18, { colour: colours.muted });
       return;
     }
     const cells = this.cells(maps.length);
@@ -866,7 +879,7 @@ class LanePanel extends Panel {
     const head = state.lastHead;
     const series = scene.shown(state).flatMap((index, order) => {
       const map = scene.attention(index, state.modality, state.branch, head);
-      if (!map) return [];
+      if (!map?.here) return [];
       const row = map.values.subarray(state.frame * frames, (state.frame + 1) * frames);
       return [{ label: "weight", colour: colours[state.branch], dashed: order > 0, model: order, values: row }];
     });
@@ -1371,6 +1384,14 @@ class Inspector {
       empty: model?.branches.length ? `no head ${state.head + 1} of the ${state.branch} branch` : "a model without attention" };
   }
 
+  /** Take the second part of the payload. @param {ArrayBuffer} rest */
+  complete(rest) {
+    this.scene.payload.rest = rest;
+    this.panels.forEach((panel) => { panel.drawn = ""; });
+    this.shape = "";
+    this.schedule();
+  }
+
   /** Change the state; what does not exist in the payload becomes what does. */
   set(change) {
     const before = this.state;
@@ -1683,18 +1704,24 @@ function render({ model, el }) {
     for (const name of TRAITS) if (JSON.stringify(model.get(name)) !== JSON.stringify(state[name])) model.set(name, state[name]);
     model.save_changes();
   };
+  const bytes = (name) => {
+    const { buffer, byteOffset, byteLength } = model.get(name);
+    return byteLength ? buffer.slice(byteOffset, byteOffset + byteLength) : null;
+  };
   const mount = () => {
     inspector?.destroy();
-    const { buffer, byteOffset, byteLength } = model.get("payload");
-    inspector = new Inspector(root, new Payload(buffer.slice(byteOffset, byteOffset + byteLength)), read(), write);
+    inspector = new Inspector(root, new Payload(bytes("payload"), bytes("rest")), read(), write);
     write(inspector.state);
   };
+  const complete = () => inspector.complete(bytes("rest"));
   const follow = () => inspector.set(read());
   mount();
   model.on("change:payload", mount);
+  model.on("change:rest", complete);
   TRAITS.forEach((name) => model.on(`change:${name}`, follow));
   return () => {
     model.off("change:payload", mount);
+    model.off("change:rest", complete);
     TRAITS.forEach((name) => model.off(`change:${name}`, follow));
     inspector.destroy();
   };

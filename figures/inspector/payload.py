@@ -9,6 +9,9 @@ then the arrays, each from a multiple of 8. The header says of each array, by na
 * `support`: only the entries where that mask is not 0 are there, row by row; the others are 0.
 * `symmetric`: the entries above the diagonal are those below it.
 * `same`: no numbers of its own; those of another array.
+
+A payload can travel in two parts: the header with the arrays that the first view needs (the first `first` bytes of all
+arrays), then the maps that it does not show. The two joined are the payload.
 """
 
 from __future__ import annotations
@@ -16,17 +19,17 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from figures.inspector.header import describe_clip, describe_look, describe_model
-from figures.inspector.records import split_records
+from figures.inspector.records import model_name, split_records
 from figures.inspector.strip import sprite, strip_colours
 
-VERSION = 1
+VERSION = 2
 PRECISIONS = ("float32", "float16")
 # Variables drawn over time, with their leading dimensions.
 CURVES = {
@@ -46,7 +49,7 @@ class _Arrays:
     """Arrays under names, one after another in one block."""
 
     def __init__(self, precision: str) -> None:
-        self.precision, self.about, self.blocks, self.size = precision, {}, [], 0
+        self.precision, self.about, self.blocks, self.maps = precision, {}, {}, set()
 
     def add(self, name: str, values: np.ndarray, **coding: Any) -> None:
         """Store values as they are: uint8 or float32."""
@@ -65,6 +68,7 @@ class _Arrays:
         self, name: str, values: np.ndarray, support: tuple[str, np.ndarray] | None = None, **coding: Any
     ) -> None:
         """Store a map of frames against frames, in the chosen precision, inside its support only."""
+        self.maps.add(name)
         coding |= {} if support is None else {"support": support[0]}
         kept = np.ascontiguousarray(values if support is None else values[support[1]], np.float32)
         if self.precision == "float32":
@@ -79,11 +83,19 @@ class _Arrays:
         """Let a name stand for an array that is there already."""
         self.about[name] = {"same": same}
 
+    def parts(self, shown: set[str]) -> tuple[bytes, bytes]:
+        """The blocks that a view with the maps `shown` needs, and those of the other maps; says where each is."""
+        waits = self.maps - {self.about.get(name, {}).get("same", name) for name in shown}
+        first, rest, place = [], [], 0
+        for name, block in sorted(self.blocks.items(), key=lambda item: item[0] in waits):
+            self.about[name]["offset"] = place
+            (rest if name in waits else first).append(block)
+            place += len(block)
+        return b"".join(first), b"".join(rest)
+
     def _append(self, name: str, values: np.ndarray, block: bytes, kind: str, **coding: Any) -> None:
-        self.about[name] = {"type": kind, "shape": values.shape, "offset": self.size, "bytes": len(block)} | coding
-        block += bytes(-len(block) % 8)
-        self.blocks.append(block)
-        self.size += len(block)
+        self.about[name] = {"type": kind, "shape": values.shape, "bytes": len(block)} | coding
+        self.blocks[name] = block + bytes(-len(block) % 8)
 
 
 def pack(given: xr.Dataset | Sequence[xr.Dataset], precision: str = "float32") -> bytes:
@@ -101,6 +113,21 @@ def pack(given: xr.Dataset | Sequence[xr.Dataset], precision: str = "float32") -
         InspectorError: records that cannot stand together.
         PrecisionError: an unknown precision.
     """
+    return b"".join(pack_in_parts(given, precision, {}))
+
+
+def pack_in_parts(
+    given: xr.Dataset | Sequence[xr.Dataset], precision: str, view: Mapping[str, Any]
+) -> tuple[bytes, bytes]:
+    """The payload as two blocks of bytes: what a view needs (a tenth, of eight heads), and the maps it does not show.
+
+    Args:
+        given, precision: as of `pack`, and refused alike.
+        view: traits of the widget, by name.
+
+    Returns:
+        The first part and the rest.
+    """
     if precision not in PRECISIONS:
         raise PrecisionError(f"unknown precision {precision!r}; known: {', '.join(PRECISIONS)}")
     records = split_records(given)
@@ -114,14 +141,27 @@ def pack(given: xr.Dataset | Sequence[xr.Dataset], precision: str = "float32") -
     for index, record in enumerate(records):
         _add_model(arrays, f"{index}", record)
         models.append(describe_model(record))
-    header = {"version": VERSION, "precision": precision, "clip": clip, "models": models} | look
-    return _join(header, arrays)
-
-
-def _join(header: dict[str, Any], arrays: _Arrays) -> bytes:
-    text = json.dumps(header | {"arrays": arrays.about}, ensure_ascii=False, allow_nan=False).encode()
+    first, rest = arrays.parts(_shown(records, view))
+    header = {"version": VERSION, "precision": precision, "first": len(first), "clip": clip, "models": models}
+    text = json.dumps(header | look | {"arrays": arrays.about}, ensure_ascii=False, allow_nan=False).encode()
     text += b" " * (-(len(text) + 4) % 8)
-    return b"".join([struct.pack("<I", len(text)), text, *arrays.blocks])
+    return b"".join([struct.pack("<I", len(text)), text, first]), rest
+
+
+def _shown(records: list[xr.Dataset], view: Mapping[str, Any]) -> set[str]:
+    """Names of the maps that a view shows."""
+    modality, names = view.get("modality", ""), (view.get("model"), view.get("against"))
+    shown = {f"similarity/{modality}"}
+    for index, record in enumerate(records):
+        if model_name(record) not in names:
+            continue
+        shown.add(f"{index}/gradient/{modality}")  # its column sums are drawn over time
+        shown |= {f"{index}/gate/{modality}"} if view.get("left") == "gate" else set()
+        branches = _names(record, "branch") if "branch" in record.dims else []
+        branch = view["branch"] if view.get("branch") in branches else next(iter(branches), "")
+        heads = range(record.sizes.get("head", 0)) if view.get("head") == -1 else [view.get("head", 0)]
+        shown |= {f"{index}/attention/{modality}/{branch}/{head}" for head in heads}
+    return shown
 
 
 def _add_clip(arrays: _Arrays, records: list[xr.Dataset]) -> dict[str, Any]:

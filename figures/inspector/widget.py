@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from figures.inspector.html import FOLDER, write_html
-from figures.inspector.payload import pack
+from figures.inspector.payload import pack_in_parts
 from figures.inspector.records import InspectorError, model_name, split_records
 from figures.inspector.still import draw_view
 
@@ -53,6 +54,7 @@ class Inspector(anywidget.AnyWidget):
     _css = FOLDER / "inspector.css"
 
     payload = traitlets.Bytes().tag(sync=True)
+    rest = traitlets.Bytes().tag(sync=True)
     frame = traitlets.Int(0, min=0).tag(sync=True)
     modality = traitlets.Unicode().tag(sync=True)
     branch = traitlets.Unicode().tag(sync=True)
@@ -92,7 +94,20 @@ class Inspector(anywidget.AnyWidget):
             "span": [0, first.sizes["frame"]],
             "explanation": str(first["explainer"].values[0]) if "explanation" in first else "",
         }
-        super().__init__(payload=pack(self.records, precision), **start | view)
+        first, rest = pack_in_parts(self.records, precision, start | view)
+        super().__init__(payload=first, **start | view)
+        self._send_later(rest)
+
+    def _send_later(self, rest: bytes) -> None:
+        """Set `rest` when the cell that runs now has ended, so that the first view is on its way before the other maps.
+
+        A kernel runs cells inside its event loop, and does what was put off before the next cell. Where no loop runs,
+        nobody waits for a first view.
+        """
+        try:
+            asyncio.get_running_loop().call_soon(setattr, self, "rest", rest)
+        except RuntimeError:
+            self.rest = rest
 
     @traitlets.validate("modality", "branch", "model", "against", "explanation")
     def _known(self, proposal: Any) -> str:
