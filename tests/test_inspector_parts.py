@@ -13,7 +13,7 @@ from tests.browser import SCREEN, started_browser
 from tests.inspector_records import made_record
 from tests.test_inspector_payload import Unpacked
 
-VIEW = {"modality": "visual", "branch": "local", "head": 2, "model": "gate-op-tp30", "against": "", "left": "similarity"}
+VIEW = {"modality": "visual", "branch": "local", "head": 2, "model": "gate-op-tp30", "against": ""}
 # The page's inspector again, in an element of its own, with the first part only; then the rest.
 IN_PARTS = """async () => {
   const settled = () => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
@@ -25,7 +25,8 @@ IN_PARTS = """async () => {
     const { width, height } = panel.base;
     return panel.base.getContext('2d').getImageData(0, 0, width, height).data.join();
   };
-  const same = () => ['left', 'first', 'lanes', 'predictions'].filter((name) => pixels(whole[name]) === pixels(later[name]));
+  const alike = (name) => pixels(whole[name]) === pixels(later[name]);
+  const same = () => ['left', 'first', 'lanes', 'predictions'].filter(alike);
   await settled();
   const maps = [later.left.maps.length, later.first.maps.length];
   later.set({ pinned: true, hover: { panel: 'first', map: 0, query: 3, key: 4 } });

@@ -1694,14 +1694,21 @@ async function mountPage(root, encoded, initial) {
   return new Inspector(root, new Payload(await new Response(stream).arrayBuffer()), initial);
 }
 
+const BETWEEN_MESSAGES = 200; // milliseconds: a message to the kernel costs the page more than drawing
+
 /** As a widget: traits go both ways. */
 function render({ model, el }) {
-  let inspector = null;
+  let inspector = null, sending = 0;
   const root = create("div");
   el.append(root);
   const read = () => Object.fromEntries(TRAITS.map((name) => [name, model.get(name)]));
   const write = (state) => {
     for (const name of TRAITS) if (JSON.stringify(model.get(name)) !== JSON.stringify(state[name])) model.set(name, state[name]);
+    sending ||= setTimeout(send, BETWEEN_MESSAGES);
+  };
+  const send = () => {
+    clearTimeout(sending);
+    sending = 0;
     model.save_changes();
   };
   const bytes = (name) => {
@@ -1716,6 +1723,7 @@ function render({ model, el }) {
   const complete = () => inspector.complete(bytes("rest"));
   const follow = () => inspector.set(read());
   mount();
+  root.addEventListener("focusout", () => sending && send()); // a cell that is run next knows what was chosen
   model.on("change:payload", mount);
   model.on("change:rest", complete);
   TRAITS.forEach((name) => model.on(`change:${name}`, follow));
@@ -1724,6 +1732,7 @@ function render({ model, el }) {
     model.off("change:rest", complete);
     TRAITS.forEach((name) => model.off(`change:${name}`, follow));
     inspector.destroy();
+    send();
   };
 }
 
