@@ -8,11 +8,13 @@ from functools import partial
 from typing import Any
 
 from analysis.attribution.methods import gradient_explanation, occlusion_explanation, shapley_explanation
+from analysis.attribution.stream import evaluating
 from analysis.controls import mean_frame_similarity, random_order
 from analysis.explanation import Explanation
 from analysis.received import gradient_received, profile_explanation, sensitivity_weighted_profile
 from analysis.relevance.methods import flow_explanation, propagation_explanation
 from analysis.view import ClipView, view_clips
+from analysis.workers import map_in_threads
 from gmsa_models.attention import ATTENTION
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
@@ -122,7 +124,20 @@ def explain_all(
     if view is None and any(EXPLANATIONS[name].sees for name in names):
         view = view_clips(model, [clip])[0]
     options = {name: {"view": view} if EXPLANATIONS[name].sees else {} for name in names}
-    return {name: explain(model, clip, target, name, **options[name]) for name in names}
+    said: dict[str, Explanation] = {}
+
+    def say(some: list[str]) -> None:
+        said.update({name: explain(model, clip, target, name, **options[name]) for name in some})
+
+    # captum hangs hooks on the model for DeepLIFT, which no other pass may meet: that one goes first, alone. Those that
+    # share the view share what is computed from it, one after another.
+    alone = [name for name in names if name == "deep-lift"]
+    seeing = [name for name in names if EXPLANATIONS[name].sees]
+    others = [name for name in names if name not in (*alone, *seeing)]
+    with evaluating(model):
+        say(alone)
+        map_in_threads(say, [*([name] for name in others), seeing])
+    return {name: said[name] for name in names}
 
 
 def check_method(name: str) -> Offer:

@@ -275,3 +275,16 @@ def test_threads_do_not_disturb_each_others_samples(method):
     with ThreadPoolExecutor(3) as pool:
         together = list(pool.map(lambda clip: explain(copy.deepcopy(model), clip, 2, method).values, clips))
     assert all(torch.equal(one, other) for one, other in zip(alone, together, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["gate-att", "none"])
+def test_all_together_are_what_each_is_alone_and_leave_the_model_as_it_was(kind):
+    model, clip = made(kind)
+    model.train().encoders["visual"].requires_grad_(False)
+    before = [each.requires_grad for each in model.parameters()]
+    together = explain_all(model, clip, 2)
+    assert tuple(together) == applicable(model)
+    for method, found in together.items():
+        torch.testing.assert_close(found.values, explain(model, clip, 2, method).values, rtol=1e-9, atol=1e-12)
+    assert model.training
+    assert [each.requires_grad for each in model.parameters()] == before

@@ -54,7 +54,11 @@ class Stream(nn.Module):
 
     def resume(self, hidden: Float[Tensor, "batch frames dim"]) -> Float[Tensor, " batch"]:
         """The same from embedded frames."""
-        return mean_over_valid(self.encoder.resume(hidden), None) @ self.weights
+        return self.pool(self.encoder.resume(hidden))
+
+    def pool(self, frames: Float[Tensor, "batch frames dim"]) -> Float[Tensor, " batch"]:
+        """The same from what the encoder gives."""
+        return mean_over_valid(frames, None) @ self.weights
 
 
 def streams(model: GMSAClassifier, target: int) -> dict[str, Stream]:
