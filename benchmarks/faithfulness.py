@@ -59,7 +59,7 @@ def row(name: str, clip: Clip, rounds: int) -> str:
     passes = [each * states / STEPS for each in times["passes"].wall]
     wall, times_faster = times["curves"].wall, ratio(passes, times["curves"].wall)
     seconds = []
-    for _ in range(max(1, rounds // 2)):
+    for _ in range(rounds):
         began = time.perf_counter()
         found = explain_all(model, clip, TARGET)
         seconds.append(time.perf_counter() - began)
