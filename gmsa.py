@@ -307,10 +307,12 @@ def _one_clip(source: str, models: list[GMSAClassifier], on_error: str, skipped:
 
 def _train(given: dict[str, Any], skipped: Skipped) -> Any:
     from gmsa_models import Vocabulary, build
+    from gmsa_models.allocator import keep_freed_memory
     from gmsa_models.data.montage import demo_vocabulary
     from gmsa_models.recipe import Recipe
     from gmsa_models.training import fit
 
+    keep_freed_memory()
     _use_threads(given["threads"])
     values = {each.name: given[each.name] for each in fields(Recipe)}
     for name in ("clip_norm", "initial_probability", "ema_decay"):

@@ -22,8 +22,8 @@ from analysis.attribution.baselines import baseline_inputs
 from analysis.attribution.stream import stream_inputs
 from analysis.explanations import explain_all
 from analysis.faithfulness import Replacer
-from figures.allocator import keep_freed_memory
 from gmsa_models import GMSAClassifier, load, read_clips
+from gmsa_models.allocator import keep_freed_memory
 from gmsa_models.data.clip import Batch, Clip
 
 RESULTS = Path(__file__).parent / "results" / "faithfulness.md"

@@ -19,7 +19,7 @@ from measuring import Times, interleaved, machine, peak_mib, ratio, report
 from torch import Tensor
 from torch.nn import functional
 
-from figures.allocator import keep_freed_memory
+from gmsa_models.allocator import keep_freed_memory
 from gmsa_models.local_attention import local_attention
 from gmsa_models.masks import BlockDiagonal, Neighbourhood, Toeplitz, ToeplitzDilated, neighbourhood_mask
 

@@ -26,8 +26,8 @@ from torch import Tensor
 
 from analysis import inspect_clip
 from analysis.frame_jacobian.closed_form import closed_form_norms
-from figures.allocator import keep_freed_memory
 from gmsa_models import available, load, read_clips
+from gmsa_models.allocator import keep_freed_memory
 from gmsa_models.attention import AttentionBlock
 from gmsa_models.data.clip import Batch
 from gmsa_models.variants import COLUMNS, build

@@ -19,7 +19,7 @@ import torch
 from measuring import Times, interleaved, machine, ratio, report
 from torch.nn import functional
 
-from figures.allocator import keep_freed_memory
+from gmsa_models.allocator import keep_freed_memory
 from gmsa_models.classifier import GMSAClassifier, parameter_mib
 from gmsa_models.data.clip import Batch
 from gmsa_models.variants import COLUMNS, PUBLISHED_FAMILY, build

@@ -82,7 +82,7 @@ def figures(
 def run(request: Request, check: bool = False) -> int:
     """Make or check the figures with a progress bar on stderr and a line each on stdout; returns the exit code."""
     from figures import pipeline
-    from figures.allocator import keep_freed_memory
+    from gmsa_models.allocator import keep_freed_memory
 
     keep_freed_memory()
     with _progress() as progress:

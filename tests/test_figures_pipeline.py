@@ -250,7 +250,7 @@ def test_a_figure_is_drawn_here_if_the_other_process_dies(monkeypatch, tiny_worl
 def test_freed_memory_is_kept():
     code = (
         "import resource, sys, numpy\n"
-        "from figures.allocator import keep_freed_memory\n"
+        "from gmsa_models.allocator import keep_freed_memory\n"
         "if len(sys.argv) > 1 and not keep_freed_memory(): sys.exit('no glibc')\n"
         "faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
         "use = lambda: [numpy.ones(2**17) for _ in range(8)]\n"
