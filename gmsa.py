@@ -21,6 +21,7 @@ from figures.terminal import ClickError, OneLineErrors, left_out, progress_bar
 
 if TYPE_CHECKING:
     import torch
+    import xarray as xr
 
     from gmsa_models import Clip
     from gmsa_models.data.skipped import Skipped
@@ -74,9 +75,9 @@ def models(as_json: AsJson = False) -> None:
 
 @app.command()
 def inspect(
-    clip: Annotated[str, typer.Argument(metavar="CLIP", help="demo:3, a .tfrecord file, file#id, catalog.parquet#id.")],
+    clip: Annotated[str, typer.Argument(metavar="CLIP", help="demo:3, a .tfrecord, file#id, catalog#id or record.nc.")],
     model: Model = "gate-op-bd20",
-    against: Annotated[str | None, typer.Option(help="A second model to hold the first against.")] = None,
+    against: Annotated[str | None, typer.Option(help="A second model, or saved record, to hold against it.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for the pictures and the records.")] = Path("inspected"),
     top: Annotated[int, typer.Option("--top", "--classes", min=1, help="How many classes to list.")] = 7,
     html: Annotated[bool, typer.Option("--html", help="Write the inspector too, as one HTML file.")] = False,
@@ -87,19 +88,18 @@ def inspect(
     threads: Threads = None,
 ) -> None:
     """Show what a model predicts for a video and what it attends to: a screen, a picture, a record."""
-    from analysis import DEFAULT_PARTS, inspect_clip
-    from figures.inspection import write_inspection
+    from figures.inspection import saved_records, write_inspection
     from figures.screen import clip_summary
-    from gmsa_models import load
 
     _use_threads(threads)
-    names = [model] if against is None else [model, against]
-    loaded = [load(name, _device(device)) for name in names]
-    with left_out() as skipped:
-        shown = _one_clip(clip, loaded, on_error, skipped)
-    parts = [*DEFAULT_PARTS, "explanation"] if explain or target else None
-    targets = [target and each.vocabulary.find(target) for each in loaded]
-    records = [inspect_clip(each, shown, parts=parts, target=one) for each, one in zip(loaded, targets, strict=True)]
+    if clip.endswith((".nc", ".zarr")):
+        if explain or target:
+            raise ClickError(f"{clip} is a saved record: it holds what was explained then. Give the video for another")
+        records = saved_records([clip, *([against] if against else [])])
+    else:
+        names = [model] if against is None else [model, against]
+        with left_out() as skipped:
+            records = _looked_at(clip, names, _device(device), explain, target, on_error, skipped)
     _print(clip_summary(records, top))
     for path in write_inspection(records, out, top, _command(), html):
         print(f"wrote {path}")
@@ -303,6 +303,19 @@ def _one_clip(source: str, models: list[GMSAClassifier], on_error: str, skipped:
         print(f"gmsa: {source} holds more than one video; showing {found[0].id!r}, name another with {source}#ID",
               file=sys.stderr)  # fmt: skip
     return found[0]
+
+
+def _looked_at(
+    source: str, names: list[str], device: str, explain: bool, target: str | None, on_error: str, skipped: Skipped
+) -> list[xr.Dataset]:
+    from analysis import DEFAULT_PARTS, inspect_clip
+    from gmsa_models import load
+
+    loaded = [load(name, device) for name in names]
+    shown = _one_clip(source, loaded, on_error, skipped)
+    parts = [*DEFAULT_PARTS, "explanation"] if explain or target else None
+    targets = [target and each.vocabulary.find(target) for each in loaded]
+    return [inspect_clip(each, shown, parts=parts, target=one) for each, one in zip(loaded, targets, strict=True)]
 
 
 def _train(given: dict[str, Any], skipped: Skipped) -> Any:

@@ -9,9 +9,25 @@ from typing import Any
 import xarray as xr
 
 from figures.inspector import write_html
+from figures.inspector.records import split_records
 from figures.overview import draw
-from figures.record_file import save_record
+from figures.record_file import open_record, save_record
 from figures.style import save
+
+
+def saved_records(paths: Sequence[str | Path]) -> list[xr.Dataset]:
+    """Records of one clip that were saved, one a model; files that hold several models come apart.
+
+    Raises:
+        FileNotFoundError: one is not there.
+        InspectorError: they are not of one clip, or two are of one model; and as `open_record`.
+    """
+    for path in paths:
+        if not Path(path).exists():
+            raise FileNotFoundError(
+                f"no saved record {str(path)!r}; a record stands against another file of `gmsa inspect`"
+            )
+    return split_records([open_record(path) for path in paths])
 
 
 def write_inspection(

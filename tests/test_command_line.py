@@ -151,6 +151,27 @@ def test_inspect_prints_a_screen_and_writes_pictures_and_records(made):
     assert json.loads((out / f"{name}.json").read_text())["clip"]["clip"] == "clip1"
 
 
+def test_inspect_shows_saved_records_again_without_their_models(made, tmp_path):
+    words = ("inspect", made / "clips.tfrecord#clip1", "--model", made / "mine.safetensors", "--out", made / "again")
+    first = run(*words, "--against", made / "control.safetensors")
+    saved = [made / f"again/clip1-small-{kind}.nc" for kind in ("gate-op", "none")]
+    done = run("inspect", saved[0], "--against", saved[1], "--out", tmp_path, "--html")
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "clip1-small-gate-op-against-small-none.html").exists()
+    shown = [each.stdout.split("wrote")[0] for each in (first, done)]
+    assert shown[0] == shown[1] != ""
+    for name in saved:
+        xr.testing.assert_identical(xr.open_dataset(name), xr.open_dataset(tmp_path / name.name))
+    cut = tmp_path / "cut.nc"
+    cut.write_bytes(saved[0].read_bytes()[:-100])
+    refused = run("inspect", cut)
+    assert refused.exit_code == 2
+    assert "cut.nc: damaged" in refused.stderr
+    assert "no saved record 'baseline'" in run("inspect", saved[0], "--against", "baseline").stderr
+    assert "holds what was explained then" in run("inspect", saved[0], "--explain").stderr
+    assert "two records of model" in run("inspect", saved[0], "--against", saved[0]).stderr
+
+
 def test_inspect_of_a_file_of_several_takes_the_first_and_says_so(made):
     done = run("inspect", made / "clips.tfrecord", "--model", made / "control.safetensors", "--out", made / "out")
     assert done.exit_code == 0, done.output
