@@ -7,6 +7,7 @@ from pathlib import Path
 
 import duckdb
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from small_models import small_clip, small_model
@@ -29,6 +30,7 @@ from analysis.sweep.store import OutputError
 from gmsa_models import load, read_clips, save, write_clips
 from gmsa_models.evaluation import NoVocabularyError, evaluate
 from gmsa_models.masks import Toeplitz
+from gmsa_models.metrics import classification_metrics
 
 ROOT = Path(__file__).parents[1]
 
@@ -93,6 +95,21 @@ class TestNumbers:
             expected = evaluate(load(path), [str(shard) for shard in shards])
             for name, value in expected.items():
                 assert found.loc[f"small-{Path(path).stem}", name] == pytest.approx(value, abs=1e-6), name
+
+    def test_videos_of_more_labels_than_kept_predictions(self):
+        generator = np.random.default_rng(0)
+        scores = generator.random((40, 60)).astype(np.float32)
+        labels = generator.random((40, 60)) < 0.5  # about 30 a video; 20 predictions are kept
+        expected = classification_metrics(scores, labels)
+        highest = np.argsort(-scores, axis=1, kind="stable")[:, :20]
+        table = pd.DataFrame({
+            "model": "one", "known_labels": [np.flatnonzero(row) for row in labels], "top_classes": list(highest),
+            "top_scores": list(np.take_along_axis(scores, highest, 1)),
+            "perr": expected["perr"], "hit_at_1": expected["hit_at_1"],
+        })  # fmt: skip
+        found = sweep_metrics(table).loc["one"]
+        assert labels.sum(1).min() > 20
+        assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-6)
 
     def test_the_order_of_shards_and_the_batch_change_only_rounding(self, swept, tmp_path):
         models, shards, _, table = swept
