@@ -129,7 +129,7 @@ class TestNumbers:
 
 def compare_with_record(row, record) -> int:
     """Compare a row with a record of the same clip; returns how many values were compared."""
-    count, branches = 0, [str(name) for name in record["branch"].values] if "branch" in record.coords else []
+    count, branches = 0, [str(name) for name in record["branch"].to_numpy()] if "branch" in record.coords else []
     scores = record["score"].to_series().sort_values(ascending=False, kind="stable")
     assert row["top_classes"].tolist() == scores.index.tolist()
     np.testing.assert_allclose(row["top_scores"], scores, rtol=1e-5)
