@@ -1,6 +1,7 @@
 """Attribution: against differences, captum by hand, exact sums, a model whose answer is known, shuffled weights."""
 
 import copy
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -11,6 +12,7 @@ from captum.attr import DeepLift, FeatureAblation, InputXGradient, IntegratedGra
 from one_frame_model import MARKED, TARGET, marked_clip, one_frame_model
 from small_models import KINDS, small_clip, small_model
 
+import analysis.explanations as explanations
 from analysis.attribution.baselines import baseline_inputs
 from analysis.attribution.perturbations import frame_groups, kept_scores
 from analysis.attribution.stream import evaluating, stream_inputs, streams
@@ -288,3 +290,20 @@ def test_all_together_are_what_each_is_alone_and_leave_the_model_as_it_was(kind)
         torch.testing.assert_close(found.values, explain(model, clip, 2, method).values, rtol=1e-9, atol=1e-12)
     assert model.training
     assert [each.requires_grad for each in model.parameters()] == before
+
+
+def test_no_other_explanation_runs_beside_deep_lift_which_hangs_hooks_on_the_model(monkeypatch):
+    running, beside = set(), []
+
+    def watched(model, clip, target, method, **options):
+        running.add(method)
+        time.sleep(0.2 if method == "deep-lift" else 0.01)
+        beside.append(set(running))
+        running.remove(method)
+        return explain(model, clip, target, method, **options)
+
+    monkeypatch.setattr(explanations, "explain", watched)
+    model, clip = made("gate-op")
+    explain_all(model, clip, 2, ["saliency", "deep-lift", "rollout", "random"])
+    assert all(len(each) == 1 for each in beside if "deep-lift" in each)
+    assert len(beside) == 4

@@ -32,8 +32,6 @@ FRESH = 64
 LEFT = 1e-2
 # So is one with a key whose logit is this much above the largest that the row had.
 ABOVE = 10.0
-# Weights below this share of a row's largest count as 0.
-SMALLEST = 1e-30
 # Keys that are added one by one; a matrix product of so few takes longer.
 FEW = 3
 
@@ -148,7 +146,7 @@ class GatedMasks:
         columns = self._by_key.index_select(0, _place(kept, changed))
         above = columns[:, 0].where(kept, columns[:, 1]).permute(1, 2, 0).contiguous().sub_(live.shift[..., None])
         again = (above > ABOVE).any(-1)
-        new = _weights(above.clamp_(max=ABOVE))
+        new = above.clamp_(max=ABOVE).exp_()
         step = new - live.weights.index_select(2, changed)
         live.weights.index_copy_(2, changed, new)
         live.total += step.sum(-1)
@@ -161,7 +159,7 @@ class GatedMasks:
             live.summed.baddbmm_(step, self._gate_global[changed].expand(len(step), -1, -1))
         live.kept, live.local = kept, self._local(kept)
         self._renew(live, again.index_fill_(0, changed, True).nonzero()[:, 0])
-        near = self._near[:, changed].any(1).index_fill_(0, changed, True).nonzero()[:, 0]
+        near = self._near[:, changed].any(1).nonzero()[:, 0]  # a frame is its own neighbour
         live.minus_local[:, near] = (self._local_rows(live.local, near) @ self._gate_local).neg_()
 
     def _renew(self, live: _Live, queries: Places) -> None:
@@ -175,7 +173,7 @@ class GatedMasks:
         rows = self._by_query.index_select(0, _place(kept, queries))
         logits = rows[:, 0].where(kept, rows[:, 1]).transpose(0, 1).contiguous()
         shift = logits.amax(-1)
-        weights = _weights(logits.sub_(shift[..., None]))
+        weights = logits.sub_(shift[..., None]).exp_()
         return shift, weights, weights.sum(-1)
 
     def _local(self, kept: Kept) -> Near:
@@ -191,8 +189,3 @@ class GatedMasks:
 def _place(kept: Kept, frames: Places) -> Places:
     """Where some frames lie, as they are now, among those of the clip and then those of the baseline."""
     return torch.where(kept[frames], frames, frames + len(kept))
-
-
-def _weights(logits: Tensor) -> Tensor:
-    """exp, in place; what is too small to count is 0, since a processor takes many times as long over such numbers."""
-    return torch.threshold_(logits.exp_(), SMALLEST, 0.0)
