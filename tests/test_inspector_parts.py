@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 
+import nbformat
 import numpy as np
 import pytest
+from nbclient import NotebookClient
 
 from figures.inspector import Inspector, write_html
 from figures.inspector.payload import pack, pack_in_parts
 from tests.browser import SCREEN, started_browser
 from tests.inspector_records import made_record
+from tests.lab import ROOT, write_notebook
 from tests.test_inspector_payload import Unpacked
 
 VIEW = {"modality": "visual", "branch": "local", "head": 2, "model": "gate-op-tp30", "against": ""}
+EXECUTED = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+import xarray
+from figures.inspector import Inspector
+inspector = Inspector(xarray.open_dataset("record.nc").load())
+inspector
+"""
 # The page's inspector again, in an element of its own, with the first part only; then the rest.
 IN_PARTS = """async () => {
   const settled = () => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
@@ -96,6 +108,20 @@ def test_the_rest_follows_when_the_loop_is_free_and_at_once_where_there_is_none(
     assert later == inspector.rest != b""
     whole = Unpacked(inspector.payload + inspector.rest)
     np.testing.assert_array_equal(whole["0/attention/audio/local/3"], record["attention"].values[1, 1, 3])
+
+
+def test_a_notebook_that_is_executed_keeps_both_parts(tmp_path):
+    made_record().to_netcdf(tmp_path / "record.nc", engine="h5netcdf")
+    write_notebook(tmp_path / "show.ipynb", [EXECUTED])
+    notebook = nbformat.read(tmp_path / "show.ipynb", 4)
+    NotebookClient(notebook, resources={"metadata": {"path": str(tmp_path)}}, store_widget_state=True).execute()
+    state = notebook.metadata["widgets"]["application/vnd.jupyter.widget-state+json"]["state"]
+    sent = [
+        {each["path"][0]: base64.b64decode(each["data"]) for each in one.get("buffers", [])} for one in state.values()
+    ]
+    (buffers,) = [each for each in sent if each]
+    inspector = Inspector(made_record())
+    assert buffers == {"payload": inspector.payload, "rest": inspector.rest}
 
 
 @pytest.mark.parametrize("precision", ["float32", "float16"])

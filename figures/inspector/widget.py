@@ -10,6 +10,7 @@ from typing import Any
 import anywidget
 import traitlets
 import xarray as xr
+from IPython import get_ipython
 from matplotlib.figure import Figure
 
 from figures.inspector.html import FOLDER, write_html
@@ -99,15 +100,26 @@ class Inspector(anywidget.AnyWidget):
         self._send_later(rest)
 
     def _send_later(self, rest: bytes) -> None:
-        """Set `rest` when the cell that runs now has ended, so that the first view is on its way before the other maps.
+        """Set `rest` at the end of the cell that runs now, so that the first view is on its way before the other maps.
 
-        A kernel runs cells inside its event loop, and does what was put off before the next cell. Where no loop runs,
-        nobody waits for a first view.
+        It is then still a message of that cell, which programs that execute notebooks and keep widgets need. Where no
+        cell runs, as in a callback, it is set when the kernel's loop is free; where none runs, nobody waits for a view.
         """
         try:
-            asyncio.get_running_loop().call_soon(setattr, self, "rest", rest)
+            loop = asyncio.get_running_loop()
         except RuntimeError:
             self.rest = rest
+            return
+        shell = get_ipython()
+
+        def send() -> None:
+            if shell is not None and send in shell.events.callbacks["post_execute"]:
+                shell.events.unregister("post_execute", send)
+            self.rest = rest
+
+        if shell is not None:
+            shell.events.register("post_execute", send)
+        loop.call_soon(send)
 
     @traitlets.validate("modality", "branch", "model", "against", "explanation")
     def _known(self, proposal: Any) -> str:
