@@ -75,6 +75,7 @@ def models(as_json: AsJson = False) -> None:
 
 @app.command()
 def inspect(
+    context: typer.Context,
     clip: Annotated[str, typer.Argument(metavar="CLIP", help="demo:3, a .tfrecord, file#id, catalog#id or record.nc.")],
     model: Model = "gate-op-bd20",
     against: Annotated[str | None, typer.Option(help="A second model, or saved record, to hold against it.")] = None,
@@ -95,6 +96,10 @@ def inspect(
     if clip.endswith((".nc", ".zarr")):
         if explain or target:
             raise ClickError(f"{clip} is a saved record: it holds what was explained then. Give the video for another")
+        if context.get_parameter_source("model").name != "DEFAULT":
+            raise ClickError(
+                f"{clip} is a saved record: it is shown without a model. Leave --model out, or give the video"
+            )
         records = saved_records([clip, *([against] if against else [])])
     else:
         names = [model] if against is None else [model, against]
@@ -306,7 +311,13 @@ def _one_clip(source: str, models: list[GMSAClassifier], on_error: str, skipped:
 
 
 def _looked_at(
-    source: str, names: list[str], device: str, explain: bool, target: str | None, on_error: str, skipped: Skipped
+    source: str,
+    names: list[str],
+    device: torch.device,
+    explain: bool,
+    target: str | None,
+    on_error: str,
+    skipped: Skipped,
 ) -> list[xr.Dataset]:
     from analysis import DEFAULT_PARTS, inspect_clip
     from gmsa_models import load

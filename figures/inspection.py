@@ -25,7 +25,7 @@ def saved_records(paths: Sequence[str | Path]) -> list[xr.Dataset]:
     for path in paths:
         if not Path(path).exists():
             raise FileNotFoundError(
-                f"no saved record {str(path)!r}; a record stands against another file of `gmsa inspect`"
+                f"no saved record {str(path)!r}; expected a file that `gmsa inspect` wrote, for --against too"
             )
     return split_records([open_record(path) for path in paths])
 

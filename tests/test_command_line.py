@@ -168,6 +168,7 @@ def test_inspect_shows_saved_records_again_without_their_models(made, tmp_path):
     assert refused.exit_code == 2
     assert "cut.nc: damaged" in refused.stderr
     assert "no saved record 'baseline'" in run("inspect", saved[0], "--against", "baseline").stderr
+    assert "shown without a model" in run("inspect", saved[0], "--model", "baseline").stderr
     assert "holds what was explained then" in run("inspect", saved[0], "--explain").stderr
     assert "two records of model" in run("inspect", saved[0], "--against", saved[0]).stderr
 

@@ -54,7 +54,11 @@ def kept_scores(
 
 
 class KeptScores:
-    """The same from call to call; with GateAtt a choice that differs little from the last takes less time."""
+    """The same from call to call; with GateAtt a choice that differs little from the last takes less time.
+
+    Args:
+        stream, inputs, baseline: see `kept_scores`.
+    """
 
     def __init__(self, stream: Stream, inputs: Frames, baseline: Frames) -> None:
         self._stream = stream

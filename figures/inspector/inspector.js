@@ -1732,7 +1732,7 @@ function render({ model, el }) {
     model.off("change:rest", complete);
     TRAITS.forEach((name) => model.off(`change:${name}`, follow));
     inspector.destroy();
-    send();
+    if (sending) send();
   };
 }
 
