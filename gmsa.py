@@ -9,7 +9,6 @@ import json
 import shlex
 import sys
 from dataclasses import fields
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,9 +20,7 @@ from figures.terminal import ClickError, OneLineErrors, left_out, progress_bar
 
 if TYPE_CHECKING:
     import torch
-    import xarray as xr
 
-    from gmsa_models import Clip
     from gmsa_models.data.skipped import Skipped
 
 __all__ = ["ClickError", "app", "main"]
@@ -102,9 +99,14 @@ def inspect(
             )
         records = saved_records([clip, *([against] if against else [])])
     else:
+        from analysis.looking import look_at
+
         names = [model] if against is None else [model, against]
         with left_out() as skipped:
-            records = _looked_at(clip, names, _device(device), explain, target, on_error, skipped)
+            records = look_at(
+                clip, names, _device(device), explain=explain, target=target, on_error=on_error, on_skip=skipped,
+                tell=lambda words: print(f"gmsa: {words}", file=sys.stderr),
+            )  # fmt: skip
     _print(clip_summary(records, top))
     for path in write_inspection(records, out, top, _command(), html):
         print(f"wrote {path}")
@@ -291,42 +293,6 @@ def _use_threads(threads: int | None) -> None:
 
 def _command() -> str:
     return shlex.join(["gmsa", *sys.argv[1:]])
-
-
-def _one_clip(source: str, models: list[GMSAClassifier], on_error: str, skipped: Skipped) -> Clip:
-    from gmsa_models import read_clips
-    from gmsa_models.data.paths import skip_handler
-    from gmsa_models.feeding import fitting
-
-    clips = read_clips(source, on_error=on_error, on_skip=skipped)
-    for model in models:
-        clips = fitting(clips, model.config.modalities, skip_handler(on_error, skipped))
-    found = list(islice(clips, 2))
-    if not found:
-        raise ValueError(f"no clip in {source!r}")
-    if len(found) > 1:
-        print(f"gmsa: {source} holds more than one video; showing {found[0].id!r}, name another with {source}#ID",
-              file=sys.stderr)  # fmt: skip
-    return found[0]
-
-
-def _looked_at(
-    source: str,
-    names: list[str],
-    device: torch.device,
-    explain: bool,
-    target: str | None,
-    on_error: str,
-    skipped: Skipped,
-) -> list[xr.Dataset]:
-    from analysis import DEFAULT_PARTS, inspect_clip
-    from gmsa_models import load
-
-    loaded = [load(name, device) for name in names]
-    shown = _one_clip(source, loaded, on_error, skipped)
-    parts = [*DEFAULT_PARTS, "explanation"] if explain or target else None
-    targets = [target and each.vocabulary.find(target) for each in loaded]
-    return [inspect_clip(each, shown, parts=parts, target=one) for each, one in zip(loaded, targets, strict=True)]
 
 
 def _train(given: dict[str, Any], skipped: Skipped) -> Any:
