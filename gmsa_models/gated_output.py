@@ -74,9 +74,10 @@ class GatedOutput(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad: Rows) -> tuple[Tensor | None, ...]:
-        """dY_g = R dY, dY_l = dY - R dY, dz = (Y_g - Y_l) R (1 - R) dY."""
+        """dY_g = R dY, dY_l = dY - R dY, dz = (Y_g - Y_l) R (1 - R) dY; frozen weights have none."""
         refuse_second_derivative()
         context_g, context_l, output_g, output_l, gate_g, gate_l, gate, difference = ctx.saved_tensors
+        wanted = ctx.needs_input_grad
         grad_g = grad * gate
         grad_l = grad - grad_g
         grad_z = grad * difference
@@ -84,9 +85,9 @@ class GatedOutput(torch.autograd.Function):
         return (
             (grad_g @ output_g).addmm_(grad_z, gate_g),
             (grad_l @ output_l).addmm_(grad_z, gate_l, alpha=-1),
-            grad_g.T @ context_g,
-            grad_l.T @ context_l,
-            grad_z.T @ context_g,
-            (grad_z.T @ context_l).neg_(),
-            grad.sum(0) if ctx.needs_input_grad[6] else None,
+            grad_g.T @ context_g if wanted[2] else None,
+            grad_l.T @ context_l if wanted[3] else None,
+            grad_z.T @ context_g if wanted[4] else None,
+            (grad_z.T @ context_l).neg_() if wanted[5] else None,
+            grad.sum(0) if wanted[6] else None,
         )

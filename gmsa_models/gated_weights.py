@@ -91,12 +91,12 @@ class GatedAttention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad: Heads) -> tuple[Tensor | None, ...]:
-        """Through the product with V, the blend, and the product of Q and K."""
+        """Through the product with V, the blend, and the product of Q and K; frozen gates have none."""
         refuse_second_derivative()
         query, key, value, gate_g, gate_l, *maps = ctx.saved_tensors
         gates = _gates(ctx.tiling, gate_g, gate_l)
         grad_query, grad_key, grad_value = (torch.empty_like(each) for each in (query, key, value))
-        grad_gates = gates.zeros()
+        grad_gates = gates.zeros() if any(ctx.needs_input_grad[3:5]) else None
         for index, part in enumerate(_parts(query)):
             blend = _Blend(*maps[4 * index : 4 * index + 4])
             query_part, key_part, value_part, grad_part = (
@@ -107,7 +107,8 @@ class GatedAttention(torch.autograd.Function):
             grad_logits *= query.shape[-1] ** -0.5
             grad_query[part] = (grad_logits @ key_part).view(query[part].shape)
             grad_key[part] = (grad_logits.mT @ query_part).view(key[part].shape)
-        return grad_query, grad_key, grad_value, grad_gates.gate_g, _untiled(grad_gates), None, None
+        of_gates = (None, None) if grad_gates is None else (grad_gates.gate_g, _untiled(grad_gates))
+        return grad_query, grad_key, grad_value, *of_gates, None, None
 
 
 @dataclass
@@ -147,17 +148,18 @@ class _Gates:
         self._scatter_add(combined, weights_l * (1 - self._gather(gate)))
         return _Blend(weights_g, weights_l, gate, combined)
 
-    def blend_backward(self, grad_combined: Maps, blend: _Blend, grad_gates: _Gates) -> Maps:
-        """Gradient by the logits; those by the gate weights are added to `grad_gates`."""
+    def blend_backward(self, grad_combined: Maps, blend: _Blend, grad_gates: _Gates | None) -> Maps:
+        """Gradient by the logits; those by the gate weights are added to `grad_gates`, if wanted."""
         tile_grad, tile_gate = self._gather(grad_combined), self._gather(blend.gate)
         grad_l = tile_grad * (1 - tile_gate)
         grad_z = torch.ops.aten.sigmoid_backward(grad_combined * blend.weights_g, blend.gate)
         self._scatter_add(grad_z, -grad_l * blend.weights_l * tile_gate)
-        grad_gates.gate_g.addmm_(blend.weights_g.flatten(0, 1).T, grad_z.flatten(0, 1))
         grad_g = grad_combined.mul_(blend.gate)
         grad_g.baddbmm_(grad_z, self.gate_g.T.expand_as(grad_z))
         rows = self._to_rows(grad_z)
-        grad_gates.tiles_l.baddbmm_(self._rows(blend.weights_l).mT, rows, alpha=-1)
+        if grad_gates is not None:
+            grad_gates.gate_g.addmm_(blend.weights_g.flatten(0, 1).T, grad_z.flatten(0, 1))
+            grad_gates.tiles_l.baddbmm_(self._rows(blend.weights_l).mT, rows, alpha=-1)
         grad_l -= self._from_tile_rows(rows @ self.tiles_l.mT, grad_l)
         grad_logits = softmax_backward(grad_g, blend.weights_g)
         self._scatter_add(grad_logits, softmax_backward(grad_l, blend.weights_l))

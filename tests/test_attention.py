@@ -116,6 +116,21 @@ def test_gated_attention_in_any_tiling(neighbourhood, frames, share, whole):
 
 
 @pytest.mark.parametrize("name", ["gate-att", "gate-op"])
+@pytest.mark.parametrize("learning", ["", "gate_global", "gate_local", "output"])
+def test_gradients_of_some_parameters_are_those_of_all(name, learning):
+    """Those of frozen ones are not computed; the others, and those of the inputs, are the same."""
+    block, inputs = random_block(name, Toeplitz(5)), random_frames().requires_grad_()
+    cotangent = random_frames(seed=2)
+    named = {key: each for key, each in block.named_parameters() if learning and key.startswith(learning)}
+    all_wanted = torch.autograd.grad((block(inputs) * cotangent).sum(), [inputs, *named.values()])
+    for each in block.parameters():
+        each.requires_grad_(any(each is one for one in named.values()))
+    some_wanted = torch.autograd.grad((block(inputs) * cotangent).sum(), [inputs, *named.values()])
+    for one, other in zip(some_wanted, all_wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["gate-att", "gate-op"])
 def test_hand_written_gradients(name):
     """Against finite differences."""
     block, valid = random_block(name, Toeplitz(5)), padding()[:2, :7]
