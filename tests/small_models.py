@@ -33,6 +33,17 @@ def small_model(kind: str = "gate-op", modalities: tuple[str, ...] = ("visual", 
     return model.eval()
 
 
+def moved(model, by: float = 0.2, seed: int = 0):
+    """The same model with every parameter moved: a new one has biases of 0, norms of 1 and gates near 1/2."""
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for each in model.parameters():
+            each += by * torch.randn(each.shape, generator=generator, dtype=each.dtype)
+    return model
+
+
 def small_clip(frames: int = 13, seed: int = 0, **changes) -> Clip:
     """A clip of uint8 frames with an event from 3 to 7 s and background around it, label 11 and one nobody knows."""
     generator = np.random.default_rng(seed)

@@ -8,7 +8,7 @@ import references_explanations as slow
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from small_models import KINDS, small_clip, small_model
+from small_models import KINDS, moved, small_clip, small_model
 
 from analysis.attribution import replacement
 from analysis.attribution.baselines import baseline_inputs
@@ -28,7 +28,7 @@ ORDER = [11, 12, 1, 5, 7, 9, 10, 3, 4, 0, 6, 2, 8]
 @pytest.mark.parametrize("norm", ["pre", "post"])
 @pytest.mark.parametrize("baseline", ["mean", "zero", "video"])
 def test_curves_equal_one_forward_a_step(kind, norm, baseline):
-    model, clip, other = small_model(kind, norm=norm).double(), small_clip(), small_clip(7, seed=1)
+    model, clip, other = moved(small_model(kind, norm=norm).double()), small_clip(), small_clip(7, seed=1)
     inputs, start = stream_inputs(model, clip), baseline_inputs(model, clip, baseline, other)
     found = Replacer(model, clip, 2, baseline, other).curves(VALUES)
     for step in range(14):
@@ -40,12 +40,14 @@ def test_curves_equal_one_forward_a_step(kind, norm, baseline):
 
 @pytest.mark.parametrize("neighbourhood", [BlockDiagonal(5), Toeplitz(4), ToeplitzDilated(8, 2), Toeplitz(60)])
 @pytest.mark.parametrize("kind", ["share-att", "gate-op"])
-def test_every_mask_and_a_long_clip_agree_with_passes(kind, neighbourhood, monkeypatch):
-    model, clip = small_model(kind, neighbourhood=neighbourhood, max_frames=60).double(), small_clip(41)
-    values = torch.from_numpy(np.random.default_rng(5).random(41))
-    fast = Replacer(model, clip, 1).curves(values)
+@pytest.mark.parametrize(("baseline", "bias"), [("mean", True), ("video", False)])
+def test_every_mask_and_a_long_clip_agree_with_passes(kind, neighbourhood, baseline, bias, monkeypatch):
+    model = moved(small_model(kind, neighbourhood=neighbourhood, max_frames=80, bias=bias).double())
+    clip, values = small_clip(75), torch.from_numpy(np.random.default_rng(5).random(75))
+    replacer = Replacer(model, clip, 1, baseline, small_clip(30, seed=1))
+    fast = replacer.curves(values)
     monkeypatch.setattr(replacement, "RUNNING", ())
-    passes = Replacer(model, clip, 1).curves(values)
+    passes = replacer.curves(values)
     torch.testing.assert_close(fast.deletion, passes.deletion, rtol=0, atol=1e-11)
     torch.testing.assert_close(fast.insertion, passes.insertion, rtol=0, atol=1e-11)
 

@@ -88,7 +88,8 @@ class GatedMasks:
         self._neighbours = keys[:, :most]
         self._pairs = (torch.arange(frames, device=own.device)[:, None] * frames + self._neighbours).flatten()
         near_logits = logits.flatten(3)[..., self._pairs].unflatten(3, (frames, most))
-        self._near_logits = near_logits.masked_fill(there[:, :most] == 0, -torch.inf)
+        near_logits = near_logits.masked_fill(there[:, :most] == 0, -torch.inf)
+        self._near_by_query = near_logits.permute(0, 3, 1, 2, 4).flatten(0, 1).contiguous()
         self._gate_global = block.gate_global[:frames, :frames].contiguous()
         self._gate_local = block.gate_local[:frames, :frames].contiguous()
         self._gate = torch.empty_like(self._gate_global)
@@ -107,13 +108,13 @@ class GatedMasks:
         scale, found = live.total.reciprocal()[..., None], torch.empty_like(value)
         local = live.local * live.total[..., None]
         # Head by head, so that a map stays in the cache from one operation to the next.
-        for head in range(len(value)):
-            gate = torch.addcmul(live.minus_local[head], live.summed[head], scale[head], out=self._gate).sigmoid_()
-            of_pairs = local[head].flatten()
-            of_pairs -= of_pairs * gate.flatten().index_select(0, self._pairs)
-            combined = gate.mul_(live.weights[head])
-            combined.view(-1).index_add_(0, self._pairs, of_pairs)
-            torch.mm(combined, value[head], out=found[head])
+        of_heads = (live.minus_local, live.summed, scale, local.flatten(1), live.weights, value, found)
+        for one in zip(*(each.unbind() for each in of_heads), strict=True):
+            minus_local, summed, by, of_pairs, weights, own, out = one
+            gate = torch.addcmul(minus_local, summed, by, out=self._gate).sigmoid_()
+            of_pairs -= of_pairs * self._gate.view(-1).index_select(0, self._pairs)
+            gate.mul_(weights).view(-1).index_add_(0, self._pairs, of_pairs)
+            torch.mm(gate, own, out=out)
         return found.mul_(scale).transpose(0, 1).flatten(1)
 
     def _move(self, kept: Kept) -> _Live:
@@ -137,7 +138,7 @@ class GatedMasks:
     def _made(self, kept: Kept) -> _Live:
         queries = torch.arange(len(kept), device=kept.device)
         shift, weights, total = self._rows(kept, queries)
-        local = self._local(kept)
+        local = self._local(kept, queries)
         minus_local = (self._local_rows(local, queries) @ self._gate_local).neg_()
         return _Live(kept, shift, weights, total, total.clone(), weights @ self._gate_global, local, minus_local)
 
@@ -157,10 +158,13 @@ class GatedMasks:
                 live.summed.addcmul_(step[..., at, None], self._gate_global[key])
         else:
             live.summed.baddbmm_(step, self._gate_global[changed].expand(len(step), -1, -1))
-        live.kept, live.local = kept, self._local(kept)
+        live.kept = kept
         self._renew(live, again.index_fill_(0, changed, True).nonzero()[:, 0])
         near = self._near[:, changed].any(1).nonzero()[:, 0]  # a frame is its own neighbour
-        live.minus_local[:, near] = (self._local_rows(live.local, near) @ self._gate_local).neg_()
+        live.local[:, near] = self._local(kept, near)
+        keys = self._near[near].any(0).nonzero()[:, 0]
+        rows = self._local_rows(live.local, near).index_select(2, keys)
+        live.minus_local[:, near] = (rows @ self._gate_local.index_select(0, keys)).neg_()
 
     def _renew(self, live: _Live, queries: Places) -> None:
         shift, weights, total = self._rows(live.kept, queries)
@@ -176,9 +180,11 @@ class GatedMasks:
         weights = logits.sub_(shift[..., None]).exp_()
         return shift, weights, weights.sum(-1)
 
-    def _local(self, kept: Kept) -> Near:
-        of_query = torch.where(kept[:, None], self._near_logits[0], self._near_logits[1])
-        return torch.where(kept[self._neighbours], of_query[0], of_query[1]).softmax(-1)
+    def _local(self, kept: Kept, queries: Places) -> Near:
+        """The local branch's attention weights of some queries."""
+        rows = self._near_by_query.index_select(0, _place(kept, queries))
+        there = kept[self._neighbours[queries]][:, None]
+        return torch.where(there, rows[:, 0], rows[:, 1]).transpose(0, 1).softmax(-1)
 
     def _local_rows(self, local: Near, queries: Places) -> Float[Tensor, "heads queries key"]:
         """Rows of the local map, 0 outside the neighbourhood."""

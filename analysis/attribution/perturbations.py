@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from analysis.attribution.after_attention import AfterAttention
 from analysis.attribution.gated_masks import GatedMasks
 from analysis.attribution.seeding import seeded
 from analysis.attribution.stream import FRAMES_TOGETHER, Stream
@@ -69,6 +70,7 @@ class KeptScores:
             gated = len(stream.encoder.layers) == 1 and isinstance(layer.attention, GateAtt)
             carried = gated and count >= LONG and inputs.device.type == "cpu"
             self._masks = GatedMasks(layer.attention, *layer.attention_input(self._both)) if carried else None
+            self._after = AfterAttention(stream) if carried else None
 
     def __call__(self, kept: Bool[Tensor, "masks frames"]) -> Float[Tensor, " masks"]:
         """The stream's logit with the frames where `kept` is False replaced."""
@@ -82,8 +84,12 @@ class KeptScores:
         hidden = torch.where(kept[:, :, None], *self._both)
         if self._masks is None:
             return stream.resume(hidden)
-        layer, contexts = stream.encoder.layers[0], torch.stack([self._masks.contexts(each) for each in kept])
-        return stream.pool(stream.encoder.norm(layer.finish(hidden, layer.attention.output(contexts))))
+        contexts = torch.cat([self._masks.contexts(each) for each in kept])
+        output = stream.encoder.layers[0].attention.output
+        sums = hidden.flatten(0, 1).addmm_(contexts, output.weight.T)
+        if output.bias is not None:
+            sums += output.bias
+        return self._after(sums).view(kept.shape).mean(1)
 
 
 def occlusion(stream: Stream, inputs: Frames, baseline: Frames, groups: Groups) -> Float[Tensor, " frames"]:

@@ -1,0 +1,209 @@
+"""Contexts of attention while frames are replaced one after another, at every step, without a pass a step.
+
+With t frames in the order in which they are replaced, step s has the first s replaced. A query sees, of each frame, one
+of two keys: the clip's or the baseline's. Its context at every step is a quotient of running sums,
+
+    o(s) = [sum_{r >= s} e_r v_r + sum_{r < s} e'_r v'_r] / [sum_{r >= s} e_r + sum_{r < s} e'_r],
+
+where e = exp(logit) of the clip's keys, e' of the baseline's; sums only, so nothing cancels. So attention costs as much
+for all steps as for a few.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from gmsa_models.attention import AttentionBlock, ShareAtt
+from gmsa_models.masks import neighbourhood_mask
+
+HeadRows = Float[Tensor, "heads rows _"]
+Values = Float[Tensor, "twice heads wider"]
+Rows = Int[Tensor, " rows"]
+Order = Int[Tensor, " frames"]
+
+# Parts that are added up one after another; of more, blocks of so many.
+BLOCK = 8
+# Where all keys that are left weigh less than this share of the largest, quotients lose their figures.
+SMALLEST = 1e-25
+
+
+class SmallWeightsError(ArithmeticError):
+    """Weights too small to divide by."""
+
+
+@dataclass(frozen=True)
+class _Neighbours:
+    """Neighbours of every frame, in the order in which they are replaced.
+
+    Attributes:
+        mask: N, query by key.
+        keys: where a frame has fewer neighbours than another, others behind them.
+        there: which are neighbours.
+        replaced: how many are, at every step.
+    """
+
+    mask: Bool[Tensor, "query key"]
+    keys: Int[Tensor, "frames most"]
+    there: Bool[Tensor, "frames most"]
+    replaced: Int[Tensor, "steps frames"]
+
+    @classmethod
+    def of(cls, mask: Bool[Tensor, "query key"]) -> _Neighbours:
+        there, keys = mask.to(torch.int8).sort(dim=1, descending=True, stable=True)
+        replaced = functional.pad(mask.T.long().cumsum(0), (0, 0, 1, 0))
+        most = int(replaced[-1].max())
+        return cls(mask, keys[:, :most].contiguous(), there[:, :most] > 0, replaced)
+
+
+@dataclass(frozen=True)
+class RunningContexts:
+    """Every frame twice, the clip's own and then the baseline's, each in the order of replacement.
+
+    Attributes:
+        query, key: of the attention block, head by head, the key's on its side.
+        value: likewise, frame by frame, with a column of ones behind it.
+        neighbours: None without a local branch.
+        alike: whether all of the baseline's frames are one and the same, as with a mean frame.
+        shared: heads of the global branch, the first; those of the local are as many, the last.
+    """
+
+    query: Float[Tensor, "heads twice head_dim"]
+    key: Float[Tensor, "heads head_dim twice"]
+    value: Values
+    neighbours: _Neighbours | None
+    alike: bool
+    shared: int
+
+    @classmethod
+    def of(cls, block: AttentionBlock, inputs: Float[Tensor, "twice dim"], order: Order) -> RunningContexts:
+        """From what the block is given: frames of the clip and of the baseline, in this order."""
+        count = len(order)
+        query, key, value = (each[0] for each in block.project(inputs[None]))
+        neighbours = None
+        if block.local:
+            mask = neighbourhood_mask(block.neighbourhood, count, inputs.device)
+            neighbours = _Neighbours.of(mask[order][:, order])
+        return cls(
+            query * query.shape[-1] ** -0.5,
+            key.mT.contiguous(),
+            functional.pad(value.transpose(0, 1), (0, 1), value=1.0),
+            neighbours,
+            bool((inputs[count:] == inputs[count]).all()),
+            block.heads // 2 if isinstance(block, ShareAtt) else block.heads,
+        )
+
+    def everywhere(self, rows: Rows, steps: slice) -> Float[Tensor, "steps rows wide"]:
+        """o(s) of the global branch for some queries at some steps, its heads joined.
+
+        Args:
+            rows: which of the frames, those of the baseline counted on from those of the clip.
+            steps: at least one.
+
+        Raises:
+            SmallWeightsError: weights too small to divide by.
+        """
+        heads, count = slice(0, self.shared), len(self.value) // 2
+        weights = self._weights(self._logits(heads, rows))
+        own, other = weights[..., :count], weights[..., count:].expand(-1, -1, count)
+        # At the steps asked for, frames before the first are replaced and frames from the last on are the clip's own.
+        first, last, value = steps.start, steps.stop - 1, self.value[:, heads]
+        of_head = value.transpose(0, 1)
+        if self.alike:
+            fixed = (first * other[..., :1]) * of_head[:, count : count + 1]
+        else:
+            fixed = other[..., :first] @ of_head[:, count : count + first]
+        fixed = fixed + own[..., last:] @ of_head[:, last:count]
+        replaced = value[count : count + 1] if self.alike else value[count + first : count + last]
+        return _quotients(
+            fixed, own[..., first:last], other[..., first:last], value[first:last, None], replaced[:, None]
+        )
+
+    def near(self, rows: Rows, steps: slice) -> tuple[Float[Tensor, "states rows wide"], Int[Tensor, "steps rows"]]:
+        """o of the local branch by how many of the query's neighbours are replaced, and how many are at each step.
+
+        Args:
+            rows, steps: see `everywhere`.
+
+        Raises:
+            SmallWeightsError: weights too small to divide by.
+        """
+        heads, count, value = slice(len(self.query) - self.shared, None), len(self.value) // 2, self.value
+        place = rows % count
+        keys, there = self.neighbours.keys[place], self.neighbours.there[place]
+        others = keys[:, :1] * 0 + count if self.alike else keys + count
+        logits = self._logits(heads, rows)
+        own, other = (logits.take_along_dim(each[None], 2) for each in (keys, others))
+        both = torch.stack([own, other.expand_as(own)], 2).masked_fill_(~there[:, None], -torch.inf)
+        own, other = self._weights(both.flatten(2)).chunk(2, -1)
+        values = (
+            value[:, heads].index_select(0, each.T.flatten()).unflatten(0, each.T.shape)
+            for each in (keys, others[:1] if self.alike else others)
+        )
+        fixed = value.new_zeros(len(own), len(rows), value.shape[-1])
+        return _quotients(fixed, own, other, *values), self.neighbours.replaced[steps][:, place]
+
+    def _logits(self, heads: slice, rows: Rows) -> HeadRows:
+        """Of every key, or of the clip's and one of the baseline's where those are alike."""
+        keys = len(self.value) // 2 + 1 if self.alike else len(self.value)
+        return self.query[heads, rows] @ self.key[heads, :, :keys]
+
+    @staticmethod
+    def _weights(logits: HeadRows) -> HeadRows:
+        return logits.sub_(logits.amax(-1, keepdim=True)).exp_()
+
+
+def _quotients(
+    fixed: Float[Tensor, "heads rows wider"],
+    own: HeadRows,
+    other: HeadRows,
+    own_value: Float[Tensor, "keys _ heads wider"],
+    other_value: Float[Tensor, "_ _ heads wider"],
+) -> Float[Tensor, "states rows wide"]:
+    """Contexts with the first 0, 1, ... of some keys replaced: sums of `fixed`, the keys left, and those replaced.
+
+    The last column of the sums is the sum of the weights, as the last of each value is 1. Where all replaced keys are
+    one and the same, `other_value` has one.
+
+    Raises:
+        SmallWeightsError: see the class.
+    """
+    heads, rows, keys = own.shape
+    own, other = (each.permute(2, 1, 0).unsqueeze(-1) for each in (own, other))
+    sums = fixed.new_empty(keys + 1, rows, heads, fixed.shape[-1])
+    torch.mul(own, own_value, out=sums[:-1])
+    sums[-1] = fixed.transpose(0, 1)
+    _add_later(sums)
+    if len(other_value) == 1:
+        sums[1:].addcmul_(other.cumsum(0), other_value)
+    else:
+        replaced = (other * other_value).flip(0)
+        _add_later(replaced)
+        sums[1:] += replaced.flip(0)
+    if bool((sums[..., -1] < SMALLEST).any()):
+        raise SmallWeightsError("the keys that are left weigh too little")
+    joined = fixed.new_empty(keys + 1, rows, heads, fixed.shape[-1] - 1)
+    return torch.div(sums[..., :-1], sums[..., -1:], out=joined).flatten(2)
+
+
+def _add_later(parts: Float[Tensor, "parts ..."]) -> None:
+    """Add to each part all behind it, by blocks: few operations, which threads need not wait for each other to start.
+
+    `cumsum` over a dimension that is not the last takes several times as long.
+    """
+    whole = len(parts) // BLOCK * BLOCK
+    rest = parts[whole:]
+    for at in range(len(rest) - 2, -1, -1):
+        rest[at] += rest[at + 1]
+    if not whole:
+        return
+    blocks = parts[:whole].unflatten(0, (-1, BLOCK))
+    for at in range(BLOCK - 2, -1, -1):
+        blocks[:, at] += blocks[:, at + 1]
+    later = torch.cat([blocks[1:, 0], rest[:1]])
+    _add_later(later)
+    blocks[: len(later)] += later[:, None]
