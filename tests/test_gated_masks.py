@@ -6,7 +6,7 @@ from small_models import moved, small_model
 
 import analysis.attribution.gated_masks as module
 import analysis.attribution.perturbations as perturbations
-from analysis.attribution.gated_masks import GatedMasks
+from analysis.attribution.gated_masks import GatedMasks, _Live
 from analysis.attribution.perturbations import kept_scores
 from analysis.attribution.stream import streams
 from gmsa_models.masks import BlockDiagonal, Toeplitz, ToeplitzDilated
@@ -27,8 +27,8 @@ def case(neighbourhood, sharpness=1.0):
     own, other = torch.randn(2, FRAMES, width, dtype=torch.float64, generator=generator)
 
     def by_a_pass(kept):
-        trace = block.explain(torch.where(kept[:, None], own, other)[None])
-        return trace.contexts["combined"][0].transpose(0, 1).flatten(1)
+        trace = block.explain(torch.where(kept[:, :, None], own, other))
+        return trace.contexts["combined"].transpose(1, 2).flatten(2)
 
     return GatedMasks(block, own, other), by_a_pass
 
@@ -61,32 +61,31 @@ NAMES = (
 @pytest.mark.parametrize("neighbourhood", NEIGHBOURHOODS.values(), ids=NEIGHBOURHOODS)
 @pytest.mark.parametrize("name", NAMES)
 def test_every_step_is_what_a_pass_gives(name, neighbourhood, sharpness):
-    masks, by_a_pass = case(neighbourhood, sharpness)
-    for kept in choices(name):
-        torch.testing.assert_close(masks.contexts(kept), by_a_pass(kept), rtol=1e-9, atol=1e-11)
+    for together in (1, 7, 100):
+        masks, by_a_pass = case(neighbourhood, sharpness)
+        for kept in choices(name).split(together):
+            torch.testing.assert_close(masks.contexts(kept), by_a_pass(kept), rtol=1e-9, atol=1e-11)
 
 
 def test_sums_are_carried_and_made_anew_where_they_must_be(monkeypatch):
-    made = []
-    monkeypatch.setattr(GatedMasks, "_made", lambda self, kept, old=GatedMasks._made: made.append(1) or old(self, kept))
+    made, put = [], []
+    monkeypatch.setattr(GatedMasks, "_made", lambda *args, old=GatedMasks._made: made.append(1) or old(*args))
+    monkeypatch.setattr(
+        _Live, "put", lambda self, rows, sums, old=_Live.put: put.append(len(rows)) or old(self, rows, sums)
+    )
     masks, _ = case(NEIGHBOURHOODS["block"])
-    for kept in choices("and from the start again"):
+    for kept in choices("and from the start again").split(10):
         masks.contexts(kept)
     assert len(made) == 1  # the second time and the third begin at a copy of the first choice
+    assert put == [1] * 3 * FRAMES
     monkeypatch.setattr(module, "FRESH", 10)
-    for kept in choices("one after another")[5:]:
+    for kept in choices("one after another")[5:].split(10):
         masks.contexts(kept)
     assert 1 < len(made) <= 3
-    renewed = []
-    monkeypatch.setattr(
-        GatedMasks,
-        "_renew",
-        lambda self, live, rows, old=GatedMasks._renew: renewed.append(len(rows)) or old(self, live, rows),
-    )
     sharp, _ = case(NEIGHBOURHOODS["block"], 40.0)
-    for kept in choices("one after another"):
-        sharp.contexts(kept)
-    assert max(renewed) > 1  # rows of which too little is left, beside the one whose query changes
+    put.clear()
+    sharp.contexts(choices("one after another"))
+    assert max(put) > 1  # rows of which too little is left, beside the one whose query changes
 
 
 @pytest.mark.parametrize("norm", ["pre", "post"])
@@ -100,9 +99,9 @@ def test_scores_are_those_of_whole_passes(monkeypatch, norm):
     calls = []
     monkeypatch.setattr(perturbations, "LONG", FRAMES)
     monkeypatch.setattr(
-        GatedMasks, "contexts", lambda self, kept, old=GatedMasks.contexts: calls.append(1) or old(self, kept)
+        GatedMasks, "contexts", lambda self, kept, old=GatedMasks.contexts: calls.append(len(kept)) or old(self, kept)
     )
     found = kept_scores(stream, inputs, baseline, choices("any"))
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
-    assert len(calls) == len(choices("any"))
+    assert sum(calls) == len(choices("any"))
     assert kept_scores(stream, inputs, baseline, choices("any")[:0]).shape == (0,)

@@ -2,7 +2,8 @@
 
 A gate of GateAtt asks, of every pair of frames, for a sum over all keys: z_ij = sum_k e_ik W_kj / sum_k e_ik, e =
 exp(logit). From one choice of frames to the next few keys change, so the sums are carried along: a changed key k adds
-(e'_ik - e_ik) W_kj, a changed query has its row made anew. A pass costs frames^3 a head, a step frames^2.
+(e'_ik - e_ik) W_kj, a changed query has its row made anew. A pass costs frames^3 a head, a step frames^2. What a step
+needs that does not depend on the step before is made for all steps of a call at once.
 
 Subtracting loses figures where what is left is small beside what was there, and exp may overflow where a new key weighs
 far more than the largest of its row; such rows are made anew as well, and all of them after `FRESH` steps.
@@ -10,6 +11,7 @@ far more than the largest of its row; such rows are made anew as well, and all o
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 import torch
@@ -21,9 +23,10 @@ from gmsa_models.masks import neighbourhood_mask
 
 Frames = Float[Tensor, "frames dim"]
 Kept = Bool[Tensor, " frames"]
+Choices = Bool[Tensor, "choices frames"]
 Maps = Float[Tensor, "heads query key"]
 Rows = Float[Tensor, "heads query"]
-Near = Float[Tensor, "heads query near"]
+Near = Float[Tensor, "choices heads query near"]
 Places = Int[Tensor, " places"]
 
 # Steps after which all sums are made anew, so that rounding does not add up.
@@ -37,31 +40,72 @@ FEW = 3
 
 
 @dataclass
+class _Sums:
+    """Sums of some queries.
+
+    Attributes:
+        shift: what was subtracted from a row's logits: their largest, when the row was made.
+        weights: e = exp(logit - shift), not divided by anything.
+        total: its sums over keys.
+        summed: sum_k e_ik W_kj of the global gate.
+    """
+
+    shift: Rows
+    weights: Maps
+    total: Rows
+    summed: Maps
+
+
+@dataclass
 class _Live:
-    """Sums of one choice of frames.
+    """What is carried from one choice of frames to the next.
 
     Attributes:
         kept: True where the clip's own frame is.
-        shift: what was subtracted from a row's logits: their largest, when the row was made.
-        weights: e = exp(logit - shift), not divided by anything.
-        total: its sums over keys; `most`: the largest they were since the row was made.
-        summed: sum_k e_ik W_kj of the global gate.
-        local: the local branch's attention weights.
+        sums: of every query.
+        most: the largest that `sums.total` was since the row was made.
         minus_local: -sum_k A_ik W_kj of the local gate.
     """
 
     kept: Kept
-    shift: Rows
-    weights: Maps
-    total: Rows
+    sums: _Sums
     most: Rows
-    summed: Maps
-    local: Near
     minus_local: Maps
 
     def copy(self) -> _Live:
         """The same, that can be changed."""
-        return _Live(*(getattr(self, each.name).clone() for each in fields(self)))
+        own = lambda each: each.clone(memory_format=torch.contiguous_format)  # noqa: E731
+        sums = _Sums(*(own(getattr(self.sums, each.name)) for each in fields(_Sums)))
+        return _Live(self.kept, sums, own(self.most), own(self.minus_local))
+
+    def put(self, queries: Places, sums: _Sums) -> None:
+        """Rows made anew."""
+        for each in fields(_Sums):
+            getattr(self.sums, each.name).index_copy_(1, queries, getattr(sums, each.name))
+        self.most.index_copy_(1, queries, sums.total)
+
+
+@dataclass
+class _Step:
+    """From the choice before, or the first, to the next.
+
+    Attributes:
+        kept: the next.
+        again: whether it starts from the first choice.
+        keys: frames that change.
+        columns: their logits as keys, by key, head and query.
+        rows: their sums as queries.
+        near: queries that have one of them for a neighbour.
+        minus_local: rows of these.
+    """
+
+    kept: Kept
+    again: bool
+    keys: Int[Tensor, " keys"]
+    columns: Float[Tensor, "keys heads query"]
+    rows: _Sums
+    near: Int[Tensor, " near"]
+    minus_local: Float[Tensor, "heads near key"]
 
 
 class GatedMasks:
@@ -85,11 +129,10 @@ class GatedMasks:
         # Neighbours of each query; where it has fewer than another, keys of no weight.
         there, keys = self._near.to(torch.int8).sort(dim=1, descending=True, stable=True)
         most = int(self._near.sum(1).max())
-        self._neighbours = keys[:, :most]
+        self._neighbours = keys[:, :most].contiguous()
         self._pairs = (torch.arange(frames, device=own.device)[:, None] * frames + self._neighbours).flatten()
         near_logits = logits.flatten(3)[..., self._pairs].unflatten(3, (frames, most))
-        near_logits = near_logits.masked_fill(there[:, :most] == 0, -torch.inf)
-        self._near_by_query = near_logits.permute(0, 3, 1, 2, 4).flatten(0, 1).contiguous()
+        self._near_logits = near_logits.masked_fill(there[:, :most] == 0, -torch.inf)
         self._gate_global = block.gate_global[:frames, :frames].contiguous()
         self._gate_local = block.gate_local[:frames, :frames].contiguous()
         self._gate = torch.empty_like(self._gate_global)
@@ -97,101 +140,139 @@ class GatedMasks:
         self._first: _Live | None = None
         self._steps = 0
 
-    def contexts(self, kept: Kept) -> Float[Tensor, "frames wide"]:
-        """What the block's output projection is given, its heads joined.
+    def contexts(self, kept: Choices) -> Float[Tensor, "choices frames wide"]:
+        """What the block's output projection is given, its heads joined, for some choices.
 
         Args:
             kept: True where the clip's own frame stays.
         """
-        live = self._move(kept)
-        value = self._value[0].where(kept[:, None], self._value[1])
-        scale, found = live.total.reciprocal()[..., None], torch.empty_like(value)
-        local = live.local * live.total[..., None]
-        # Head by head, so that a map stays in the cache from one operation to the next.
-        of_heads = (live.minus_local, live.summed, scale, local.flatten(1), live.weights, value, found)
-        for one in zip(*(each.unbind() for each in of_heads), strict=True):
-            minus_local, summed, by, of_pairs, weights, own, out = one
-            gate = torch.addcmul(minus_local, summed, by, out=self._gate).sigmoid_()
-            of_pairs -= of_pairs * self._gate.view(-1).index_select(0, self._pairs)
-            gate.mul_(weights).view(-1).index_add_(0, self._pairs, of_pairs)
-            torch.mm(gate, own, out=out)
-        return found.mul_(scale).transpose(0, 1).flatten(1)
+        local = self._local(kept)
+        value = torch.where(kept[:, None, :, None], *self._value)
+        found = torch.empty_like(value)
+        for step, *of_choice in zip(self._plan(kept, local), local, value, found, strict=True):
+            self._blend(self._moved(step), *of_choice)
+        return found.transpose(1, 2).flatten(2)
 
-    def _move(self, kept: Kept) -> _Live:
-        """The sums of this choice, from those of the last one, or of the first, if few frames differ."""
-        if self._live is None or self._steps >= FRESH or self._far(kept, self._live):
-            if self._first is None or self._far(kept, self._first):
-                self._live = self._made(kept)
-                self._first = self._first or self._live.copy()
+    def _blend(
+        self,
+        live: _Live,
+        local: Float[Tensor, "heads query near"],
+        value: Float[Tensor, "heads key head_dim"],
+        found: Float[Tensor, "heads query head_dim"],
+    ) -> None:
+        """Write the contexts of one choice to `found`."""
+        sums = live.sums
+        scale = sums.total.reciprocal()[..., None]
+        local = (local * sums.total[..., None]).flatten(1)
+        of_heads = (live.minus_local, sums.summed, sums.weights, scale, local, value, found)
+        # Head by head, so that a map stays in the cache from one operation to the next.
+        for of_head in zip(*(each.unbind() for each in of_heads), strict=True):
+            minus_local, summed, weights, by, of_pairs, values, out = of_head
+            gate = torch.addcmul(minus_local, summed, by, out=self._gate).sigmoid_()
+            of_pairs -= of_pairs * gate.view(-1).index_select(0, self._pairs)
+            gate.mul_(weights).view(-1).index_add_(0, self._pairs, of_pairs)
+            torch.mm(gate, values, out=out)
+        found *= scale
+
+    def _plan(self, kept: Choices, local: Near) -> Iterator[_Step | _Live]:
+        """For each choice the step to it, or what there is to carry where too much changes for a step."""
+        if self._first is None:
+            self._first = self._made(kept[0], local[0])
+        before = torch.cat([(self._live or self._first).kept[None], kept[:-1]])
+        far, far_from_first = (
+            (4 * (kept != each).sum(1) > kept.shape[1]).tolist() for each in (before, self._first.kept)
+        )
+        again, made, steps = [], [], self._steps if self._live else FRESH
+        for one, other in zip(far, far_from_first, strict=True):
+            afresh = one or steps >= FRESH
+            made.append(afresh and other)
+            again.append(afresh and not other)
+            steps = 0 if afresh else steps + 1
+        self._steps = steps
+        start = torch.where(torch.tensor(again, device=kept.device)[:, None], self._first.kept, before)
+        changes = (kept != start) & ~torch.tensor(made, device=kept.device)[:, None]
+        choice, keys = changes.nonzero().unbind(1)
+        columns, rows = self._looked_up(self._by_key, kept, choice, keys), self._rows(kept, choice, keys)
+        of_near, near = ((changes.to(self._gate) @ self._near.T.to(self._gate)) > 0).nonzero().unbind(1)
+        minus_local = self._minus_local(local[of_near, :, near], near)
+        ends, near_ends = (torch.bincount(each, minlength=len(kept)).tolist() for each in (choice, of_near))
+        parts = zip(
+            keys.split(ends),
+            columns.split(ends),
+            *(getattr(rows, each.name).split(ends, 1) for each in fields(_Sums)),
+            near.split(near_ends),
+            minus_local.split(near_ends, 1),
+            strict=True,
+        )
+        for at, (frames, column, *row, close, below) in enumerate(parts):
+            if made[at]:
+                yield self._made(kept[at], local[at])
             else:
-                self._live = self._first.copy()
-            self._steps = 0
-        changed = (kept != self._live.kept).nonzero()[:, 0]
-        if len(changed):
-            self._change(self._live, kept, changed)
-            self._steps += 1
+                yield _Step(kept[at], again[at], frames, column, _Sums(*row), close, below)
+
+    def _made(self, kept: Kept, local: Float[Tensor, "heads query near"]) -> _Live:
+        queries = torch.arange(len(kept), device=kept.device)
+        sums = self._rows(kept[None], torch.zeros_like(queries), queries)
+        minus_local = self._minus_local(local.transpose(0, 1), queries)
+        return _Live(kept, sums, sums.total, minus_local).copy()  # each map by itself, row after row
+
+    def _moved(self, step: _Step | _Live) -> _Live:
+        if isinstance(step, _Live):
+            self._live = step
+            return step
+        if step.again or self._live is None:
+            self._live = self._first.copy()
+        if len(step.keys):
+            self._change(self._live, step)
         return self._live
 
-    def _far(self, kept: Kept, live: _Live) -> bool:
-        return 4 * int((kept != live.kept).sum()) > len(kept)
-
-    def _made(self, kept: Kept) -> _Live:
-        queries = torch.arange(len(kept), device=kept.device)
-        shift, weights, total = self._rows(kept, queries)
-        local = self._local(kept, queries)
-        minus_local = (self._local_rows(local, queries) @ self._gate_local).neg_()
-        return _Live(kept, shift, weights, total, total.clone(), weights @ self._gate_global, local, minus_local)
-
-    def _change(self, live: _Live, kept: Kept, changed: Places) -> None:
+    def _change(self, live: _Live, step: _Step) -> None:
         """Take some keys for others, and some queries."""
-        columns = self._by_key.index_select(0, _place(kept, changed))
-        above = columns[:, 0].where(kept, columns[:, 1]).permute(1, 2, 0).contiguous().sub_(live.shift[..., None])
+        sums, keys = live.sums, step.keys
+        above = step.columns.permute(1, 2, 0) - sums.shift[..., None]
         again = (above > ABOVE).any(-1)
         new = above.clamp_(max=ABOVE).exp_()
-        step = new - live.weights.index_select(2, changed)
-        live.weights.index_copy_(2, changed, new)
-        live.total += step.sum(-1)
-        torch.maximum(live.most, live.total, out=live.most)
-        again = (again | (live.total < LEFT * live.most)).any(0)
-        if len(changed) <= FEW:
-            for at, key in enumerate(changed.tolist()):
-                live.summed.addcmul_(step[..., at, None], self._gate_global[key])
+        added = new - sums.weights.index_select(2, keys)
+        sums.weights.index_copy_(2, keys, new)
+        sums.total += added.sum(-1)
+        torch.maximum(live.most, sums.total, out=live.most)
+        again = (again | (sums.total < LEFT * live.most)).any(0)
+        if len(keys) <= FEW:
+            for at, key in enumerate(keys.tolist()):
+                sums.summed.addcmul_(added[..., at, None], self._gate_global[key])
         else:
-            live.summed.baddbmm_(step, self._gate_global[changed].expand(len(step), -1, -1))
-        live.kept = kept
-        self._renew(live, again.index_fill_(0, changed, True).nonzero()[:, 0])
-        near = self._near[:, changed].any(1).nonzero()[:, 0]  # a frame is its own neighbour
-        live.local[:, near] = self._local(kept, near)
-        keys = self._near[near].any(0).nonzero()[:, 0]
-        rows = self._local_rows(live.local, near).index_select(2, keys)
-        live.minus_local[:, near] = (rows @ self._gate_local.index_select(0, keys)).neg_()
+            sums.summed.baddbmm_(added, self._gate_global.index_select(0, keys).expand(len(added), -1, -1))
+        live.kept = step.kept
+        live.put(keys, step.rows)
+        if bool(again.index_fill_(0, keys, False).any()):
+            queries = again.nonzero()[:, 0]
+            live.put(queries, self._rows(step.kept[None], torch.zeros_like(queries), queries))
+        live.minus_local.index_copy_(1, step.near, step.minus_local)
 
-    def _renew(self, live: _Live, queries: Places) -> None:
-        shift, weights, total = self._rows(live.kept, queries)
-        live.shift[:, queries], live.weights[:, queries] = shift, weights
-        live.total[:, queries] = live.most[:, queries] = total
-        live.summed[:, queries] = weights @ self._gate_global
-
-    def _rows(self, kept: Kept, queries: Places) -> tuple[Rows, Maps, Rows]:
-        """Shift, weights and total of some queries."""
-        rows = self._by_query.index_select(0, _place(kept, queries))
-        logits = rows[:, 0].where(kept, rows[:, 1]).transpose(0, 1).contiguous()
+    def _rows(self, kept: Choices, choice: Places, queries: Places) -> _Sums:
+        """Sums of some queries, each of one of the choices."""
+        logits = self._looked_up(self._by_query, kept, choice, queries)
         shift = logits.amax(-1)
         weights = logits.sub_(shift[..., None]).exp_()
-        return shift, weights, weights.sum(-1)
+        found = (shift, weights, weights.sum(-1), weights @ self._gate_global)
+        return _Sums(*(each.transpose(0, 1) for each in found))
 
-    def _local(self, kept: Kept, queries: Places) -> Near:
-        """The local branch's attention weights of some queries."""
-        rows = self._near_by_query.index_select(0, _place(kept, queries))
-        there = kept[self._neighbours[queries]][:, None]
-        return torch.where(there, rows[:, 0], rows[:, 1]).transpose(0, 1).softmax(-1)
+    @staticmethod
+    def _looked_up(
+        logits: Float[Tensor, "twice 2 heads frames"], kept: Choices, choice: Places, frames: Places
+    ) -> Float[Tensor, "places heads frames"]:
+        """Logits of some frames with every other, as both are in one of the choices."""
+        kept = kept[choice]
+        place = frames + len(logits) // 2 * ~kept.take_along_dim(frames[:, None], 1)[:, 0]
+        found = logits.index_select(0, place)
+        return torch.where(kept[:, None], found[:, 0], found[:, 1])
 
-    def _local_rows(self, local: Near, queries: Places) -> Float[Tensor, "heads queries key"]:
-        """Rows of the local map, 0 outside the neighbourhood."""
-        rows = local.new_zeros(len(local), len(queries), len(self._near))
-        return rows.scatter_(2, self._neighbours[queries].expand(len(local), -1, -1), local[:, queries])
+    def _local(self, kept: Choices) -> Near:
+        """The local branch's attention weights."""
+        of_query = torch.where(kept[:, None, None, :, None], *self._near_logits)
+        return torch.where(kept[:, self._neighbours][:, None], of_query[:, 0], of_query[:, 1]).softmax(-1)
 
-
-def _place(kept: Kept, frames: Places) -> Places:
-    """Where some frames lie, as they are now, among those of the clip and then those of the baseline."""
-    return torch.where(kept[frames], frames, frames + len(kept))
+    def _minus_local(self, local: Float[Tensor, "queries heads near"], queries: Places) -> Maps:
+        rows = local.new_zeros(*local.shape[:2], len(self._near))
+        rows.scatter_(2, self._neighbours[queries][:, None].expand_as(local), local)
+        return (rows @ self._gate_local).neg_().transpose(0, 1)

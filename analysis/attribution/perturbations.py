@@ -84,7 +84,7 @@ class KeptScores:
         hidden = torch.where(kept[:, :, None], *self._both)
         if self._masks is None:
             return stream.resume(hidden)
-        contexts = torch.cat([self._masks.contexts(each) for each in kept])
+        contexts = self._masks.contexts(kept).flatten(0, 1)
         output = stream.encoder.layers[0].attention.output
         sums = hidden.flatten(0, 1).addmm_(contexts, output.weight.T)
         if output.bias is not None:
