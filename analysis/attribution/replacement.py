@@ -104,7 +104,8 @@ def _added(
     stream: Stream, contexts: RunningContexts, hidden: Hidden, rows: Rows, steps: slice, times: Float[Tensor, "steps _"]
 ) -> Steps:
     """What some frames add to the sum of logits at some steps, each so many times."""
-    everywhere = contexts.everywhere(rows, steps)
+    same = contexts.alike and int(rows[0]) >= len(hidden) // 2
+    everywhere = contexts.everywhere(rows[:1] if same else rows, steps)
     near = None if contexts.neighbours is None else contexts.near(rows, steps)
     sums = _Sums.of(stream.encoder.layers[0].attention, hidden[rows], near, len(times))
     after, shares = AfterAttention(stream), torch.zeros_like(times)
@@ -152,14 +153,19 @@ class _Sums:
         return cls(base, place, torch.cat([block.gate_global.weight, block.output_global.weight]), local.neg_())
 
     def at(
-        self, everywhere: Float[Tensor, "steps rows wide"], steps: slice, some: Int[Tensor, " places"]
+        self, everywhere: Float[Tensor, "steps _ wide"], steps: slice, some: Int[Tensor, " places"]
     ) -> Float[Tensor, "places dim"]:
-        """The sums of some of the frames at some steps."""
-        contexts, place = everywhere.flatten(0, 1), self.place[steps].flatten()
-        if len(some) < len(place):
-            contexts, place = contexts.index_select(0, some), place.index_select(0, some)
+        """The sums of some of the frames at some steps; `everywhere` has one row where all have the same."""
+        rows = self.place.shape[1]
+        place = self.place[steps].flatten().index_select(0, some)
         sums = self.base.index_select(0, place)
+        linear = sums if self.local is None else self.local.index_select(0, place)
+        if everywhere.shape[1] < rows:
+            linear += (everywhere[:, 0] @ self.weight.T).index_select(0, some // rows)
+        else:
+            contexts = everywhere.flatten(0, 1)
+            linear.addmm_(contexts if len(some) == len(contexts) else contexts.index_select(0, some), self.weight.T)
         if self.local is None:
-            return sums.addmm_(contexts, self.weight.T)
-        gate, difference = self.local.index_select(0, place).addmm_(contexts, self.weight.T).chunk(2, 1)
+            return sums
+        gate, difference = linear.chunk(2, 1)
         return sums.addcmul_(gate.sigmoid_(), difference)
