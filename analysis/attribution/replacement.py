@@ -28,8 +28,8 @@ Order = Int[Tensor, " frames"]
 
 # Blocks whose contexts are quotients of sums. GateAtt's gate is a nonlinear function of whole rows: a pass a step.
 RUNNING = (Baseline, ShareAtt, GateOp)
-# Queries together: their running sums stay in the cache.
-QUERIES = 32
+# Queries together: enough that few operations do, not so many that their running sums fill the memory.
+QUERIES = 64
 
 
 def replacement_curve(stream: Stream, inputs: Frames, baseline: Frames, order: Order) -> Steps:
