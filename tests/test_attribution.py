@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 import references_explanations as slow
 import torch
-from captum.attr import DeepLift, FeatureAblation, InputXGradient, IntegratedGradients, Saliency
+from captum.attr import DeepLift, FeatureAblation, GradientShap, InputXGradient, IntegratedGradients, Saliency
 from one_frame_model import MARKED, TARGET, marked_clip, one_frame_model
 from small_models import KINDS, small_clip, small_model
 
 import analysis.explanations as explanations
 from analysis.attribution.baselines import baseline_inputs
+from analysis.attribution.gradients import gradient_shap
 from analysis.attribution.perturbations import frame_groups, kept_scores
-from analysis.attribution.stream import evaluating, stream_inputs, streams
+from analysis.attribution.seeding import seeded
+from analysis.attribution.stream import Stream, evaluating, stream_inputs, streams
 from analysis.explanation import ExplanationError
 from analysis.explanations import EXPLANATIONS, UnknownExplanationError, applicable, explain, explain_all
 from analysis.sanity import rank_correlation_with_shuffled
@@ -181,6 +183,25 @@ def test_random_numbers_are_others_in_each_clip_and_for_each_seed():
     assert torch.equal(one, again)
     assert not torch.equal(one, other)
     assert not torch.equal(one, explain(model, small_clip(), 2, "random", seed=1).values)
+
+
+def test_gradient_shap_is_captums_and_passes_equal_clips_once(monkeypatch):
+    model, clip = made("gate-op")
+    (inputs, start), passed = ends(model, clip), []
+    found = explain(model, clip, 2, "gradient-shap", n_samples=6, seed=5)
+    with evaluating(model), seeded(5):
+        stream = streams(model, 2)["visual"]
+        both = torch.stack([start["visual"], torch.zeros_like(start["visual"])])
+        theirs, delta = GradientShap(stream).attribute(
+            inputs["visual"][None], both, n_samples=6, stdevs=0.0, return_convergence_delta=True
+        )
+    torch.testing.assert_close(found.features["visual"], theirs[0].detach().to(found.features["visual"]))
+    forward = Stream.forward
+    monkeypatch.setattr(Stream, "forward", lambda self, frames: passed.append(len(frames)) or forward(self, frames))
+    with evaluating(model):
+        again = gradient_shap(stream, inputs["visual"], start["visual"], n_samples=6, seed=5)
+    assert again[1] == pytest.approx(float(delta.mean()), abs=1e-12)
+    assert passed == [6, 2, 1]  # the samples, the two baselines, the clip
 
 
 def test_gradient_shap_comes_near_its_expectation_and_leaves_random_states_alone():

@@ -103,8 +103,9 @@ def occlusion(stream: Stream, inputs: Frames, baseline: Frames, groups: Groups) 
     """
     count = int(groups.max()) + 1
     kept = torch.arange(count)[:, None] != groups
-    whole = kept_scores(stream, inputs, baseline, torch.ones(1, len(inputs), dtype=torch.bool))
-    return _shared(whole - kept_scores(stream, inputs, baseline, kept), groups)
+    whole = torch.ones(1, len(inputs), dtype=torch.bool)
+    scores = kept_scores(stream, inputs, baseline, torch.cat([whole, kept]))
+    return _shared(scores[0] - scores[1:], groups)
 
 
 def segment_shapley(
