@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from gmsa_models.data.errors import brief
@@ -104,6 +104,22 @@ def neighbourhood_mask(
         case ToeplitzDilated(size, dilation):
             return (distance <= size // 2) & (distance % dilation == 0)
     raise NeighbourhoodError(f"{neighbourhood!r} is no neighbourhood; expected one of {_kinds()}")
+
+
+def padded_neighbours(
+    mask: Bool[Tensor, "query key"],
+) -> tuple[Int[Tensor, "query most"], Bool[Tensor, "query most"]]:
+    """Neighbours of every frame side by side, in the order of the keys.
+
+    Args:
+        mask: True where a key is a neighbour.
+
+    Returns:
+        Their places, and which of them are neighbours: a frame with fewer than another has others behind them.
+    """
+    there, keys = mask.to(torch.int8).sort(dim=1, descending=True, stable=True)
+    most = int(mask.sum(1).max())
+    return keys[:, :most].contiguous(), there[:, :most] > 0
 
 
 def masked_softmax(

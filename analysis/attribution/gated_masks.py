@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from gmsa_models.attention import GateAtt
-from gmsa_models.masks import neighbourhood_mask
+from gmsa_models.masks import neighbourhood_mask, padded_neighbours
 
 Frames = Float[Tensor, "frames dim"]
 Kept = Bool[Tensor, " frames"]
@@ -126,13 +126,10 @@ class GatedMasks:
         self._by_key = logits.permute(1, 4, 0, 2, 3).flatten(0, 1).contiguous()
         self._by_query = logits.permute(0, 3, 1, 2, 4).flatten(0, 1).contiguous()
         self._near = neighbourhood_mask(block.neighbourhood, frames, own.device)
-        # Neighbours of each query; where it has fewer than another, keys of no weight.
-        there, keys = self._near.to(torch.int8).sort(dim=1, descending=True, stable=True)
-        most = int(self._near.sum(1).max())
-        self._neighbours = keys[:, :most].contiguous()
+        self._neighbours, there = padded_neighbours(self._near)
         self._pairs = (torch.arange(frames, device=own.device)[:, None] * frames + self._neighbours).flatten()
-        near_logits = logits.flatten(3)[..., self._pairs].unflatten(3, (frames, most))
-        self._near_logits = near_logits.masked_fill(there[:, :most] == 0, -torch.inf)
+        near_logits = logits.flatten(3)[..., self._pairs].unflatten(3, there.shape)
+        self._near_logits = near_logits.masked_fill(~there, -torch.inf)
         self._gate_global = block.gate_global[:frames, :frames].contiguous()
         self._gate_local = block.gate_local[:frames, :frames].contiguous()
         self._gate = torch.empty_like(self._gate_global)

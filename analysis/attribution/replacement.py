@@ -69,7 +69,8 @@ def _running_curve(stream: Stream, inputs: Frames, baseline: Frames, order: Orde
         shares = stream.encoder.norm(layer(hidden[None]))[0] @ stream.weights
         kept = functional.pad(shares[:count].flip(0).cumsum(0).flip(0), (0, 1))
         return (kept + functional.pad(shares[count:].cumsum(0), (1, 0))) / count
-    contexts = RunningContexts.of(layer.attention, layer.attention_input(hidden[None])[0], order)
+    alike = bool((hidden[count:] == hidden[count]).all())
+    contexts = RunningContexts.of(layer.attention, layer.attention_input(hidden[None])[0], order, alike)
     curve = hidden.new_zeros(count + 1)
     for rows in _runs(range(count)):
         # A frame is the clip's own up to the step of its rank.
@@ -79,7 +80,7 @@ def _running_curve(stream: Stream, inputs: Frames, baseline: Frames, order: Orde
         curve[steps] += _added(stream, contexts, hidden, ranks, steps, there.to(hidden))
     first, members = _alike(contexts, hidden)
     for rows in _runs(range(len(first))):
-        steps = slice(int(first[rows].min()) + 1, count + 1)
+        steps = slice(int(first[rows.start]) + 1, count + 1)
         curve[steps] += _added(stream, contexts, hidden, count + first[rows], steps, members[steps, rows])
     return curve / count
 

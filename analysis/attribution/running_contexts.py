@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gmsa_models.attention import AttentionBlock, ShareAtt
-from gmsa_models.masks import neighbourhood_mask
+from gmsa_models.masks import neighbourhood_mask, padded_neighbours
 
 HeadRows = Float[Tensor, "heads rows _"]
 Values = Float[Tensor, "twice heads wider"]
@@ -54,10 +54,7 @@ class _Neighbours:
 
     @classmethod
     def of(cls, mask: Bool[Tensor, "query key"]) -> _Neighbours:
-        there, keys = mask.to(torch.int8).sort(dim=1, descending=True, stable=True)
-        replaced = functional.pad(mask.T.long().cumsum(0), (0, 0, 1, 0))
-        most = int(replaced[-1].max())
-        return cls(mask, keys[:, :most].contiguous(), there[:, :most] > 0, replaced)
+        return cls(mask, *padded_neighbours(mask), functional.pad(mask.T.long().cumsum(0), (0, 0, 1, 0)))
 
 
 @dataclass(frozen=True)
@@ -80,7 +77,9 @@ class RunningContexts:
     shared: int
 
     @classmethod
-    def of(cls, block: AttentionBlock, inputs: Float[Tensor, "twice dim"], order: Order) -> RunningContexts:
+    def of(
+        cls, block: AttentionBlock, inputs: Float[Tensor, "twice dim"], order: Order, alike: bool
+    ) -> RunningContexts:
         """From what the block is given: frames of the clip and of the baseline, in this order."""
         count = len(order)
         query, key, value = (each[0] for each in block.project(inputs[None]))
@@ -93,7 +92,7 @@ class RunningContexts:
             key.mT.contiguous(),
             functional.pad(value.transpose(0, 1), (0, 1), value=1.0),
             neighbours,
-            bool((inputs[count:] == inputs[count]).all()),
+            alike,
             block.heads // 2 if isinstance(block, ShareAtt) else block.heads,
         )
 
