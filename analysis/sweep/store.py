@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from analysis.sweep.analyses import LABELS, chosen
 from analysis.sweep.plan import ShardTask, SweepError, difference
-from gmsa_models.data.atomic import replaced_when_done
+from gmsa_models.data.atomic import cannot_write, replaced_when_done
 
 METADATA = b"gmsa_sweep"
 FAILED = "failed"  # folder of the notes
@@ -90,9 +90,7 @@ def _writing(path: Path) -> Iterator[None]:
     except _MakingError as error:
         raise error.__cause__ from None
     except OSError as error:
-        raise OutputError(
-            f"cannot write {path}: {error}; make room, then run it again: what is done is kept"
-        ) from error
+        raise OutputError(f"{cannot_write(path, error)}; then run it again: what is done is kept") from error
 
 
 def provenance_of(path: Path) -> dict[str, Any] | None:

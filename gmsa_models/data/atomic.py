@@ -2,11 +2,46 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_OF_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # never of reading
+# What the system says when a file cannot be written -> what to do about it.
+_REMEDIES = {
+    errno.ENOSPC: "make room on its disk",
+    errno.EDQUOT: "make room: this user's quota is used up",
+    errno.EFBIG: "the file system or this user's limits do not allow a file so large; choose another folder",
+    errno.EACCES: "this user may not write there: change its permissions, or choose another folder",
+    errno.EPERM: "this user may not write there: change its permissions, or choose another folder",
+    errno.EROFS: "its disk is mounted read-only; choose another folder",
+    errno.ENOENT: "its folder is not there any more; make it, or choose another folder",
+    errno.ENOTDIR: "what should be a folder is a file; choose another folder",
+    errno.EEXIST: "what should be a folder is a file; choose another folder",
+    errno.EISDIR: "a folder of that name is there; remove it, or choose another name",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ENOLCK: "its file system has no locks; choose a folder on another disk",
+    errno.ENOSYS: "its file system has no locks; choose a folder on another disk",
+    errno.EMFILE: "too many files are open: raise the limit (ulimit -n)",
+    errno.ENFILE: "too many files are open on this machine: close some",
+}
+
+
+def remedy_for(error: OSError) -> str:
+    """What to do about an error of writing a file, in a few words."""
+    return _REMEDIES.get(error.errno or 0, "check the folder and its disk")
+
+
+def cannot_write(path: str | Path, error: OSError) -> OSError:
+    """The same error with a message that says which file could not be written, why, and what to do."""
+    if str(error).startswith("cannot write "):  # by a block within this one
+        return error
+    made = type(error)(f"cannot write {path}: {error.strerror or error}; {remedy_for(error)}")
+    made.errno = error.errno
+    return made
 
 
 @contextmanager
@@ -14,6 +49,9 @@ def replaced_when_done(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; rename it over `path` when the block ends, remove it when the block raises.
 
     The renamed file is flushed to disk first. A killed process leaves at most a hidden `.NAME.*.tmp` file behind.
+
+    Raises:
+        OSError: the file cannot be written; the message says why and what to do. Other errors of the block as they are.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
@@ -22,5 +60,9 @@ def replaced_when_done(path: str | Path) -> Iterator[Path]:
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno in _OF_WRITING or error.filename in (temporary, str(temporary)):
+            raise cannot_write(path, error) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
