@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
-import torch
 import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
@@ -27,6 +25,7 @@ from analysis.resampling import METRICS
 from analysis.statistics import RESAMPLES, resample_counts
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
+from gmsa_models.evaluating import evaluating
 from gmsa_models.evaluation import collation_of, limited, sorted_batches
 from gmsa_models.feeding import ClipSource, RawBatch
 from gmsa_models.recompute import BlockState, block_state
@@ -53,8 +52,8 @@ def context_means(model: GMSAClassifier, source: ClipSource, layer: int = 0, bat
         GateError: the control, which has no attention.
     """
     blocks = [(modality, layer) for modality in model.encoders]
-    with _evaluating(model):
-        return _means_of(_Passes(model, source, blocks, batch_size))
+    with evaluating(model, widen=True) as replica:
+        return _means_of(_Passes(replica, source, blocks, batch_size))
 
 
 def ablation_scores(
@@ -88,15 +87,15 @@ def ablation_scores(
     """
     chosen = all_ablations(model) if ablations is None else tuple(ablations)
     blocks = list(by_block(chosen))
-    with _evaluating(model):
-        passes = _Passes(model, source, [block for block, _ in blocks], batch_size)
+    with evaluating(model, widen=True) as replica:
+        passes = _Passes(replica, source, [block for block, _ in blocks], batch_size)
         if means is None and any(one.kind == "mean" for one in chosen):
             means = _means_of(passes)
         rows, ids, parts = [], [], []
         for numbers, batch, logits, states in passes:
             ablated = logits.new_empty(len(chosen), *logits.shape)
             for block, places in blocks:
-                ablated[places] = ablated_logits(model, states[block], [chosen[place] for place in places], means)
+                ablated[places] = ablated_logits(replica, states[block], [chosen[place] for place in places], means)
             rows.extend(numbers)
             ids.extend(batch.ids)
             parts.append((_scores(ablated), _scores(logits), batch.labels.bool().numpy()))
@@ -177,11 +176,11 @@ def ablate_clip(
     kinds = ("zero", "shut") if means is None else ("mean", "zero", "shut")
     chosen = all_ablations(model, kinds) if ablations is None else tuple(ablations)
     blocks = list(by_block(chosen))
-    with _evaluating(model):
-        _, _, intact, states = next(iter(_Passes(model, [clip], [block for block, _ in blocks], 1)))
+    with evaluating(model, widen=True) as replica:
+        _, _, intact, states = next(iter(_Passes(replica, [clip], [block for block, _ in blocks], 1)))
         logits = intact.new_empty(len(chosen), intact.shape[1])
         for block, places in blocks:
-            logits[places] = ablated_logits(model, states[block], [chosen[place] for place in places], means)[:, 0]
+            logits[places] = ablated_logits(replica, states[block], [chosen[place] for place in places], means)[:, 0]
     values = {"logit": logits, "score": logits.sigmoid(), "change": logits - intact[0]}
     return xr.Dataset(
         {name: (("ablation", "class"), value.float().cpu().numpy()) for name, value in values.items()}
@@ -222,9 +221,8 @@ class _Passes:
         batches = sorted_batches(limited(self.source), self.batch_size, collation_of(self.model))
         for numbers, raw in batches:
             batch = raw.batch(parameter.device).to(dtype=parameter.dtype)
-            with torch.inference_mode():
-                trace = self.model.trace(batch)
-                states = {block: block_state(self.model, batch, trace, *block) for block in self.blocks}
+            trace = self.model.trace(batch)
+            states = {block: block_state(self.model, batch, trace, *block) for block in self.blocks}
             yield numbers, replace(raw, features={}), trace.logits, states
 
 
@@ -266,15 +264,3 @@ def _about(ablations: Sequence[Ablation]) -> dict[str, tuple[str, np.ndarray]]:
 
 def _scores(logits: Float[Tensor, "*batch classes"]) -> Float[np.ndarray, "*batch classes"]:
     return logits.float().sigmoid().cpu().numpy()
-
-
-@contextmanager
-def _evaluating(model: GMSAClassifier) -> Iterator[None]:
-    """Without dropout and without a graph; the training mode is put back."""
-    training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        model.train(training)

@@ -24,6 +24,7 @@ from analysis.gates import attention_block
 from analysis.maps import layer_maps
 from gmsa_models.attention import GateAtt
 from gmsa_models.classifier import GMSAClassifier
+from gmsa_models.evaluating import standard_contexts
 from gmsa_models.masks import neighbourhood_mask
 from gmsa_models.trace import AttentionTrace
 
@@ -79,7 +80,7 @@ def certify(model: GMSAClassifier, trace: AttentionTrace, *, layer: int = 0, see
         recorded = trace.layer(modality, layer)
         if not recorded.weights:
             continue
-        with torch.no_grad():
+        with standard_contexts():
             evidence = gather(attention_block(model, modality, layer), recorded, trace.valid, seed)
             for branch in layer_maps(recorded):
                 found += [_certificate(evidence, modality, branch, check) for check in CHECKS]

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 from analysis.attribution.methods import gradient_explanation, occlusion_explanation, shapley_explanation
-from analysis.attribution.stream import evaluating
 from analysis.controls import mean_frame_similarity, random_order
 from analysis.explanation import Explanation
 from analysis.received import gradient_received, profile_explanation, sensitivity_weighted_profile
@@ -18,6 +17,7 @@ from analysis.workers import map_in_threads
 from gmsa_models.attention import ATTENTION
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
+from gmsa_models.evaluating import evaluating, evaluation_replica
 
 
 class UnknownExplanationError(KeyError):
@@ -86,7 +86,7 @@ def explain(model: GMSAClassifier, clip: Clip, target: int, method: str, **optio
     """What one method says of one clip and one class.
 
     Args:
-        model: on any device; left as it was.
+        model: on any device; left as it is, and explained without dropout, one of half precision in float32.
         clip: cut to the model's longest.
         target: position of the class among the model's outputs.
         method: a key of `EXPLANATIONS`.
@@ -96,7 +96,8 @@ def explain(model: GMSAClassifier, clip: Clip, target: int, method: str, **optio
         UnknownExplanationError: a method that is not on offer; the message lists those that are.
         ExplanationError: a class, a branch or a baseline that is not there.
     """
-    return check_method(method).explain(model, clip, target, **options)
+    with evaluating(model, widen=True) as replica:
+        return check_method(method).explain(replica, clip, target, **options)
 
 
 def explain_all(
@@ -124,19 +125,18 @@ def explain_all(
     if view is None and any(EXPLANATIONS[name].sees for name in names):
         view = view_clips(model, [clip])[0]
     options = {name: {"view": view} if EXPLANATIONS[name].sees else {} for name in names}
+    replica = evaluation_replica(model, widen=True)  # widened once for all
     said: dict[str, Explanation] = {}
 
     def say(some: list[str]) -> None:
-        said.update({name: explain(model, clip, target, name, **options[name]) for name in some})
+        said.update({name: explain(replica, clip, target, name, **options[name]) for name in some})
 
-    # captum hangs hooks on the model for DeepLIFT, which no other pass may meet: that one goes first, alone. Those that
-    # share the view share what is computed from it, one after another.
+    # DeepLIFT silences a warning of captum's, which is a setting of all threads: it goes first, alone. Those that share
+    # the view share what is computed from it, one after another.
     alone = [name for name in names if name == "deep-lift"]
     seeing = [name for name in names if EXPLANATIONS[name].sees]
-    others = [name for name in names if name not in (*alone, *seeing)]
-    with evaluating(model):
-        say(alone)
-        map_in_threads(say, [*([name] for name in others), seeing])
+    say(alone)
+    map_in_threads(say, [*([name] for name in names if name not in (*alone, *seeing)), seeing])
     return {name: said[name] for name in names}
 
 

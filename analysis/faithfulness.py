@@ -18,11 +18,12 @@ from torch import Tensor
 from analysis.attribution.baselines import baseline_inputs
 from analysis.attribution.perturbations import frame_groups, kept_scores
 from analysis.attribution.replacement import replacement_curve
-from analysis.attribution.stream import evaluating, stream_inputs, streams
+from analysis.attribution.stream import stream_inputs, streams
 from analysis.explanation import ExplanationError
 from analysis.workers import map_in_threads
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
+from gmsa_models.evaluating import evaluation_replica, standard_contexts
 
 # Shares of the frames at which comprehensiveness and sufficiency are taken, as in DeYoung et al.
 FRACTIONS = (0.01, 0.05, 0.1, 0.2, 0.5)
@@ -106,12 +107,13 @@ class Replacer:
         self, model: GMSAClassifier, clip: Clip, target: int, baseline: str = "mean", other: Clip | None = None
     ) -> None:
         self.model, self.clip, self.baseline = model, clip.cut(model.config.max_frames), baseline
-        with evaluating(model):
-            self._streams = streams(model, target)
-        self._inputs = stream_inputs(model, clip)
-        self._baselines = baseline_inputs(model, clip, baseline, other)
-        bias = model.classifier.bias
-        self._bias = 0.0 if bias is None else float(bias[target].detach())
+        with standard_contexts():
+            replica = evaluation_replica(model, widen=True)
+            self._streams = streams(replica, target)
+            self._inputs = stream_inputs(replica, clip)
+            self._baselines = baseline_inputs(replica, clip, baseline, other)
+            bias = replica.classifier.bias
+            self._bias = 0.0 if bias is None else float(bias[target])
 
     def curves(self, values: Float[Tensor, " frames"]) -> FaithfulnessCurves:
         """Curves of the ranking that some values give, highest first; of equal values the earlier frame first.
@@ -124,7 +126,7 @@ class Replacer:
         """
         order = self._order(values)
         jobs = [(name, each) for each in (order, order.flip(0)) for name in self._streams]
-        with evaluating(self.model):
+        with standard_contexts():
             found = map_in_threads(lambda job: self._curve(*job), jobs)
         half = len(self._streams)
         deletion, backwards = sum(found[:half]), sum(found[half:])
@@ -148,7 +150,7 @@ class Replacer:
         rank[order] = torch.arange(len(order))
         steps = torch.arange(len(order) + 1)[:, None]
         kept = torch.cat([rank[groups] >= steps, rank[groups] < steps])
-        with evaluating(self.model):
+        with standard_contexts():
             found = sum(
                 kept_scores(stream, self._inputs[name], self._baselines[name], kept)
                 for name, stream in self._streams.items()

@@ -17,6 +17,7 @@ from analysis.variables import DEFAULT_PARTS, PARTS, coordinates
 from analysis.view import ClipView, features_sha256, view_clips
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
+from gmsa_models.evaluating import standard_contexts
 from gmsa_models.masks import Neighbourhood, neighbourhood_to_dict
 
 RECORD_VERSION = 1
@@ -107,7 +108,8 @@ def _assemble(view: ClipView, clip: Clip, parts: tuple[str, ...]) -> xr.Dataset:
     """Every part's variables on the same coordinates; only the dimensions that are used."""
     variables: dict[str, xr.DataArray] = {}
     for name in parts:
-        variables |= PARTS[name](view)
+        with standard_contexts():
+            variables |= PARTS[name](view)
     used = {"modality", "frame"}.union(*(array.dims for array in variables.values()))
     coords = {name: array for name, array in coordinates(view).items() if set(array.dims) <= used}
     record = xr.Dataset(variables, coords)

@@ -10,6 +10,7 @@ from scipy import stats
 from analysis.explanations import explain
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
+from gmsa_models.evaluating import standard_contexts
 
 
 def shuffled_weights(model: GMSAClassifier, seed: int = 0) -> GMSAClassifier:
@@ -19,9 +20,9 @@ def shuffled_weights(model: GMSAClassifier, seed: int = 0) -> GMSAClassifier:
         model: left as it is.
         seed: of the order.
     """
-    shuffled = copy.deepcopy(model)
     generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
+    with standard_contexts():
+        shuffled = copy.deepcopy(model)
         for parameter in shuffled.parameters():
             order = torch.randperm(parameter.numel(), generator=generator)
             parameter.copy_(parameter.flatten()[order].view_as(parameter))

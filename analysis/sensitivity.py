@@ -14,6 +14,7 @@ from analysis.frame_jacobian.automatic import autograd_norms, sampled_norms
 from analysis.frame_jacobian.closed_form import closed_form_norms
 from gmsa_models.classifier import EncoderLayer, GMSAClassifier
 from gmsa_models.data.clip import Batch, Clip
+from gmsa_models.evaluating import evaluating
 from gmsa_models.masks import Neighbourhood, neighbourhood_mask
 
 Frames = Float[Tensor, "frames dim"]
@@ -55,7 +56,7 @@ def frame_gradient_norms(
     In a model of several layers both frames are those of one layer: what came in to it, and what it made of that.
 
     Args:
-        model: in evaluation mode, if it has dropout.
+        model: left as it is, and taken without dropout whatever its mode; one of half precision in float32.
         clip: one clip, cut to the model's longest; or a batch, padded.
         modality: which stream.
         at: "attention": Y the attention block's output before the residual, X its input, after the norm if that comes
@@ -77,7 +78,7 @@ def frame_gradient_norms(
 
     Raises:
         SensitivityError: an unknown `at`, `norm`, `method` or modality, a layer that the model lacks, the closed form
-            at "encoder", or a model in training mode with dropout.
+            at "encoder".
         ProbeError: fewer than 2 probes.
         MemoryBoundError: `max_bytes` below 1.
 
@@ -85,13 +86,14 @@ def frame_gradient_norms(
         Sahu and Goyal, ICASSP 2022, G of equation 10; closed forms in `analysis.frame_jacobian`.
     """
     _check(model, modality, at, norm, method, layer)
-    batch = clip if isinstance(clip, Batch) else Batch.from_clips([clip], max_frames=model.config.max_frames)
     compute = METHODS[method or ("closed-form" if at == "attention" else "autograd")]
     options = {"probes": probes, "seed": seed, "max_bytes": max_bytes}
     results = []
-    for features, valid in zip(batch.features[modality], batch.valid, strict=True):
-        part = _part(model, features[valid], modality, at, layer)
-        results.append([_pad(each, valid) for each in compute(part, **options)])
+    with evaluating(model, widen=True) as replica:
+        batch = clip if isinstance(clip, Batch) else Batch.from_clips([clip], max_frames=model.config.max_frames)
+        for features, valid in zip(batch.features[modality], batch.valid, strict=True):
+            part = _part(replica, features[valid], modality, at, layer)
+            results.append([_pad(each, valid) for each in compute(part, **options)])
     norms, errors = (torch.stack(each) for each in zip(*results, strict=True))
     if isinstance(clip, Clip):
         norms, errors = norms[0], errors[0]
@@ -217,8 +219,6 @@ def _check(model: GMSAClassifier, modality: str, at: str, norm: str, method: str
         raise SensitivityError('there is no closed form at "encoder"; method "autograd" is exact, "sampled" is faster')
     if not -model.config.layers <= layer < model.config.layers:
         raise SensitivityError(f"no layer {layer}; the model has {model.config.layers}")
-    if model.training and model.config.dropout > 0:
-        raise SensitivityError("the model is in training mode and has dropout: call model.eval() first")
 
 
 def _part(model: GMSAClassifier, features: Float[Tensor, "frames width"], modality: str, at: str, layer: int) -> _Part:

@@ -15,6 +15,7 @@ from analysis.pattern_table import pattern_table
 from analysis.view import view_clips
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
+from gmsa_models.evaluating import standard_contexts
 from gmsa_models.trace import AttentionTrace
 
 # Kind -> column of `head_taxonomy`, and from which value on a head is of that kind. The first that holds is its kind;
@@ -50,11 +51,12 @@ def head_taxonomy(
     """
     rows = []
     for clip in clips:
-        view = view_clips(model, [clip])[0]
-        table = pattern_table(view.trace, frame_seconds=clip.frame_seconds)
-        if table.empty:
-            return table
-        table["segment_aligned"] = _aligned(view.trace, view.clip, table)
+        with standard_contexts():
+            view = view_clips(model, [clip])[0]
+            table = pattern_table(view.trace, frame_seconds=clip.frame_seconds)
+            if table.empty:
+                return table
+            table["segment_aligned"] = _aligned(view.trace, view.clip, table)
         rows.append(table)
         progress(1)
     together = pd.concat(rows, ignore_index=True)

@@ -13,6 +13,7 @@ from torch import Tensor
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Batch, Clip
 from gmsa_models.data.vocabulary import Vocabulary
+from gmsa_models.evaluating import evaluating
 from gmsa_models.masks import Neighbourhood, neighbourhood_mask
 from gmsa_models.trace import BRANCHES, AttentionTrace, LayerTrace
 
@@ -28,7 +29,7 @@ class ClipView:
     Attributes:
         clip: cut to the frames that the model takes.
         clip_frames: frames of the clip before that.
-        model: the model.
+        model: the model, as it computes here: see `view_clips`.
         trace: of this clip alone: batch 1, no padding.
         layer: which encoder layer the record is about, from 0.
         chosen: a neighbourhood to analyse by in place of the model's own, or None.
@@ -97,11 +98,12 @@ def view_clips(
     """Trace some clips in one pass and take the pass apart again, clip by clip.
 
     Args:
-        model: on any device, in any floating-point type; it is traced in evaluation mode and left as it was.
+        model: on any device, in any floating-point type; left as it is. Its replica in evaluation mode is traced, in
+            float32 where the model is in half precision: see `gmsa_models.evaluating`.
         clips: at least one; those longer than the model's `max_frames` are cut to their first frames.
         layer: which encoder layer.
         chosen: see `ClipView`.
-        grad: keep the graph.
+        grad: keep the graph; parameters are not in it.
 
     Raises:
         RecordError: a layer the model lacks.
@@ -112,17 +114,14 @@ def view_clips(
     if not 0 <= layer < config.layers:
         raise RecordError(f"layer is {layer}; the model has layers 0 to {config.layers - 1}")
     cut = [clip.cut(config.max_frames) for clip in clips]
-    weight = next(model.parameters())
-    batch = Batch.from_clips(cut, tuple(config.modalities)).to(weight.device, weight.dtype)
-    training = model.training
-    try:
-        trace = model.eval().trace(batch, grad=grad)
-    finally:
-        model.train(training)
-    return [
-        ClipView(short, whole.frames, model, _take(trace, row, short.frames), layer, chosen)
-        for row, (short, whole) in enumerate(zip(cut, clips, strict=True))
-    ]
+    with evaluating(model, widen=True) as replica:
+        weight = next(replica.parameters())
+        batch = Batch.from_clips(cut, tuple(config.modalities)).to(weight.device, weight.dtype)
+        trace = replica.trace(batch, grad=grad)
+        return [
+            ClipView(short, whole.frames, replica, _take(trace, row, short.frames), layer, chosen)
+            for row, (short, whole) in enumerate(zip(cut, clips, strict=True))
+        ]
 
 
 def features_sha256(clip: Clip) -> str:

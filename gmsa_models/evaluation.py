@@ -16,6 +16,7 @@ from gmsa_models.data.clip import Batch, Clip
 from gmsa_models.data.errors import OnSkip
 from gmsa_models.data.paths import skip_handler
 from gmsa_models.data.sources import read_clips
+from gmsa_models.evaluating import evaluating, evaluation_replica
 from gmsa_models.feeding import ClipSource, Collation, RawBatch, fitting, in_hand, prefetched
 from gmsa_models.metrics import ClassificationMetrics
 
@@ -56,8 +57,8 @@ def evaluate(
     """GAP, MAP, PERR and Hit@1 of a model, without holding the videos or their scores.
 
     Args:
-        model: with a vocabulary. Labels of a clip that the vocabulary lacks are dropped; a clip without any left
-            still counts.
+        model: with a vocabulary; left as it is, see `gmsa_models.evaluating`. It computes in its own type. Labels of a
+            clip that the vocabulary lacks are dropped; a clip without any left still counts.
         source: anything `read_clips` takes, or clips in hand.
         batch_size: clips a forward pass; the scores do not depend on it.
         device: where to compute; default: where the model is.
@@ -139,21 +140,18 @@ def limited(
 def scored_batches(
     model: GMSAClassifier, clips: Iterable[Clip], batch_size: int, device: torch.device | str | None = None
 ) -> Iterator[tuple[list[int], RawBatch, Float[Tensor, "batch classes"]]]:
-    """Places in the source, the batch, and its probabilities in float32; the model's training mode is put back."""
-    device, was_training = device or next(model.parameters()).device, model.training
-    model.to(device).eval()
-    try:
-        for numbers, batch in prefetched(sorted_batches(clips, batch_size, collation_of(model))):
-            yield numbers, batch, batch_scores(model, batch.batch(device))
-    finally:
-        model.train(was_training)
+    """Places in the source, the batch, and its probabilities in float32; the model is left where and as it is."""
+    device = device or next(model.parameters()).device
+    replica = evaluation_replica(model).to(device)
+    for numbers, batch in prefetched(sorted_batches(clips, batch_size, collation_of(model))):
+        yield numbers, batch, batch_scores(replica, batch.batch(device))
 
 
 def batch_scores(model: GMSAClassifier, batch: Batch) -> Float[Tensor, "batch classes"]:
-    """Probabilities in float32, where the model is; it must be in evaluation mode."""
+    """Probabilities in float32, where the model is, computed in its own type, without dropout."""
     parameter = next(model.parameters())
-    with torch.inference_mode():
-        return model(batch.to(parameter.device, parameter.dtype)).float().sigmoid()
+    with evaluating(model) as replica, torch.inference_mode():
+        return replica(batch.to(parameter.device, parameter.dtype)).float().sigmoid()
 
 
 def collation_of(model: GMSAClassifier) -> Collation:

@@ -17,11 +17,12 @@ from analysis.attribution.baselines import baseline_inputs
 from analysis.attribution.gradients import gradient_shap
 from analysis.attribution.perturbations import frame_groups, kept_scores
 from analysis.attribution.seeding import seeded
-from analysis.attribution.stream import Stream, evaluating, stream_inputs, streams
+from analysis.attribution.stream import Stream, stream_inputs, streams
 from analysis.explanation import ExplanationError
 from analysis.explanations import EXPLANATIONS, UnknownExplanationError, applicable, explain, explain_all
 from analysis.sanity import rank_correlation_with_shuffled
 from gmsa_models import Batch, load, read_clips
+from gmsa_models.evaluating import evaluating
 
 ADDING = ("integrated-gradients", "segment-shapley")
 CONTROLS = ("random", "mean-frame-similarity")
@@ -313,7 +314,7 @@ def test_all_together_are_what_each_is_alone_and_leave_the_model_as_it_was(kind)
     assert [each.requires_grad for each in model.parameters()] == before
 
 
-def test_no_other_explanation_runs_beside_deep_lift_which_hangs_hooks_on_the_model(monkeypatch):
+def test_no_other_explanation_runs_beside_deep_lift_which_silences_a_warning(monkeypatch):
     running, beside = set(), []
 
     def watched(model, clip, target, method, **options):

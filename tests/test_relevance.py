@@ -5,9 +5,10 @@ import references_explanations as slow
 import torch
 from small_models import KINDS, small_clip, small_model
 
-from analysis.attribution.stream import evaluating, stream_inputs, streams
+from analysis.attribution.stream import stream_inputs, streams
 from analysis.explanations import explain
 from gmsa_models.data.clip import Batch
+from gmsa_models.evaluating import evaluating
 
 ATTENDING = [kind for kind in KINDS if kind != "none"]
 WAYS = ("relevance-propagation", "rollout", "gradient-weighted-attention")

@@ -124,12 +124,6 @@ class TestErrors:
         with pytest.raises(SensitivityError, match=message):
             frame_gradient_norms(model, make_batch(model, [7]), **{"modality": "visual"} | options)
 
-    def test_dropout_in_training_mode_is_refused(self):
-        model = make_model("baseline", dropout=0.1)
-        model.train()
-        with pytest.raises(SensitivityError, match=r"call model.eval\(\) first"):
-            frame_gradient_norms(model, make_batch(model, [7]), "visual")
-
     def test_too_few_probes_and_no_memory(self):
         model = make_model("gate-att", Toeplitz(3))
         batch = make_batch(model, [7])

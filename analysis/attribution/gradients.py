@@ -5,6 +5,7 @@ captum is imported where it is called: it takes longer to load than all else tha
 
 from __future__ import annotations
 
+import threading
 import warnings
 
 import torch
@@ -16,6 +17,9 @@ from analysis.attribution.stream import FRAMES_TOGETHER, Stream
 
 Frames = Float[Tensor, "frames width"]
 Found = tuple[Frames, float | None]
+
+# Which warnings are shown is a setting of the whole process: two threads that changed it at once would mix it up.
+_ONE_AT_A_TIME = threading.Lock()
 
 
 def saliency(stream: Stream, inputs: Frames, baseline: Frames) -> Found:
@@ -111,7 +115,7 @@ def deep_lift(stream: Stream, inputs: Frames, baseline: Frames) -> Found:
     """
     from captum.attr import DeepLift
 
-    with warnings.catch_warnings():
+    with _ONE_AT_A_TIME, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Setting forward, backward hooks")  # captum takes its hooks off again
         found, delta = DeepLift(stream).attribute(_leaf(inputs), baseline[None], return_convergence_delta=True)
     return found[0].detach(), float(delta)

@@ -17,10 +17,11 @@ from analysis.attribution.gradients import (
     saliency,
 )
 from analysis.attribution.perturbations import frame_groups, occlusion, segment_shapley
-from analysis.attribution.stream import evaluating, stream_inputs, streams
+from analysis.attribution.stream import stream_inputs, streams
 from analysis.explanation import Explanation, ExplanationError
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
+from gmsa_models.evaluating import evaluating
 
 # Name -> the method on one stream, whether values are shares of a logit, and whether it uses the baseline.
 GRADIENTS: dict[str, tuple[Callable[..., Found], bool, bool]] = {
@@ -61,7 +62,7 @@ def gradient_explanation(
     """
     function, shares, compares = GRADIENTS[method]
     features, delta = {}, 0.0
-    with evaluating(model):
+    with evaluating(model, widen=True) as model:
         inputs, baselines = stream_inputs(model, clip), baseline_inputs(model, clip, baseline, other)
         for name, stream in streams(model, target).items():
             features[name], missing = function(stream, inputs[name], baselines[name], **options)
@@ -100,7 +101,7 @@ def occlusion_explanation(
     if by not in ("frame", "segment"):
         raise ExplanationError(f"occlusion by {by!r}; expected 'frame' or 'segment'")
     short = clip.cut(model.config.max_frames)
-    with evaluating(model):
+    with evaluating(model, widen=True) as model:
         inputs, baselines = stream_inputs(model, clip), baseline_inputs(model, clip, baseline, other)
         groups = torch.arange(short.frames) if by == "frame" else frame_groups(short)
         found = [
@@ -127,7 +128,7 @@ def shapley_explanation(
         model, clip, target, baseline, other: see `gradient_explanation`.
     """
     values, delta, short = [], 0.0, clip.cut(model.config.max_frames)
-    with evaluating(model):
+    with evaluating(model, widen=True) as model:
         inputs, baselines = stream_inputs(model, clip), baseline_inputs(model, clip, baseline, other)
         for name, stream in streams(model, target).items():
             found, missing = segment_shapley(

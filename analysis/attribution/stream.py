@@ -10,9 +10,6 @@ and what it finds for the streams adds up to what it would find for the model.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -74,16 +71,3 @@ def stream_inputs(model: GMSAClassifier, clip: Clip) -> dict[str, Float[Tensor, 
     """
     weight, short = next(model.parameters()), clip.cut(model.config.max_frames)
     return {name: torch.from_numpy(short.floats(name)).to(weight) for name in model.encoders}
-
-
-@contextmanager
-def evaluating(model: GMSAClassifier) -> Iterator[None]:
-    """The model in evaluation mode with its parameters frozen; both are as they were afterwards."""
-    training, grads = model.training, [each.requires_grad for each in model.parameters()]
-    try:
-        model.eval().requires_grad_(False)
-        yield
-    finally:
-        model.train(training)
-        for parameter, grad in zip(model.parameters(), grads, strict=True):
-            parameter.requires_grad_(grad)

@@ -60,12 +60,8 @@ def _predictions(models: Sequence[GMSAClassifier], clips: list[Clip]) -> list[Pr
             shared[collate] = [(places, raw, raw.batch()) for places, raw in batches]
 
     def predict(model: GMSAClassifier) -> Predictions:
-        parts, was_training = shared[collation_of(model)], model.training
-        model.eval()
-        try:
-            return in_order(((places, raw, batch_scores(model, batch)) for places, raw, batch in parts), model)
-        finally:
-            model.train(was_training)
+        parts = shared[collation_of(model)]
+        return in_order(((places, raw, batch_scores(model, batch)) for places, raw, batch in parts), model)
 
     return map_in_threads(predict, models)
 

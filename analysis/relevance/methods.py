@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from analysis.attribution.stream import evaluating, stream_inputs, streams
+from analysis.attribution.stream import stream_inputs, streams
 from analysis.explanation import Explanation
 from analysis.relevance.attention_flow import FrameParts, attention_rollout, gradient_weighted_attention
 from analysis.relevance.propagation import propagated_relevance
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
+from gmsa_models.evaluating import evaluating
 
 FLOWS: dict[str, Callable[..., FrameParts]] = {
     "rollout": attention_rollout,
@@ -28,7 +29,7 @@ def flow_explanation(model: GMSAClassifier, clip: Clip, target: int, *, method: 
         target: position of the class among the model's outputs.
         method: a key of `FLOWS`.
     """
-    with evaluating(model):
+    with evaluating(model, widen=True) as model:
         inputs = stream_inputs(model, clip)
         found = {name: FLOWS[method](stream, inputs[name]) for name, stream in streams(model, target).items()}
     return Explanation(method, target, *_together(found), branches=_branches(found))
@@ -40,7 +41,7 @@ def propagation_explanation(model: GMSAClassifier, clip: Clip, target: int) -> E
     Args:
         model, clip, target: see `flow_explanation`.
     """
-    with evaluating(model):
+    with evaluating(model, widen=True) as model:
         inputs = stream_inputs(model, clip)
         found = {name: propagated_relevance(stream, inputs[name]) for name, stream in streams(model, target).items()}
     parts, delta = {name: each for name, (each, _) in found.items()}, sum(missing for _, missing in found.values())

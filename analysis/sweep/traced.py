@@ -15,6 +15,7 @@ from analysis.profiles import head_profiles
 from analysis.sensitivity import frame_gradient_norms
 from gmsa_models.classifier import GMSAClassifier, ModelConfig
 from gmsa_models.data.clip import Batch, Clip
+from gmsa_models.evaluating import evaluating
 from gmsa_models.masks import Neighbourhood
 from gmsa_models.trace import AttentionTrace
 
@@ -28,7 +29,7 @@ class TracedBatch:
     """Some clips, padded to one length, as a model saw them.
 
     Attributes:
-        model: in evaluation mode.
+        model: as it was traced: see `trace_clips`.
         clips: cut to the frames that the model takes.
         batch: the same, padded, on the model's device.
         trace: of the batch.
@@ -80,14 +81,15 @@ def trace_clips(
     """One pass of a model over some clips, without gradients.
 
     Args:
-        model: in evaluation mode, on any device.
+        model: on any device; left as it is. Its replica in evaluation mode is traced, one of half precision in float32.
         clips: at least one; each has every modality of the model, as wide as the model takes it.
         neighbourhood, max_bytes: see `TracedBatch`.
     """
     cut = tuple(clip.cut(model.config.max_frames) for clip in clips)
-    weight = next(model.parameters())
-    batch = Batch.from_clips(cut, tuple(model.config.modalities), model.vocabulary).to(weight.device, weight.dtype)
-    return TracedBatch(model, cut, batch, model.trace(batch, grad=False), neighbourhood, max_bytes)
+    with evaluating(model, widen=True) as replica:
+        weight = next(replica.parameters())
+        batch = Batch.from_clips(cut, tuple(model.config.modalities), model.vocabulary).to(weight.device, weight.dtype)
+        return TracedBatch(replica, cut, batch, replica.trace(batch, grad=False), neighbourhood, max_bytes)
 
 
 def pass_bytes(config: ModelConfig, frames: int) -> int:

@@ -9,7 +9,6 @@ from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
-import torch
 
 from analysis.paper.study import ModelFile
 from analysis.sweep.analyses import Analysis, chosen
@@ -23,6 +22,7 @@ from gmsa_models.data.clip import Clip
 from gmsa_models.data.paths import skip_handler
 from gmsa_models.data.skipped import Skipped
 from gmsa_models.data.sources import read_clips
+from gmsa_models.evaluating import standard_contexts
 from gmsa_models.feeding import fitting
 
 # Batches' worth of clips that are sorted by length together, so that little is padding.
@@ -181,7 +181,7 @@ def _model_table(task: ShardTask, name: str, model: GMSAClassifier, clips: Seque
 def _computed(traced: TracedBatch, analyses: Iterable[Analysis]) -> Iterator[tuple[str, Iterable]]:
     """Columns with a value a clip of the batch."""
     for analysis in analyses:
-        with torch.no_grad():
+        with standard_contexts():
             found = analysis.compute(traced)
         yield from found.items()
 

@@ -1,0 +1,88 @@
+"""A model as it is evaluated: its weights without dropout and gradients, whatever the caller's settings of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+@contextmanager
+def evaluating(model: Model, *, widen: bool = False) -> Iterator[Model]:
+    """`evaluation_replica` of a model, inside `standard_contexts`; blocks may be nested.
+
+    Args:
+        model: is not touched: see `evaluation_replica`.
+        widen: see `evaluation_replica`.
+    """
+    with standard_contexts():
+        yield evaluation_replica(model, widen=widen)
+
+
+def evaluation_replica(model: Model, *, widen: bool = False) -> Model:
+    """Another model over the same weights, in evaluation mode, whose parameters take no gradient.
+
+    The model itself is not touched, on no account: every module keeps its mode and every parameter its `requires_grad`
+    and gradient. So any number of threads may evaluate one model, and train it meanwhile. The weights are shared, so a
+    replica computes with what they are at the moment: where another thread's optimiser steps during a pass, the pass
+    may take some parameters from before the step and some from after it. Evaluate a deep copy where that matters.
+
+    Args:
+        model: hooks stay on the replica. A parameter that is replaced (by `to`, not by an optimiser or
+            `load_state_dict`, which write into it) is replaced in the model alone.
+        widen: in float32 where the model is in half precision (bfloat16 or float16): each weight is the same number, in
+            its own memory, and whatever is computed from it is rounded as in float32.
+
+    Returns:
+        Of the model's class. Parameters that were made in inference mode are copied, so that gradients can pass.
+    """
+    made: dict[int, nn.Module | Tensor | None] = {id(None): None}
+
+    def weight(tensor: Tensor | None) -> Tensor | None:
+        if id(tensor) not in made:
+            made[id(tensor)] = _weight(tensor, widen)
+        return made[id(tensor)]
+
+    def replica(module: nn.Module | None) -> nn.Module | None:
+        if id(module) not in made:
+            one = made[id(module)] = module.__new__(type(module))
+            one.__dict__ = module.__dict__ | {"training": False}
+            one._parameters = {name: weight(each) for name, each in module._parameters.items()}
+            one._buffers = {name: weight(each) for name, each in module._buffers.items()}
+            one._modules = {name: replica(each) for name, each in module._modules.items()}
+            for hooks in [name for name in one.__dict__ if "_hooks" in name]:
+                one.__dict__[hooks] = one.__dict__[hooks].copy()  # captum hangs its own on it
+        return made[id(module)]
+
+    return replica(model)
+
+
+@contextmanager
+def standard_contexts() -> Iterator[None]:
+    """Contexts of torch as in a new thread, but for gradients, which are off until `torch.enable_grad`.
+
+    Inside, no `torch.autocast`, `torch.inference_mode`, `torch.no_grad` or default device of the caller's holds; after
+    it they hold again. They are settings of a thread, so no other thread is affected.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.no_grad())
+        if torch.get_default_device().type != "cpu":  # entered only where needed: it slows every operation
+            stack.enter_context(torch.device("cpu"))
+        for kind in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        yield
+
+
+def _weight(tensor: Tensor, widen: bool) -> Tensor:
+    with torch.inference_mode(False), torch.no_grad():
+        alias = tensor.clone() if tensor.is_inference() else tensor.detach()
+        if widen and tensor.is_floating_point():
+            alias = alias.to(torch.promote_types(tensor.dtype, torch.float32))
+        return nn.Parameter(alias, requires_grad=False) if isinstance(tensor, nn.Parameter) else alias
