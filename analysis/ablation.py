@@ -19,9 +19,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from analysis.gates import attention_block
-from gmsa_models.attention import AttentionBlock, GateAtt, GateOp, Heads, ShareAtt
+from gmsa_models.attention import AttentionBlock, Contexts, Gates, Heads
 from gmsa_models.classifier import GMSAClassifier
-from gmsa_models.recompute import BlockState, Contexts, Gates, logits_from, output_from
+from gmsa_models.recompute import BlockState, logits_from
 
 KINDS: dict[str, str] = {
     "mean": "contexts are replaced by their mean over a data set: what they say of this video is gone",
@@ -29,7 +29,6 @@ KINDS: dict[str, str] = {
     "shut": "the branch's gate is 0 and the other branch's 1, everywhere: the other branch is all there is",
 }
 UNITS = ("branch", "head")
-OTHER = {"global": "local", "local": "global"}
 # Frames times copies that go through the feed-forward together: enough to fill the arithmetic, small enough to cache.
 ROWS = 8192
 
@@ -103,17 +102,12 @@ def all_ablations(
     found = []
     for modality in model.encoders:
         block = attention_block(model, modality, layer)
-        chosen = [{"branch": branch} for branch in branches_of(block)] if "branch" in units else []
+        chosen = [{"branch": branch} for branch in block.branches] if "branch" in units else []
         chosen += [{"head": head} for head in range(block.heads)] if "head" in units else []
         for place in chosen:
-            ways = [kind for kind in kinds if kind != "shut" or ("branch" in place and _has_gates(block))]
+            ways = [kind for kind in kinds if kind != "shut" or ("branch" in place and block.gated)]
             found += [Ablation(modality, kind, layer=layer, **place) for kind in ways]
     return tuple(found)
-
-
-def branches_of(block: AttentionBlock) -> tuple[str, ...]:
-    """Branches of a block: "global", and "local" where it has one."""
-    return ("global", "local") if block.local else ("global",)
 
 
 def ablated_contexts(
@@ -128,14 +122,14 @@ def ablated_contexts(
         means: for kind "mean".
 
     Returns:
-        Contexts for `output_from`, and gates: None where they follow from the contexts.
+        Contexts and gates for the block's `output_from`; gates None where they follow from the contexts.
 
     Raises:
         AblationError: a branch, head or kind that the block lacks, or means that are missing.
     """
     _check(block, ablation, means)
     if ablation.kind == "shut":
-        return _shut(block, state, ablation.branch)
+        return state.shut[ablation.branch]
     contexts = dict(state.contexts)
     for branch in (ablation.branch,) if ablation.branch else tuple(contexts):
         heads = _heads(block, branch, ablation.head)
@@ -165,8 +159,7 @@ def ablated_logits(
     parts = []
     for start in range(0, len(ablations), at_once):
         outputs = [
-            output_from(block, *ablated_contexts(block, state, one, means))
-            for one in ablations[start : start + at_once]
+            block.output_from(*ablated_contexts(block, state, one, means)) for one in ablations[start : start + at_once]
         ]
         parts.append(logits_from(model, state, torch.stack(outputs)))
     return torch.cat(parts)
@@ -195,28 +188,12 @@ def _replaced(context: Heads, heads: slice, mean: Float[Tensor, "heads head_dim"
     return changed
 
 
-def _shut(block: AttentionBlock, state: BlockState, branch: str) -> tuple[Contexts, Gates | None]:
-    """One gate 0, the other 1: GateAtt's other map passes whole, and so does GateOp's other output."""
-    other = OTHER[branch]
-    if isinstance(block, GateAtt):
-        return {branch: torch.zeros_like(state.contexts[branch]), other: state.ungated[other]}, None
-    shut = torch.zeros_like(state.hidden)
-    return state.contexts, {branch: shut, other: torch.ones_like(shut)}
-
-
 def _heads(block: AttentionBlock, branch: str, head: int | None) -> slice:
     """Where a head stands among the heads of a branch; an empty slice where the branch has it not (ShareAtt)."""
     if head is None:
         return slice(None)
-    first, count = 0, block.heads
-    if isinstance(block, ShareAtt):
-        count = block.heads // 2
-        first = count if branch == "local" else 0
-    return slice(head - first, head - first + 1) if first <= head < first + count else slice(0, 0)
-
-
-def _has_gates(block: AttentionBlock) -> bool:
-    return isinstance(block, GateAtt | GateOp)
+    own = block.heads_of(branch)
+    return slice(head - own.start, head - own.start + 1) if own.start <= head < own.stop else slice(0, 0)
 
 
 def _check_known(what: str, names: Sequence[str], known: Sequence[str] | Mapping[str, str]) -> None:
@@ -225,14 +202,14 @@ def _check_known(what: str, names: Sequence[str], known: Sequence[str] | Mapping
 
 
 def _check(block: AttentionBlock, ablation: Ablation, means: ContextMeans | None) -> None:
-    name, branches = type(block).__name__, branches_of(block)
+    name, branches = type(block).__name__, block.branches
     _check_known("kind", [ablation.kind], KINDS)
     if ablation.branch is not None and ablation.branch not in branches:
         raise AblationError(f"{name} has no branch {ablation.branch!r}; it has {', '.join(branches)}")
     if ablation.head is not None and not 0 <= ablation.head < block.heads:
         raise AblationError(f"no head {ablation.head} in a block of {block.heads} heads")
-    if ablation.kind == "shut" and (ablation.branch is None or ablation.head is not None or not _has_gates(block)):
-        raise AblationError(f"{ablation}: only a whole branch of GateAtt or GateOp can be shut; the block is {name}")
+    if ablation.kind == "shut" and (ablation.branch is None or ablation.head is not None or not block.gated):
+        raise AblationError(f"{ablation}: only a whole branch of a block with gates can be shut; the block is {name}")
     if ablation.kind == "mean" and (means is None or means.layer != ablation.layer):
         given = "none" if means is None else f"those of layer {means.layer}"
         raise AblationError(

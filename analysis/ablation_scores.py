@@ -227,7 +227,8 @@ class _Passes:
 
 
 def _bytes(state: BlockState) -> int:
-    tensors: Iterable[Tensor] = (state.hidden, *state.contexts.values(), *state.ungated.values())
+    parts = [state.contexts, *(part for both in state.shut.values() for part in both if part is not None)]
+    tensors: Iterable[Tensor] = (state.hidden, *(tensor for part in parts for tensor in part.values()))
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 

@@ -39,5 +39,5 @@ def by_branch(
     out = np.full((len(view.modalities), len(view.branches), *shape), np.nan, np.float32)
     for (modality, branch), value in values.items():
         here = out[view.modalities.index(modality), view.branches.index(branch)]
-        here[view.heads_of(branch, len(value)) if len(value) < shape[0] else slice(None)] = to_numpy(value)
+        here[view.heads_of(branch) if len(value) < shape[0] else slice(None)] = to_numpy(value)
     return out

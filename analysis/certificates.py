@@ -22,7 +22,6 @@ from analysis.disturbance import (
 )
 from analysis.gates import attention_block
 from analysis.maps import layer_maps
-from gmsa_models.attention import GateAtt
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.evaluating import standard_contexts
 from gmsa_models.masks import neighbourhood_mask
@@ -206,10 +205,7 @@ def _check_gating(evidence: Evidence) -> Finding:
         return math.inf, 0.0, "the global or the local map is not certified"
     layer, block, frames = evidence.recorded, evidence.block, evidence.recorded.input.shape[1]
     rows = torch.arange(0, frames, max(1, frames // SAMPLED_QUERIES), device=layer.input.device)
-    maps = [layer.weights[name][:, :, rows].double() for name in ("global", "local")]
-    corners = [weight[:frames, :frames].double() for weight in (block.gate_global, block.gate_local)]
-    gates = torch.softmax(torch.stack([one @ corner for one, corner in zip(maps, corners, strict=True)]), 0)
-    expected = gates[0] * maps[0] + gates[1] * maps[1]
+    expected = block.combine({name: layer.weights[name][:, :, rows].double() for name in block.branches})
     worst = float((layer.weights["combined"][:, :, rows] - expected).abs().max())
     explanation = f"largest difference from R_g A_g + R_l A_l, gates recomputed, in {len(rows)} rows"
     return worst, 0.05 if evidence.half else 1e-5, explanation
@@ -220,7 +216,7 @@ def _check_joining(evidence: Evidence) -> Finding:
     if not _branches_pass(evidence):
         return math.inf, 0.0, "the global or the local map is not certified"
     weights = evidence.recorded.weights
-    joined = torch.cat([weights["global"], weights["local"]], 1)
+    joined = evidence.block.combine({name: weights[name] for name in evidence.block.branches})
     return float((weights["combined"] - joined).abs().max()), 0.0, "difference from the global heads, then the local"
 
 
@@ -234,8 +230,8 @@ def _agrees(evidence: Evidence, branch: str) -> bool:
 
 
 def _is_gated(evidence: Evidence, branch: str) -> bool:
-    """Whether this map is GateAtt's A_m, which is no softmax."""
-    return branch == "combined" and isinstance(evidence.block, GateAtt)
+    """Whether this map is blended by gates, and so no softmax."""
+    return branch == "combined" and evidence.block.combined == "blended"
 
 
 def _of_queries(

@@ -127,7 +127,7 @@ def gather(block: AttentionBlock, recorded: LayerTrace, valid: Bool[Tensor, "bat
     inputs, base = recorded.input, recorded
     if epsilon(inputs) > FLOAT32_EPSILON:
         block, inputs = copy.deepcopy(block).float(), inputs.float()
-        base = block.explain(inputs, valid)
+        base = block.trace(inputs, valid)
     hidden = _hide(valid)
     moved = _choose(valid & ~hidden, generator)
     untouched = (valid & ~hidden).scatter(1, moved, False)
@@ -138,7 +138,7 @@ def gather(block: AttentionBlock, recorded: LayerTrace, valid: Bool[Tensor, "bat
     again: list[BlockTrace] = []
     found: dict[str, Orientation] = {}
     for distance in TRIES:
-        again.append(block.explain(inputs.scatter_add(1, index, distance * directions), valid & ~hidden))
+        again.append(block.trace(inputs.scatter_add(1, index, distance * directions), valid & ~hidden))
         latest = _orientations(base, again[-1], moved, untouched)
         found = {branch: latest[branch].larger(found.get(branch, latest[branch])) for branch in latest}
         if all(orientation.settled for orientation in found.values()):

@@ -78,7 +78,7 @@ def applicable(model: GMSAClassifier) -> tuple[str, ...]:
     """Names of the explanations that a model can be asked for."""
     block = ATTENTION[model.config.attention]
     has = {"": True, "attention": block is not None, "local": block is not None and block.local}
-    has["combined"] = model.config.attention in ("share-att", "gate-att")
+    has["combined"] = block is not None and bool(block.combined)
     return tuple(name for name, offer in EXPLANATIONS.items() if has[offer.needs])
 
 

@@ -6,9 +6,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from gmsa_models.attention import AttentionBlock, Baseline, GateAtt, GateOp, ShareAtt, join_heads
+from gmsa_models.attention import AttentionBlock
 from gmsa_models.classifier import GMSAClassifier
-from gmsa_models.recompute import branch_contexts
 from gmsa_models.trace import LayerTrace
 
 PerBranch = dict[str, Float[Tensor, "batch frames"]]
@@ -123,28 +122,15 @@ def branch_contributions(block: AttentionBlock, layer: LayerTrace) -> dict[str, 
     Returns:
         "global", and "local" where the block has that branch. Padded frames hold values of no meaning.
 
-    Raises:
-        GateError: a block of another kind.
-
     Source:
         Equations 1 to 9; all four blocks are linear in their contexts, so the split is exact.
     """
-    match block:
-        case GateOp():
-            return {branch: layer.gates[branch] * layer.branch_outputs[branch] for branch in ("global", "local")}
-        case ShareAtt():
-            weight = dict(zip(("global", "local"), block.output.weight.chunk(2, 1), strict=True))
-        case Baseline() | GateAtt():
-            weight = dict.fromkeys(("global", "local"), block.output.weight)
-        case _:
-            raise GateError(f"no way to split the output of {type(block).__name__}")
-    contexts = branch_contexts(block, layer)
-    return {branch: join_heads(context) @ weight[branch].mT for branch, context in contexts.items()}
+    return block.contributions(layer)
 
 
 def output_bias(block: AttentionBlock) -> Tensor | None:
     """b of Y - b = sum of contributions: the output projection's bias, None without one."""
-    return block.output_bias if isinstance(block, GateOp) else block.output.bias
+    return block.bias()
 
 
 def contribution_norms(

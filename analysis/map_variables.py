@@ -58,7 +58,8 @@ def contribution_variables(view: ClipView) -> Variables:
         shares = np.stack([to_numpy(local_share(each)[0]) for each in norms.values()])
         meaning = "local part of the output, ||local|| / (||local|| + ||global||)"
         found["local_share"] = labelled(("modality", "frame"), shares, meaning, "share of 1")
-    return found | (_pair_gates(view) if view.model.config.attention == "gate-att" else {})
+    gated = attention_block(view.model, view.modalities[0], view.layer).gated
+    return found | (_pair_gates(view) if gated == "maps" else {})
 
 
 def certificate_variables(view: ClipView) -> Variables:

@@ -119,29 +119,16 @@ def attention_rows(
 
 
 def layer_maps(layer: LayerTrace | BlockTrace) -> dict[str, tuple[MaskedMap, ...]]:
-    """The maps of a traced layer, branch by branch, cut where the mask changes between heads.
-
-    ShareAtt's combined map is its global heads and then its local heads, each with its own mask. GateAtt's combined
-    map may have weight wherever its global map may.
-    """
+    """The maps of a traced layer, branch by branch, cut where the mask changes between heads."""
     return {branch: tuple(_parts(layer, branch)) for branch in BRANCHES if branch in layer.weights}
 
 
-def heads_are_divided(layer: LayerTrace | BlockTrace) -> bool:
-    """True for ShareAtt, whose branches have half of the heads each."""
-    return "combined" in layer.weights and layer.weights["combined"].shape[1] > layer.weights["local"].shape[1]
-
-
 def _parts(layer: LayerTrace | BlockTrace, branch: str) -> Iterator[MaskedMap]:
-    weights, divided = layer.weights[branch], heads_are_divided(layer)
-    first_local = layer.weights["global"].shape[1] if divided else 0
-    if branch == "local":
-        yield MaskedMap(first_local, weights, layer.neighbourhood)
-    elif branch == "combined" and divided:
-        yield MaskedMap(0, weights[:, :first_local], None)
-        yield MaskedMap(first_local, weights[:, first_local:], layer.neighbourhood)
-    else:
-        yield MaskedMap(0, weights, None)
+    weights, start = layer.weights[branch], 0
+    for group in layer.head_groups[branch]:
+        part = weights if group.count == weights.shape[1] else weights[:, start : start + group.count]
+        yield MaskedMap(group.first, part, group.mask)
+        start += group.count
 
 
 def _refuse(bad: Bool[Tensor, "*batch heads query _"], problem: str) -> None:

@@ -233,10 +233,10 @@ def _part(model: GMSAClassifier, features: Float[Tensor, "frames width"], modali
         if at == "attention" and wanted.attention is not None and wanted.norm_first:
             hidden = wanted.norm_attention(hidden)
     if at == "encoder":
-        return _Part(wanted, hidden[0], lambda frames: wanted.explain(frames.unsqueeze(0), None, False).encoded[0])
+        return _Part(wanted, hidden[0], lambda frames: wanted.trace(frames.unsqueeze(0), None, False).encoded[0])
     if wanted.attention is None:
         return _Part(wanted, hidden[0], lambda frames: 0.0 * frames)
-    return _Part(wanted, hidden[0], lambda frames: wanted.attention.explain(frames.unsqueeze(0), None).output[0])
+    return _Part(wanted, hidden[0], lambda frames: wanted.attention.trace(frames.unsqueeze(0), None).output[0])
 
 
 def _pad(norms: Float[Tensor, "query key"], valid: Bool[Tensor, " frames"]) -> Float[Tensor, "frames frames"]:

@@ -32,7 +32,7 @@ def attention_variables(view: ClipView) -> Variables:
     for row, modality in enumerate(view.modalities):
         for column, branch in enumerate(view.branches):
             weights = view.layers[modality].weights[branch][0]
-            values[row, column, view.heads_of(branch, len(weights))] = to_numpy(weights)
+            values[row, column, view.heads_of(branch)] = to_numpy(weights)
     return {
         "attention": labelled(
             ("modality", "branch", "head", "query", "key"), values, "attention weight", "share of the query's 1"
@@ -63,7 +63,7 @@ def profile_variables(view: ClipView) -> Variables:
     for row, modality in enumerate(view.modalities):
         for column, branch in enumerate(view.branches):
             each = branch_profiles(view, modality, branch)
-            values[row, column, view.heads_of(branch, len(each))] = each.float().cpu()
+            values[row, column, view.heads_of(branch)] = each.float().cpu()
     profile = values.nanmean(dim=2)
     uneven = unevenness(profile)
     return {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -15,7 +15,7 @@ from gmsa_models.data.clip import Batch, Clip
 from gmsa_models.data.vocabulary import Vocabulary
 from gmsa_models.evaluating import evaluating
 from gmsa_models.masks import Neighbourhood, neighbourhood_mask
-from gmsa_models.trace import BRANCHES, AttentionTrace, LayerTrace
+from gmsa_models.trace import BRANCHES, AttentionTrace, HeadGroup, LayerTrace
 
 
 class RecordError(ValueError):
@@ -84,12 +84,9 @@ class ClipView:
             return neighbourhood_mask(self.chosen, self.clip.frames)
         return next(iter(self.layers.values())).neighbourhood
 
-    def heads_of(self, branch: str, count: int) -> slice:
-        """Where the `count` heads of a branch stand among all heads.
-
-        ShareAtt's global branch has the first half of the heads, its local branch the last; elsewhere all.
-        """
-        return slice(self.heads - count, self.heads) if branch == "local" else slice(0, count)
+    def heads_of(self, branch: str) -> slice:
+        """Which of the layer's heads a branch has."""
+        return next(iter(self.layers.values())).heads_of(branch)
 
 
 def view_clips(
@@ -161,7 +158,14 @@ def _take_layer(layer: LayerTrace, one: slice, frames: int) -> LayerTrace:
         contexts={branch: values[one, :, :frames] for branch, values in layer.contexts.items()},
         branch_outputs={branch: by_frame(values) for branch, values in layer.branch_outputs.items()},
         neighbourhood=None if layer.neighbourhood is None else layer.neighbourhood[:frames, :frames],
+        head_groups={
+            branch: tuple(_cut(group, frames) for group in each) for branch, each in layer.head_groups.items()
+        },
     )
+
+
+def _cut(group: HeadGroup, frames: int) -> HeadGroup:
+    return group if group.mask is None else replace(group, mask=group.mask[:frames, :frames])
 
 
 def to_numpy(values: Tensor) -> np.ndarray:

@@ -59,7 +59,7 @@ def batch_of(frames: Tensor) -> Batch:
 
 def one_frame(block: AttentionBlock, middle: int) -> Callable[[Tensor], Tensor]:
     """Output frame `middle` as a function of all input frames."""
-    return lambda inputs: block.explain(inputs.unsqueeze(0)).output[0, middle]
+    return lambda inputs: block.trace(inputs.unsqueeze(0)).output[0, middle]
 
 
 def autograd(block: AttentionBlock, frames: Tensor) -> Callable[[], object]:
@@ -84,7 +84,7 @@ def jacrev(block: AttentionBlock, frames: Tensor) -> Callable[[], object]:
 
 def captum(block: AttentionBlock, frames: Tensor) -> Callable[[], object]:
     """Fewer components by captum, a call each."""
-    method = Saliency(lambda inputs: block.explain(inputs).output)
+    method = Saliency(lambda inputs: block.trace(inputs).output)
 
     def run() -> list[Tensor]:
         inputs = frames.unsqueeze(0).requires_grad_()

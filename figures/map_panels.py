@@ -15,13 +15,6 @@ from figures.style import DIFFERENCE, EXCLUDED, SIMILARITY, WEIGHTS, model_style
 
 # A map's colours end where 1 pair in 200 lies above: single spikes would leave all else pale.
 QUANTILE = 0.995
-# Which branch's maps stand for a block, three heads in all: those that its output is made of.
-SHOWN_BRANCHES: dict[str, tuple[str, str, str]] = {
-    "baseline": ("global", "global", "global"),
-    "share-att": ("global", "global", "local"),
-    "gate-att": ("combined", "combined", "combined"),
-    "gate-op": ("global", "global", "local"),
-}
 
 
 @dataclass(frozen=True)
@@ -52,11 +45,19 @@ def choose_heads(record: xr.Dataset, modality: str) -> list[HeadMap]:
     """
     spread = record["head_profile"].sel(modality=modality).std("frame")
     chosen: list[HeadMap] = []
-    for branch in SHOWN_BRANCHES[record.attrs["attention_kind"]]:
+    for branch in _shown_branches(record):
         left = spread.sel(branch=branch).dropna("head").drop_sel(head=[each.head for each in chosen], errors="ignore")
         if left.size:
             chosen.append(HeadMap(branch, int(left["head"][int(left.argmax("head"))])))
     return chosen
+
+
+def _shown_branches(record: xr.Dataset) -> tuple[str, str, str]:
+    """Which branch's maps stand for a block, three heads in all: those that its output is made of."""
+    branches = [str(name) for name in record["branch"].values]
+    if "combined" in branches and bool(record["head_profile"].sel(branch="global").notnull().any("frame").all()):
+        return ("combined",) * 3  # every head blends its global map with its local one
+    return ("global", "global", "local" if "local" in branches else "global")
 
 
 def draw_similarity(axes: Axes, record: xr.Dataset, modality: str) -> None:

@@ -167,7 +167,7 @@ class EncoderLayer(nn.Module):
             return self._feed_forward(hidden)
         return self.finish(hidden, self.attention(self.attention_input(hidden), valid))
 
-    def explain(self, hidden: Frames, valid: Valid | None, grad: bool) -> LayerTrace:
+    def trace(self, hidden: Frames, valid: Valid | None, grad: bool) -> LayerTrace:
         """The same, with everything that the attention block computed."""
         if grad and not hidden.requires_grad:
             # Frozen parameters and plain features leave no graph; X must be there to differentiate by.
@@ -175,7 +175,7 @@ class EncoderLayer(nn.Module):
         if self.attention is None:
             return LayerTrace(input=hidden, output=torch.zeros_like(hidden), encoded=self._feed_forward(hidden))
         inputs = self.attention_input(hidden)
-        block = self.attention.explain(inputs, valid)
+        block = self.attention.trace(inputs, valid)
         encoded = self.finish(hidden, block.output)
         return LayerTrace(input=inputs, encoded=encoded, **{f.name: getattr(block, f.name) for f in fields(block)})
 
@@ -219,13 +219,13 @@ class Encoder(nn.Module):
             hidden = layer(hidden, valid)
         return self.norm(hidden)
 
-    def explain(
+    def trace(
         self, frames: Float[Tensor, "batch frames width"], valid: Valid | None, grad: bool
     ) -> tuple[Frames, tuple[LayerTrace, ...]]:
         """The same, with a trace of every layer."""
         hidden, traces = self.embed(frames), []
         for layer in self.layers:
-            traces.append(layer.explain(hidden, valid, grad))
+            traces.append(layer.trace(hidden, valid, grad))
             hidden = traces[-1].encoded
         return self.norm(hidden), tuple(traces)
 
@@ -283,7 +283,7 @@ class GMSAClassifier(nn.Module):
         layers, pooled = {}, {}
         with torch.set_grad_enabled(grad):
             for name, encoder in self.encoders.items():
-                encoded, layers[name] = encoder.explain(batch.features[name], valid, grad)
+                encoded, layers[name] = encoder.trace(batch.features[name], valid, grad)
                 pooled[name] = mean_over_valid(encoded, valid)
             logits = self.classifier(torch.cat(list(pooled.values()), -1))
         return AttentionTrace(layers=layers, valid=batch.valid, pooled=pooled, logits=logits)

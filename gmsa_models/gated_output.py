@@ -1,4 +1,4 @@
-"""GateOp's blend in few passes over memory, with its gradient by hand; `GateOp.explain` is the plain form of it."""
+"""GateOp's blend in few passes over memory, with its gradient by hand; `GateOp.trace` is the plain form of it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def gated_output(
         bias: b, or None.
 
     Returns:
-        Y. It can be differentiated once; for more, and for torch.func, take `GateOp.explain`.
+        Y. It can be differentiated once; for more, and for torch.func, take `GateOp.trace`.
 
     Source:
         Equations 7 to 9.

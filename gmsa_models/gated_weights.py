@@ -1,4 +1,4 @@
-"""GateAtt's attention with its gradient by hand; `GateAtt.explain` is the plain form of it.
+"""GateAtt's attention with its gradient by hand; `GateAtt.trace` is the plain form of it.
 
 The global map and the gates are frames x frames by definition (equations 3 and 4). The local map is not: it lives in
 tiles, takes its logits from the global ones, and meets only those rows of W_g^l that its keys need. Clips go through
@@ -50,7 +50,7 @@ def gated_attention(
 
     Returns:
         One context a frame and head; padded frames hold something finite that means nothing. It can be
-        differentiated once; for more, and for torch.func, take `GateAtt.explain`.
+        differentiated once; for more, and for torch.func, take `GateAtt.trace`.
 
     Source:
         Equations 3 and 4.

@@ -1,8 +1,8 @@
-"""What a pass would have come to, had some part of a block been otherwise: from contexts to output, to logits.
+"""What a pass would have come to, had some part of a block been otherwise: from its contexts to the model's logits.
 
 A block is read in two halves. Up to its contexts each head of each branch works alone; what follows (the output
-projections, GateOp's gates) mixes them. `block_state` takes the first half from a trace, `output_from` is the second,
-`logits_from` the rest of the model. With nothing changed they give what the model gave, to rounding.
+projections, GateOp's gates) mixes them. `block_state` takes the first half from a trace, the block's `output_from` is
+the second, `logits_from` the rest of the model. With nothing changed they give what the model gave, to rounding.
 """
 
 from __future__ import annotations
@@ -13,79 +13,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gmsa_models.attention import AttentionBlock, Baseline, Frames, GateAtt, GateOp, Heads, ShareAtt, Valid, join_heads
+from gmsa_models.attention import Contexts, Frames, Gates, Valid
 from gmsa_models.classifier import GMSAClassifier, mean_over_valid
 from gmsa_models.data.clip import Batch
-from gmsa_models.gated_output import gated_output
-from gmsa_models.trace import BRANCHES, AttentionTrace, LayerTrace
-
-Contexts = dict[str, Heads]
-Gates = dict[str, Float[Tensor, "batch frames dim"]]
+from gmsa_models.trace import AttentionTrace
 
 
 class RecomputeError(ValueError):
     """A block or an output that cannot be computed on from; the message says what was received and expected."""
-
-
-def branch_contexts(block: AttentionBlock, layer: LayerTrace) -> Contexts:
-    """What each head of each branch hands on: the block's output follows from these alone.
-
-    Baseline: A V under "global". ShareAtt: A V of its global heads and of its local heads. GateAtt: (R_g * A_g) V and
-    (R_l * A_l) V, which add up to the context of the combined map. GateOp: O_g and O_l, head by head.
-
-    Args:
-        block: the block that `layer` is a trace of.
-        layer: its trace.
-
-    Returns:
-        "global", and "local" where the block has that branch. Padded frames hold values of no meaning.
-
-    Raises:
-        RecomputeError: a block of another kind.
-
-    Source:
-        Equations 1 to 6.
-    """
-    match block:
-        case Baseline():
-            return {"global": layer.contexts["global"]}
-        case ShareAtt() | GateOp():
-            return {branch: layer.contexts[branch] for branch in ("global", "local")}
-        case GateAtt():
-            value = block.value(layer.input).unflatten(-1, (block.heads, -1)).transpose(1, 2)
-            return {branch: (gate * layer.weights[branch]) @ value for branch, gate in layer.gates.items()}
-        case _:
-            raise RecomputeError(f"no contexts of a {type(block).__name__}")
-
-
-def output_from(block: AttentionBlock, contexts: Contexts, gates: Gates | None = None) -> Frames:
-    """Y of a block from what its heads hand on.
-
-    Args:
-        block: any of the four.
-        contexts: of `branch_contexts`, or changed.
-        gates: R_g and R_l of GateOp as numbers; None: they follow from the contexts (equation 8). The other blocks
-            take none: GateAtt's gates have done their work in the contexts.
-
-    Raises:
-        RecomputeError: gates for a block that takes none, or a block of another kind.
-
-    Source:
-        Equations 7 to 9; for the other blocks the output projection after equations 1 and 4.
-    """
-    if gates is not None and not isinstance(block, GateOp):
-        raise RecomputeError(f"gates for a {type(block).__name__}; only GateOp has gates after its contexts")
-    match block:
-        case Baseline():
-            return block.output(join_heads(contexts["global"]))
-        case ShareAtt():
-            return block.output(join_heads(torch.cat([contexts["global"], contexts["local"]], 1)))
-        case GateAtt():
-            return block.output(join_heads(contexts["global"] + contexts["local"]))
-        case GateOp():
-            return _gated(block, *(join_heads(contexts[branch]) for branch in ("global", "local")), gates)
-        case _:
-            raise RecomputeError(f"no output of a {type(block).__name__} from contexts")
 
 
 @dataclass(frozen=True)
@@ -96,8 +31,8 @@ class BlockState:
         modality: whose block.
         layer: which encoder layer.
         hidden: what the layer was given, before norm and attention.
-        contexts: of `branch_contexts`.
-        ungated: GateAtt's A_g V and A_l V, before the gates; empty in the other blocks.
+        contexts: what its heads hand on, branch by branch.
+        shut: branch -> contexts and gates with that branch's gate at 0 and the other's at 1; empty without gates.
         pooled: modality -> mean over frames, of the pass as it was.
         valid: True where a frame is real; None: everywhere.
     """
@@ -106,7 +41,7 @@ class BlockState:
     layer: int
     hidden: Frames
     contexts: Contexts
-    ungated: Contexts
+    shut: dict[str, tuple[Contexts, Gates | None]]
     pooled: dict[str, Float[Tensor, "batch _"]]
     valid: Valid | None
 
@@ -134,8 +69,8 @@ def block_state(
         modality=modality,
         layer=layer,
         hidden=trace.layer(modality, layer - 1).encoded if layer else encoder.embed(batch.features[modality]),
-        contexts=branch_contexts(block, traced),
-        ungated={name: traced.contexts[name] for name in BRANCHES[:2]} if isinstance(block, GateAtt) else {},
+        contexts=block.contexts(traced),
+        shut={branch: block.with_branch_shut(traced, branch) for branch in block.branches if block.gated},
         pooled=trace.pooled,
         valid=None if batch.full else batch.valid,
     )
@@ -167,11 +102,3 @@ def logits_from(
     pooled = mean_over_valid(encoder.resume(hidden, valid, state.layer + 1), valid).unflatten(0, (copies, -1))
     parts = {name: other.expand(copies, *other.shape) for name, other in state.pooled.items()}
     return model.classifier(torch.cat(list((parts | {state.modality: pooled}).values()), -1))
-
-
-def _gated(block: GateOp, context_g: Frames, context_l: Frames, gates: Gates | None) -> Frames:
-    if gates is None:
-        weights = (block.output_global, block.output_local, block.gate_global, block.gate_local)
-        return gated_output(context_g, context_l, *(each.weight for each in weights), block.output_bias)
-    output = gates["global"] * block.output_global(context_g) + gates["local"] * block.output_local(context_l)
-    return output if block.output_bias is None else output + block.output_bias

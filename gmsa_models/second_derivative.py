@@ -21,5 +21,5 @@ def refuse_second_derivative() -> None:
     if torch.is_grad_enabled():
         raise SecondDerivativeError(
             "the forward pass of a block with a local branch can be differentiated once, and create_graph=True was "
-            "given; differentiate what `trace(batch, grad=True)` or the block's `explain` returns instead"
+            "given; differentiate what `trace(batch, grad=True)` or the block's `trace` returns instead"
         )

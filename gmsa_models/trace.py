@@ -11,6 +11,21 @@ BRANCHES = ("global", "local", "combined")
 
 
 @dataclass(frozen=True)
+class HeadGroup:
+    """Heads of a map that share one mask.
+
+    Attributes:
+        first: where the first of them stands among all heads of the layer.
+        count: how many, one after another.
+        mask: True where the query may attend to the key; None: everywhere. Padding is not in it.
+    """
+
+    first: int
+    count: int
+    mask: Bool[Tensor, "query key"] | None
+
+
+@dataclass(frozen=True)
 class LayerTrace:
     """What one encoder layer computed.
 
@@ -30,6 +45,7 @@ class LayerTrace:
         branch_outputs: GateOp's Y_g under "global" and Y_l under "local"; else empty. The block's shared output
             bias is in neither.
         neighbourhood: N as a matrix, True = may attend; None in a block without a local branch. Padding is not in it.
+        head_groups: branch -> which heads its maps are of, and with which masks.
     """
 
     input: Float[Tensor, "batch frames dim"]
@@ -40,6 +56,18 @@ class LayerTrace:
     contexts: dict[str, Float[Tensor, "batch _ frames _"]] = field(default_factory=dict)
     branch_outputs: dict[str, Float[Tensor, "batch frames dim"]] = field(default_factory=dict)
     neighbourhood: Bool[Tensor, "query key"] | None = None
+    head_groups: dict[str, tuple[HeadGroup, ...]] = field(default_factory=dict)
+
+    def heads_of(self, branch: str) -> slice:
+        """Which of the layer's heads the maps of a branch are of.
+
+        Raises:
+            KeyError: a branch that the layer lacks; names those it has.
+        """
+        if branch not in self.head_groups:
+            raise KeyError(f"no branch {branch!r} in this layer; it has {', '.join(self.head_groups) or 'none'}")
+        groups = self.head_groups[branch]
+        return slice(groups[0].first, groups[-1].first + groups[-1].count)
 
 
 @dataclass(frozen=True)

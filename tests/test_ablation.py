@@ -17,9 +17,10 @@ from small_models import small_clip, small_model
 
 from analysis.ablation import Ablation, AblationError, ContextMeans, ablated_contexts, ablated_logits, all_ablations
 from analysis.gates import GateError, attention_block
+from gmsa_models.attention import AttentionError
 from gmsa_models.data.clip import Batch
 from gmsa_models.masks import Toeplitz
-from gmsa_models.recompute import RecomputeError, block_state, logits_from, output_from
+from gmsa_models.recompute import RecomputeError, block_state, logits_from
 
 ATTENDING = ("baseline", "share-att", "gate-att", "gate-op")
 EVERY_BLOCK = pytest.mark.parametrize("kind", ATTENDING)
@@ -82,7 +83,7 @@ def test_recomputed_without_ablation_is_the_forward_pass(kind, lengths, layers, 
         expected = model(batch).numpy()
         for layer in range(layers):
             for modality, state in states_of(model, batch, layer).items():
-                output = output_from(attention_block(model, modality, layer), state.contexts)
+                output = attention_block(model, modality, layer).output_from(state.contexts)
                 found = logits_from(model, state, torch.stack([output, output])).numpy()
                 np.testing.assert_allclose(found[0], expected, rtol=1e-10, atol=1e-10)
                 np.testing.assert_array_equal(found[0], found[1])
@@ -162,7 +163,7 @@ def test_a_branch_of_a_gated_block_by_the_equations(kind, branch, way):
         parts[branch] = [0.0 * each + one for each, one in zip(parts[branch], mean, strict=True)]
     expected = output_by_definition(block, parts["global"], parts["local"], opened)
     with torch.inference_mode():
-        found = output_from(block, *ablated_contexts(block, state, Ablation("visual", way, branch), means))[0].numpy()
+        found = block.output_from(*ablated_contexts(block, state, Ablation("visual", way, branch), means))[0].numpy()
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
 
 
@@ -218,7 +219,7 @@ def test_every_branch_and_head_of_every_block_is_listed():
     [
         ("baseline", Ablation("visual", "zero", "local"), "Baseline has no branch 'local'; it has global"),
         ("gate-op", Ablation("visual", "zero", head=4), "no head 4 in a block of 4 heads"),
-        ("share-att", Ablation("visual", "shut", "local"), "only a whole branch of GateAtt or GateOp can be shut"),
+        ("share-att", Ablation("visual", "shut", "local"), "only a whole branch of a block with gates can be shut"),
         ("gate-op", Ablation("visual", "shut", head=1), "only a whole branch"),
         ("gate-op", Ablation("visual", "gone", head=1), "unknown kind 'gone'; known: mean, zero, shut"),
         ("gate-op", Ablation("visual", "mean", head=1), "needs the mean contexts of layer 0 over a data set; got none"),
@@ -247,8 +248,9 @@ def test_means_of_another_layer_the_control_and_strange_names_are_refused():
 def test_what_does_not_fit_a_block_is_refused():
     model, batch = random_model("baseline", neighbourhood=None), batch_of(7)
     state = states_of(model, batch)["visual"]
-    with pytest.raises(RecomputeError, match="only GateOp has gates after its contexts"):
-        output_from(attention_block(model, "visual"), state.contexts, {"global": state.hidden, "local": state.hidden})
+    gates = {"global": state.hidden, "local": state.hidden}
+    with pytest.raises(AttentionError, match="gates for a Baseline, which has none after its contexts"):
+        attention_block(model, "visual").output_from(state.contexts, gates)
     with pytest.raises(RecomputeError, match=r"expected \(copies, 1, 7, 12\)"):
         logits_from(model, state, state.hidden[None, :, :5])
 

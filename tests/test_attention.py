@@ -57,7 +57,7 @@ def test_equals_its_definition_without_biases(name):
 def check_definition(name, mask, bias):
     """Output, maps and gates of each clip of a padded batch are those of the paper's equations for that clip alone."""
     block, inputs, valid = random_block(name, mask, bias=bias), random_frames(), padding()
-    fast, plain = block(inputs, valid), block.explain(inputs, valid)
+    fast, plain = block(inputs, valid), block.trace(inputs, valid)
     for row, length in enumerate(LENGTHS.tolist()):
         expected = block_by_definition(block, inputs[row, :length].numpy())
         close(fast[row, :length], expected["output"])
@@ -82,7 +82,7 @@ def test_forward_equals_explain_and_so_do_gradients(name, mask, padded, dtype, t
     real = padding() if padded else torch.ones(CLIPS, FRAMES, dtype=torch.bool)
     inputs = random_frames(dtype).requires_grad_()
     cotangent = random_frames(dtype, seed=2) * real[:, :, None]
-    fast, plain = block(inputs, valid), block.explain(inputs, valid).output
+    fast, plain = block(inputs, valid), block.trace(inputs, valid).output
     torch.testing.assert_close(fast * real[:, :, None], plain * real[:, :, None], rtol=tolerance, atol=tolerance)
     everything = [inputs, *block.parameters()]
     ours = torch.autograd.grad((fast * cotangent).sum(), everything)
@@ -143,14 +143,14 @@ def test_second_derivative_is_refused_by_forward_and_given_by_explain(name):
     block, inputs = random_block(name, Toeplitz(5)), random_frames().requires_grad_()
     with pytest.raises(SecondDerivativeError, match=r"differentiated once.*trace"):
         torch.autograd.grad(block(inputs).square().sum(), inputs, create_graph=True)
-    first = torch.autograd.grad(block.explain(inputs).output.square().sum(), inputs, create_graph=True)[0]
+    first = torch.autograd.grad(block.trace(inputs).output.square().sum(), inputs, create_graph=True)[0]
     assert torch.autograd.grad(first.sum(), inputs)[0].abs().max() > 0
 
 
 @pytest.mark.parametrize(("name", "mask"), CASES)
 def test_weights_are_exactly_0_where_they_must_be(name, mask):
     block, valid = random_block(name, mask), padding()
-    trace = block.explain(random_frames(), valid)
+    trace = block.trace(random_frames(), valid)
     pairs = (valid[:, :, None] & valid[:, None, :])[:, None]
     for branch, weights in trace.weights.items():
         assert (weights.masked_fill(pairs, 0) == 0).all(), "padded queries and keys"
@@ -171,15 +171,14 @@ def test_nothing_is_nan_at_padded_frames(name, mask):
     assert output.isfinite().all()
     output.sum().backward()
     assert inputs.grad.isfinite().all()
-    trace = block.explain(inputs, padding())
+    trace = block.trace(inputs, padding())
     for values in (*trace.weights.values(), *trace.contexts.values(), *trace.gates.values(), trace.output):
         assert values.isfinite().all()
 
 
 def test_branches_of_each_block():
     branches = {
-        name: random_block(name, None if name == "baseline" else Toeplitz(5)).explain(random_frames())
-        for name in BLOCKS
+        name: random_block(name, None if name == "baseline" else Toeplitz(5)).trace(random_frames()) for name in BLOCKS
     }
     found = {
         name: {branch: tuple(w.shape[1:]) for branch, w in trace.weights.items()} for name, trace in branches.items()
@@ -205,10 +204,10 @@ def test_branches_of_each_block():
 
 def test_share_att_first_half_is_global():
     block, inputs = random_block("share-att", Toeplitz(3)), random_frames()
-    trace = block.explain(inputs)
+    trace = block.trace(inputs)
     baseline = random_block("baseline", None)
     baseline.load_state_dict(block.state_dict())
-    torch.testing.assert_close(trace.weights["global"], baseline.explain(inputs).weights["global"][:, : HEADS // 2])
+    torch.testing.assert_close(trace.weights["global"], baseline.trace(inputs).weights["global"][:, : HEADS // 2])
     torch.testing.assert_close(
         trace.weights["combined"], torch.cat([trace.weights["global"], trace.weights["local"]], 1)
     )
@@ -218,7 +217,7 @@ def test_share_att_first_half_is_global():
 def test_a_neighbourhood_of_everything_is_global(name):
     """With N_i = all frames the two branches see the same maps; ShareAtt and GateAtt are then Baseline."""
     block, inputs = random_block(name, BlockDiagonal(MOST)), random_frames()
-    trace = block.explain(inputs)
+    trace = block.trace(inputs)
     if name != "share-att":
         torch.testing.assert_close(trace.weights["local"], trace.weights["global"])
     if name != "gate-op":
@@ -235,7 +234,7 @@ def test_gates_of_0_blend_half_and_half():
             for key, parameter in block.named_parameters():
                 if key.startswith("gate"):
                     parameter.zero_()
-        trace = block.explain(inputs)
+        trace = block.trace(inputs)
         assert (trace.gates["global"] == 0.5).all()
         if name == "gate-att":
             mean = (trace.weights["global"] + trace.weights["local"]) / 2
@@ -250,7 +249,7 @@ def test_gates_begin_near_a_half():
     torch.manual_seed(0)
     inputs = torch.randn(2, 97, 64)
     for block in (GateAtt(64, 4, Toeplitz(7), 101), GateOp(64, 4, Toeplitz(7), 101)):
-        assert (block.explain(inputs).gates["global"] - 0.5).abs().max() < 0.15
+        assert (block.trace(inputs).gates["global"] - 0.5).abs().max() < 0.15
 
 
 def test_gate_att_uses_the_corner_of_its_gate_weights():
@@ -301,7 +300,7 @@ def test_local_weights_reach_no_further():
     block, inputs = random_block("share-att", Toeplitz(5)), random_frames()
     moved = inputs.clone()
     moved[:, 9] += 1
-    before, after = (block.explain(each).contexts["local"] for each in (inputs, moved))
+    before, after = (block.trace(each).contexts["local"] for each in (inputs, moved))
     changed = (before != after).any(-1).any(1).any(0)
     assert changed.nonzero().flatten().tolist() == [7, 8, 9, 10, 11]
 

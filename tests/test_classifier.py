@@ -96,7 +96,7 @@ def test_trace_fits_together():
     hidden = encoder.project(clips.features["visual"])
     for part, layer in zip(encoder.layers, layers, strict=True):
         torch.testing.assert_close(layer.input, part.norm_attention(hidden))
-        torch.testing.assert_close(layer.output, part.attention.explain(layer.input, clips.valid).output)
+        torch.testing.assert_close(layer.output, part.attention.trace(layer.input, clips.valid).output)
         hidden = hidden + layer.output
         hidden = hidden + part.feed_forward(part.norm_feed_forward(hidden))
         torch.testing.assert_close(layer.encoded, hidden)

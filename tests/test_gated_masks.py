@@ -27,7 +27,7 @@ def case(neighbourhood, sharpness=1.0):
     own, other = torch.randn(2, FRAMES, width, dtype=torch.float64, generator=generator)
 
     def by_a_pass(kept):
-        trace = block.explain(torch.where(kept[:, :, None], own, other))
+        trace = block.trace(torch.where(kept[:, :, None], own, other))
         return trace.contexts["combined"].transpose(1, 2).flatten(2)
 
     return GatedMasks(block, own, other), by_a_pass

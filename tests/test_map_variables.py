@@ -8,7 +8,6 @@ import torch
 import xarray as xr
 from small_models import KINDS, small_clip, small_model
 
-import gmsa_models.attention as attention
 from analysis import combine_models, inspect_clip
 from analysis.certificates import CHECKS, certify
 from analysis.gates import attention_block, branch_contributions, contribution_norms
@@ -78,8 +77,8 @@ def test_certificates_are_in_the_record(kind):
 
 
 def test_a_faulty_model_is_marked_in_its_record(monkeypatch):
-    right = attention.attention_weights
-    monkeypatch.setattr(attention, "attention_weights", lambda *given: right(*given).mT.contiguous())
+    right = blocks.attention_weights
+    monkeypatch.setattr(blocks, "attention_weights", lambda *given: right(*given).mT.contiguous())
     clip = small_clip()
     record = inspect_clip(small_model("baseline"), clip, parts=("certificate",))
     assert (record["certificate"].sel(check="orientation") == FAILED).all()

@@ -71,7 +71,7 @@ def test_gradient_weighted_attention_is_the_positive_gradient_times_the_map(kind
     model, clip = small_model(kind).double(), small_clip()
     stream, inputs = streams(model, 2)["visual"], stream_inputs(model, clip)["visual"]
     with evaluating(model), torch.enable_grad():
-        encoded, (layer,) = stream.encoder.explain(inputs[None], None, True)
+        encoded, (layer,) = stream.encoder.trace(inputs[None], None, True)
         name = "global" if kind == "baseline" else "combined"
         (gradient,) = torch.autograd.grad(encoded.mean(1)[0] @ stream.weights, [layer.weights[name]])
     expected = (gradient.clamp(min=0) * layer.weights[name]).detach()[0].mean(0).mean(0) + 1 / 13

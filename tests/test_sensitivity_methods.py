@@ -46,7 +46,7 @@ class TestOtherMethods:
         layer = model.encoders["visual"].layers[0]
         given = layer.norm_attention(batch.features["visual"]).detach()[0]
         rows = autograd_norms(
-            lambda frames: layer.attention.explain(frames[None]).output[0], given, 2**20, queries=[4, 1]
+            lambda frames: layer.attention.trace(frames[None]).output[0], given, 2**20, queries=[4, 1]
         )
         torch.testing.assert_close(rows, frame_gradient_norms(model, batch, "visual")[0, [4, 1]], rtol=1e-9, atol=0.0)
 

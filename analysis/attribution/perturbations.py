@@ -11,14 +11,15 @@ from analysis.attribution.gated_masks import GatedMasks
 from analysis.attribution.seeding import seeded
 from analysis.attribution.stream import FRAMES_TOGETHER, Stream
 from analysis.explanation import ExplanationError
-from gmsa_models.attention import GateAtt
+from gmsa_models.attention import AttentionBlock, GateAtt
 from gmsa_models.data.clip import Clip
 
 Frames = Float[Tensor, "frames width"]
 Groups = Int[Tensor, " frames"]
 
-# From so many frames on a mask of GateAtt is made from the one before.
-LONG = 128
+# Blocks whose contexts under one choice of frames are made from those under the choice before.
+CARRIED: dict[type[AttentionBlock], type[GatedMasks]] = {GateAtt: GatedMasks}
+LONG = 128  # frames from which on that takes less time
 WINDOW = 10.0  # seconds of a group where no segments are known
 
 
@@ -67,9 +68,9 @@ class KeptScores:
         with torch.no_grad():
             # Frames are embedded one by one, so each of the two is once, whatever the number of masks.
             self._both = stream.encoder.embed(torch.stack([inputs, baseline]))
-            gated = len(stream.encoder.layers) == 1 and isinstance(layer.attention, GateAtt)
-            carried = gated and count >= LONG and inputs.device.type == "cpu"
-            self._masks = GatedMasks(layer.attention, *layer.attention_input(self._both)) if carried else None
+            fast = CARRIED.get(type(layer.attention)) if len(stream.encoder.layers) == 1 else None
+            carried = fast is not None and count >= LONG and inputs.device.type == "cpu"
+            self._masks = fast(layer.attention, *layer.attention_input(self._both)) if carried else None
             self._after = AfterAttention(stream) if carried else None
 
     def __call__(self, kept: Bool[Tensor, "masks frames"]) -> Float[Tensor, " masks"]:

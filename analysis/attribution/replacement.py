@@ -18,7 +18,7 @@ from analysis.attribution.after_attention import TOKENS, AfterAttention
 from analysis.attribution.perturbations import kept_scores
 from analysis.attribution.running_contexts import RunningContexts, SmallWeightsError
 from analysis.attribution.stream import Stream
-from gmsa_models.attention import AttentionBlock, Baseline, GateOp, ShareAtt
+from gmsa_models.attention import AttentionBlock
 
 Frames = Float[Tensor, "frames width"]
 Hidden = Float[Tensor, "twice dim"]
@@ -26,8 +26,6 @@ Steps = Float[Tensor, " steps"]
 Rows = Int[Tensor, " rows"]
 Order = Int[Tensor, " frames"]
 
-# Blocks whose contexts are quotients of sums. GateAtt's gate is a nonlinear function of whole rows: a pass a step.
-RUNNING = (Baseline, ShareAtt, GateOp)
 # Queries together: enough that few operations do, not so many that their running sums fill the memory.
 QUERIES = 64
 
@@ -46,13 +44,18 @@ def replacement_curve(stream: Stream, inputs: Frames, baseline: Frames, order: O
     """
     layers = stream.encoder.layers
     order = order.to(inputs.device)
-    if len(layers) == 1 and isinstance(layers[0].attention, (*RUNNING, type(None))):
+    if len(layers) == 1 and _contexts_are_quotients(layers[0].attention):
         try:
             with torch.no_grad():
                 return _running_curve(stream, inputs, baseline, order)
         except SmallWeightsError:
             pass
     return _curve_by_passes(stream, inputs, baseline, order)
+
+
+def _contexts_are_quotients(block: AttentionBlock | None) -> bool:
+    """Whether contexts are quotients of sums over keys; gated maps are nonlinear functions of whole rows."""
+    return block is None or block.gated != "maps"
 
 
 def _curve_by_passes(stream: Stream, inputs: Frames, baseline: Frames, order: Order) -> Steps:
@@ -139,19 +142,18 @@ class _Sums:
         cls, block: AttentionBlock, hidden: Float[Tensor, "rows dim"], near: tuple[Tensor, Tensor] | None, steps: int
     ) -> _Sums:
         """`near`: see `RunningContexts.near`; None without a local branch."""
-        bias = block.output_bias if isinstance(block, GateOp) else block.output.bias
+        bias, outputs, gates = block.bias(), block.output_weights(), block.gate_weights()
         base = hidden if bias is None else hidden + bias
         row = torch.arange(len(hidden), device=hidden.device)
         if near is None:
-            return cls(base, row.expand(steps, -1), block.output.weight)
+            return cls(base, row.expand(steps, -1), outputs["global"])
         states, place = near[0].flatten(0, 1), near[1] * len(row) + row
         base = base.repeat(len(near[0]), 1)
-        if isinstance(block, ShareAtt):
-            of_global, of_local = block.output.weight.chunk(2, 1)
-            return cls(base.addmm_(states, of_local.T), place, of_global)
-        local = states @ torch.cat([block.gate_local.weight, block.output_local.weight]).T
+        if not gates:
+            return cls(base.addmm_(states, outputs["local"].T), place, outputs["global"])
+        local = states @ torch.cat([gates["local"], outputs["local"]]).T
         base += local[:, base.shape[1] :]
-        return cls(base, place, torch.cat([block.gate_global.weight, block.output_global.weight]), local.neg_())
+        return cls(base, place, torch.cat([gates["global"], outputs["global"]]), local.neg_())
 
     def at(
         self, everywhere: Float[Tensor, "steps _ wide"], steps: slice, some: Int[Tensor, " places"]

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from gmsa_models.attention import AttentionBlock, ShareAtt
+from gmsa_models.attention import AttentionBlock
 from gmsa_models.masks import neighbourhood_mask, padded_neighbours
 
 HeadRows = Float[Tensor, "heads rows _"]
@@ -66,7 +66,7 @@ class RunningContexts:
         value: likewise, frame by frame, with a column of ones behind it.
         neighbours: None without a local branch.
         alike: whether all of the baseline's frames are one and the same, as with a mean frame.
-        shared: heads of the global branch, the first; those of the local are as many, the last.
+        global_heads, local_heads: which heads the branches have.
     """
 
     query: Float[Tensor, "heads twice head_dim"]
@@ -74,7 +74,8 @@ class RunningContexts:
     value: Values
     neighbours: _Neighbours | None
     alike: bool
-    shared: int
+    global_heads: slice
+    local_heads: slice
 
     @classmethod
     def of(
@@ -93,7 +94,8 @@ class RunningContexts:
             functional.pad(value.transpose(0, 1), (0, 1), value=1.0),
             neighbours,
             alike,
-            block.heads // 2 if isinstance(block, ShareAtt) else block.heads,
+            block.heads_of("global"),
+            block.heads_of("local"),
         )
 
     def everywhere(self, rows: Rows, steps: slice) -> Float[Tensor, "steps rows wide"]:
@@ -106,7 +108,7 @@ class RunningContexts:
         Raises:
             SmallWeightsError: weights too small to divide by.
         """
-        heads, count = slice(0, self.shared), len(self.value) // 2
+        heads, count = self.global_heads, len(self.value) // 2
         weights = self._weights(self._logits(heads, rows))
         own, other = weights[..., :count], weights[..., count:].expand(-1, -1, count)
         # At the steps asked for, frames before the first are replaced and frames from the last on are the clip's own.
@@ -131,7 +133,7 @@ class RunningContexts:
         Raises:
             SmallWeightsError: weights too small to divide by.
         """
-        heads, count, value = slice(len(self.query) - self.shared, None), len(self.value) // 2, self.value
+        heads, count, value = self.local_heads, len(self.value) // 2, self.value
         place = rows % count
         keys, there = self.neighbours.keys[place], self.neighbours.there[place]
         others = keys[:, :1] * 0 + count if self.alike else keys + count

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from analysis.attribution.stream import Stream
 from analysis.relevance.branch_maps import branch_maps, over_heads
+from gmsa_models.attention import AttentionBlock
 from gmsa_models.trace import LayerTrace
 
 FrameMap = Float[Tensor, "query key"]
@@ -35,7 +36,7 @@ def attention_rollout(stream: Stream, inputs: Float[Tensor, "frames width"]) -> 
         Abnar and Zuidema, "Quantifying Attention Flow in Transformers", 2020, A' = (A + I) / 2.
     """
     with torch.no_grad():
-        _, layers = stream.encoder.explain(inputs[None], None, False)
+        _, layers = stream.encoder.trace(inputs[None], None, False)
     followed = []
     for layer, traced in zip(stream.encoder.layers, layers, strict=True):
         parts = over_heads(branch_maps(layer.attention, traced), layer.attention.heads)
@@ -58,7 +59,7 @@ def gradient_weighted_attention(stream: Stream, inputs: Float[Tensor, "frames wi
         Chefer, Gur and Wolf, "Generic Attention-model Explainability", 2021, equations 5 and 6.
     """
     with torch.enable_grad():
-        encoded, layers = stream.encoder.explain(inputs[None], None, True)
+        encoded, layers = stream.encoder.trace(inputs[None], None, True)
         score = encoded.mean(1)[0] @ stream.weights
         gradients = torch.autograd.grad(score, [each for layer in layers for each in _maps(layer).values()])
     gradients, followed = iter(gradients), []
@@ -66,7 +67,7 @@ def gradient_weighted_attention(stream: Stream, inputs: Float[Tensor, "frames wi
         kinds = {name: next(gradients)[0].clamp(min=0.0) for name in _maps(traced)}
         maps = traced.weights if "combined" not in kinds else branch_maps(layer.attention, traced)
         parts = {
-            name: _weighted(kinds, name, (each[0] if each.ndim == 4 else each).detach(), layer.attention.heads)
+            name: _weighted(kinds, name, (each[0] if each.ndim == 4 else each).detach(), layer.attention)
             for name, each in maps.items()
             if name != "combined"
         }
@@ -80,13 +81,12 @@ def _maps(layer: LayerTrace) -> dict[str, Float[Tensor, "1 _ query key"]]:
     return {name: each for name, each in layer.weights.items() if name == "combined"} or dict(layer.weights)
 
 
-def _weighted(kinds: dict[str, Tensor], branch: str, maps: Float[Tensor, "_ query key"], heads: int) -> FrameMap:
-    """Sum over heads of gradient times map, by the number of heads; ShareAtt's branches hold some of the heads each."""
-    if branch in kinds:
-        return (kinds[branch] * maps).sum(0) / heads
-    gradient = kinds["combined"]
-    mine = gradient if len(maps) == heads else gradient[: len(maps)] if branch == "global" else gradient[-len(maps) :]
-    return (mine * maps).sum(0) / heads
+def _weighted(
+    kinds: dict[str, Tensor], branch: str, maps: Float[Tensor, "_ query key"], block: AttentionBlock
+) -> FrameMap:
+    """Sum over a branch's heads of gradient times map, by the number of heads of the block."""
+    gradient = kinds[branch] if branch in kinds else kinds["combined"][block.heads_of(branch)]
+    return (gradient * maps).sum(0) / block.heads
 
 
 def _follow(layers: Sequence[Parts]) -> FrameParts:

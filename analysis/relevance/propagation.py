@@ -18,9 +18,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from analysis.attribution.stream import Stream
-from gmsa_models.attention import AttentionBlock, GateAtt
+from gmsa_models.attention import AttentionBlock
 from gmsa_models.classifier import EncoderLayer
-from gmsa_models.recompute import output_from
 from gmsa_models.trace import LayerTrace
 
 Frames = Float[Tensor, "1 frames dim"]
@@ -59,8 +58,9 @@ def propagated_relevance(stream: Stream, inputs: Float[Tensor, "frames width"]) 
         Pixel-Wise Explanations for Non-Linear Classifier Decisions by Layer-Wise Relevance Propagation", 2015.
     """
     with torch.no_grad():
-        _, traces = stream.encoder.explain(inputs[None], None, False)
-    ways = ("residual", *(name for name in ("global", "local") if name in traces[0].weights))
+        _, traces = stream.encoder.trace(inputs[None], None, False)
+    first = stream.encoder.layers[0].attention
+    ways = ("residual", *(() if first is None else first.branches))
     held = Held()
     leaves = {way: inputs[None].clone().requires_grad_() for way in ways}
     with torch.enable_grad():
@@ -100,17 +100,11 @@ def _affine_layer(layer: EncoderLayer, hidden: dict[str, Frames], trace: LayerTr
 
 
 def _affine_attention(block: AttentionBlock, inputs: dict[str, Frames], trace: LayerTrace) -> Frames:
-    contexts = {}
-    for branch, frames in inputs.items():
-        value = block.value(frames).unflatten(-1, (block.heads, -1)).transpose(1, 2)
-        maps = trace.weights[branch]
-        if isinstance(block, GateAtt):
-            maps = trace.gates[branch] * maps
-        if maps.shape[1] < block.heads:  # ShareAtt: the first heads are global, the last local
-            value = value[:, : maps.shape[1]] if branch == "global" else value[:, -maps.shape[1] :]
-        contexts[branch] = maps @ value
-    gates = trace.gates if trace.branch_outputs else None
-    return output_from(block, contexts, gates)
+    maps = block.context_maps(trace)
+    contexts = {
+        branch: maps[branch] @ block.values(frames)[:, block.heads_of(branch)] for branch, frames in inputs.items()
+    }
+    return block.output_from(contexts, trace.gates if block.gated == "outputs" else None)
 
 
 def _affine_norm(norm: nn.Module, hidden: Frames, held: Held) -> Frames:

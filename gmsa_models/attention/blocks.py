@@ -1,91 +1,32 @@
 """The four attention blocks of the paper, each one class, to be read beside its equations.
 
-Every block has two forms of one computation: `forward`, which makes no more maps than it must, and `explain`, which
+Every block has two forms of one computation: `forward`, which makes no more maps than it must, and `trace`, which
 makes them all, as the equations stand. A test holds them equal.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
 
+from gmsa_models.attention.block import AttentionBlock, AttentionError, BlockTrace, Contexts, Gates
+from gmsa_models.attention.functions import (
+    Frames,
+    Heads,
+    Valid,
+    attention_weights,
+    gate_linear,
+    global_attention,
+    join_heads,
+    near_zero,
+    xavier_linear,
+)
 from gmsa_models.gated_output import gated_output
 from gmsa_models.gated_weights import gated_attention
 from gmsa_models.local_attention import local_attention
-from gmsa_models.masks import Neighbourhood, masked_softmax, neighbourhood_mask
-
-# Gates begin near 1/2: a branch is neither shut nor favoured before there is evidence for it.
-GATE_DEVIATION = 0.02
-
-Heads = Float[Tensor, "batch heads frames head_dim"]
-Frames = Float[Tensor, "batch frames dim"]
-Valid = Bool[Tensor, "batch frames"]
-
-
-class AttentionError(ValueError):
-    """An attention block that cannot be built or fed; the message says what was received and expected."""
-
-
-@dataclass(frozen=True)
-class BlockTrace:
-    """What one attention block computed; the fields are those of `LayerTrace`."""
-
-    output: Float[Tensor, "batch frames dim"]
-    weights: dict[str, Float[Tensor, "batch _ query key"]]
-    contexts: dict[str, Float[Tensor, "batch _ frames _"]]
-    gates: dict[str, Float[Tensor, "batch ..."]] = field(default_factory=dict)
-    branch_outputs: dict[str, Float[Tensor, "batch frames dim"]] = field(default_factory=dict)
-    neighbourhood: Bool[Tensor, "query key"] | None = None
-
-
-class AttentionBlock(nn.Module):
-    """What the four blocks share: Q, K and V of every head, and the two plain forms of attention.
-
-    Args:
-        dim: D, width of a frame.
-        heads: M; must divide D.
-        neighbourhood: N_i of the local branch; None in a block without one.
-        max_frames: longest clip.
-        bias: whether Q, K, V and the output have biases.
-
-    Raises:
-        AttentionError: heads that do not divide D, or a neighbourhood that is missing or not used.
-    """
-
-    local = True
-
-    def __init__(
-        self, dim: int, heads: int, neighbourhood: Neighbourhood | None, max_frames: int, bias: bool = True
-    ) -> None:
-        super().__init__()
-        name = type(self).__name__
-        if dim % heads:
-            raise AttentionError(f"{name}: {heads} heads do not divide a width of {dim}")
-        if self.local and neighbourhood is None:
-            raise AttentionError(f"{name} has a local branch and needs a neighbourhood, got None")
-        if not self.local and neighbourhood is not None:
-            raise AttentionError(f"{name} has no local branch and takes no neighbourhood, got {neighbourhood!r}")
-        self.heads = heads
-        self.neighbourhood = neighbourhood
-        self.max_frames = max_frames
-        self.query = xavier_linear(dim, dim, bias)
-        self.key = xavier_linear(dim, dim, bias)
-        self.value = xavier_linear(dim, dim, bias)
-
-    def project(self, inputs: Frames) -> tuple[Heads, Heads, Heads]:
-        """Queries, keys and values, head by head."""
-        return tuple(
-            projection(inputs).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for projection in (self.query, self.key, self.value)
-        )
-
-    def mask(self, inputs: Frames) -> Bool[Tensor, "query key"]:
-        """N as a matrix over the frames of these inputs."""
-        return neighbourhood_mask(self.neighbourhood, inputs.shape[1], inputs.device)
+from gmsa_models.masks import Neighbourhood
+from gmsa_models.trace import LayerTrace
 
 
 class Baseline(AttentionBlock):
@@ -95,6 +36,7 @@ class Baseline(AttentionBlock):
         Equation 1 with a mask of ones.
     """
 
+    branches = ("global",)
     local = False
 
     def __init__(
@@ -107,12 +49,13 @@ class Baseline(AttentionBlock):
         """Y from X; `valid` None: no frame is padding."""
         return self.output(join_heads(global_attention(*self.project(inputs), valid)))
 
-    def explain(self, inputs: Frames, valid: Valid | None = None) -> BlockTrace:
+    def trace(self, inputs: Frames, valid: Valid | None = None) -> BlockTrace:
         """The same with its maps."""
         query, key, value = self.project(inputs)
         weights = attention_weights(query, key, None, valid)
         context = weights @ value
-        return BlockTrace(self.output(join_heads(context)), {"global": weights}, {"global": context})
+        output, groups = self.output(join_heads(context)), self.head_groups(None)
+        return BlockTrace(output, {"global": weights}, {"global": context}, head_groups=groups)
 
 
 class ShareAtt(AttentionBlock):
@@ -124,6 +67,8 @@ class ShareAtt(AttentionBlock):
     Source:
         Equations 1 and 2.
     """
+
+    combined = "joined"
 
     def __init__(
         self, dim: int, heads: int, neighbourhood: Neighbourhood | None, max_frames: int, bias: bool = True
@@ -140,7 +85,7 @@ class ShareAtt(AttentionBlock):
         context_l = local_attention(query_l, key_l, value_l, self.neighbourhood, valid)
         return self.output(join_heads(torch.cat([context_g, context_l], 1)))
 
-    def explain(self, inputs: Frames, valid: Valid | None = None) -> BlockTrace:
+    def trace(self, inputs: Frames, valid: Valid | None = None) -> BlockTrace:
         """The same with its maps."""
         query, key, value = self.project(inputs)
         (query_g, query_l), (key_g, key_l), mask = query.chunk(2, 1), key.chunk(2, 1), self.mask(inputs)
@@ -154,7 +99,25 @@ class ShareAtt(AttentionBlock):
             weights={"global": weights_g, "local": weights_l, "combined": combined},
             contexts={"global": context_g, "local": context_l, "combined": context},
             neighbourhood=mask,
+            head_groups=self.head_groups(mask),
         )
+
+    def heads_of(self, branch: str) -> slice:
+        """The first half of the heads is global, the last local."""
+        half = self.heads // 2
+        return {"global": slice(0, half), "local": slice(half, self.heads)}.get(branch, slice(0, self.heads))
+
+    def join_branches(self, contexts: Contexts) -> Heads:
+        """The global heads, then the local ones."""
+        return torch.cat([contexts["global"], contexts["local"]], 1)
+
+    def output_weights(self) -> dict[str, Float[Tensor, "dim _"]]:
+        """Each branch's columns of W_O."""
+        return dict(zip(self.branches, self.output.weight.chunk(2, 1), strict=True))
+
+    def combine(self, weights: dict[str, Float[Tensor, "batch _ rows key"]]) -> Float[Tensor, "batch heads rows key"]:
+        """The global heads, then the local ones."""
+        return self.join_branches(weights)
 
 
 class GateAtt(AttentionBlock):
@@ -166,6 +129,9 @@ class GateAtt(AttentionBlock):
     Source:
         Equations 3 and 4.
     """
+
+    combined = "blended"
+    gated = "maps"
 
     def __init__(
         self, dim: int, heads: int, neighbourhood: Neighbourhood | None, max_frames: int, bias: bool = True
@@ -181,16 +147,13 @@ class GateAtt(AttentionBlock):
         gates = self.gate_global[:frames, :frames], self.gate_local[:frames, :frames]
         return self.output(join_heads(gated_attention(*self.project(inputs), *gates, self.neighbourhood, valid)))
 
-    def explain(self, inputs: Frames, valid: Valid | None = None) -> BlockTrace:
+    def trace(self, inputs: Frames, valid: Valid | None = None) -> BlockTrace:
         """The same with its maps."""
-        frames, mask = inputs.shape[1], self.mask(inputs)
+        mask = self.mask(inputs)
         query, key, value = self.project(inputs)
         weights_g = attention_weights(query, key, None, valid)
         weights_l = attention_weights(query, key, mask, valid)
-        gate_logits = torch.stack(
-            [weights_g @ self.gate_global[:frames, :frames], weights_l @ self.gate_local[:frames, :frames]]
-        )
-        gate_g, gate_l = torch.softmax(gate_logits, 0)
+        gate_g, gate_l = self._gates(weights_g, weights_l)
         combined = gate_g * weights_g + gate_l * weights_l
         weights = {"global": weights_g, "local": weights_l, "combined": combined}
         contexts = {branch: each @ value for branch, each in weights.items()}
@@ -200,7 +163,40 @@ class GateAtt(AttentionBlock):
             contexts=contexts,
             gates={"global": gate_g, "local": gate_l},
             neighbourhood=mask,
+            head_groups=self.head_groups(mask),
         )
+
+    def context_maps(self, layer: LayerTrace | BlockTrace) -> dict[str, Float[Tensor, "batch heads query key"]]:
+        """R_g * A_g and R_l * A_l."""
+        return {branch: gate * layer.weights[branch] for branch, gate in layer.gates.items()}
+
+    def contexts(self, layer: LayerTrace) -> Contexts:
+        """(R_g * A_g) V and (R_l * A_l) V; a trace holds neither."""
+        value = self.values(layer.input)
+        return {branch: maps @ value for branch, maps in self.context_maps(layer).items()}
+
+    def join_branches(self, contexts: Contexts) -> Heads:
+        """The sum of the two."""
+        return contexts["global"] + contexts["local"]
+
+    def combine(self, weights: dict[str, Float[Tensor, "batch _ rows key"]]) -> Float[Tensor, "batch heads rows key"]:
+        """R_g A_g + R_l A_l; equation 3 works row by row, so that some rows suffice."""
+        gates = self._gates(weights["global"], weights["local"])
+        return gates[0] * weights["global"] + gates[1] * weights["local"]
+
+    def with_branch_shut(self, layer: LayerTrace, branch: str) -> tuple[Contexts, Gates | None]:
+        """The other map passes whole."""
+        zero = torch.zeros_like(layer.contexts[branch])
+        return {name: zero if name == branch else layer.contexts[name] for name in self.branches}, None
+
+    def _gates(
+        self, global_rows: Float[Tensor, "batch heads rows key"], local_rows: Float[Tensor, "batch heads rows key"]
+    ) -> Float[Tensor, "branch batch heads rows key"]:
+        """Equation 3, in the type of the maps."""
+        frames, dtype = global_rows.shape[-1], global_rows.dtype
+        weights = (each[:frames, :frames].to(dtype) for each in (self.gate_global, self.gate_local))
+        pair = (rows @ weight for rows, weight in zip((global_rows, local_rows), weights, strict=True))
+        return torch.softmax(torch.stack(list(pair)), 0)
 
 
 class GateOp(AttentionBlock):
@@ -212,6 +208,8 @@ class GateOp(AttentionBlock):
     Source:
         Equations 5 to 9.
     """
+
+    gated = "outputs"
 
     def __init__(
         self, dim: int, heads: int, neighbourhood: Neighbourhood | None, max_frames: int, bias: bool = True
@@ -228,17 +226,9 @@ class GateOp(AttentionBlock):
         query, key, value = self.project(inputs)
         context_g = join_heads(global_attention(query, key, value, valid))
         context_l = join_heads(local_attention(query, key, value, self.neighbourhood, valid))
-        return gated_output(
-            context_g,
-            context_l,
-            self.output_global.weight,
-            self.output_local.weight,
-            self.gate_global.weight,
-            self.gate_local.weight,
-            self.output_bias,
-        )
+        return self._gated(context_g, context_l)
 
-    def explain(self, inputs: Frames, valid: Valid | None = None) -> BlockTrace:
+    def trace(self, inputs: Frames, valid: Valid | None = None) -> BlockTrace:
         """The same with its maps."""
         query, key, value = self.project(inputs)
         mask = self.mask(inputs)
@@ -258,7 +248,47 @@ class GateOp(AttentionBlock):
             gates={"global": gate_g, "local": gate_l},
             branch_outputs={"global": output_g, "local": output_l},
             neighbourhood=mask,
+            head_groups=self.head_groups(mask),
         )
+
+    def output_from(self, contexts: Contexts, gates: Gates | None = None) -> Frames:
+        """Equation 9, and 8 where gates are not given."""
+        context_g, context_l = (join_heads(contexts[branch]) for branch in self.branches)
+        if gates is None:
+            return self._gated(context_g, context_l)
+        output = gates["global"] * self.output_global(context_g) + gates["local"] * self.output_local(context_l)
+        return output if self.output_bias is None else output + self.output_bias
+
+    def output_weights(self) -> dict[str, Float[Tensor, "dim _"]]:
+        """W^og and W^ol."""
+        return {"global": self.output_global.weight, "local": self.output_local.weight}
+
+    def gate_weights(self) -> dict[str, Float[Tensor, "dim _"]]:
+        """W_g^g and W_g^l."""
+        return {"global": self.gate_global.weight, "local": self.gate_local.weight}
+
+    def bias(self) -> Float[Tensor, " dim"] | None:
+        """The bias of both branches."""
+        return self.output_bias
+
+    def contributions(self, layer: LayerTrace) -> dict[str, Frames]:
+        """R_g * Y_g and R_l * Y_l."""
+        return {branch: layer.gates[branch] * layer.branch_outputs[branch] for branch in self.branches}
+
+    def mixing_maps(self, layer: LayerTrace) -> dict[str, Float[Tensor, "batch heads query key"]]:
+        """A_g and A_l, each row times the mean over features of the query's gates."""
+        return {
+            branch: layer.gates[branch].mean(-1)[:, None, :, None] * layer.weights[branch] for branch in self.branches
+        }
+
+    def with_branch_shut(self, layer: LayerTrace, branch: str) -> tuple[Contexts, Gates | None]:
+        """The other output passes whole."""
+        gate = torch.zeros_like(layer.output)
+        return self.contexts(layer), {name: gate if name == branch else torch.ones_like(gate) for name in self.branches}
+
+    def _gated(self, context_g: Frames, context_l: Frames) -> Frames:
+        weights = (self.output_global, self.output_local, self.gate_global, self.gate_local)
+        return gated_output(context_g, context_l, *(each.weight for each in weights), self.output_bias)
 
 
 # "none" is the control: an encoder layer that is feed-forward only.
@@ -269,63 +299,3 @@ ATTENTION: dict[str, type[AttentionBlock] | None] = {
     "gate-op": GateOp,
     "none": None,
 }
-
-
-def attention_weights(
-    query: Heads, key: Heads, mask: Bool[Tensor, "query key"] | None, valid: Valid | None
-) -> Float[Tensor, "batch heads query key"]:
-    """softmax(Q K^T / sqrt(d)) over the keys that may be attended to, as a full map.
-
-    Args:
-        query: one a frame and head.
-        key: likewise.
-        mask: True = may attend; None: every pair.
-        valid: True where a frame is real; None: all are.
-
-    Returns:
-        Weights in [0, 1]; a valid row sums to 1. Exactly 0 outside the mask, on padded keys and in the rows of
-        padded queries.
-
-    Source:
-        Equations 1 and 2.
-    """
-    logits = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
-    allowed = mask
-    if valid is not None:
-        # Both ways: also a padded query attends to nothing.
-        pairs = valid[:, None, :, None] & valid[:, None, None, :]
-        allowed = pairs if mask is None else pairs & mask
-    weights = masked_softmax(logits, allowed)
-    return weights if valid is None else weights * pairs
-
-
-def global_attention(query: Heads, key: Heads, value: Heads, valid: Valid | None) -> Heads:
-    """softmax(Q K^T / sqrt(d)) V over every valid frame, by torch's fused kernel."""
-    mask = None if valid is None else valid[:, None, None, :]
-    return functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-
-
-def join_heads(contexts: Heads) -> Frames:
-    """concat over heads: (batch, heads, frames, d) to (batch, frames, D)."""
-    return contexts.transpose(1, 2).flatten(2)
-
-
-def xavier_linear(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
-    """A `Linear` with Xavier uniform weights and zero bias."""
-    linear = nn.Linear(inputs, outputs, bias=bias)
-    nn.init.xavier_uniform_(linear.weight)
-    if bias:
-        nn.init.zeros_(linear.bias)
-    return linear
-
-
-def gate_linear(dim: int) -> nn.Linear:
-    """W_g: D x D without bias, small, so that a gate begins near 1/2."""
-    linear = nn.Linear(dim, dim, bias=False)
-    near_zero(linear.weight.data)
-    return linear
-
-
-def near_zero(weights: Tensor) -> Tensor:
-    """Gate weights as they begin, in place; meta tensors hold none, and drawing them would load torch's compiler."""
-    return weights if weights.is_meta else weights.normal_(std=GATE_DEVIATION)

@@ -1,0 +1,37 @@
+"""Attention blocks: the paper's four, the contract they keep, and what they are made of."""
+
+from gmsa_models.attention.block import AttentionBlock, AttentionError, BlockTrace, Contexts, Gates
+from gmsa_models.attention.blocks import ATTENTION, Baseline, GateAtt, GateOp, ShareAtt
+from gmsa_models.attention.functions import (
+    Frames,
+    Heads,
+    Valid,
+    attention_weights,
+    gate_linear,
+    global_attention,
+    join_heads,
+    near_zero,
+    xavier_linear,
+)
+
+__all__ = [
+    "ATTENTION",
+    "AttentionBlock",
+    "AttentionError",
+    "Baseline",
+    "BlockTrace",
+    "Contexts",
+    "Frames",
+    "GateAtt",
+    "GateOp",
+    "Gates",
+    "Heads",
+    "ShareAtt",
+    "Valid",
+    "attention_weights",
+    "gate_linear",
+    "global_attention",
+    "join_heads",
+    "near_zero",
+    "xavier_linear",
+]

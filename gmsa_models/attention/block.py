@@ -1,0 +1,223 @@
+"""The contract of an attention block: what analysis needs to know of one, said once.
+
+Its branches and which heads each has; how its output follows from what its heads hand on (the contexts); what its gates
+are. A new block is a class with these members and the two forms of its computation, `forward` and `trace`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from gmsa_models.attention.functions import Frames, Heads, join_heads, xavier_linear
+from gmsa_models.masks import Neighbourhood, neighbourhood_mask
+from gmsa_models.trace import HeadGroup, LayerTrace
+
+Contexts = dict[str, Float[Tensor, "batch _ frames head_dim"]]
+Gates = dict[str, Float[Tensor, "batch frames dim"]]
+
+
+class AttentionError(ValueError):
+    """An attention block that cannot be built or fed; the message says what was received and expected."""
+
+
+@dataclass(frozen=True)
+class BlockTrace:
+    """What one attention block computed; the fields are those of `LayerTrace`."""
+
+    output: Float[Tensor, "batch frames dim"]
+    weights: dict[str, Float[Tensor, "batch _ query key"]]
+    contexts: dict[str, Float[Tensor, "batch _ frames _"]]
+    gates: dict[str, Float[Tensor, "batch ..."]] = field(default_factory=dict)
+    branch_outputs: dict[str, Float[Tensor, "batch frames dim"]] = field(default_factory=dict)
+    neighbourhood: Bool[Tensor, "query key"] | None = None
+    head_groups: dict[str, tuple[HeadGroup, ...]] = field(default_factory=dict)
+
+
+class AttentionBlock(nn.Module):
+    """What the blocks share: Q, K and V of every head, the two plain forms of attention, and what analysis asks for.
+
+    Attributes:
+        branches: names of the branches, "global" first.
+        local: whether one of them attends to the neighbourhood only.
+        combined: how the branches' maps make one map a head, under the name "combined": "joined" (each branch has some
+            of the heads), "blended" (each pair of frames weighted by gates), or "" where there is no such map.
+        gated: what gates weigh: "maps" (before the contexts), "outputs" (after them), or "" without gates.
+
+    Args:
+        dim: D, width of a frame.
+        heads: M; must divide D.
+        neighbourhood: N_i of the local branch; None in a block without one.
+        max_frames: longest clip.
+        bias: whether Q, K, V and the output have biases.
+
+    Raises:
+        AttentionError: heads that do not divide D, or a neighbourhood that is missing or not used.
+    """
+
+    branches: tuple[str, ...] = ("global", "local")
+    local: bool = True
+    combined: str = ""
+    gated: str = ""
+
+    def __init__(
+        self, dim: int, heads: int, neighbourhood: Neighbourhood | None, max_frames: int, bias: bool = True
+    ) -> None:
+        super().__init__()
+        name = type(self).__name__
+        if dim % heads:
+            raise AttentionError(f"{name}: {heads} heads do not divide a width of {dim}")
+        if self.local and neighbourhood is None:
+            raise AttentionError(f"{name} has a local branch and needs a neighbourhood, got None")
+        if not self.local and neighbourhood is not None:
+            raise AttentionError(f"{name} has no local branch and takes no neighbourhood, got {neighbourhood!r}")
+        self.heads = heads
+        self.neighbourhood = neighbourhood
+        self.max_frames = max_frames
+        self.query = xavier_linear(dim, dim, bias)
+        self.key = xavier_linear(dim, dim, bias)
+        self.value = xavier_linear(dim, dim, bias)
+
+    def project(self, inputs: Frames) -> tuple[Heads, Heads, Heads]:
+        """Queries, keys and values, head by head."""
+        return tuple(
+            projection(inputs).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for projection in (self.query, self.key, self.value)
+        )
+
+    def values(self, inputs: Frames) -> Heads:
+        """V of every head."""
+        return self.value(inputs).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def mask(self, inputs: Frames) -> Bool[Tensor, "query key"]:
+        """N as a matrix over the frames of these inputs."""
+        return neighbourhood_mask(self.neighbourhood, inputs.shape[1], inputs.device)
+
+    def heads_of(self, branch: str) -> slice:
+        """Which of the layer's heads a branch has; all of them, unless the block says otherwise."""
+        return slice(0, self.heads)
+
+    def head_groups(self, mask: Bool[Tensor, "query key"] | None) -> dict[str, tuple[HeadGroup, ...]]:
+        """The heads of each map of a trace, cut where the mask changes; `mask`: N, None without a local branch."""
+        masks = {branch: mask if branch == "local" else None for branch in self.branches}
+        groups = {branch: (_head_group(self.heads_of(branch), each),) for branch, each in masks.items()}
+        match self.combined:
+            case "joined":
+                groups["combined"] = tuple(group for (group,) in groups.values())
+            case "blended":
+                groups["combined"] = (HeadGroup(0, self.heads, None),)
+        return groups
+
+    def context_maps(self, layer: LayerTrace | BlockTrace) -> dict[str, Float[Tensor, "batch _ query key"]]:
+        """The maps whose product with the values of each branch's heads are its contexts."""
+        return {branch: layer.weights[branch] for branch in self.branches}
+
+    def contexts(self, layer: LayerTrace) -> Contexts:
+        """What each head of each branch hands on: the block's output follows from these alone.
+
+        Baseline: A V under "global". ShareAtt: A V of its global heads and of its local heads. GateAtt: (R_g * A_g) V
+        and (R_l * A_l) V, which add up to the context of the combined map. GateOp: O_g and O_l, head by head.
+
+        Args:
+            layer: a trace of this block.
+
+        Returns:
+            A branch each. Padded frames hold values of no meaning.
+
+        Source:
+            Equations 1 to 6.
+        """
+        return {branch: layer.contexts[branch] for branch in self.branches}
+
+    def output_from(self, contexts: Contexts, gates: Gates | None = None) -> Frames:
+        """Y from what the heads hand on.
+
+        Args:
+            contexts: of `contexts`, or changed.
+            gates: of a block whose gates weigh outputs: R of each branch as numbers; None: they follow from the
+                contexts.
+
+        Raises:
+            AttentionError: gates for a block that has none after its contexts.
+
+        Source:
+            Equations 7 to 9; for the other blocks the output projection after equations 1 and 4.
+        """
+        if gates is not None:
+            raise AttentionError(f"gates for a {type(self).__name__}, which has none after its contexts")
+        return self.output(join_heads(self.join_branches(contexts)))
+
+    def join_branches(self, contexts: Contexts) -> Heads:
+        """Contexts of all heads from those of the branches; of blocks with one output projection."""
+        return contexts["global"]
+
+    def output_weights(self) -> dict[str, Float[Tensor, "dim _"]]:
+        """Branch -> W_O as a `Linear` stores it, (out, in): what its joined contexts are multiplied by."""
+        return dict.fromkeys(self.branches, self.output.weight)
+
+    def gate_weights(self) -> dict[str, Float[Tensor, "dim _"]]:
+        """Branch -> W_g likewise, where gates over features follow from joined contexts; empty in other blocks."""
+        return {}
+
+    def bias(self) -> Float[Tensor, " dim"] | None:
+        """b of Y - b = sum of what the branches add: the output projection's bias, None without one."""
+        return self.output.bias
+
+    def contributions(self, layer: LayerTrace) -> dict[str, Frames]:
+        """Y as a sum over the branches, without its bias: Y - b = global + local.
+
+        Baseline: all of it is global. ShareAtt: W_O on the contexts of the global heads, and of the local heads.
+        GateAtt: W_O on concat_m((R_g * A_g) V), and on concat_m((R_l * A_l) V). GateOp: R_g * Y_g, and R_l * Y_l.
+
+        Args:
+            layer: a trace of this block.
+
+        Source:
+            Equations 1 to 9; each block is linear in its contexts once its gates are numbers, so the split is exact.
+        """
+        weights = self.output_weights()
+        return {branch: join_heads(each) @ weights[branch].mT for branch, each in self.contexts(layer).items()}
+
+    def mixing_maps(self, layer: LayerTrace) -> dict[str, Float[Tensor, "batch _ query key"]]:
+        """The maps by which each head of each branch mixes frames into the output.
+
+        Baseline: A. ShareAtt: A of its global heads and A of its local heads. GateAtt: R_g * A_g and R_l * A_l, which
+        add up to the combined map. GateOp, which blends outputs instead of maps: rows of A_g and A_l times the mean
+        over features of the query's gates.
+
+        Args:
+            layer: a trace of this block.
+
+        Source:
+            Equations 1 to 9.
+        """
+        return self.context_maps(layer)
+
+    def combine(self, weights: dict[str, Float[Tensor, "batch _ rows key"]]) -> Float[Tensor, "batch heads rows key"]:
+        """The combined map of some queries from the maps of the branches.
+
+        Args:
+            weights: rows of each branch's maps; all keys.
+
+        Raises:
+            AttentionError: a block without a combined map.
+        """
+        raise AttentionError(f"{type(self).__name__} has no combined map")
+
+    def with_branch_shut(self, layer: LayerTrace, branch: str) -> tuple[Contexts, Gates | None]:
+        """Contexts, and gates where they come after, had the branch's gate been 0 and the other's 1 everywhere.
+
+        Args:
+            layer: a trace of this block.
+            branch: which one is shut.
+
+        Raises:
+            AttentionError: a block without gates.
+        """
+        raise AttentionError(f"{type(self).__name__} has no gates; only a branch with a gate can be shut")
+
+
+def _head_group(heads: slice, mask: Bool[Tensor, "query key"] | None) -> HeadGroup:
+    return HeadGroup(heads.start, heads.stop - heads.start, mask)
