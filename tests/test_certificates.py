@@ -7,9 +7,9 @@ import pytest
 import torch
 from small_models import KINDS, small_clip, small_model
 
-import gmsa_models.attention as attention
 from analysis.certificates import CHECKS, Certificate, certificate_table, certify
 from gmsa_models import Batch
+from gmsa_models.attention import blocks as attention
 from gmsa_models.masks import BlockDiagonal, Toeplitz, ToeplitzDilated
 from gmsa_models.trace import AttentionTrace
 

@@ -14,6 +14,7 @@ from analysis.gates import attention_block, branch_contributions, contribution_n
 from analysis.map_variables import FAILED, NOTHING_TO_CHECK, PASSED
 from analysis.pattern_table import PATTERNS, pattern_table
 from gmsa_models import Batch, load, read_clips
+from gmsa_models.attention import blocks
 
 JUDGED = {*PATTERNS, "contribution", "certificate", "certificate_worst"}
 

@@ -8,9 +8,9 @@ import pytest
 from rich.console import Console
 from small_models import KINDS, small_clip, small_model
 
-import gmsa_models.attention as attention
 from analysis import inspect_clip
 from figures.screen import certificates_text, clip_summary, explanations_table, profiles_table
+from gmsa_models.attention import blocks as attention
 
 
 def lines(shown, width: int = 80) -> list[str]:
