@@ -11,6 +11,7 @@ import xarray as xr
 from figures.inspector import write_html
 from figures.inspector.records import split_records
 from figures.overview import draw
+from figures.record_contents import check_drawable
 from figures.record_file import open_record, save_record
 from figures.style import save
 
@@ -27,7 +28,10 @@ def saved_records(paths: Sequence[str | Path]) -> list[xr.Dataset]:
             raise FileNotFoundError(
                 f"no saved record {str(path)!r}; expected a file that `gmsa inspect` wrote, for --against too"
             )
-    return split_records([open_record(path) for path in paths])
+    records = split_records([open_record(path) for path in paths])
+    for record in records:
+        check_drawable(record, f"the record of {record['model'].item()!s} in {', '.join(map(str, paths))}")
+    return records
 
 
 def write_inspection(

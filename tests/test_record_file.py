@@ -18,6 +18,7 @@ from small_models import small_clip, small_model
 
 from analysis import combine_models, inspect_clip
 from analysis.record import RECORD_VERSION
+from figures.inspection import saved_records
 from figures.record_file import (
     NEWEST_VERSION,
     DamagedRecordFileError,
@@ -180,7 +181,9 @@ def claim(path, **options):
 )
 def test_a_claim_allocates_nothing(options, tmp_path):
     claim(tmp_path / "x.nc", **options)
-    with pytest.raises(DamagedRecordFileError, match=r"that claim 1 variables of \d+ bytes or more; at most"):
+    with pytest.raises(
+        DamagedRecordFileError, match=r"that claim 1 variables of \d+ bytes or more; at most|has \d+ chunks; at most"
+    ):
         open_record(tmp_path / "x.nc")
 
 
@@ -241,8 +244,16 @@ def change(stored, **values):
 @pytest.mark.parametrize(
     ("values", "error", "said"),
     [
-        ({"shape": [2, 2, 4, 10**6, 10**6]}, DamagedRecordFileError, "claim"),
-        ({"codecs": [{"name": "numcodecs.pickle"}]}, NotARecordError, "'attention' is packed by 'numcodecs.pickle'"),
+        ({"shape": [2, 2, 4, 10**6, 10**6]}, DamagedRecordFileError, r"'attention' has \d+ chunks; at most"),
+        (
+            {
+                "shape": [2, 2, 4, 10**6, 10**6],
+                "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [2, 2, 4, 10**6, 10**6]}},
+            },
+            DamagedRecordFileError,
+            "'attention' has .* bytes that claim",
+        ),
+        ({"codecs": [{"name": "numcodecs.pickle"}]}, NotARecordError, "'attention' is packed by ..numcodecs.pickle"),
         ({"codecs": 3}, DamagedRecordFileError, "damaged"),
         ({"zarr_format": 9}, DamagedRecordFileError, "damaged"),
         ({"shape": [-1, 2, 4, 7, 7]}, DamagedRecordFileError, "damaged"),
@@ -271,3 +282,77 @@ def test_zarr_of_the_older_format_could_run_code(tmp_path):
     (tmp_path / "x.zarr" / ".zarray").write_text(json.dumps(about))
     with pytest.raises(NotARecordError, match="a directory and not Zarr"):
         open_record(tmp_path / "x.zarr")
+
+
+# What views cannot draw
+
+
+def scored(record, value):
+    return record.assign(score=record["score"].copy(data=np.full(record.sizes["class"], value, "f4")))
+
+
+def with_first(record, name, value):
+    values = record[name].values.copy()
+    values.flat[0] = value
+    return record.assign({name: record[name].copy(data=values)})
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda r: scored(r, 3e7), r"variable 'score' has 3e\+07; expected values in \[0, 1\]"),
+        (lambda r: scored(r, -0.5), r"variable 'score' has -0\.5"),
+        (lambda r: scored(r, np.nan), "variable 'score' has NaN"),
+        (lambda r: with_first(r, "attention", np.inf), r"variable 'attention' has inf; expected values in \[0, 1\]"),
+        (lambda r: with_first(r, "profile", -np.inf), "variable 'profile' has -inf"),
+        (lambda r: r.assign_coords(frame=r["frame"].values[::-1]), "coordinate 'frame' does not rise"),
+        (lambda r: r.assign_coords(frame=r["frame"] * np.nan), "coordinate 'frame' has a value"),
+        (lambda r: r.assign_coords(branch=["global", "global"]), "coordinate 'branch' has a value twice"),
+        (lambda r: r.assign_coords(modality=[0, 1]), "variable 'modality' is int64; expected text"),
+        (
+            lambda r: r.assign_coords(class_name=("class", ["a\x1b[31m"] * r.sizes["class"])),
+            r"variable 'class_name' has 'a.x1b\[31m'; expected text without control characters",
+        ),
+        (lambda r: rewritten(r, clip="a\x1b[2J"), r"attribute 'clip' is 'a.x1b\[2J'"),
+        (lambda r: rewritten(r, label_names='["a\\u001b"]'), "attribute 'label_names' is"),
+        (lambda r: rewritten(r, frame_seconds=float("inf")), "attribute 'frame_seconds' is .*inf"),
+        (lambda r: rewritten(r, layer="first"), "attribute 'layer' is 'first'"),
+        (lambda r: r.drop_attrs(deep=False).assign_attrs({**r.attrs, "source": 3}), "attribute 'source' is"),
+        (lambda r: r.drop_vars("class_name"), "variable 'class_name' is missing, which 'score' needs"),
+    ],
+)
+def test_what_no_view_can_draw(record, change, said, tmp_path):
+    changed = change(record)
+    texts = {name: values.astype(object) for name, values in changed.variables.items() if values.dtype.kind == "U"}
+    changed.assign(texts).to_zarr(tmp_path / "odd", consolidated=False)
+    with pytest.raises(NotARecordError, match=rf"odd: {said}.*write the record again") as caught:
+        open_record(tmp_path / "odd")
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("name", ["clip", "source", "features_sha256", "labels", "label_names", "frame_seconds"])
+def test_a_missing_attribute_is_named(record, name, tmp_path):
+    attributes = {key: value for key, value in record.attrs.items() if key != name}
+    changed = record.drop_attrs(deep=False).assign_attrs(attributes)
+    with pytest.raises(NotARecordError, match=f"attribute '{name}' is None"):
+        open_record(save_record(changed, tmp_path / "x.nc"))
+
+
+def test_a_score_beyond_1_in_netcdf(record, tmp_path):
+    with pytest.raises(NotARecordError, match=r"x\.nc: variable 'score' has 3e\+07"):
+        open_record(save_record(scored(record, 3e7), tmp_path / "x.nc"))
+
+
+def test_a_joined_record_may_lack_scores(tmp_path):
+    first, second = (inspect_clip(small_model(kind), small_clip(7), parts=["score"]) for kind in ("gate-op", "none"))
+    joined = combine_models([first, second.isel({"class": slice(3)})])
+    assert joined["score"].isnull().any()
+    assert open_record(save_record(joined, tmp_path / "x.nc")).identical(joined)
+
+
+def test_a_record_of_too_few_parts_for_the_overview(record, tmp_path):
+    path = save_record(record, tmp_path / "few.nc")
+    with pytest.raises(
+        NotARecordError, match=r"few\.nc: has no 'label', which the overview draws; write it with the p"
+    ):
+        saved_records([path])

@@ -102,10 +102,16 @@ def _dataset_seeds() -> list[bytes]:
     """A small record, without the checksum that would keep every mutant out, and with it."""
     import xarray as xr
 
-    text = {"clip": "a", "features_sha256": "b", "labels": "[3]"}
+    text = {"clip": "a", "source": "c", "features_sha256": "b", "labels": "[3]", "label_names": '["Food"]'}
     record = xr.Dataset(
         {"score": ("class", [0.5, 0.25])},
-        {"model": "m", "modality": ("modality", ["audio"]), "frame": ("frame", [0.0, 1.0])},
+        {
+            "class": [3, 4],
+            "class_name": ("class", ["Food", "Car"]),
+            "model": "m",
+            "modality": ("modality", ["audio"]),
+            "frame": ("frame", [0.0, 1.0]),
+        },
         {"record_version": 1, "frame_seconds": 1.0, "clip_frames": 2} | text,
     )
     with tempfile.TemporaryDirectory() as folder:

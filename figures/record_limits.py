@@ -1,0 +1,75 @@
+"""How much the file of a record may hold and take, whatever it says of itself. Imports the standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import prod
+
+# How much a file's bytes may become in memory. Attention that is mostly NaN packs well; nothing honest packs like this.
+BYTES_A_BYTE, ALLOWANCE = 64, 1 << 25
+MOST_VARIABLES, MOST_ATTRIBUTES, MOST_CHUNKS, MOST_DIMENSIONS = 1000, 100, 1 << 14, 16
+LONGEST_METADATA = 1 << 20  # bytes of attributes: those of a variable in NetCDF, of all variables in Zarr
+TEXT = 64  # bytes that an empty text takes in an array: a pointer and an object
+WIDEST = 8  # bytes a value of a whole number may take once it is decoded
+# Attributes by which readers make other values, and other types, of those in the file; records have none of them.
+DECODED = frozenset({"scale_factor", "add_offset", "_Unsigned", "missing_value", "_Encoding"})
+
+
+def limit(size: int) -> int:
+    """The most bytes of values that a file of `size` bytes may hold."""
+    return BYTES_A_BYTE * size + ALLOWANCE
+
+
+def width(kind: str, itemsize: int) -> int:
+    """Bytes that a value of a type takes once it is read.
+
+    Args:
+        kind: as of `numpy.dtype.kind`; "O" is text of any length, whose characters are counted besides.
+        itemsize: bytes of a value in the file.
+    """
+    return TEXT if kind == "O" else itemsize if kind == "f" else max(itemsize, WIDEST)
+
+
+def claimed(itemsize: int, shape: Iterable[int], chunks: Iterable[int]) -> int:
+    """Bytes that an array, or one chunk of it, becomes in memory.
+
+    Raises:
+        ValueError: too many dimensions, or more chunks than are read.
+    """
+    shape, chunks = tuple(shape), tuple(chunks)
+    if len(shape) > MOST_DIMENSIONS or (chunks and len(chunks) != len(shape)) or min((*shape, *chunks), default=0) < 0:
+        raise ValueError(f"shape {shape!r:.100} in chunks {chunks!r:.100}")
+    if any(size and not chunk for size, chunk in zip(shape, chunks, strict=False)):
+        raise ValueError(f"empty chunks {chunks!r:.100}")
+    pieces = prod(-(-size // chunk) for size, chunk in zip(shape, chunks, strict=False) if size)
+    if pieces > MOST_CHUNKS:
+        raise ValueError(f"{pieces} chunks; at most {MOST_CHUNKS} are read")
+    return itemsize * max(prod(shape), prod(chunks))
+
+
+class Claims:
+    """What the variables of one file take together, counted as they are seen.
+
+    Attributes:
+        limit: the most bytes.
+        variables: how many were seen.
+        bytes: what they take, at least.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size, self.limit = size, limit(size)
+        self.variables = self.bytes = 0
+
+    def add(self, taken: int, variables: int = 1) -> None:
+        """Count a variable.
+
+        Raises:
+            ValueError: they are too many, or too large for the file.
+        """
+        self.variables += variables
+        self.bytes += taken
+        if self.variables > MOST_VARIABLES or self.bytes > self.limit:
+            raise ValueError(
+                f"{self.size} bytes that claim {self.variables} variables of {self.bytes} bytes or more; at most "
+                f"{MOST_VARIABLES} and {self.limit} are read"
+            )

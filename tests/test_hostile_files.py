@@ -1,0 +1,47 @@
+"""Small files that would take much memory, or never end: each is one clear error, within 200 MB."""
+
+import re
+import sys
+from collections.abc import Mapping
+from functools import cache
+
+import pytest
+from hostile_records import NETCDF, ZARR
+from metered import Outcome, metered, size_of
+
+ALLOWED = 200_000_000  # bytes of memory beside the file's size
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="measures memory by /proc and forks")
+# Format -> its faults, the ends of their names, what reads them.
+FORMATS = {
+    "netcdf": (NETCDF, ".nc", "figures.record_file", "figures.record_file.open_record(path)"),
+    "zarr": (ZARR, ".zarr", "figures.record_file", "figures.record_file.open_record(path)"),
+}
+
+
+@pytest.fixture(scope="session")
+def outcomes(tmp_path_factory):
+    """All faults of a format, made and read; a process that has the libraries forks for each."""
+
+    @cache
+    def read(name: str) -> Mapping[str, tuple[int, Outcome]]:
+        faults, suffix, module, call = FORMATS[name]
+        folder = tmp_path_factory.mktemp(name)
+        paths = [folder / f"x{number}{suffix}" for number in range(len(faults))]
+        for path, (make, _, _) in zip(paths, faults.values(), strict=True):
+            make(path)
+        found = metered(module, call, paths)
+        sizes = [size_of(path) for path in paths]
+        return dict(zip(faults, zip(sizes, found, strict=True), strict=True))
+
+    return read
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"), [(name, fault) for name, (faults, *_) in FORMATS.items() for fault in faults]
+)
+def test_a_hostile_file_is_one_error_within_its_memory(name, fault, outcomes):
+    (_, kind, said), (size, outcome) = FORMATS[name][0][fault], outcomes(name)[fault]
+    assert outcome.kinds[:1] == (kind,), outcome
+    assert re.search(rf"x\d+\{FORMATS[name][1]}.*({said})", outcome.message), outcome
+    assert len(outcome.message) < 800
+    assert outcome.bytes <= ALLOWED + size, outcome
