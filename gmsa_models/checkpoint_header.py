@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,10 @@ class NotACheckpointError(CheckpointError):
     """Not a safetensors file, or one that another program wrote."""
 
     advice = "give a file that gmsa_models.save wrote"
+
+
+class UnsavableError(CheckpointError):
+    """A model whose file `load` would refuse, so it is not written."""
 
 
 class UnreadableCheckpointError(CheckpointError):
@@ -116,18 +121,26 @@ def read(path: Path) -> Header:
         raise UnreadableCheckpointError(f"{path}: cannot be read: {error.strerror}; check it and its disk") from None
 
 
+def parse(path: Path, data: bytes) -> Header:
+    """Check the header of a checkpoint that is in memory. Args and Raises: as for `read`, which `path` is for."""
+    return _parse_file(path, io.BytesIO(data), len(data))
+
+
 def _read(path: Path) -> Header:
-    size = path.stat().st_size
     with path.open("rb") as file:
-        start = file.read(9)
-        length = int.from_bytes(start[:8], "little")
-        _check_kind(path, start, length, size)
-        # The length is whatever the file claims, so it is compared with the file and a limit before it is read.
-        if length > MAXIMUM_HEADER_BYTES:
-            raise HeaderError(f"{path}: claims a header of {length} bytes; at most {MAXIMUM_HEADER_BYTES} are accepted")
-        if length > size - 8:
-            raise TruncatedCheckpointError(f"{path}: {size} bytes, but its header alone claims {length}")
-        text = file.read(length - 1)
+        return _parse_file(path, file, path.stat().st_size)
+
+
+def _parse_file(path: Path, file: io.BufferedIOBase, size: int) -> Header:
+    start = file.read(9)
+    length = int.from_bytes(start[:8], "little")
+    _check_kind(path, start, length, size)
+    # The length is whatever the file claims, so it is compared with the file and a limit before it is read.
+    if length > MAXIMUM_HEADER_BYTES:
+        raise HeaderError(f"{path}: claims a header of {length} bytes; at most {MAXIMUM_HEADER_BYTES} are accepted")
+    if length > size - 8:
+        raise TruncatedCheckpointError(f"{path}: {size} bytes, but its header alone claims {length}")
+    text = file.read(length - 1)
     entries = _parse(path, start[8:] + text, "header")
     metadata = entries.pop("__metadata__", {})
     shapes = _check_entries(path, entries, data_bytes=size - 8 - length)

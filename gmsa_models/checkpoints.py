@@ -29,6 +29,7 @@ from gmsa_models.checkpoint_header import (
     TensorShapeError,
     UnknownTensorError,
     UnreadableCheckpointError,
+    UnsavableError,
 )
 from gmsa_models.classifier import GMSAClassifier, ModelConfig
 from gmsa_models.data.atomic import replaced_when_done
@@ -86,9 +87,28 @@ def save(model: GMSAClassifier, path: str | Path) -> Path:
         The path.
 
     Raises:
-        CheckpointError: more class names and card than `load` reads.
+        UnsavableError: weights, class names or a card that `load` would refuse.
+        OSError: the file cannot be written.
     """
     path = Path(path)
+    data = _to_bytes(model, path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replaced_when_done(path) as temporary:
+        temporary.write_bytes(data)
+    return path
+
+
+def check_savable(model: GMSAClassifier, path: str | Path) -> None:
+    """Check that `save` would write a file that `load` reads, without writing it.
+
+    Raises:
+        UnsavableError: as `save` does.
+    """
+    _to_bytes(model, Path(path))
+
+
+def _to_bytes(model: GMSAClassifier, path: Path) -> bytes:
+    """The file of a model, checked as `load` checks it."""
     vocabulary = model.vocabulary
     contents = {
         "format_version": FORMAT_VERSION,
@@ -99,17 +119,25 @@ def save(model: GMSAClassifier, path: str | Path) -> Path:
         "card": model.card,
     }
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    contents["checksum"] = checksum(contents, tensors)
-    # One metadata entry only: safetensors keeps them in a hash map, whose order differs from run to run. Its keys are
-    # not sorted, because the order of the config's modalities is the order of the classifier's inputs.
-    data = save_tensors(tensors, {METADATA_KEY: json.dumps(contents, ensure_ascii=False)})
-    if (length := int.from_bytes(data[:8], "little")) > MAXIMUM_HEADER_BYTES:
-        raise CheckpointError(f"{path}: class names and card need a header of {length} bytes; at most "
-                          f"{MAXIMUM_HEADER_BYTES} are read")  # fmt: skip
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replaced_when_done(path) as temporary:
-        temporary.write_bytes(data)
-    return path
+    try:
+        contents["checksum"] = checksum(contents, tensors)
+        # One metadata entry only: safetensors keeps them in a hash map, whose order differs from run to run. Its keys
+        # are not sorted, because the order of the config's modalities is the order of the classifier's inputs.
+        data = save_tensors(tensors, {METADATA_KEY: json.dumps(contents, ensure_ascii=False)})
+        if (length := int.from_bytes(data[:8], "little")) > MAXIMUM_HEADER_BYTES:
+            raise UnsavableError(
+                f"{path}: class names and card need a header of {length} bytes; at most {MAXIMUM_HEADER_BYTES} are "
+                "read: shorten the names"
+            )
+        header = header_file.parse(path, data)
+        _check_tensors(path, header, _describe(path, header, len(data)).config)
+        _check_finite(path, tensors)
+    except UnsavableError:
+        raise
+    except (CheckpointError, TypeError, ValueError) as error:  # a card that is not JSON, a name that is not UTF-8
+        reason = error.args[0] if isinstance(error, CheckpointError) else f"{path}: {_first_line(error)}"
+        raise UnsavableError(f"{reason}; it would not be read back, so it is not saved") from error
+    return data
 
 
 def load(name_or_path: str | Path, device: torch.device | str = "cpu") -> GMSAClassifier:
@@ -137,7 +165,7 @@ def load(name_or_path: str | Path, device: torch.device | str = "cpu") -> GMSACl
             card that cannot be used.
     """
     path = find(name_or_path)
-    described = _describe(path, header := header_file.read(path))
+    described = _describe(path, header := header_file.read(path), path.stat().st_size)
     _check_tensors(path, header, described.config)
     data, tensors = _read_tensors(path)
     _check_values(path, header, tensors)
@@ -160,7 +188,7 @@ def available() -> list[str]:
 def describe(name_or_path: str | Path) -> Description:
     """Config, class names and card of a checkpoint, without reading its weights. Raises as `load` does."""
     path = find(name_or_path)
-    return _describe(path, header_file.read(path))
+    return _describe(path, header_file.read(path), path.stat().st_size)
 
 
 def find(name_or_path: str | Path) -> Path:
@@ -183,7 +211,7 @@ def find(name_or_path: str | Path) -> Path:
     return path
 
 
-def _describe(path: Path, header: Header) -> Description:
+def _describe(path: Path, header: Header, size: int) -> Description:
     contents = header.contents
     try:
         config = ModelConfig.from_dict(contents["config"])
@@ -203,7 +231,7 @@ def _describe(path: Path, header: Header) -> Description:
         card=card,
         format_version=contents["format_version"],
         parameters=sum(shape.numel() for shape in header.shapes.values()),
-        bytes=path.stat().st_size,
+        bytes=size,
     )
 
 
@@ -267,6 +295,10 @@ def _check_values(path: Path, header: Header, tensors: dict[str, Tensor]) -> Non
         raise CorruptCheckpointError(f"{path}: its header changed while it was read, or can be read in two ways")
     if header.checksum is not None and header.checksum != checksum(header.contents, tensors):
         raise CorruptCheckpointError(f"{path}: weights, config or card do not match their checksum: damaged")
+    _check_finite(path, tensors)
+
+
+def _check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
     for name, value in tensors.items():
         if not value.isfinite().all():
             raise CorruptCheckpointError(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,11 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from gmsa_models.checkpoints import load, save
+from gmsa_models.checkpoints import check_savable, load, save
 from gmsa_models.classifier import GMSAClassifier
+from gmsa_models.data.atomic import replaced_when_done
 from gmsa_models.data.errors import OnSkip
+from gmsa_models.data.lock import FolderInUseError, locked
 from gmsa_models.data.paths import skip_handler
 from gmsa_models.evaluation import collation_of
 from gmsa_models.feeding import (
@@ -27,15 +31,17 @@ from gmsa_models.feeding import (
     planned_batches,
     prefetched,
 )
+from gmsa_models.metrics import MetricsError
 from gmsa_models.objective import Objective, parameter_groups
-from gmsa_models.recipe import Recipe
+from gmsa_models.recipe import MONITORS, Recipe
+from gmsa_models.training_identity import VALIDATION, identity_of
 from gmsa_models.training_log import TrainingLog, Values
-from gmsa_models.training_state import Progress, fingerprint, load_state, save_state
-from gmsa_models.validation import validate
+from gmsa_models.training_state import Progress, ResumeError, fingerprint, load_state, save_state
+from gmsa_models.validation import check_labels, validate
 
 
-class DivergedError(ArithmeticError):
-    """A loss that is not finite; the message says when."""
+class DivergedError(ArithmeticError, ValueError):
+    """A loss, weights or a state of the optimiser that are not finite; the message says when, and what is kept."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,8 @@ class TrainingResult:
     Attributes:
         model: the trained model, on the CPU, in evaluation mode; the saved one.
         path: the checkpoint.
-        scores: its validation scores, fractions; empty without validation clips.
+        scores: its validation scores, fractions; empty without validation clips. Of a finished run that is given its
+            first validation clips: the scores of the saved model on them.
         step: the step its weights are of.
         seconds: time spent, over all sittings.
     """
@@ -78,13 +85,15 @@ def fit(
     `out_dir` also gets `metrics.csv`, TensorBoard events, `best.safetensors` (at each better validation) and
     `state.pt`. The same call on the same `out_dir` goes on where a killed run was last saved and comes to the same
     weights; on a finished one it returns the result. The weights kept are those of the best validation, or the last
-    ones where there are no validation clips.
+    ones where there are no validation clips. A finished `model.safetensors` is never written again: a run without
+    validation that is given some later has its scores in `validation.json`. One call at a time works in `out_dir`.
 
     Args:
         model: with a vocabulary; its weights are where training starts, and are changed.
         train_source: TFRecord files or globs, or a sequence of clips in hand. Labels outside the model's vocabulary
             are dropped; a clip without any left is a negative of every class.
-        validation_source: anything `read_clips` takes, or clips in hand; None: no validation.
+        validation_source: anything `read_clips` takes, or clips in hand, at least one of them with a label of the
+            vocabulary; None: no validation.
         recipe: everything else that decides the weights.
         out_dir: made if it is not there.
         devices, accelerator, num_nodes, strategy: as Lightning Fabric has them. The batch is divided among processes.
@@ -95,9 +104,13 @@ def fit(
         on_skip: with "skip", called with each error, in every epoch again; default: a `SkippedWarning`.
 
     Raises:
-        TrainingDataError: too few clips for one batch, or a batch that the processes cannot share evenly.
-        ResumeError: `out_dir` holds another run.
-        DivergedError: the loss is not finite any more.
+        TrainingDataError: too few clips for one batch, a batch that the processes cannot share evenly, or validation
+            clips that define no score.
+        ResumeError: `out_dir` holds another run: another model, recipe, number of processes, other data or classes.
+        FolderInUseError: another process is training there.
+        CheckpointError: class names or a card that could be saved and not loaded.
+        DivergedError: the loss or the weights are not finite any more; neither is saved.
+        OSError: `out_dir` cannot be written.
         NoVocabularyError: the model has none.
         TFRecordError, UnfitClipError: a clip that cannot be read or does not fit the model.
     """
@@ -107,11 +120,33 @@ def fit(
         accelerator=accelerator, devices=devices, num_nodes=num_nodes, strategy=strategy, precision=recipe.precision
     )
     fabric.launch()
-    run = _Run(fabric, model, train_source, validation_source, recipe, Path(out_dir), dict(card or {}), handler)
-    if not run.progress.finished:
-        with torch.random.fork_rng(devices=[fabric.device] if fabric.device.type == "cuda" else []):
-            run.train(progress)
-    return run.result()
+    with _alone(fabric, Path(out_dir)):
+        run = _Run(fabric, model, train_source, validation_source, recipe, Path(out_dir), dict(card or {}), handler)
+        if not run.progress.finished:
+            with torch.random.fork_rng(devices=[fabric.device] if fabric.device.type == "cuda" else []):
+                run.train(progress)
+        return run.result()
+
+
+@contextmanager
+def _alone(fabric: Fabric, directory: Path) -> Iterator[None]:
+    """Keep other runs out of a folder; the first process holds it, and all of them hear that it could not."""
+    refusal, lock = None, locked(directory, "training")
+    if fabric.is_global_zero:
+        try:
+            lock.__enter__()
+        except OSError as error:
+            refusal = error
+    if fabric.world_size > 1:
+        said = fabric.broadcast(None if refusal is None else str(refusal))
+        refusal = refusal or (FolderInUseError(said) if said else None)
+    if refusal is not None:
+        raise refusal
+    try:
+        yield
+    finally:
+        if fabric.is_global_zero:
+            lock.__exit__(None, None, None)
 
 
 class _Run:
@@ -136,17 +171,19 @@ class _Run:
         self.local_batch = _share(recipe.batch_size, fabric.world_size, len(self.clips))
         self.steps = recipe.steps or max(1, round(recipe.epochs * (len(self.clips) // recipe.batch_size)))
         self.validate_every = recipe.validate_every or max(1, self.steps // 10)
-        self.name = fingerprint(
-            recipe=recipe.to_dict(), config=model.config.to_dict(), clips=len(self.clips), start=_digest(model)
-        )
+        self.identity = identity_of(model, recipe, self.clips, validation_source, on_skip)
         self.progress = Progress()
         self.losses: list[Tensor] = []  # of the steps since the last line of the log
         self._prepare()
+        self.was_finished, self.saved_step = self.progress.finished, self.progress.step
+        self._check()
 
     def _prepare(self) -> None:
         """Fabric's model and optimiser, and the state of the run that this one goes on from."""
-        directory = self.directory
-        directory.mkdir(parents=True, exist_ok=True)
+        earlier = fingerprint(
+            recipe=self.recipe.to_dict(), config=self.model.config.to_dict(), clips=len(self.clips),
+            start=_digest(self.model),
+        )  # fmt: skip
         if self.recipe.initial_probability is not None:
             odds = self.recipe.initial_probability / (1 - self.recipe.initial_probability)
             nn.init.constant_(self.model.classifier.bias, float(torch.tensor(odds).log()))
@@ -158,7 +195,7 @@ class _Run:
         )
         self.objective, self.optimizer = self.fabric.setup(Objective(self.model), optimizer)
         self.average = {} if self.recipe.ema_decay is None else {k: v.clone() for k, v in self.weights.items()}
-        if state := load_state(directory / "state.pt", self.name):
+        if state := load_state(self.directory / "state.pt", self.identity, earlier):
             self.progress, tensors = state
             self.model.load_state_dict(tensors["model"])
             self.optimizer.load_state_dict(tensors["optimizer"])
@@ -167,6 +204,28 @@ class _Run:
             self.losses = list(tensors["losses"])
             for name, value in self.average.items():
                 value.copy_(tensors["average"][name])
+
+    def _check(self) -> None:
+        """Refuse, before the first step, what would only show when the model is saved or scored."""
+        if self.validation_source is not None:
+            check_labels(self.model, self.validation_source, self.on_skip)
+        if self.was_finished:
+            return
+        model, best = self.directory / "model.safetensors", self.directory / "best.safetensors"
+        if model.exists():
+            raise ResumeError(
+                f"{model}: a finished model, and no finished state.pt of its run; it is not written over: choose "
+                "another folder (--out), or move it away"
+            )
+        if self.progress.best is not None and not best.exists():
+            raise ResumeError(
+                f"{best}: gone, and the run's best weights so far with it; put it back, or remove {self.directory} to "
+                "start again"
+            )
+        card = self.model.card
+        self.model.card = self._card({**dict.fromkeys(MONITORS, 1 / 3), "videos": 10**9}, self.steps, 1e9)
+        check_savable(self.model, model)
+        self.model.card = card
 
     @property
     def weights(self) -> dict[str, Tensor]:
@@ -184,9 +243,11 @@ class _Run:
                 loss, norm = self._step(batch)
                 self.losses.append(loss)
                 at.seconds = time.monotonic() - begun
-                if log and (at.step % recipe.log_every == 0 or at.step == self.steps):
-                    log.write(self._line(norm, marked))
-                    marked = (time.monotonic(), at.step)
+                if at.step % recipe.log_every == 0 or at.step == self.steps:
+                    if log:
+                        log.write(self._line(norm, marked))
+                        marked = (time.monotonic(), at.step)
+                    self._check_finite()
                 if at.step % recipe.log_every == 0:
                     self.losses = []
                 if at.step % self.validate_every == 0 or at.step == self.steps:
@@ -243,7 +304,7 @@ class _Run:
         at, recipe = self.progress, self.recipe
         seconds, done, loss = time.monotonic() - marked[0], at.step - marked[1], float(torch.stack(self.losses).mean())
         if not math.isfinite(loss):
-            raise DivergedError(f"the loss is {loss} by step {at.step}; lower learning_rate, or raise warmup")
+            raise self._diverged(f"the loss is {loss}")
         return {
             "step": at.step,
             "epoch": at.epoch,
@@ -260,16 +321,25 @@ class _Run:
         if self.validation_source is None:
             return
         at = self.progress
+        self._check_finite()
         kept = self._swap()
-        scores = validate(self.fabric, self.model, self.validation_source, self.recipe.batch_size, self.on_skip)
+        try:
+            scores = validate(self.fabric, self.model, self.validation_source, self.recipe.batch_size, self.on_skip)
+        except MetricsError as error:  # finite weights, so large that the scores overflow
+            raise self._diverged(f"the validation clips have no scores ({error})") from error
         at.stale += 1
-        if at.best is None or scores[self.recipe.monitor] > at.best:
-            at.best, at.best_step, at.stale = scores[self.recipe.monitor], at.step, 0
+        monitor = self.recipe.monitor
+        if not math.isfinite(score := scores[monitor]):
+            raise TrainingDataError(
+                f"{monitor} is {score} on the validation clips, so it cannot choose the weights that are kept; give "
+                "others, or another monitor"
+            )
+        if at.best is None or score > at.best:
+            at.best, at.best_step, at.stale = score, at.step, 0
             self._save_model("best.safetensors", scores)
         if log:
             log.write({"step": at.step, **{f"validation_{name}": value for name, value in scores.items()}})
         self._swap(kept)
-        self.objective.train()
 
     def _swap(self, weights: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Put the averaged weights (or `weights`) into the model; return what was there."""
@@ -279,7 +349,36 @@ class _Run:
         self.model.load_state_dict(weights or self.average)
         return held
 
+    def _check_finite(self) -> None:
+        """Refuse to go on, or to save, where training has diverged; every process finds the same."""
+        moments = {
+            f"the optimiser's {name} of parameter {number}": value
+            for number, state in self.optimizer.state_dict()["state"].items()
+            for name, value in state.items()
+            if isinstance(value, Tensor)
+        }
+        averages = {f"the average of {name}": value for name, value in self.average.items()}
+        for name, value in {**self.weights, **averages, **moments}.items():
+            if not bool(value.isfinite().all()):
+                raise self._diverged(f"{name} is not finite")
+
+    def _diverged(self, what: str) -> DivergedError:
+        at, state, best = self.progress, self.directory / "state.pt", self.directory / "best.safetensors"
+        kept = [f"{state} of step {self.saved_step}"] if self.saved_step else []
+        kept += [] if at.best is None else [f"{best} of step {at.best_step}"]
+        told = (
+            f"What was saved before is finite and stays ({', '.join(kept)}): the same command goes on from there"
+            if kept
+            else "Nothing had been saved before"
+        )
+        start = "" if at.best is None else f", which may start from fit(load({str(best)!r}), ...)"
+        return DivergedError(
+            f"{what} by step {at.step}: the training diverged, and nothing of it is saved. {told}. For another result "
+            f"train in another folder (--out) with a lower learning_rate or a longer warmup{start}"
+        )
+
     def _save_state(self) -> None:
+        self._check_finite()
         if self.fabric.is_global_zero:
             tensors = {
                 "model": self.weights,
@@ -288,49 +387,62 @@ class _Run:
                 "precision": self.fabric.strategy.precision.state_dict(),  # the scale of the loss, in float16
                 "losses": [loss.cpu() for loss in self.losses],
             }
-            save_state(self.directory / "state.pt", self.name, self.progress, tensors)
+            save_state(self.directory / "state.pt", self.identity, self.progress, tensors)
+        self.saved_step = self.progress.step
 
     def _save_model(self, name: str, scores: Values) -> None:
-        if not self.fabric.is_global_zero:
-            return
-        at, clips = self.progress, self.clips
-        self.model.card = {
+        if self.fabric.is_global_zero:
+            self.model.card = self._card(scores, self.progress.step, self.progress.seconds)
+            save(self.model, self.directory / name)
+
+    def _card(self, scores: Values, step: int, seconds: float) -> dict[str, Any]:
+        clips = self.clips
+        return {
             **self.model.card,
             **self.card,
             "recipe": self.recipe.to_dict(),
             "training": {
                 "clips": len(clips),
                 "source": "clips in hand" if in_hand(clips.source) else str(clips.source),
-                "step": at.step,
+                "step": step,
                 "steps": self.steps,
-                "seconds": round(at.seconds, 1),
+                "seconds": round(seconds, 1),
                 "processes": self.fabric.world_size,
                 "torch": torch.__version__,
             },
             "validation": scores,
         }
-        save(self.model, self.directory / name)
 
     def result(self) -> TrainingResult:
-        """Write `model.safetensors` (once) and load it."""
+        """Write `model.safetensors` once, and load it."""
         path = self.directory / "model.safetensors"
-        best = self.directory / "best.safetensors"
-        if self.fabric.is_global_zero:
-            if self.validation_source is None:
+        if self.fabric.is_global_zero and not (self.was_finished and path.exists()):
+            if self.progress.best is None:
                 self._swap()
                 self._save_model(path.name, {})
             else:
-                save(load(best), path)
+                save(load(self.directory / "best.safetensors"), path)
         self.fabric.barrier()
         model = load(path)
-        at = self.progress
+        scores = model.card["validation"]
+        if self.validation_source is not None and not scores:
+            scores = self._score_later(model)
         return TrainingResult(
             model=model,
             path=path,
-            scores=model.card["validation"],
+            scores=scores,
             step=model.card["training"]["step"],
-            seconds=at.seconds,
+            seconds=self.progress.seconds,
         )
+
+    def _score_later(self, model: GMSAClassifier) -> Values:
+        """Score a finished model on its first validation clips, beside its file, which stays as it is."""
+        scores = validate(self.fabric, model, self.validation_source, self.recipe.batch_size, self.on_skip)
+        if self.fabric.is_global_zero:
+            about = {"model_sha256": model.origin["sha256"], "data": self.identity[VALIDATION], "scores": scores}
+            with replaced_when_done(self.directory / "validation.json") as temporary:
+                temporary.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+        return scores
 
 
 def _share(batch_size: int, processes: int, clips: int) -> int:

@@ -11,10 +11,11 @@ from typing import Any
 import torch
 
 from gmsa_models.data.atomic import replaced_when_done
+from gmsa_models.training_identity import VALIDATION, Identity, differences
 
 
 class ResumeError(ValueError):
-    """A run directory that belongs to another run, or whose state cannot be read."""
+    """A folder that holds another run, or one that cannot be gone on with."""
 
 
 @dataclass
@@ -43,28 +44,37 @@ class Progress:
 
 
 def fingerprint(**parts: Any) -> str:
-    """SHA-256 of what a run must share with the one it goes on from."""
+    """SHA-256 of parts of a run: what a state of an earlier version says of its run."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def save_state(path: Path, run: str, progress: Progress, tensors: dict[str, Any]) -> None:
+def save_state(path: Path, run: Identity, progress: Progress, tensors: dict[str, Any]) -> None:
     """Write the state, whole or not at all.
 
     Args:
         path: where to.
-        run: the run's `fingerprint`.
+        run: what decides the run's weights, see `identity_of`.
         progress: how far it has come.
         tensors: state dicts, by name.
-    """
-    with replaced_when_done(path) as temporary:
-        torch.save({"run": run, "progress": asdict(progress), "tensors": tensors}, temporary)
-
-
-def load_state(path: Path, run: str) -> tuple[Progress, dict[str, Any]] | None:
-    """Read a state back; None where there is none.
 
     Raises:
-        ResumeError: the state is another run's, or cannot be read.
+        OSError: it cannot be written; the message says why.
+    """
+    # A file that is open already: of one that it opens itself, torch tells no reason when it cannot be written.
+    with replaced_when_done(path) as temporary, temporary.open("wb") as file:
+        torch.save({"run": run, "progress": asdict(progress), "tensors": tensors}, file)
+
+
+def load_state(path: Path, run: Identity, earlier: str) -> tuple[Progress, dict[str, Any]] | None:
+    """Read a state back; None where there is none.
+
+    Args:
+        path: of the state.
+        run: what it must be the state of. A finished run that had no validation may be given validation data.
+        earlier: the `fingerprint` of the same run, for a state of an earlier version.
+
+    Raises:
+        ResumeError: the state is another run's, or cannot be read; the message says in what they differ.
     """
     if not path.exists():
         return None
@@ -72,10 +82,34 @@ def load_state(path: Path, run: str) -> tuple[Progress, dict[str, Any]] | None:
         state = torch.load(path, map_location="cpu", weights_only=True)
         progress, tensors, found = Progress(**state["progress"]), state["tensors"], state["run"]
     except Exception as error:
-        raise ResumeError(f"{path}: cannot be read ({error}); delete it to start again") from error
-    if found != run:
-        raise ResumeError(
-            f"{path}: of a run with another model, initial weights, recipe or training data; choose another directory, "
-            "or delete this file"
-        )
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ResumeError(f"{path}: cannot be read ({reason}); {_elsewhere(path)}") from error
+    if isinstance(found, str):
+        if found != earlier:
+            raise ResumeError(
+                f"{path}: of a run with another model, initial weights, recipe or number of training clips (an earlier "
+                f"version wrote it, and not in which of them they differ); {_elsewhere(path)}"
+            )
+    elif differing := _refused(found, run, progress.finished):
+        told = "; ".join(f"{name} ({changed})" for name, changed in differing.items())
+        raise ResumeError(f"{path.parent} holds a run with other {told}; {_remedy(path, differing, progress)}")
     return progress, tensors
+
+
+def _refused(found: Identity, run: Identity, finished: bool) -> dict[str, str]:
+    """Differences, but for validation data that a finished run is to be scored on."""
+    differing = differences(found, run)
+    if finished and found[VALIDATION] is None:
+        differing.pop(VALIDATION, None)
+    return differing
+
+
+def _remedy(path: Path, differing: dict[str, str], progress: Progress) -> str:
+    if progress.finished and set(differing) == {VALIDATION}:
+        model = path.parent / "model.safetensors"
+        return f"it is finished: gmsa evaluate --model {model} --data ... scores it on other data"
+    return f"give what it was begun with, or {_elsewhere(path)}"
+
+
+def _elsewhere(path: Path) -> str:
+    return f"choose another folder (--out), or remove {path.parent} to start again"

@@ -10,8 +10,25 @@ from lightning_fabric import Fabric
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.errors import OnSkip
 from gmsa_models.evaluation import limited, scored_batches
-from gmsa_models.feeding import ClipSource
+from gmsa_models.feeding import ClipSource, TrainingDataError
 from gmsa_models.metrics import ClassificationMetrics
+
+
+def check_labels(model: GMSAClassifier, source: ClipSource, on_skip: OnSkip | None = None) -> None:
+    """Check that a source can score a model; it is read up to the first clip that has one of the model's classes.
+
+    Raises:
+        TrainingDataError: no clip has, so that no score is defined and none can choose the weights that are kept.
+    """
+    read = 0
+    for clip in limited(source, on_skip=None if on_skip is None else lambda error: None):  # told when it is scored
+        read += 1
+        if model.vocabulary.positions(clip.labels):
+            return
+    raise TrainingDataError(
+        f"none of the {read} validation clips has a label of the model's {len(model.vocabulary)} classes, so no score "
+        "is defined; give validation data and a class table that belong together, or train without validation"
+    )
 
 
 def validate(

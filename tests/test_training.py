@@ -87,9 +87,9 @@ class TestFit:
             torch.testing.assert_close(value, in_hand.model.state_dict()[name], atol=1e-9, rtol=0)
 
     def test_early_stopping(self, tmp_path: Path) -> None:
-        nothing = [replace(tiny_clip(n), labels=(11,)) for n in range(8)]
+        everything = [replace(tiny_clip(n), labels=VOCABULARY.indices) for n in range(8)]  # every score is 1
         recipe = Recipe(steps=100, batch_size=4, validate_every=2, patience=3)
-        result = fit(tiny_model(), nothing, nothing, recipe, tmp_path, progress=False)
+        result = fit(tiny_model(), everything, everything, recipe, tmp_path, progress=False)
         steps = [int(line["step"]) for line in logged(tmp_path) if line["validation_gap"]]
         assert steps == [2, 4, 6, 8]
         assert result.step == 2
@@ -134,10 +134,10 @@ class TestFit:
         assert "min left" in said
 
     def test_a_loss_that_is_not_finite_stops_the_run(self, tmp_path: Path) -> None:
-        model = tiny_model()
-        torch.nn.init.constant_(model.classifier.weight, float("nan"))
-        with pytest.raises(DivergedError, match="loss is nan by step 1"):
-            fit(model, [tiny_clip(0)], None, Recipe(steps=1, batch_size=1), tmp_path, progress=False)
+        recipe = Recipe(steps=2, batch_size=1, learning_rate=1e38, warmup=0, log_every=2)
+        with pytest.raises(DivergedError, match="loss is nan by step 2"):
+            fit(tiny_model(), [tiny_clip(0)], None, recipe, tmp_path, progress=False)
+        assert not (tmp_path / "model.safetensors").exists()
 
     def test_refuses(self, tmp_path: Path) -> None:
         with pytest.raises(TrainingDataError, match="3 training clips do not fill one batch of 4"):
@@ -227,7 +227,7 @@ class TestResume:
 
     def test_another_run_is_refused(self, tmp_path: Path) -> None:
         train(tmp_path)
-        with pytest.raises(ResumeError, match="another model, initial weights, recipe"):
+        with pytest.raises(ResumeError, match=r"holds a run with other recipe \(learning_rate 0.003, now 0.0001\)"):
             train(tmp_path, recipe=replace(RECIPE, learning_rate=1e-4))
 
     def test_a_broken_state_is_refused(self, tmp_path: Path) -> None:
@@ -253,6 +253,8 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
         torch.testing.assert_close(two[name], value, atol=1e-6, rtol=0)
     assert load(tmp_path / "two" / "model.safetensors").card["validation"] == pytest.approx(one.scores, abs=1e-6)
     assert load(tmp_path / "two" / "model.safetensors").card["training"]["processes"] == 2
+    with pytest.raises(ResumeError, match=r"other processes \(2, now 1\)"):  # it would take some clips twice
+        train(tmp_path / "two", recipe=replace(RECIPE, length_window=1))
 
 
 class TestFeeding:

@@ -171,6 +171,18 @@ class RecordFile:
             raise DamagedRecordError(self.path, reason, span.number, span.offset)
         return data
 
+    def checksum(self, span: Span) -> int:
+        """The checksum of a record's data as it is stored, which is not compared with the data here.
+
+        Raises:
+            TFRecordError: it lies outside the file.
+        """
+        footer = self._read(_FOOTER.size, span.offset + _HEADER.size + span.length, span.number, span.offset)
+        if len(footer) < _FOOTER.size:
+            reason = f"a record of {span.length} bytes does not fit this file; {_AGAIN}"
+            raise TruncatedRecordError(self.path, reason, span.number, span.offset)
+        return _FOOTER.unpack(footer)[0]
+
     def _read(self, size: int, start: int, number: int, offset: int) -> bytes:
         try:
             return os.pread(self._descriptor, size, start)

@@ -97,7 +97,7 @@ def _reader(source: str | Path, on_skip: OnSkip | None, verify: bool) -> Callabl
     text = str(source)
     if text.startswith(DEMO):
         return _demo_reader(text)
-    path, identity = _split_id(text)
+    path, identity = split_id(text)
     paths = expand(path)
     if path.endswith(".parquet"):
         from gmsa_models.data import catalog
@@ -110,7 +110,7 @@ def _reader(source: str | Path, on_skip: OnSkip | None, verify: bool) -> Callabl
     return lambda: (clip for path in paths for clip in read_file(path, on_skip, verify))
 
 
-def _split_id(source: str) -> tuple[str, str | None]:
+def split_id(source: str) -> tuple[str, str | None]:
     """Path and id of `path#id`. A '#' may stand in a file's name, or in an id after the name of a file that exists."""
     if "#" not in source or Path(source).exists():
         return source, None

@@ -8,11 +8,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from gmsa_models.data.errors import brief, is_plain
+
 # The columns that hold a label's index and its name, by the data set whose table has them.
 COLUMNS = {
     "youtube-8m": ("Index", "Name"),
     "audioset": ("index", "display_name"),
 }
+
+_PLAIN = "expected text without control characters (tab, line end, escape ...): no checkpoint with it could be loaded"
 
 
 class VocabularyError(ValueError):
@@ -38,6 +42,8 @@ class Vocabulary:
             raise VocabularyError(f"{len(self.indices)} label indices but {len(self.names)} names")
         if len(set(self.indices)) != len(self.indices):
             raise VocabularyError("label indices must be unique")
+        if odd := [name for name in (self.dataset, *self.names) if not is_plain(name)]:
+            raise VocabularyError(f"the name {brief(odd[0])}; {_PLAIN}")
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -86,7 +92,8 @@ class Vocabulary:
         """Read the class table of YouTube-8M (`vocabulary.csv`) or AudioSet (`class_labels_indices.csv`).
 
         Raises:
-            VocabularyError: unknown columns, no rows, an index that is no number or comes twice; names file and line.
+            VocabularyError: unknown columns, no rows, an index that is no number or comes twice, a name with a control
+                character; names file and line.
         """
         path = Path(path)
         try:
@@ -114,6 +121,8 @@ def _read_rows(path: Path, reader: csv.DictReader, index: str, name: str) -> tup
         if label in names:
             raise VocabularyError(f"{path}, line {reader.line_num}: {index} {label} comes twice")
         names[label] = row[name] or f"label {label}"
+        if not is_plain(names[label]):
+            raise VocabularyError(f"{path}, line {reader.line_num}: {name} is {brief(names[label])}; {_PLAIN}")
     if not names:
         raise VocabularyError(f"{path}: the table has no rows")
     return tuple(names), tuple(names.values())
