@@ -368,3 +368,29 @@ class TestPrecisions:
         assert {value.dtype for value in load(result.path).state_dict().values()} == {dtype}
         assert evaluate(load(result.path), HELD_OUT, batch_size=4) == pytest.approx(result.scores)
         assert logged(tmp_path)[-1]["validation_gap"]
+
+
+def test_validation_leaves_the_mode_of_every_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    modes, validate = [], training.validate
+
+    def watched(fabric, model, *given):
+        for module in model.modules():
+            module.train()
+        model.encoders["audio"].eval()  # as a caller freezes a part of it
+        before = [module.training for module in model.modules()]
+        scores = validate(fabric, model, *given)
+        modes.append((before, [module.training for module in model.modules()]))
+        return scores
+
+    step = training._Run._step
+
+    def stepping(run, batch):
+        if modes:
+            assert [module.training for module in run.model.modules()] == modes[-1][0]
+        return step(run, batch)
+
+    monkeypatch.setattr(training, "validate", watched)
+    monkeypatch.setattr(training._Run, "_step", stepping)
+    run(tmp_path)
+    assert len(modes) == 3
+    assert all(before == after and len(set(before)) == 2 for before, after in modes)
