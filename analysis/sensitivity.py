@@ -11,7 +11,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from analysis.frame_jacobian.automatic import autograd_norms, sampled_norms
-from analysis.frame_jacobian.closed_form import closed_form_norms
+from analysis.frame_jacobian.closed_form import CLOSED_FORMS, closed_form_norms
+from gmsa_models.attention import AttentionBlock
 from gmsa_models.classifier import EncoderLayer, GMSAClassifier
 from gmsa_models.data.clip import Batch, Clip
 from gmsa_models.evaluating import evaluating
@@ -63,7 +64,7 @@ def frame_gradient_norms(
             first (equation 10). "encoder": the layer's output and its input.
         norm: "frobenius": root of the sum of squares over the D x D entries.
         method: "closed-form": exact, only at "attention", without a Jacobian. "autograd": exact, D products a frame.
-            "sampled": `probes` products a frame. None: closed-form at "attention", autograd at "encoder".
+            "sampled": `probes` products a frame. None: closed-form where there is one, else autograd.
         layer: which encoder layer; negative counts from the last.
         probes: of "sampled", at least 2. Its relative error falls as 1 / sqrt(probes).
         seed: of "sampled".
@@ -86,7 +87,7 @@ def frame_gradient_norms(
         Sahu and Goyal, ICASSP 2022, G of equation 10; closed forms in `analysis.frame_jacobian`.
     """
     _check(model, modality, at, norm, method, layer)
-    compute = METHODS[method or ("closed-form" if at == "attention" else "autograd")]
+    compute = METHODS[method] if method else _exact if at == "attention" else _autograd
     options = {"probes": probes, "seed": seed, "max_bytes": max_bytes}
     results = []
     with evaluating(model, widen=True) as replica:
@@ -98,6 +99,24 @@ def frame_gradient_norms(
     if isinstance(clip, Clip):
         norms, errors = norms[0], errors[0]
     return (norms, errors) if return_standard_error else norms
+
+
+def block_gradient_norms(
+    block: AttentionBlock, inputs: Float[Tensor, "frames dim"], max_bytes: int = MAX_BYTES
+) -> Float[Tensor, "query key"]:
+    """G of one attention block for one clip, exact: in closed form where its kind has one, else by autograd.
+
+    Args:
+        block: any attention block, in evaluation mode.
+        inputs: X, its input; valid frames only.
+        max_bytes: about the most that intermediate results may take.
+
+    Source:
+        Equation 10.
+    """
+    if type(block) in CLOSED_FORMS:
+        return closed_form_norms(block, inputs, max_bytes)
+    return autograd_norms(lambda frames: block.trace(frames.unsqueeze(0), None).output[0], inputs, max_bytes)
 
 
 def local_sensitivity(
@@ -188,6 +207,12 @@ def _closed_form(part: _Part, max_bytes: int, **_: Any) -> tuple[Norms, Norms]:
     else:
         norms = closed_form_norms(block, part.inputs, max_bytes)
     return norms, torch.zeros_like(norms)
+
+
+def _exact(part: _Part, max_bytes: int, **_: Any) -> tuple[Norms, Norms]:
+    block = part.layer.attention
+    known = block is None or type(block) in CLOSED_FORMS
+    return (_closed_form if known else _autograd)(part, max_bytes)
 
 
 def _autograd(part: _Part, max_bytes: int, **_: Any) -> tuple[Norms, Norms]:

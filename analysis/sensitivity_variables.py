@@ -7,16 +7,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from analysis.arrays import Variables, labelled
-from analysis.frame_jacobian.closed_form import closed_form_norms
-from analysis.sensitivity import local_sensitivity
+from analysis.sensitivity import block_gradient_norms, local_sensitivity
 from analysis.view import ClipView, to_numpy
 
-# About the most that the intermediate results of the closed form may take.
+# About the most that the intermediate results of gradient norms may take.
 GRADIENT_BYTES = 2**27
 
 
 def sensitivity_variables(view: ClipView) -> Variables:
-    """`gradient_norm` (modality, query, key), G of equation 10 in closed form; `sensitivity` (modality, frame), S_i.
+    """`gradient_norm` (modality, query, key), G of equation 10; `sensitivity` (modality, frame), S_i.
 
     S_i is measured by the neighbourhood chosen, else by the model's own; absent where there is neither. Both are absent
     in the control, whose frames do not depend on each other.
@@ -33,9 +32,9 @@ def sensitivity_variables(view: ClipView) -> Variables:
 
 
 def view_gradient_norms(view: ClipView, modality: str) -> Float[Tensor, "query key"]:
-    """G of one modality of a clip, in closed form, computed once a view; of a model with attention."""
+    """G of one modality of a clip, exact, computed once a view; of a model with attention."""
     key = view.layer, modality
     if key not in view.gradient_norms:
         block = view.model.encoders[modality].layers[view.layer].attention
-        view.gradient_norms[key] = closed_form_norms(block, view.layers[modality].input[0], GRADIENT_BYTES)
+        view.gradient_norms[key] = block_gradient_norms(block, view.layers[modality].input[0], GRADIENT_BYTES)
     return view.gradient_norms[key]

@@ -103,8 +103,8 @@ class ModelConfig:
             raise ConfigError(f"attention {self.attention!r} has a local branch and needs a neighbourhood, got None")
         if (block is None or not block.local) and self.neighbourhood is not None:
             raise ConfigError(f"attention {self.attention!r} takes no neighbourhood, got {self.neighbourhood!r}")
-        if self.attention == "share-att" and self.heads % 2:
-            raise ConfigError(f"attention 'share-att' halves its heads; heads is {self.heads}, which is odd")
+        if block is not None and block.combined == "joined" and self.heads % 2:
+            raise ConfigError(f"attention {self.attention!r} halves its heads; heads is {self.heads}, which is odd")
         for name in self.modalities:
             if block is not None and self.width(name) % self.heads:
                 raise ConfigError(f"{self.heads} heads do not divide the width {self.width(name)} of {name!r}")

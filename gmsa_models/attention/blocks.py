@@ -153,7 +153,7 @@ class GateAtt(AttentionBlock):
         query, key, value = self.project(inputs)
         weights_g = attention_weights(query, key, None, valid)
         weights_l = attention_weights(query, key, mask, valid)
-        gate_g, gate_l = self._gates(weights_g, weights_l)
+        gate_g, gate_l = self.map_gates(weights_g, weights_l)
         combined = gate_g * weights_g + gate_l * weights_l
         weights = {"global": weights_g, "local": weights_l, "combined": combined}
         contexts = {branch: each @ value for branch, each in weights.items()}
@@ -181,7 +181,7 @@ class GateAtt(AttentionBlock):
 
     def combine(self, weights: dict[str, Float[Tensor, "batch _ rows key"]]) -> Float[Tensor, "batch heads rows key"]:
         """R_g A_g + R_l A_l; equation 3 works row by row, so that some rows suffice."""
-        gates = self._gates(weights["global"], weights["local"])
+        gates = self.map_gates(weights["global"], weights["local"])
         return gates[0] * weights["global"] + gates[1] * weights["local"]
 
     def with_branch_shut(self, layer: LayerTrace, branch: str) -> tuple[Contexts, Gates | None]:
@@ -189,10 +189,10 @@ class GateAtt(AttentionBlock):
         zero = torch.zeros_like(layer.contexts[branch])
         return {name: zero if name == branch else layer.contexts[name] for name in self.branches}, None
 
-    def _gates(
+    def map_gates(
         self, global_rows: Float[Tensor, "batch heads rows key"], local_rows: Float[Tensor, "batch heads rows key"]
     ) -> Float[Tensor, "branch batch heads rows key"]:
-        """Equation 3, in the type of the maps."""
+        """R_g and R_l of equation 3 for some queries, in the type of the maps; all keys."""
         frames, dtype = global_rows.shape[-1], global_rows.dtype
         weights = (each[:frames, :frames].to(dtype) for each in (self.gate_global, self.gate_local))
         pair = (rows @ weight for rows, weight in zip((global_rows, local_rows), weights, strict=True))
