@@ -14,8 +14,7 @@ _PROGRAM = """
 import json, os, resource, signal, sys
 sys.path.insert(0, {tests!r})
 import {module}
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-taken = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+taken, before = (int(pages) * resource.getpagesize() for pages in open("/proc/self/statm").read().split()[:2])
 
 def attempt(path):
     resource.setrlimit(resource.RLIMIT_AS, (taken + {most}, taken + {most}))
@@ -35,7 +34,7 @@ for path in sys.argv[1:]:
     said = os.fdopen(reader).read()
     _, status, used = os.wait4(child, 0)
     kinds, message = json.loads(said) if said else (["killed"], f"status {{status}}")
-    print(json.dumps([kinds, message, (used.ru_maxrss - before) * 1024]), flush=True)
+    print(json.dumps([kinds, message, used.ru_maxrss * 1024 - before]), flush=True)
 """
 
 

@@ -7,6 +7,7 @@ from functools import cache
 
 import pytest
 from hostile_records import NETCDF, ZARR
+from hostile_tables import PARQUET
 from metered import Outcome, metered, size_of
 
 ALLOWED = 200_000_000  # bytes of memory beside the file's size
@@ -15,6 +16,8 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="measures memory
 FORMATS = {
     "netcdf": (NETCDF, ".nc", "figures.record_file", "figures.record_file.open_record(path)"),
     "zarr": (ZARR, ".zarr", "figures.record_file", "figures.record_file.open_record(path)"),
+    "catalogue": (PARQUET, ".parquet", "gmsa_models.data.catalog", "list(gmsa_models.data.catalog.read_rows(path))"),
+    "clip": (PARQUET, ".parquet", "gmsa_models.data.catalog", "gmsa_models.data.catalog.open_clip(path, 'a')"),
 }
 
 

@@ -21,9 +21,11 @@ from gmsa_models.data.atomic import replaced_when_done
 from gmsa_models.data.catalog_file import (
     ROWS,
     SCHEMA,
+    TEXTS,
     CatalogError,
     CatalogRowError,
     CatalogShardError,
+    batches,
     check_full,
     opened,
     writer,
@@ -31,10 +33,12 @@ from gmsa_models.data.catalog_file import (
 from gmsa_models.data.clip import Clip
 from gmsa_models.data.errors import OnSkip, TFRecordError, UnreadableError, brief
 from gmsa_models.data.framing import RecordFile, Span, read_each
+from gmsa_models.data.parquet_pages import spread_texts
 from gmsa_models.data.paths import DuplicateClipError, Source, UnknownClipError, expand, skip_handler
 from gmsa_models.data.tfrecord import once_an_id, read_clip_at
 
 Progress = Callable[[int, int, int], None]
+_NAMED = 3  # records of one id that a message names
 
 
 @dataclass(frozen=True)
@@ -101,15 +105,15 @@ def open_clip(path: str | Path, identity: str) -> Clip:
         TFRecordError: the record is damaged.
     """
     with opened(path) as table:
-        rows = _find_rows(table, identity)
+        rows, found = _find_rows(table, identity)
         if not rows:
             raise UnknownClipError(
                 f"{path}: no clip {identity!r} among {table.metadata.num_rows}{_near(table, identity)}"
             )
     check_full(path, pa.Table.from_pylist(rows, SCHEMA), SCHEMA.names)
-    if len(rows) > 1:
-        places = ", ".join(f"{row['shard']} record {row['record']}" for row in rows[:3])
-        raise DuplicateClipError(f"{path}: {len(rows)} records have the id {identity!r} ({places}); read their file")
+    if found > 1:
+        places = ", ".join(f"{row['shard']} record {row['record']}" for row in rows)
+        raise DuplicateClipError(f"{path}: {found} records have the id {identity!r} ({places}); read their file")
     with _open_shard(Path(path), rows[0]["shard"], rows[0]["shard_bytes"]) as file:
         return _read_row(Path(path), file, rows[0])
 
@@ -155,7 +159,7 @@ def read_rows(path: str | Path) -> Iterator[dict[str, Any]]:
         CatalogError: not a catalogue.
     """
     with opened(path) as table:
-        for batch in table.iter_batches(batch_size=ROWS):
+        for batch in batches(table):
             check_full(path, batch, SCHEMA.names)
             yield from batch.to_pylist()
 
@@ -243,20 +247,24 @@ def _row(clip: Clip, shard: str, size: int, span: Span) -> dict[str, Any]:
     }
 
 
-def _find_rows(table: pq.ParquetFile, identity: str) -> list[dict[str, Any]]:
-    rows = []
+def _find_rows(table: pq.ParquetFile, identity: str) -> tuple[list[dict[str, Any]], int]:
+    """The first rows of an id, as many as a message names, and how many there are."""
+    rows: list[dict[str, Any]] = []
+    found = 0
     for group in range(table.num_row_groups):
-        ids = table.read_row_group(group, columns=["id"])["id"]
-        found = pc.indices_nonzero(pc.equal(ids, identity))
-        if len(found):
-            rows += table.read_row_group(group).take(found).to_pylist()
-    return rows
+        ids = spread_texts(table.read_row_group(group, columns=["id"]), ["id"])["id"]
+        places = pc.indices_nonzero(pc.equal(ids, identity))
+        found += len(places)
+        if len(places) and len(rows) < _NAMED:
+            there = table.read_row_group(group).take(places[: _NAMED - len(rows)])
+            rows += spread_texts(there, TEXTS).to_pylist()
+    return rows, found
 
 
 def _near(table: pq.ParquetFile, identity: str) -> str:
     near: list[str] = []
     for group in range(table.num_row_groups):
-        ids = table.read_row_group(group, columns=["id"])["id"]
+        ids = spread_texts(table.read_row_group(group, columns=["id"]), ["id"])["id"]
         lower, wanted = pc.utf8_lower(ids), identity.lower()
         near += ids.filter(pc.starts_with(lower, wanted[: max(1, len(wanted) - 1)]))[:5].to_pylist()
         if len(near) >= 5:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gmsa_models.data.errors import UnreadableError, brief
+from gmsa_models.data.parquet_pages import PagesError, open_parquet, spread_texts
 
 VERSION = "1"
 _VERSION_KEY = b"gmsa_catalog_version"
@@ -27,8 +28,9 @@ SCHEMA = pa.schema(
     metadata={_VERSION_KEY: VERSION.encode()},
 )
 ROWS = 65536  # of a row group: what is in memory at once
-_ROWS_A_BYTE = 4  # ids differ, so no row takes less than a part of a byte
-_LARGEST_GROUP = 1 << 28  # bytes of a row group, unpacked
+_ROWS_A_BYTE = 1  # ids and places differ; the most regular that were tried take ten bytes a row
+_LABELS_A_ROW, _MOST_ROWS = 64, 1 << 20  # of a row group
+TEXTS = ["id", "shard"]
 
 
 class CatalogError(UnreadableError):
@@ -64,16 +66,31 @@ def opened(path: str | Path) -> Iterator[pq.ParquetFile]:
     if not Path(path).is_file():  # a pipe would wait for a writer
         raise CatalogError(f"{path}: not a catalogue: not an ordinary file; write one with `gmsa catalog`")
     try:
-        table = pq.ParquetFile(path, page_checksum_verification=True)
+        table = open_parquet(path)
+    except PagesError as error:
+        raise CatalogError(f"{path}: {error}; write it again with `gmsa catalog`") from None
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise CatalogError(f"{path}: not a catalogue: {error}; write one with `gmsa catalog`") from None
+        raise CatalogError(f"{path}: not a catalogue: {_reason(error)}; write one with `gmsa catalog`") from None
     with table:
         _check_columns(path, table.schema_arrow)
         _check_claims(path, table.metadata)
         try:
             yield table
+        except PagesError as error:
+            raise CatalogError(f"{path}: {error}; write it again with `gmsa catalog`") from None
         except (pa.ArrowException, OSError) as error:
-            raise CatalogError(f"{path}: damaged: {error}; write it again with `gmsa catalog`") from None
+            raise CatalogError(f"{path}: damaged: {_reason(error)}; write it again with `gmsa catalog`") from None
+
+
+def batches(table: pq.ParquetFile) -> Iterator[pa.Table]:
+    """The rows of a catalogue, in parts whose texts are no larger than is read at once."""
+    for batch in table.iter_batches(batch_size=ROWS):
+        yield spread_texts(batch, TEXTS)
+
+
+def _reason(error: Exception) -> str:
+    text = str(error)
+    return text if text.isprintable() and len(text) < 300 else brief(text)
 
 
 def check_full(path: str | Path, table: pa.RecordBatch | pa.Table, columns: Sequence[str]) -> None:
@@ -115,10 +132,11 @@ def _check_claims(path: str | Path, metadata: pq.FileMetaData) -> None:
     size = Path(path).stat().st_size
     if metadata.num_rows > _ROWS_A_BYTE * size:
         raise CatalogError(f"{path}: says {metadata.num_rows} rows in {size} bytes; write it again with `gmsa catalog`")
-    for group in range(metadata.num_row_groups):
-        claimed = metadata.row_group(group).total_byte_size
-        if claimed > _LARGEST_GROUP:
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        labels = max(group.column(column).num_values for column in range(group.num_columns))
+        if group.num_rows > _MOST_ROWS or labels > _LABELS_A_ROW * max(group.num_rows, 0):
             raise CatalogError(
-                f"{path}: row group {group} claims {claimed} bytes; at most {_LARGEST_GROUP} are read at once; "
-                "write it again with `gmsa catalog`"
+                f"{path}: row group {number} claims {group.num_rows} rows and {labels} labels; at most {_MOST_ROWS} "
+                f"rows of {_LABELS_A_ROW} labels are read at once; write it again with `gmsa catalog`"
             )

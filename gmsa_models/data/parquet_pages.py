@@ -1,0 +1,186 @@
+"""How much the pages of a Parquet file become, by what stands before each: read before anything is unpacked.
+
+A column's chunk in the file says how many bytes it takes there; a page of it may say that it unpacks to 2 GiB, or that
+one text stands for a million rows. What is here adds up the claims of all pages. Source: the format's `parquet.thrift`
+and Thrift's compact protocol.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+LARGEST_PAGE, LARGEST_GROUP = 1 << 24, 1 << 27  # bytes unpacked: of a page, of the columns of a row group together
+LARGEST_TEXT = 1 << 25  # bytes of all texts of a batch, each row's counted
+MOST_ITEMS, LONGEST_STRING = 100_000, 1 << 24  # of a list, and bytes of a string, in the file's footer
+_SHORT, _LONG, _DEEPEST = 1 << 10, 1 << 17, 8  # bytes read for a page's header, first and at most; of structs in it
+# Encodings whose values are no more than their bytes, or than their number says; others (of growing texts) are refused.
+_ENCODINGS = frozenset({0, 2, 3, 4, 5, 6, 8, 9})
+# Type of a page -> the field that describes it, and in it those of the number of values and of their encoding.
+_PAGES = {0: (5, 1, 2), 2: (7, 1, 2), 3: (8, 1, 4)}
+_DICTIONARY = 2
+
+
+class PagesError(ValueError):
+    """Pages that claim more than is read, or are damaged; without the file's name."""
+
+
+def open_parquet(path: str | Path) -> pq.ParquetFile:
+    """A Parquet file, open, whose pages have been checked.
+
+    Its columns of text are read as dictionaries, so that a text that stands for many rows is there once;
+    `spread_texts` makes plain ones.
+
+    Raises:
+        PagesError: it claims more than is read.
+        pyarrow.ArrowException, OSError, ValueError: not Parquet.
+    """
+    limits = {"thrift_string_size_limit": LONGEST_STRING, "thrift_container_size_limit": MOST_ITEMS}
+    with pq.ParquetFile(path, **limits) as file:
+        metadata = file.metadata
+    check_pages(path, metadata)
+    columns = map(metadata.schema.column, range(metadata.num_columns))
+    texts = [each.path for each in columns if each.physical_type == "BYTE_ARRAY" and "." not in each.path]
+    return pq.ParquetFile(path, metadata=metadata, read_dictionary=texts, page_checksum_verification=True, **limits)
+
+
+def check_pages(path: str | Path, metadata: pq.FileMetaData) -> None:
+    """Refuse a file with a page or a row group that unpacks to too much.
+
+    Raises:
+        PagesError: names the row group and the column.
+    """
+    size = Path(path).stat().st_size
+    with Path(path).open("rb") as file:
+        for number in range(metadata.num_row_groups):
+            group = metadata.row_group(number)
+            taken = 0
+            for column in map(group.column, range(group.num_columns)):
+                place = f"row group {number}, column {column.path_in_schema!r:.100}"
+                taken += _unpacked(file, size, column, place)
+                if taken > LARGEST_GROUP:
+                    raise PagesError(f"{place}: unpacks to {taken} bytes or more; at most {LARGEST_GROUP} are read")
+
+
+def _unpacked(file: BinaryIO, size: int, column: pq.ColumnChunkMetaData, place: str) -> int:
+    """Bytes that a column's chunk becomes: its pages, and its values where a few bytes stand for many."""
+    wide = 16 if column.physical_type == "INT96" else 8
+    values = unpacked = 0
+    for kind, page, count in _pages(file, size, column, place):
+        if page > LARGEST_PAGE:
+            raise PagesError(f"{place}: a page unpacks to {page} bytes; at most {LARGEST_PAGE} are read")
+        unpacked += page
+        values += 0 if kind == _DICTIONARY else count
+    if values > max(column.num_values, 0):
+        raise PagesError(f"{place}: its pages have {values} values; the footer says {column.num_values}")
+    return max(unpacked, wide * values)
+
+
+def _pages(file: BinaryIO, size: int, column: pq.ColumnChunkMetaData, place: str) -> Iterator[tuple[int, int, int]]:
+    """Type, bytes when unpacked, and number of values of each page."""
+    dictionary = column.dictionary_page_offset
+    at = min(dictionary, column.data_page_offset) if dictionary else column.data_page_offset
+    end = at + column.total_compressed_size
+    if not 0 < at <= end <= size:
+        raise PagesError(f"{place}: bytes {at} to {end} of a file of {size}")
+    while at < end:
+        header, length = _header(file, at, place)
+        kind, unpacked, packed = (header.get(field) for field in (1, 2, 3))
+        if not all(type(one) is int and one >= 0 for one in (kind, unpacked, packed)) or kind not in _PAGES:
+            raise PagesError(f"{place}: the page at byte {at} is damaged, or of a kind that is not read")
+        field, count, encoding = _PAGES[kind]
+        about = header.get(field)
+        if not isinstance(about, dict) or type(about.get(count)) is not int or about[count] < 0:
+            raise PagesError(f"{place}: the page at byte {at} does not say how many values it has")
+        if about.get(encoding) not in _ENCODINGS:
+            raise PagesError(f"{place}: the page at byte {at} has encoding {about.get(encoding)!r:.20}; not read")
+        yield kind, unpacked, about[count]
+        at += length + packed
+
+
+def _header(file: BinaryIO, at: int, place: str) -> tuple[dict[int, Any], int]:
+    for most in (_SHORT, _LONG):
+        file.seek(at)
+        try:
+            return _struct(file.read(most), 0, _DEEPEST)
+        except IndexError:  # it goes on beyond what was read
+            continue
+    raise PagesError(f"{place}: the page at byte {at} has a header that does not end")
+
+
+def _struct(data: bytes, at: int, depth: int) -> tuple[dict[int, Any], int]:
+    """A struct of Thrift's compact protocol, field number -> value, and where it ends."""
+    if depth == 0:
+        raise PagesError("a page's header nests too deeply")
+    found: dict[int, Any] = {}
+    field = 0
+    while head := data[at]:
+        at += 1
+        if head >> 4:
+            field += head >> 4
+        else:
+            field, at = _whole(data, at)
+        found[field], at = _value(data, at, head & 15, depth)
+    return found, at + 1
+
+
+def _value(data: bytes, at: int, kind: int, depth: int) -> tuple[Any, int]:
+    match kind:
+        case 1 | 2:
+            return kind == 1, at
+        case 3:
+            return data[at], at + 1
+        case 4 | 5 | 6:
+            return _whole(data, at)
+        case 7:
+            return None, at + 8
+        case 8:
+            length, at = _varint(data, at)
+            return None, at + length
+        case 12:
+            return _struct(data, at, depth - 1)
+    raise PagesError("a page's header has a list or a map; not read")
+
+
+def _whole(data: bytes, at: int) -> tuple[int, int]:
+    value, at = _varint(data, at)
+    return (value >> 1) ^ -(value & 1), at
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[at]
+        at += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, at
+        shift += 7
+        if shift > 63:
+            raise PagesError("a page's header has a number of over 64 bits")
+
+
+def spread_texts(batch: pa.RecordBatch | pa.Table, names: list[str]) -> pa.Table:
+    """Columns that were read as dictionaries, as plain texts.
+
+    Raises:
+        PagesError: together they take more than `LARGEST_TEXT` bytes.
+    """
+    table = pa.Table.from_batches([batch]) if isinstance(batch, pa.RecordBatch) else batch
+    for name in names:
+        column = table[name]
+        if pa.types.is_dictionary(column.type):
+            taken = sum(_spread_bytes(chunk) for chunk in column.chunks)
+            if taken > LARGEST_TEXT:
+                raise PagesError(f"column {name!r} has texts of {taken} bytes; at most {LARGEST_TEXT} are read at once")
+            table = table.set_column(table.schema.get_field_index(name), name, column.cast(column.type.value_type))
+    return table
+
+
+def _spread_bytes(chunk: pa.DictionaryArray) -> int:
+    return pc.sum(pc.binary_length(chunk.dictionary).take(chunk.indices)).as_py() or 0
