@@ -46,7 +46,7 @@ def jupyterlab(folder: Path) -> Iterator[str]:
         yield _address(log, running)
     finally:
         running.terminate()
-        running.wait(30)
+        running.wait(120)
 
 
 def open_notebook(page, address: str, name: str) -> None:
