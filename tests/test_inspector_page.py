@@ -222,18 +222,98 @@ def test_two_models_side_by_side_and_their_difference(opened):
     assert view.page.locator(".second").is_hidden()
 
 
+WORDS = f"""(() => {{
+    const words = [];
+    const draw = CanvasRenderingContext2D.prototype.fillText;
+    CanvasRenderingContext2D.prototype.fillText = function (text, ...place) {{
+        words.push(text);
+        draw.call(this, text, ...place);
+    }};
+    {ROOT}.drawAll(document.createElement('canvas').getContext('2d'), 'light');
+    CanvasRenderingContext2D.prototype.fillText = draw;
+    return words;
+}})()"""
+
+
+def test_no_difference_of_unlike_branches(opened):
+    records = [
+        made_record(branches=("combined", "local")),
+        made_record(name="baseline", branches=("global",), seed=1),
+        made_record(name="share-att-bd", branches=("global", "local"), seed=2),
+    ]
+    view = opened(records, {"against": "baseline", "view": "difference", "branch": "local", "pinned": True})
+    words = view.page.evaluate(WORDS)
+    assert "GateOp TP30 − Baseline" in words
+    assert "no difference of local and global: they are different branches" in words
+    assert view.page.evaluate(f"{ROOT}.first.maps.length") == 0
+    pinned = view.page.evaluate(f"{ROOT}.lanes.lanes.at(-1).series.map(({{label}}) => label)")
+    assert pinned == ["weight", "global"]
+    view.page.get_by_role("radio", name="combined").click()
+    assert "no difference of combined and global: they are different branches" in view.page.evaluate(WORDS)
+    view.page.get_by_label("against").select_option("share-att-bd")
+    view.page.get_by_role("radio", name="local").click()
+    view.settle()
+    assert "GateOp TP30 − ShareAtt BD · local · head 1" in view.page.evaluate(WORDS)
+    assert view.page.evaluate(f"{ROOT}.first.maps.length") == 1
+
+
+def test_a_class_that_is_not_explained_says_what_explains_it(opened):
+    view = opened(
+        [explained_record(), explained_record(name="audioset-baseline", seed=1)], {"against": "audioset-baseline"}
+    )
+    assert view.page.locator(".ask").is_hidden()
+    row = view.page.evaluate(f"{ROOT}.predictions.listed.findIndex(({{name}}) => name === 'Game')")
+    box = view.page.locator(".predictions .overlay").bounding_box()
+    view.page.mouse.click(box["x"] + 30, box["y"] + 22 + 31 * row + 10)
+    view.settle()
+    assert view.page.text_content(".ask").startswith("This record explains Food. To explain Game: ")
+    assert view.page.locator(".ask code").all_text_contents() == [
+        'gmsa inspect demo:7 --model gate-op-tp30 --against audioset-baseline --explain --target "Game"',
+        'inspect_clip(model, clip, parts=[*DEFAULT_PARTS, "explanation"], target=model.vocabulary.find("Game"))',
+    ]
+    view.page.get_by_label("class").select_option("11")
+    view.settle()
+    assert view.page.locator(".ask").is_hidden()
+
+
+def test_models_that_explain_different_classes_are_told_apart(opened):
+    other = explained_record(name="baseline", seed=1)
+    other["explanation"].attrs |= {"class_name": "Game", "label": 3}
+    view = opened([explained_record(), other], {"against": "baseline"})
+    notes = view.page.evaluate(f"{ROOT}.lanes.lanes.map(({{note}}) => note ?? '').join('')")
+    assert notes.startswith("saliency of Food (GateOp TP30) and of Game (Baseline)")
+
+
+def test_times_of_a_clip_that_starts_late_are_right(opened):
+    start = 1_800_000_000.25
+    record = made_record(181, heads=2)
+    view = opened(record.assign_coords(frame=start + np.arange(181)), {"frame": 7})
+    assert view.readout() == "30000000:07.25 (frame 7)"
+    assert " 3:01 from 30000000:00.25 " in view.page.text_content(".title")
+    words = view.page.evaluate(WORDS)
+    assert {"+0:00", "+0:30", "+1:00", "+3:00", "+ from 30000000:00.25"} <= set(words)
+    found = view.page.evaluate(f"[...{ROOT}.scene.seconds]")
+    np.testing.assert_array_equal(found, start + np.arange(181))
+    view.page.mouse.move(*view.cell("first", 180, 179))
+    assert view.readout().startswith("query 30000003:00.25 (frame 180) → key 30000002:59.25 (frame 179)")
+    late = opened(made_record(29).assign_coords(frame=3600.0 + np.arange(29)))
+    assert {"60:00", "60:10"} <= set(late.page.evaluate(WORDS))
+
+
 def test_an_explanation_is_chosen_and_its_faithfulness_stands_beside_it(opened):
     view = opened(explained_record(), {"frame": 6})
     assert view.state("explanation") == "saliency"
     lane = f"{ROOT}.lanes.curves({ROOT}.state).find((each) => each.name === 'explanation')"
-    assert view.page.evaluate(f"{lane}.note") == "saliency   deletion 0.25 · insertion 0.75"
+    assert view.page.evaluate(f"{lane}.note") == "saliency of Food   deletion 0.25 · insertion 0.75"
     expected = float(explained_record()["explanation"].values[0, 0, 6])
     assert view.page.evaluate(f"{lane}.series[0].values[6]") == pytest.approx(expected)
     before = view.drawn("lanes")
     view.page.get_by_label("explanation").select_option("rollout")
     view.settle()
     assert view.drawn("lanes") != before
-    assert view.page.evaluate(f"{lane}.note") == "rollout   deletion 0.50 · insertion 0.62 · finds evidence, AUC 0.88"
+    assert view.page.evaluate(f"{lane}.note") == (
+        "rollout of Food   deletion 0.50 · insertion 0.62 · finds evidence, AUC 0.88"
+    )
     assert 'parts=[*DEFAULT_PARTS, "explanation"]' in view.page.evaluate(f"{ROOT}.python()")
     view.press("m")  # the second method says nothing of audio
     assert view.page.evaluate(f"!{lane}")

@@ -159,7 +159,9 @@ def test_only_addresses_of_the_web_become_links(address, kept):
 
 
 def test_page_is_one_file_that_asks_for_nothing(tmp_path):
-    record = made_record(clip="</script><script>alert(1)</script>", source_url="https://a.org/v")
+    record = made_record(
+        clip="</script><script>alert(1)</script>", source_url="https://a.org/v", modalities=("</script>", "audio")
+    )
     path = write_html(record, tmp_path / "deep" / "view.html", {"frame": 3, "modality": "</script>"})
     text = path.read_text(encoding="utf-8")
     assert "default-src &#x27;none&#x27;" in text
@@ -198,6 +200,44 @@ def test_figure_shows_the_current_view():
     np.testing.assert_allclose(difference, weights - other)
 
 
+def test_seconds_of_a_clock_are_sent_whole():
+    record = made_record()
+    start = 1.8e9 + 0.1
+    seconds = start + np.arange(29)
+    sent = Unpacked(pack(record.assign_coords(frame=seconds)))["seconds"]
+    np.testing.assert_array_equal(sent, seconds)
+
+
+def shared_heads(name: str, local: range) -> xr.Dataset:
+    """A record whose local branch has some of five heads."""
+    record = made_record(13, 5, name=name, seed=len(name))
+    others = [head for head in range(5) if head not in local]
+    record["attention"].values[:, 0, list(local)] = np.nan
+    record["attention"].values[:, 1, others] = np.nan
+    return record
+
+
+def test_a_difference_is_of_one_head_and_one_branch():
+    first, second = shared_heads("first", range(2, 5)), shared_heads("second", range(3, 5))
+    view = Inspector([first, second], against="second", view="difference", branch="local", head=-1)
+    maps = [axes.images[0] for axes in view.figure().axes if axes.get_title().startswith("head ")]
+    assert len(maps) == 2  # heads 4 and 5, which both have
+    excluded = first["neighbourhood"].values
+    for index, head in enumerate((3, 4)):
+        one, other = (record["attention"].values[0, 1, head] for record in (first, second))
+        np.testing.assert_allclose(maps[index].get_array().compressed(), (one - other)[excluded], atol=1e-7)
+
+
+def test_no_difference_of_unlike_branches():
+    other = made_record(name="baseline", branches=("global",), seed=1).drop_vars(["gate", "gate_map"])
+    view = Inspector([made_record(), other], against="baseline", view="difference", branch="local")
+    titles = [axes.get_title() for axes in view.figure().axes]
+    assert "GateOp TP30 − Baseline\nno difference of local and global" in titles
+    assert not any("head" in title for title in titles)
+    view.branch = "global"
+    assert "GateOp TP30 − Baseline, global, head 1" in [axes.get_title() for axes in view.figure().axes]
+
+
 def test_explanations_are_sent_told_and_drawn():
     record = explained_record()
     sent = Unpacked(pack(record))
@@ -209,7 +249,7 @@ def test_explanations_are_sent_told_and_drawn():
     inspector = Inspector(record, explanation="rollout")
     lane = next(axes for axes in inspector.figure().axes if axes.get_ylabel() == "explains")
     np.testing.assert_allclose(lane.patches[0].get_data().values, record["explanation"].values[1, 0])
-    assert lane.get_title(loc="left") == "rollout"
+    assert lane.get_title(loc="left") == "rollout of Food"
     with pytest.raises(traitlets.TraitError, match="explanation is 'lime'; these records have 'saliency', 'rollout'"):
         inspector.explanation = "lime"
     assert Inspector(made_record()).explanation == ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shlex
 from pathlib import PurePath
 from typing import Any
 from urllib.parse import urlsplit
@@ -34,6 +35,7 @@ def describe_clip(records: list[xr.Dataset]) -> dict[str, Any]:
     return {
         "id": str(attributes.get("clip", "")),
         "read": _read_source(str(attributes.get("clip", "")), str(attributes.get("source", ""))),
+        "argument": shlex.quote(_read_source(str(attributes.get("clip", "")), str(attributes.get("source", "")))),
         "frames": record.sizes["frame"],
         "clip_frames": int(attributes.get("clip_frames", record.sizes["frame"])),
         "frame_seconds": frame_seconds,
@@ -50,6 +52,7 @@ def describe_model(record: xr.Dataset) -> dict[str, Any]:
     return {
         "name": name,
         "label": model_style(name).label,
+        "argument": shlex.quote(str(record.attrs.get("checkpoint_path", name))),
         "kind": str(record.attrs.get("attention_kind", "")),
         "sha256": str(record.attrs.get("checkpoint_sha256", "")),
         "layer": int(record.attrs.get("layer", 0)),

@@ -14,7 +14,9 @@ from typing import Any
 
 import xarray as xr
 
+from figures.inspector.choices import Choices
 from figures.inspector.payload import pack
+from figures.inspector.records import split_records
 
 FOLDER = Path(__file__).parent
 # Nothing may be loaded from anywhere: the browser itself holds the file to that.
@@ -63,12 +65,18 @@ def write_html(
 
     Returns:
         The path.
+
+    Raises:
+        InspectorError: records that cannot stand together, or a view that they do not have.
+        PrecisionError: an unknown precision.
     """
+    records = split_records(given)
+    Choices(records).check(view or {})
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
-        temporary.write_text(page(pack(given, precision), view or {}, Path(path).stem), encoding="utf-8")
+        temporary.write_text(page(pack(records, precision), view or {}, path.stem), encoding="utf-8")
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

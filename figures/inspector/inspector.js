@@ -69,7 +69,7 @@ class Payload {
     return about?.same ? this.header.arrays[about.same] : about ?? null;
   }
 
-  /** @param {string} name @returns {?(Float32Array|Uint8Array)} flat, in the order of the array's shape; null until it is here */
+  /** @param {string} name @returns {?(Float32Array|Float64Array|Uint8Array)} flat, in the order of the array's shape; null until it is here */
   array(name) {
     const about = this.about(name);
     if (!about || !this.here(name)) return null;
@@ -86,6 +86,7 @@ class Payload {
     const buffer = later ? this.rest : this.buffer, place = later ? offset - this.header.first : this.start + offset;
     if (type === "uint8") return new Uint8Array(buffer, place, bytes);
     if (type === "float32") return new Float32Array(buffer, place, bytes / 4);
+    if (type === "float64") return new Float64Array(buffer, place, bytes / 8);
     const table = halfTable(), count = bytes / 2, factor = 2 ** -exponent;
     const low = new Uint8Array(buffer, place, count), high = new Uint8Array(buffer, place + count, count);
     const values = new Float32Array(count);
@@ -229,6 +230,9 @@ const LEFTS = {
   gate: ["similarity", "gate of the local branch, mean over heads", "R of the local branch"],
 };
 
+// Seconds. Axes of a clip that begins later count from its start: the minutes of a longer time do not fit beside a map.
+const LONGEST_CLOCK = 60000;
+
 /** What one payload holds, asked for by what the state says. */
 class Scene {
   /** @param {Payload} payload */
@@ -236,6 +240,7 @@ class Scene {
     this.payload = payload;
     const { clip, models } = payload.header;
     Object.assign(this, { clip, models, frames: clip.frames, seconds: payload.array("seconds") });
+    this.origin = this.seconds[0] >= LONGEST_CLOCK ? this.seconds[0] : 0; // of the times on the axes, in seconds
     this.classes = new Map(clip.classes.map((each) => [each.label, each]));
     this.modalities = [...new Set(models.flatMap((model) => model.modalities))];
     this.pictures = new Recent(24e6); // pixels
@@ -259,7 +264,7 @@ class Scene {
   /** Models shown, the first one first. */
   shown(state) { return [state.model, state.against].filter(Boolean).map((name) => this.index(name)); }
 
-  /** The state with every value made one that the payload has. @param {State} state @returns {State} */
+  /** The state with every value made one that the payload has; the rules are those of `Choices.nearest`. @param {State} state @returns {State} */
   valid(state) {
     const next = { ...state };
     const pick = (value, known) => (known.includes(value) ? value : known[0] ?? "");
@@ -268,9 +273,9 @@ class Scene {
     next.modality = pick(next.modality, this.models[this.index(next.model)].modalities);
     next.branch = pick(next.branch, this.branches(next.model, next.modality));
     const heads = this.heads(next.model, next.modality, next.branch);
-    if (next.head !== -1 && !heads.includes(next.head)) next.head = heads[0] ?? 0;
-    if (next.head !== -1) next.lastHead = next.head;
-    if (!heads.includes(next.lastHead)) next.lastHead = heads[0] ?? 0;
+    const nearest = (head) => heads.reduce((best, each) => (Math.abs(each - head) < Math.abs(best - head) ? each : best), heads[0] ?? 0);
+    if (next.head !== -1) next.lastHead = next.head = nearest(next.head);
+    next.lastHead = nearest(next.lastHead);
     next.scale = pick(next.scale, Object.keys(SCALES));
     next.view = pick(next.view, ["side", "difference"]);
     next.theme = pick(next.theme, ["auto", "light", "dark"]);
@@ -296,10 +301,16 @@ class Scene {
 
   leftName(name, index, modality) { return name === "similarity" ? `similarity/${modality}` : `${index}/${name}/${modality}`; }
 
+  /** The branch that stands for `branch` in a model: the same, or its first. */
+  branchOf(index, branch) {
+    const { branches } = this.models[index];
+    return branches.includes(branch) ? branch : branches[0];
+  }
+
   /** @returns {?FrameMap} of one model, branch and head */
   attention(index, modality, branch, head) {
     const model = this.models[index];
-    const own = model.branches.includes(branch) ? branch : model.branches[0];
+    const own = this.branchOf(index, branch);
     const name = `${index}/attention/${modality}/${own}/${head}`;
     if (!this.payload.has(name)) return null;
     const { payload, frames } = this, { support } = payload.about(name);
@@ -311,16 +322,16 @@ class Scene {
     };
   }
 
-  /** First less second. @returns {?FrameMap} */
+  /** First less second, of branches of the same name: others are not of the same pairs. @returns {?FrameMap} */
   difference(first, second, modality, branch, head) {
     const [one, other] = [first, second].map((index) => this.attention(index, modality, branch, head));
-    if (!one || !other) return null;
+    if (!one || !other || one.branch !== other.branch) return null;
     const key = `${one.key} - ${other.key}`, { differences, frames } = this;
     const once = (name, make) => differences.get(`${name} ${key}`, () => ({ value: make(), weight: frames ** 2 }));
     const masked = one.mask && other.mask;
     return {
       key, kind: "difference", head, frames, unit: "difference of weights", here: one.here && other.here,
-      title: `${this.models[first].label} − ${this.models[second].label} · ${branch}`,
+      title: `${this.models[first].label} − ${this.models[second].label} · ${one.branch}`,
       get values() { return once("values", () => one.values.map((weight, at) => weight - other.values[at])); },
       get mask() { return masked ? once("mask", () => one.mask.map((there, at) => there | other.mask[at])) : null; },
     };
@@ -382,6 +393,12 @@ class Scene {
 
   /** Minutes and seconds at which a frame starts. */
   clock(frame) { return clock(this.seconds[frame] ?? 0); }
+
+  /** A time as the axes say it: from the clip's start, with a plus, where the whole would be too long. */
+  axisClock(second) { return `${this.origin ? "+" : ""}${clock(second - this.origin)}`; }
+
+  /** Round times for an axis, in seconds. */
+  ticks(from, to, count) { return ticks(from - this.origin, to - this.origin, count).map((each) => each + this.origin); }
 
   end() { return this.frames ? this.seconds[this.frames - 1] + this.clip.frame_seconds : 0; }
 
@@ -659,10 +676,10 @@ class MapPanel extends Panel {
     const from = scene.edge(first), to = scene.edge(last);
     const bottom = Math.max(...this.cells(this.maps.length).map((cell) => cell.y + cell.height));
     const place = (second) => (second - from) / (to - from || 1);
-    for (const second of ticks(from, to, Math.max(2, Math.floor(box.width / 52)))) {
+    for (const second of scene.ticks(from, to, Math.max(2, Math.floor(box.width / 52)))) {
       const along = place(second), align = along > 0.93 ? "right" : "center";
-      text(context, clock(second), box.x + along * box.width, bottom + 13, { colour: colours.muted, align });
-      text(context, clock(second), box.x - 4, box.y + along * box.height, { colour: colours.muted, align: "right", baseline: "middle" });
+      text(context, scene.axisClock(second), box.x + along * box.width, bottom + 13, { colour: colours.muted, align });
+      text(context, scene.axisClock(second), box.x - 4, box.y + along * box.height, { colour: colours.muted, align: "right", baseline: "middle" });
     }
   }
 
@@ -865,12 +882,20 @@ class LanePanel extends Panel {
         series: single((index) => scene.curve(index, "sensitivity", state.modality), "S") },
       { name: "gradient received", unit: "1 = even", height: 50, reference: 1, range: [0, null],
         series: single((index) => scene.gradientMass(index, state.modality), "gradient") },
-      { name: "explanation", unit: scene.models[shown[0]].explained ? `of ${scene.models[shown[0]].explained}` : "", height: 66,
-        reference: 0, range: null, note: `${state.explanation}   ${scene.models[shown[0]].explanations?.[state.explanation] ?? ""}`,
+      { name: "explanation", unit: "", height: 66, reference: 0, range: null,
+        note: `${state.explanation}${this.explained(shown)}   ${scene.models[shown[0]].explanations?.[state.explanation] ?? ""}`,
         series: single((index) => scene.curve(index, "explanation", state.modality, state.explanation), "value") },
       ...(state.pinned ? [this.pinnedLane(state, colours)] : []),
     ];
     return lanes.filter((lane) => lane.series.length).map((lane) => ({ kind: "curves", ...lane }));
+  }
+
+  /** Of which class the explanations are; of each model by its name where they are of different ones. */
+  explained(shown) {
+    const models = shown.map((index) => this.scene.models[index]).filter((model) => model.explained);
+    const same = new Set(models.map((model) => model.explained)).size < 2;
+    return (same ? models.slice(0, 1) : models)
+      .map((model) => ` of ${model.explained}${same ? "" : ` (${model.label})`}`).join(" and");
   }
 
   /** What the pinned frame attends to: its row. */
@@ -881,9 +906,10 @@ class LanePanel extends Panel {
       const map = scene.attention(index, state.modality, state.branch, head);
       if (!map?.here) return [];
       const row = map.values.subarray(state.frame * frames, (state.frame + 1) * frames);
-      return [{ label: "weight", colour: colours[state.branch], dashed: order > 0, model: order, values: row }];
+      const label = map.branch === state.branch ? "weight" : map.branch;
+      return [{ label, colour: colours[map.branch], dashed: order > 0, model: order, values: row }];
     });
-    return { name: `${scene.clock(state.frame)} attends to`, unit: `head ${head + 1}, ${state.branch}`, height: 50, series,
+    return { name: `${scene.axisClock(scene.seconds[state.frame])} attends to`, unit: `head ${head + 1}, ${state.branch}`, height: 50, series,
       reference: 1 / frames, range: [0, null] };
   }
 
@@ -1032,10 +1058,11 @@ class LanePanel extends Panel {
   drawAxis(context, state, colours) {
     const { scene } = this, box = this.box(), at = this.place(state), y = this.height - 5;
     const [from, to] = state.span.map((frame) => scene.edge(frame));
-    for (const second of ticks(from, to, Math.floor(box.width / 60))) {
+    for (const second of scene.ticks(from, to, Math.floor(box.width / 60))) {
       const x = at((second - (scene.seconds[0] ?? 0)) / scene.clip.frame_seconds);
-      text(context, clock(second), x, y, { colour: colours.muted, align: "center" });
+      text(context, scene.axisClock(second), x, y, { colour: colours.muted, align: "center" });
     }
+    if (scene.origin) text(context, `+ from ${clock(scene.origin)}`, 2, y, { colour: colours.muted });
   }
 
   drawOverlay(context, state, theme) {
@@ -1233,6 +1260,11 @@ class List {
   }
 }
 
+/** A word of a command line: quoted, so that a shell leaves it as it is. */
+function shellQuoted(word) {
+  return /["$`\\!]/.test(word) ? `'${word.replace(/'/g, "'\\''")}'` : `"${word}"`;
+}
+
 const KEYS = "← → frame (Shift: 10) · ↑ ↓ head · space plays · Enter pins · drag zooms, double-click or Esc resets · "
   + "+ − zoom · M modality · B branch · A all heads · S scale · D difference";
 
@@ -1276,7 +1308,8 @@ class Controls {
     this.themeButton = button("◐", "Light or dark", () => inspector.set({ theme: inspector.theme() === "dark" ? "light" : "dark" }));
     this.link = create("a", { target: "_blank", rel: "noopener noreferrer", class: "link" });
     this.link.hidden = !clip.url;
-    const seconds = `${clock(inspector.scene.end() - (inspector.scene.seconds[0] ?? 0))}`;
+    const { scene } = inspector, from = scene.origin ? ` from ${clock(scene.origin)}` : "";
+    const seconds = `${clock(scene.end() - (scene.seconds[0] ?? 0))}${from}`;
     const cut = clip.clip_frames > clip.frames ? `, the first ${clip.frames} of ${clip.clip_frames} frames` : "";
     this.title = create("div", { class: "title" }, create("strong", {}, clip.id || "clip"),
       create("span", { class: "labels" }, ` ${seconds}${cut} · ${clip.labels.length ? `labels: ${clip.labels.join(", ")}` : "no labels"}`));
@@ -1295,9 +1328,10 @@ class Controls {
     this.readout = create("output", { class: "readout", role: "status", "aria-live": "polite" });
     const precision = scene.payload.header.precision === "float32" ? "weights exactly as in the record (float32)"
       : "weights to 11 bits, about 3 digits (float16)";
+    this.ask = create("div", { class: "ask", role: "status" });
     this.code = create("textarea", { class: "code", readonly: true, rows: 9, "aria-label": "Python that reproduces this view" });
     this.code.hidden = true;
-    this.foot = create("footer", {}, create("div", { class: "row" }, this.play, this.slider, this.readout), this.code,
+    this.foot = create("footer", {}, this.ask, create("div", { class: "row" }, this.play, this.slider, this.readout), this.code,
       create("div", { class: "hint" }, `${KEYS} · ${precision}`));
   }
 
@@ -1307,10 +1341,26 @@ class Controls {
     this.slider.value = String(state.frame);
     this.slider.setAttribute("aria-valuetext", scene.clock(state.frame));
     this.play.textContent = state.playing ? "❚❚" : "▶";
+    this.askForClass(state);
     if (scene.clip.url) {
       this.link.href = scene.address(state.frame);
       this.link.textContent = `video at ${scene.clock(state.frame)} ↗`;
     }
+  }
+
+  /** Where the class that is chosen is not the one explained: what explains it. */
+  askForClass(state) {
+    const { scene } = this.inspector, name = scene.classes.get(state.class_)?.name;
+    const models = scene.shown(state).map((index) => scene.models[index]);
+    const other = models.find(({ explained, classes }) => explained && explained !== name && classes.includes(state.class_));
+    this.ask.hidden = !other;
+    if (!other) return;
+    const code = (words) => create("code", {}, words);
+    const command = scene.clip.argument && `gmsa inspect ${scene.clip.argument} --model ${models[0].argument}`
+      + `${models[1] ? ` --against ${models[1].argument}` : ""} --explain --target ${shellQuoted(name)}`;
+    const python = `inspect_clip(model, clip, parts=[*DEFAULT_PARTS, "explanation"], target=model.vocabulary.find(${JSON.stringify(name)}))`;
+    this.ask.replaceChildren(`This record explains ${other.explained}. To explain ${name}: `,
+      ...(command ? [code(command), " or in Python "] : []), code(python));
   }
 
   /** Copy, and show, so that it can be had where a page may not write to the clipboard. */
@@ -1380,8 +1430,20 @@ class Inspector {
     const like = scene.models[shown[order]]?.patterns[`${state.modality}/${maps[0]?.branch}/${state.head}`];
     const which = state.head < 0 ? "all heads" : `head ${state.head + 1}${like && !difference ? ` · ${like}` : ""}`;
     const model = scene.models[shown[order]];
-    return { maps, share, title: maps.length ? `${maps[0].title} · ${which}` : model?.label ?? "",
-      empty: model?.branches.length ? `no head ${state.head + 1} of the ${state.branch} branch` : "a model without attention" };
+    const title = difference ? shown.map((index) => scene.models[index].label).join(" − ") : model?.label ?? "";
+    return { maps, share, title: maps.length ? `${maps[0].title} · ${which}` : title,
+      empty: maps.length ? "" : this.whyEmpty(state, difference ? shown : shown.slice(order, order + 1)) };
+  }
+
+  /** Why there is no map of models: one has no attention, they have different branches, or a branch lacks the head. */
+  whyEmpty(state, indices) {
+    const { scene } = this, label = (index) => scene.models[index].label;
+    const bare = indices.find((index) => !scene.models[index].branches.length);
+    if (bare !== undefined) return indices.length > 1 ? `${label(bare)} has no attention` : "a model without attention";
+    const branches = indices.map((index) => scene.branchOf(index, state.branch));
+    if (new Set(branches).size > 1) return `no difference of ${branches.join(" and ")}: they are different branches`;
+    const lacks = indices.find((index) => !scene.attention(index, state.modality, state.branch, state.head)) ?? indices[0];
+    return `${indices.length > 1 ? `${label(lacks)}: ` : ""}no head ${state.head + 1} of the ${branches[0]} branch`;
   }
 
   /** Take the second part of the payload. @param {ArrayBuffer} rest */

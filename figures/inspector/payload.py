@@ -3,7 +3,7 @@
 Layout: uint32 (little-endian) length of the header, the header (JSON, UTF-8, padded with spaces to a multiple of 8),
 then the arrays, each from a multiple of 8. The header says of each array, by name, its type, shape, place and coding:
 
-* `float32`, `uint8`: the numbers, little-endian.
+* `float32`, `float64`, `uint8`: the numbers, little-endian. Seconds are float64: float32 holds no second of a clock.
 * `float16`: half floats times 2 ** -`exponent` (one exponent an array, so that its largest value lies near 2 ** 15 and
   small weights keep all 11 bits); first all low bytes, then all high bytes, which deflate better apart.
 * `support`: only the entries where that mask is not 0 are there, row by row; the others are 0.
@@ -26,10 +26,10 @@ import numpy as np
 import xarray as xr
 
 from figures.inspector.header import describe_clip, describe_look, describe_model
-from figures.inspector.records import model_name, split_records
+from figures.inspector.records import has_values, model_name, split_records
 from figures.inspector.strip import sprite, strip_colours
 
-VERSION = 2
+VERSION = 3
 PRECISIONS = ("float32", "float16")
 # Variables drawn over time, with their leading dimensions.
 CURVES = {
@@ -52,7 +52,7 @@ class _Arrays:
         self.precision, self.about, self.blocks, self.maps = precision, {}, {}, set()
 
     def add(self, name: str, values: np.ndarray, **coding: Any) -> None:
-        """Store values as they are: uint8 or float32."""
+        """Store values as they are: uint8, float32 or float64."""
         self._append(name, values, values.tobytes(), str(values.dtype), **coding)
 
     def add_symmetric(self, name: str, values: np.ndarray) -> None:
@@ -132,7 +132,7 @@ def pack_in_parts(
         raise PrecisionError(f"unknown precision {precision!r}; known: {', '.join(PRECISIONS)}")
     records = split_records(given)
     arrays = _Arrays(precision)
-    arrays.add("seconds", np.asarray(records[0]["frame"].values, np.float32))
+    arrays.add("seconds", np.asarray(records[0]["frame"].values, np.float64))
     look = describe_look()
     for name, table in look.pop("tables").items():
         arrays.add(f"colours/{name}", table)
@@ -216,7 +216,7 @@ def _add_attention(arrays: _Arrays, prefix: str, attention: xr.DataArray, mask: 
             stored: dict[str, np.ndarray] = {}
             for column, branch in enumerate(_names(attention, "branch")):
                 values = attention.values[row, column, head]
-                if np.isnan(values).all():
+                if not has_values(values):
                     continue
                 name = f"{prefix}/attention/{modality}/{branch}/{head}"
                 same = [other for other, held in stored.items() if np.array_equal(held, values)]

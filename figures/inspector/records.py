@@ -40,6 +40,11 @@ def model_name(record: xr.Dataset) -> str:
     return str(record["model"].item()) if "model" in record.coords else "unnamed"
 
 
+def has_values(values: np.ndarray) -> bool:
+    """Whether any entry is a number; the first one mostly says so."""
+    return values.size > 0 and (not np.isnan(values.flat[0]) or not np.isnan(values).all())
+
+
 def _of_one_model(joined: xr.Dataset, index: int) -> xr.Dataset:
     record = joined.isel(model=index)
     for name in [name for name in MODEL_ATTRIBUTES if name in record]:

@@ -14,7 +14,8 @@ from matplotlib.colors import LogNorm, Normalize, SymLogNorm
 from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
 
-from figures.inspector.records import model_name
+from figures.inspector.choices import ALL_HEADS
+from figures.inspector.records import has_values, model_name
 from figures.map_panels import QUANTILE, time_edges
 from figures.prediction_panel import draw_predictions
 from figures.style import DIFFERENCE, EXCLUDED, PAGE_WIDTH, SIMILARITY, WEIGHTS, model_style, use_style
@@ -36,15 +37,17 @@ class FrameMap:
 
     Attributes:
         title: what stands above it.
-        values: (query, key); NaN where there is none.
+        values: (query, key), NaN where there is none; or None, and then the title says why.
         colours: name of a matplotlib colour map.
         head: from 0, or None for maps that belong to no head.
+        branch: of the attention block, "" for other maps.
     """
 
     title: str
-    values: np.ndarray
+    values: np.ndarray | None
     colours: str
     head: int | None = None
+    branch: str = ""
 
 
 def draw_view(records: Sequence[xr.Dataset], view: Mapping[str, Any]) -> Figure:
@@ -90,22 +93,36 @@ def _attention_maps(shown: Sequence[xr.Dataset], view: Mapping[str, Any]) -> lis
     each = [_heads_of(record, view) for record in shown]
     if len(shown) < 2 or view["view"] == "side":
         return each
-    pairs = zip(*each, strict=False)
+    if notes := [one for maps in each for one in maps if one.values is None]:
+        return [notes[:1]]
     names = " − ".join(model_style(model_name(record)).label for record in shown)
-    return [[FrameMap(names, one.values - other.values, DIFFERENCE, one.head) for one, other in pairs]]
+    branches = [maps[0].branch for maps in each if maps]
+    if len(set(branches)) > 1:  # weights over all frames less weights over neighbours say nothing of the models
+        return [[FrameMap(f"{names}\nno difference of {' and '.join(branches)}", None, DIFFERENCE)]]
+    others = {one.head: one.values for one in each[1]}
+    return [
+        [
+            FrameMap(f"{names}, {one.branch}", one.values - others[one.head], DIFFERENCE, one.head, one.branch)
+            for one in each[0]
+            if one.head in others
+        ]
+    ]
 
 
 def _heads_of(record: xr.Dataset, view: Mapping[str, Any]) -> list[FrameMap]:
+    """Maps of the branch that is shown, or of the model's first where it lacks that; a note where it lacks the head."""
     if "attention" not in record or view["modality"] not in record["modality"].values:
         return []
     branches = [str(name) for name in record["branch"].values]
     branch = view["branch"] if view["branch"] in branches else branches[0]
     maps = record["attention"].sel(modality=view["modality"], branch=branch)
-    heads = range(record.sizes["head"]) if view["head"] < 0 else [view["head"]]
+    heads = [head for head in range(record.sizes["head"]) if view["head"] in (ALL_HEADS, head)]
     excluded = ~record["neighbourhood"].values if branch == "local" and "neighbourhood" in record else False
     title = f"{model_style(model_name(record)).label}, {branch}"
-    found = [FrameMap(title, np.where(excluded, np.nan, maps.isel(head=head).values), WEIGHTS, head) for head in heads]
-    return [one for one in found if np.isfinite(one.values).any()]
+    each = {head: np.where(excluded, np.nan, maps.isel(head=head).values) for head in heads}
+    found = [FrameMap(title, values, WEIGHTS, head, branch) for head, values in each.items() if has_values(values)]
+    head = "no maps" if view["head"] == ALL_HEADS else f"no head {view['head'] + 1}"
+    return found or [FrameMap(f"{title}\n{head}", None, WEIGHTS)]
 
 
 def _draw_group(
@@ -115,6 +132,10 @@ def _draw_group(
     grid = place.subgridspec(-(-len(group) // columns), columns, wspace=0.02, hspace=0.02)
     for index, one in enumerate(group):
         axes = figure.add_subplot(grid[index // columns, index % columns])
+        if one.values is None:
+            axes.set_title(one.title)
+            axes.axis("off")
+            continue
         image = _draw_map(axes, record, one, view)
         if len(group) > 1:
             axes.set_xticks([])
@@ -171,14 +192,9 @@ def scaled(values: np.ndarray, colours: str, scale: str) -> tuple[np.ndarray, No
 
 
 def _lanes(shown: Sequence[xr.Dataset], view: Mapping[str, Any]) -> list[str]:
-    there = {
-        "profile": any("profile" in one for one in shown),
-        "gate": any("gate" in one for one in shown),
-        "sensitivity": any("sensitivity" in one for one in shown),
-        "explanation": any("explanation" in one for one in shown),
-        "segments": "segment" in shown[0].dims,
-    }
-    return [name for name, has in there.items() if has]
+    here = [one for one in shown if view["modality"] in one["modality"].values]
+    there = [name for name in ("profile", "gate", "sensitivity", "explanation") if any(name in one for one in here)]
+    return [*there, "segments"] if "segment" in shown[0].dims else there
 
 
 def _draw_lower(
@@ -213,7 +229,10 @@ def _draw_lane(axes: Axes, lane: str, shown: Sequence[xr.Dataset], view: Mapping
     elif lane == "explanation":
         _draw_curves(axes, shown, "explanation", {"modality": modality, "explainer": view["explanation"]})
         axes.axhline(0, color="#999999", linewidth=0.5)
-        axes.set_title(view["explanation"], loc="left", fontsize=6, pad=1)
+        explained = [str(one["explanation"].attrs.get("class_name", "")) for one in shown if "explanation" in one]
+        classes = " and ".join(name for name in dict.fromkeys(explained) if name)
+        title = f"{view['explanation']} of {classes}" if classes else view["explanation"]
+        axes.set_title(title, loc="left", fontsize=6, pad=1)
         axes.set_ylabel("explains")
     else:
         _draw_curves(axes, shown, "sensitivity", {"modality": modality})

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import weakref
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,15 @@ import xarray as xr
 from IPython import get_ipython
 from matplotlib.figure import Figure
 
+from figures.inspector.choices import FIXED, LEFT, NO_CLASS, VIEW, Choices
 from figures.inspector.html import FOLDER, write_html
 from figures.inspector.payload import pack_in_parts
-from figures.inspector.records import InspectorError, model_name, split_records
+from figures.inspector.records import InspectorError, split_records
 from figures.inspector.still import draw_view
 
-ALL_HEADS, NO_CLASS = -1, -1
-# Traits that make up a view, in the order in which Python that reproduces it names them.
-VIEW = ("frame", "modality", "branch", "head", "model", "against", "view", "scale", "class_", "span", "pinned", "theme",
-        "left", "explanation")  # fmt: skip
+CLOSED = "this inspector was closed and its records are gone; make a new one of them"
+# Traits that follow when the record no longer has what they name.
+_DEPEND_ON = ("model", "against", "modality", "branch", "head", "left", "explanation")
 
 
 class Inspector(anywidget.AnyWidget):
@@ -32,8 +33,9 @@ class Inspector(anywidget.AnyWidget):
     N_i. Curves: one colour a branch, dashed = the second model; dotted = the value that the unit names. Sand-coloured
     spans are known events. Green bars with a check mark are labels of the clip.
 
-    Every trait can be linked (`ipywidgets.link`, `jslink`) and set; one that names what the record lacks is refused
-    here, and a combination that does not exist (a branch without that head) becomes the nearest that does.
+    Every trait can be linked (`ipywidgets.link`, `jslink`) and set; a value that no record has is refused with a
+    `TraitError`, and a combination that does not exist becomes the nearest that does (`Choices.nearest`): where the
+    branch lacks the head, the head nearest in number; where the model lacks a name, the first one that it has.
 
     Attributes:
         frame: the time cursor, index from 0.
@@ -51,24 +53,25 @@ class Inspector(anywidget.AnyWidget):
         explanation: method drawn over time, of records with the part "explanation"; "" in others.
     """
 
-    _esm = FOLDER / "inspector.js"
-    _css = FOLDER / "inspector.css"
+    # Texts, not paths: of a file that may change, anywidget keeps every widget alive that was made of it.
+    _esm = (FOLDER / "inspector.js").read_text(encoding="utf-8")
+    _css = (FOLDER / "inspector.css").read_text(encoding="utf-8")
 
     payload = traitlets.Bytes().tag(sync=True)
     rest = traitlets.Bytes().tag(sync=True)
-    frame = traitlets.Int(0, min=0).tag(sync=True)
+    frame = traitlets.Int(0).tag(sync=True)
     modality = traitlets.Unicode().tag(sync=True)
     branch = traitlets.Unicode().tag(sync=True)
-    head = traitlets.Int(0, min=ALL_HEADS).tag(sync=True)
+    head = traitlets.Int(0).tag(sync=True)
     model = traitlets.Unicode().tag(sync=True)
     against = traitlets.Unicode().tag(sync=True)
-    view = traitlets.Enum(("side", "difference"), "side").tag(sync=True)
-    scale = traitlets.Enum(("linear", "log", "row"), "linear").tag(sync=True)
+    view = traitlets.Enum(FIXED["view"], "side").tag(sync=True)
+    scale = traitlets.Enum(FIXED["scale"], "linear").tag(sync=True)
     class_ = traitlets.Int(NO_CLASS).tag(sync=True)
-    span = traitlets.List(traitlets.Int(min=0), minlen=2, maxlen=2).tag(sync=True)
+    span = traitlets.List(traitlets.Int(), minlen=2, maxlen=2).tag(sync=True)
     pinned = traitlets.Bool(False).tag(sync=True)
-    theme = traitlets.Enum(("auto", "light", "dark"), "auto").tag(sync=True)
-    left = traitlets.Enum(("similarity", "gradient", "gate"), "similarity").tag(sync=True)
+    theme = traitlets.Enum(FIXED["theme"], "auto").tag(sync=True)
+    left = traitlets.Enum(tuple(LEFT), "similarity").tag(sync=True)
     explanation = traitlets.Unicode().tag(sync=True)
 
     def __init__(self, record: xr.Dataset | Sequence[xr.Dataset], *, precision: str = "float32", **view: Any) -> None:
@@ -84,19 +87,15 @@ class Inspector(anywidget.AnyWidget):
             InspectorError: records that cannot stand together, or a name in `view` that is no trait of a view.
             traitlets.TraitError: a value that the records do not have; the message lists those they do.
         """
+        self.records = split_records(record)
+        self.choices = Choices(self.records)
         if unknown := [name for name in view if name not in VIEW]:
             raise InspectorError(f"unknown trait {unknown[0]!r} of the inspector; known: {', '.join(VIEW)}")
-        self.records = split_records(record)
-        first = self.records[0]
-        start = {
-            "modality": str(first["modality"].values[0]),
-            "branch": str(first["branch"].values[0]) if "branch" in first.dims else "",
-            "model": model_name(first),
-            "span": [0, first.sizes["frame"]],
-            "explanation": str(first["explainer"].values[0]) if "explanation" in first else "",
-        }
-        first, rest = pack_in_parts(self.records, precision, start | view)
-        super().__init__(payload=first, **start | view)
+        shown = self.choices.start() | view
+        self._check(shown)
+        shown = self.choices.nearest(shown)
+        first, rest = pack_in_parts(self.records, precision, shown)
+        super().__init__(payload=first, **shown)
         self._send_later(rest)
 
     def _send_later(self, rest: bytes) -> None:
@@ -110,38 +109,45 @@ class Inspector(anywidget.AnyWidget):
         except RuntimeError:
             self.rest = rest
             return
-        shell = get_ipython()
+        shell, here = get_ipython(), weakref.ref(self)  # what waits does not keep an inspector that is gone
 
         def send() -> None:
             if shell is not None and send in shell.events.callbacks["post_execute"]:
                 shell.events.unregister("post_execute", send)
-            self.rest = rest
+            if (inspector := here()) is not None and inspector.records:
+                inspector.rest = rest
 
         if shell is not None:
             shell.events.register("post_execute", send)
         loop.call_soon(send)
 
-    @traitlets.validate("modality", "branch", "model", "against", "explanation")
-    def _known(self, proposal: Any) -> str:
-        name, value = proposal["trait"].name, proposal["value"]
-        known = self._names(name)
-        if value not in known:
-            raise traitlets.TraitError(f"{name} is {value!r}; these records have {', '.join(map(repr, known))}")
-        return value
+    def _check(self, view: Mapping[str, Any]) -> None:
+        if self.choices is None:
+            raise traitlets.TraitError(CLOSED)
+        try:
+            self.choices.check(view)
+        except InspectorError as error:
+            raise traitlets.TraitError(str(error)) from None
 
-    @traitlets.validate("class_")
-    def _known_class(self, proposal: Any) -> int:
-        value = proposal["value"]
-        if value != NO_CLASS and not any(value in one["class"].values for one in self.records if "class" in one.dims):
-            raise traitlets.TraitError(f"class_ is {value}; expected -1, or a label of the data set that a model knows")
-        return value
+    @traitlets.validate("frame", "head", "span", "class_", "modality", "branch", "model", "left", "explanation")
+    def _known(self, proposal: Any) -> Any:
+        self._check({proposal["trait"].name: proposal["value"]})
+        return proposal["value"]
 
-    def _names(self, trait: str) -> list[str]:
-        if trait in ("model", "against"):
-            return [""] * (trait == "against") + [model_name(record) for record in self.records]
-        axis = "explainer" if trait == "explanation" else trait
-        found = dict.fromkeys(str(name) for one in self.records if axis in one.coords for name in one[axis].values)
-        return list(found) or [""]
+    @traitlets.validate("against")
+    def _known_other(self, proposal: Any) -> str:
+        self._check({"against": proposal["value"], "model": self.model})
+        return proposal["value"]
+
+    @traitlets.observe(*_DEPEND_ON)
+    def _follow(self, change: Any) -> None:
+        """Make the other traits go with what was chosen."""
+        view = self.current_view()
+        near = self.choices.nearest(view)
+        with self.hold_trait_notifications():
+            for name in _DEPEND_ON:
+                if near[name] != view[name]:
+                    self.set_trait(name, near[name])
 
     def to_html(self, path: str | Path, *, precision: str = "float16") -> Path:
         """Write the current view as one self-contained HTML file that works without a kernel and without a network.
@@ -149,12 +155,33 @@ class Inspector(anywidget.AnyWidget):
         Args:
             path: of the file.
             precision: of the weights; see `figures.inspector.payload.pack`.
+
+        Raises:
+            InspectorError: it was closed.
         """
+        self._check_open()
         return write_html(self.records, path, self.current_view(), precision)
 
     def figure(self) -> Figure:
-        """The current view as a matplotlib figure, in the house style."""
+        """The current view as a matplotlib figure, in the house style.
+
+        Raises:
+            InspectorError: it was closed.
+        """
+        self._check_open()
         return draw_view(self.records, self.current_view())
+
+    def _check_open(self) -> None:
+        if not self.records:
+            raise InspectorError(CLOSED)
+
+    def close(self) -> None:
+        """Take it off the page and free what it holds: records, payload, observers; it shows nothing from then on."""
+        super().close()
+        self.layout.close()
+        self.unobserve_all()
+        self.records, self.choices = [], None
+        self.payload = self.rest = b""
 
     def current_view(self) -> dict[str, Any]:
         """The traits that make up the view: `Inspector(record, **inspector.current_view())` shows it again."""
