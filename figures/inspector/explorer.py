@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -11,16 +13,26 @@ import traitlets
 from figures.inspector.widget import Inspector
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import xarray as xr
+
     from gmsa_models import Clip
 
 MOST_VIDEOS = 100  # listed of one source, so that a shard of thousands opens at once
+# What a choice may fail with: files that cannot be read, data that do not fit a model, clips of unlike lengths.
+FAILURES = (ValueError, KeyError, OSError, traitlets.TraitError)
 
 
 class Explorer(ipywidgets.VBox):
     """Four controls above an inspector: source of videos, video, model, and a model to hold it against.
 
+    The picture is always of what the controls say. A choice that cannot be shown has a message in its place, and the
+    inspector that was there is closed.
+
     Attributes:
-        inspector: the one shown now; a new one for every choice. None until a record is made.
+        inspector: the one shown now; a new one for every choice, and the old one is closed. None until a record is
+            made, and where a choice cannot be shown.
         source, video, model, against: the controls; set their `value`.
     """
 
@@ -42,45 +54,95 @@ class Explorer(ipywidgets.VBox):
         self.against = ipywidgets.Dropdown(options=["", *names], value=against, description="against")
         self.progress = ipywidgets.IntProgress(0, 0, 1, layout={"width": "160px"})
         self.message = ipywidgets.Label()
+        self.failure = ipywidgets.HTML()  # in the picture's place, where there is none
         self._clips: dict[str, Clip] = {}
         controls = ipywidgets.HBox([self.source, self.video, self.model, self.against])
-        super().__init__([controls, ipywidgets.HBox([self.progress, self.message])])
+        super().__init__([controls, ipywidgets.HBox([self.progress, self.message]), self.failure])
         self.source.observe(self._read, "value")
         for control in (self.video, self.model, self.against):
             control.observe(self._show, "value")
         self._read()
 
+    def close(self) -> None:
+        """Take everything off the page, and free the videos, the records and all controls."""
+        self._put(None)
+        self._clips = {}
+        for box in self.children:
+            for widget in getattr(box, "children", ()):
+                _close(widget)
+            _close(box)
+        self.unobserve_all()
+        super().close()
+        self.layout.close()
+
     def _read(self, change: Any = None) -> None:
-        """List the videos of the source; what cannot be read is told under the controls."""
+        """List the videos of the source and show the first."""
         from gmsa_models import read_clips
 
         self.message.value = "reading videos"
-        try:
-            clips = list(islice(read_clips(self.source.value), MOST_VIDEOS))
-        except (ValueError, KeyError, OSError) as error:
-            self.message.value = f"{error}"
-            return
+        clips, there_are_more = [], False
+        with self._telling(f"{self.source.value} cannot be read"):
+            *clips, more = [*islice(read_clips(self.source.value), MOST_VIDEOS + 1), None][: MOST_VIDEOS + 1]
+            there_are_more = more is not None
+            if not clips:
+                raise ValueError("it has no videos")
         self._clips = {clip.id: clip for clip in clips}
         self.video.unobserve(self._show, "value")  # new options set a new value, and one drawing is enough
         self.video.options = list(self._clips)
         self.video.index = 0 if self._clips else None
         self.video.observe(self._show, "value")
-        self._show()
+        if self._clips:
+            self._show()
+        if there_are_more:
+            self.message.value += f"; the first {MOST_VIDEOS} videos of {self.source.value} are listed"
 
     def _show(self, change: Any = None) -> None:
-        """Make the records of the choice, one a model, and show them; the view stays where it was."""
+        """Make the records of the choice, one a model, and show them."""
+        names = list(dict.fromkeys(name for name in (self.model.value, self.against.value) if name))
+        if self.video.value is None:
+            return  # the source has no videos, and the message says why
+        with self._telling(f"{self.video.value} by {' and '.join(names)} cannot be shown"):
+            records = self._records(names)
+            against = names[1] if len(names) > 1 else ""
+            self._put(Inspector(records, against=records[-1]["model"].item() if against else ""))
+            self.message.value = f"{self.video.value}: {records[0].sizes['frame']} frames"
+
+    def _records(self, names: list[str]) -> list[xr.Dataset]:
         from analysis import inspect_clip
         from gmsa_models import load
 
-        if not self._clips:
-            self.message.value = f"no videos in {self.source.value}"
-            return
-        names = list(dict.fromkeys(name for name in (self.model.value, self.against.value) if name))
         self.progress.max, self.progress.value, records = len(names), 0, []
         for name in names:
             self.message.value = f"{name} looks at {self.video.value}"
             records.append(inspect_clip(load(name), self._clips[self.video.value]))
             self.progress.value += 1
-        self.inspector = Inspector(records, against=records[1]["model"].item() if len(records) > 1 else "")
-        self.children = [*self.children[:2], self.inspector]
-        self.message.value = f"{self.video.value}: {self.inspector.records[0].sizes['frame']} frames"
+        return records
+
+    @contextmanager
+    def _telling(self, what: str) -> Iterator[None]:
+        """Where the work fails, a message takes the picture's place; failures of other kinds are raised as well."""
+        try:
+            yield
+        except Exception as error:
+            words = error.args[0] if isinstance(error, KeyError) and error.args else error
+            self._put(None, f"{what}: {words}")
+            if not isinstance(error, FAILURES):
+                raise
+
+    def _put(self, inspector: Inspector | None, failure: str = "") -> None:
+        """Show an inspector, or why there is none, and close the one that was there."""
+        old, self.inspector = self.inspector, inspector
+        self.failure.value = f'<div role="alert"><b>Not shown.</b> {html.escape(failure)}</div>' if failure else ""
+        self.children = [*self.children[:2], inspector or self.failure]
+        if inspector is None:
+            self.message.value, self.progress.value = "", 0
+        if old is not None:
+            old.close()
+
+
+def _close(widget: ipywidgets.Widget) -> None:
+    """Close a widget, its layout and its style, which ipywidgets keeps each for itself."""
+    widget.unobserve_all()
+    for part in (widget.layout, getattr(widget, "style", None), widget):
+        if part is not None:
+            part.close()
