@@ -181,8 +181,12 @@ def train(
         result = _train(given, skipped)
     if not _is_first_process():
         return
-    scores = ", ".join(f"{name} {value:.4f}" for name, value in result.scores.items())
-    print(f"wrote {result.path} (step {result.step}, {result.seconds:.0f} s){': ' + scores if scores else ''}")
+    scores = ", ".join(
+        f"{name} {value:.4f}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in result.scores.items()
+    )
+    done = f"wrote {result.path}" if result.trained else f"{result.path} was finished already, and stays as it is"
+    print(f"{done} (step {result.step}, {result.seconds:.0f} s){': ' + scores if scores else ''}")
 
 
 @app.command()

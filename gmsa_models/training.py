@@ -55,6 +55,7 @@ class TrainingResult:
             first validation clips: the scores of the saved model on them.
         step: the step its weights are of.
         seconds: time spent, over all sittings.
+        trained: False for a run that was finished before this call.
     """
 
     model: GMSAClassifier
@@ -62,6 +63,7 @@ class TrainingResult:
     scores: Values
     step: int
     seconds: float
+    trained: bool = True
 
 
 def fit(
@@ -433,6 +435,7 @@ class _Run:
             scores=scores,
             step=model.card["training"]["step"],
             seconds=self.progress.seconds,
+            trained=not self.was_finished,
         )
 
     def _score_later(self, model: GMSAClassifier) -> Values:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -78,7 +79,8 @@ def _words(value: Any) -> str:
 def _data(source: ClipSource, on_skip: OnSkip | None) -> dict[str, Any]:
     if in_hand(source):
         return {"source": "clips in hand", "sha256": fingerprint_clips(source)}
-    return {"source": str(source), "sha256": fingerprint_source(source, on_skip)}
+    paths = [source] if isinstance(source, str | Path) else source
+    return {"source": ", ".join(map(str, paths)), "sha256": fingerprint_source(source, on_skip)}
 
 
 def _classes(vocabulary: Vocabulary) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -60,9 +61,10 @@ def save_state(path: Path, run: Identity, progress: Progress, tensors: dict[str,
     Raises:
         OSError: it cannot be written; the message says why.
     """
-    # A file that is open already: of one that it opens itself, torch tells no reason when it cannot be written.
-    with replaced_when_done(path) as temporary, temporary.open("wb") as file:
-        torch.save({"run": run, "progress": asdict(progress), "tensors": tensors}, file)
+    data = io.BytesIO()  # a file that cannot be written is a RuntimeError of torch's, without the reason
+    torch.save({"run": run, "progress": asdict(progress), "tensors": tensors}, data)
+    with replaced_when_done(path) as temporary:
+        temporary.write_bytes(data.getbuffer())
 
 
 def load_state(path: Path, run: Identity, earlier: str) -> tuple[Progress, dict[str, Any]] | None:

@@ -230,10 +230,19 @@ def test_train_then_go_on_then_evaluate(made):
              "--accelerator", "cpu", "--clip-norm", 0)  # fmt: skip
     first = run(*words)
     assert first.exit_code == 0, first.output
+    assert first.stdout.startswith("wrote ")
     assert "(step 2," in first.stdout
     before = (made / "run/model.safetensors").read_bytes()
     again = run(*words)
     assert again.exit_code == 0, again.output
+    assert (made / "run/model.safetensors").read_bytes() == before
+    assert "model.safetensors was finished already, and stays as it is (step 2," in again.stdout
+    other = run(*words, "--seed", 1)
+    assert other.exit_code == 2
+    assert "holds a run with other recipe (seed 0, now 1); give what it was begun with" in other.stderr
+    added = run(*words, "--validation", made / "train.tfrecord")
+    assert added.exit_code == 0, added.output
+    assert "videos 4\n" in added.stdout
     assert (made / "run/model.safetensors").read_bytes() == before
     scored = run("evaluate", "--model", made / "run/model.safetensors", "--data", made / "train.tfrecord", "--json")
     assert json.loads(scored.stdout)["videos"] == 4

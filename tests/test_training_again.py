@@ -1,5 +1,6 @@
 """A training given again on its folder, with other inputs or beside another one; and what is never saved."""
 
+import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from gmsa_models.evaluation import evaluate
 from gmsa_models.feeding import TrainingDataError
 from gmsa_models.recipe import PRECISIONS
 from gmsa_models.training import DivergedError, TrainingResult, fit
-from gmsa_models.training_state import ResumeError
+from gmsa_models.training_state import Progress, ResumeError, save_state
 from gmsa_models.training_state import fingerprint as earlier_fingerprint
 
 SHORT = replace(RECIPE, steps=8, validate_every=3, save_every=2, precision="32-true")
@@ -109,7 +110,9 @@ class TestOtherInputs:
         a, b = (tmp_path / folder / "x.tfrecord" for folder in "ab")
         assert a.stat().st_size == b.stat().st_size
         run(tmp_path / "run", clips=str(a), validation=str(a))
-        with pytest.raises(ResumeError, match=r"other training data \(source '.*a/x.tfrecord', now '.*b/x.tfrecord'\)"):
+        with pytest.raises(
+            ResumeError, match=r"other training data \(source '.*/a/x.tfrecord', now '.*/b/x.tfrecord'\)"
+        ):
             run(tmp_path / "run", clips=str(b), validation=str(a))
         a.rename(tmp_path / "moved.tfrecord")
         moved = run(tmp_path / "run", clips=str(tmp_path / "moved.tfrecord"), validation=[tmp_path / "moved.tfrecord"])
@@ -119,8 +122,10 @@ class TestOtherInputs:
         first = run(tmp_path, validation=None)
         before = contents(tmp_path)
         assert first.scores == {}
+        assert first.trained
         for clips in (HELD_OUT, OTHERS):
             result = run(tmp_path, validation=clips)
+            assert not result.trained
             assert result.scores == pytest.approx(evaluate(load(first.path), clips))
             after = contents(tmp_path)
             assert str(result.scores["gap"]) in after.pop("validation.json").decode()
@@ -173,6 +178,18 @@ class TestEarlierStates:
     def test_are_refused_where_it_does_not(self, folder: Path, given: dict) -> None:
         with pytest.raises(ResumeError, match=r"another model, initial weights, recipe or number of training clips"):
             run(folder, **given)
+
+
+def test_a_state_that_cannot_be_written_says_why(tmp_path: Path) -> None:
+    (tmp_path / "state.pt").write_text("as it was")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"cannot write .*state\.pt: File too large; the file system or this user's"):
+            save_state(tmp_path / "state.pt", {}, Progress(), {"model": torch.zeros(1000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["as it was"]
 
 
 class TestFingerprint:

@@ -114,12 +114,11 @@ TASKS: dict[str, Callable[[str], Task]] = {
 
 
 def make_montages(split: str) -> str:
-    """Write the montages of a split unless they are there; returns their glob."""
+    """Write those montages of a split that are not there, see `write_montages`; returns their glob."""
     directory, seed, count, shards = SERIES[split]
     out = RUNS / "montage" / directory
-    if len(list(out.glob("*.tfrecord"))) < shards:
-        source = read_video_vectors(VECTORS).split(split)
-        write_montages(source, MONTAGES, seed, count, out, shards=shards, processes=1)
+    source = read_video_vectors(VECTORS).split(split)
+    write_montages(source, MONTAGES, seed, count, out, shards=shards, processes=1)  # refuses a series made otherwise
     return str(out / "*.tfrecord")
 
 
