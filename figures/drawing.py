@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 from figures.items import Item
 from figures.style import use_style
 from figures.tables import load_tables
+from gmsa_models.workers import WorkerContext
 
 
 @dataclass(frozen=True)
@@ -63,6 +62,26 @@ class Here(Executor):
         return future
 
 
+class Beside(ProcessPoolExecutor):
+    """Draws in one other process, which starts with the first drawing."""
+
+    def __init__(self) -> None:
+        self._context = WorkerContext()
+        super().__init__(1, self._context)
+
+    def submit(self, fn: Callable[..., list[str]], /, *given: object, **more: object) -> Future[list[str]]:
+        """As of any executor.
+
+        Raises:
+            NoMainGuardError: the other process cannot start.
+        """
+        if not self._context.started:
+            with suppress(BrokenProcessPool):
+                super().submit(list).result()
+            self._context.check_start()
+        return super().submit(fn, *given, **more)
+
+
 @contextmanager
 def drawing_here(tell: Callable[[str], object]) -> Iterator[Executor]:
     """Draws in this process; `tell` is not needed."""
@@ -73,10 +92,11 @@ def drawing_here(tell: Callable[[str], object]) -> Iterator[Executor]:
 def drawing_beside(tell: Callable[[str], object]) -> Iterator[Executor]:
     """Draws in one other process, which starts with the first drawing and is stopped by nothing but the end.
 
-    A script that uses this needs the usual `if __name__ == "__main__"`. When the block is left by an error or the
-    keyboard, what is being drawn, or was next, is finished, and `tell` is told so; the rest is called off.
+    A script that uses this needs the usual `if __name__ == "__main__"`, and is told so. When the block is left
+    by an error or the keyboard, what is being drawn, or was next, is finished, and `tell` is told so; the rest is
+    called off.
     """
-    pool = ProcessPoolExecutor(1, get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN))
+    pool = Beside()
     try:
         yield pool
     except BaseException:

@@ -23,6 +23,7 @@ from figures.provenance import Checkpoint, DiskCache, data_digest, find_checkpoi
 from figures.style import MODELS, use_style
 from figures.swept import LackingError, Source, Swept
 from figures.tables import TablesError, differences, load_tables
+from gmsa_models.workers import NoMainGuardError, leave_if_imported
 
 if TYPE_CHECKING:
     from analysis.paper.study import Study
@@ -151,6 +152,8 @@ def render(
     Raises:
         UnknownItemError, NoModelError: before anything is made.
     """
+    if beside:
+        leave_if_imported()
     items, outcome = choose(request.only), Outcome()
     source = _Redrawn(request) if request.redraw_from else _source(request, progress, report)
     waiting: deque[Made] = deque()
@@ -162,6 +165,8 @@ def render(
             state, detail = step(), ""
         except LackingError as error:
             state, detail = FAILED if request.only else SKIPPED, str(error)
+        except NoMainGuardError:  # of the program, not of an item
+            raise
         except Exception as error:
             state, detail = FAILED, f"{type(error).__name__}: {error}"
         if state is not None:

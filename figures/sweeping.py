@@ -92,9 +92,8 @@ class Bar:
         self.finished += outcome.videos
         for line in (outcome.reason, *outcome.left_out):
             if line:
-                self.progress.console.print(
-                    f"{outcome.task.shard.name}: {one_line(line)}", highlight=False, soft_wrap=True, markup=False
-                )
+                told = one_line(f"{outcome.task.shard.name}: {line}")  # a file may have any name
+                self.progress.console.print(told, highlight=False, soft_wrap=True, markup=False)
         self._show()
 
     def _show(self) -> None:

@@ -1,11 +1,18 @@
-"""What a model is, what it is fed, how it is trained, saved and loaded."""
+"""What a model is, what it is fed, how it is trained, saved and loaded.
 
-from gmsa_models import metrics
-from gmsa_models.checkpoints import available, describe, load, save
-from gmsa_models.classifier import GMSAClassifier, ModelConfig
-from gmsa_models.data import Batch, Clip, Segment, Vocabulary, read_clips, write_clips
-from gmsa_models.trace import AttentionTrace, LayerTrace
-from gmsa_models.variants import build
+What stands here is imported when it is asked for: parts that need no torch load without it.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gmsa_models import metrics
+    from gmsa_models.checkpoints import available, describe, load, save
+    from gmsa_models.classifier import GMSAClassifier, ModelConfig
+    from gmsa_models.data import Batch, Clip, Segment, Vocabulary, read_clips, write_clips
+    from gmsa_models.trace import AttentionTrace, LayerTrace
+    from gmsa_models.variants import build
 
 __all__ = [
     "AttentionTrace",
@@ -25,3 +32,29 @@ __all__ = [
     "save",
     "write_clips",
 ]
+
+_MODULES = {
+    "AttentionTrace": "gmsa_models.trace",
+    "Batch": "gmsa_models.data",
+    "Clip": "gmsa_models.data",
+    "GMSAClassifier": "gmsa_models.classifier",
+    "LayerTrace": "gmsa_models.trace",
+    "ModelConfig": "gmsa_models.classifier",
+    "Segment": "gmsa_models.data",
+    "Vocabulary": "gmsa_models.data",
+    "available": "gmsa_models.checkpoints",
+    "build": "gmsa_models.variants",
+    "describe": "gmsa_models.checkpoints",
+    "load": "gmsa_models.checkpoints",
+    "metrics": "gmsa_models.metrics",
+    "read_clips": "gmsa_models.data",
+    "save": "gmsa_models.checkpoints",
+    "write_clips": "gmsa_models.data",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = import_module(_MODULES[name])
+    return module if module.__name__ == f"{__name__}.{name}" else getattr(module, name)

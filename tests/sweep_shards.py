@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet as pq
 from small_models import small_clip, small_model
 
 from analysis.sweep import ANALYSES, SweepSettings, run_sweep
@@ -53,6 +55,16 @@ def damage(path: Path, at: int) -> None:
     data = bytearray(path.read_bytes())
     data[at] ^= 1
     path.write_bytes(data)
+
+
+def as_earlier_version(path: Path) -> None:
+    """Rewrite a shard's table as the version before checksums did."""
+    table = pq.read_table(path).drop_columns("model_sha256").replace_schema_metadata(None)
+    made = json.loads(pq.read_metadata(path).metadata[b"gmsa_sweep"])
+    del made["checksums"], made["data"]["source_id"]
+    with pq.ParquetWriter(path, table.schema, compression="zstd") as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata({b"gmsa_sweep": json.dumps(made)})
 
 
 if __name__ == "__main__":  # model, folder of shards, out, engine: sweeps, printing a line as each shard is done

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 import gmsa
 from analysis.sweep import ANALYSES, ENGINES, failed_shards, read_sweep
 from figures.sweeping import Bar
+from gmsa_models.data.lock import locked
 
 runner = CliRunner()
 ROOT = Path(__file__).parents[1]
@@ -58,6 +59,23 @@ def test_a_shard_that_cannot_be_read_is_told_of_and_the_exit_code_says_so(made):
     assert skipping.exit_code == 0, skipping.output
     assert skipping.stdout.startswith("1 shards done (2 videos")
     assert "2 finished before" in skipping.stdout
+
+
+def test_names_of_shards_reach_no_terminal_as_they_are(made):
+    (made[1] / "part1.tfrecord").rename(made[1] / "\x1b[31m\x07[red]\nx.tfrecord")
+    damage(made[1] / "\x1b[31m\x07[red]\nx.tfrecord", 200)
+    done = run(made)
+    assert done.exit_code == 1
+    assert "\x1b" not in done.output
+    assert "\x07" not in done.output
+    assert "\\x1b[31m\\x07[red] x.tfrecord: " in done.stderr
+
+
+def test_a_second_sweep_into_one_folder_is_refused(made):
+    with locked(made[2], "a sweep"):
+        done = run(made)
+    assert (done.exit_code, len(done.stderr.splitlines())) == (2, 1)
+    assert f"{made[2]}: in use by a sweep (process {os.getpid()} on " in done.stderr
 
 
 def test_bad_input_is_one_line(made):

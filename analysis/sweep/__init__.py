@@ -3,9 +3,10 @@
 from analysis.sweep.analyses import ANALYSES, DEFAULT_ANALYSES
 from analysis.sweep.contents import SweepContents, sweep_contents
 from analysis.sweep.engines import ENGINES
+from analysis.sweep.notes import failed_shards
 from analysis.sweep.plan import Shard, SweepError, SweepSettings, find_shards
 from analysis.sweep.run import SweepResult, run_sweep
-from analysis.sweep.store import failed_shards, read_sweep
+from analysis.sweep.store import read_sweep
 from analysis.sweep.summaries import sweep_metrics
 
 __all__ = [

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
-from analysis.sweep.store import common_provenance, failed_shards, finished_parts, planned_parts, provenance_of
+from analysis.sweep.notes import failed_shards, planned_parts
+from analysis.sweep.store import columns_in, common_provenance, finished_parts, tables_in
 
 
 @dataclass(frozen=True)
@@ -63,11 +62,11 @@ def sweep_contents(folder: str | Path) -> SweepContents:
     """
     paths = finished_parts(folder)
     common = common_provenance(paths, folder)
-    made = sorted((provenance_of(path) for path in paths), key=lambda one: one["data"]["name"])
+    made = sorted(tables_in(folder).values(), key=lambda one: one["data"]["name"])
     there = {path.name for path in paths}
     return SweepContents(
         Path(folder), common["models"], common["settings"], common["versions"],
-        tuple(pq.read_schema(paths[0]).names), tuple(one["data"] for one in made),
+        tuple(columns_in(paths[0])), tuple(one["data"] for one in made),
         sum(one["videos"] for one in made), sum(sum(one["left_out"].values()) for one in made),
         tuple(name for name in planned_parts(folder) if name not in there), len(failed_shards(folder)),
     )  # fmt: skip

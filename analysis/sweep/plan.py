@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -34,8 +35,8 @@ class Shard:
     """A file of videos.
 
     Attributes:
-        name: tells it from the others of the sweep, and means the same on another machine.
-        source: what `read_clips` takes.
+        name: tells it from the others of the sweep; plain text.
+        source: what `read_clips` takes; a path is absolute.
         bytes: its size.
         fingerprint: of its size and its first and last 64 KiB. What lies between is covered by the checksums of the
             records.
@@ -45,6 +46,10 @@ class Shard:
     source: str
     bytes: int
     fingerprint: str
+
+    def data(self) -> dict[str, Any]:
+        """What provenance says of it."""
+        return {"name": self.name, "bytes": self.bytes, "fingerprint": self.fingerprint}
 
 
 @dataclass(frozen=True)
@@ -109,11 +114,10 @@ class ShardTask:
 
     def provenance(self) -> dict[str, Any]:
         """What the file says it was made from."""
-        shard = self.shard
         return {
             "format_version": FORMAT_VERSION,
             "models": {model.name: model.sha256 for model in self.models},
-            "data": {"name": shard.name, "bytes": shard.bytes, "fingerprint": shard.fingerprint},
+            "data": self.shard.data() | {"source_id": source_id(self.shard.source)},
             "settings": self.settings.to_dict(),
             "versions": {name: version(name) for name in COMPUTED_WITH},
         }
@@ -166,17 +170,41 @@ def find_shards(data: Sequence[str]) -> list[Shard]:
         elif one.endswith(".parquet") or ("#" in one and not Path(one).exists()):
             raise SweepError(f"{one!r}: a sweep reads whole TFRecord shards; give their paths or a glob")
         else:
-            paths += expand(one)
-    names = _short_names([path.resolve() for path in paths])
-    shards += [Shard(name, str(path.resolve()), *_identity(path)) for name, path in zip(names, paths, strict=True)]
+            paths += [path.resolve() for path in expand(one)]
+    names = _short_names(paths)
+    shards += [Shard(name, str(path), *identity(path)) for name, path in zip(names, paths, strict=True)]
     if len({shard.name for shard in shards}) < len(shards):
         raise SweepError("a shard is named twice; give each once")
     return shards
 
 
-def part_name(shard: Shard) -> str:
-    """The name of a shard's Parquet file."""
-    return shard.name.removesuffix(".tfrecord").replace("/", "--").replace(":", "-") + ".parquet"
+def source_id(source: str) -> str:
+    """What tells where a shard lies from where others do, without saying where."""
+    return hashlib.sha256(os.fsencode(source)).hexdigest()[:16]
+
+
+def name_of(parts: Sequence[str]) -> str:
+    """The last parts of a path as a name."""
+    return plain_text("/".join(parts))
+
+
+def plain_text(text: str) -> str:
+    """Text that UTF-8 can hold, whatever bytes the names in it have on the file system."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def demo_shard(start: int, stop: int) -> Shard:
+    """Demo videos `start` to `stop` - 1."""
+    name = f"{DEMO}{start}-{stop}"
+    return Shard(name, name, stop - start, name)
+
+
+def demo_range(data: Mapping[str, Any]) -> tuple[int, int] | None:
+    """First demo video and the one after the last, of the data in a provenance; None for files."""
+    if not data["fingerprint"].startswith(DEMO):
+        return None
+    start, _, stop = data["fingerprint"].removeprefix(DEMO).partition("-")
+    return int(start), int(stop)
 
 
 def _demo_shards(source: str) -> list[Shard]:
@@ -184,23 +212,23 @@ def _demo_shards(source: str) -> list[Shard]:
     if not first.isdigit() or not (last or first).isdigit():
         raise SweepError(f"{source!r} is not a demo video; expected 'demo:3', or 'demo:0-8' for 0 to 7")
     start, stop = int(first), int(last) if last else int(first) + 1
-    bounds = [(at, min(at + DEMO_SHARD, stop)) for at in range(start, stop, DEMO_SHARD)]
-    names = [f"{DEMO}{low}-{high}" for low, high in bounds]
-    return [Shard(name, name, high - low, name) for name, (low, high) in zip(names, bounds, strict=True)]
+    return [demo_shard(at, min(at + DEMO_SHARD, stop)) for at in range(start, stop, DEMO_SHARD)]
 
 
 def _short_names(paths: Sequence[Path]) -> list[str]:
     """The last parts of each path, as many as make all of them different, the same number for all."""
     most = max((len(path.parts) for path in paths), default=1)
     for count in range(1, most + 1):
-        names = ["/".join(path.parts[-count:]) for path in paths]
+        names = [name_of(path.parts[-count:]) for path in paths]
         if len(set(names)) == len(names):
             return names
-    twice = next(path for path in paths if paths.count(path) > 1)
+    twice = next((path for path in paths if paths.count(path) > 1), None)
+    if twice is None:  # one name says in letters which bytes are in the other
+        return [f"{name} {source_id(str(path))}" for name, path in zip(names, paths, strict=True)]
     raise SweepError(f"{twice} is named twice; give each shard once")
 
 
-def _identity(path: Path) -> tuple[int, str]:
+def identity(path: Path) -> tuple[int, str]:
     """Size and fingerprint; of what cannot be opened, size 0 and none, so that it fails as a shard and not at once."""
     try:
         size = path.stat().st_size

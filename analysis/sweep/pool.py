@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from multiprocessing import connection, get_context, parent_process
-from multiprocessing.process import BaseProcess
+from multiprocessing import connection
 
-from analysis.sweep.plan import ShardTask
+from analysis.sweep.plan import ShardTask, SweepError
 from analysis.sweep.work import FAILED, Outcome, do_shard
 from analysis.workers import cores
+from gmsa_models.workers import WorkerContext, WorkerProcess
 
 TRIES = 3  # of a shard whose worker is lost; then the shard is to blame
 LOST = "worker lost"
+READY = "ready"  # what a worker says first
 
 
 @dataclass
 class _Worker:
-    process: BaseProcess
+    process: WorkerProcess
     pipe: connection.Connection
     number: int
     task: ShardTask | None = None
+    ready: bool = False
 
 
 def in_processes(tasks: Sequence[ShardTask], workers: int | None = None) -> Iterator[Outcome]:
@@ -37,31 +36,40 @@ def in_processes(tasks: Sequence[ShardTask], workers: int | None = None) -> Iter
     Args:
         tasks: in the order in which they are begun. With device "cuda" the workers take the GPUs in turn.
         workers: how many processes; None: one a core.
+
+    Raises:
+        NoMainGuardError: the program that calls this starts workers while they import it.
+        SweepError: a worker that cannot import the program for another reason.
     """
-    waiting, lost = deque(tasks), Counter[str]()
-    crew = [_hire(number) for number in range(min(workers or cores(), len(tasks)))]
+    waiting, lost, context = deque(tasks), Counter[str](), WorkerContext()
+    crew: list[_Worker] = []
     try:
-        for worker in crew:
-            _give(worker, waiting)
+        for number in range(min(workers or cores(), len(tasks))):
+            crew.append(_start_worker(context, number))
+            _give(crew[-1], waiting)
         while busy := {worker.pipe: worker for worker in crew if worker.task is not None}:
             for pipe in connection.wait(list(busy)):
                 worker = busy[pipe]
                 outcome = _outcome(worker)
+                if outcome == READY:
+                    worker.ready = True
+                    continue
                 if outcome is None:
+                    _end(worker)
+                    _check_start(context, worker)
                     outcome = _after_loss(worker, waiting, lost)
-                    crew[worker.number] = worker = _replaced(worker)
+                    crew[worker.number] = worker = _start_worker(context, worker.number)
                 if outcome is not None:
                     yield outcome
                 _give(worker, waiting)
     finally:
         for worker in crew:
             worker.process.kill()
-            worker.process.join()
-            worker.pipe.close()
+        for worker in crew:
+            _end(worker)
 
 
-def _hire(number: int) -> _Worker:
-    context = get_context("spawn")  # a fork of a process with threads may hang
+def _start_worker(context: WorkerContext, number: int) -> _Worker:
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs,), daemon=True, name=f"sweep-{number}")
     process.start()
@@ -69,11 +77,20 @@ def _hire(number: int) -> _Worker:
     return _Worker(process, ours, number)
 
 
-def _replaced(worker: _Worker) -> _Worker:
+def _end(worker: _Worker) -> None:
     worker.process.kill()
     worker.process.join()
     worker.pipe.close()
-    return _hire(worker.number)
+
+
+def _check_start(context: WorkerContext, worker: _Worker) -> None:
+    """Refuse to go on where no worker can start; one that was killed meanwhile may start another time."""
+    context.check_start()
+    if not worker.ready and worker.process.exitcode == 1:
+        raise SweepError(
+            "a worker process ended while it imported the program, by the error above; correct it, or sweep with "
+            "engine 'in-process'"
+        )
 
 
 def _give(worker: _Worker, waiting: deque[ShardTask]) -> None:
@@ -83,7 +100,7 @@ def _give(worker: _Worker, waiting: deque[ShardTask]) -> None:
             worker.pipe.send(_on_its_gpu(worker.task, worker.number))
 
 
-def _outcome(worker: _Worker) -> Outcome | None:
+def _outcome(worker: _Worker) -> Outcome | str | None:
     """What the worker has to say; None where it is dead."""
     try:
         return worker.pipe.recv()
@@ -98,7 +115,6 @@ def _after_loss(worker: _Worker, waiting: deque[ShardTask], lost: Counter[str]) 
     if lost[task.shard.name] < TRIES:
         waiting.appendleft(task)
         return None
-    worker.process.join()
     reason = f"the worker was lost {TRIES} times (exit code {worker.process.exitcode}); it may need more memory"
     return Outcome(task, FAILED, kind=LOST, reason=reason)
 
@@ -113,17 +129,11 @@ def _on_its_gpu(task: ShardTask, number: int) -> ShardTask:
 
 
 def _serve(pipe: connection.Connection) -> None:
-    """A worker's life: a shard, its outcome, the next shard. Ctrl-C is the parent's business."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    """A worker's life: a shard, its outcome, the next shard."""
+    pipe.send(READY)
     while True:
         try:
             task = pipe.recv()
         except EOFError:
             return
         pipe.send(do_shard(task))
-
-
-def _die_with_parent() -> None:
-    parent_process().join()
-    os._exit(1)

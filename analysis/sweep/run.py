@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-from analysis.sweep.engines import Crew, engine_of
+from analysis.sweep.engines import Crew, Engine, engine_of
+from analysis.sweep.notes import FAILED as NOTES
+from analysis.sweep.notes import failure_path, notes_in, record_failure, record_plan
+from analysis.sweep.places import place_shards
 from analysis.sweep.plan import (
     ShardTask,
     SweepError,
@@ -17,10 +20,13 @@ from analysis.sweep.plan import (
     difference,
     find_models,
     find_shards,
-    part_name,
+    source_id,
 )
-from analysis.sweep.store import OutputError, failure_path, provenance_of, record_failure, record_plan
+from analysis.sweep.store import OutputError, tables_in
 from analysis.sweep.work import DONE, FAILED, STOPPED, Outcome
+from gmsa_models.data.atomic import remove_leftovers
+from gmsa_models.data.lock import locked
+from gmsa_models.workers import leave_if_imported
 
 
 @dataclass
@@ -103,70 +109,93 @@ def run_sweep(
     Raises:
         SweepError: a plan that makes no sense, or `out` holds shards made otherwise, without `again`.
         OutputError: `out` cannot be written; what is finished there is kept.
+        FolderInUseError: another process is writing to `out`.
+        NoMainGuardError: see `gmsa_models.workers`.
         SourceNotFoundError, UnknownCheckpointError, UnknownAnalysisError: before anything is done.
     """
+    if engine == "processes":
+        leave_if_imported()
     begun, settings, watch = time.monotonic(), settings or SweepSettings(), watch or _Silent()
     do, crew = engine_of(engine), Crew(workers, address)
-    tasks = plan_sweep(models, data, Path(out), settings)
-    Path(out).mkdir(parents=True, exist_ok=True)
-    left = [task for task in tasks if not _is_finished(task, again)]
-    record_plan(Path(out), [task.path.name for task in tasks])
-    result = SweepResult(Path(out), len(tasks), len(tasks) - len(left))
-    watch.begin(sum(task.shard.bytes for task in tasks), sum(task.shard.bytes for task in left))
-    with closing(do(left, crew, watch.advance) if left else _nothing()) as outcomes:
-        for outcome in outcomes:
-            _keep(outcome, result)
-            watch.end_shard(outcome)
+    plan_sweep(models, data, Path(out), settings, again)  # refuses what makes no sense before the folder is made
+    with locked(out, "a sweep"):
+        remove_leftovers(out, "*.parquet", "*.txt", f"{NOTES}/*.json")
+        tasks, tables = plan_sweep(models, data, Path(out), settings, again), tables_in(out)
+        left = [task for task in tasks if not _is_finished(task, tables.get(task.path), again)]
+        record_plan(Path(out), tasks)
+        result = SweepResult(Path(out), len(tasks), len(tasks) - len(left))
+        _Account(result, watch).keep(tasks, left, do, crew)
     result.seconds = time.monotonic() - begun
     return result
 
 
-def _nothing() -> Iterator[Outcome]:
-    yield from ()
+class _Account:
+    """What is kept of outcomes as they come."""
+
+    def __init__(self, result: SweepResult, watch: Watch) -> None:
+        self.result, self.watch, self.notes = result, watch, notes_in(result.folder)
+
+    def keep(self, tasks: Sequence[ShardTask], left: Sequence[ShardTask], do: Engine, crew: Crew) -> None:
+        """Do what is left, and note what comes of it."""
+        paths = {task.path for task in left}
+        for task in tasks:
+            if task.path not in paths:
+                self._forget_failures(task)
+        self.watch.begin(sum(task.shard.bytes for task in tasks), sum(task.shard.bytes for task in left))
+        if left:
+            with closing(do(left, crew, self.watch.advance)) as outcomes:
+                for outcome in outcomes:
+                    self.watch.end_shard(self._kept(outcome))
+
+    def _kept(self, outcome: Outcome) -> Outcome:
+        if outcome.state == STOPPED:
+            raise OutputError(outcome.reason)
+        self._forget_failures(outcome.task)
+        if outcome.state == FAILED:
+            reason = record_failure(outcome.task, outcome.kind, outcome.reason)
+            outcome = replace(outcome, reason=reason)
+            self.result.failed.append(outcome)
+        if outcome.state == DONE:
+            self.result.done.append(outcome)
+        return outcome
+
+    def _forget_failures(self, task: ShardTask) -> None:
+        for note in [failure_path(task.path), *self.notes.pop(source_id(task.shard.source), [])]:
+            note.unlink(missing_ok=True)
 
 
-def plan_sweep(models: Sequence[str], data: Sequence[str], out: Path, settings: SweepSettings) -> list[ShardTask]:
-    """A task a shard, in order.
+def plan_sweep(
+    models: Sequence[str], data: Sequence[str], out: Path, settings: SweepSettings, again: bool = False
+) -> list[ShardTask]:
+    """A task a shard, in order; see `place_shards`.
 
     Raises:
-        SweepError: no models or shards, or two shards whose tables would have one name.
+        SweepError: no models or shards, or shards that cannot be told apart.
     """
     files, modalities = find_models(models)
-    shards = find_shards(data)
-    names = [part_name(shard) for shard in shards]
-    if not shards or len(set(names)) < len(names):
-        raise SweepError(f"{len(shards)} shards in {', '.join(data) or 'no data'}; expected at least one, names apart")
-    folder = out.resolve()
+    shards, folder = find_shards(data), out.resolve()
+    if not shards:
+        raise SweepError(f"no shards in {', '.join(data) or 'no data'}; expected at least one")
+    tables = {path: made["data"] for path, made in tables_in(folder).items()}
     return [
-        ShardTask(shard, files, modalities, settings, folder / name) for shard, name in zip(shards, names, strict=True)
+        ShardTask(shard, files, modalities, settings, path)
+        for shard, path in place_shards(shards, folder, tables, again)
     ]
 
 
-def _is_finished(task: ShardTask, again: bool) -> bool:
+def _is_finished(task: ShardTask, made: Mapping[str, Any] | None, again: bool) -> bool:
     """True when the shard's table is there and was made from the same.
 
     Raises:
         SweepError: it was made in another way, and `again` is False.
     """
-    made, wanted = provenance_of(task.path), task.provenance()
     if made is None:
         return False
-    if differing := difference(made, wanted):
+    if differing := difference(made, task.provenance()):
         if again:
             return False
         raise SweepError(
             f"{task.path} was made with other {', '.join(differing)}; choose another folder, or do its shards again"
         )
     whole = task.settings.on_error == "skip" or not made.get("left_out")
-    return whole and made["data"] == wanted["data"]
-
-
-def _keep(outcome: Outcome, result: SweepResult) -> None:
-    if outcome.state == STOPPED:
-        raise OutputError(outcome.reason)
-    if outcome.state == FAILED:
-        record_failure(outcome.task, outcome.kind, outcome.reason)
-        result.failed.append(outcome)
-    if outcome.state == DONE:
-        failure_path(outcome.task.path).unlink(missing_ok=True)
-        result.done.append(outcome)
+    return whole and all(made["data"][name] == task.shard.data()[name] for name in ("bytes", "fingerprint"))

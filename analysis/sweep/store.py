@@ -1,26 +1,34 @@
-"""The files of a sweep: one Parquet file a shard with its provenance inside, and a note for each shard that failed."""
+"""The tables of a sweep: one Parquet file a shard, with its provenance and checksums inside."""
 
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from analysis.sweep import checksums
 from analysis.sweep.analyses import LABELS, chosen
+from analysis.sweep.checksums import DamagedError, check_columns, checked_metadata, room_for, seal
+from analysis.sweep.places import check_apart
 from analysis.sweep.plan import ShardTask, SweepError, difference
 from gmsa_models.data.atomic import cannot_write, replaced_when_done
+from gmsa_models.data.errors import brief
 
 METADATA = b"gmsa_sweep"
-FAILED = "failed"  # folder of the notes
-SHARDS = "shards.txt"  # a line a file that the sweep is to have
-KEY = ("model", "shard", "position")
-FAILED_COLUMNS = ("shard", "source", "kind", "reason")
+KEY = ("model", "video", "shard", "position")
+MODEL_SHA256 = "model_sha256"
+
+
+class UncheckedWarning(UserWarning):
+    """Tables that were written without checksums."""
 
 
 class OutputError(OSError):
@@ -31,6 +39,7 @@ def schema_of(task: ShardTask) -> pa.Schema:
     """Columns of a shard's table: the key, the clip, and those of each analysis; the same for all shards of a sweep."""
     columns = {
         "model": pa.string(),
+        MODEL_SHA256: pa.string(),
         "video": pa.string(),
         "shard": pa.string(),
         "position": pa.int64(),
@@ -58,16 +67,16 @@ def write_part(task: ShardTask, tables: Iterable[pa.Table], about: Mapping[str, 
         OutputError: the file cannot be written.
         whatever making the tables raises.
     """
-    rows = 0
-    with (
-        _writing(task.path),
-        replaced_when_done(task.path) as temporary,
-        pq.ParquetWriter(temporary, schema_of(task), compression="zstd") as writer,
-    ):
-        for table in _made(tables):
-            writer.write_table(table)
-            rows += len(table)
-        writer.add_key_value_metadata({METADATA: json.dumps(task.provenance() | dict(about))})
+    schema = schema_of(task)
+    with writing(task.path), replaced_when_done(task.path) as temporary:
+        rows = 0
+        with pq.ParquetWriter(temporary, schema, compression="zstd", write_page_checksum=True) as writer:
+            for table in _made(tables):
+                writer.write_table(table)
+                rows += len(table)
+            made = task.provenance() | {"checksums": True} | dict(about)
+            writer.add_key_value_metadata({METADATA: json.dumps(made), checksums.KEY: room_for(len(schema))})
+        seal(temporary)
     return rows
 
 
@@ -83,7 +92,7 @@ def _made(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def writing(path: Path) -> Iterator[None]:
     """Errors of the system in the block are of writing `path`."""
     try:
         yield
@@ -94,55 +103,47 @@ def _writing(path: Path) -> Iterator[None]:
 
 
 def provenance_of(path: Path) -> dict[str, Any] | None:
-    """What a shard's file says it was made from; None where there is no such file, or not one of a sweep."""
-    with suppress(OSError, pa.ArrowInvalid, ValueError, KeyError):
-        return json.loads(pq.read_metadata(path).metadata[METADATA])
+    """What a shard's file says it was made from; None where there is no such file, or not a whole one of a sweep."""
+    with suppress(OSError, SweepError), path.open("rb") as file:
+        return _opened(path, file)[1]
     return None
 
 
-def record_failure(task: ShardTask, kind: str, reason: str) -> None:
-    """Note why a shard has no table; a table of an earlier run, of other bytes, goes."""
-    task.path.unlink(missing_ok=True)
-    note = failure_path(task.path)
-    about = {"shard": task.shard.name, "source": task.shard.source, "kind": kind, "reason": reason}
-    with _writing(note):
-        note.parent.mkdir(exist_ok=True)
-        with replaced_when_done(note) as temporary:
-            temporary.write_text(json.dumps(about | {"provenance": task.provenance()}, indent=2), encoding="utf-8")
-
-
-def failure_path(path: Path) -> Path:
-    """Where the note on a shard's failure lies."""
-    return path.parent / FAILED / f"{path.stem}.json"
-
-
-def failed_shards(folder: str | Path) -> pd.DataFrame:
-    """Shards of a sweep that could not be read: `shard`, `source`, `kind` and `reason`, a row each; empty when none."""
-    notes = sorted((Path(folder) / FAILED).glob("*.json"))
-    rows = [json.loads(note.read_text(encoding="utf-8")) for note in notes]
-    return pd.DataFrame([{name: row[name] for name in FAILED_COLUMNS} for row in rows], columns=list(FAILED_COLUMNS))
-
-
-def record_plan(folder: Path, names: Iterable[str]) -> None:
-    """Note which files the sweep is to have, beside those that earlier runs were to make; read by `planned_parts`.
+def columns_in(path: Path) -> list[str]:
+    """Columns of a shard's table, as `read_sweep` gives them.
 
     Raises:
-        OutputError: the folder cannot be written.
+        SweepError: it is not of a sweep, or damaged.
     """
-    known = planned_parts(folder)
-    if set(names) <= set(known):
-        return
-    lines = "".join(f"{name}\n" for name in sorted({*known, *names}))
-    with _writing(folder / SHARDS), replaced_when_done(folder / SHARDS) as temporary:
-        temporary.write_text(lines, encoding="utf-8")
+    with path.open("rb") as file:
+        names = _opened(path, file)[0].schema.to_arrow_schema().names
+    return names if MODEL_SHA256 in names else [names[0], MODEL_SHA256, *names[1:]]
 
 
-def planned_parts(folder: str | Path) -> list[str]:
-    """Names of the files that a sweep is to have; empty for a sweep of an earlier version, which took no note."""
+def _opened(path: Path, file: BinaryIO) -> tuple[pq.FileMetaData, dict[str, Any]]:
+    """What a shard's file says of itself and what it was made from.
+
+    Raises:
+        SweepError: it is not of a sweep, or damaged.
+    """
     try:
-        return (Path(folder) / SHARDS).read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return []
+        metadata, checked = checked_metadata(file)
+        made = json.loads(metadata.metadata[METADATA])
+        if made.get("checksums") and not checked:
+            raise DamagedError("its checksums are not where they should be")
+        if missing := {"models", "data", "settings", "versions"} - set(made):
+            raise ValueError(f"its provenance lacks {sorted(missing)}")
+    except (DamagedError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SweepError(
+            f"{path} was not written by a sweep, or is damaged ({brief(str(error))}); remove it and sweep again"
+        ) from None
+    return metadata, made
+
+
+def tables_in(folder: str | Path) -> dict[Path, dict[str, Any]]:
+    """The finished files of a folder and what they were made from; without those that are damaged."""
+    made = {path: provenance_of(path) for path in finished_parts(folder)}
+    return {path: each for path, each in made.items() if each is not None}
 
 
 def finished_parts(folder: str | Path) -> list[Path]:
@@ -168,18 +169,18 @@ def read_sweep(
         The table; `attrs` holds what all its files were made from: `models`, `settings`, `versions`.
 
     Raises:
-        SweepError: no finished shard, shards that were made in different ways, or a column or model that is not there.
+        SweepError: no finished shard, shards that were made in different ways or hold the same videos, a damaged file,
+            or a column or model that is not there.
     """
     paths = finished_parts(folder)
     made = common_provenance(paths, folder)
-    schema = pq.read_schema(paths[0])
-    names = schema.names if columns is None else list(dict.fromkeys(["model", "video", "shard", "position", *columns]))
-    _check_known("column", names, schema.names)
+    known = columns_in(paths[0])
+    names = known if columns is None else list(dict.fromkeys([*KEY, *columns]))
+    _check_known("column", names, known)
     wanted = list(made["models"]) if models is None else list(models)
     _check_known("model", wanted, list(made["models"]))
     read = paths if limit is None else _first_parts(paths, limit)
-    table = pa.concat_tables(pq.read_table(path, columns=names, filters=[("model", "in", wanted)]) for path in read)
-    frame = table.to_pandas()
+    frame = pa.concat_tables(_rows(path, names, wanted) for path in read).to_pandas()
     order = frame["model"].map({name: place for place, name in enumerate(made["models"])})
     frame = frame.assign(_order=order).sort_values(["_order", "shard", "position"], kind="stable", ignore_index=True)
     frame = frame.drop(columns="_order")
@@ -193,20 +194,53 @@ def common_provenance(paths: Sequence[Path], folder: str | Path) -> dict[str, An
     """What all shards were made from.
 
     Raises:
-        SweepError: there is none, one is not of a sweep, or two differ.
+        SweepError: there is none, one is not of a sweep or damaged, two differ, or two hold the same videos.
     """
     if not paths:
         raise SweepError(f"no finished shard in {str(folder)!r}; expected the --out of `gmsa sweep`")
-    made = [provenance_of(path) for path in paths]
+    made = []
+    for path in paths:
+        with path.open("rb") as file:
+            made.append(_opened(path, file)[1])
     for path, each in zip(paths, made, strict=True):
-        if each is None:
-            raise SweepError(f"{path} was not written by a sweep, or is damaged; remove it and sweep again")
         if differing := difference(each, made[0]):
             raise SweepError(
                 f"{path.name} and {paths[0].name} were made with other {', '.join(differing)}; "
                 "sweep them with the same, or into different folders"
             )
+    check_apart((path.name, each["data"]) for path, each in zip(paths, made, strict=True))
     return made[0]
+
+
+def _rows(path: Path, names: Sequence[str], models: Sequence[str]) -> pa.Table:
+    """Some columns of a shard's file, of some models; each byte that is read is checked first."""
+    with path.open("rb") as file:
+        metadata, made = _opened(path, file)
+        there = [name for name in names if name in metadata.schema.to_arrow_schema().names]
+        try:
+            if made.get("checksums"):
+                check_columns(file, metadata, {*there, "model"})
+            else:
+                warn_unchecked(path.parent)
+            file.seek(0)
+            table = pq.read_table(file, columns=there, filters=[("model", "in", list(models))])
+        except (DamagedError, pa.ArrowException, OSError, ValueError) as error:
+            raise SweepError(f"{path} is damaged ({brief(str(error))}); remove it and sweep again") from None
+    if MODEL_SHA256 in names and MODEL_SHA256 not in there:
+        hashes = pa.array([made["models"][name] for name in table["model"].to_pylist()], pa.string())
+        table = table.append_column(MODEL_SHA256, hashes)
+    return table.select(list(names))
+
+
+@lru_cache
+def warn_unchecked(folder: Path) -> None:
+    """Say once a folder that its files cannot be checked."""
+    warnings.warn(
+        f"{folder}: tables of an earlier version have no checksums, so damage to them may go unseen; remove them and "
+        "sweep again to have them checked",
+        UncheckedWarning,
+        stacklevel=2,
+    )
 
 
 def _first_parts(paths: Sequence[Path], limit: int) -> list[Path]:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from analysis.paper.study import ModelFile
 from analysis.sweep.analyses import Analysis, chosen
-from analysis.sweep.plan import ShardTask, SweepError
-from analysis.sweep.store import OutputError, schema_of, write_part
+from analysis.sweep.plan import Shard, ShardTask, SweepError, identity
+from analysis.sweep.store import MODEL_SHA256, OutputError, schema_of, write_part
 from analysis.sweep.traced import TracedBatch, pass_bytes, trace_clips
 from analysis.workers import one_thread_each
 from gmsa_models.checkpoints import load
@@ -21,7 +23,7 @@ from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
 from gmsa_models.data.paths import skip_handler
 from gmsa_models.data.skipped import Skipped
-from gmsa_models.data.sources import read_clips
+from gmsa_models.data.sources import DEMO, read_clips
 from gmsa_models.evaluating import standard_contexts
 from gmsa_models.feeding import fitting
 
@@ -85,8 +87,36 @@ def do_shard(task: ShardTask, advance: Advance = lambda videos, size: None) -> O
 def _write(task: ShardTask, skipped: Skipped, advance: Advance) -> int:
     models = [_loaded(model, task.settings.device) for model in task.models]
     about: dict[str, object] = {}
-    rows = write_part(task, _tables(task, models, skipped, advance, about), about)
+    rows = write_part(task, _of_one_state(task.shard, _tables(task, models, skipped, advance, about)), about)
     return rows // len(models)
+
+
+def _of_one_state(shard: Shard, tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """The same; raises at their end if the shard is not, or was not all the time, what it was when it was planned."""
+    changed = ChangedShardError(f"{shard.source}: its bytes have changed since the sweep began; run it again")
+    before = _state(shard)
+    if before[0] != (shard.bytes, shard.fingerprint):
+        raise changed
+    yield from tables
+    if before != _state(shard):
+        raise changed
+
+
+def _state(shard: Shard) -> tuple:
+    """Size and fingerprint, and what the system says of when the file changed."""
+    path = Path(shard.source)
+    if shard.source.startswith(DEMO):
+        return ((shard.bytes, shard.fingerprint),)
+    with suppress(OSError):  # the reader says what is wrong
+        about = path.stat()
+        return identity(path), about.st_ino, about.st_mtime_ns
+    return (identity(path),)
+
+
+class ChangedShardError(SweepError):
+    """A shard that was replaced or written to during the sweep."""
+
+    kind = "changed"
 
 
 def _tables(
@@ -158,6 +188,7 @@ def _model_table(task: ShardTask, name: str, model: GMSAClassifier, clips: Seque
     schema = schema_of(task)
     values: dict[str, list] = {
         "model": [name] * len(clips),
+        MODEL_SHA256: [next(each.sha256 for each in task.models if each.name == name)] * len(clips),
         "video": [clip.id for clip in clips],
         "shard": [task.shard.name] * len(clips),
         "position": list(range(first, first + len(clips))),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+TEMPORARY = ".tmp"
 _OF_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # never of reading
 # What the system says when a file cannot be written -> what to do about it.
 _REMEDIES = {
@@ -54,7 +56,7 @@ def replaced_when_done(path: str | Path) -> Iterator[Path]:
         OSError: the file cannot be written; the message says why and what to do. Other errors of the block as they are.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{TEMPORARY}")
     try:
         yield temporary
         with temporary.open("rb+") as file:
@@ -66,3 +68,17 @@ def replaced_when_done(path: str | Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: str | Path, *patterns: str) -> None:
+    """Remove what killed writers left behind; for whoever holds the folder's lock, so that no writer is at work.
+
+    Args:
+        folder: where to look.
+        patterns: globs of the files, from the folder, that `replaced_when_done` may have been writing.
+    """
+    for pattern in patterns:
+        place = Path(pattern)
+        for path in Path(folder).glob(f"{place.parent}/.{place.name}.*{TEMPORARY}"):
+            if re.fullmatch(rf".+\.[0-9a-f]{{8}}{re.escape(TEMPORARY)}", path.name):
+                path.unlink(missing_ok=True)

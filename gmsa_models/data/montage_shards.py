@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from multiprocessing import get_context
 from pathlib import Path
 
 from gmsa_models.data.montage import VectorSource, montages
 from gmsa_models.data.montage_recipe import MontageRecipe, RecipeError
+from gmsa_models.workers import WorkerContext, leave_if_imported
 
 FORMAT_VERSION = 1
+
+
+class LostWorkerError(RuntimeError):
+    """A worker process that was killed, or could not start; the message says what to do. Shards that are done stay."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,8 @@ def write_montages(
         raise RecipeError(
             f"{count} videos, {shards} shards, {processes} processes; expected 1 <= shards <= videos and processes >= 1"
         )
+    if processes > 1:
+        leave_if_imported()
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
     _write_recipe(out_dir / "recipe.json", source, recipe, seed, count, shards)
@@ -73,8 +80,13 @@ def _run(work: Callable[[_Shard], _Shard], plan: list[_Shard], processes: int) -
     if processes == 1:
         yield from map(work, plan)
         return
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(work, plan)
+    workers = WorkerContext()
+    try:
+        with ProcessPoolExecutor(processes, workers) as pool:
+            yield from pool.map(work, plan)
+    except BrokenProcessPool as error:
+        workers.check_start()
+        raise LostWorkerError("a worker process was lost; it may need more memory: give fewer processes") from error
 
 
 def _plan(out_dir: Path, count: int, shards: int) -> list[_Shard]:
