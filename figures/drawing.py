@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,9 +76,11 @@ class Beside(ProcessPoolExecutor):
             NoMainGuardError: the other process cannot start.
         """
         if not self._context.started:
-            with suppress(BrokenProcessPool):
+            try:
                 super().submit(list).result()
-            self._context.check_start()
+            except BrokenProcessPool:
+                self.shutdown()  # waits until the exit code is known
+                self._context.check_start()
         return super().submit(fn, *given, **more)
 
 
