@@ -1,5 +1,6 @@
 """Montages: determinism, exact segments, labels, and how far frames differ."""
 
+import errno
 import hashlib
 import json
 from dataclasses import replace
@@ -11,9 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from matplotlib.colors import to_hex
+from typer.testing import CliRunner
 
+import gmsa
 from figures import montage_realism
 from gmsa_models.data import quantize, read_clips
+from gmsa_models.data.lock import FolderInUseError, locked
 from gmsa_models.data.montage import (
     DEMO_VIDEOS,
     demo_clip,
@@ -250,6 +254,115 @@ def test_another_series_is_not_mixed_in(tmp_path):
         write_montages(TINY, MontageRecipe(frames=(20, 31)), 6, 3, tmp_path)
     with pytest.raises(RecipeError, match="1 <= shards <= videos"):
         write_montages(TINY, MontageRecipe(), 5, 2, tmp_path, shards=3)
+
+
+def test_other_vectors_of_the_same_name_are_not_mixed_in(tmp_path):
+    """As two files `a/vectors.npz` and `b/vectors.npz` are."""
+    recipe = MontageRecipe(frames=(20, 31))
+    paths = write_montages(TINY, recipe, 5, 4, tmp_path, shards=2)
+    paths[1].unlink()
+    other = replace(TINY, features={name: values[::-1] for name, values in TINY.features.items()})
+    assert other.name == TINY.name
+    with pytest.raises(RecipeError, match="a series made with another source_sha256; choose another directory"):
+        write_montages(other, recipe, 5, 4, tmp_path, shards=2)
+    assert not paths[1].exists()
+
+
+def test_a_series_of_an_earlier_version_goes_on_with_its_own_vectors_only(tmp_path):
+    recipe = MontageRecipe(frames=(20, 31))
+    paths = write_montages(TINY, recipe, 5, 4, tmp_path, shards=2)
+    content = paths[1].read_bytes()
+    described = json.loads((tmp_path / "recipe.json").read_text())
+    earlier = {name: described[name] for name in ("source", "seed", "videos", "shards", "recipe")}
+    (tmp_path / "recipe.json").write_text(json.dumps({"format_version": 1} | earlier))
+    paths[1].unlink()
+    other = replace(TINY, features={name: values[::-1] for name, values in TINY.features.items()})
+    with pytest.raises(RecipeError, match="choose another directory"):
+        write_montages(other, recipe, 5, 4, tmp_path, shards=2)
+    write_montages(TINY, recipe, 5, 4, tmp_path, shards=2)
+    assert paths[1].read_bytes() == content
+    assert json.loads((tmp_path / "recipe.json").read_text()) == described
+
+
+def test_a_full_disk_leaves_no_recipe_and_a_damaged_one_says_what_to_do(tmp_path, monkeypatch):
+    def full(path, text, **given):
+        path.open("w").close()
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        with pytest.raises(OSError, match=r"recipe\.json: No space left on device; make room"):
+            write_montages(TINY, MontageRecipe(frames=(20, 31)), 5, 2, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "recipe.json").touch()
+    with pytest.raises(RecipeError, match=r"recipe.json: not the recipe of a series .*remove it and the shards"):
+        write_montages(TINY, MontageRecipe(frames=(20, 31)), 5, 2, tmp_path)
+
+
+def test_one_series_at_a_time_and_what_killed_runs_left_goes(tmp_path):
+    (tmp_path / ".montage-00000-of-00001.tfrecord.0123abcd.tmp").touch()
+    with locked(tmp_path, "montages"), pytest.raises(FolderInUseError, match="in use by montages"):
+        write_montages(TINY, MontageRecipe(frames=(20, 31)), 5, 2, tmp_path)
+    write_montages(TINY, MontageRecipe(frames=(20, 31)), 5, 2, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["montage-00000-of-00001.tfrecord", "recipe.json"]
+
+
+def write_vectors(path: Path, labels: list[int]) -> Path:
+    """Video-level vectors: half of the videos without a label."""
+    rng = np.random.default_rng(3)
+    flat = [label for label in labels for _ in range(4)]
+    arrays = {
+        "id": np.array([f"v{row:03d}" for row in range(2 * len(flat))], "S4"),
+        "mean_rgb": rng.integers(0, 256, (2 * len(flat), 1024), np.uint8),
+        "mean_audio": rng.integers(0, 256, (2 * len(flat), 128), np.uint8),
+        "labels": np.array(flat, np.uint16),
+        "label_offsets": np.minimum(np.arange(2 * len(flat) + 1), len(flat)),
+    }
+    np.savez(path, **arrays)
+    return path
+
+
+class TestClasses:
+    """`gmsa montage --classes`: other classes are another task, and the shipped models do not know them."""
+
+    def run(self, tmp_path, vectors, *more):
+        words = ["--vectors", vectors, "--out", tmp_path / "out", "--count", 2, "--frames", 20, 30, *more]
+        done = CliRunner().invoke(gmsa.app, ["montage", *map(str, words)])
+        recipe = tmp_path / "out" / "recipe.json"
+        return done, json.loads(recipe.read_text()) if recipe.exists() else {}
+
+    def test_those_of_a_model(self, tmp_path):
+        vectors = write_vectors(tmp_path / "v.npz", [0, 1, 2, 3000])
+        done, recipe = self.run(tmp_path, vectors, "--classes", "gate-op-bd20")
+        assert done.exit_code == 0, done.output
+        assert done.stderr == ""
+        assert done.stdout == f"wrote 2 videos of 300 classes to 1 shards in {tmp_path / 'out'}\n"
+        assert recipe["classes"] == list(demo_vocabulary().indices)
+        assert recipe["not_of_shipped_models"] == []
+
+    def test_others_are_told_of(self, tmp_path):
+        vectors = write_vectors(tmp_path / "v.npz", [0, 1, 3000, 3001])
+        (tmp_path / "classes.csv").write_text("Index,Name\n0,a\n1,b\n3000,c\n3001,d\n")
+        done, recipe = self.run(tmp_path, vectors, "--classes", tmp_path / "classes.csv")
+        assert done.exit_code == 0, done.output
+        assert done.stderr == (
+            "gmsa: WARNING: 2 of the 4 classes of these montages (3000, 3001) are none of the shipped models', which "
+            "score without them; for theirs give --classes gate-op-bd20\n"
+        )
+        assert (recipe["classes"], recipe["not_of_shipped_models"]) == ([0, 1, 3000, 3001], [3000, 3001])
+
+    def test_what_makes_no_sense(self, tmp_path):
+        vectors = write_vectors(tmp_path / "v.npz", [0, 1])
+        for words, says in (
+            (("--classes", "audioset-baseline"), "has classes of 'audioset'; expected those of 'youtube-8m'"),
+            (("--classes", "nothing"), "nothing"),
+        ):
+            done, _ = self.run(tmp_path, vectors, *words)
+            assert (done.exit_code, len(done.stderr.splitlines())) == (2, 1), done.output
+            assert says in done.stderr
+        done = CliRunner().invoke(gmsa.app, ["montage", "--out", str(tmp_path / "out"), "--classes", "gate-op-bd20"])
+        assert done.exit_code == 2
+        assert "--classes is of --vectors" in done.stderr
 
 
 def test_frame_distance_against_its_definition():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,15 @@ _BYTES_A_BYTE, _ALLOWANCE = 1032, 1 << 20
 
 class ArraysError(ValueError):
     """A file that is not an `.npz` of plain arrays; the message names the file, the array, and what to do."""
+
+
+def arrays_digest(arrays: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 of arrays: their names, types, shapes and values."""
+    found = hashlib.sha256()
+    for name, values in sorted(arrays.items()):
+        found.update(repr((name, values.dtype.str, values.shape)).encode())
+        found.update(np.ascontiguousarray(values).tobytes())
+    return found.hexdigest()
 
 
 def read_arrays(path: str | Path) -> dict[str, np.ndarray]:

@@ -34,6 +34,8 @@ class VectorSource(Protocol):
 
     name: str
     between_variance: Mapping[str, np.ndarray]
+    kept: tuple[int, ...]  # labels that events may have
+    sha256: str  # of all that is drawn from
 
     def sample_event(self, rng: np.random.Generator, balance: float = 0.0) -> Drawn:
         """Vectors of a labelled video, its labels, its origin."""

@@ -10,12 +10,19 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
-from gmsa_models.data.montage import VectorSource, montages
+import numpy as np
+
+from gmsa_models.data.atomic import remove_leftovers, replaced_when_done
+from gmsa_models.data.lock import locked
+from gmsa_models.data.montage import VectorSource, montage, montages
 from gmsa_models.data.montage_recipe import MontageRecipe, RecipeError
+from gmsa_models.data.statistics import shipped_statistics
 from gmsa_models.workers import WorkerContext, leave_if_imported
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+RECIPE = "recipe.json"
 
 
 class LostWorkerError(RuntimeError):
@@ -59,6 +66,8 @@ def write_montages(
 
     Raises:
         RecipeError: counts out of range, or the directory holds a series made otherwise.
+        FolderInUseError: another process is writing to the directory.
+        NoMainGuardError, LostWorkerError: of several processes, one cannot start, or was killed.
     """
     if not 1 <= shards <= count or processes < 1:
         raise RecipeError(
@@ -67,12 +76,13 @@ def write_montages(
     if processes > 1:
         leave_if_imported()
     out_dir = Path(out_dir)
-    out_dir.mkdir(parents=True, exist_ok=True)
-    _write_recipe(out_dir / "recipe.json", source, recipe, seed, count, shards)
     plan = _plan(out_dir, count, shards)
-    work = partial(_write_shard, source, recipe, seed)
-    for shard in _run(work, plan, processes):
-        progress(shard.count)
+    with locked(out_dir, "montages"):
+        remove_leftovers(out_dir, "montage-*.tfrecord", RECIPE)
+        _write_recipe(out_dir / RECIPE, source, recipe, seed, count, plan)
+        work = partial(_write_shard, source, recipe, seed)
+        for shard in _run(work, plan, processes):
+            progress(shard.count)
     return [shard.path for shard in plan]
 
 
@@ -105,20 +115,74 @@ def _write_shard(source: VectorSource, recipe: MontageRecipe, seed: int, shard: 
     return shard
 
 
-def _write_recipe(path: Path, source: VectorSource, recipe: MontageRecipe, seed: int, count: int, shards: int) -> None:
-    """Write what the series is made of, or check that what is there says the same."""
+def _write_recipe(
+    path: Path, source: VectorSource, recipe: MontageRecipe, seed: int, count: int, plan: list[_Shard]
+) -> None:
+    """Write what the series is made of, or check that what is there says the same.
+
+    Raises:
+        RecipeError: it says otherwise, or is not to be read.
+    """
     described = {
         "format_version": FORMAT_VERSION,
         "source": source.name,
+        "source_sha256": source.sha256,
+        "classes": [int(label) for label in source.kept],
+        "not_of_shipped_models": unshipped_classes(source),
         "seed": seed,
         "videos": count,
-        "shards": shards,
+        "shards": len(plan),
         "recipe": json.loads(json.dumps(recipe.to_dict())),
     }
     if path.exists():
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = _read_recipe(path)
+        if found == described:
+            return
         differing = sorted(key for key in {*described, *found} if described.get(key) != found.get(key))
-        if differing:
+        if not _is_earlier_version_of(found, described, lambda shard: _has_first(shard, source, recipe, seed), plan):
             raise RecipeError(f"{path}: a series made with another {', '.join(differing)}; choose another directory")
-        return
-    path.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+    with replaced_when_done(path) as temporary:
+        temporary.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+
+
+def unshipped_classes(source: VectorSource) -> list[int]:
+    """Labels of a source that the shipped models do not know, in its order."""
+    known = set(shipped_statistics().kept)
+    return [int(label) for label in source.kept if label not in known]
+
+
+def _read_recipe(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(found, dict):
+            return found
+        error = f"it holds {type(found).__name__}"
+    except ValueError as caught:
+        error = str(caught)
+    raise RecipeError(
+        f"{path}: not the recipe of a series ({error}); remove it and the shards beside it, or choose another directory"
+    )
+
+
+def _is_earlier_version_of(
+    found: dict[str, Any], described: dict[str, Any], has_first: Callable[[_Shard], bool], plan: list[_Shard]
+) -> bool:
+    """Whether an earlier version, which did not note what the vectors are, began the same series; its shards say so."""
+    if found.get("format_version") != 1 or any(
+        found[name] != described.get(name) for name in set(found) - {"format_version"}
+    ):
+        return False
+    return all(has_first(shard) for shard in plan if shard.path.exists())
+
+
+def _has_first(shard: _Shard, source: VectorSource, recipe: MontageRecipe, seed: int) -> bool:
+    """Whether a shard begins with the video that it should begin with."""
+    from gmsa_models.data.tfrecord import read_file
+
+    made, there = montage(source, recipe, seed, shard.start), next(iter(read_file(shard.path)), None)
+    return (
+        there is not None
+        and (there.id, there.labels) == (made.id, made.labels)
+        and there.features.keys() == made.features.keys()
+        and all(np.array_equal(there.features[name], values) for name, values in made.features.items())
+    )

@@ -19,6 +19,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from gmsa_models.data.arrays import arrays_digest
 from gmsa_models.data.atomic import replaced_when_done
 from gmsa_models.data.montage_recipe import FrameVariation
 from gmsa_models.data.video_vectors import VideoVectors
@@ -77,6 +78,16 @@ class ClassStatistics:
     def _floats(self) -> dict[str, np.ndarray]:
         """The tensors as float32; half precision is only for the file."""
         return {name: values.astype(np.float32) for name, values in self.tensors.items() if values.dtype.kind == "f"}
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """Labels that events may have."""
+        return self.classes.indices
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of all that montages are drawn from."""
+        return arrays_digest({**self.tensors, "classes": np.array(self.kept, np.int64)})
 
     @cached_property
     def between_variance(self) -> dict[str, np.ndarray]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gmsa_models.data.arrays import read_arrays
+from gmsa_models.data.arrays import arrays_digest, read_arrays
 from gmsa_models.data.clip import dequantize, quantize
 from gmsa_models.data.errors import OnSkip, UnreadableError, brief
 from gmsa_models.data.paths import skip_handler
@@ -86,6 +86,14 @@ class VideoVectors:
     def dims(self) -> dict[str, int]:
         """Width of each modality."""
         return {modality: values.shape[1] for modality, values in self.features.items()}
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of all that montages are drawn from, in its order."""
+        own = {"ids": self.ids, "labels": self.labels, "offsets": self.offsets, "kept": np.array(self.kept, np.int64)}
+        features = {f"features {name}": values for name, values in self.features.items()}
+        variances = {f"variance {name}": values for name, values in self.between_variance.items()}
+        return arrays_digest(own | features | variances)
 
     @cached_property
     def labelled(self) -> np.ndarray:
