@@ -10,6 +10,7 @@ import json
 import zipfile
 import zlib
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +18,14 @@ import xarray as xr
 
 from figures.files import whole
 
+# How much a file's bytes may become in memory; the numbers of all figures together take a few MiB.
+_BYTES_A_BYTE, _ALLOWANCE = 16, 1 << 26
 INDEX = "tables"
 FORMAT_VERSION = 1
 # What numpy, zipfile, zlib, json and xarray raise on bytes that are not what they were.
 _DAMAGED = (
     OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, RuntimeError,
-    SyntaxError, zipfile.BadZipFile, zlib.error,
+    SyntaxError, ArithmeticError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 
 
@@ -61,6 +64,7 @@ def load_tables(path: Path) -> dict[str, xr.Dataset]:
         TablesError: no such file, not an `.npz`, damaged, not written by `save_tables`, or by a later version.
     """
     try:
+        _check_sizes(Path(path))
         with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             about = json.loads(str(file[INDEX]))
             if about["version"] != FORMAT_VERSION:
@@ -72,7 +76,23 @@ def load_tables(path: Path) -> dict[str, xr.Dataset]:
     except TablesError:
         raise
     except _DAMAGED as error:
-        raise TablesError(f"{path}: not a file of tables: {error}; make it again with `gmsa figures`") from error
+        raise TablesError(f"{path}: not a file of tables: {error!s:.200}; make it again with `gmsa figures`") from error
+
+
+def _check_sizes(path: Path) -> None:
+    """Refuse arrays that claim more than the file's bytes can hold, before any is unpacked."""
+    limit = _BYTES_A_BYTE * path.stat().st_size + _ALLOWANCE
+    with zipfile.ZipFile(path) as file:
+        claimed = sum(member.file_size for member in file.infolist())
+        if claimed > limit:
+            raise ValueError(f"claims {claimed} bytes of arrays; at most {limit} are read of a file of its size")
+        for member in file.infolist():
+            with file.open(member) as stream:
+                version = np.lib.format.read_magic(stream)
+                header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+                shape, _, dtype = header[version](stream)
+                if prod(shape) * dtype.itemsize != member.file_size - stream.tell():
+                    raise ValueError(f"array {member.filename!r:.100} is not of the size that it says")
 
 
 def differences(saved: Mapping[str, xr.Dataset], fresh: Mapping[str, xr.Dataset]) -> list[str]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import pickletools
+import re
+import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,12 @@ import torch
 
 from gmsa_models.data.atomic import replaced_when_done
 from gmsa_models.training_identity import VALIDATION, Identity, differences
+
+# What the pickle in a state may name; of what torch allows beside, some makes gigabytes of a few bytes.
+_NAMED = re.compile(
+    r"collections OrderedDict|torch\._utils _rebuild_tensor_v2|torch \w+Storage|torch\.storage \w+Storage"
+)
+_LONGEST_PICKLE = 1 << 24
 
 
 class ResumeError(ValueError):
@@ -81,10 +90,12 @@ def load_state(path: Path, run: Identity, earlier: str) -> tuple[Progress, dict[
     if not path.exists():
         return None
     try:
+        _check_archive(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
         progress, tensors, found = Progress(**state["progress"]), state["tensors"], state["run"]
+        _check_progress(progress)
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:300]
         raise ResumeError(f"{path}: cannot be read ({reason}); {_elsewhere(path)}") from error
     if isinstance(found, str):
         if found != earlier:
@@ -96,6 +107,48 @@ def load_state(path: Path, run: Identity, earlier: str) -> tuple[Progress, dict[
         told = "; ".join(f"{name} ({changed})" for name, changed in differing.items())
         raise ResumeError(f"{path.parent} holds a run with other {told}; {_remedy(path, differing, progress)}")
     return progress, tensors
+
+
+def _check_progress(progress: Progress) -> None:
+    for name, value in asdict(progress).items():
+        known = isinstance(value, bool) if name == "finished" else isinstance(value, int | float) and value >= 0
+        if not known and not (name == "best" and value is None):
+            raise ValueError(f"its {name} is {value!r:.100}")
+
+
+def _check_archive(path: Path) -> None:
+    """Refuse what `save_state` does not write, and tensors larger than the file, before any is made.
+
+    Raises:
+        ValueError: says what is there.
+    """
+    size = path.stat().st_size
+    with zipfile.ZipFile(path) as file:
+        members = file.infolist()
+        if sum(member.file_size for member in members) > size or any(member.compress_type for member in members):
+            raise ValueError("its parts are packed, or larger than the file")
+        pickles = [member for member in members if member.filename.endswith(".pkl")]
+        if len(pickles) != 1 or pickles[0].file_size > _LONGEST_PICKLE:
+            raise ValueError(f"{len(pickles)} pickles, or one of over {_LONGEST_PICKLE} bytes; expected one")
+        for operation, named, _ in pickletools.genops(file.read(pickles[0])):
+            if "GLOBAL" in operation.name and not _NAMED.fullmatch(str(named)):
+                raise ValueError(f"it names {named!r:.100}, which a state does not hold")
+    described = torch.load(path, map_location="meta", weights_only=True)
+    if (claimed := sum(each.nbytes for each in _tensors(described))) > size:
+        raise ValueError(f"{size} bytes that claim tensors of {claimed}")
+
+
+def _tensors(value: object) -> list[torch.Tensor]:
+    """Every tensor in nested dicts and lists."""
+    found, waiting, seen = [], [value], set()
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, torch.Tensor):
+            found.append(one)
+        elif isinstance(one, dict | list | tuple) and id(one) not in seen:
+            seen.add(id(one))
+            waiting += one.values() if isinstance(one, dict) else one
+    return found
 
 
 def _refused(found: Identity, run: Identity, finished: bool) -> dict[str, str]:

@@ -7,7 +7,8 @@ from functools import cache
 
 import pytest
 from hostile_records import NETCDF, ZARR
-from hostile_tables import PARQUET
+from hostile_states import STATES
+from hostile_tables import NPZ, PARQUET, TABLES
 from metered import Outcome, metered, size_of
 
 ALLOWED = 200_000_000  # bytes of memory beside the file's size
@@ -18,6 +19,19 @@ FORMATS = {
     "zarr": (ZARR, ".zarr", "figures.record_file", "figures.record_file.open_record(path)"),
     "catalogue": (PARQUET, ".parquet", "gmsa_models.data.catalog", "list(gmsa_models.data.catalog.read_rows(path))"),
     "clip": (PARQUET, ".parquet", "gmsa_models.data.catalog", "gmsa_models.data.catalog.open_clip(path, 'a')"),
+    "vectors": (
+        NPZ,
+        ".npz",
+        "gmsa_models.data.video_vectors",
+        "gmsa_models.data.video_vectors.read_video_vectors(path)",
+    ),
+    "tables": (TABLES, ".npz", "figures.tables", "figures.tables.load_tables(path)"),
+    "state": (
+        STATES,
+        ".pt",
+        "pathlib, gmsa_models.training_state",
+        "gmsa_models.training_state.load_state(pathlib.Path(path), {}, '')",
+    ),
 }
 
 

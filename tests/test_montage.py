@@ -413,3 +413,39 @@ def test_the_plot_shows_the_numbers_it_was_given():
     assert "uint8" in visual.get_ylabel()
     with pytest.raises(ValueError, match="lacks columns \\['real'\\]"):
         montage_realism.draw(table.drop(columns="real"))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"[" * 60_000, "not the recipe of a series .*recursion"),
+        (b"{", "not the recipe of a series"),
+        (b"\xff\xfe", "not the recipe of a series"),
+        (b"[1]", "it holds list"),
+        (b" " * (1 << 21), "2097152 bytes; at most 1048576 are read"),
+        (b'{"a\x1b[31m": 1}', "not the recipe of a series"),
+        (b'{"a\\u001b[31m": 1}', r"made with another 'a.x1b\[31m', "),
+    ],
+)
+def test_a_damaged_recipe_file_is_named(text, said, tmp_path):
+    (tmp_path / "recipe.json").write_bytes(text)
+    with pytest.raises(RecipeError, match=rf"recipe\.json: .*{said}.*another directory") as caught:
+        write_montages(TINY, MontageRecipe(frames=(20, 31)), 5, 2, tmp_path)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"frames": 3},
+        {"frames": ["a", "b"]},
+        {"events": [1, 2, 3]},
+        {"shot_seconds": "long"},
+        {"variation": [1]},
+        {"variation": {"visual": {"speed": 1}}},
+        {"mix": [[]]},
+    ],
+)
+def test_a_recipe_of_other_values_is_refused(values):
+    with pytest.raises((RecipeError, KeyError), match=r"recipe|mix"):
+        MontageRecipe.from_dict(values)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,8 @@ from gmsa_models.data.errors import brief
 
 MOST_ARRAYS = 10_000
 _LONGEST_HEADER = 10_000  # bytes; what numpy itself takes
-# What deflate can make of a byte, and what is added for files whose arrays are mostly one value.
-_BYTES_A_BYTE, _ALLOWANCE = 1032, 1 << 20
+# How much a file's bytes may become in memory: vectors and labels pack by up to six; small files may pack better.
+_BYTES_A_BYTE, _ALLOWANCE = 16, 1 << 26
 
 
 class ArraysError(ValueError):
@@ -31,8 +31,12 @@ def arrays_digest(arrays: Mapping[str, np.ndarray]) -> str:
     return found.hexdigest()
 
 
-def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
-    """Every array of an `.npz`, by name.
+def read_arrays(path: str | Path, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
+    """The arrays of an `.npz`, by name.
+
+    Args:
+        path: of the file.
+        names: which are read, of those that are there; default: all. The others are not unpacked.
 
     Raises:
         ArraysError: not an ordinary file, not an `.npz`, damaged, or an array that is pickled or of another size than
@@ -44,20 +48,28 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
         raise ArraysError(f"{path}: is not an ordinary file; expected an .npz")
     try:
         with zipfile.ZipFile(path) as file:
-            _check_members(path, file)
-            return {member.filename.removesuffix(".npy"): _read(path, file, member) for member in file.infolist()}
+            members = {member.filename.removesuffix(".npy"): member for member in _members(path, file)}
+            wanted = {name: member for name, member in members.items() if names is None or name in names}
+            _check_claims(path, list(wanted.values()))
+            return {name: _read(path, file, member) for name, member in wanted.items()}
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OverflowError) as error:
         # RuntimeError: of an encrypted one, or one packed in a way that zipfile does not know
         raise ArraysError(f"{path}: damaged, or not an .npz: {error}; write or fetch it again") from None
 
 
-def _check_members(path: Path, file: zipfile.ZipFile) -> None:
-    members, size = file.infolist(), path.stat().st_size
+def _members(path: Path, file: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+    members = file.infolist()
     if len(members) > MOST_ARRAYS or len({member.filename for member in members}) < len(members):
         raise ArraysError(f"{path}: {len(members)} arrays, of which two have one name, or more than {MOST_ARRAYS}")
-    claimed = sum(member.file_size for member in members)
-    if claimed > _BYTES_A_BYTE * size + _ALLOWANCE:
-        raise ArraysError(f"{path}: claims {claimed} bytes of arrays in a file of {size}")
+    return members
+
+
+def _check_claims(path: Path, members: list[zipfile.ZipInfo]) -> None:
+    claimed, limit = sum(member.file_size for member in members), _BYTES_A_BYTE * path.stat().st_size + _ALLOWANCE
+    if claimed > limit:
+        raise ArraysError(
+            f"{path}: claims {claimed} bytes of arrays; at most {limit} are read of a file of its size; write it again"
+        )
 
 
 def _read(path: Path, file: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:

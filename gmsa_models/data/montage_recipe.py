@@ -8,6 +8,8 @@ from itertools import pairwise
 
 import numpy as np
 
+from gmsa_models.data.errors import brief
+
 Span = tuple[int, int, str]  # first frame, frame after the last, "event" or "background"
 
 
@@ -100,15 +102,22 @@ class MontageRecipe:
         """The inverse of `to_dict`, also after a trip through JSON.
 
         Raises:
-            RecipeError: a field that recipes do not have.
+            RecipeError: a field that recipes do not have, or a value that it cannot have.
         """
+        if not isinstance(values, dict):
+            raise RecipeError(f"a recipe is {brief(values)}; expected its fields by name")
         unknown = set(values) - set(cls.__dataclass_fields__)
         if unknown:
-            raise RecipeError(f"unknown fields {sorted(unknown)}; known: {', '.join(cls.__dataclass_fields__)}")
-        values = {name: _tuples(value) for name, value in values.items()}
-        if "variation" in values:
-            values["variation"] = {key: FrameVariation(**part) for key, part in values["variation"].items()}
-        return cls(**values)
+            raise RecipeError(
+                f"unknown fields {brief(sorted(map(str, unknown)))}; known: {', '.join(cls.__dataclass_fields__)}"
+            )
+        try:
+            values = {name: _tuples(value) for name, value in values.items()}
+            if "variation" in values:
+                values["variation"] = {key: FrameVariation(**part) for key, part in values["variation"].items()}
+            return cls(**values)
+        except (TypeError, AttributeError, LookupError, RecursionError, OverflowError) as error:
+            raise RecipeError(f"a recipe that cannot be read ({brief(str(error))}): {brief(values)}") from None
 
 
 def _tuples(value: object) -> object:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from gmsa_models.data.atomic import remove_leftovers, replaced_when_done
+from gmsa_models.data.errors import brief
 from gmsa_models.data.lock import locked
 from gmsa_models.data.montage import VectorSource, montage, montages
 from gmsa_models.data.montage_recipe import MontageRecipe, RecipeError
@@ -23,6 +24,7 @@ from gmsa_models.workers import WorkerContext, leave_if_imported
 
 FORMAT_VERSION = 2
 RECIPE = "recipe.json"
+LONGEST_RECIPE = 1 << 20  # bytes
 
 
 class LostWorkerError(RuntimeError):
@@ -140,9 +142,15 @@ def _write_recipe(
             return
         differing = sorted(key for key in {*described, *found} if described.get(key) != found.get(key))
         if not _is_earlier_version_of(found, described, lambda shard: _has_first(shard, source, recipe, seed), plan):
-            raise RecipeError(f"{path}: a series made with another {', '.join(differing)}; choose another directory")
+            raise RecipeError(
+                f"{path}: a series made with another {', '.join(map(_key, differing))}; choose another directory"
+            )
     with replaced_when_done(path) as temporary:
         temporary.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+
+
+def _key(name: str) -> str:
+    return name if name.isidentifier() and len(name) < 40 else brief(name)
 
 
 def unshipped_classes(source: VectorSource) -> list[int]:
@@ -152,13 +160,17 @@ def unshipped_classes(source: VectorSource) -> list[int]:
 
 
 def _read_recipe(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(found, dict):
-            return found
-        error = f"it holds {type(found).__name__}"
-    except ValueError as caught:
-        error = str(caught)
+    size = path.stat().st_size
+    if size > LONGEST_RECIPE:
+        error = f"{size} bytes; at most {LONGEST_RECIPE} are read"
+    else:
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            if isinstance(found, dict):
+                return found
+            error = f"it holds {type(found).__name__}"
+        except (ValueError, RecursionError) as caught:
+            error = brief(str(caught))
     raise RecipeError(
         f"{path}: not the recipe of a series ({error}); remove it and the shards beside it, or choose another directory"
     )

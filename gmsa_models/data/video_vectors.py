@@ -242,10 +242,10 @@ def read_video_vectors(
 
 def _read_npz(path: Path, kept: int | Sequence[int]) -> VideoVectors:
     try:
-        arrays = read_arrays(path)
-        missing = {"id", "labels", "label_offsets", *COLUMNS.values()} - set(arrays)
-        if missing:
-            raise VideoVectorError(f"no array {sorted(missing)}; it has {brief(sorted(arrays))}")
+        needed = {"id", "labels", "label_offsets", *COLUMNS.values()}
+        arrays = read_arrays(path, needed)
+        if missing := needed - set(arrays):
+            raise VideoVectorError(f"no array {sorted(missing)}; expected {', '.join(sorted(needed))}")
         offsets, labels = (_whole_numbers(name, arrays[name]) for name in ("label_offsets", "labels"))
         if not len(offsets) or offsets[0] != 0 or offsets[-1] != len(labels) or (np.diff(offsets) < 0).any():
             raise VideoVectorError(f"label_offsets do not rise from 0 to {len(labels)}, the number of labels")
@@ -310,7 +310,7 @@ def _build(
     unique, times = np.unique(ids, return_counts=True)
     if len(unique) < len(ids):
         raise VideoVectorError(
-            f"id {str(unique[times.argmax()])!r} occurs {times.max()} times; one row a video is expected"
+            f"id {brief(str(unique[times.argmax()]))} occurs {times.max()} times; one row a video is expected"
         )
     kept = most_frequent_labels(labels, kept) if isinstance(kept, int) else tuple(kept)
     keep = np.isin(labels, kept)

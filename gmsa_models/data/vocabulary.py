@@ -106,7 +106,7 @@ class Vocabulary:
         except (UnicodeDecodeError, csv.Error) as error:
             raise VocabularyError(f"{path}: not a table of text: {error}") from None
         expected = "; ".join(f"{dataset}: {', '.join(columns)}" for dataset, columns in COLUMNS.items())
-        raise VocabularyError(f"{path}: columns {sorted(fields)}; expected one of {expected}")
+        raise VocabularyError(f"{path}: columns {brief(sorted(fields))}; expected one of {expected}")
 
 
 def _read_rows(path: Path, reader: csv.DictReader, index: str, name: str) -> tuple[tuple[int, ...], tuple[str, ...]]:
@@ -115,7 +115,7 @@ def _read_rows(path: Path, reader: csv.DictReader, index: str, name: str) -> tup
         text = row[index] or ""
         if not (text.isascii() and text.isdigit() and len(text) < 10):
             raise VocabularyError(
-                f"{path}, line {reader.line_num}: {index} is {row[index]!r}; expected a whole number of 0 or more"
+                f"{path}, line {reader.line_num}: {index} is {brief(row[index])}; expected a whole number of 0 or more"
             )
         label = int(text)
         if label in names:
