@@ -50,7 +50,7 @@ class ModelChoices:
 
 
 class Choices:
-    """What the records of one clip hold, one record a model; `inspector.js` follows the same rules in `Scene.valid`.
+    """What the records of one clip hold, one record a model; `Scene.valid` in `js/state.js` follows the same rules.
 
     Args:
         records: of `split_records`.

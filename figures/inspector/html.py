@@ -15,6 +15,7 @@ from typing import Any
 import xarray as xr
 
 from figures.inspector.choices import Choices
+from figures.inspector.modules import module_text
 from figures.inspector.payload import pack
 from figures.inspector.records import split_records
 
@@ -91,5 +92,5 @@ def page(payload: bytes, view: Mapping[str, Any], title: str) -> str:
         style=(FOLDER / "inspector.css").read_text(encoding="utf-8"),
         payload=base64.b64encode(zlib.compress(payload, 6)).decode("ascii"),
         view=json.dumps(dict(view)).replace("<", "\\u003c"),
-        module=(FOLDER / "inspector.js").read_text(encoding="utf-8"),
+        module=module_text(),
     )

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from figures.inspector.choices import FIXED, LEFT, NO_CLASS, VIEW, Choices
 from figures.inspector.html import FOLDER, write_html
+from figures.inspector.modules import module_text
 from figures.inspector.payload import pack_in_parts
 from figures.inspector.records import InspectorError, split_records
 from figures.inspector.still import draw_view
@@ -54,7 +55,7 @@ class Inspector(anywidget.AnyWidget):
     """
 
     # Texts, not paths: of a file that may change, anywidget keeps every widget alive that was made of it.
-    _esm = (FOLDER / "inspector.js").read_text(encoding="utf-8")
+    _esm = module_text()
     _css = (FOLDER / "inspector.css").read_text(encoding="utf-8")
 
     payload = traitlets.Bytes().tag(sync=True)

@@ -1,0 +1,300 @@
+/** Everything over time: the strip of frames, segments, curves. */
+
+import { clock, formatNumber } from "./words.js";
+import { THEMES } from "./colours.js";
+import { FONT, BOLD, text, fitted, line } from "./drawing.js";
+import { Panel, spanBetween } from "./panel.js";
+
+const GUTTER = { left: 142, right: 138 }; // of the lanes
+
+/**
+ * @typedef {{name: string, unit: string, height: number, series: Series[], reference: ?number, range: ?number[]}} Lane
+ * @typedef {{label: string, colour: string, dashed: boolean, values: Float32Array}} Series   values: shape (frame)
+ */
+
+/** Everything over time, one lane under the other, on one axis. */
+export class LanePanel extends Panel {
+  constructor(inspector) {
+    super(inspector, "lanes", "Over time: frames, known segments, attention profiles, gates, sensitivity, gradient");
+    this.span = (from, to) => spanBetween(from, to, this.box(), inspector.state.span);
+    this.thumbnails = null;
+    const bytes = this.scene.payload.array("thumbnails");
+    if (bytes) createImageBitmap(new Blob([bytes], { type: "image/jpeg" })).then((image) => {
+      this.thumbnails = image;
+      this.drawn = "";
+      inspector.schedule();
+    });
+  }
+
+  box() { return { x: GUTTER.left, y: 0, width: this.width - GUTTER.left - GUTTER.right, height: this.height - 18 }; }
+
+  key(state) {
+    return [state.model, state.against, state.modality, state.span, state.class_, state.explanation, state.pinned && state.branch,
+      state.pinned && state.frame, state.pinned && state.lastHead].join("|");
+  }
+
+  /** Height in pixels that the lanes need. */
+  wanted(state) { return this.stack(state).reduce((sum, lane) => sum + lane.height, 18); }
+
+  stack(state) {
+    const { clip, modalities } = this.scene;
+    const strips = clip.thumbnails ? [{ kind: "thumbnails", name: "frames", height: clip.thumbnails.height + 4 }]
+      : modalities.filter((each) => this.scene.payload.has(`strip/${each}`))
+        .map((each) => ({ kind: "strip", name: each, modality: each, height: 15 }));
+    const segments = clip.segments.length ? [{ kind: "segments", name: "segments", height: 24 }] : [];
+    return [...strips, ...segments, ...this.curves(state)];
+  }
+
+  /** @returns {Lane[]} those for which the payload has values */
+  curves(state) {
+    const { scene } = this, theme = this.inspector.theme();
+    const colours = scene.payload.header.branches[theme], ink = THEMES[theme].ink;
+    const shown = scene.shown(state);
+    const each = (make) => shown.flatMap((index, order) => make(index).filter(({ values }) => values)
+      .map((series) => ({ ...series, dashed: order > 0, model: order })));
+    const byBranch = (name) => each((index) => scene.models[index].branches.map((branch) =>
+      ({ label: branch, colour: colours[branch], values: scene.curve(index, name, state.modality, branch) })));
+    const single = (make, label) => each((index) => [{ label, colour: ink, values: make(index) }]);
+    const lanes = [
+      { name: "attention received", unit: "1 = uniform", height: 64, series: byBranch("profile"), reference: 1, range: [0, null] },
+      { name: "gates", unit: "adding to 1", height: 50, series: byBranch("gate"), reference: 0.5, range: null },
+      { name: "contribution", unit: "norm in the output", height: 50, series: byBranch("contribution"), reference: null, range: [0, null] },
+      { name: "sensitivity S", unit: "1 = all local", height: 50, reference: 0.5, range: null,
+        series: single((index) => scene.curve(index, "sensitivity", state.modality), "S") },
+      { name: "gradient received", unit: "1 = even", height: 50, reference: 1, range: [0, null],
+        series: single((index) => scene.gradientMass(index, state.modality), "gradient") },
+      { name: "explanation", unit: "", height: 66, reference: 0, range: null,
+        note: `${state.explanation}${this.explained(shown)}   ${scene.models[shown[0]].explanations?.[state.explanation] ?? ""}`,
+        series: single((index) => scene.curve(index, "explanation", state.modality, state.explanation), "value") },
+      ...(state.pinned ? [this.pinnedLane(state, colours)] : []),
+    ];
+    return lanes.filter((lane) => lane.series.length).map((lane) => ({ kind: "curves", ...lane }));
+  }
+
+  /** Of which class the explanations are; of each model by its name where they are of different ones. */
+  explained(shown) {
+    const models = shown.map((index) => this.scene.models[index]).filter((model) => model.explained);
+    const same = new Set(models.map((model) => model.explained)).size < 2;
+    return (same ? models.slice(0, 1) : models)
+      .map((model) => ` of ${model.explained}${same ? "" : ` (${model.label})`}`).join(" and");
+  }
+
+  /** What the pinned frame attends to: its row. */
+  pinnedLane(state, colours) {
+    const { scene } = this, frames = scene.frames;
+    const head = state.lastHead;
+    const series = scene.shown(state).flatMap((index, order) => {
+      const map = scene.attention(index, state.modality, state.branch, head);
+      if (!map?.here) return [];
+      const row = map.values.subarray(state.frame * frames, (state.frame + 1) * frames);
+      const label = map.branch === state.branch ? "weight" : map.branch;
+      return [{ label, colour: colours[map.branch], dashed: order > 0, model: order, values: row }];
+    });
+    return { name: `${scene.axisClock(scene.seconds[state.frame])} attends to`, unit: `head ${head + 1}, ${state.branch}`, height: 50, series,
+      reference: 1 / frames, range: [0, null] };
+  }
+
+  place(state, box = this.box()) {
+    const [first, last] = state.span;
+    return (frame) => box.x + ((frame - first) / (last - first || 1)) * box.width;
+  }
+
+  locate(x, y) {
+    const box = this.box(), [first, last] = this.inspector.state.span;
+    if (x < box.x || x >= box.x + box.width || last <= first) return null;
+    const frame = Math.min(last - 1, first + Math.floor(((x - box.x) / box.width) * (last - first)));
+    return { panel: "lanes", query: null, key: frame, y };
+  }
+
+  click(x, y) {
+    const place = this.locate(x, y);
+    if (!place) return;
+    const { pinned, frame } = this.inspector.state;
+    this.inspector.set({ frame: place.key, pinned: !(pinned && place.key === frame) });
+  }
+
+  draw(context, state, theme) {
+    const colours = THEMES[theme];
+    this.lanes = this.stack(state);
+    let y = 0;
+    for (const lane of this.lanes) {
+      const above = lane.note ? 13 : 0; // room for a note over the curves
+      const box = { ...this.box(), y: y + 3 + above, height: lane.height - 6 - above };
+      Object.assign(lane, { y, box });
+      text(context, lane.name, 2, lane.kind === "curves" ? y + 15 : y + lane.height / 2 + 4,
+        { colour: colours.ink, font: lane.kind === "curves" ? BOLD : FONT });
+      context.save();
+      context.beginPath();
+      context.rect(box.x, box.y - 1, box.width, box.height + 2);
+      context.clip();
+      this[`draw_${lane.kind}`](context, lane, state, colours);
+      context.restore();
+      if (lane.note) text(context, fitted(context, lane.note, box.width - 8), box.x + 4, y + 12, { colour: colours.muted });
+      if (lane.kind === "curves") this.drawLegend(context, lane, colours);
+      y += lane.height;
+    }
+    this.drawAxis(context, state, colours);
+  }
+
+  draw_thumbnails(context, lane, state, colours) {
+    const { clip, frames } = this.scene, { width, height, columns } = clip.thumbnails;
+    const at = this.place(state), step = at(1) - at(0);
+    const stride = Math.max(1, Math.ceil(width / step));
+    for (let frame = state.span[0]; frame < Math.min(state.span[1], frames); frame += stride) {
+      if (this.thumbnails) context.drawImage(this.thumbnails, (frame % columns) * width, Math.floor(frame / columns) * height,
+        width, height, at(frame), lane.box.y, Math.min(width, step * stride - 1), lane.box.height);
+    }
+  }
+
+  draw_strip(context, lane, state) {
+    const colours = this.scene.payload.array(`strip/${lane.modality}`), at = this.place(state);
+    for (let frame = state.span[0]; frame < state.span[1]; frame++) {
+      context.fillStyle = `rgb(${colours[3 * frame]},${colours[3 * frame + 1]},${colours[3 * frame + 2]})`;
+      context.fillRect(at(frame), lane.box.y, at(frame + 1) - at(frame) + 0.4, lane.box.height);
+    }
+  }
+
+  /** Pixels of a segment in the span. @returns {number[]} left, right */
+  segmentEdges(segment, state) {
+    const { scene } = this, at = this.place(state), start = scene.seconds[0] ?? 0;
+    return [segment.start, segment.end].map((second) => at((second - start) / scene.clip.frame_seconds));
+  }
+
+  draw_segments(context, lane, state, colours) {
+    for (const segment of this.scene.clip.segments) {
+      const [from, to] = this.segmentEdges(segment, state);
+      if (to < lane.box.x || from > lane.box.x + lane.box.width) continue;
+      const known = segment.kind !== "background", chosen = segment.classes.includes(state.class_);
+      context.fillStyle = chosen ? colours.chosen : known ? colours.event : colours.background;
+      context.fillRect(from + 0.5, lane.box.y, Math.max(1, to - from - 1), lane.box.height);
+      if (!known) continue;
+      const left = Math.max(from, lane.box.x) + 4;
+      text(context, fitted(context, segment.label || segment.kind, Math.min(to, lane.box.x + lane.box.width) - left - 2), left,
+        lane.box.y + lane.box.height / 2 + 4, { colour: colours.ink });
+    }
+  }
+
+  draw_curves(context, lane, state, colours) {
+    const { box } = lane, at = this.place(state);
+    const [low, high] = this.rangeOfLane(lane, state);
+    const up = (value) => box.y + box.height - ((value - low) / (high - low)) * box.height;
+    Object.assign(lane, { low, high });
+    context.fillStyle = colours.faint;
+    context.globalAlpha = 0.6;
+    context.fillRect(box.x, box.y, box.width, box.height);
+    context.globalAlpha = 1;
+    if (lane.reference !== null && lane.reference <= high && lane.reference >= low) {
+      context.strokeStyle = colours.muted;
+      context.lineWidth = 0.8;
+      context.setLineDash([1, 3]);
+      line(context, box.x, up(lane.reference), box.x + box.width, up(lane.reference));
+    }
+    for (const series of lane.series) {
+      context.strokeStyle = series.colour;
+      context.lineWidth = 1.4;
+      context.setLineDash(series.dashed ? [5, 3] : series.label === "combined" ? [1.5, 1.5] : []);
+      this.drawSeries(context, series.values, state, at, up);
+    }
+    context.setLineDash([]);
+  }
+
+  /** A line through the values; broken where there is none, a short dash where one stands alone. */
+  drawSeries(context, values, state, at, up) {
+    let open = false;
+    context.beginPath();
+    const [first, last] = [Math.max(0, state.span[0] - 1), Math.min(values.length, state.span[1] + 1)];
+    for (let frame = first; frame < last; frame++) {
+      if (Number.isNaN(values[frame])) { open = false; continue; }
+      const x = at(frame + 0.5), y = up(values[frame]);
+      if (open) context.lineTo(x, y);
+      else { context.moveTo(x - 1.5, y); context.lineTo(x, y); }
+      open = true;
+    }
+    context.stroke();
+  }
+
+  rangeOfLane(lane, state) {
+    let low = Infinity, high = -Infinity;
+    for (const { values } of lane.series) {
+      for (let frame = state.span[0]; frame < state.span[1]; frame++) {
+        if (values[frame] < low) low = values[frame];
+        if (values[frame] > high) high = values[frame];
+      }
+    }
+    if (low > high) [low, high] = [0, 1];
+    if (lane.range) return [lane.range[0], Math.max(high, lane.reference ?? 0) * 1.06 || 1];
+    [low, high] = [Math.min(low, lane.reference), Math.max(high, lane.reference)];
+    const room = Math.max(0.02, (high - low) * 0.08);
+    return [low - room, high + room];
+  }
+
+  /** Unit and ends of the axis on the left. */
+  drawLegend(context, lane, colours) {
+    const ends = { colour: colours.muted, align: "right" };
+    text(context, fitted(context, lane.unit, GUTTER.left - 34), 2, lane.y + 29, { colour: colours.muted });
+    text(context, formatNumber(lane.high, 2), GUTTER.left - 4, lane.box.y + 9, ends);
+    text(context, formatNumber(lane.low, 2), GUTTER.left - 4, lane.box.y + lane.box.height, ends);
+  }
+
+  drawAxis(context, state, colours) {
+    const { scene } = this, box = this.box(), at = this.place(state), y = this.height - 5;
+    const [from, to] = state.span.map((frame) => scene.edge(frame));
+    for (const second of scene.ticks(from, to, Math.floor(box.width / 60))) {
+      const x = at((second - (scene.seconds[0] ?? 0)) / scene.clip.frame_seconds);
+      text(context, scene.axisClock(second), x, y, { colour: colours.muted, align: "center" });
+    }
+    if (scene.origin) text(context, `+ from ${clock(scene.origin)}`, 2, y, { colour: colours.muted });
+  }
+
+  drawOverlay(context, state, theme) {
+    const colours = THEMES[theme], box = this.box(), at = this.place(state);
+    if (!this.lanes || !this.scene.frames) return;
+    context.save();
+    context.beginPath();
+    context.rect(box.x, 0, box.width, box.height);
+    context.clip();
+    this.drawBrush(context, box, colours);
+    if (state.pinned) this.drawNeighbourhood(context, state, at, colours);
+    const width = Math.max(1.5, at(1) - at(0));
+    context.fillStyle = colours.accent;
+    context.globalAlpha = state.pinned ? 0.6 : 0.45;
+    context.fillRect(at(state.frame + 0.5) - width / 2, 0, width, box.height);
+    context.globalAlpha = 1;
+    const hovered = state.hover?.key ?? null;
+    if (hovered !== null) {
+      context.strokeStyle = colours.ink;
+      context.lineWidth = 1;
+      line(context, at(hovered + 0.5), 0, at(hovered + 0.5), box.height);
+    }
+    context.restore();
+    this.drawValues(context, hovered ?? state.frame, colours);
+  }
+
+  drawNeighbourhood(context, state, at, colours) {
+    context.fillStyle = colours.outline;
+    for (const [from, to] of this.inspector.neighbours(state)) {
+      context.globalAlpha = 0.12;
+      context.fillRect(at(from), 0, at(to) - at(from), this.height);
+      context.globalAlpha = 1;
+      context.fillRect(at(from), 0, at(to) - at(from), 2);
+    }
+  }
+
+  /** At the right, what each curve is at the pointer's frame, or at the cursor's; this is the legend too. */
+  drawValues(context, frame, colours) {
+    const x = this.width - GUTTER.right + 8;
+    for (const lane of this.lanes.filter(({ kind }) => kind === "curves")) {
+      const labels = [...new Set(lane.series.map(({ label }) => label))];
+      labels.forEach((label, row) => {
+        const same = lane.series.filter((series) => series.label === label), y = lane.y + 15 + 15 * row;
+        context.strokeStyle = same[0].colour;
+        context.lineWidth = 2;
+        context.setLineDash(label === "combined" ? [1.5, 1.5] : []);
+        line(context, x, y - 4, x + 10, y - 4);
+        context.setLineDash([]);
+        const values = same.map((series) => formatNumber(series.values[frame], same.length > 1 ? 2 : 3)).join(" | ");
+        text(context, `${label} ${values}`, x + 14, y, { colour: colours.ink });
+      });
+    }
+  }
+}

@@ -1,0 +1,86 @@
+"""The page's modules, joined into one text: a widget takes one text, and a page opened as a file may load no other.
+
+A module is a file in `js/`. Lines that begin with `import` or `export` have one of these forms, and no other:
+
+    import { name, other } from "./module.js";
+    export class Name ...   export function name ...   export async function name ...   export const name ...
+
+and in the last module also `export { name, other };` and `export default ...`, which stay. All else is kept as it is.
+All modules share one scope then, so no two may declare the same name at their top.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+FOLDER = Path(__file__).parent / "js"
+# In the order in which they are joined: each after those that it imports from.
+MODULES = (
+    "payload", "words", "colours", "state", "drawing", "panel", "maps", "predictions", "lanes", "save", "controls",
+    "keyboard", "python", "measure", "inspector", "entry",
+)  # fmt: skip
+
+_IMPORT = re.compile(r'import \{ (\w+(?:, \w+)*) \} from "\./(\w+)\.js";')
+_DECLARATION = re.compile(r"(?P<export>export )?(?:async )?(?:class|function|const|let) (?P<name>\w+)\b.*")
+_LAST = re.compile(r"export \{ \w+(?:, \w+)* \};|export default .*")
+
+
+class ModuleError(ValueError):
+    """Modules that cannot be joined; the message names the module and the line."""
+
+
+@cache
+def module_text() -> str:
+    """The modules in `js/` as one module, whose exports are those of the last."""
+    return join({name: (FOLDER / f"{name}.js").read_text(encoding="utf-8") for name in MODULES})
+
+
+def join(sources: Mapping[str, str]) -> str:
+    """Join modules into one.
+
+    Args:
+        sources: texts by name, each after those that it imports from.
+
+    Returns:
+        One text that needs no other module.
+
+    Raises:
+        ModuleError: an `import` or `export` of another form, a name that no earlier module exports, a name that two
+            modules declare.
+    """
+    exported: dict[str, set[str]] = {}
+    declared: dict[str, str] = {}
+    joined = []
+    for name, source in sources.items():
+        last = len(exported) == len(sources) - 1
+        kept, exports = [], set()
+        for number, line in enumerate(source.splitlines(), 1):
+            where = f"{name}.js, line {number}"
+            if line.startswith("import"):
+                _check_import(line, exported, where)
+                continue
+            if found := _DECLARATION.fullmatch(line):
+                other = declared.setdefault(found["name"], name)
+                if other != name:
+                    raise ModuleError(f"{where}: {found['name']!r} is declared in {other}.js too")
+                exports |= {found["name"]} if found["export"] else set()
+                line = line if last else line.removeprefix("export ")
+            elif line.startswith("export") and not (last and _LAST.fullmatch(line)):
+                raise ModuleError(f"{where}: {line!r}; expected `export` before class, function or const")
+            kept.append(line)
+        exported[name] = exports
+        joined.append("\n".join(kept).strip("\n"))
+    return "\n\n".join(joined) + "\n"
+
+
+def _check_import(line: str, exported: Mapping[str, set[str]], where: str) -> None:
+    found = _IMPORT.fullmatch(line)
+    if found is None:
+        raise ModuleError(f'{where}: {line!r}; expected `import {{ name, other }} from "./module.js";`')
+    if found[2] not in exported:
+        raise ModuleError(f"{where}: {found[2]}.js does not stand before it; before it stand {', '.join(exported)}")
+    if lacking := sorted(set(found[1].split(", ")) - exported[found[2]]):
+        raise ModuleError(f"{where}: {found[2]}.js exports no {lacking[0]!r}; it exports {sorted(exported[found[2]])}")
