@@ -6,7 +6,6 @@ import json
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ from gmsa_models.checkpoints import check_savable, load, save
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.atomic import replaced_when_done
 from gmsa_models.data.errors import OnSkip
-from gmsa_models.data.lock import FolderInUseError, locked
 from gmsa_models.data.paths import skip_handler
 from gmsa_models.evaluation import collation_of
 from gmsa_models.feeding import (
@@ -34,14 +32,12 @@ from gmsa_models.feeding import (
 from gmsa_models.metrics import MetricsError
 from gmsa_models.objective import Objective, parameter_groups
 from gmsa_models.recipe import MONITORS, Recipe
+from gmsa_models.training_divergence import DivergedError, divergence, first_not_finite
+from gmsa_models.training_folder import alone_in, check_kept
 from gmsa_models.training_identity import VALIDATION, identity_of
 from gmsa_models.training_log import TrainingLog, Values
-from gmsa_models.training_state import Progress, ResumeError, fingerprint, load_state, save_state
+from gmsa_models.training_state import Progress, earlier_fingerprint, load_state, save_state
 from gmsa_models.validation import check_labels, validate
-
-
-class DivergedError(ArithmeticError, ValueError):
-    """A loss, weights or a state of the optimiser that are not finite; the message says when, and what is kept."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +48,7 @@ class TrainingResult:
         model: the trained model, on the CPU, in evaluation mode; the saved one.
         path: the checkpoint.
         scores: its validation scores, fractions; empty without validation clips. Of a finished run that is given its
-            first validation clips: the scores of the saved model on them.
+            first validation clips, or does not say which it had: the scores of the saved model on them.
         step: the step its weights are of.
         seconds: time spent, over all sittings.
         trained: False for a run that was finished before this call.
@@ -122,33 +118,12 @@ def fit(
         accelerator=accelerator, devices=devices, num_nodes=num_nodes, strategy=strategy, precision=recipe.precision
     )
     fabric.launch()
-    with _alone(fabric, Path(out_dir)):
+    with alone_in(fabric, Path(out_dir)):
         run = _Run(fabric, model, train_source, validation_source, recipe, Path(out_dir), dict(card or {}), handler)
         if not run.progress.finished:
             with torch.random.fork_rng(devices=[fabric.device] if fabric.device.type == "cuda" else []):
                 run.train(progress)
         return run.result()
-
-
-@contextmanager
-def _alone(fabric: Fabric, directory: Path) -> Iterator[None]:
-    """Keep other runs out of a folder; the first process holds it, and all of them hear that it could not."""
-    refusal, lock = None, locked(directory, "training")
-    if fabric.is_global_zero:
-        try:
-            lock.__enter__()
-        except OSError as error:
-            refusal = error
-    if fabric.world_size > 1:
-        said = fabric.broadcast(None if refusal is None else str(refusal))
-        refusal = refusal or (FolderInUseError(said) if said else None)
-    if refusal is not None:
-        raise refusal
-    try:
-        yield
-    finally:
-        if fabric.is_global_zero:
-            lock.__exit__(None, None, None)
 
 
 class _Run:
@@ -174,7 +149,7 @@ class _Run:
         self.steps = recipe.steps or max(1, round(recipe.epochs * (len(self.clips) // recipe.batch_size)))
         self.validate_every = recipe.validate_every or max(1, self.steps // 10)
         self.identity = identity_of(model, recipe, self.clips, validation_source, on_skip)
-        self.progress = Progress()
+        self.progress, self.same_validation = Progress(), True
         self.losses: list[Tensor] = []  # of the steps since the last line of the log
         self._prepare()
         self.was_finished, self.saved_step = self.progress.finished, self.progress.step
@@ -182,10 +157,7 @@ class _Run:
 
     def _prepare(self) -> None:
         """Fabric's model and optimiser, and the state of the run that this one goes on from."""
-        earlier = fingerprint(
-            recipe=self.recipe.to_dict(), config=self.model.config.to_dict(), clips=len(self.clips),
-            start=_digest(self.model),
-        )  # fmt: skip
+        earlier = earlier_fingerprint(self.model, self.recipe, len(self.clips))  # of the weights as they were given
         if self.recipe.initial_probability is not None:
             odds = self.recipe.initial_probability / (1 - self.recipe.initial_probability)
             nn.init.constant_(self.model.classifier.bias, float(torch.tensor(odds).log()))
@@ -198,7 +170,7 @@ class _Run:
         self.objective, self.optimizer = self.fabric.setup(Objective(self.model), optimizer)
         self.average = {} if self.recipe.ema_decay is None else {k: v.clone() for k, v in self.weights.items()}
         if state := load_state(self.directory / "state.pt", self.identity, earlier):
-            self.progress, tensors = state
+            self.progress, tensors, self.same_validation = state
             self.model.load_state_dict(tensors["model"])
             self.optimizer.load_state_dict(tensors["optimizer"])
             if scale := tensors.get("precision"):
@@ -213,20 +185,10 @@ class _Run:
             check_labels(self.model, self.validation_source, self.on_skip)
         if self.was_finished:
             return
-        model, best = self.directory / "model.safetensors", self.directory / "best.safetensors"
-        if model.exists():
-            raise ResumeError(
-                f"{model}: a finished model, and no finished state.pt of its run; it is not written over: choose "
-                "another folder (--out), or move it away"
-            )
-        if self.progress.best is not None and not best.exists():
-            raise ResumeError(
-                f"{best}: gone, and the run's best weights so far with it; put it back, or remove {self.directory} to "
-                "start again"
-            )
+        check_kept(self.directory, self.progress.best is not None)
         card = self.model.card
         self.model.card = self._card({**dict.fromkeys(MONITORS, 1 / 3), "videos": 10**9}, self.steps, 1e9)
-        check_savable(self.model, model)
+        check_savable(self.model, self.directory / "model.safetensors")
         self.model.card = card
 
     @property
@@ -353,31 +315,11 @@ class _Run:
 
     def _check_finite(self) -> None:
         """Refuse to go on, or to save, where training has diverged; every process finds the same."""
-        moments = {
-            f"the optimiser's {name} of parameter {number}": value
-            for number, state in self.optimizer.state_dict()["state"].items()
-            for name, value in state.items()
-            if isinstance(value, Tensor)
-        }
-        averages = {f"the average of {name}": value for name, value in self.average.items()}
-        for name, value in {**self.weights, **averages, **moments}.items():
-            if not bool(value.isfinite().all()):
-                raise self._diverged(f"{name} is not finite")
+        if name := first_not_finite(self.weights, self.average, self.optimizer.state_dict()["state"]):
+            raise self._diverged(f"{name} is not finite")
 
     def _diverged(self, what: str) -> DivergedError:
-        at, state, best = self.progress, self.directory / "state.pt", self.directory / "best.safetensors"
-        kept = [f"{state} of step {self.saved_step}"] if self.saved_step else []
-        kept += [] if at.best is None else [f"{best} of step {at.best_step}"]
-        told = (
-            f"What was saved before is finite and stays ({', '.join(kept)}): the same command goes on from there"
-            if kept
-            else "Nothing had been saved before"
-        )
-        start = "" if at.best is None else f", which may start from fit(load({str(best)!r}), ...)"
-        return DivergedError(
-            f"{what} by step {at.step}: the training diverged, and nothing of it is saved. {told}. For another result "
-            f"train in another folder (--out) with a lower learning_rate or a longer warmup{start}"
-        )
+        return DivergedError(divergence(what, self.progress, self.directory, self.saved_step))
 
     def _save_state(self) -> None:
         self._check_finite()
@@ -427,7 +369,7 @@ class _Run:
         self.fabric.barrier()
         model = load(path)
         scores = model.card["validation"]
-        if self.validation_source is not None and not scores:
+        if self.validation_source is not None and self.was_finished and not self.same_validation:
             scores = self._score_later(model)
         return TrainingResult(
             model=model,
@@ -439,7 +381,7 @@ class _Run:
         )
 
     def _score_later(self, model: GMSAClassifier) -> Values:
-        """Score a finished model on its first validation clips, beside its file, which stays as it is."""
+        """Score a finished model on validation clips that its card does not know; its file stays as it is."""
         scores = validate(self.fabric, model, self.validation_source, self.recipe.batch_size, self.on_skip)
         if self.fabric.is_global_zero:
             about = {"model_sha256": model.origin["sha256"], "data": self.identity[VALIDATION], "scores": scores}
@@ -454,8 +396,3 @@ def _share(batch_size: int, processes: int, clips: int) -> int:
     if clips < batch_size:
         raise TrainingDataError(f"{clips} training clips do not fill one batch of {batch_size}")
     return batch_size // processes
-
-
-def _digest(model: nn.Module) -> float:
-    """A number that tells two sets of initial weights apart."""
-    return sum(float(parameter.detach().double().abs().sum()) for parameter in model.parameters())

@@ -8,7 +8,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from gmsa_models.data.atomic import replaced_when_done
+from gmsa_models.data.atomic import cannot_write, replaced_when_done
 
 COLUMNS = (
     "step", "epoch", "videos", "seconds", "learning_rate", "loss", "gradient_norm", "videos_per_second",
@@ -44,8 +44,11 @@ class TrainingLog:
 
     def write(self, values: Values) -> None:
         """Log some of `COLUMNS`, `step` among them."""
-        self._writer.writerow(values)
-        self._file.flush()
+        try:
+            self._writer.writerow(values)
+            self._file.flush()
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
         for name, value in values.items():
             if name not in ("step", "epoch", "videos", "seconds"):
                 group = "validation" if name.startswith("validation_") else "training"

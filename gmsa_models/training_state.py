@@ -14,7 +14,9 @@ from typing import Any
 
 import torch
 
+from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.atomic import replaced_when_done
+from gmsa_models.recipe import Recipe
 from gmsa_models.training_identity import VALIDATION, Identity, differences
 
 # What the pickle in a state may name; of what torch allows beside, some makes gigabytes of a few bytes.
@@ -58,6 +60,12 @@ def fingerprint(**parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
+def earlier_fingerprint(model: GMSAClassifier, recipe: Recipe, clips: int) -> str:
+    """What a state of an earlier version says of a run with these initial weights and so many training clips."""
+    start = sum(float(parameter.detach().double().abs().sum()) for parameter in model.parameters())
+    return fingerprint(recipe=recipe.to_dict(), config=model.config.to_dict(), clips=clips, start=start)
+
+
 def save_state(path: Path, run: Identity, progress: Progress, tensors: dict[str, Any]) -> None:
     """Write the state, whole or not at all.
 
@@ -76,13 +84,16 @@ def save_state(path: Path, run: Identity, progress: Progress, tensors: dict[str,
         temporary.write_bytes(data.getbuffer())
 
 
-def load_state(path: Path, run: Identity, earlier: str) -> tuple[Progress, dict[str, Any]] | None:
+def load_state(path: Path, run: Identity, earlier: str) -> tuple[Progress, dict[str, Any], bool] | None:
     """Read a state back; None where there is none.
 
     Args:
         path: of the state.
         run: what it must be the state of. A finished run that had no validation may be given validation data.
         earlier: the `fingerprint` of the same run, for a state of an earlier version.
+
+    Returns:
+        How far it has come, its state dicts by name, and whether it says that it had the validation data of `run`.
 
     Raises:
         ResumeError: the state is another run's, or cannot be read; the message says in what they differ.
@@ -106,7 +117,7 @@ def load_state(path: Path, run: Identity, earlier: str) -> tuple[Progress, dict[
     elif differing := _refused(found, run, progress.finished):
         told = "; ".join(f"{name} ({changed})" for name, changed in differing.items())
         raise ResumeError(f"{path.parent} holds a run with other {told}; {_remedy(path, differing, progress)}")
-    return progress, tensors
+    return progress, tensors, isinstance(found, dict) and not differences(found, run)
 
 
 def _check_progress(progress: Progress) -> None:

@@ -1,5 +1,6 @@
 """A training given again on its folder, with other inputs or beside another one; and what is never saved."""
 
+import io
 import resource
 import subprocess
 import sys
@@ -174,6 +175,17 @@ class TestEarlierStates:
         with pytest.raises(ResumeError, match="other training data"):  # what it saved since says more
             run(folder, clips=OTHERS)
 
+    def test_a_finished_one_is_scored_on_what_is_given(self, folder: Path) -> None:
+        old = (folder / "state.pt").read_bytes()
+        first = run(folder)
+        state, earlier = (
+            torch.load(io.BytesIO(data), weights_only=True) for data in (contents(folder)["state.pt"], old)
+        )
+        torch.save(state | {"run": earlier["run"]}, folder / "state.pt")
+        before = first.path.read_bytes()
+        assert run(folder, validation=OTHERS).scores == pytest.approx(evaluate(load(first.path), OTHERS))
+        assert first.path.read_bytes() == before
+
     @pytest.mark.parametrize("given", [{"clips": TRAINING[:15]}, {"seed": 3}])
     def test_are_refused_where_it_does_not(self, folder: Path, given: dict) -> None:
         with pytest.raises(ResumeError, match=r"another model, initial weights, recipe or number of training clips"):
@@ -327,7 +339,7 @@ class TestDiverged:
             run(tmp_path, save_every=50)
         best = tmp_path / "best.safetensors"
         assert load(best).card["training"]["step"] == 3
-        assert f"({best} of step 3)" in str(caught.value)
+        assert f"No state had been saved before; {best} of step 3 stays." in str(caught.value)
         assert f"may start from fit(load({str(best)!r}), ...)" in str(caught.value)
         assert not (tmp_path / "state.pt").exists()
 
