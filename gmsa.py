@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from figures.command import figures as draw_figures
+from figures.files import check_folder
 from figures.sweeping import sweep as sweep_shards
-from figures.terminal import ClickError, OneLineErrors, left_out, progress_bar
+from figures.terminal import ClickError, OneLineErrors, left_out, one_line, progress_bar
 
 if TYPE_CHECKING:
     import torch
@@ -92,7 +93,8 @@ def inspect(
     from figures.screen import clip_summary
 
     _use_threads(threads)
-    if clip.endswith((".nc", ".zarr")):
+    check_folder(out)
+    if _is_saved_record(clip):
         if explain or target:
             raise ClickError(f"{clip} is a saved record: it holds what was explained then. Give the video for another")
         if context.get_parameter_source("model").name != "DEFAULT":
@@ -107,10 +109,11 @@ def inspect(
         with left_out() as skipped:
             records = look_at(
                 clip, names, _device(device), explain=explain, target=target, on_error=on_error, on_skip=skipped,
-                tell=lambda words: print(f"gmsa: {words}", file=sys.stderr),
+                tell=lambda words: print(f"gmsa: {one_line(words)}", file=sys.stderr),
             )  # fmt: skip
+    written = write_inspection(records, out, top, _command(), html)  # a terminal that fails loses no file
     _print(clip_summary(records, top))
-    for path in write_inspection(records, out, top, _command(), html):
+    for path in written:
         print(f"wrote {path}")
 
 
@@ -147,6 +150,9 @@ def train(
     data: Annotated[list[str], typer.Option(help="Training TFRecord files or globs; may be repeated.")],
     out: Annotated[Path, typer.Option(help="Folder of the run; given again, a stopped run goes on from there.")],
     variant: Annotated[str, typer.Option(help="One of the paper's ten columns, or control.")] = "gate-op-bd20",
+    name: Annotated[
+        str | None, typer.Option(help="What the model is called in tables and figures; default: as its folder.")
+    ] = None,
     size: Annotated[str, typer.Option(help="paper or demo.")] = "demo",
     validation: Annotated[list[str] | None, typer.Option(help="Validation files or globs.")] = None,
     vocabulary: Annotated[Path | None, typer.Option(help="Class table (CSV); default: the demo's classes.")] = None,
@@ -200,6 +206,7 @@ def catalog(
     """Write a catalogue of shards, so that any video opens at once by its id: `gmsa inspect catalog.parquet#ID`."""
     from gmsa_models.data.catalog import build_catalog
 
+    check_folder(out.parent)
     with left_out() as skipped, progress_bar() as progress:
         task = progress.add_task("shards", total=None)
         summary = build_catalog(
@@ -248,6 +255,7 @@ def montage(
                 f"{name} is of --vectors; the shipped statistics have one split, and their classes"
             )
     kept = 300 if classes is None else _classes(classes).indices
+    check_folder(out)
     with left_out() as skipped:
         source = (
             read_video_vectors(
@@ -287,6 +295,11 @@ def lab(folder: Annotated[Path, typer.Option(help="The notebooks.")] = Path("not
             f"no folder {str(folder)!r} here; run this from the root of a checkout, or give --folder"
         )
     raise typer.Exit(subprocess.run([sys.executable, "-m", "jupyterlab", str(folder)], check=False).returncode)
+
+
+def _is_saved_record(clip: str) -> bool:
+    """Whether it is the file or the folder of a record, and no video; a folder's name may end in a slash."""
+    return Path(clip).suffix in (".nc", ".zarr") and "#" not in Path(clip).name
 
 
 def _print(shown: Any) -> None:
@@ -341,6 +354,7 @@ def _train(given: dict[str, Any], skipped: Skipped) -> Any:
     from gmsa_models import Vocabulary, build
     from gmsa_models.allocator import keep_freed_memory
     from gmsa_models.data.montage import demo_vocabulary
+    from gmsa_models.model_names import check_name
     from gmsa_models.recipe import Recipe
     from gmsa_models.training import fit
 
@@ -350,6 +364,7 @@ def _train(given: dict[str, Any], skipped: Skipped) -> Any:
     for name in ("clip_norm", "initial_probability", "ema_decay"):
         values[name] = values[name] or None
     recipe = Recipe(**values)
+    name = check_name(Path(given["out"]).resolve().name if given["name"] is None else given["name"])
     vocabulary = demo_vocabulary() if given["vocabulary"] is None else Vocabulary.read_csv(given["vocabulary"])
     model = build(
         given["variant"], given["size"], vocabulary=vocabulary, modalities=given["modalities"],
@@ -358,7 +373,8 @@ def _train(given: dict[str, Any], skipped: Skipped) -> Any:
     devices = int(given["devices"]) if given["devices"].isdigit() else given["devices"]
     return fit(
         model, given["data"], given["validation"] or None, recipe, given["out"],
-        devices=devices, accelerator=given["accelerator"], num_nodes=given["nodes"], card={"command": _command()},
+        devices=devices, accelerator=given["accelerator"], num_nodes=given["nodes"],
+        card={"name": name, "command": _command()},
         on_error=given["on_error"], on_skip=skipped,
     )  # fmt: skip
 

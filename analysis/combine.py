@@ -15,7 +15,9 @@ CLIP_VARIABLES = frozenset(
     {"similarity", "label", "segment_start", "segment_end", "segment_kind", "segment_label", "segment_class"}
 )
 # Attributes of one model, which become variables along `model`.
-MODEL_ATTRIBUTES = ("checkpoint_sha256", "model_config", "attention_kind", "neighbourhood_config")
+MODEL_ATTRIBUTES = (
+    "checkpoint_name", "checkpoint_path", "checkpoint_sha256", "model_config", "attention_kind", "neighbourhood_config",
+)  # fmt: skip
 # Stands for True and False where a model lacks the variable, once records are joined.
 NOT_THERE = -1
 
@@ -34,7 +36,7 @@ def combine_models(records: Sequence[xr.Dataset]) -> xr.Dataset:
         variables of the same names, along `model`.
 
     Raises:
-        RecordError: no records, records of different clips, or two models of one name.
+        RecordError: no records, records of different clips or explained classes, or two models of one name.
     """
     _check(records)
     order = {"modality": None, "branch": BRANCHES, "head": None, "class": None, "explainer": None}
@@ -76,6 +78,9 @@ def _check(records: Sequence[xr.Dataset]) -> None:
         for name in ("clip", "features_sha256", "frame_seconds", "vocabulary", "layer"):
             _check_same(records[0], record, name, first[name], record.attrs[name])
         _check_same(records[0], record, "frames", records[0].sizes["frame"], record.sizes["frame"])
+        if "explanation" in records[0] and "explanation" in record:
+            told = [one["explanation"].attrs["class_name"] for one in (records[0], record)]
+            _check_same(records[0], record, "the explained class", *told)
     names = [str(record["model"].item()) for record in records]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise RecordError(f"two records of model {twice[0]!r}; expected models of different names")

@@ -16,7 +16,9 @@ from gmsa_models.data.clip import Clip
 from gmsa_models.data.errors import OnSkip
 from gmsa_models.data.paths import skip_handler
 from gmsa_models.data.sources import read_clips
+from gmsa_models.data.vocabulary import VocabularyError
 from gmsa_models.feeding import fitting
+from gmsa_models.model_names import name_checkpoints, renamed
 
 
 def look_at(
@@ -30,25 +32,74 @@ def look_at(
     on_skip: OnSkip | None = None,
     tell: Callable[[str], None] = print,
 ) -> list[xr.Dataset]:
-    """Records of the first clip of a source, one a model.
+    """Records of the first clip of a source, one a model; what they cannot share is refused before any is made.
 
     Args:
         source: as `read_clips` takes it.
-        names: of models, or checkpoint files.
+        names: of models, or checkpoint files; each model is called as `name_checkpoints` says.
         device: where they run.
-        explain: explain a class too.
-        target: which class, by name; default: the likeliest. Explains it.
+        explain: explain a class too, the same by all models.
+        target: which class, by name; default: the first model's likeliest. Explains it.
         on_error, on_skip: see `read_clips`.
-        tell: is told when the source holds more clips.
+        tell: is told when the source holds more clips, and when a model is called otherwise than by its card.
 
     Raises:
-        ValueError: no clip that all models take.
+        SameModelError: a model given twice.
+        VocabularyError: a class that one of the models lacks.
+        ValueError: no clip that all models take, or models that take different numbers of its frames.
     """
-    models = [load(name, device) for name in names]
+    given = name_checkpoints(names)
+    for line in renamed(given):
+        tell(line)
+    models = [load(each.path, device, name=each.name, sha256=each.sha256) for each in given]
     clip = _first_clip(source, models, on_error, on_skip, tell)
-    parts = [*DEFAULT_PARTS, "explanation"] if explain or target else None
-    targets = [target and model.vocabulary.find(target) for model in models]
+    _check_same_frames(models, clip)
+    if not (explain or target):
+        return [inspect_clip(model, clip) for model in models]
+    parts = [*DEFAULT_PARTS, "explanation"]
+    targets = _explained(models, clip, target)
     return [inspect_clip(model, clip, parts=parts, target=one) for model, one in zip(models, targets, strict=True)]
+
+
+def _check_same_frames(models: Sequence[GMSAClassifier], clip: Clip) -> None:
+    taken = {model.origin["name"]: min(clip.frames, model.config.max_frames) for model in models}
+    if len(set(taken.values())) > 1:
+        counts = ", ".join(f"{name} the first {frames}" for name, frames in taken.items())
+        raise ValueError(
+            f"clip {clip.id!r} has {clip.frames} frames, of which {counts}; models are shown side by side over the "
+            "same frames: leave --against out, or give models of the same max_frames"
+        )
+
+
+def _explained(models: Sequence[GMSAClassifier], clip: Clip, target: str | None) -> list[int]:
+    """Output position of one class in each model: the one of that name, else the first model's likeliest."""
+    first, *others = models
+    if target is not None:
+        position = _find(first, target)
+    else:
+        position = int(inspect_clip(first, clip, parts=("score",))["logit"].values.argmax())
+    return [position, *(_same_class(first, position, other) for other in others)]
+
+
+def _same_class(first: GMSAClassifier, position: int, other: GMSAClassifier) -> int:
+    """Where another model has a class of the first: by its label in one data set, else by its name."""
+    told, known = first.vocabulary, other.vocabulary
+    if told is None and known is None:
+        return position
+    one_data_set = told is not None and known is not None and told.dataset == known.dataset
+    if one_data_set and (found := known.positions([told.indices[position]])):
+        return found[0]
+    return _find(other, f"class {position}" if told is None else told.names[position])
+
+
+def _find(model: GMSAClassifier, told: str) -> int:
+    name = model.origin["name"]
+    if model.vocabulary is None:
+        raise VocabularyError(f"model {name!r} does not say what its classes are, so {told!r} cannot be found in it")
+    try:
+        return model.vocabulary.find(told)
+    except VocabularyError as error:
+        raise VocabularyError(f"model {name!r}: {error}; explain another class with --target") from None
 
 
 def _first_clip(

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from importlib.metadata import version
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import xarray as xr
 
 from analysis.variables import DEFAULT_PARTS, PARTS, coordinates
 from analysis.view import ClipView, features_sha256, view_clips
+from gmsa_models.checkpoints import ZOO
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
 from gmsa_models.evaluating import standard_contexts
@@ -56,7 +59,9 @@ def inspect_clip(
         target: position of the class that the part "explanation" explains; None: the most probable.
 
     Returns:
-        The record. `to_netcdf` and `to_zarr` save it whole; its attributes say which checkpoint, clip and software.
+        The record. `to_netcdf` and `to_zarr` save it whole; its attributes say which checkpoint (`checkpoint_name` as
+        the card has it, `checkpoint_sha256`, and `checkpoint_path` of one that is not in the zoo), clip and software.
+        The coordinate `model` is what the model is called beside others: `model.origin["name"]`.
 
     Raises:
         RecordError (a ValueError): a layer the model lacks.
@@ -123,7 +128,7 @@ def _attributes(view: ClipView, clip: Clip) -> dict[str, str | int | float]:
     origin, vocabulary = view.model.origin, view.vocabulary
     attributes = {
         "record_version": RECORD_VERSION,
-        "checkpoint_name": _model_name(view.model),
+        "checkpoint_name": str(view.model.card.get("name") or _model_name(view.model)),
         "attention_kind": view.model.config.attention,
         "model_config": json.dumps(view.model.config.to_dict()),
         "layer": view.layer,
@@ -139,6 +144,8 @@ def _attributes(view: ClipView, clip: Clip) -> dict[str, str | int | float]:
     }
     if "sha256" in origin:
         attributes["checkpoint_sha256"] = origin["sha256"]
+    if "path" in origin and Path(origin["path"]).parent != ZOO:  # a model of the zoo is found by its name, anywhere
+        attributes["checkpoint_path"] = os.path.abspath(origin["path"])
     chosen = view.chosen or view.model.config.neighbourhood
     if chosen is not None:
         attributes["neighbourhood_config"] = json.dumps(neighbourhood_to_dict(chosen))

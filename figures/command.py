@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from figures.files import check_folder
+from figures.terminal import one_line
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -75,6 +78,9 @@ def figures(
         explained=explained, ablated=ablated,
         neighbourhood=neighbourhood, seed=seed, force=force, command=_command(),
     )  # fmt: skip
+    if not check:
+        check_folder(request.out)
+    _tell_new_names(request.models)
     if code := run(request, check):
         raise typer.Exit(code)
 
@@ -92,7 +98,8 @@ def run(request: Request, check: bool = False) -> int:
             progress.update(task, description=stage, completed=done, total=total)
 
         def report(name: str, state: str, detail: str) -> None:
-            progress.console.print(f"{name}: {state}{': ' + detail if detail else ''}", highlight=False, soft_wrap=True)
+            line = one_line(f"{name}: {state}{': ' + detail if detail else ''}")  # a reason may quote a file: no markup
+            progress.console.print(line, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
         outcome = (
             pipeline.check(request, report, advance)
@@ -123,6 +130,14 @@ def inches(width: str | None) -> float | None:
 def words(values: Sequence[str] | None) -> tuple[str, ...]:
     """Option values, each of which may hold several with commas."""
     return tuple(word for value in values or () for word in value.split(",") if word)
+
+
+def _tell_new_names(models: Sequence[str]) -> None:
+    """Say on stderr which models are not called by what their cards say."""
+    from figures.provenance import find_checkpoints, zoo
+
+    if not set(models) <= set(zoo()):
+        find_checkpoints(models, tell=lambda line: print(f"gmsa: {one_line(line)}", file=sys.stderr))
 
 
 def _summary(outcome: Outcome) -> str:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
 
+from figures.files import HASHED, digest, file_name
 from figures.inspector import write_html
-from figures.inspector.records import split_records
+from figures.inspector.records import InspectorError, model_name, split_records
 from figures.overview import draw
 from figures.record_contents import check_drawable
 from figures.record_file import open_record, save_record
 from figures.style import save
+
+LONGEST_CLIP, LONGEST_MODEL = 100, 55  # bytes in a file's name, which has at most 255 with all that is added
 
 
 def saved_records(paths: Sequence[str | Path]) -> list[xr.Dataset]:
@@ -21,7 +25,8 @@ def saved_records(paths: Sequence[str | Path]) -> list[xr.Dataset]:
 
     Raises:
         FileNotFoundError: one is not there.
-        InspectorError: they are not of one clip, or two are of one model; and as `open_record`.
+        InspectorError: they are not of one clip, two are of one model, or they explain different classes; and as
+            `open_record`.
     """
     for path in paths:
         if not Path(path).exists():
@@ -31,6 +36,12 @@ def saved_records(paths: Sequence[str | Path]) -> list[xr.Dataset]:
     records = split_records([open_record(path) for path in paths])
     for record in records:
         check_drawable(record, f"the record of {record['model'].item()!s} in {', '.join(map(str, paths))}")
+    explained = {str(one["explanation"].attrs.get("class_name")): one for one in records if "explanation" in one}
+    if len(explained) > 1:
+        told = ", ".join(f"{name!r} by model {one['model'].item()!r}" for name, one in explained.items())
+        raise InspectorError(
+            f"the records explain different classes: {told}; expected one: write them again with --target"
+        )
     return records
 
 
@@ -39,8 +50,11 @@ def write_inspection(
 ) -> list[Path]:
     """Write `CLIP-MODEL.png`, `.pdf`, `.json` and `.nc` a record, and `CLIP-MODEL-against-OTHER` for two.
 
+    Clip and model stand there as `file_name` writes them. Where the folder holds files of such a name, in any case of
+    letters, of another clip or model, `~` and a hash follow the name.
+
     Args:
-        records: of one clip, by one model or two.
+        records: of one clip, by different models.
         out: folder; made if it is absent.
         top: how many predictions the pictures list.
         command: for the JSON.
@@ -51,36 +65,63 @@ def write_inspection(
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    clip = file_name(records[0].attrs["clip"])
-    models = [file_name(str(record["model"].item())) for record in records]
     written = []
-    for model, record in zip(models, records, strict=True):
-        written += save(draw(record, top=top), out / f"{clip}-{model}", provenance=provenance([record], command))
-        written.append(save_record(record, out / f"{clip}-{model}.nc"))
-    if len(records) > 1:
-        path = out / f"{clip}-{models[0]}-against-{models[1]}"
+    for record in records:
+        path, about = out / _stem(out, [record]), provenance([record], command)
+        written += save(draw(record, top=top), path, provenance=about)
+        written.append(save_record(record, path.with_name(f"{path.name}.nc")))
+    path = out / _stem(out, records)
+    if len(records) == 2:
         written += save(draw(*records, top=top), path, provenance=provenance(records, command))
     if html:
         view = {"against": str(records[1]["model"].item())} if len(records) > 1 else {}
-        written.append(write_html(records, out / f"{clip}-{'-against-'.join(models)}.html", view))
+        written.append(write_html(records, path.with_name(f"{path.name}.html"), view))
     return written
 
 
 def provenance(records: Sequence[xr.Dataset], command: str) -> dict[str, Any]:
     """Where a figure of these records comes from, for the JSON beside it."""
     first = records[0].attrs
+    told = ("checkpoint_name", "checkpoint_path", "checkpoint_sha256")
     return {
         "command": command,
-        "clip": {name: first[name] for name in ("clip", "source", "features_sha256")},
+        "clip": {name: first[name] for name in ("clip", "source", "features_sha256") if name in first},
         "models": [
-            {name: one.attrs[name] for name in ("checkpoint_name", "checkpoint_sha256") if name in one.attrs}
-            for one in records
+            {"name": model_name(one)} | {name: one.attrs[name] for name in told if name in one.attrs} for one in records
         ],
     }
 
 
-def file_name(text: str) -> str:
-    """A text as part of a file's name: what is not a letter, digit, dot or underscore becomes a hyphen."""
-    stem = Path(text).name if "#" not in text else text.rpartition("#")[2]
-    kept = "".join(letter if letter.isalnum() or letter in "._" else "-" for letter in stem)
-    return kept.removesuffix(".tfrecord").strip("-.") or "clip"
+def _stem(folder: Path, records: Sequence[xr.Dataset]) -> str:
+    """Name of the files of some records, without suffix, that no files of other records in the folder have."""
+    clip = file_name(str(records[0].attrs["clip"]), LONGEST_CLIP)
+    first, *others = [file_name(model_name(record), LONGEST_MODEL) for record in records]
+    against = f"{len(others)}-others" if len(others) > 1 else "".join(others)
+    stem = f"{clip}-{first}-against-{against}" if others else f"{clip}-{first}"
+    about = provenance(records, "")
+    for path in folder.glob("*.json"):
+        if path.stem.casefold() == stem.casefold() and (path.stem != stem or not _is_of_the_same(path, about)):
+            models = [each.get("checkpoint_path", each.get("checkpoint_sha256")) for each in about["models"]]
+            return f"{stem}{HASHED}{digest([stem, about['clip'].get('features_sha256'), models])[:8]}"
+    return stem
+
+
+def _is_of_the_same(path: Path, about: dict[str, Any]) -> bool:
+    """Whether a file of `provenance` is of this clip and these models; a model trained anew in its place is the same.
+
+    What cannot be read is of nothing, and may be written over.
+    """
+    try:
+        other = json.loads(path.read_text(encoding="utf-8"))
+        clips = [each["clip"][name] for each in (other, about) for name in ("clip", "features_sha256")]
+        models = list(zip(other["models"], about["models"], strict=True))
+    except (OSError, ValueError, KeyError, TypeError):
+        return True
+    return clips[:2] == clips[2:] and all(map(_is_same_model, *zip(*models, strict=True)))
+
+
+def _is_same_model(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    names = [each.get("name", each.get("checkpoint_name")) for each in (one, other)]  # earlier files have no `name`
+    paths = {each.get("checkpoint_path") for each in (one, other)}
+    same_path = len(paths) == 1 and None not in paths
+    return names[0] == names[1] and (same_path or one.get("checkpoint_sha256") == other.get("checkpoint_sha256"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from inspect import getdoc
@@ -24,7 +25,7 @@ from figures import (
     similarity_and_attention,
 )
 from figures.files import write_text
-from figures.style import save_pictures
+from figures.style import save_pictures, use_variants
 
 
 class Output(Protocol):
@@ -82,7 +83,11 @@ class Item:
 
     def output(self, tables: Mapping[str, xr.Dataset], width: float | None) -> Output:
         """What there is to write."""
-        made = self.draw(**tables) if width is None else self.draw(**tables, width=width)
+        variants: dict[str, str] = {}
+        for table in tables.values():
+            variants |= json.loads(table.attrs.get("variants", "{}"))
+        with use_variants(variants):
+            made = self.draw(**tables) if width is None else self.draw(**tables, width=width)
         return Picture(made) if isinstance(made, Figure) else Texts(made)
 
 

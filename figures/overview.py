@@ -18,6 +18,7 @@ from matplotlib.gridspec import SubplotSpec
 from figures.map_panels import choose_heads, draw_attention, draw_difference, draw_similarity
 from figures.prediction_panel import draw_predictions
 from figures.style import PAGE_WIDTH, model_style, use_style
+from figures.texts import text_points
 from figures.time_panels import draw_gates, draw_profiles, draw_segments, place_labels
 
 # Inches; a row of maps has its colour bars beneath it.
@@ -25,6 +26,7 @@ MAP_ROW, PROFILE_ROW, GATE_ROW, STRIP, LANE, PREDICTIONS = 2.25, 1.1, 0.8, 0.2, 
 LEGEND_AND_AXIS, TITLE, SECOND_TITLE_LINE = 0.5, 0.55, 0.2
 TIME_WIDTH, SCORE_WIDTH = 2.1, 1.0  # of the lower part, relative
 STRIP_INCHES = 3.9  # width of a panel over time once its labels stand
+LEGEND_POINTS, HANDLE = 6.5, 4.0  # size of a legend's text; what a label has before and after it, in that size
 
 
 class RecordMismatchError(ValueError):
@@ -121,17 +123,28 @@ def _draw_time(
     for axes, modality in zip(panels, modalities, strict=False):
         draw_profiles(axes, records, modality)
         _draw_gini(axes, records[0], modality)
-    panels[0].legend(loc="lower left", bbox_to_anchor=(0, 1.13), ncols=3, borderaxespad=0, columnspacing=1.2)
+    panels[0].legend(
+        loc="lower left", bbox_to_anchor=(0, 1.13), ncols=_columns(panels[0], 3), borderaxespad=0, columnspacing=1.2
+    )
     rest = panels[len(modalities) :]
     if any("gate" in one for one in records):
         axes = rest.pop(0)
         draw_gates(axes, records)
-        axes.legend(loc="lower right", bbox_to_anchor=(1, 1.02), ncols=4, borderaxespad=0, columnspacing=1.2)
+        axes.legend(
+            loc="lower right", bbox_to_anchor=(1, 1.02), ncols=_columns(axes, 4), borderaxespad=0, columnspacing=1.2
+        )
     if rest:
         draw_segments(rest[0], records[0], place_labels(records[0], STRIP_INCHES))
     for axes in panels[:-1]:
         axes.tick_params(labelbottom=False)
     panels[-1].set_xlabel("time (s)", labelpad=1)
+
+
+def _columns(axes: Axes, most: int) -> int:
+    """As many columns of a legend as its labels leave room for."""
+    labels = axes.get_legend_handles_labels()[1]
+    widest = max((text_points(label, LEGEND_POINTS) for label in labels), default=0.0) + HANDLE * LEGEND_POINTS
+    return min(most, max(1, int(72 * STRIP_INCHES / widest)))
 
 
 def _draw_gini(axes: Axes, record: xr.Dataset, modality: str) -> None:

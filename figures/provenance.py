@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -47,25 +47,28 @@ def zoo() -> dict[str, Path]:
     return {path.stem: path for path in sorted((_package("gmsa_models") / "zoo").glob("*.safetensors"))}
 
 
-def find_checkpoints(names: Sequence[str]) -> list[Checkpoint]:
-    """Checkpoints by name or path, in the order given.
+def find_checkpoints(names: Sequence[str], tell: Callable[[str], None] = lambda words: None) -> list[Checkpoint]:
+    """Checkpoints by name or path, in the order given, each of another name: see `gmsa_models.model_names`.
+
+    Args:
+        names: of the zoo, or paths.
+        tell: is told of each that is called otherwise than by its card.
 
     Raises:
-        NoModelError: one that is not there, the same name twice, or none.
+        NoModelError: one that is not there, or none.
+        SameModelError: one that is given twice.
     """
     if not names:
         raise NoModelError("no models; expected at least one name or path")
-    known, found = zoo(), []
+    known = zoo()
     for name in names:
-        path = known.get(name, Path(name))
-        if not path.is_file():
+        if name not in known and not os.path.isfile(name):
             raise NoModelError(
                 f"model {name!r} is neither in the zoo nor a file; the zoo has {', '.join(known) or 'none'}"
             )
-        found.append(Checkpoint(name if name in known else _name_of(path), path, sha256(path)))
-    if twice := {each.name for each in found if [other.name for other in found].count(each.name) > 1}:
-        raise NoModelError(f"two models are called {sorted(twice)[0]!r}; a figure shows each name once")
-    return found
+    if len(set(names)) == len(names) and set(names) <= set(known):
+        return [Checkpoint(name, known[name], sha256(known[name])) for name in names]
+    return _named(names, tell)
 
 
 def data_digest(sources: Sequence[str]) -> str:
@@ -117,7 +120,7 @@ def _source_digest(source: str) -> object:
     if source.startswith(DEMO):
         # The demo set is made by code, whose digest stands elsewhere, from one file.
         return [source, sha256(_package("gmsa_models") / "data" / "demo" / "class_statistics.safetensors")]
-    pattern, _, identity = source.partition("#") if not Path(source).exists() else (source, "", "")
+    pattern, _, identity = source.partition("#") if not os.path.exists(source) else (source, "", "")
     paths = sorted(Path(name) for name in glob.glob(pattern, recursive=True))
     if sum(path.stat().st_size for path in paths) <= HASHED_BYTES:
         return [identity, [[path.name, sha256(path)] for path in paths]]
@@ -129,7 +132,11 @@ def _package(name: str) -> Path:
     return Path(os.path.dirname(find_spec(name).origin))
 
 
-def _name_of(path: Path) -> str:
-    from gmsa_models.checkpoints import describe
+def _named(names: Sequence[str], tell: Callable[[str], None]) -> list[Checkpoint]:
+    """What files are called stands in them, and reading it loads torch."""
+    from gmsa_models.model_names import name_checkpoints, renamed
 
-    return describe(path).name
+    found = name_checkpoints(names)
+    for line in renamed(found):
+        tell(line)
+    return [Checkpoint(each.name, each.path, each.sha256) for each in found]

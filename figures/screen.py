@@ -13,6 +13,7 @@ from rich.text import Text
 
 from figures.prediction_panel import CHECK, Prediction, top_predictions
 from figures.style import model_style
+from figures.terminal import visible
 
 SCORES = {"gap": "GAP", "map": "MAP", "perr": "PERR", "hit_at_1": "Hit@1"}
 BAR_WIDTH = 12  # characters of a probability of 1
@@ -41,18 +42,20 @@ def clip_summary(records: Sequence[xr.Dataset], top: int) -> Group:
         top: how many classes to list; the clip's labels that are not among them follow with their rank.
     """
     first = records[0]
-    labels = "; ".join(json.loads(first.attrs["label_names"])) or "none"
+    labels = visible("; ".join(map(str, json.loads(first.attrs["label_names"]))) or "none")
     frames = f"{first.sizes['frame']} frames of {first.attrs['frame_seconds']:g} s"
     if first.attrs["clip_frames"] > first.sizes["frame"]:
         frames += f" (the first of {first.attrs['clip_frames']})"
-    head = Text.assemble(("clip ", "dim"), (first.attrs["clip"], "bold"), f"  {frames}\n", ("labels ", "dim"), labels)
+    head = Text.assemble(
+        ("clip ", "dim"), (visible(first.attrs["clip"]), "bold"), f"  {frames}\n", ("labels ", "dim"), labels
+    )
     tables = [*(predictions_table(record, top) for record in records), profiles_table(records)]
     return Group(head, *tables, *(explanations_table(record) for record in records if "faithfulness" in record))
 
 
 def predictions_table(record: xr.Dataset, top: int) -> Table:
     """The most probable classes, those of the clip marked."""
-    table = Table(title=f"predictions of {model_style(record['model'].item()).label}", title_justify="left", box=None)
+    table = Table(title=f"predictions of {_label(record)}", title_justify="left", box=None)
     table.add_column("rank", justify="right")
     table.add_column("class", overflow="ellipsis", no_wrap=True)
     table.add_column("probability", justify="right")
@@ -64,8 +67,8 @@ def predictions_table(record: xr.Dataset, top: int) -> Table:
 
 
 def _prediction_row(each: Prediction) -> tuple[str, ...]:
-    bar = "█" * round(each.score * BAR_WIDTH)
-    return str(each.rank), each.name, f"{each.score:.3f}", bar.ljust(BAR_WIDTH), CHECK if each.true else ""
+    bar = "█" * round(min(max(each.score, 0.0), 1.0) * BAR_WIDTH) if each.score == each.score else ""
+    return str(each.rank), visible(each.name), f"{each.score:.3f}", bar.ljust(BAR_WIDTH), CHECK if each.true else ""
 
 
 def profiles_table(records: Sequence[xr.Dataset]) -> Table | Text:
@@ -90,8 +93,8 @@ def profiles_table(records: Sequence[xr.Dataset]) -> Table | Text:
                 one = record.sel(modality=modality, branch=branch)
                 values = (_mean(one, name) if _shown(record, name, branch) else "" for name in columns)
                 verdict = certificates_text(one)
-                label = model_style(record["model"].item()).label
-                table.add_row(label, modality, branch, *values, verdict, style="red" if "failed" in verdict else None)
+                names = (_label(record), visible(modality), visible(branch))
+                table.add_row(*names, *values, verdict, style="red" if "failed" in verdict else None)
     return table
 
 
@@ -101,8 +104,11 @@ def explanations_table(record: xr.Dataset) -> Table:
     Args:
         record: with the part "explanation".
     """
-    about, model = record["explanation"].attrs, model_style(record["model"].item()).label
-    title = f"explanations of {about['class_name']} by {model}; replaced frames become the {about['baseline']} frame"
+    about = {name: visible(value) for name, value in record["explanation"].attrs.items()}
+    title = (
+        f"explanations of {about['class_name']} by {_label(record)}; "
+        f"replaced frames become the {about['baseline']} frame"
+    )
     table = Table(title=title, title_justify="left", box=None)
     table.add_column("explanation", no_wrap=True)
     known = record["faithfulness"].notnull().any("explainer").to_series()
@@ -117,7 +123,7 @@ def explanations_table(record: xr.Dataset) -> Table:
             value = values.sel(explainer=method, measure=name).item()
             shown = "" if value != value else f"{value:.2f}"
             cells.append(Text(shown, style="bold green" if value == best[name] else ""))
-        table.add_row(str(method), *cells)
+        table.add_row(visible(method), *cells)
     return table
 
 
@@ -127,8 +133,13 @@ def certificates_text(record: xr.Dataset) -> str:
         return ""
     verdicts = dict(zip(record["check"].values, record["certificate"].values, strict=True))
     if failed := [check for check, verdict in verdicts.items() if verdict == 0]:
-        return f"failed: {', '.join(failed)}"
+        return visible(f"failed: {', '.join(map(str, failed))}")
     return f"{sum(verdict == 1 for verdict in verdicts.values())} passed"
+
+
+def _label(record: xr.Dataset) -> str:
+    """What the model of a record is called."""
+    return visible(model_style(str(record["model"].item())).label)
 
 
 def _shown(record: xr.Dataset, name: str, branch: str) -> bool:
@@ -153,12 +164,12 @@ def models_tables(descriptions: Sequence[Any]) -> Group:
     for each in descriptions:
         test, scores = headline_scores(each.card)
         if test not in tables:
-            told = f"scores in percent on {test}" if test else "not scored"
+            told = f"scores in percent on {visible(test)}" if test else "not scored"
             tables[test] = _models_table(f"{told} ({each.config.classes} classes)")
         tables[test].add_row(
-            each.name,
+            visible(each.name),
             "" if each.config.neighbourhood is None else neighbourhood_text(each.config.neighbourhood),
-            ", ".join(each.config.modalities),
+            visible(", ".join(each.config.modalities)),
             f"{each.bytes / 2**20:.2f}",
             *(f"{100 * scores[key]:.2f}" if key in scores else "" for key in SCORES),
         )
@@ -189,7 +200,7 @@ def neighbourhood_text(neighbourhood: Any) -> str:
 
 def scores_table(name: str, scores: Mapping[str, float]) -> Table:
     """Scores of one model, in percent."""
-    table = Table(title=f"{name}: scores in percent", title_justify="left", box=None)
+    table = Table(title=f"{visible(name)}: scores in percent", title_justify="left", box=None)
     for key in ("videos", *SCORES.values()):
         table.add_column(key, justify="right")
     table.add_row(str(scores["videos"]), *(f"{100 * scores[key]:.2f}" for key in SCORES))

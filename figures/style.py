@@ -111,6 +111,7 @@ _METADATA: dict[str, dict[str, Any]] = {
 
 
 _ON_TOP: ContextVar[str | None] = ContextVar("style file on top of the house style", default=None)
+_VARIANTS: ContextVar[Mapping[str, str] | None] = ContextVar("model -> whose style it is drawn in", default=None)
 
 
 class FormatError(ValueError):
@@ -118,9 +119,30 @@ class FormatError(ValueError):
 
 
 def model_style(name: str) -> LineStyle:
-    """Style of a model by name; one that is not among the paper's ten or the control is grey and keeps its name."""
-    style = MODELS.get(name, LineStyle(name, "#6f6f6f", (0, (5, 1, 1, 1)), "v"))
-    return replace(style, colour=on_ground(style.colour))
+    """Colour, line and marker of the model's variant; its label tells the model's name.
+
+    Args:
+        name: of the paper's ten or the control, with or without `@MARK`, has that one's label; any other is its own.
+            What kind of model a name stands for, `use_variants` says; without it an unknown name is grey.
+    """
+    column, at, mark = name.partition("@")
+    label = MODELS[column].label + at + mark if column in MODELS else name
+    style = MODELS.get((_VARIANTS.get() or {}).get(name, column), LineStyle(name, "#6f6f6f", (0, (5, 1, 1, 1)), "v"))
+    return replace(style, label=label, colour=on_ground(style.colour))
+
+
+@contextmanager
+def use_variants(variants: Mapping[str, str]) -> Iterator[None]:
+    """Draw models in the style of their variants inside the block.
+
+    Args:
+        variants: name of a model -> one of `MODELS`.
+    """
+    token = _VARIANTS.set(dict(variants))
+    try:
+        yield
+    finally:
+        _VARIANTS.reset(token)
 
 
 def branch_style(name: str) -> LineStyle:

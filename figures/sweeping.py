@@ -54,11 +54,14 @@ def sweep(
     """Any analyses of every video of a data set, to one table in Parquet. Exit code 1 if a shard could not be read."""
     from analysis.paper.neighbourhoods import neighbourhood_from_text
     from analysis.sweep import DEFAULT_ANALYSES, SweepSettings, run_sweep
+    from gmsa_models.model_names import name_checkpoints, renamed
 
     settings = SweepSettings(
         words(analyses) or DEFAULT_ANALYSES, neighbourhood_from_text(neighbourhood), batch_size, memory * MEBI, device,
         on_error,
     )  # fmt: skip
+    for line in renamed(name_checkpoints(words(model))):
+        print(f"gmsa: {one_line(line)}", file=sys.stderr)
     with _progress() as progress:
         result = run_sweep(
             words(model), data, out, settings, engine=engine, workers=workers, address=address, again=again,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ class OneLineErrors(TyperGroup):
 
     def main(self, args: list[str] | None = None, standalone_mode: bool = True, **extra: Any) -> Any:
         """Run; `--debug` anywhere shows the whole traceback instead."""
+        replace_what_cannot_be_shown()
         given = list(sys.argv[1:] if args is None else args)
         debug = "--debug" in given
         words = [word for word in given if word != "--debug"]
@@ -43,6 +45,22 @@ class OneLineErrors(TyperGroup):
         if code == STOPPED:  # typer takes the interrupt for itself, and says nothing
             _stop("stopped", STOPPED)
         return sys.exit(code or 0)
+
+
+def replace_what_cannot_be_shown() -> None:
+    """Let the standard streams write `?` for letters that their encoding lacks, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a notebook's have none, and take every letter
+            stream.reconfigure(errors="replace")
+
+
+# Control characters, halves of pairs, ends of lines and paragraphs, and what turns the direction of writing round.
+_OBEYED = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def visible(text: object) -> str:
+    """A text from a file as a terminal may show it: what the terminal would obey stands there as an escape."""
+    return _OBEYED.sub(lambda found: ascii(found[0])[1:-1], str(text))
 
 
 @contextmanager

@@ -49,6 +49,10 @@ class UnknownCheckpointError(CheckpointError, KeyError):
         return str(self.args[0])
 
 
+class OtherCheckpointError(CheckpointError):
+    """A checkpoint, but not the one that is wanted, by its SHA-256."""
+
+
 @dataclass(frozen=True)
 class Description:
     """What a checkpoint says of itself, read without its weights.
@@ -140,7 +144,9 @@ def _to_bytes(model: GMSAClassifier, path: Path) -> bytes:
     return data
 
 
-def load(name_or_path: str | Path, device: torch.device | str = "cpu") -> GMSAClassifier:
+def load(
+    name_or_path: str | Path, device: torch.device | str = "cpu", *, name: str | None = None, sha256: str | None = None
+) -> GMSAClassifier:
     """Load a model of the zoo by name, or any checkpoint by path.
 
     Everything in the file is checked before the weights are used: see the errors.
@@ -148,12 +154,15 @@ def load(name_or_path: str | Path, device: torch.device | str = "cpu") -> GMSACl
     Args:
         name_or_path: one of `available()`, or a `.safetensors` file written by `save`.
         device: where the weights go.
+        name: what the model is called in records and figures; default: as its card says, or its file.
+        sha256: of the file that is wanted, as hex; default: whichever it is.
 
     Returns:
         The model in evaluation mode; `model.origin` holds `name`, `path` and the file's `sha256`.
 
     Raises:
         UnknownCheckpointError: neither in the zoo nor a file.
+        OtherCheckpointError: not the file of that SHA-256.
         PickleRefusedError: a pickle, by content or by suffix.
         UnreadableCheckpointError: a directory, a pipe, or a file that the system does not give.
         NotACheckpointError: not safetensors, or safetensors that `save` did not write.
@@ -168,13 +177,16 @@ def load(name_or_path: str | Path, device: torch.device | str = "cpu") -> GMSACl
     described = _describe(path, header := header_file.read(path), path.stat().st_size)
     _check_tensors(path, header, described.config)
     data, tensors = _read_tensors(path)
+    digest = hashlib.sha256(data).hexdigest()
+    if sha256 is not None and digest != sha256:
+        raise OtherCheckpointError(f"{path}: its SHA-256 is {digest}, not {sha256}: another model, or trained anew")
     _check_values(path, header, tensors)
     with torch.random.fork_rng(devices=[]):
         model = GMSAClassifier(described.config, described.vocabulary)
     model.to(next(iter(tensors.values())).dtype)
     model.load_state_dict(tensors)
     model.card = described.card
-    model.origin = {"name": described.name, "path": str(path), "sha256": hashlib.sha256(data).hexdigest()}
+    model.origin = {"name": name or described.name, "path": str(path), "sha256": digest}
     return model.to(device).eval()
 
 

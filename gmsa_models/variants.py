@@ -162,6 +162,22 @@ def build(
     return model
 
 
+def nearest_variant(config: ModelConfig) -> str:
+    """The column, or the control, with the same attention block and the same kind of neighbourhood, of any size.
+
+    Figures draw a model in the style of that column, whatever the model is called.
+
+    Raises:
+        UnknownVariantError: none is like it.
+    """
+    kind = type(config.neighbourhood)
+    alike = [name for name, (block, shape) in VARIANTS.items() if block == config.attention and type(shape) is kind]
+    exact = [name for name in alike if VARIANTS[name][1] == config.neighbourhood]
+    if not alike:
+        raise UnknownVariantError(f"no column with {config.attention!r} and {config.neighbourhood}")
+    return (exact or alike)[0]
+
+
 def _streams(
     size: Size, modalities: Mapping[str, int] | tuple[str, ...] | None
 ) -> tuple[dict[str, int], dict[str, int] | None]:

@@ -23,6 +23,7 @@ from figures.pipeline import DIFFERENT, DRAWN, FAILED, SAME, UNCHANGED, Request,
 from figures.provenance import DiskCache, NoModelError, data_digest, find_checkpoints
 from figures.tables import load_tables, save_tables
 from gmsa_models import save, write_clips
+from gmsa_models.model_names import SameModelError
 
 KINDS = ("baseline", "share-att", "gate-att", "gate-op", "none")
 
@@ -338,7 +339,7 @@ def test_unknown_figures_and_models_are_told_before_anything_is_made(tiny_world,
         render(changed(tiny_world, out=tmp_path, only=("9",)))
     with pytest.raises(NoModelError, match="'nobody' is neither in the zoo nor a file; the zoo has"):
         render(changed(tiny_world, out=tmp_path, models=("nobody",)))
-    with pytest.raises(NoModelError, match="two models are called"):
+    with pytest.raises(SameModelError, match="given twice"):
         find_checkpoints([tiny_world.models[0]] * 2)
     assert not list(tmp_path.iterdir())
 

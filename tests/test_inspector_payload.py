@@ -64,7 +64,7 @@ def test_float32_is_the_record():
     assert unpacked.header["arrays"]["similarity/audio"].get("symmetric", False) == symmetric
     np.testing.assert_array_equal(unpacked["similarity/audio"], similarity)
     np.testing.assert_array_equal(unpacked["0/sensitivity/audio"], record["sensitivity"].sel(modality="audio"))
-    assert unpacked.header["clip"]["read"] == "demo:7"
+    assert unpacked.header["clip"]["python"] == "clip = next(iter(gmsa_models.read_clips('demo:7')))"
 
 
 @pytest.mark.parametrize("largest", [1.0, 3e-4, 7e3])

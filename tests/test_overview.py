@@ -296,7 +296,30 @@ def test_drawing_needs_no_torch(tmp_path):
 
 @pytest.mark.parametrize(
     ("source", "name"),
-    [("demo:3", "demo-3"), ("a/b.tfrecord", "b"), ("a/b*.tfrecord#x/y é", "x-y-é"), ("..", "clip")],
+    [
+        ("demo-0003", "demo-0003"),
+        ("SjJ3", "SjJ3"),
+        ("a.b_c", "a.b_c"),
+        ("電影", "電影"),
+        ("demo:3", "demo-3~2f13cec703"),
+        ("x/y é", "x-y-é~"),
+        ("..", "clip~"),
+    ],
 )
-def test_file_names_are_safe(source, name):
-    assert file_name(source) == name
+def test_file_names_are_safe_and_plain_ones_as_they_are(source, name):
+    assert file_name(source).startswith(name)
+    assert (file_name(source) == source) == ("~" not in name)
+
+
+IDS = ["cam1/0001", "cam2/0001", "abc", "-abc", "abc-", "..abc", "abc.tfrecord", "a/b#abc", "x" * 300, "x" * 301,
+       "電" * 120, "電" * 121, "é", "e\u0301", "cam1-0001", "a\nb", "a\rb", "..", ".", "~"]  # fmt: skip
+
+
+def test_different_ids_have_different_file_names_that_file_systems_take():
+    names = [file_name(each) for each in IDS]
+    assert len({name.casefold() for name in names}) == len(IDS)
+    assert not {file_name(name) for name in names} & (set(names) - set(IDS))  # an id that looks like such a name
+    for name in names:
+        assert len(name.encode()) <= 100
+        assert not set(name) & set('/\\:*?"<>|\n\r\0')
+        assert name.strip("-.") == name

@@ -31,6 +31,7 @@ from gmsa_models import load, read_clips, save, write_clips
 from gmsa_models.evaluation import NoVocabularyError, evaluate
 from gmsa_models.masks import Toeplitz
 from gmsa_models.metrics import classification_metrics
+from gmsa_models.model_names import SameModelError
 
 ROOT = Path(__file__).parents[1]
 
@@ -306,7 +307,7 @@ class TestRequests:
         ("models", "data", "settings", "error", "says"),
         [
             ([], ["demo:0"], {}, SweepError, "expected at least one"),
-            (["control", "control"], ["demo:0"], {}, SweepError, "each of another name"),
+            (["control", "control"], ["demo:0"], {}, SameModelError, "given twice"),
             (["control"], ["demo:0", "demo:0"], {}, SweepError, "named twice"),
             (["control"], ["demo:x"], {}, SweepError, "is not a demo video"),
             (["control"], ["catalog.parquet"], {}, SweepError, "reads whole TFRecord shards"),

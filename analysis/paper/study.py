@@ -26,6 +26,7 @@ from gmsa_models.classifier import GMSAClassifier, parameter_mib
 from gmsa_models.data.clip import Clip
 from gmsa_models.data.sources import read_clips
 from gmsa_models.masks import Neighbourhood, Toeplitz, neighbourhood_to_dict
+from gmsa_models.variants import nearest_variant
 
 Progress = Callable[[str, int, int | None], None]
 SHARED = Toeplitz(30)
@@ -152,6 +153,11 @@ class Study:
     def kind(self, name: str) -> str:
         """Attention block of a model: "baseline", "gate-op" and so on."""
         return self.model(name).config.attention
+
+    @property
+    def variants(self) -> dict[str, str]:
+        """Model -> the column of the paper that it is most like."""
+        return {name: nearest_variant(self.model(name).config) for name in self.models}
 
     def mebibytes(self, name: str) -> float:
         """Size of a model's parameters in MiB."""

@@ -23,6 +23,7 @@ from analysis.sweep.summaries import classes_of, dense_scores, sweep_metrics
 from gmsa_models.checkpoints import describe, load
 from gmsa_models.classifier import parameter_mib
 from gmsa_models.trace import BRANCHES
+from gmsa_models.variants import nearest_variant
 
 SENSITIVITIES = ("sensitivity", "own_sensitivity")
 WHOLE = ("perr", "hit_at_1")  # scores that are means over videos
@@ -75,6 +76,12 @@ class SweptStudy:
             StudyError: its file is not known.
         """
         return describe(self._file(name).path).config.attention
+
+    @property
+    def variants(self) -> dict[str, str]:
+        """Model -> the column of the paper that it is most like, of those whose files are known."""
+        known = [name for name in self.models if name not in self.unknown]
+        return {name: nearest_variant(describe(self._file(name).path).config) for name in known}
 
     def mebibytes(self, name: str) -> float:
         """Size of a model's parameters in MiB. Raises as `kind`."""

@@ -116,7 +116,7 @@ def swept_tables(key: str, study: SweptStudy) -> tables.Tables:
     """
     if lack := lacking(key, study):
         raise tables.StudyError(lack)
-    return tables.said_of(FROM_SWEEP[key].make(study), study.source)
+    return tables.said_of(FROM_SWEEP[key].make(study), study)
 
 
 def _kinds(study: SweptStudy) -> dict[str, str]:

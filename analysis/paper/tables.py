@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 
@@ -224,13 +225,21 @@ def tables_of(key: str, study: Study | None) -> Tables:
     Raises:
         KeyError: not in `TABLES`.
     """
-    return said_of(TABLES[key](study), () if study is None else study.source)
+    return said_of(TABLES[key](study), study)
 
 
-def said_of(tables: Tables, source: Sequence[str]) -> Tables:
-    """The tables, each with the attribute `of`: "demo" where every source is of the demo."""
-    demo = bool(source) and all(one.startswith(DEMO) for one in source)
-    return {name: table.assign_attrs(of="demo" if demo else "") for name, table in tables.items()}
+def said_of(tables: Tables, study: Study | SweptStudy | None) -> Tables:
+    """The tables, each with the attribute `of`: "demo" where every source is of the demo.
+
+    Tables of models that are not called like a column of the paper have `variants` too, as JSON: name -> the column in
+    whose style the model is drawn.
+    """
+    source = () if study is None else study.source
+    about = {"of": "demo" if bool(source) and all(one.startswith(DEMO) for one in source) else ""}
+    variants = {} if study is None else {name: like for name, like in study.variants.items() if name != like}
+    if variants:
+        about["variants"] = json.dumps(variants, ensure_ascii=False)
+    return {name: table.assign_attrs(about) for name, table in tables.items()}
 
 
 def _few_heads(record: xr.Dataset) -> xr.Dataset:

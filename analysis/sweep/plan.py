@@ -12,11 +12,11 @@ from typing import Any
 
 from analysis.paper.study import ModelFile
 from analysis.sweep.analyses import DEFAULT_ANALYSES, chosen
-from gmsa_models.checkpoints import describe
 from gmsa_models.data.paths import expand
 from gmsa_models.data.sources import DEMO
 from gmsa_models.evaluation import NoVocabularyError
 from gmsa_models.masks import Neighbourhood, Toeplitz, neighbourhood_to_dict
+from gmsa_models.model_names import name_checkpoints
 
 FORMAT_VERSION = 1
 COMPUTED_WITH = ("gmsa-workbench", "torch", "numpy")
@@ -133,24 +133,24 @@ def difference(made: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
 
 
 def find_models(names: Sequence[str]) -> tuple[tuple[ModelFile, ...], tuple[str, ...]]:
-    """Checkpoints by name or path, and the modalities of all of them.
+    """Checkpoints by name or path, each called as `name_checkpoints` says, and the modalities of all of them.
 
     Raises:
-        SweepError: none, or two of one name.
+        SweepError: none.
+        SameModelError: one given twice.
         UnknownCheckpointError: neither in the zoo nor a file.
         NoVocabularyError: a model that does not say what its outputs stand for.
     """
-    found, modalities = [], {}
-    for name in names:
-        described = describe(name)
-        if described.vocabulary is None:
-            raise NoVocabularyError(f"model {name!r} has no vocabulary, so labels cannot be matched to its outputs")
-        digest = hashlib.sha256(described.path.read_bytes()).hexdigest()
-        found.append(ModelFile(described.name, described.path.resolve(), digest))
-        modalities |= dict.fromkeys(described.config.modalities)
-    if not found or len({model.name for model in found}) < len(found):
-        raise SweepError(f"models {', '.join(names) or 'none'}; expected at least one, each of another name")
-    return tuple(found), tuple(modalities)
+    if not names:
+        raise SweepError("no models; expected at least one")
+    found, modalities = name_checkpoints(names), {}
+    for each in found:
+        if each.described.vocabulary is None:
+            raise NoVocabularyError(
+                f"model {each.name!r} has no vocabulary, so labels cannot be matched to its outputs"
+            )
+        modalities |= dict.fromkeys(each.described.config.modalities)
+    return tuple(ModelFile(each.name, each.path.resolve(), each.sha256) for each in found), tuple(modalities)
 
 
 def find_shards(data: Sequence[str]) -> list[Shard]:
@@ -167,7 +167,7 @@ def find_shards(data: Sequence[str]) -> list[Shard]:
     for one in data:
         if one.startswith(DEMO):
             shards += _demo_shards(one)
-        elif one.endswith(".parquet") or ("#" in one and not Path(one).exists()):
+        elif one.endswith(".parquet") or ("#" in one and not os.path.exists(one)):
             raise SweepError(f"{one!r}: a sweep reads whole TFRecord shards; give their paths or a glob")
         else:
             paths += [path.resolve() for path in expand(one)]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import shlex
-from pathlib import PurePath
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -32,10 +32,11 @@ def describe_clip(records: list[xr.Dataset]) -> dict[str, Any]:
     record = records[0]
     attributes = record.attrs
     frame_seconds = float(attributes.get("frame_seconds", 1.0))
+    found = (str(attributes.get("clip", "")), str(attributes.get("source", "")))
     return {
         "id": str(attributes.get("clip", "")),
-        "read": _read_source(str(attributes.get("clip", "")), str(attributes.get("source", ""))),
-        "argument": shlex.quote(_read_source(str(attributes.get("clip", "")), str(attributes.get("source", "")))),
+        "argument": shlex.quote(_source_of(*found) or found[0]),
+        "python": _python_of_clip(*found),
         "frames": record.sizes["frame"],
         "clip_frames": int(attributes.get("clip_frames", record.sizes["frame"])),
         "frame_seconds": frame_seconds,
@@ -53,6 +54,7 @@ def describe_model(record: xr.Dataset) -> dict[str, Any]:
         "name": name,
         "label": model_style(name).label,
         "argument": shlex.quote(str(record.attrs.get("checkpoint_path", name))),
+        "python": _python_of_record(record),
         "kind": str(record.attrs.get("attention_kind", "")),
         "sha256": str(record.attrs.get("checkpoint_sha256", "")),
         "layer": int(record.attrs.get("layer", 0)),
@@ -161,8 +163,38 @@ def _json_list(value: object) -> list[str]:
     return [str(one) for one in found] if isinstance(found, list) else []
 
 
-def _read_source(clip: str, source: str) -> str:
-    """What `read_clips` takes to find the clip again."""
-    if demo := re.fullmatch(r"demo-0*(\d+)", clip):
-        return f"demo:{demo[1]}"
-    return f"{PurePath(source).name}#{clip}" if source else clip
+def _source_of(clip: str, source: str) -> str:
+    """What `read_clips` and `gmsa inspect` take to find the clip again; empty where it came from no file."""
+    file = source.removesuffix(f"#{clip}")
+    if clip and file and file != source:
+        found = os.path.abspath(file) if os.path.exists(file) else file  # the text may be used elsewhere
+        return f"{found}#{clip}"
+    demo = re.fullmatch(r"demo-0*(\d+)", clip)
+    return f"demo:{demo[1]}" if demo else ""
+
+
+def _python_of_clip(clip: str, source: str) -> str:
+    """A line of Python that reads the clip again."""
+    if not (found := _source_of(clip, source)):
+        return f"clip = ...  # {clip!r} came from no file ({source!r}): put the Clip here"
+    return f"clip = next(iter(gmsa_models.read_clips({found!r})))"
+
+
+def _python_of_record(record: xr.Dataset) -> str:
+    """Python that makes the record again from `clip`, by the same file of weights, or says that it has changed."""
+    attributes, name = record.attrs, model_name(record)
+    called = str(attributes.get("checkpoint_name", name))
+    load = [repr(str(attributes.get("checkpoint_path", called)))]
+    load += [f"name={name!r}"] if name != called else []
+    load += [f"sha256={str(attributes['checkpoint_sha256'])!r}"] if "checkpoint_sha256" in attributes else []
+    inspect = [f"gmsa_models.load({', '.join(load)})", "clip"]
+    if "explanation" in record:
+        inspect.append('parts=[*DEFAULT_PARTS, "explanation"]')
+        if "target" in record["explanation"].attrs:
+            inspect.append(f"target={int(record['explanation'].attrs['target'])}")
+    if layer := int(attributes.get("layer", 0)):
+        inspect.append(f"layer={layer}")
+    chosen = json.loads(attributes.get("neighbourhood_config", "null"))
+    if chosen and chosen != json.loads(attributes.get("model_config", "{}")).get("neighbourhood"):
+        inspect.append(f"neighbourhood=gmsa_models.masks.neighbourhood_from_dict({chosen!r})")
+    return f"inspect_clip({', '.join(inspect)})"

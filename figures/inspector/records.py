@@ -8,7 +8,9 @@ import numpy as np
 import xarray as xr
 
 # In a joined record these are variables along `model`; in a record of one model they are attributes.
-MODEL_ATTRIBUTES = ("checkpoint_sha256", "model_config", "attention_kind", "neighbourhood_config")
+MODEL_ATTRIBUTES = (
+    "checkpoint_name", "checkpoint_path", "checkpoint_sha256", "model_config", "attention_kind", "neighbourhood_config",
+)  # fmt: skip
 
 
 class InspectorError(ValueError):

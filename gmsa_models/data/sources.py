@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -112,11 +113,11 @@ def _reader(source: str | Path, on_skip: OnSkip | None, verify: bool) -> Callabl
 
 def split_id(source: str) -> tuple[str, str | None]:
     """Path and id of `path#id`. A '#' may stand in a file's name, or in an id after the name of a file that exists."""
-    if "#" not in source or Path(source).exists():
+    if "#" not in source or os.path.exists(source):  # False, where pathlib raises, for what is too long for a name
         return source, None
     parts = source.split("#")
     left = ["#".join(parts[:count]) for count in range(1, len(parts))]
-    path = next((name for name in left if name and Path(name).is_file()), left[-1])
+    path = next((name for name in left if name and os.path.isfile(name)), left[-1])
     identity = source[len(path) + 1 :]
     if not path or not identity:
         raise SourceError(f"{source!r}: expected 'path#id', with something on both sides of '#'")
