@@ -14,7 +14,7 @@ from small_models import VOCABULARY, small_clip, small_model
 from typer.testing import CliRunner
 
 import gmsa
-from gmsa_models import read_clips, save, write_clips
+from gmsa_models import describe, read_clips, save, write_clips
 from gmsa_models.recipe import Recipe
 
 runner = CliRunner()
@@ -246,6 +246,14 @@ def test_train_then_go_on_then_evaluate(made):
     assert (made / "run/model.safetensors").read_bytes() == before
     scored = run("evaluate", "--model", made / "run/model.safetensors", "--data", made / "train.tfrecord", "--json")
     assert json.loads(scored.stdout)["videos"] == 4
+    assert describe(made / "run/model.safetensors").name == "run"  # its folder
+    named = run(*(made / "named" if word == made / "run" else word for word in words), "--name", "My baseline")
+    assert named.exit_code == 0, named.output
+    assert describe(made / "named/model.safetensors").name == "My baseline"
+    refused = run(*(made / "other" if word == made / "run" else word for word in words), "--name", "a\nb")
+    assert refused.exit_code == 2
+    assert "give a --name" in refused.stderr
+    assert not (made / "other").exists()
 
 
 def test_lab_says_what_is_missing(monkeypatch, tmp_path):

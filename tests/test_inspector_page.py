@@ -314,7 +314,7 @@ def test_an_explanation_is_chosen_and_its_faithfulness_stands_beside_it(opened):
     assert view.page.evaluate(f"{lane}.note") == (
         "rollout of Food   deletion 0.50 · insertion 0.62 · finds evidence, AUC 0.88"
     )
-    assert 'parts=[*DEFAULT_PARTS, "explanation"]' in view.page.evaluate(f"{ROOT}.python()")
+    assert 'clip, parts=[*DEFAULT_PARTS, "explanation"], target=2)' in view.page.evaluate(f"{ROOT}.python()")
     view.press("m")  # the second method says nothing of audio
     assert view.page.evaluate(f"!{lane}")
 
@@ -347,6 +347,9 @@ def test_saves_png_svg_and_python(opened, tmp_path):
     view.page.get_by_role("button", name="Copy Python").click()
     code = view.page.input_value(".code")
     compile(code, "view", "exec")
+    for name in ("gate-op-tp30", "baseline"):
+        assert f"    inspect_clip(gmsa_models.load({name!r}), clip)," in code.splitlines()
+    assert "came from no file ('made up')" in code
     assert "frame=4" in code
     assert "head=1" in code
 

@@ -1,6 +1,7 @@
 """The lines that `gmsa inspect` prints of a model's maps."""
 
 import io
+import json
 import re
 
 import numpy as np
@@ -9,7 +10,8 @@ from rich.console import Console
 from small_models import KINDS, small_clip, small_model
 
 from analysis import inspect_clip
-from figures.screen import certificates_text, clip_summary, explanations_table, profiles_table
+from figures.screen import certificates_text, clip_summary, explanations_table, predictions_table, profiles_table
+from figures.terminal import visible
 from gmsa_models.attention import blocks as attention
 
 
@@ -78,3 +80,36 @@ def test_explanations_stand_with_their_measures_the_best_marked():
     plain = lines(explanations_table(record))
     assert not any("…" in line for line in plain)
     assert len([line for line in plain if line.split()[:1] == ["random"]]) == 1
+
+
+HOSTILE = "a\x1b]0;owned\x07\x9b2J\u202egnp.exe\u2066\r\n[/x] 電影 é"
+SHOWN = r"a\x1b]0;owned\x07\x9b2J\u202egnp.exe\u2066\r\n[/x] 電影 é"
+
+
+def test_what_a_terminal_would_obey_is_shown_as_escapes():
+    record = inspect_clip(small_model(), small_clip(), parts=("score", "label", "profile", "explanation"), target=2)
+    texts = {"model": HOSTILE, "modality": [HOSTILE, "audio"], "branch": ["global", HOSTILE, "combined"]}
+    texts |= {"explainer": [HOSTILE, *record["explainer"].values[1:]]}
+    record = record.assign_coords(
+        {name: (record[name].dims, np.array(each, dtype=object)) for name, each in texts.items()},
+        class_name=("class", np.array([HOSTILE] * 5, dtype=object)),
+    )
+    record = record.assign_attrs(clip=HOSTILE, label_names=json.dumps([HOSTILE]))
+    record["explanation"].attrs |= {"class_name": HOSTILE, "baseline": HOSTILE}
+    shown = "\n".join(lines(clip_summary([record], 3), 2000))
+    assert not set(shown) & set("\x1b\x07\x9b\r\u202e\u2066")
+    assert shown.count(SHOWN) >= 10  # clip, labels, predictions' title and rows, profiles, explanations
+
+
+def test_text_in_any_script_is_shown_as_it_is():
+    for text in ("電影", "Pokémon", "می‌خواهم", "👩‍👩‍👧", "a\u3000b"):
+        assert visible(text) == text
+    assert visible("\ud800") == r"\ud800"
+
+
+@pytest.mark.parametrize(("score", "bar"), [(3e7, 12), (-2.0, 0), (0.5, 6), (float("nan"), 0), (float("inf"), 12)])
+def test_a_bar_is_never_longer_than_that_of_certainty(score, bar):
+    record = inspect_clip(small_model(), small_clip(), parts=("score", "label"))
+    record["score"][2] = score
+    row = next(line for line in lines(predictions_table(record, 5), 200) if " Food " in line)
+    assert row.count("█") == bar
