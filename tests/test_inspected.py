@@ -152,7 +152,7 @@ class TestOneClassIsExplained:
         other.classifier.bias.data[4] += 100  # its own likeliest is the last
         save(other, made / "runs/8/model.safetensors")
         first = inspect_clip(small_model(), small_clip(5, seed=1), parts=("score",))
-        likeliest = int(first["score"].argmax())
+        likeliest = int(first["score"].values.argmax())
         assert likeliest != 4
         told = self.explained(made, "--explain")
         assert [each["class_name"] for each in told] == [VOCABULARY.names[likeliest]] * 2
