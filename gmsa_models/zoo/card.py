@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 from gmsa_models.checkpoints import Description, describe
+from gmsa_models.data.atomic import replaced_when_done
 
 SCORES = {"gap": "GAP", "map": "MAP", "perr": "PERR", "hit_at_1": "Hit@1"}
 
@@ -13,7 +14,8 @@ SCORES = {"gap": "GAP", "map": "MAP", "perr": "PERR", "hit_at_1": "Hit@1"}
 def write_card(checkpoint: Path) -> Path:
     """Write `NAME.md` beside a checkpoint, from what the checkpoint says of itself; returns its path."""
     path = checkpoint.with_suffix(".md")
-    path.write_text(card_text(describe(checkpoint), checkpoint), encoding="utf-8")
+    with replaced_when_done(path) as temporary:
+        temporary.write_text(card_text(describe(checkpoint), checkpoint), encoding="utf-8")
     return path
 
 
