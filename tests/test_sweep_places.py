@@ -50,6 +50,12 @@ class TestGrowing:
         assert sorted(videos(tmp_path / "out")) == sorted(ids(one, two))
         assert read_sweep(tmp_path / "out")["shard"].unique().tolist() == ["B/s.tfrecord", "s.tfrecord"]
 
+    def test_a_folder_may_be_told_from_here(self, tmp_path, model, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        one = shard(tmp_path / "A", 0)
+        run_sweep(model, [one], "out", SCORES)
+        assert run_sweep(model, [one], "out", SCORES).unchanged == 1
+
     def test_one_after_the_other_replaces_nothing(self, tmp_path, model):
         one, two = shard(tmp_path / "A", 0), shard(tmp_path / "B", 50)
         for each in (one, two, one):

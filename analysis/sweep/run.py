@@ -120,7 +120,7 @@ def run_sweep(
     plan_sweep(models, data, Path(out), settings, again)  # refuses what makes no sense before the folder is made
     with locked(out, "a sweep"):
         remove_leftovers(out, "*.parquet", "*.txt", f"{NOTES}/*.json")
-        tasks, tables = plan_sweep(models, data, Path(out), settings, again), tables_in(out)
+        tasks, tables = plan_sweep(models, data, Path(out), settings, again), tables_in(Path(out).resolve())
         left = [task for task in tasks if not _is_finished(task, tables.get(task.path), again)]
         record_plan(Path(out), tasks)
         result = SweepResult(Path(out), len(tasks), len(tasks) - len(left))
