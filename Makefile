@@ -5,13 +5,23 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: figures test lint lab fuzz clean
+.PHONY: figures test test-lowest lint lab fuzz clean
 
 figures: $(VENV)/.figures
 	$(BIN)/gmsa figures
 
 test: $(VENV)/.test lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope
+
+# The lowest versions that pyproject.toml allows, with the pinned torch: reading and writing records, and the tables of
+# figures. Warnings are not errors there: old libraries warn of new ones.
+LOWEST := $(VENV)-lowest
+test-lowest:
+	$(PYTHON) -m venv $(LOWEST)
+	$(PYTHON) tests/lowest_versions.py > $(LOWEST)/lowest.txt
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check $$(grep '^torch==' constraints.txt)
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check -c $(LOWEST)/lowest.txt -e '.[notebooks,test]'
+	$(LOWEST)/bin/python -m pytest -q -o filterwarnings=default tests/test_record_file.py tests/test_figures_tables.py
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
