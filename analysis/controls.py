@@ -23,7 +23,8 @@ def random_order(model: GMSAClassifier, clip: Clip, target: int, *, seed: int = 
     names, frames = tuple(model.encoders), min(clip.frames, model.config.max_frames)
     # Of a seed torch takes 32 bits; the checksum goes on from `seed`, so that 0 is the checksum of the id alone.
     generator = torch.Generator().manual_seed(zlib.crc32(clip.id.encode(), seed))
-    return Explanation("random", target, torch.rand(len(names), frames, generator=generator), names)
+    values = torch.rand(len(names), frames, generator=generator, dtype=torch.float32)
+    return Explanation("random", target, values, names)
 
 
 def mean_frame_similarity(model: GMSAClassifier, clip: Clip, target: int) -> Explanation:

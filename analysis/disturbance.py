@@ -131,7 +131,7 @@ def gather(block: AttentionBlock, recorded: LayerTrace, valid: Bool[Tensor, "bat
     hidden = _hide(valid)
     moved = _choose(valid & ~hidden, generator)
     untouched = (valid & ~hidden).scatter(1, moved, False)
-    directions = torch.randn(*moved.shape, inputs.shape[-1], generator=generator).to(inputs)
+    directions = torch.randn(*moved.shape, inputs.shape[-1], generator=generator, dtype=torch.float32).to(inputs)
     size = inputs[valid].square().mean().sqrt()
     directions = directions * torch.where(size > 0, size, 1.0)
     index = moved[:, :, None].expand_as(directions)
@@ -161,7 +161,9 @@ def _hide(valid: Bool[Tensor, "batch frames"]) -> Bool[Tensor, "batch frames"]:
 def _choose(frames: Bool[Tensor, "batch frames"], generator: torch.Generator) -> Int[Tensor, "batch count"]:
     """A few of the frames of each clip, at random: at most an eighth of the shortest, so that odds are left."""
     count = min(MOVED_FRAMES, max(1, int(frames.sum(1).min()) // 8))
-    order = torch.rand(frames.shape, generator=generator).to(frames.device).masked_fill(~frames, -1.0)
+    order = (
+        torch.rand(frames.shape, generator=generator, dtype=torch.float32).to(frames.device).masked_fill(~frames, -1.0)
+    )
     return order.topk(count, 1).indices
 
 

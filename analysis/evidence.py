@@ -41,7 +41,8 @@ def label_evidence(clip: Clip, label: int, frames: int | None = None) -> Evidenc
         label: of the data set.
         frames: how many first frames; default: all.
     """
-    seconds = torch.arange(clip.frames if frames is None else min(frames, clip.frames)) * clip.frame_seconds
+    count = clip.frames if frames is None else min(frames, clip.frames)
+    seconds = torch.arange(count, dtype=torch.float64) * clip.frame_seconds
     shows, known = torch.zeros_like(seconds, dtype=torch.bool), torch.zeros_like(seconds, dtype=torch.bool)
     for segment in clip.segments:
         inside = (seconds >= segment.start) & (seconds < segment.end)

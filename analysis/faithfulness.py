@@ -166,7 +166,7 @@ class Replacer:
             seed: of the rankings.
         """
         generator = torch.Generator().manual_seed(seed)
-        drawn = [self.curves(torch.rand(self._frames, generator=generator)) for _ in range(count)]
+        drawn = [self.curves(torch.rand(self._frames, generator=generator, dtype=torch.float32)) for _ in range(count)]
         return [each for pair in drawn for each in (pair, pair.reverse)]
 
     @cached_property

@@ -46,7 +46,7 @@ def pair_gates(
         inside: average over the neighbourhood only, where the local map has weight and so where R_l acts.
 
     Returns:
-        Values in (0, 1), "global" and "local" adding to 1; NaN at padded queries.
+        Values in (0, 1), "global" and "local" adding to 1 (over the same keys); NaN at padded queries.
 
     Raises:
         GateError: a block whose gates are not over pairs of frames.
@@ -81,6 +81,32 @@ def feature_gates(layer: LayerTrace, valid: Bool[Tensor, "batch frames"] | None 
     """
     gates = _gates(layer, 3, "frames and features in this layer; GateOp has them")
     return {branch: _only_real(gate.mean(-1), layer, valid) for branch, gate in gates.items()}
+
+
+def mean_gates(layer: LayerTrace, valid: Bool[Tensor, "batch frames"] | None = None) -> PerBranch:
+    """R_g and R_l of each frame, one number a branch, averaged over what each gate acts on.
+
+    GateAtt: over heads and, R_g, over every key; R_l over the keys inside N_i, since outside it R_l stands before a
+    weight of 0 and changes nothing. The two add to 1 at a pair of frames, but means over different keys need not.
+    GateOp: over the D features; the two add to 1.
+
+    Args:
+        layer: of a GateAtt or GateOp block.
+        valid: True where a frame is real; None: everywhere.
+
+    Returns:
+        "global" and "local", in (0, 1); NaN at padded frames.
+
+    Raises:
+        GateError: a block without gates.
+
+    Source:
+        Equations 3 and 8.
+    """
+    if layer.gates and layer.gates["local"].ndim == 4:
+        everywhere, inside = (pair_gates(layer, valid, inside=each) for each in (False, True))
+        return {"global": everywhere["global"].mean(1), "local": inside["local"].mean(1)}
+    return feature_gates(layer, valid)
 
 
 def gated_weight(

@@ -52,7 +52,8 @@ class AttentionRows:
     @property
     def uniform(self) -> Float[Tensor, "*batch 1 query key"]:
         """Uniform attention over the same support."""
-        return (self.support / self.support.sum(-1, keepdim=True).clamp(min=1)).unsqueeze(-3).to(self.shares.dtype)
+        support = self.support.to(self.shares.dtype)
+        return (support / support.sum(-1, keepdim=True).clamp(min=1)).unsqueeze(-3)
 
     def of_queries(self, values: Float[Tensor, "*batch heads query"]) -> Float[Tensor, "*batch heads query"]:
         """The same values, NaN at padded queries."""

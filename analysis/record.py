@@ -16,14 +16,14 @@ import numpy as np
 import xarray as xr
 
 from analysis.variables import DEFAULT_PARTS, PARTS, coordinates
-from analysis.view import ClipView, features_sha256, view_clips
+from analysis.view import ClipView, features_sha256, type_name, view_clips
 from gmsa_models.checkpoints import ZOO
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
 from gmsa_models.evaluating import standard_contexts
 from gmsa_models.masks import Neighbourhood, neighbourhood_to_dict
 
-RECORD_VERSION = 1
+RECORD_VERSION = 2  # 1: GateAtt's local `gate` was averaged over every key, also where the local map is 0
 SOFTWARE = ("gmsa-workbench", "torch", "numpy", "xarray")
 
 
@@ -51,7 +51,9 @@ def inspect_clip(
     float32; NaN says "there is none".
 
     Args:
-        model: on any device, in any floating-point type.
+        model: on any device, in any floating-point type. It is computed in that type, and in float32 if that is half
+            precision (bfloat16 or float16), from the same weights: what the model itself computes differs by the
+            rounding of its type. Attributes `weights_type` and `computed_in` name both.
         clip: its frames beyond the model's `max_frames` are left out, and `clip_frames` says how many it had.
         neighbourhood: analyse by these N_i; default: the model's own. The attention weights are the model's either way.
         layer: which encoder layer, from 0.
@@ -94,11 +96,12 @@ def inspect_clips(
     """
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; expected at least 1")
-    names = _check_parts(parts)
+    names, weights_type = _check_parts(parts), type_name(next(model.parameters()))
     waiting = iter(clips)
     while batch := list(islice(waiting, batch_size)):
         for view, clip in zip(view_clips(model, batch, layer, neighbourhood), batch, strict=True):
-            yield _assemble(replace(view, target=target), clip, names)
+            record = _assemble(replace(view, target=target), clip, names)
+            yield record.assign_attrs(weights_type=weights_type)
             progress(1)
 
 
@@ -131,6 +134,7 @@ def _attributes(view: ClipView, clip: Clip) -> dict[str, str | int | float]:
         "checkpoint_name": str(view.model.card.get("name") or _model_name(view.model)),
         "attention_kind": view.model.config.attention,
         "model_config": json.dumps(view.model.config.to_dict()),
+        "computed_in": type_name(view.trace.logits),
         "layer": view.layer,
         "vocabulary": vocabulary.dataset,
         "clip": clip.id,

@@ -15,6 +15,7 @@ from analysis.arrays import Part, Variables, labelled, text
 from analysis.branch_profiles import branch_profiles
 from analysis.certificates import CHECKS
 from analysis.explanation_variables import explanation_variables
+from analysis.gates import mean_gates
 from analysis.map_variables import certificate_variables, contribution_variables, pattern_variables
 from analysis.profiles import unevenness
 from analysis.sensitivity_variables import sensitivity_variables
@@ -59,7 +60,7 @@ def profile_variables(view: ClipView) -> Variables:
     if not view.branches:
         return {}
     shape = (len(view.modalities), len(view.branches), view.heads, view.clip.frames)
-    values = torch.full(shape, torch.nan)
+    values = torch.full(shape, torch.nan, dtype=torch.float32)
     for row, modality in enumerate(view.modalities):
         for column, branch in enumerate(view.branches):
             each = branch_profiles(view, modality, branch)
@@ -88,18 +89,20 @@ def profile_variables(view: ClipView) -> Variables:
 
 
 def gate_variables(view: ClipView) -> Variables:
-    """`gate` (modality, branch, frame): R_g and R_l, averaged for each query frame; absent without gates.
+    """`gate` (modality, branch, frame): R_g and R_l of each query frame, see `mean_gates`; absent without gates.
 
-    GateAtt: over heads and key frames. GateOp: over the model's D features. The two branches add to 1.
+    Its attribute `averaged_over` says over what. The two branches add to 1 in GateOp, in GateAtt at single pairs only.
     """
     if not next(iter(view.layers.values())).gates:
         return {}
     values = np.full((len(view.modalities), len(view.branches), view.clip.frames), np.nan, np.float32)
     for row, modality in enumerate(view.modalities):
-        for branch, gate in view.layers[modality].gates.items():
-            mean = gate[0].mean(dim=(0, 2)) if gate.ndim == 4 else gate[0].mean(dim=1)
-            values[row, view.branches.index(branch)] = to_numpy(mean)
-    return {"gate": labelled(("modality", "branch", "frame"), values, "mean gate", "share of 1")}
+        for branch, gate in mean_gates(view.layers[modality]).items():
+            values[row, view.branches.index(branch)] = to_numpy(gate[0])
+    gate = labelled(("modality", "branch", "frame"), values, "mean gate", "share of 1")
+    pairs = view.model.config.attention == "gate-att"
+    gate.attrs["averaged_over"] = "heads; global: every key, local: keys inside N_i" if pairs else "features"
+    return {"gate": gate}
 
 
 def score_variables(view: ClipView) -> Variables:
@@ -199,7 +202,7 @@ def _coordinate(name: str, values: np.ndarray, meaning: str, units: str = "") ->
 
 def _similarity(features: Float[Tensor, "frames dim"]) -> Float[np.ndarray, "frames frames"]:
     nonzero = features.abs().amax(dim=1) > 0
-    values = torch.full((len(features), len(features)), torch.nan)
+    values = features.new_full((len(features), len(features)), torch.nan)
     if nonzero.any():
         values[nonzero[:, None] & nonzero[None]] = frame_cosine_similarity(features[nonzero]).flatten()
     return values.numpy()

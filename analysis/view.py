@@ -168,6 +168,11 @@ def _cut(group: HeadGroup, frames: int) -> HeadGroup:
     return group if group.mask is None else replace(group, mask=group.mask[:frames, :frames])
 
 
+def type_name(values: Tensor) -> str:
+    """ "float32" and the like."""
+    return str(values.dtype).removeprefix("torch.")
+
+
 def to_numpy(values: Tensor) -> np.ndarray:
     """float32 on the CPU for floating point, the same type otherwise."""
     values = values.detach()

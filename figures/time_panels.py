@@ -45,7 +45,7 @@ def draw_profiles(axes: Axes, records: Sequence[xr.Dataset], modality: str) -> N
 
 
 def draw_gates(axes: Axes, records: Sequence[xr.Dataset]) -> None:
-    """Mean gate of the local branch, a line a modality; the global gate is the rest to 1."""
+    """Mean gate of the local branch, a line a modality; over what it is a mean, `analysis.gates.mean_gates` says."""
     _shade_events(axes, records[0])
     axes.axhline(0.5, color=on_ground(REFERENCE), linewidth=0.6, zorder=1)
     for record, line in zip(records, ("-", SECOND_LINE), strict=False):
@@ -58,7 +58,7 @@ def draw_gates(axes: Axes, records: Sequence[xr.Dataset]) -> None:
     gates = [one["gate"].sel(branch="local").values for one in records if "gate" in one]
     reach = min(0.5, 1.15 * max(LEAST_GATE_REACH, *(float(abs(each - 0.5).max()) for each in gates)))
     axes.set_ylim(0.5 - reach, 0.5 + reach)
-    axes.set_ylabel("local gate\n(mean share)")
+    axes.set_ylabel("local gate\n(mean)")
     _over_time(axes, records[0])
 
 

@@ -147,7 +147,7 @@ class Collation:
         """Pad and stack clips, leaving quantised features as uint8 so that they are widened once, on the device."""
         clips = [clip.cut(self.max_frames) for clip in clips]
         lengths = torch.tensor([clip.frames for clip in clips])
-        labels = torch.zeros(len(clips), len(self.vocabulary))
+        labels = torch.zeros(len(clips), len(self.vocabulary), dtype=torch.float32)
         for row, clip in enumerate(clips):
             labels[row, list(self.vocabulary.positions(clip.labels))] = 1.0
         return RawBatch(

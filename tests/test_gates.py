@@ -16,9 +16,13 @@ from analysis.gates import (
     feature_gates,
     gated_weight,
     local_share,
+    mean_gates,
     output_bias,
     pair_gates,
 )
+from analysis.record import inspect_clip
+from analysis.sweep.analyses import chosen
+from analysis.sweep.traced import trace_clips
 from gmsa_models import Batch
 from gmsa_models.masks import BlockDiagonal, Toeplitz
 from gmsa_models.trace import LayerTrace
@@ -110,6 +114,28 @@ def test_pair_gates_are_means_over_the_keys_they_say():
         total = gates["global"] + gates["local"]
         torch.testing.assert_close(total[0], torch.ones_like(total[0]))
         assert total[1, :, 7:].isnan().all()
+
+
+def test_one_mean_gate_a_frame_in_records_and_sweeps():
+    model, trace, _, layer = traced("gate-att", neighbourhood=BlockDiagonal(3))
+    gates, clip = mean_gates(layer, trace.valid), small_clip(7, 1)
+    local, everywhere = layer.gates["local"][1, :, 4], layer.gates["global"][1, :, 4]
+    # The second clip has 7 frames; frame 4 is in the block of frames 3 to 5, outside which the local map is 0.
+    assert (layer.weights["local"][1, :, 4, :3] == 0).all()
+    assert gates["local"][1, 4].item() == pytest.approx(local[:, 3:6].mean().item())
+    assert gates["global"][1, 4].item() == pytest.approx(everywhere[:, :7].mean().item())
+    assert gates["local"][1, 4].item() != pytest.approx(local[:, :7].mean().item(), rel=1e-3)
+    record = inspect_clip(model, clip, parts=["gate", "attention"])
+    gate = record["gate"].sel(modality="visual")
+    for branch in ("global", "local"):
+        np.testing.assert_allclose(gate.sel(branch=branch), gates[branch][1, :7], rtol=1e-6)
+    assert "local: keys inside N_i" in gate.attrs["averaged_over"]
+    traced_batch = trace_clips(model, [clip], BlockDiagonal(3), 2**20)
+    swept = chosen(["gates"])["gates"].compute(traced_batch)["gate_local_visual"]
+    assert swept[0] == pytest.approx(float(gate.sel(branch="local").mean()), rel=1e-6)
+    torch.testing.assert_close(mean_gates(traced("gate-op")[3])["local"], feature_gates(traced("gate-op")[3])["local"])
+    with pytest.raises(GateError):
+        mean_gates(traced("share-att")[3])
 
 
 def test_gated_weight_is_the_row_sum_of_the_combined_map():

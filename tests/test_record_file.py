@@ -78,9 +78,9 @@ def rewritten(record, **attributes):
 @pytest.mark.parametrize(
     ("change", "error", "said"),
     [
-        (lambda r: rewritten(r, record_version=2), NewerRecordError, "version 2; this software reads up to 1: upgrade"),
+        (lambda r: rewritten(r, record_version=3), NewerRecordError, "version 3; this software reads up to 2: upgrade"),
         (lambda r: rewritten(r, record_version=0), NotARecordError, "record_version is .*0.*expected a whole number"),
-        (lambda r: rewritten(r, record_version=1.5), NotARecordError, "expected a whole number, 1 to 1"),
+        (lambda r: rewritten(r, record_version=1.5), NotARecordError, "expected a whole number, 1 to 2"),
         (lambda r: rewritten(r, record_version="one"), NotARecordError, "'one'; expected a whole number"),
         (lambda r: xr.Dataset(r.variables), NotARecordError, "it has no 'record_version'"),
         (lambda r: r.drop_vars("model"), NotARecordError, "coordinate 'model' is missing"),

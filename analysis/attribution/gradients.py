@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import warnings
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -48,7 +49,8 @@ def integrated_gradients(stream: Stream, inputs: Frames, baseline: Frames, n_ste
     """Gradients along the straight line from the baseline, times the difference; adds up to that of the logits.
 
     Frames are embedded by a linear map, if at all, so a straight line of frames is one of embedded frames: the mean
-    gradient is taken there and mapped back.
+    gradient is taken there and mapped back. As captum's `IntegratedGradients`, whose weights of the points would have
+    the process's default type, however coarse.
 
     Args:
         n_steps: points of the Gauss-Legendre rule; more of them make the convergence delta smaller.
@@ -56,14 +58,17 @@ def integrated_gradients(stream: Stream, inputs: Frames, baseline: Frames, n_ste
     Source:
         Sundararajan, Taly and Yan, "Axiomatic Attribution for Deep Networks", 2017.
     """
-    from captum.attr import IntegratedGradients
-
     together = max(1, FRAMES_TOGETHER // len(inputs))
     with torch.no_grad():
         hidden, start = stream.encoder.embed(torch.stack([inputs, baseline]))
         rise = stream.resume(torch.stack([hidden, start]))
-    method = IntegratedGradients(stream.resume, multiply_by_inputs=False)
-    mean = method.attribute(hidden[None], start[None], n_steps=n_steps, internal_batch_size=together)[0].detach()
+    places, weights = (torch.from_numpy(each).to(inputs) for each in np.polynomial.legendre.leggauss(n_steps))
+    mean = torch.zeros_like(hidden)
+    for place, weight in zip(places.split(together), weights.split(together), strict=True):
+        points = torch.lerp(start, hidden, (0.5 + 0.5 * place)[:, None, None]).requires_grad_()
+        with torch.enable_grad():
+            (gradients,) = torch.autograd.grad(stream.resume(points).sum(), points)
+        mean += torch.tensordot(0.5 * weight, gradients, 1)
     project = stream.encoder.project
     found = (inputs - baseline) * (mean if project is None else mean @ project.weight)
     return found, float(found.sum() - (rise[0] - rise[1]))
@@ -84,7 +89,7 @@ def gradient_shap(stream: Stream, inputs: Frames, baseline: Frames, n_samples: i
         found, delta = GradientShap(_OnceEach(stream)).attribute(
             inputs[None], both, n_samples=n_samples, stdevs=0.0, return_convergence_delta=True
         )
-    return found[0].detach(), float(delta.mean())
+    return found[0].detach().to(inputs), float(delta.mean())
 
 
 class _OnceEach:

@@ -132,12 +132,13 @@ def segment_shapley(
     together, scores = max(1, FRAMES_TOGETHER // len(inputs)), KeptScores(stream, inputs, baseline)
     # captum's features are the groups themselves, there (1) or replaced (0), rather than the numbers in the frames.
     score = lambda there: scores(there[:, groups] > 0.5).cpu()  # noqa: E731
+    there = torch.ones(1, count, dtype=torch.float32)
     with seeded(seed):
         found = ShapleyValueSampling(score).attribute(
-            torch.ones(1, count), torch.zeros(1, count), n_samples=n_samples, perturbations_per_eval=together
+            there, torch.zeros_like(there), n_samples=n_samples, perturbations_per_eval=together
         )
     of_group = found[0].to(inputs.dtype)
-    none, whole = score(torch.tensor([[0.0], [1.0]]).expand(2, count))
+    none, whole = score(torch.cat([torch.zeros_like(there), there]))
     difference = whole - none
     return _shared(of_group, groups), float(of_group.sum() - difference)
 

@@ -46,8 +46,8 @@ class Stream(nn.Module):
         self.weights = model.classifier.weight[target, start : start + model.config.width(modality)].detach()
 
     def forward(self, frames: Float[Tensor, "batch frames width"]) -> Float[Tensor, " batch"]:
-        """One number a clip; every frame is real."""
-        return self.resume(self.encoder.embed(frames))
+        """One number a clip; every frame is real, and taken in the model's type (captum makes others)."""
+        return self.resume(self.encoder.embed(frames.to(self.weights.dtype)))
 
     def resume(self, hidden: Float[Tensor, "batch frames dim"]) -> Float[Tensor, " batch"]:
         """The same from embedded frames."""

@@ -14,9 +14,8 @@ from analysis.gates import (
     attention_block,
     branch_contributions,
     contribution_norms,
-    feature_gates,
     local_share,
-    pair_gates,
+    mean_gates,
 )
 from analysis.maps import layer_maps
 from analysis.pattern_table import PATTERNS, branch_patterns
@@ -24,7 +23,7 @@ from analysis.profiles import unevenness
 from analysis.resampling import video_metrics
 from analysis.sensitivity import local_sensitivity
 from analysis.sweep.traced import TracedBatch
-from gmsa_models.trace import BRANCHES, LayerTrace
+from gmsa_models.trace import BRANCHES
 
 TOP_K = 20  # predictions a video: those that GAP and MAP use
 NUMBER, CURVE = pa.float64(), pa.list_(pa.float32())
@@ -110,7 +109,7 @@ def _pattern_heads(traced: TracedBatch) -> Values:
 
 def _head_values(traced: TracedBatch) -> Iterable[tuple[str, Tensor]]:
     """Column, and (batch, heads) of every pattern of every branch; distances in seconds."""
-    seconds = torch.tensor(traced.batch.frame_seconds, device=traced.trace.valid.device)[:, None]
+    seconds = torch.tensor(traced.batch.frame_seconds, dtype=torch.float32, device=traced.trace.valid.device)[:, None]
     for modality in traced.modalities:
         layer = traced.trace.layer(modality)
         for branch in layer_maps(layer):
@@ -144,14 +143,8 @@ def _gates(traced: TracedBatch) -> Values:
         norms = contribution_norms(branch_contributions(attention_block(traced.model, modality), layer), valid)
         values[f"local_share_{modality}"] = _numbers(local_share(norms).double().nanmean(-1))
         if layer.gates:
-            values[f"gate_local_{modality}"] = _numbers(_mean_gate(layer, valid).double().nanmean(-1))
+            values[f"gate_local_{modality}"] = _numbers(mean_gates(layer, valid)["local"].double().nanmean(-1))
     return values
-
-
-def _mean_gate(layer: LayerTrace, valid: Tensor) -> Tensor:
-    if layer.gates["local"].ndim == 4:
-        return pair_gates(layer, valid, inside=True)["local"].mean(1)
-    return feature_gates(layer, valid)["local"]
 
 
 def _numbers(values: Tensor) -> np.ndarray:

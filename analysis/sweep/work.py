@@ -200,7 +200,7 @@ def _model_table(task: ShardTask, name: str, model: GMSAClassifier, clips: Seque
     for places in _batches(clips, model, task):
         gradients = int(task.settings.memory * GRADIENT_SHARE)
         traced = trace_clips(model, [clips[place] for place in places], task.settings.neighbourhood, gradients)
-        for column, found in _computed(traced, analyses):
+        for column, found in computed_columns(traced, analyses):
             rows = values.setdefault(column, [None] * len(clips))
             for place, value in zip(places, found, strict=True):
                 rows[place] = value
@@ -209,7 +209,7 @@ def _model_table(task: ShardTask, name: str, model: GMSAClassifier, clips: Seque
     return pa.table(arrays, schema=schema)
 
 
-def _computed(traced: TracedBatch, analyses: Iterable[Analysis]) -> Iterator[tuple[str, Iterable]]:
+def computed_columns(traced: TracedBatch, analyses: Iterable[Analysis]) -> Iterator[tuple[str, Iterable]]:
     """Columns with a value a clip of the batch."""
     for analysis in analyses:
         with standard_contexts():

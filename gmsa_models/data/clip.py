@@ -239,7 +239,7 @@ class Batch:
 def _pad(clips: Sequence[Clip], modality: str, frames: int) -> Float[Tensor, "batch frames _"]:
     arrays = [clip.floats(modality) for clip in clips]
     width = arrays[0].shape[1]
-    padded = torch.zeros(len(clips), frames, width)
+    padded = torch.zeros(len(clips), frames, width, dtype=torch.float32)
     for row, (clip, array) in enumerate(zip(clips, arrays, strict=True)):
         if array.shape[1] != width:
             raise ClipError(
@@ -250,7 +250,7 @@ def _pad(clips: Sequence[Clip], modality: str, frames: int) -> Float[Tensor, "ba
 
 
 def _label_matrix(clips: Sequence[Clip], vocabulary: Vocabulary) -> Float[Tensor, "batch classes"]:
-    matrix = torch.zeros(len(clips), len(vocabulary))
+    matrix = torch.zeros(len(clips), len(vocabulary), dtype=torch.float32)
     for row, clip in enumerate(clips):
         matrix[row, list(vocabulary.positions(clip.labels))] = 1.0
     return matrix

@@ -57,7 +57,7 @@ export class LanePanel extends Panel {
     const single = (make, label) => each((index) => [{ label, colour: ink, values: make(index) }]);
     const lanes = [
       { name: "attention received", unit: "1 = uniform", height: 64, series: byBranch("profile"), reference: 1, range: [0, null] },
-      { name: "gates", unit: "adding to 1", height: 50, series: byBranch("gate"), reference: 0.5, range: null },
+      { name: "gates", unit: "mean, 0 to 1", height: 50, series: byBranch("gate"), reference: 0.5, range: null },
       { name: "contribution", unit: "norm in the output", height: 50, series: byBranch("contribution"), reference: null, range: [0, null] },
       { name: "sensitivity S", unit: "1 = all local", height: 50, reference: 0.5, range: null,
         series: single((index) => scene.curve(index, "sensitivity", state.modality), "S") },
