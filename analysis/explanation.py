@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -17,6 +18,29 @@ FrameValues = Float[Tensor, "modality frame"]
 
 class ExplanationError(ValueError):
     """An explanation that is not defined for what was asked; the message says what was received and expected."""
+
+
+def class_position(model: GMSAClassifier, target: int | str) -> int:
+    """Position among the model's outputs of a class that is given by its position, or by its name.
+
+    Args:
+        model: with a vocabulary, if the class is given by name.
+        target: position, from 0; or the name as in the model's vocabulary, in any case.
+
+    Raises:
+        ExplanationError: a position that the model lacks, a name without a vocabulary, or neither a number nor a text.
+        VocabularyError: a name that the vocabulary lacks; names those that begin alike.
+    """
+    if isinstance(target, str):
+        if model.vocabulary is None:
+            raise ExplanationError(f"target is {target!r}; the model has no vocabulary: give the class by its position")
+        return model.vocabulary.find(target)
+    if isinstance(target, bool) or not hasattr(target, "__index__"):
+        raise ExplanationError(f"target is {target!r}; expected the position of a class or its name")
+    position = operator.index(target)
+    if not 0 <= position < model.config.classes:
+        raise ExplanationError(f"target is {position}; the model has classes 0 to {model.config.classes - 1}")
+    return position
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 from analysis.attribution.methods import gradient_explanation, occlusion_explanation, shapley_explanation
 from analysis.controls import mean_frame_similarity, random_order
-from analysis.explanation import Explanation
+from analysis.explanation import Explanation, class_position
 from analysis.received import gradient_received, profile_explanation, sensitivity_weighted_profile
 from analysis.relevance.methods import flow_explanation, propagation_explanation
 from analysis.view import ClipView, view_clips
@@ -82,13 +82,13 @@ def applicable(model: GMSAClassifier) -> tuple[str, ...]:
     return tuple(name for name, offer in EXPLANATIONS.items() if has[offer.needs])
 
 
-def explain(model: GMSAClassifier, clip: Clip, target: int, method: str, **options: Any) -> Explanation:
+def explain(model: GMSAClassifier, clip: Clip, target: int | str, method: str, **options: Any) -> Explanation:
     """What one method says of one clip and one class.
 
     Args:
         model: on any device; left as it is, and explained without dropout, one of half precision in float32.
         clip: cut to the model's longest.
-        target: position of the class among the model's outputs.
+        target: the class, by its position among the model's outputs or by its name; see `class_position`.
         method: a key of `EXPLANATIONS`.
         options: the method's own; see its function.
 
@@ -96,14 +96,15 @@ def explain(model: GMSAClassifier, clip: Clip, target: int, method: str, **optio
         UnknownExplanationError: a method that is not on offer; the message lists those that are.
         ExplanationError: a class, a branch or a baseline that is not there.
     """
+    position = class_position(model, target)
     with evaluating(model, widen=True) as replica:
-        return check_method(method).explain(replica, clip, target, **options)
+        return check_method(method).explain(replica, clip, position, **options)
 
 
 def explain_all(
     model: GMSAClassifier,
     clip: Clip,
-    target: int,
+    target: int | str,
     methods: Iterable[str] | None = None,
     view: ClipView | None = None,
 ) -> dict[str, Explanation]:
@@ -125,11 +126,12 @@ def explain_all(
     if view is None and any(EXPLANATIONS[name].sees for name in names):
         view = view_clips(model, [clip])[0]
     options = {name: {"view": view} if EXPLANATIONS[name].sees else {} for name in names}
+    position = class_position(model, target)
     replica = evaluation_replica(model, widen=True)  # widened once for all
     said: dict[str, Explanation] = {}
 
     def say(some: list[str]) -> None:
-        said.update({name: explain(replica, clip, target, name, **options[name]) for name in some})
+        said.update({name: explain(replica, clip, position, name, **options[name]) for name in some})
 
     # DeepLIFT silences a warning of captum's, which is a setting of all threads: it goes first, alone. Those that share
     # the view share what is computed from it, one after another.

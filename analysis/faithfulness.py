@@ -19,7 +19,7 @@ from analysis.attribution.baselines import baseline_inputs
 from analysis.attribution.perturbations import frame_groups, kept_scores
 from analysis.attribution.replacement import replacement_curve
 from analysis.attribution.stream import stream_inputs, streams
-from analysis.explanation import ExplanationError
+from analysis.explanation import ExplanationError, class_position
 from analysis.workers import map_in_threads
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
@@ -95,7 +95,7 @@ class Replacer:
     Args:
         model: on any device; left as it was.
         clip: cut to the model's longest.
-        target: position of the class among the model's outputs.
+        target: the class, by its position among the model's outputs or by its name.
         baseline: a key of `BASELINES`: what replaces a frame.
         other: the other video of baseline "video".
 
@@ -104,16 +104,16 @@ class Replacer:
     """
 
     def __init__(
-        self, model: GMSAClassifier, clip: Clip, target: int, baseline: str = "mean", other: Clip | None = None
+        self, model: GMSAClassifier, clip: Clip, target: int | str, baseline: str = "mean", other: Clip | None = None
     ) -> None:
         self.model, self.clip, self.baseline = model, clip.cut(model.config.max_frames), baseline
         with standard_contexts():
-            replica = evaluation_replica(model, widen=True)
-            self._streams = streams(replica, target)
+            position, replica = class_position(model, target), evaluation_replica(model, widen=True)
+            self._streams = streams(replica, position)
             self._inputs = stream_inputs(replica, clip)
             self._baselines = baseline_inputs(replica, clip, baseline, other)
             bias = replica.classifier.bias
-            self._bias = 0.0 if bias is None else float(bias[target])
+            self._bias = 0.0 if bias is None else float(bias[position])
 
     def curves(self, values: Float[Tensor, " frames"]) -> FaithfulnessCurves:
         """Curves of the ranking that some values give, highest first; of equal values the earlier frame first.

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from analysis.explanation import class_position
 from analysis.variables import DEFAULT_PARTS, PARTS, coordinates
 from analysis.view import ClipView, features_sha256, type_name, view_clips
 from gmsa_models.checkpoints import ZOO
@@ -41,7 +42,7 @@ def inspect_clip(
     neighbourhood: Neighbourhood | None = None,
     layer: int = 0,
     parts: Sequence[str] | None = None,
-    target: int | None = None,
+    target: int | str | None = None,
 ) -> xr.Dataset:
     """Everything that a model saw in a clip, as one data set: the record from which all views are drawn.
 
@@ -58,7 +59,7 @@ def inspect_clip(
         neighbourhood: analyse by these N_i; default: the model's own. The attention weights are the model's either way.
         layer: which encoder layer, from 0.
         parts: keys of `PARTS`; default: `DEFAULT_PARTS`.
-        target: position of the class that the part "explanation" explains; None: the most probable.
+        target: the class that the part "explanation" explains, by its position or name; None: the most probable.
 
     Returns:
         The record. `to_netcdf` and `to_zarr` save it whole; its attributes say which checkpoint (`checkpoint_name` as
@@ -80,7 +81,7 @@ def inspect_clips(
     neighbourhood: Neighbourhood | None = None,
     layer: int = 0,
     parts: Sequence[str] | None = None,
-    target: int | None = None,
+    target: int | str | None = None,
     progress: Callable[[int], None] = lambda records: None,
 ) -> Iterator[xr.Dataset]:
     """A record a clip, in order, made as they are asked for; clips go through the model `batch_size` at a time.
@@ -97,10 +98,11 @@ def inspect_clips(
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; expected at least 1")
     names, weights_type = _check_parts(parts), type_name(next(model.parameters()))
+    position = None if target is None else class_position(model, target)
     waiting = iter(clips)
     while batch := list(islice(waiting, batch_size)):
         for view, clip in zip(view_clips(model, batch, layer, neighbourhood), batch, strict=True):
-            record = _assemble(replace(view, target=target), clip, names)
+            record = _assemble(replace(view, target=position), clip, names)
             yield record.assign_attrs(weights_type=weights_type)
             progress(1)
 

@@ -37,13 +37,16 @@ def choose_heads(record: xr.Dataset, modality: str) -> list[HeadMap]:
     not shown yet.
 
     Args:
-        record: with `attention` and `head_profile`.
+        record: with `attention`; without `head_profile` the mean of each map's columns stands for it.
         modality: one of the record's.
 
     Returns:
         As many as there are heads, at most three, in order.
     """
-    spread = record["head_profile"].sel(modality=modality).std("frame")
+    if "head_profile" in record:
+        spread = record["head_profile"].sel(modality=modality).std("frame")
+    else:
+        spread = record["attention"].sel(modality=modality).mean("query").std("key")
     chosen: list[HeadMap] = []
     for branch in _shown_branches(record):
         left = spread.sel(branch=branch).dropna("head").drop_sel(head=[each.head for each in chosen], errors="ignore")
@@ -70,9 +73,9 @@ def draw_similarity(axes: Axes, record: xr.Dataset, modality: str) -> None:
 
 
 def draw_attention(axes: Axes, record: xr.Dataset, modality: str, shown: HeadMap) -> None:
-    """Attention weights of one head: dark = much; pairs outside the neighbourhood of a local branch are grey."""
+    """Attention weights of one head: dark = much; grey: outside a local branch's known neighbourhood."""
     values = _pairs(record["attention"].sel(modality=modality, branch=shown.branch, head=shown.head))
-    if shown.branch == "local":
+    if shown.branch == "local" and "neighbourhood" in record:
         values = np.where(_pairs(record["neighbourhood"]), values, np.nan)
     highest = float(np.nanquantile(values, QUANTILE))
     image = _draw_pairs(axes, record, values, WEIGHTS, 0.0, highest or 1.0)

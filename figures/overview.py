@@ -42,7 +42,8 @@ def draw(record: xr.Dataset, against: xr.Dataset | None = None, top: int = 7) ->
     check mark are labels that the clip has.
 
     Args:
-        record: of `analysis.inspect_clip`, or opened from a file; any number of modalities, any block.
+        record: of `analysis.inspect_clip`, or opened from a file; any number of modalities, any block, any parts: what
+            it was made without is left out.
         against: a second model's record of the same clip: dashed lines and predictions of its own; the maps are then
             one head of each model and the difference of the two.
         top: how many predictions to show; the clip's labels that are not among them follow with their rank.
@@ -68,29 +69,35 @@ def _draw_with_attention(figure: Figure, records: list[xr.Dataset], top: int) ->
     modalities = [str(name) for name in records[0]["modality"].values]
     mapped = [one for one in records if "attention" in one]
     heights = _time_heights(records, len(modalities))
-    below = max(sum(heights) + LEGEND_AND_AXIS, PREDICTIONS * len(records))
-    rows = [MAP_ROW + (SECOND_TITLE_LINE if len(mapped) > 1 else 0.0)] * len(modalities) + [below]
+    scored = [one for one in records if "score" in one]
+    below = max(sum(heights) + LEGEND_AND_AXIS if heights else 0.0, PREDICTIONS * len(scored))
+    rows = [MAP_ROW + (SECOND_TITLE_LINE if len(mapped) > 1 else 0.0)] * len(modalities) + ([below] if below else [])
     figure.set_size_inches(PAGE_WIDTH, TITLE + sum(rows))
     grid = figure.add_gridspec(len(rows), 1, height_ratios=rows)
     for row, modality in enumerate(modalities):
         _draw_maps(figure, grid[row], mapped, modality)
+    if not below:
+        return
     lower = grid[len(modalities)].subgridspec(1, 2, width_ratios=[TIME_WIDTH, SCORE_WIDTH])
-    _draw_time(figure, lower[0], records, modalities, heights)
-    _draw_scores(figure, lower[1], records, top)
+    if heights:
+        _draw_time(figure, lower[0], records, modalities, heights)
+    _draw_scores(figure, lower[1], scored, top)
 
 
 def _draw_without_attention(figure: Figure, records: list[xr.Dataset], top: int) -> None:
-    """The control: similarity and predictions side by side, the segments beneath."""
+    """The control, or a record without maps: similarity and predictions side by side, the segments beneath."""
     modalities = [str(name) for name in records[0]["modality"].values]
     labels = place_labels(records[0], PAGE_WIDTH - 0.8)
     strip = _strip_height(records[0], labels)
-    above = max(MAP_ROW, PREDICTIONS * len(records))
+    scored = [one for one in records if "score" in one]
+    alike = modalities if "similarity" in records[0] else []
+    above = max(MAP_ROW, PREDICTIONS * len(scored))
     figure.set_size_inches(PAGE_WIDTH, TITLE + above + (strip + LEGEND_AND_AXIS if strip else 0.0))
     grid = figure.add_gridspec(2 if strip else 1, 1, height_ratios=[above, strip] if strip else None)
-    upper = grid[0].subgridspec(1, len(modalities) + 1, width_ratios=[1.0] * len(modalities) + [1.6])
-    for column, modality in enumerate(modalities):
+    upper = grid[0].subgridspec(1, len(alike) + 1, width_ratios=[1.0] * len(alike) + [1.6])
+    for column, modality in enumerate(alike):
         draw_similarity(figure.add_subplot(upper[column]), records[0], modality)
-    _draw_scores(figure, upper[len(modalities)], records, top)
+    _draw_scores(figure, upper[len(alike)], scored, top)
     if strip:
         axes = figure.add_subplot(grid[1])
         draw_segments(axes, records[0], labels)
@@ -100,7 +107,8 @@ def _draw_without_attention(figure: Figure, records: list[xr.Dataset], top: int)
 def _draw_maps(figure: Figure, place: SubplotSpec, records: list[xr.Dataset], modality: str) -> None:
     """Similarity, which belongs to the clip, and three heads; of two models one head each, and their difference."""
     grid = place.subgridspec(1, 4)
-    draw_similarity(figure.add_subplot(grid[0]), records[0], modality)
+    if "similarity" in records[0]:
+        draw_similarity(figure.add_subplot(grid[0]), records[0], modality)
     having = [one for one in records if modality in one["modality"]]
     heads = [(one, shown) for one in having for shown in choose_heads(one, modality)[: 3 if len(having) == 1 else 1]]
     for column, (record, shown) in enumerate(heads, start=1):
@@ -120,13 +128,14 @@ def _draw_time(
     panels: list[Axes] = []
     for row in range(len(heights)):
         panels.append(figure.add_subplot(grid[row], sharex=panels[0] if panels else None))
-    for axes, modality in zip(panels, modalities, strict=False):
+    profiled = modalities if any("profile" in one for one in records) else []
+    for axes, modality in zip(panels, profiled, strict=False):
         draw_profiles(axes, records, modality)
         _draw_gini(axes, records[0], modality)
-    panels[0].legend(
-        loc="lower left", bbox_to_anchor=(0, 1.13), ncols=_columns(panels[0], 3), borderaxespad=0, columnspacing=1.2
-    )
-    rest = panels[len(modalities) :]
+    if profiled:
+        columns = _columns(panels[0], 3)
+        panels[0].legend(loc="lower left", bbox_to_anchor=(0, 1.13), ncols=columns, borderaxespad=0, columnspacing=1.2)
+    rest = panels[len(profiled) :]
     if any("gate" in one for one in records):
         axes = rest.pop(0)
         draw_gates(axes, records)
@@ -156,7 +165,8 @@ def _draw_gini(axes: Axes, record: xr.Dataset, modality: str) -> None:
 
 
 def _draw_scores(figure: Figure, place: SubplotSpec, records: list[xr.Dataset], top: int) -> None:
-    grid = place.subgridspec(len(records), 1)
+    """Of records that have scores; nothing where none has."""
+    grid = place.subgridspec(max(len(records), 1), 1)
     for row, record in enumerate(records):
         draw_predictions(figure.add_subplot(grid[row]), record, top, f"predictions of {_name(record)}")
 
@@ -175,7 +185,8 @@ def _draw_title(figure: Figure, records: list[xr.Dataset]) -> None:
 def _time_heights(records: list[xr.Dataset], modalities: int) -> list[float]:
     gates = [GATE_ROW] if any("gate" in one for one in records) else []
     strip = _strip_height(records[0], place_labels(records[0], STRIP_INCHES))
-    return [PROFILE_ROW] * modalities + gates + ([strip] if strip else [])
+    profiles = [PROFILE_ROW] * modalities if any("profile" in one for one in records) else []
+    return profiles + gates + ([strip] if strip else [])
 
 
 def _strip_height(record: xr.Dataset, labels: list) -> float:

@@ -44,7 +44,7 @@ def top_predictions(record: xr.Dataset, top: int) -> list[Prediction]:
     """The `top` most probable classes, then the clip's labels that are not among them; by rank.
 
     Args:
-        record: with `score`, `label` and class names.
+        record: with `score` and class names; without `label` no class is known to be one of the clip.
         top: at least 1.
 
     Raises:
@@ -52,7 +52,8 @@ def top_predictions(record: xr.Dataset, top: int) -> list[Prediction]:
     """
     if top < 1:
         raise ValueError(f"top is {top}; expected at least 1")
-    scores, true = record["score"].values, record["label"].values
+    scores = record["score"].values
+    true = record["label"].values if "label" in record else np.zeros(len(scores), bool)
     order = np.argsort(-scores, kind="stable")
     return [
         Prediction(

@@ -37,6 +37,8 @@ MEASURE_COLUMNS = {
 def clip_summary(records: Sequence[xr.Dataset], top: int) -> Group:
     """One screen: the clip, its labels, the most probable classes of each model, how uneven its profiles are.
 
+    What a record was made without (see `parts` of `analysis.inspect_clip`) is left out.
+
     Args:
         records: of one clip, by one model or more.
         top: how many classes to list; the clip's labels that are not among them follow with their rank.
@@ -49,7 +51,9 @@ def clip_summary(records: Sequence[xr.Dataset], top: int) -> Group:
     head = Text.assemble(
         ("clip ", "dim"), (visible(first.attrs["clip"]), "bold"), f"  {frames}\n", ("labels ", "dim"), labels
     )
-    tables = [*(predictions_table(record, top) for record in records), profiles_table(records)]
+    tables = [predictions_table(record, top) for record in records if "score" in record]
+    if any("profile_gini" in record or record.attrs["attention_kind"] == "none" for record in records):
+        tables.append(profiles_table(records))
     return Group(head, *tables, *(explanations_table(record) for record in records if "faithfulness" in record))
 
 

@@ -20,6 +20,8 @@ from analysis.attribution.seeding import seeded
 from analysis.attribution.stream import Stream, stream_inputs, streams
 from analysis.explanation import ExplanationError
 from analysis.explanations import EXPLANATIONS, UnknownExplanationError, applicable, explain, explain_all
+from analysis.faithfulness import Replacer
+from analysis.record import inspect_clip
 from analysis.sanity import rank_correlation_with_shuffled
 from gmsa_models import Batch, load, read_clips
 from gmsa_models.evaluating import evaluating
@@ -329,3 +331,29 @@ def test_no_other_explanation_runs_beside_deep_lift_which_silences_a_warning(mon
     explain_all(model, clip, 2, ["saliency", "deep-lift", "rollout", "random"])
     assert all(len(each) == 1 for each in beside if "deep-lift" in each)
     assert len(beside) == 4
+
+
+def test_a_class_is_given_by_position_or_name_wherever_one_is_explained():
+    model, clip = small_model(), small_clip()
+    expected = explain(model, clip, 2, "saliency").values
+    assert torch.equal(explain(model, clip, "food", "saliency").values, expected)
+    assert torch.equal(explain(model, clip, np.int64(2), "saliency").values, expected)
+    assert torch.equal(explain_all(model, clip, "Food", ["saliency"])["saliency"].values, expected)
+    curves = [Replacer(model, clip, target).curves(torch.arange(13)) for target in (2, "Food")]
+    assert torch.equal(curves[0].deletion, curves[1].deletion)
+    records = [inspect_clip(model, clip, parts=["explanation"], target=target) for target in (2, "Food")]
+    assert records[0].identical(records[1])
+    for call in (
+        lambda target: explain(model, clip, target, "saliency"),
+        lambda target: explain_all(model, clip, target),
+        lambda target: Replacer(model, clip, target),
+        lambda target: inspect_clip(model, clip, target=target),
+    ):
+        with pytest.raises(ValueError, match=r"no class 'Fork' among the 5 .* begin alike: Food"):
+            call("Fork")
+        with pytest.raises(ExplanationError, match=r"target is 5; the model has classes 0 to 4"):
+            call(5)
+        with pytest.raises(ExplanationError, match=r"target is 1.5; expected the position of a class or its name"):
+            call(1.5)
+    with pytest.raises(ExplanationError, match=r"target is 'Food'; the model has no vocabulary"):
+        explain(small_model(classes=7), clip, "Food", "saliency")
