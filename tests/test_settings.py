@@ -12,7 +12,6 @@ from analysis.sensitivity import frame_gradient_norms
 from analysis.sweep.analyses import ANALYSES
 from analysis.sweep.traced import trace_clips
 from analysis.sweep.work import computed_columns
-from gmsa_models import load, read_clips
 from gmsa_models.evaluation import evaluate, predict
 from gmsa_models.masks import Toeplitz
 
@@ -171,15 +170,3 @@ def test_gradients_of_a_model_in_half_precision_are_not_coarse(dtype):
     for at in ("attention", "encoder"):
         found, expected = (frame_gradient_norms(each, CLIP, "visual", at=at).double() for each in (model, exact))
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
-
-
-def test_a_checkpoint_is_loaded_whatever_the_settings():
-    expected = load("audioset-gate-op")
-    clip = next(read_clips("demo:3"))
-    for setting in SETTINGS:
-        with SETTINGS[setting]():
-            model = load("audioset-gate-op")
-            record = inspect_clip(model, clip, parts=["score"])
-        pairs = zip(model.parameters(), expected.parameters(), strict=True)
-        assert all(one.dtype == other.dtype and torch.equal(one, other) for one, other in pairs), setting
-        assert np.isfinite(record["score"]).all()
