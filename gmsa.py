@@ -140,9 +140,9 @@ def evaluate(
         scores = score(loaded, data, batch_size=batch_size, top_k=top_k or None, limit=limit, on_error=on_error,
                        on_skip=skipped)  # fmt: skip
     if as_json:
-        print(json.dumps(scores))
+        print(json.dumps({name: None if value != value else value for name, value in scores.items()}))
     else:
-        _print(scores_table(loaded.origin["name"], scores))
+        _print(scores_table(loaded.origin["name"], scores, top_k or None))
 
 
 @app.command()

@@ -27,7 +27,7 @@ from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
 from gmsa_models.evaluating import evaluating
 from gmsa_models.evaluation import collation_of, limited, sorted_batches
-from gmsa_models.feeding import ClipSource, RawBatch
+from gmsa_models.feeding import ClipSource, Inputs, RawBatch
 from gmsa_models.recompute import BlockState, block_state
 
 # What one pass saw is kept for the second up to so many bytes; beyond, clips are read and traced again.
@@ -53,7 +53,7 @@ def context_means(model: GMSAClassifier, source: ClipSource, layer: int = 0, bat
     """
     blocks = [(modality, layer) for modality in model.encoders]
     with evaluating(model, widen=True) as replica:
-        return _means_of(_Passes(replica, source, blocks, batch_size))
+        return _means_of(_Passes(replica, source, blocks, batch_size, labels=False))
 
 
 def ablation_scores(
@@ -84,6 +84,8 @@ def ablation_scores(
         AblationError: no clips, or ablations that the model does not have.
         GateError: the control, which has no attention.
         NoVocabularyError: the model has no vocabulary.
+        UnfitClipError: a clip that does not fit the model; a ForeignLabelsError where its labels are of another data
+            set than the model's classes.
     """
     chosen = all_ablations(model) if ablations is None else tuple(ablations)
     blocks = list(by_block(chosen))
@@ -177,7 +179,7 @@ def ablate_clip(
     chosen = all_ablations(model, kinds) if ablations is None else tuple(ablations)
     blocks = list(by_block(chosen))
     with evaluating(model, widen=True) as replica:
-        _, _, intact, states = next(iter(_Passes(replica, [clip], [block for block, _ in blocks], 1)))
+        _, _, intact, states = next(iter(_Passes(replica, [clip], [block for block, _ in blocks], 1, labels=False)))
         logits = intact.new_empty(len(chosen), intact.shape[1])
         for block, places in blocks:
             logits[places] = ablated_logits(replica, states[block], [chosen[place] for place in places], means)[:, 0]
@@ -198,9 +200,15 @@ class _Passes:
     """Batches of a source with the states of some blocks; a second pass takes what the first one kept."""
 
     def __init__(
-        self, model: GMSAClassifier, source: ClipSource, blocks: Sequence[tuple[str, int]], batch_size: int
+        self,
+        model: GMSAClassifier,
+        source: ClipSource,
+        blocks: Sequence[tuple[str, int]],
+        batch_size: int,
+        labels: bool = True,
     ) -> None:
-        self.model, self.source, self.blocks, self.batch_size = model, source, blocks, batch_size
+        """With `labels` False the batches have none, so that it does not matter of which data set the clips' are."""
+        self.model, self.source, self.blocks, self.batch_size, self.labels = model, source, blocks, batch_size, labels
         self.kept: list[Seen] | None = None
 
     def __iter__(self) -> Iterator[Seen]:
@@ -218,7 +226,10 @@ class _Passes:
 
     def _traced(self) -> Iterator[Seen]:
         parameter = next(self.model.parameters())
-        batches = sorted_batches(limited(self.source), self.batch_size, collation_of(self.model))
+        clips = limited(self.source, inputs=Inputs.of(self.model, self.labels))
+        if not self.labels:
+            clips = (replace(clip, labels=()) for clip in clips)
+        batches = sorted_batches(clips, self.batch_size, collation_of(self.model))
         for numbers, raw in batches:
             batch = raw.batch(parameter.device).to(dtype=parameter.dtype)
             trace = self.model.trace(batch)

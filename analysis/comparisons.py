@@ -28,7 +28,7 @@ from analysis.statistics import (
     paired_permutation_p,
     resample_counts,
 )
-from gmsa_models.metrics import classification_metrics
+from gmsa_models.metrics import MetricsError, classification_metrics
 
 BOOTSTRAP, PERMUTATION = "paired bootstrap", "paired permutation"
 PERCENT = 100.0
@@ -67,7 +67,8 @@ class ScoreSample:
     Attributes:
         estimates: metric -> score.
         draws: GAP and MAP -> of each bootstrap sample.
-        of_videos: PERR and Hit@1 -> of each video.
+        of_videos: PERR and Hit@1 -> of each video, NaN for one without a known label.
+        videos: how many have a known label: those that the scores are of.
         counts: the bootstrap samples.
     """
 
@@ -75,6 +76,7 @@ class ScoreSample:
     draws: dict[str, Float[np.ndarray, " resamples"]]
     of_videos: dict[str, Float[np.ndarray, " videos"]]
     counts: Counts
+    videos: int
 
 
 def score_sample(
@@ -92,8 +94,10 @@ def score_sample(
         metrics: of "gap", "map", "perr", "hit_at_1".
 
     Raises:
-        MetricsError: an unknown metric, or shapes that do not fit.
+        MetricsError: an unknown metric, shapes that do not fit, or no video with a label.
     """
+    if not labels.any():
+        raise MetricsError(f"none of the {len(labels)} videos has a label that the model knows: there is no score")
     ranked = [name for name in metrics if name not in ("perr", "hit_at_1")]
     draws, of_videos = resampled_metrics(scores, labels, counts, metrics=ranked), video_metrics(scores, labels)
     whole = classification_metrics(scores, labels)
@@ -102,6 +106,7 @@ def score_sample(
         draws={name: PERCENT * each for name, each in draws.items()},
         of_videos={name: PERCENT * of_videos[name] for name in metrics if name not in ranked},
         counts=counts,
+        videos=int(labels.any(1).sum()),
     )
 
 
@@ -118,7 +123,7 @@ def score_difference(
     """
     if metric in first.of_videos:
         return value_difference(first.of_videos[metric], second.of_videos[metric], first.counts, permutations, seed)
-    one, two, videos = first.estimates[metric], second.estimates[metric], first.counts.shape[1]
+    one, two, videos = first.estimates[metric], second.estimates[metric], first.videos
     draws = first.draws[metric] - second.draws[metric]
     ends = normal_interval(one - two, draws, videos)
     p_value = _normal_p(one - two, draws) if videos > 1 else float("nan")
@@ -176,7 +181,7 @@ def compare_scores(
 
     Raises:
         StatisticsError: fewer than two models, or models scored on other videos or classes.
-        MetricsError: an unknown metric.
+        MetricsError: an unknown metric, or no video with a label.
     """
     _check_same(tables)
     arrays = {

@@ -67,6 +67,7 @@ def explanation_scores(
 
     Raises:
         UnknownExplanationError: an unknown method.
+        ForeignLabelsError: a clip whose labels are of another data set than the model's classes.
     """
     asked = applicable(model) if methods is None else tuple(methods)
     for name in asked:
@@ -95,10 +96,14 @@ def explanation_scores(
 
 
 def explained_labels(vocabulary: Vocabulary, clip: Clip) -> Iterator[tuple[int, int]]:
-    """Labels of a clip that the model knows and whose seconds are known, each with its position among the outputs."""
-    for label in clip.labels:
-        if label in vocabulary.indices and label_evidence(clip, label).decides:
-            yield label, int(vocabulary.positions([label])[0])
+    """Labels of a clip that the model knows and whose seconds are known, each with its position among the outputs.
+
+    Raises:
+        ForeignLabelsError: the labels are of another data set than the vocabulary.
+    """
+    for position in clip.positions(vocabulary):
+        if label_evidence(clip, label := vocabulary.indices[position]).decides:
+            yield label, position
 
 
 def _mean(measures: list[dict[str, float]]) -> dict[str, float]:

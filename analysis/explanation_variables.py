@@ -33,7 +33,8 @@ def explanation_variables(view: ClipView) -> Variables:
     seen = view if view.layer == 0 else None
     found = explain_all(view.model, replace(view.clip, segments=()), target, view=seen)
     replacer = Replacer(view.model, view.clip, target)
-    scores = [score_explanation(each, view.clip, label, replacer) for each in found.values()]
+    known = view.clip if view.labelled else replace(view.clip, segments=())
+    scores = [score_explanation(each, known, label, replacer) for each in found.values()]
     name = view.vocabulary.name(label)
     values = np.stack([each.values.float().numpy() for each in found.values()])
     variables = {

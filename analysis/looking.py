@@ -17,7 +17,7 @@ from gmsa_models.data.errors import OnSkip
 from gmsa_models.data.paths import skip_handler
 from gmsa_models.data.sources import read_clips
 from gmsa_models.data.vocabulary import VocabularyError
-from gmsa_models.feeding import fitting
+from gmsa_models.feeding import Inputs, fitting
 from gmsa_models.model_names import name_checkpoints, renamed
 
 
@@ -107,7 +107,7 @@ def _first_clip(
 ) -> Clip:
     clips = read_clips(source, on_error=on_error, on_skip=on_skip)
     for model in models:
-        clips = fitting(clips, model.config.modalities, skip_handler(on_error, on_skip))
+        clips = fitting(clips, Inputs.of(model, labels=False), skip_handler(on_error, on_skip))
     found = list(islice(clips, 2))
     if not found:
         raise ValueError(f"no clip in {source!r}")

@@ -21,6 +21,7 @@ from analysis.view import ClipView, features_sha256, type_name, view_clips
 from gmsa_models.checkpoints import ZOO
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
+from gmsa_models.data.spaces import spaces_to_dict
 from gmsa_models.evaluating import standard_contexts
 from gmsa_models.masks import Neighbourhood, neighbourhood_to_dict
 
@@ -49,7 +50,8 @@ def inspect_clip(
     Dimensions: `modality`, `branch` (only those that the model's block has), `head`, `query` (the frame that attends:
     the row), `key` (the frame attended to), `frame`, `class`, `segment`, `check` (of certificates). Frames are labelled
     by the second of the video at which they start. What the model lacks is absent. Floating-point variables are
-    float32; NaN says "there is none".
+    float32, but seconds float64; NaN says "there is none". Where the clip's labels are of another data set than the
+    model's classes, `label` and `segment_class` are absent.
 
     Args:
         model: on any device, in any floating-point type. It is computed in that type, and in float32 if that is half
@@ -68,7 +70,8 @@ def inspect_clip(
 
     Raises:
         RecordError (a ValueError): a layer the model lacks.
-        KeyError: a part that is not in `PARTS`, a modality that the clip lacks.
+        KeyError: a part that is not in `PARTS`.
+        UnfitClipError (a ValueError): a modality that the clip lacks, or features of another width or space.
     """
     return next(inspect_clips(model, [clip], neighbourhood=neighbourhood, layer=layer, parts=parts, target=target))
 
@@ -131,6 +134,7 @@ def _assemble(view: ClipView, clip: Clip, parts: tuple[str, ...]) -> xr.Dataset:
 def _attributes(view: ClipView, clip: Clip) -> dict[str, str | int | float]:
     """Which checkpoint, which clip, which software; lists and configs as JSON, since NetCDF attributes are flat."""
     origin, vocabulary = view.model.origin, view.vocabulary
+    names = vocabulary.name if view.labelled else "label {}".format
     attributes = {
         "record_version": RECORD_VERSION,
         "checkpoint_name": str(view.model.card.get("name") or _model_name(view.model)),
@@ -142,8 +146,10 @@ def _attributes(view: ClipView, clip: Clip) -> dict[str, str | int | float]:
         "clip": clip.id,
         "source": clip.source,
         "features_sha256": features_sha256(clip),
+        "dataset": clip.dataset,
+        "feature_spaces": json.dumps(spaces_to_dict(clip.spaces)),
         "labels": json.dumps(list(clip.labels)),
-        "label_names": json.dumps([vocabulary.name(label) for label in clip.labels], ensure_ascii=False),
+        "label_names": json.dumps([names(label) for label in clip.labels], ensure_ascii=False),
         "frame_seconds": float(clip.frame_seconds),
         "clip_frames": view.clip_frames,
         "software": _software(),

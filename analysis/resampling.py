@@ -14,9 +14,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.sparse import csr_array
 
-from gmsa_models.metrics import MetricsError
+from gmsa_models.metrics import METRICS, MetricsError
 
-METRICS = ("gap", "map", "perr", "hit_at_1")
 CHUNK = 100
 
 Scores = Float[np.ndarray, "videos classes"]
@@ -37,8 +36,9 @@ def resampled_metrics(
         metrics: which of `METRICS`.
 
     Returns:
-        A value a resample for each of `metrics`. Predictions of equal score of different videos stand in the order of
-        the videos, where `classification_metrics` takes the mean over orders.
+        A value a resample for each of `metrics`, of its videos with a true label; NaN where it has none. Predictions of
+        equal score of different videos stand in the order of the videos, where `classification_metrics` takes the mean
+        over orders.
 
     Raises:
         MetricsError: shapes that do not fit, or an unknown metric.
@@ -47,20 +47,24 @@ def resampled_metrics(
         raise MetricsError(f"unknown metric {unknown[0]!r}; known: {', '.join(METRICS)}")
     if scores.shape != labels.shape or counts.shape[1] != len(scores):
         raise MetricsError(f"scores {scores.shape}, labels {labels.shape}, counts {counts.shape} do not fit together")
+    labelled = labels.any(1)
+    scores, labels, counts = scores[labelled], labels[labelled], counts[:, labelled]
+    if not len(scores):
+        return {name: np.full(len(counts), np.nan) for name in metrics}
     ranking = np.argsort(-scores, axis=1, kind="stable")
     kept = ranking[:, :top_k]
     video = np.repeat(np.arange(len(scores)), kept.shape[1])
     values = np.take_along_axis(scores, kept, 1).ravel()
     truths = np.take_along_axis(labels, kept, 1).ravel()
     groups = kept.ravel()
-    totals = counts.sum(1)
+    totals = np.maximum(counts.sum(1), 1)
     compute = {
         "gap": lambda: _pooled(values, truths, video, labels, counts),
         "map": lambda: _class_mean(values, truths, groups, video, labels, counts),
         "perr": lambda: counts @ _video_perr(scores, labels, ranking) / totals,
         "hit_at_1": lambda: counts @ _video_hit(labels, ranking) / totals,
     }
-    return {name: compute[name]() for name in metrics}
+    return {name: np.where(counts.any(1), compute[name](), np.nan) for name in metrics}
 
 
 def video_metrics(scores: Scores, labels: Bool[np.ndarray, "rows columns"]) -> dict[str, Float[np.ndarray, " videos"]]:
@@ -71,7 +75,8 @@ def video_metrics(scores: Scores, labels: Bool[np.ndarray, "rows columns"]) -> d
         labels: True where the video has the label.
 
     Returns:
-        In [0, 1], higher better; their means are those of `classification_metrics`.
+        In [0, 1], higher better, NaN for a video without a true label; the means of the others are those of
+        `classification_metrics`.
 
     Raises:
         MetricsError: shapes that differ.
@@ -79,7 +84,8 @@ def video_metrics(scores: Scores, labels: Bool[np.ndarray, "rows columns"]) -> d
     if scores.shape != labels.shape:
         raise MetricsError(f"scores {scores.shape} and labels {labels.shape}; expected one shape")
     ranking = np.argsort(-scores, axis=1, kind="stable")
-    return {"perr": _video_perr(scores, labels, ranking), "hit_at_1": _video_hit(labels, ranking)}
+    found = {"perr": _video_perr(scores, labels, ranking), "hit_at_1": _video_hit(labels, ranking)}
+    return {name: np.where(labels.any(1), values, np.nan) for name, values in found.items()}
 
 
 def _pooled(

@@ -115,7 +115,12 @@ def score_variables(view: ClipView) -> Variables:
 
 
 def label_variables(view: ClipView) -> Variables:
-    """`label` (class): True for the clip's labels among the model's classes; attributes hold all of them."""
+    """`label` (class): True for the clip's labels among the model's classes; attributes hold all of them.
+
+    Absent where the labels are of another data set than the model's classes.
+    """
+    if not view.labelled:
+        return {}
     known = np.isin(view.vocabulary.indices, view.clip.labels)
     return {"label": labelled(("class",), known, "label of the clip")}
 
@@ -123,8 +128,8 @@ def label_variables(view: ClipView) -> Variables:
 def segment_variables(view: ClipView) -> Variables:
     """Known spans: `segment_start`, `segment_end` (seconds, as `frame`), `segment_kind`, `segment_label` (names).
 
-    `segment_class` (segment, class): 1 the span shows the class, 0 it was rated absent, NaN not said.
-    Absent where no span is known.
+    `segment_class` (segment, class): 1 the span shows the class, 0 it was rated absent, NaN not said; absent where the
+    labels are of another data set than the model's classes. All are absent where no span is known.
     """
     clip = view.clip
     length = clip.frames * clip.frame_seconds
@@ -135,13 +140,16 @@ def segment_variables(view: ClipView) -> Variables:
     ends = np.array([min(segment.end, length) for segment in spans]) + clip.start_seconds
     names = text("; ".join(_shown(view, segment)) for segment in spans)
     kinds = text(segment.kind for segment in spans)
-    return {
-        "segment_start": labelled(("segment",), starts.astype(np.float32), "start of span", "s"),
-        "segment_end": labelled(("segment",), ends.astype(np.float32), "end of span", "s"),
+    variables = {
+        "segment_start": labelled(("segment",), starts, "start of span", "s"),
+        "segment_end": labelled(("segment",), ends, "end of span", "s"),
         "segment_kind": labelled(("segment",), kinds, "event, background or rated"),
         "segment_label": labelled(("segment",), names, "what the span shows"),
-        "segment_class": labelled(("segment", "class"), _ratings(view, spans), "shows the class", "1 yes, 0 no"),
     }
+    if not view.labelled:
+        return variables
+    ratings = labelled(("segment", "class"), _ratings(view, spans), "shows the class", "1 yes, 0 no")
+    return variables | {"segment_class": ratings}
 
 
 PARTS: dict[str, Part] = {
@@ -211,7 +219,12 @@ def _similarity(features: Float[Tensor, "frames dim"]) -> Float[np.ndarray, "fra
 def _shown(view: ClipView, segment: Segment) -> list[str]:
     scores = segment.scores or (1.0,) * len(segment.labels)
     pairs = zip(segment.labels, scores, strict=True)
-    return [view.vocabulary.name(label) for label, score in pairs if score > 0]
+    return [_label_name(view, label) for label, score in pairs if score > 0]
+
+
+def _label_name(view: ClipView, label: int) -> str:
+    """Name of one of the clip's labels, by the model's classes where these are of the same data set."""
+    return view.vocabulary.name(label) if view.labelled else f"label {label} of {view.clip.dataset}"
 
 
 def _ratings(view: ClipView, segments: list[Segment]) -> Float[np.ndarray, "segment class"]:

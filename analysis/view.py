@@ -12,8 +12,10 @@ from torch import Tensor
 
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Batch, Clip
+from gmsa_models.data.spaces import same_labels
 from gmsa_models.data.vocabulary import Vocabulary
 from gmsa_models.evaluating import evaluating
+from gmsa_models.feeding import Inputs, check_fits
 from gmsa_models.masks import Neighbourhood, neighbourhood_mask
 from gmsa_models.trace import BRANCHES, AttentionTrace, HeadGroup, LayerTrace
 
@@ -75,7 +77,12 @@ class ClipView:
         if self.model.vocabulary is not None:
             return self.model.vocabulary
         classes = self.model.config.classes
-        return Vocabulary("unknown", tuple(range(classes)), tuple(f"class {index}" for index in range(classes)))
+        return Vocabulary("", tuple(range(classes)), tuple(f"class {index}" for index in range(classes)))
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the clip's labels are of the data set that the model's classes are of, so that they compare."""
+        return same_labels(self.clip.dataset, self.vocabulary.dataset)
 
     @cached_property
     def neighbourhood(self) -> Bool[Tensor, "query key"] | None:
@@ -104,13 +111,15 @@ def view_clips(
 
     Raises:
         RecordError: a layer the model lacks.
-        KeyError: a clip lacks one of the model's modalities.
-        BatchError: frames of another width than the model's.
+        UnfitClipError: a clip lacks one of the model's modalities, has frames of another width, features of another
+            space, or absurdly large values.
     """
     config = model.config
     if not 0 <= layer < config.layers:
         raise RecordError(f"layer is {layer}; the model has layers 0 to {config.layers - 1}")
     cut = [clip.cut(config.max_frames) for clip in clips]
+    for clip in cut:
+        check_fits(clip, Inputs.of(model, labels=False))
     with evaluating(model, widen=True) as replica:
         weight = next(replica.parameters())
         batch = Batch.from_clips(cut, tuple(config.modalities)).to(weight.device, weight.dtype)

@@ -30,7 +30,7 @@ from gmsa_models.data.shuffle import shuffled_clips
 from gmsa_models.data.sources import read_clips
 from gmsa_models.data.tfrecord import write_clips
 from gmsa_models.data.vocabulary import Vocabulary
-from gmsa_models.feeding import Collation, TrainingClips, planned_batches, prefetched
+from gmsa_models.feeding import Collation, Inputs, TrainingClips, planned_batches, prefetched
 from gmsa_models.recipe import Recipe
 
 RESULTS = Path(__file__).parent / "results" / "reading.md"
@@ -63,7 +63,7 @@ def read_shuffled(path: Path) -> int:
 
 def fed_to_training(path: Path) -> int:
     """Records that come out of the input of `gmsa train` as padded batches."""
-    clips = TrainingClips([str(path)], modalities=WIDTHS)
+    clips = TrainingClips([str(path)], inputs=Inputs(WIDTHS))
     collate = Collation(tuple(WIDTHS), CLASSES, FRAMES)
     plan = planned_batches(clips, batch_size=BATCH, window=Recipe().length_window, seed=0, epoch=0)
     return sum(map(len, prefetched(collate(each) for each in plan)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import xarray as xr
@@ -13,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from figures.map_panels import time_edges
 from figures.panels import TITLE_POINTS, TITLE_SHARE, WIDE, letter, videos
-from figures.prediction_panel import draw_predictions, top_predictions
+from figures.prediction_panel import draw_predictions, labels_text, top_predictions
 from figures.style import EVENT, PAGE_WIDTH, REFERENCE, LineStyle, branch_style, model_style, on_ground, use_style
 from figures.texts import fit, wrap
 from figures.time_panels import PlacedLabel, draw_segments, place_labels
@@ -171,5 +170,4 @@ def _prediction_heights(*records: xr.Dataset) -> list[float]:
 
 
 def _title(record: xr.Dataset, width: float) -> str:
-    labels = "; ".join(json.loads(record.attrs["label_names"])) or "none"
-    return fit(f"{record.attrs['clip']}, labels: {labels}", 72 * width * TITLE_SHARE, TITLE_POINTS)
+    return fit(f"{record.attrs['clip']}, labels: {labels_text(record)}", 72 * width * TITLE_SHARE, TITLE_POINTS)

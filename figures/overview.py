@@ -6,7 +6,6 @@ gates; the segments that are known; beside them the predictions.
 
 from __future__ import annotations
 
-import json
 import textwrap
 
 import matplotlib as mpl
@@ -16,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
 
 from figures.map_panels import choose_heads, draw_attention, draw_difference, draw_similarity
-from figures.prediction_panel import draw_predictions
+from figures.prediction_panel import draw_predictions, labels_text
 from figures.style import PAGE_WIDTH, model_style, use_style
 from figures.texts import text_points
 from figures.time_panels import draw_gates, draw_profiles, draw_segments, place_labels
@@ -174,12 +173,10 @@ def _draw_scores(figure: Figure, place: SubplotSpec, records: list[xr.Dataset], 
 def _draw_title(figure: Figure, records: list[xr.Dataset]) -> None:
     first = records[0]
     names = " and ".join(_name(record) for record in records)
-    labels = "; ".join(json.loads(first.attrs["label_names"])) or "none"
+    labels = labels_text(first, 112)
     seconds = first.sizes["frame"] * first.attrs["frame_seconds"]
     told = textwrap.shorten(f"{first.attrs['clip']}: {names}, {seconds:g} s", 100, placeholder="…")
-    figure.suptitle(
-        f"{told}\n{textwrap.shorten(f'labels: {labels}', 120, placeholder=' …')}", x=0.01, ha="left", fontsize=8.5
-    )
+    figure.suptitle(f"{told}\nlabels: {labels}", x=0.01, ha="left", fontsize=8.5)
 
 
 def _time_heights(records: list[xr.Dataset], modalities: int) -> list[float]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import textwrap
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,6 +68,26 @@ def top_predictions(record: xr.Dataset, top: int) -> list[Prediction]:
         for rank, index in enumerate(order)
         if rank < top or true[index]
     ]
+
+
+def foreign_labels(record: xr.Dataset) -> str:
+    """What to say of labels that are of another data set than the model's classes; empty where they are not."""
+    of, classes = str(record.attrs.get("dataset", "")), str(record.attrs.get("vocabulary", ""))
+    if not of or not classes or of == classes or not json.loads(record.attrs["labels"]):
+        return ""
+    return f"labels are of {of}, the model's classes of {classes}: not compared"
+
+
+def labels_text(record: xr.Dataset, longest: int | None = None) -> str:
+    """Names of the clip's labels in a line, and whether they are held against the model's classes.
+
+    Args:
+        record: of `analysis.inspect_clip`.
+        longest: characters; of longer lines names are left out at the end. None: as long as it is.
+    """
+    names = "; ".join(map(str, json.loads(record.attrs["label_names"]))) or "none"
+    said = f" ({foreign})" if (foreign := foreign_labels(record)) else ""
+    return (names if longest is None else textwrap.shorten(names, longest - len(said), placeholder=" …")) + said
 
 
 def draw_predictions(axes: Axes, record: xr.Dataset, top: int, title: str, width_inches: float = 2.0) -> None:

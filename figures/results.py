@@ -57,7 +57,7 @@ def markdown(table: xr.Dataset) -> str:
     """A Markdown table; the best score of each column is bold."""
     rows = _rows(table, lambda text: f"**{text}**")
     lines = [_line(_header()), _line(["---"] + ["---:"] * (len(rows[0]) - 1)), *(_line(row) for row in rows)]
-    return "\n".join([*lines, "", CAPTION.format(videos=videos(table.attrs["videos"], table))]) + "\n"
+    return "\n".join([*lines, "", caption(table)]) + "\n"
 
 
 def latex(table: xr.Dataset) -> str:
@@ -76,10 +76,16 @@ def latex(table: xr.Dataset) -> str:
             *body,
             r"\bottomrule",
             r"\end{tabular}",
-            rf"\caption{{{_escaped(CAPTION.format(videos=videos(table.attrs['videos'], table)))}}}",
+            rf"\caption{{{_escaped(caption(table))}}}",
             r"\end{table*}",
         ]
     ) + "\n"  # fmt: skip
+
+
+def caption(table: xr.Dataset) -> str:
+    """What the table is of; how many videos have no known label, where some have none."""
+    count, unlabelled = videos(table.attrs["videos"], table), table.attrs.get("unlabelled", 0)
+    return CAPTION.format(videos=f"{count} ({unlabelled} more without a known label)" if unlabelled else count)
 
 
 def _header() -> list[str]:
@@ -95,7 +101,7 @@ def _rows(table: xr.Dataset, bold: Callable[[str], str]) -> list[list[str]]:
         row = [model_style(str(name)).label]
         for metric in METRICS:
             at = one.sel(metric=metric)
-            score = f"{float(at['score']):.2f}"
+            score = _number(float(at["score"]), 2)
             row.append((bold(score) if float(at["score"]) == best[metric] else score) + _ends(at))
             row.append(_number(float(at["published"]), 2))
         row += [_number(float(one[what]), 2) for what in ("time", "published_time", "size")]

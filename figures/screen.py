@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from figures.prediction_panel import CHECK, Prediction, top_predictions
+from figures.prediction_panel import CHECK, Prediction, foreign_labels, labels_text, top_predictions
 from figures.style import model_style
 from figures.terminal import visible
 
@@ -44,7 +43,7 @@ def clip_summary(records: Sequence[xr.Dataset], top: int) -> Group:
         top: how many classes to list; the clip's labels that are not among them follow with their rank.
     """
     first = records[0]
-    labels = visible("; ".join(map(str, json.loads(first.attrs["label_names"]))) or "none")
+    labels = visible(labels_text(next((record for record in records if not foreign_labels(record)), first)))
     frames = f"{first.sizes['frame']} frames of {first.attrs['frame_seconds']:g} s"
     if first.attrs["clip_frames"] > first.sizes["frame"]:
         frames += f" (the first of {first.attrs['clip_frames']})"
@@ -64,7 +63,7 @@ def predictions_table(record: xr.Dataset, top: int) -> Table:
     table.add_column("class", overflow="ellipsis", no_wrap=True)
     table.add_column("probability", justify="right")
     table.add_column("")
-    table.add_column("label of the clip")
+    table.add_column("not compared" if foreign_labels(record) else "label of the clip")
     for each in top_predictions(record, top):
         table.add_row(*_prediction_row(each), style="green" if each.true else None)
     return table
@@ -164,18 +163,21 @@ def models_tables(descriptions: Sequence[Any]) -> Group:
     Args:
         descriptions: of `gmsa_models.describe`.
     """
+    from gmsa_models.zoo.card import predictions_used  # which needs torch
+
     tables: dict[str, Table] = {}
     for each in descriptions:
         test, scores = headline_scores(each.card)
         if test not in tables:
-            told = f"scores in percent on {visible(test)}" if test else "not scored"
+            used = predictions_text(predictions_used(test, scores))
+            told = f"scores in percent on {visible(test)}, {used}" if test else "not scored"
             tables[test] = _models_table(f"{told} ({each.config.classes} classes)")
         tables[test].add_row(
             visible(each.name),
             "" if each.config.neighbourhood is None else neighbourhood_text(each.config.neighbourhood),
             visible(", ".join(each.config.modalities)),
             f"{each.bytes / 2**20:.2f}",
-            *(f"{100 * scores[key]:.2f}" if key in scores else "" for key in SCORES),
+            *(percent(scores[key]) if key in scores else "" for key in SCORES),
         )
     return Group(*tables.values())
 
@@ -202,10 +204,30 @@ def neighbourhood_text(neighbourhood: Any) -> str:
     return f"{short} {neighbourhood.size}" + (f"×{dilation}" if dilation else "")
 
 
-def scores_table(name: str, scores: Mapping[str, float]) -> Table:
-    """Scores of one model, in percent."""
-    table = Table(title=f"{visible(name)}: scores in percent", title_justify="left", box=None)
+def scores_table(name: str, scores: Mapping[str, float], top_k: int | None = 20) -> Group:
+    """Scores of one model, in percent; beneath, how many videos have no known label, where some have none.
+
+    Args:
+        name: of the model.
+        scores: of `gmsa_models.evaluation.evaluate`.
+        top_k: predictions a video that GAP and MAP used; None: all.
+    """
+    table = Table(box=None)
     for key in ("videos", *SCORES.values()):
         table.add_column(key, justify="right")
-    table.add_row(str(scores["videos"]), *(f"{100 * scores[key]:.2f}" for key in SCORES))
-    return table
+    table.add_row(str(scores["videos"]), *(percent(scores[key]) for key in SCORES))
+    title = Text(f"{visible(name)}: scores in percent, GAP and MAP of {predictions_text(top_k)}", "italic")
+    if not (unlabelled := scores["unlabelled"]):
+        return Group(title, table)
+    count = f"{unlabelled} video{' has' if unlabelled == 1 else 's have'}"
+    return Group(title, table, Text(f"{count} no label that the model knows: left out of the scores"))
+
+
+def percent(score: float) -> str:
+    """A score in percent, a dash where there is none."""
+    return "–" if score != score else f"{100 * score:.2f}"
+
+
+def predictions_text(top_k: int | None) -> str:
+    """How many predictions of a video GAP and MAP use, in words."""
+    return "all predictions" if top_k is None else f"{top_k} predictions a video"

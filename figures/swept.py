@@ -85,8 +85,9 @@ class Swept:
     def notice(self) -> str:
         """A sentence on what is not there, or not drawn; empty when everything is."""
         parts = [self.sweep.shortfall] if self.sweep.shortfall else []
-        if self.study.videos < self.sweep.videos:
-            parts.append(f"the first {self.study.videos} of {self.sweep.videos} videos are drawn, see --limit")
+        drawn = self.study.videos + self.study.unlabelled
+        if drawn < self.sweep.videos:
+            parts.append(f"the first {drawn} of {self.sweep.videos} videos are drawn, see --limit")
         return "; ".join(parts)
 
     def key(self, item: Item) -> str:

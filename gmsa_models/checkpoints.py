@@ -35,6 +35,7 @@ from gmsa_models.classifier import GMSAClassifier, ModelConfig
 from gmsa_models.data.atomic import replaced_when_done
 from gmsa_models.data.clip import LARGEST_LABEL
 from gmsa_models.data.errors import brief, is_plain
+from gmsa_models.data.spaces import spaces_from_dict
 from gmsa_models.data.vocabulary import Vocabulary
 from gmsa_models.variants import VARIANTS
 
@@ -232,6 +233,7 @@ def _describe(path: Path, header: Header, size: int) -> Description:
         name = card.get("name", path.stem)
         if not is_plain(name) or not 0 < len(name) <= LONGEST_NAME:
             raise ValueError(f"the card's name is {brief(name)}; expected 1 to {LONGEST_NAME} plain characters")
+        spaces_from_dict(card.get("feature_spaces", {}))
     except (KeyError, TypeError, ValueError) as error:
         reason = _first_line(error)
         raise CorruptCheckpointError(f"{path}: config, vocabulary or card cannot be used: {reason}") from error

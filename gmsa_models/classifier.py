@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from gmsa_models.attention import ATTENTION, AttentionBlock, xavier_linear
 from gmsa_models.data.clip import Batch
 from gmsa_models.data.errors import brief, is_plain
+from gmsa_models.data.spaces import FeatureSpace, published_spaces, spaces_from_dict
 from gmsa_models.data.vocabulary import Vocabulary
 from gmsa_models.masks import Neighbourhood, neighbourhood_from_dict, neighbourhood_to_dict
 from gmsa_models.trace import AttentionTrace, LayerTrace
@@ -255,6 +256,17 @@ class GMSAClassifier(nn.Module):
         self.origin: dict[str, Any] = {}
         self.encoders = nn.ModuleDict({name: Encoder(config, name) for name in config.modalities})
         self.classifier = xavier_linear(sum(config.width(name) for name in config.modalities), config.classes)
+
+    @property
+    def spaces(self) -> dict[str, FeatureSpace]:
+        """Modality -> the space of the features that the model was trained on, where that is known.
+
+        Of the card's `feature_spaces`; a card without them tells none, and then a model whose classes are of YouTube-8M
+        or AudioSet takes their features, where it takes vectors as wide.
+        """
+        if "feature_spaces" in self.card:
+            return spaces_from_dict(self.card["feature_spaces"])
+        return published_spaces(self.vocabulary.dataset if self.vocabulary else "", self.config.modalities)
 
     def forward(self, batch: Batch) -> Float[Tensor, "batch classes"]:
         """Logits, before the sigmoid.

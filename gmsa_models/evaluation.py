@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -17,7 +17,7 @@ from gmsa_models.data.errors import OnSkip
 from gmsa_models.data.paths import skip_handler
 from gmsa_models.data.sources import read_clips
 from gmsa_models.evaluating import evaluating, evaluation_replica
-from gmsa_models.feeding import ClipSource, Collation, RawBatch, fitting, in_hand, prefetched
+from gmsa_models.feeding import ClipSource, Collation, Inputs, RawBatch, fitting, in_hand, prefetched
 from gmsa_models.metrics import ClassificationMetrics
 
 # Batches' worth of clips that are sorted by length together, so that little is padding.
@@ -58,7 +58,8 @@ def evaluate(
 
     Args:
         model: with a vocabulary; left as it is, see `gmsa_models.evaluating`. It computes in its own type. Labels of a
-            clip that the vocabulary lacks are dropped; a clip without any left still counts.
+            clip that the vocabulary lacks are dropped; a clip without any left has no known label, and is left out of
+            the scores.
         source: anything `read_clips` takes, or clips in hand.
         batch_size: clips a forward pass; the scores do not depend on it.
         device: where to compute; default: where the model is.
@@ -68,18 +69,20 @@ def evaluate(
         on_skip: with "skip", called with each error; default: a `SkippedWarning`.
 
     Returns:
-        `gap`, `map`, `perr`, `hit_at_1` as fractions, and `videos`, their number.
+        `gap`, `map`, `perr`, `hit_at_1` as fractions, `videos`, how many they are of, and `unlabelled`, how many clips
+        have no known label. NaN where none has one.
 
     Raises:
         NoVocabularyError: the model has none.
         MetricsError: no clips.
         SourceError, TFRecordError, UnfitClipError: what cannot be read, or does not fit the model.
+        ForeignLabelsError: labels of another data set than the model's classes.
     """
     metrics = ClassificationMetrics(top_k)
-    clips = limited(source, limit, model.config.modalities, skip_handler(on_error, on_skip))
+    clips = limited(source, limit, Inputs.of(model), skip_handler(on_error, on_skip))
     for _, batch, scores in scored_batches(model, clips, batch_size, device):
         metrics.update(scores, batch.labels)
-    return {**metrics.compute(), "videos": metrics.videos}
+    return {**metrics.compute(), "videos": metrics.videos, "unlabelled": metrics.unlabelled}
 
 
 def predict(
@@ -96,7 +99,7 @@ def predict(
 
     Args and Raises: as for `evaluate`.
     """
-    clips = limited(source, limit, model.config.modalities, skip_handler(on_error, on_skip))
+    clips = limited(source, limit, Inputs.of(model), skip_handler(on_error, on_skip))
     return in_order(scored_batches(model, clips, batch_size, device), model)
 
 
@@ -121,7 +124,7 @@ def in_order(
 def limited(
     source: ClipSource,
     limit: int | None = None,
-    modalities: Mapping[str, int] | None = None,
+    inputs: Inputs | None = None,
     on_skip: OnSkip | None = None,
 ) -> Iterator[Clip]:
     """The clips of a source, or the first `limit` of them.
@@ -129,12 +132,12 @@ def limited(
     Args:
         source: anything `read_clips` takes, or clips in hand.
         limit: how many at most.
-        modalities: name -> width of a model that must be able to take them; None: not checked.
+        inputs: of a model that must be able to take them; None: not checked.
         on_skip: takes the errors of what cannot be read or does not fit; None: they are raised.
     """
     on_error = "fail" if on_skip is None else "skip"
     clips = source if in_hand(source) else read_clips(source, on_error=on_error, on_skip=on_skip)
-    return islice(clips if modalities is None else fitting(clips, modalities, on_skip), limit)
+    return islice(clips if inputs is None else fitting(clips, inputs, on_skip), limit)
 
 
 def scored_batches(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count, islice
 from pathlib import Path
 from typing import TypeVar
@@ -15,10 +15,12 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
+from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import QUANTIZED_MAXIMUM, QUANTIZED_MINIMUM, Batch, Clip, ClipError
-from gmsa_models.data.errors import OnSkip, UnreadableError, brief
+from gmsa_models.data.errors import ForeignFeaturesError, OnSkip, UnfitClipError, brief
 from gmsa_models.data.shuffle import count_clips, shuffled_clips
 from gmsa_models.data.sources import Source
+from gmsa_models.data.spaces import FeatureSpace
 from gmsa_models.data.vocabulary import Vocabulary
 
 Item = TypeVar("Item")
@@ -41,7 +43,7 @@ class TrainingClips:
         source: TFRecord files or globs; or clips in hand: any sequence of them, which may make each when it is asked.
         seed: of the order.
         rank, world_size: which share, of how many. Every share has the same size; what remains is left out.
-        modalities: name -> width that a clip must have; None: not checked here.
+        inputs: what a clip must have; None: not checked here.
         on_skip: takes the error of each record or clip that cannot be used, in whose place another is read; None: the
             error is raised. Clips in hand are not checked.
     """
@@ -50,62 +52,90 @@ class TrainingClips:
     seed: int = 0
     rank: int = 0
     world_size: int = 1
-    modalities: Mapping[str, int] | None = None
+    inputs: Inputs | None = None
     on_skip: OnSkip | None = None
 
     def __len__(self) -> int:
         """Clips of all shares together."""
         return len(self.source) if in_hand(self.source) else count_clips(self.source, self.on_skip)
 
+    def spaces(self) -> dict[str, FeatureSpace]:
+        """Modality -> the space of its features, as the first clip of the share says, where it does."""
+        first = next(iter(self(epoch=0)), None)
+        return {} if first is None else dict(first.spaces)
+
     def __call__(self, epoch: int, skip: int = 0) -> Iterator[Clip]:
         """The share's clips of an epoch, without the first `skip`."""
         if not in_hand(self.source):
             return shuffled_clips(
                 self.source, self.seed, epoch, self.rank, self.world_size, skip, on_skip=self.on_skip,
-                check=lambda clip: check_fits(clip, self.modalities or {}),
+                check=lambda clip: None if self.inputs is None else check_fits(clip, self.inputs),
             )  # fmt: skip
         order = np.random.default_rng((self.seed, epoch)).permutation(len(self.source))
         share = order[: len(order) // self.world_size * self.world_size][self.rank :: self.world_size]
         return (self.source[int(index)] for index in share[skip:])
 
 
-class UnfitClipError(UnreadableError):
-    """A clip that came through whole but is not what the model takes; the message says which clip, of which file."""
+@dataclass(frozen=True)
+class Inputs:
+    """What a clip must have for a model.
 
-    kind = "does not fit the model"
+    Attributes:
+        modalities: name -> width of its frames.
+        spaces: modality -> the space of the features that the model was trained on, where that is known.
+        vocabulary: classes that the clip's labels are held against; None: its labels do not matter.
+    """
+
+    modalities: Mapping[str, int]
+    spaces: Mapping[str, FeatureSpace] = field(default_factory=dict)
+    vocabulary: Vocabulary | None = None
+
+    @classmethod
+    def of(cls, model: GMSAClassifier, labels: bool = True) -> Inputs:
+        """What a model takes; with `labels`, clips whose labels are of another data set do not fit."""
+        return cls(model.config.modalities, model.spaces, model.vocabulary if labels else None)
 
 
-def check_fits(clip: Clip, modalities: Mapping[str, int]) -> None:
-    """Check that a clip has every modality of a model, as wide as the model takes it, and no absurdly large values.
+def check_fits(clip: Clip, inputs: Inputs) -> None:
+    """Check that a clip has every modality of a model, as wide and of the same feature space as the model takes it.
+
+    Absurdly large values do not fit either, nor labels of another data set where they are held against the model's.
 
     Raises:
-        UnfitClipError: it has not.
+        UnfitClipError: it has not; a ForeignFeaturesError or ForeignLabelsError where that is why.
     """
     where = brief(clip.source or clip.id)
-    for name, width in modalities.items():
+    for name, width in inputs.modalities.items():
         if name not in clip.features:
             raise UnfitClipError(
                 f"{where}: the clip has no modality {name!r}, which the model takes; it has "
                 f"{brief(sorted(clip.features))}; choose a model of those"
             )
-        values = clip.features[name]
+        values, expected, space = clip.features[name], inputs.spaces.get(name), clip.spaces.get(name)
+        if None not in (expected, space) and expected != space:
+            raise ForeignFeaturesError(
+                f"{where}: {name!r} lies in the feature space {space}, the model takes {expected}: their numbers mean "
+                "different things; choose a model trained on those features, or make the clip's features anew"
+            )
         if values.shape[1] != width:
             raise UnfitClipError(
                 f"{where}: {name!r} is {values.shape[1]} wide; the model takes {width}; choose a model of that width"
             )
-        if values.dtype != np.uint8 and (largest := max(values.max(), -values.min())) > LARGEST_VALUE:
+        if values.dtype != np.uint8 and (largest := max(float(values.max()), -float(values.min()))) > LARGEST_VALUE:
             raise UnfitClipError(
                 f"{where}: {name!r} has values as large as {largest:g}; at most {LARGEST_VALUE:g} are computed with: "
                 "scale the features"
             )
+    if inputs.vocabulary is not None:
+        clip.positions(inputs.vocabulary)
 
 
-def fitting(clips: Iterable[Clip], modalities: Mapping[str, int], on_skip: OnSkip | None = None) -> Iterator[Clip]:
+def fitting(clips: Iterable[Clip], inputs: Inputs, on_skip: OnSkip | None = None) -> Iterator[Clip]:
     """The clips that a model can take.
 
     Args:
         clips: in any number.
-        modalities: name -> width, of the model.
+        inputs: what the model takes.
         on_skip: called with the error of each other clip, instead of raising it.
 
     Raises:
@@ -113,7 +143,7 @@ def fitting(clips: Iterable[Clip], modalities: Mapping[str, int], on_skip: OnSki
     """
     for clip in clips:
         try:
-            check_fits(clip, modalities)
+            check_fits(clip, inputs)
         except UnfitClipError as error:
             if on_skip is None:
                 raise
@@ -144,12 +174,16 @@ class Collation:
     max_frames: int
 
     def __call__(self, clips: Sequence[Clip]) -> RawBatch:
-        """Pad and stack clips, leaving quantised features as uint8 so that they are widened once, on the device."""
+        """Pad and stack clips, leaving quantised features as uint8 so that they are widened once, on the device.
+
+        Raises:
+            ForeignLabelsError: a clip's labels are of another data set than the vocabulary.
+        """
         clips = [clip.cut(self.max_frames) for clip in clips]
         lengths = torch.tensor([clip.frames for clip in clips])
         labels = torch.zeros(len(clips), len(self.vocabulary), dtype=torch.float32)
         for row, clip in enumerate(clips):
-            labels[row, list(self.vocabulary.positions(clip.labels))] = 1.0
+            labels[row, list(clip.positions(self.vocabulary))] = 1.0
         return RawBatch(
             features={name: _stack(clips, name, int(lengths.max())) for name in self.modalities},
             valid=torch.arange(int(lengths.max())) < lengths[:, None],

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
+METRICS = ("gap", "map", "perr", "hit_at_1")
 Matrix = np.ndarray | Tensor  # (videos, classes), checked here rather than by its annotation
 
 
@@ -26,8 +27,9 @@ def classification_metrics(scores: Matrix, labels: Matrix, top_k: int | None = 2
     Returns:
         `gap`: average precision of the predictions of all videos and classes in one ranking, over all true labels;
         `map`: the mean over classes with a true label of the same a class; `perr`: of a video's n highest
-        predictions, n its number of labels, the fraction that are true, averaged over videos (a video without labels
-        counts 0); `hit_at_1`: the fraction of videos whose highest prediction is true.
+        predictions, n its number of labels, the fraction that are true, averaged over videos; `hit_at_1`: the fraction
+        of videos whose highest prediction is true. Videos without a true label, whose labels are not known, count
+        nowhere; where no video has one, all four are NaN.
         Ties: within a video the class that comes first wins; between predictions of equal score in one ranking, the
         mean over all their orders.
 
@@ -57,11 +59,13 @@ class ClassificationMetrics:
 
     Attributes:
         top_k: as for `classification_metrics`.
-        videos: how many were seen.
+        videos: how many were seen that have a true label: those that the scores are of.
+        unlabelled: how many were seen that have none.
     """
 
     top_k: int | None = 20
     videos: int = 0
+    unlabelled: int = 0
     _positives: Integer[np.ndarray, classes] | None = field(default=None, repr=False)
     _perr: float = field(default=0.0, repr=False)
     _hits: int = field(default=0, repr=False)
@@ -80,6 +84,10 @@ class ClassificationMetrics:
             self._positives = np.zeros(scores.shape[1], np.int64)
         if len(self._positives) != scores.shape[1]:
             raise MetricsError(f"scores of {scores.shape[1]} classes after scores of {len(self._positives)}")
+        labelled = truths.any(1)
+        self.unlabelled += int((~labelled).sum())
+        if not labelled.all():
+            scores, truths = scores[labelled], truths[labelled]
         # A stable sort of the negated scores: the class that comes first wins a tie.
         ranking = np.argsort(-scores, axis=1, kind="stable")
         self._count(scores, truths, ranking)
@@ -103,20 +111,22 @@ class ClassificationMetrics:
                 f"cannot merge top_k {other.top_k} over {len(other._positives)} classes into top_k {self.top_k} over "
                 f"{len(self._positives)}"
             )
-        self.videos += other.videos
+        self.videos, self.unlabelled = self.videos + other.videos, self.unlabelled + other.unlabelled
         self._positives = self._positives + other._positives
         self._perr, self._hits = self._perr + other._perr, self._hits + other._hits
         for mine, others in zip(self._ranked(), other._ranked(), strict=True):
             mine.extend(others)
 
     def compute(self) -> dict[str, float]:
-        """Scores of everything seen; see `classification_metrics`.
+        """Scores of everything seen that has a true label, NaN where nothing has; see `classification_metrics`.
 
         Raises:
             MetricsError: nothing was seen.
         """
-        if self._positives is None or self.videos == 0:
+        if self._positives is None or self.videos + self.unlabelled == 0:
             raise MetricsError("no videos: update() comes before compute()")
+        if not self.videos:
+            return dict.fromkeys(METRICS, float("nan"))
         scores, classes, truths = (np.concatenate(parts) for parts in self._ranked())
         precisions = _average_precisions(scores, truths, classes.astype(np.int64), self._positives)
         pooled = _average_precisions(
@@ -125,7 +135,7 @@ class ClassificationMetrics:
         present = self._positives > 0
         return {
             "gap": float(pooled[0]),
-            "map": float(precisions[present].mean()) if present.any() else 0.0,
+            "map": float(precisions[present].mean()),
             "perr": self._perr / self.videos,
             "hit_at_1": self._hits / self.videos,
         }
@@ -145,7 +155,7 @@ class ClassificationMetrics:
         found = (ranked & (np.arange(scores.shape[1]) < wanted[:, None])).sum(1)
         self.videos += len(scores)
         self._positives = self._positives + truths.sum(0)
-        self._perr += float((found / np.maximum(wanted, 1)).sum())
+        self._perr += float((found / wanted).sum())
         self._hits += int(np.take_along_axis(truths, ranking[:, :1], 1).sum())
 
 

@@ -19,9 +19,11 @@ from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.atomic import replaced_when_done
 from gmsa_models.data.errors import OnSkip
 from gmsa_models.data.paths import skip_handler
+from gmsa_models.data.spaces import spaces_to_dict
 from gmsa_models.evaluation import collation_of
 from gmsa_models.feeding import (
     ClipSource,
+    Inputs,
     RawBatch,
     TrainingClips,
     TrainingDataError,
@@ -143,7 +145,7 @@ class _Run:
         self.fabric, self.model, self.recipe, self.directory, self.card = fabric, model, recipe, directory, card
         self.validation_source, self.on_skip = validation_source, on_skip
         self.clips = TrainingClips(
-            train_source, recipe.seed, fabric.global_rank, fabric.world_size, model.config.modalities, on_skip
+            train_source, recipe.seed, fabric.global_rank, fabric.world_size, Inputs.of(model), on_skip
         )
         self.local_batch = _share(recipe.batch_size, fabric.world_size, len(self.clips))
         self.steps = recipe.steps or max(1, round(recipe.epochs * (len(self.clips) // recipe.batch_size)))
@@ -355,6 +357,9 @@ class _Run:
                 "torch": torch.__version__,
             },
             "validation": scores,
+            "feature_spaces": spaces_to_dict(
+                {name: space for name, space in clips.spaces().items() if name in self.model.config.modalities}
+            ),
         }
 
     def result(self) -> TrainingResult:

@@ -13,6 +13,7 @@ from gmsa_models.data.atomic import cannot_write, replaced_when_done
 COLUMNS = (
     "step", "epoch", "videos", "seconds", "learning_rate", "loss", "gradient_norm", "videos_per_second",
     "validation_gap", "validation_map", "validation_perr", "validation_hit_at_1", "validation_videos",
+    "validation_unlabelled",
 )  # fmt: skip
 
 Values = dict[str, int | float]

@@ -10,7 +10,7 @@ from lightning_fabric import Fabric
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.errors import OnSkip
 from gmsa_models.evaluation import limited, scored_batches
-from gmsa_models.feeding import ClipSource, TrainingDataError
+from gmsa_models.feeding import ClipSource, Inputs, TrainingDataError
 from gmsa_models.metrics import ClassificationMetrics
 
 
@@ -19,11 +19,14 @@ def check_labels(model: GMSAClassifier, source: ClipSource, on_skip: OnSkip | No
 
     Raises:
         TrainingDataError: no clip has, so that no score is defined and none can choose the weights that are kept.
+        UnfitClipError: a clip before it does not fit the model, unless `on_skip` takes it; a ForeignLabelsError where
+            its labels are of another data set than the model's classes.
     """
     read = 0
-    for clip in limited(source, on_skip=None if on_skip is None else lambda error: None):  # told when it is scored
+    ignored = None if on_skip is None else lambda error: None  # told when it is scored
+    for clip in limited(source, inputs=Inputs.of(model), on_skip=ignored):
         read += 1
-        if model.vocabulary.positions(clip.labels):
+        if clip.positions(model.vocabulary):
             return
     raise TrainingDataError(
         f"none of the {read} validation clips has a label of the model's {len(model.vocabulary)} classes, so no score "
@@ -34,12 +37,12 @@ def check_labels(model: GMSAClassifier, source: ClipSource, on_skip: OnSkip | No
 def validate(
     fabric: Fabric, model: GMSAClassifier, source: ClipSource, batch_size: int, on_skip: OnSkip | None = None
 ) -> dict[str, int | float]:
-    """Scores of a model over a source: `gap`, `map`, `perr`, `hit_at_1`, `videos`; the same on every process.
+    """Scores of a model over a source, as `evaluate` has them; the same on every process.
 
     `on_skip` takes the errors of what cannot be read or does not fit the model; None: they are raised.
     """
     metrics = ClassificationMetrics()
-    clips = islice(limited(source, None, model.config.modalities, on_skip), fabric.global_rank, None, fabric.world_size)
+    clips = islice(limited(source, None, Inputs.of(model), on_skip), fabric.global_rank, None, fabric.world_size)
     for _, batch, scores in scored_batches(model, clips, batch_size, fabric.device):
         metrics.update(scores, batch.labels)
     if fabric.world_size > 1:
@@ -48,4 +51,4 @@ def validate(
         metrics = ClassificationMetrics()
         for one in gathered:
             metrics.merge(one)
-    return {**metrics.compute(), "videos": metrics.videos}
+    return {**metrics.compute(), "videos": metrics.videos, "unlabelled": metrics.unlabelled}

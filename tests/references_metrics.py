@@ -21,7 +21,10 @@ def average_precision(predictions: list[tuple[float, bool]], positives: int) -> 
 
 
 def slow_metrics(scores: np.ndarray, labels: np.ndarray, top_k: int | None) -> dict[str, float]:
-    """GAP, MAP, PERR and Hit@1 by their definitions."""
+    """GAP, MAP, PERR and Hit@1 by their definitions, of the videos that have a label; NaN where none has one."""
+    scores, labels = scores[labels.any(1)], labels[labels.any(1)]
+    if not len(scores):
+        return dict.fromkeys(("gap", "map", "perr", "hit_at_1"), float("nan"))
     videos, classes = scores.shape
     by_class: dict[int, list[tuple[float, bool]]] = {column: [] for column in range(classes)}
     perr, hits = [], []
@@ -30,13 +33,13 @@ def slow_metrics(scores: np.ndarray, labels: np.ndarray, top_k: int | None) -> d
             by_class[column].append((scores[row, column], bool(labels[row, column])))
         wanted = int(labels[row].sum())
         found = [labels[row, column] for column in highest(scores[row], wanted) if scores[row, column] > 0]
-        perr.append(sum(found) / wanted if wanted else 0.0)
+        perr.append(sum(found) / wanted)
         hits.append(bool(labels[row, highest(scores[row], 1)[0]]))
     pooled = [pair for pairs in by_class.values() for pair in pairs]
     each = [average_precision(by_class[c], int(labels[:, c].sum())) for c in range(classes) if labels[:, c].any()]
     return {
         "gap": average_precision(pooled, int(labels.sum())),
-        "map": float(np.mean(each)) if each else 0.0,
+        "map": float(np.mean(each)),
         "perr": float(np.mean(perr)),
         "hit_at_1": float(np.mean(hits)),
     }

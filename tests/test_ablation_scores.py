@@ -68,7 +68,8 @@ def test_a_second_pass_that_reads_again_gives_the_same(monkeypatch, tmp_path):
     kept = ablation_scores(small_model("gate-op"), tmp_path / "clips.tfrecord")
     monkeypatch.setattr(module, "MAX_KEPT_BYTES", 0)
     reads = []
-    monkeypatch.setattr(module, "limited", lambda source, real=module.limited: reads.append(1) or real(source))
+    real = module.limited
+    monkeypatch.setattr(module, "limited", lambda *given, **named: reads.append(1) or real(*given, **named))
     again = ablation_scores(small_model("gate-op"), tmp_path / "clips.tfrecord")
     assert len(reads) == 2
     np.testing.assert_allclose(again["score"], kept["score"], atol=1e-6)

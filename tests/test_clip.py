@@ -1,12 +1,18 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+import xarray as xr
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from references_reading import dequantize_value
+from small_models import small_model
 
+from analysis.record import inspect_clip
+from analysis.view import features_sha256
 from gmsa_models.data.clip import Batch, Clip, ClipError, Segment, dequantize, quantize
+from gmsa_models.data.records import decode_clip, encode_clip
 from gmsa_models.data.vocabulary import Vocabulary
+from gmsa_models.feeding import Collation
 
 VOCABULARY = Vocabulary("toy", (7, 3, 11), ("seven", "three", "eleven"))
 
@@ -131,3 +137,112 @@ def test_batch_errors():
         Batch.from_clips([clip("a"), clip("b", visual=5)])
     with pytest.raises(KeyError, match="no modality 'motion'"):
         Batch.from_clips([clip()], modalities=("motion",))
+
+
+# What may come in: Clip takes it and holds Python's numbers, and arrays that everything behind it can use
+
+
+@st.composite
+def any_array(draw, frames=4, dim=3):
+    """Frames in any type, layout and order of bytes, and the values that they hold."""
+    kind = draw(st.sampled_from(["u1", "f2", "f4", "f8", ">f2", ">f4", ">f8"]))
+    values = np.asarray(draw(st.lists(st.integers(0, 255), min_size=frames * dim, max_size=frames * dim)))
+    values = values.reshape(frames, dim).astype(kind)
+    layout = draw(st.sampled_from(["plain", "flipped", "mirrored", "transposed", "strided", "read-only"]))
+    if layout == "flipped":
+        values = values[::-1].copy()[::-1]
+    elif layout == "mirrored":
+        values = values[:, ::-1].copy()[:, ::-1]
+    elif layout == "transposed":
+        values = np.asfortranarray(values)
+    elif layout == "strided":
+        values = np.repeat(values, 2, axis=0)[::2]
+    elif layout == "read-only":
+        values.flags.writeable = False
+    return values
+
+
+@given(any_array(), any_array(dim=2))
+def test_any_layout_and_precision_comes_to_the_same_tensors(visual, audio):
+    made = Clip("a", {"visual": visual, "audio": audio}, labels=np.array([3, 7]))
+    plain = Clip("a", {"visual": np.array(visual, visual.dtype.newbyteorder("=")), "audio": audio.copy()}, (3, 7))
+    for modality, values in (("visual", visual), ("audio", audio)):
+        held = made.features[modality]
+        assert held.flags.c_contiguous
+        assert held.dtype.isnative
+        assert held.dtype.itemsize == values.dtype.itemsize
+        np.testing.assert_array_equal(held, values)
+        assert made.floats(modality).flags.writeable
+    batch, expected = (Batch.from_clips([one], vocabulary=VOCABULARY) for one in (made, plain))
+    raw = Collation(("visual", "audio"), VOCABULARY, 9)([made]).batch()
+    for modality, values in expected.features.items():
+        torch.testing.assert_close(batch.features[modality], values, rtol=0, atol=0)
+        torch.testing.assert_close(raw.features[modality], values, rtol=0, atol=0)
+    assert features_sha256(made) == features_sha256(plain)
+    assert encode_clip(made) == encode_clip(plain)
+    np.testing.assert_array_equal(quantize(made.floats("visual")), quantize(plain.floats("visual")))
+
+
+@given(any_array(frames=5, dim=12))
+@settings(max_examples=20, deadline=None)
+def test_a_model_sees_any_layout(visual):
+    model = small_model("baseline", modalities=("visual",))
+    record = inspect_clip(model, Clip("a", {"visual": visual}))
+    plain = inspect_clip(model, Clip("a", {"visual": visual.astype(visual.dtype.newbyteorder("="), order="C")}))
+    xr.testing.assert_identical(record, plain)
+
+
+INTEGERS = (int, np.int8, np.uint8, np.int64, np.array, torch.tensor)
+REALS = (float, int, np.float16, np.float32, np.float64, np.int64, np.array, torch.tensor)
+
+
+@given(st.sampled_from(INTEGERS), st.sampled_from(REALS), st.sampled_from([list, tuple, iter, np.array]))
+def test_any_number_becomes_pythons(integer, real, sequence):
+    labels = [integer(number) for number in (3, 7)]
+    segment = Segment(real(1), real(2), sequence(labels), [real(1), real(0)])
+    made = clip(frames=3, labels=sequence(labels), frame_seconds=real(2), start_seconds=real(4), segments=[segment])
+    assert made.labels == (3, 7) == segment.labels
+    assert {type(label) for label in made.labels + segment.labels} == {int}
+    assert (made.frame_seconds, made.start_seconds, segment.start, segment.scores) == (2.0, 4.0, 1.0, (1.0, 0.0))
+    numbers = (made.frame_seconds, made.start_seconds, segment.start, segment.end, *segment.scores)
+    assert {type(number) for number in numbers} == {float}
+    assert made.segments == (segment,)
+    again = decode_clip(encode_clip(made))
+    assert (again.labels, again.segments, again.start_seconds) == (made.labels, made.segments, 4.0)
+
+
+def test_arrays_that_fit_are_not_copied():
+    values = np.zeros((4, 3), np.uint8)
+    values.flags.writeable = False
+    assert Clip("a", {"visual": values}).features["visual"] is values
+    half = np.zeros((4, 3), np.float16)
+    assert Clip("a", {"visual": half}).features["visual"] is half
+
+
+@pytest.mark.parametrize(
+    ("changes", "part"),
+    [
+        ({"labels": 3}, "has labels 3; expected a sequence of whole numbers"),
+        ({"labels": "37"}, "has labels '37'; expected a sequence"),
+        ({"labels": [3.5]}, r"has labels \[3\.5\]"),
+        ({"labels": np.array([True, False])}, "expected a sequence of whole numbers"),
+        ({"labels": np.array([-1])}, "labels from -1 to -1"),
+        ({"frame_seconds": "1"}, "frame_seconds is '1'; expected a number"),
+        ({"frame_seconds": np.ones(2)}, "frame_seconds is array.*expected a number"),
+        ({"start_seconds": 1j}, "start_seconds is 1j"),
+        ({"segments": [(0, 1)]}, r"has the segment \(0, 1\); expected a Segment"),
+        ({"features": {"visual": np.ma.masked_equal(np.ones((2, 2)), 1)}}, "'visual' is a masked array"),
+        ({"features": {"visual": [[1.0], [1.0, 2.0]]}}, "'visual' is no array"),
+        ({"features": {"visual": [[1, 2]]}}, "int64; expected uint8 or floating point"),
+    ],
+)
+def test_a_clip_says_what_it_cannot_take(changes, part):
+    values = {"features": {"visual": np.zeros((2, 2), np.uint8)}} | changes
+    with pytest.raises(ClipError, match=part):
+        Clip("x", **values)
+
+
+@pytest.mark.parametrize("changes", [{"start": "0"}, {"end": float("nan")}, {"labels": (1.5,)}, {"scores": ("high",)}])
+def test_a_segment_says_what_it_cannot_take(changes):
+    with pytest.raises(ClipError, match="a segment"):
+        Segment(**{"start": 0.0, "end": 1.0, "labels": (1,)} | changes)

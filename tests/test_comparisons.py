@@ -100,7 +100,9 @@ def test_scores_of_single_videos_average_to_the_data_sets():
     table = scored(3, 0.2)
     scores, labels = np.asarray(table["score"]), np.asarray(table["label"])
     found, whole = video_metrics(scores, labels), classification_metrics(scores, labels)
-    assert {name: each.mean() for name, each in found.items()} == pytest.approx({name: whole[name] for name in found})
+    means = {name: np.nanmean(each) for name, each in found.items()}
+    assert means == pytest.approx({name: whole[name] for name in found})
+    assert np.isnan(found["hit_at_1"]).tolist() == (~labels.any(1)).tolist()
     alone = [classification_metrics(scores[row : row + 1], labels[row : row + 1])["perr"] for row in range(31)]
     np.testing.assert_allclose(found["perr"], alone)
     with pytest.raises(MetricsError, match="expected one shape"):

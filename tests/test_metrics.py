@@ -51,7 +51,7 @@ def test_perfect_scores() -> None:
 def test_equals_slow_definition(seed: int, videos: int, classes: int, top_k: int | None) -> None:
     scores, labels = random_problem(seed, videos, classes)
     metrics = classification_metrics(scores, labels, top_k)
-    assert metrics == pytest.approx(slow_metrics(scores, labels, top_k), abs=1e-9)
+    assert metrics == pytest.approx(slow_metrics(scores, labels, top_k), abs=1e-9, nan_ok=True)
 
 
 def test_labels_that_no_prediction_found_stay_in_the_denominator() -> None:
@@ -67,9 +67,10 @@ def test_tied_predictions_count_the_mean_over_their_orders() -> None:
         average_precision([(0.9, False), *((0.5, bool(true)) for true in order), (0.1, True)], 3)
         for order in permutations(labels[1:5, 0])
     ]
-    metrics = classification_metrics(scores, labels)
-    assert metrics["gap"] == pytest.approx(np.mean(by_order), abs=1e-12)
-    assert metrics["map"] == metrics["gap"]
+    # Of the other class no prediction is the highest of its video, so that half of all true labels are not found.
+    metrics = classification_metrics(np.hstack([scores, 0 * scores]), np.hstack([labels, 1 - labels]), top_k=1)
+    assert metrics["gap"] == pytest.approx(np.mean(by_order) / 2, abs=1e-12)
+    assert metrics["map"] == pytest.approx(metrics["gap"], abs=1e-12)
 
 
 def test_within_a_video_the_first_class_wins_a_tie() -> None:
@@ -92,10 +93,26 @@ def test_score_of_zero_is_no_prediction_for_perr() -> None:
     assert classification_metrics(np.array([[0.0, 0.0]]), np.array([[1, 0]]))["perr"] == 0.0
 
 
-def test_video_without_labels_counts_zero() -> None:
-    scores, labels = np.array([[0.9, 0.1], [0.9, 0.1]]), np.array([[1, 0], [0, 0]])
-    metrics = classification_metrics(scores, labels)
-    assert (metrics["perr"], metrics["hit_at_1"]) == (0.5, 0.5)
+def test_videos_without_labels_count_nowhere() -> None:
+    scores, labels = random_problem(7, 31, 11)
+    labels[:, 0] |= ~labels.any(1)
+    alone = classification_metrics(scores, labels, 5)
+    random = np.random.default_rng(0)
+    mixed = ClassificationMetrics(5)
+    mixed.update(np.concatenate([scores, random.random((17, 11))]), np.concatenate([labels, np.zeros((17, 11), bool)]))
+    assert (mixed.compute(), mixed.videos, mixed.unlabelled) == (alone, 31, 17)
+    merged = ClassificationMetrics(5)
+    merged.merge(mixed)
+    assert (merged.compute(), merged.unlabelled) == (alone, 17)
+
+
+def test_without_labels_there_is_no_score() -> None:
+    metrics = ClassificationMetrics()
+    metrics.update(np.full((3, 2), 0.5), np.zeros((3, 2)))
+    assert (metrics.videos, metrics.unlabelled) == (0, 3)
+    assert all(np.isnan(value) for value in metrics.compute().values())
+    with pytest.raises(MetricsError, match="no videos"):
+        ClassificationMetrics().compute()
 
 
 @pytest.mark.parametrize("batch", [1, 7, 53])
@@ -113,7 +130,7 @@ def test_streaming_and_merging_equal_the_whole(batch: int) -> None:
 
 def test_holds_only_the_top_of_each_video() -> None:
     metrics = ClassificationMetrics(top_k=20)
-    metrics.update(np.random.default_rng(0).random((11, 3862), np.float32), np.zeros((11, 3862), bool))
+    metrics.update(np.random.default_rng(0).random((11, 3862), np.float32), np.ones((11, 3862), bool))
     held = sum(array.nbytes for parts in metrics._ranked() for array in parts)
     assert held == 11 * 20 * 7
 

@@ -22,7 +22,7 @@ from gmsa_models.data.paths import SkippedWarning
 from gmsa_models.data.shuffle import shuffled_clips
 from gmsa_models.data.skipped import Skipped
 from gmsa_models.evaluation import evaluate, predict
-from gmsa_models.feeding import TrainingClips, UnfitClipError, check_fits, fitting
+from gmsa_models.feeding import Inputs, TrainingClips, UnfitClipError, check_fits, fitting
 from gmsa_models.recipe import Recipe
 from gmsa_models.training import fit
 
@@ -62,13 +62,13 @@ def test_errors_are_counted_by_kind_and_once():
 
 def test_clips_that_do_not_fit_name_their_file():
     one = small_clip(source="some.tfrecord#x")
-    check_fits(one, {"audio": 8})
+    check_fits(one, Inputs({"audio": 8}))
     with pytest.raises(UnfitClipError, match=r"some\.tfrecord#x.*'audio' is 8 wide; the model takes 9"):
-        check_fits(one, WIDTHS | {"audio": 9})
+        check_fits(one, Inputs(WIDTHS | {"audio": 9}))
     with pytest.raises(UnfitClipError, match=r"no modality 'motion'.*\['audio', 'visual'\]"):
-        check_fits(one, {"motion": 3})
+        check_fits(one, Inputs({"motion": 3}))
     skipped = Skipped()
-    assert ids(fitting([one, wide(3), one], WIDTHS, skipped)) == ["clip0", "clip0"]
+    assert ids(fitting([one, wide(3), one], Inputs(WIDTHS), skipped)) == ["clip0", "clip0"]
     assert dict(skipped.counts) == {"does not fit the model": 1}
 
 
@@ -101,7 +101,7 @@ def test_a_file_that_goes_while_others_are_read(spoilt):
 
 
 def check(clip):
-    check_fits(clip, WIDTHS)
+    check_fits(clip, Inputs(WIDTHS))
 
 
 def test_shuffled_reading_replaces_what_cannot_be_used(spoilt):
@@ -229,15 +229,15 @@ def test_catalogues_that_lie(listed, columns, part):
 
 def test_a_catalogue_of_another_version_or_program(listed):
     table = pq.read_table(listed)
-    pq.write_table(table.replace_schema_metadata({"gmsa_catalog_version": "2"}), listed)
-    with pytest.raises(CatalogError, match=r"catalogue version '2'.*reads version 1.*write it again"):
+    pq.write_table(table.replace_schema_metadata({"gmsa_catalog_version": "3"}), listed)
+    with pytest.raises(CatalogError, match=r"catalogue version '3'.*reads version 2.*write it again"):
         list(read_clips(listed))
 
 
 def test_a_catalogue_that_pandas_wrote_again_is_read(listed):
     table = pq.read_table(listed)
     plain = table.set_column(1, "shard", table["shard"].cast(pa.string()))
-    pq.write_table(plain.replace_schema_metadata({"gmsa_catalog_version": "1"}), listed)
+    pq.write_table(plain.replace_schema_metadata({"gmsa_catalog_version": "2"}), listed)
     assert len(list(read_clips(listed))) == len(index_records(listed)) == 9
 
 

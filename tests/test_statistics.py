@@ -178,9 +178,22 @@ def test_resampled_scores_are_those_of_the_repeated_rows():
             assert {name: mine[name][row] for name in METRICS} == pytest.approx(slow, abs=1e-9)
 
 
-def test_resampled_scores_of_videos_without_labels_are_zero():
-    mine = resampled_metrics(np.full((3, 2), 0.5, np.float32), np.zeros((3, 2), bool), resample_counts(3, 4))
-    assert all((values == 0).all() for values in mine.values())
+def test_resampled_scores_leave_out_videos_without_labels():
+    random = np.random.default_rng(3)
+    scores, labels = random.random((7, 5)).astype(np.float32), np.eye(7, 5, dtype=bool)
+    counts = resample_counts(7, 40)
+    mine = resampled_metrics(scores, labels, counts)
+    for row, drawn in enumerate(counts):
+        repeated = np.repeat(np.arange(7), drawn)
+        if labels[repeated].any():
+            whole = classification_metrics(scores[repeated], labels[repeated])
+            assert mine["perr"][row] == pytest.approx(whole["perr"])
+            assert mine["hit_at_1"][row] == pytest.approx(whole["hit_at_1"])
+    none = resampled_metrics(scores, np.zeros((7, 5), bool), counts)
+    assert all(np.isnan(values).all() for values in none.values())
+    only = np.zeros((3, 7), int)
+    only[:, 6] = 2  # a sample of nothing but a video without a label
+    assert all(np.isnan(values).all() for values in resampled_metrics(scores, labels, only).values())
 
 
 def test_resampled_scores_refuse_shapes_that_do_not_fit():

@@ -325,7 +325,11 @@ class TestEvaluate:
     def test_is_the_metrics_of_the_scores_whatever_the_batch(self) -> None:
         model, clips = tiny_model(), [tiny_clip(n) for n in range(31)]
         batch = Batch.from_clips(clips, vocabulary=VOCABULARY)
-        expected = {**classification_metrics(model.eval()(batch).sigmoid(), batch.labels), "videos": 31}
+        expected = {
+            **classification_metrics(model.eval()(batch).sigmoid(), batch.labels),
+            "unlabelled": int((~batch.labels.bool().any(1)).sum()),
+        }
+        expected["videos"] = 31 - expected["unlabelled"]
         for batch_size in (1, 7, 64):
             assert evaluate(model, clips, batch_size=batch_size) == pytest.approx(expected, abs=1e-6)
 

@@ -21,7 +21,7 @@ def test_positions_and_names():
 def test_keep_orders_as_asked():
     kept = TOY.keep(label for label in (11, 7))
     assert kept == Vocabulary("toy", (11, 7), ("eleven", "seven"))
-    with pytest.raises(KeyError, match=r"\[4\] are not in the toy vocabulary of 3"):
+    with pytest.raises(KeyError, match=r"\[4\] are not among the 3 classes of toy"):
         TOY.keep((4,))
 
 

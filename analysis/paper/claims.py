@@ -143,7 +143,7 @@ def locality_and_score(statistics: Mapping[str, xr.Dataset], gap: Mapping[str, f
 def _rank_part(
     means: Float[np.ndarray, " models"], gaps: Float[np.ndarray, " models"], what: str, sign: str, seed: int
 ) -> Part:
-    if len(means) < 3 or len(set(means)) == 1 or len(set(gaps)) == 1:
+    if len(means) < 3 or len(set(means)) == 1 or len(set(gaps)) == 1 or np.isnan(gaps).any():
         return Part(f"{what} ({len(means)} models)", "ρ", Interval(float("nan"), float("nan"), float("nan")), sign=sign)
     found = spearman(means, gaps, seed=seed)
     return Part(f"{what} ({found.pairs} models)", "ρ", Interval(found.rho, found.low, found.high), found.p_value, sign)

@@ -27,7 +27,7 @@ class Contrast:
         margin: of that video, in [0, 2]; NaN where there is none.
         wins: videos where Baseline's first guess is wrong and the other's right.
         losses: the opposite case.
-        videos: how many were scored.
+        videos: how many have a known label.
         p_value: two-sided sign test of wins against losses.
     """
 
@@ -67,7 +67,7 @@ def contrast(model: str, baseline: xr.Dataset, other: xr.Dataset) -> Contrast:
         margin=float("nan") if best is None else float(margins[best]),
         wins=len(wins),
         losses=losses,
-        videos=len(one),
+        videos=int(labels.any(1).sum()),
         p_value=sign_test_p(len(wins), losses),
     )
 

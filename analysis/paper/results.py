@@ -24,7 +24,7 @@ def metric_draws(table: xr.Dataset, counts: Int[np.ndarray, "resamples videos"])
         counts: of `resample_counts`; the same for all models, so that their differences are of the same videos.
 
     Returns:
-        `estimate` (metric) and `draw` (metric, resample), in percent.
+        `estimate` (metric) and `draw` (metric, resample), in percent; NaN where no video has a label.
     """
     scores, labels = (table[name].transpose("video", "class").values for name in ("score", "label"))
     whole, draws = classification_metrics(scores, labels), resampled_metrics(scores, labels, counts)
@@ -43,6 +43,7 @@ def results_table(
     mebibytes: Mapping[str, float],
     seconds: xr.Dataset,
     videos: int,
+    unlabelled: int = 0,
 ) -> xr.Dataset:
     """Everything that Table 1 shows, ours beside the published.
 
@@ -52,6 +53,7 @@ def results_table(
         mebibytes: model -> size of the checkpoint in MiB.
         seconds: of `step_seconds`.
         videos: how many were scored.
+        unlabelled: how many have no known label, and were left out.
 
     Returns:
         `score`, `low`, `high`, `published` (model, metric) in percent; `time`, `published_time` (model), training time
@@ -79,10 +81,20 @@ def results_table(
             "metric": np.array(METRICS),
             "kind": ("model", np.array([kinds[name] for name in names])),
         },
-        {"videos": videos},
+        {"videos": videos, "unlabelled": unlabelled},
     )
     table["time"].attrs["not_compared"] = "a timing: no two runs agree"
     return table
+
+
+def scored_text(videos: int, unlabelled: int, kind: str = "") -> str:
+    """`1 video`, `5 whole videos` (of a kind), `8 videos with a known label (8 have none)`."""
+    count = f"{videos} {kind}{' ' if kind else ''}video{'' if videos == 1 else 's'}"
+    return (
+        f"{count} with a known label ({unlabelled} {'has' if unlabelled == 1 else 'have'} none)"
+        if unlabelled
+        else count
+    )
 
 
 def _interval(table: xr.Dataset, metric: str, videos: int):

@@ -12,7 +12,7 @@ from analysis.workers import map_in_threads
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Batch, Clip
 from gmsa_models.evaluation import Predictions, batch_scores, collation_of, in_order, sorted_batches
-from gmsa_models.feeding import Collation, RawBatch, fitting, prefetched
+from gmsa_models.feeding import Collation, Inputs, RawBatch, fitting, prefetched
 
 # Clips held at a time: enough that batches of like length form, few enough that long data sets stream.
 WINDOW = 128
@@ -54,7 +54,7 @@ def _predictions(models: Sequence[GMSAClassifier], clips: list[Clip]) -> list[Pr
     """What `predict` gives of each model, several at once; models that take the same batches share their floats."""
     shared: dict[Collation, list[tuple[list[int], RawBatch, Batch]]] = {}
     for model in models:
-        fits, collate = list(fitting(clips, model.config.modalities)), collation_of(model)
+        fits, collate = list(fitting(clips, Inputs.of(model))), collation_of(model)
         if collate not in shared:
             batches = sorted_batches(fits, BATCH_SIZE, collate)
             shared[collate] = [(places, raw, raw.batch()) for places, raw in batches]

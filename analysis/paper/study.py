@@ -205,16 +205,23 @@ class Study:
 
     @property
     def videos(self) -> int:
-        """How many were scored."""
-        return next(iter(self.scores.values())).sizes["video"]
+        """How many have a label that the models know: those that the scores are of."""
+        return int(next(iter(self.scores.values()))["label"].any("class").sum())
+
+    @property
+    def unlabelled(self) -> int:
+        """How many have none, and count in no score."""
+        return next(iter(self.scores.values())).sizes["video"] - self.videos
 
     @cached_property
     def metrics(self) -> dict[str, xr.Dataset]:
         """Model -> its four scores and those of the same bootstrap samples for all, kept model by model."""
         common_classes(self.scores)
         settings = self.settings
-        counts = resample_counts(self.videos, settings.resamples, settings.seed)
-        more = {"limit": settings.limit, "resamples": settings.resamples, "seed": settings.seed}
+        counts = resample_counts(self.videos + self.unlabelled, settings.resamples, settings.seed)
+        # Kept scores of data with unlabelled videos may be of a version in which these counted as failures.
+        left_out = {"unlabelled": self.unlabelled} if self.unlabelled else {}
+        more = left_out | {"limit": settings.limit, "resamples": settings.resamples, "seed": settings.seed}
         done, total = count(1), len(self.scores)
 
         def compute(name: str) -> xr.Dataset:

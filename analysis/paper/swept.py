@@ -16,10 +16,10 @@ from analysis.paper.results import PERCENT
 from analysis.paper.selection import Selection, select
 from analysis.paper.study import ModelFile, Settings, StudyError
 from analysis.resampling import METRICS, resampled_metrics
-from analysis.statistics import resample_counts
+from analysis.statistics import resample_counts, resampled_means
 from analysis.sweep.contents import SweepContents
 from analysis.sweep.store import read_sweep
-from analysis.sweep.summaries import classes_of, dense_scores, sweep_metrics
+from analysis.sweep.summaries import classes_of, dense_scores, sweep_metrics, video_scores
 from gmsa_models.checkpoints import describe, load
 from gmsa_models.classifier import parameter_mib
 from gmsa_models.trace import BRANCHES
@@ -101,13 +101,24 @@ class SweptStudy:
 
     @property
     def videos(self) -> int:
-        """How many are scored."""
-        return min(self.settings.limit, self.sweep.videos)
+        """How many have a known label: those that the scores are of."""
+        return self._labelled[0]
+
+    @property
+    def unlabelled(self) -> int:
+        """How many have no known label, and count in no score."""
+        return self._labelled[1]
+
+    @cached_property
+    def _labelled(self) -> tuple[int, int]:
+        first = next(iter(self._rows("known_labels").values()))
+        labelled = int((first["known_labels"].map(len) > 0).sum())
+        return labelled, len(first) - labelled
 
     @cached_property
     def metrics(self) -> dict[str, xr.Dataset]:
         """Model -> its four scores and those of the same bootstrap samples for all."""
-        counts = resample_counts(self.videos, self.settings.resamples, self.settings.seed)
+        counts = resample_counts(sum(self._labelled), self.settings.resamples, self.settings.seed)
         return {name: swept_draws(rows, counts) for name, rows in self._scored.items()}
 
     @cached_property
@@ -236,7 +247,8 @@ def swept_draws(rows: pd.DataFrame, counts: Int[np.ndarray, "resamples videos"])
     """
     whole = sweep_metrics(rows).iloc[0]
     draws = resampled_metrics(*dense_scores(rows, classes_of(rows)), counts, metrics=("gap", "map"))
-    draws |= {name: counts @ rows[name].to_numpy() / counts.sum(1) for name in WHOLE}
+    of_videos = video_scores(rows)
+    draws |= {name: resampled_means(of_videos[name].to_numpy(), counts) for name in WHOLE}
     return xr.Dataset(
         {
             "estimate": ("metric", PERCENT * np.array([float(whole[name]) for name in METRICS])),

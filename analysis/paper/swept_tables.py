@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 
 from analysis.paper import claims, tables
 from analysis.paper.claims import Claim
+from analysis.paper.results import scored_text
 from analysis.paper.swept import SweptStudy
 from analysis.sweep.analyses import ANALYSES
 from gmsa_models.data.sources import DEMO
@@ -77,10 +78,8 @@ def claim_rows(study: SweptStudy) -> tables.Tables:
     found = [CLAIMS[name].make(study) for name, lack in lacks.items() if not lack]
     left = [*(f"{name}: {lack}" for name, lack in lacks.items() if lack), NO_C5]
     count = f"{len(study.models)} model{'' if len(study.models) == 1 else 's'}"
-    about = (
-        f"{count} on {study.videos} whole videos of the sweep of {len(study.source)} shards. "
-        f"Left out: {'. '.join(left)}."
-    )
+    scored = scored_text(study.videos, study.unlabelled, "whole")
+    about = f"{count} on {scored} of the sweep of {len(study.source)} shards. Left out: {'. '.join(left)}."
     made = f" {MADE}" if any(one.startswith(DEMO) for one in study.source) else ""
     return {"claims": claims.claims_table(found).assign_attrs(about=about + made)}
 

@@ -15,7 +15,7 @@ from analysis.paper.explained import in_order
 from analysis.paper.lags import uniform_mass_by_lag
 from analysis.paper.neighbourhoods import neighbourhood_text
 from analysis.paper.passes import global_verticality
-from analysis.paper.results import results_table
+from analysis.paper.results import results_table, scored_text
 from analysis.paper.study import Settings, Study, StudyError
 from analysis.paper.swept import SweptStudy
 from analysis.record import inspect_clip
@@ -184,7 +184,7 @@ def results(study: Study | SweptStudy) -> Tables:
     """Table 1."""
     sizes = {name: study.mebibytes(name) for name in study.models}
     kinds = {name: study.kind(name) for name in study.models}
-    return {"table": results_table(study.metrics, kinds, sizes, study.steps, study.videos)}
+    return {"table": results_table(study.metrics, kinds, sizes, study.steps, study.videos, study.unlabelled)}
 
 
 def claim_rows(study: Study) -> Tables:
@@ -199,7 +199,9 @@ def claim_rows(study: Study) -> Tables:
         claims.vertical_lines(study.statistics[study.baseline], seed, resamples),
         claims.neighbours_alike(study.clip_table, seed, resamples),
     ]
-    about = f"{len(study.models)} models on {study.videos} videos of `{', '.join(study.source)}`"
+    about = (
+        f"{len(study.models)} models on {scored_text(study.videos, study.unlabelled)} of `{', '.join(study.source)}`"
+    )
     close = f"maps and gradients on the first {study.selection.frames} frames of {len(study.clips)} of them"
     made = f" {MADE}" if any(one.startswith(DEMO) for one in study.source) else ""
     return {"claims": claims.claims_table(found).assign_attrs(about=f"{about}; {close}.{made}")}
@@ -283,7 +285,7 @@ def _correlations(table: xr.Dataset, seed: int) -> dict[str, float]:
     for name in ("shared", "own"):
         there = ~np.isnan(table[name].values)
         values, gaps = table[name].values[there], table["gap"].values[there]
-        enough = len(values) >= 3 and len(set(values)) > 1 and len(set(gaps)) > 1
+        enough = len(values) >= 3 and len(set(values)) > 1 and len(set(gaps)) > 1 and not np.isnan(gaps).any()
         found = spearman(values, gaps, seed=seed) if enough else None
         for field in ("rho", "low", "high", "p_value"):
             about[f"{name}_{field}"] = float("nan") if found is None else getattr(found, field)

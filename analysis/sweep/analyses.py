@@ -28,6 +28,7 @@ from gmsa_models.trace import BRANCHES
 TOP_K = 20  # predictions a video: those that GAP and MAP use
 NUMBER, CURVE = pa.float64(), pa.list_(pa.float32())
 LABELS = pa.list_(pa.int32())
+SCORES = "scores"  # the analysis that holds a clip's labels against the model's classes
 
 Columns = dict[str, pa.DataType]
 Values = Mapping[str, Iterable]  # one value a video of the batch
@@ -170,7 +171,7 @@ def _by_modality(names: Iterable[str], kind: pa.DataType) -> Callable[[Sequence[
 
 
 ANALYSES: dict[str, Analysis] = {
-    "scores": Analysis("20 highest predictions, PERR and Hit@1 of the video", _score_columns, _scores),
+    SCORES: Analysis("20 highest predictions, PERR and Hit@1 of the video", _score_columns, _scores),
     "unevenness": Analysis(
         "Gini and entropy of attention received", _by_branch(("gini", "relative_entropy"), NUMBER), _uneven
     ),
@@ -195,4 +196,4 @@ ANALYSES: dict[str, Analysis] = {
 }
 
 # What a sweep computes unless told otherwise: one number a video each, but for the predictions.
-DEFAULT_ANALYSES = ("scores", "unevenness", "patterns", "gates", "sensitivity")
+DEFAULT_ANALYSES = (SCORES, "unevenness", "patterns", "gates", "sensitivity")

@@ -19,13 +19,14 @@ def sweep_metrics(table: pd.DataFrame) -> pd.DataFrame:
         table: of `read_sweep`, with `known_labels`, `top_classes`, `top_scores`, `perr` and `hit_at_1`.
 
     Returns:
-        A row a model, in the table's order: `gap`, `map`, `perr`, `hit_at_1` as fractions, and `videos`.
+        A row a model, in the table's order: `gap`, `map`, `perr`, `hit_at_1` as fractions, `videos` that they are of,
+        and `unlabelled`, those that have no known label and count nowhere; NaN where none has one.
 
     Raises:
         KeyError: a column is not there.
     """
     rows = {str(name): _metrics(rows) for name, rows in table.groupby("model", sort=False, observed=True)}
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("model").astype({"videos": int})
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("model").astype({"videos": int, "unlabelled": int})
 
 
 def dense_scores(rows: pd.DataFrame, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -52,8 +53,13 @@ def classes_of(rows: pd.DataFrame) -> np.ndarray:
 
 def _metrics(rows: pd.DataFrame) -> dict[str, float]:
     """GAP and MAP use a video's 20 highest only, and those are here; PERR and Hit@1 are means over videos."""
-    classes, metrics = classes_of(rows), ClassificationMetrics(TOP_K)
+    classes, metrics, of_videos = classes_of(rows), ClassificationMetrics(TOP_K), video_scores(rows)
     for start in range(0, len(rows), CHUNK):
         metrics.update(*dense_scores(rows.iloc[start : start + CHUNK], classes))
-    found = metrics.compute() | {name: float(rows[name].mean()) for name in ("perr", "hit_at_1")}
-    return {name: found[name] for name in METRICS} | {"videos": len(rows)}
+    found = metrics.compute() | {name: float(of_videos[name].mean()) for name in of_videos}
+    return {name: found[name] for name in METRICS} | {"videos": metrics.videos, "unlabelled": metrics.unlabelled}
+
+
+def video_scores(rows: pd.DataFrame) -> pd.DataFrame:
+    """`perr` and `hit_at_1` of each video; NaN where it has no known label (a sweep of an earlier version has 0)."""
+    return rows[["perr", "hit_at_1"]].where(rows["known_labels"].map(len) > 0)

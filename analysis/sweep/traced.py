@@ -76,7 +76,7 @@ class TracedBatch:
 
 
 def trace_clips(
-    model: GMSAClassifier, clips: Sequence[Clip], neighbourhood: Neighbourhood, max_bytes: int
+    model: GMSAClassifier, clips: Sequence[Clip], neighbourhood: Neighbourhood, max_bytes: int, labels: bool = True
 ) -> TracedBatch:
     """One pass of a model over some clips, without gradients.
 
@@ -84,11 +84,16 @@ def trace_clips(
         model: on any device; left as it is. Its replica in evaluation mode is traced, one of half precision in float32.
         clips: at least one; each has every modality of the model, as wide as the model takes it.
         neighbourhood, max_bytes: see `TracedBatch`.
+        labels: hold the clips' labels against the model's classes; False: the batch has none.
+
+    Raises:
+        ForeignLabelsError: with `labels`, a clip's are of another data set.
     """
     cut = tuple(clip.cut(model.config.max_frames) for clip in clips)
     with evaluating(model, widen=True) as replica:
         weight = next(replica.parameters())
-        batch = Batch.from_clips(cut, tuple(model.config.modalities), model.vocabulary).to(weight.device, weight.dtype)
+        batch = Batch.from_clips(cut, tuple(model.config.modalities), model.vocabulary if labels else None)
+        batch = batch.to(weight.device, weight.dtype)
         return TracedBatch(replica, cut, batch, replica.trace(batch, grad=False), neighbourhood, max_bytes)
 
 

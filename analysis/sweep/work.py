@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from analysis.paper.study import ModelFile
-from analysis.sweep.analyses import Analysis, chosen
+from analysis.sweep.analyses import SCORES, Analysis, chosen
 from analysis.sweep.plan import Shard, ShardTask, SweepError, identity
 from analysis.sweep.store import MODEL_SHA256, OutputError, schema_of, write_part
 from analysis.sweep.traced import TracedBatch, pass_bytes, trace_clips
@@ -25,7 +25,7 @@ from gmsa_models.data.paths import skip_handler
 from gmsa_models.data.skipped import Skipped
 from gmsa_models.data.sources import DEMO, read_clips
 from gmsa_models.evaluating import standard_contexts
-from gmsa_models.feeding import fitting
+from gmsa_models.feeding import Inputs, fitting
 
 # Batches' worth of clips that are sorted by length together, so that little is padding.
 WINDOW = 8
@@ -141,9 +141,11 @@ def _tables(
 
 def _clips(task: ShardTask, models: Sequence[GMSAClassifier], skipped: Skipped) -> Iterator[Clip]:
     on_error = task.settings.on_error
-    widths = {name: width for model in models for name, width in model.config.modalities.items()}
     clips = read_clips(task.shard.source, on_error=on_error, on_skip=skipped)
-    return fitting(clips, widths, skip_handler(on_error, skipped))
+    for model in models:
+        inputs = Inputs.of(model, labels=SCORES in task.settings.analyses)
+        clips = fitting(clips, inputs, skip_handler(on_error, skipped))
+    return clips
 
 
 def _windows(clips: Iterable[Clip], task: ShardTask) -> Iterator[list[Clip]]:
@@ -199,7 +201,10 @@ def _model_table(task: ShardTask, name: str, model: GMSAClassifier, clips: Seque
     analyses = list(chosen(task.settings.analyses).values())
     for places in _batches(clips, model, task):
         gradients = int(task.settings.memory * GRADIENT_SHARE)
-        traced = trace_clips(model, [clips[place] for place in places], task.settings.neighbourhood, gradients)
+        traced = trace_clips(
+            model, [clips[place] for place in places], task.settings.neighbourhood, gradients,
+            labels=SCORES in task.settings.analyses,
+        )  # fmt: skip
         for column, found in computed_columns(traced, analyses):
             rows = values.setdefault(column, [None] * len(clips))
             for place, value in zip(places, found, strict=True):

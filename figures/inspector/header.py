@@ -16,6 +16,7 @@ import xarray as xr
 from matplotlib.colors import Colormap, LinearSegmentedColormap
 
 from figures.inspector.records import model_name
+from figures.prediction_panel import foreign_labels
 from figures.style import BRANCHES, DIFFERENCE, EXCLUDED, SIMILARITY, WEIGHTS, model_style
 
 # On a dark page the middle of a difference must be dark; hues as in `DIFFERENCE`.
@@ -41,6 +42,7 @@ def describe_clip(records: list[xr.Dataset]) -> dict[str, Any]:
         "clip_frames": int(attributes.get("clip_frames", record.sizes["frame"])),
         "frame_seconds": frame_seconds,
         "labels": _json_list(attributes.get("label_names")),
+        "foreign": foreign_labels(record),
         "url": web_address(attributes.get("source_url")),
         "classes": _classes(records),
         "segments": _segments(record),

@@ -27,7 +27,8 @@ def split_records(given: xr.Dataset | Sequence[xr.Dataset]) -> list[xr.Dataset]:
         Records without a `model` dimension, in order; what a model lacks is absent again.
 
     Raises:
-        InspectorError: nothing given, records of different clips, two models of one name.
+        InspectorError: nothing given, records of different clips or of classes of different data sets, two models of
+            one name.
     """
     records: list[xr.Dataset] = []
     for one in [given] if isinstance(given, xr.Dataset) else given:
@@ -86,6 +87,11 @@ def _check(records: list[xr.Dataset]) -> None:
             if record.attrs.get(what) != first.attrs.get(what):
                 found, expected = record.attrs.get(what), first.attrs.get(what)
                 raise InspectorError(f"records of different clips: {what} is {found!r}, of the first {expected!r}")
+        if (classes := record.attrs.get("vocabulary")) != (of := first.attrs.get("vocabulary")):
+            raise InspectorError(
+                f"model {model_name(record)!r} has classes of {classes!r}, {model_name(first)!r} of {of!r}: numbers of "
+                "their classes do not compare; show each alone"
+            )
         if record.sizes.get("frame") != first.sizes.get("frame"):
             raise InspectorError(
                 f"record of {model_name(record)!r} has {record.sizes.get('frame')} frames, the first has "

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gmsa_models.data.clip import Batch, Clip, ClipError, Segment, dequantize, quantize
     from gmsa_models.data.sources import read_clips
+    from gmsa_models.data.spaces import FeatureSpace
     from gmsa_models.data.tfrecord import TFRecordError, write_clips
     from gmsa_models.data.vocabulary import Vocabulary
 
@@ -16,6 +17,7 @@ __all__ = [
     "Batch",
     "Clip",
     "ClipError",
+    "FeatureSpace",
     "Segment",
     "TFRecordError",
     "Vocabulary",
@@ -29,6 +31,7 @@ _MODULES = {
     "Batch": "gmsa_models.data.clip",
     "Clip": "gmsa_models.data.clip",
     "ClipError": "gmsa_models.data.clip",
+    "FeatureSpace": "gmsa_models.data.spaces",
     "Segment": "gmsa_models.data.clip",
     "TFRecordError": "gmsa_models.data.tfrecord",
     "Vocabulary": "gmsa_models.data.vocabulary",

@@ -1,11 +1,13 @@
 """Catalogue: a Parquet table of where each video lies, so that one video of 1.5 TB opens at once by its id.
 
 One row a record: `id`, `shard` (relative to the catalogue, with forward slashes), `shard_bytes`, `record`, `offset`,
-`length`, `frames`, `labels`. pandas, DuckDB and pyarrow read it as any other table.
+`length`, `frames`, `labels`, `dataset` (whose classes the labels count, "" where that is not known) and `spaces` (of
+the features, `{modality: {"name": ..., "width": ...}}` as JSON). pandas, DuckDB and pyarrow read it as any other table.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ import pyarrow.parquet as pq
 
 from gmsa_models.data.atomic import replaced_when_done
 from gmsa_models.data.catalog_file import (
+    NEEDED,
     ROWS,
     SCHEMA,
     TEXTS,
@@ -35,6 +38,7 @@ from gmsa_models.data.errors import OnSkip, TFRecordError, UnreadableError, brie
 from gmsa_models.data.framing import RecordFile, Span, read_each
 from gmsa_models.data.parquet_pages import spread_texts
 from gmsa_models.data.paths import DuplicateClipError, Source, UnknownClipError, expand, skip_handler
+from gmsa_models.data.spaces import spaces_to_dict
 from gmsa_models.data.tfrecord import once_an_id, read_clip_at
 
 Progress = Callable[[int, int, int], None]
@@ -110,7 +114,7 @@ def open_clip(path: str | Path, identity: str) -> Clip:
             raise UnknownClipError(
                 f"{path}: no clip {identity!r} among {table.metadata.num_rows}{_near(table, identity)}"
             )
-    check_full(path, pa.Table.from_pylist(rows, SCHEMA), SCHEMA.names)
+    check_full(path, pa.Table.from_pylist(rows, SCHEMA), NEEDED)
     if found > 1:
         places = ", ".join(f"{row['shard']} record {row['record']}" for row in rows)
         raise DuplicateClipError(f"{path}: {found} records have the id {identity!r} ({places}); read their file")
@@ -160,7 +164,7 @@ def read_rows(path: str | Path) -> Iterator[dict[str, Any]]:
     """
     with opened(path) as table:
         for batch in batches(table):
-            check_full(path, batch, SCHEMA.names)
+            check_full(path, batch, NEEDED)
             yield from batch.to_pylist()
 
 
@@ -244,6 +248,8 @@ def _row(clip: Clip, shard: str, size: int, span: Span) -> dict[str, Any]:
         "length": span.length,
         "frames": clip.frames,
         "labels": clip.labels,
+        "dataset": clip.dataset,
+        "spaces": json.dumps(spaces_to_dict(clip.spaces)),
     }
 
 
@@ -256,7 +262,7 @@ def _find_rows(table: pq.ParquetFile, identity: str) -> tuple[list[dict[str, Any
         places = pc.indices_nonzero(pc.equal(ids, identity))
         found += len(places)
         if len(places) and len(rows) < _NAMED:
-            there = table.read_row_group(group).take(places[: _NAMED - len(rows)])
+            there = table.read_row_group(group, columns=NEEDED).take(places[: _NAMED - len(rows)])
             rows += spread_texts(there, TEXTS).to_pylist()
     return rows, found
 

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 from gmsa_models.data.errors import UnreadableError, brief
 from gmsa_models.data.parquet_pages import PagesError, open_parquet, spread_texts
 
-VERSION = "1"
+VERSION = "2"
+KNOWN_VERSIONS = ("1", VERSION)
 _VERSION_KEY = b"gmsa_catalog_version"
 SCHEMA = pa.schema(
     {
@@ -24,9 +25,13 @@ SCHEMA = pa.schema(
         "length": pa.int64(),
         "frames": pa.int32(),
         "labels": pa.list_(pa.int64()),
+        "dataset": pa.dictionary(pa.int32(), pa.string()),
+        "spaces": pa.dictionary(pa.int32(), pa.string()),
     },
     metadata={_VERSION_KEY: VERSION.encode()},
 )
+# What version 1 had, and what reading needs: the record itself says whose labels it has.
+NEEDED = SCHEMA.names[:8]
 ROWS = 65536  # of a row group: what is in memory at once
 _ROWS_A_BYTE = 1  # ids and places differ; the most regular that were tried take ten bytes a row
 _LABELS_A_ROW, _MOST_ROWS = 64, 1 << 20  # of a row group
@@ -84,7 +89,7 @@ def opened(path: str | Path) -> Iterator[pq.ParquetFile]:
 
 def batches(table: pq.ParquetFile) -> Iterator[pa.Table]:
     """The rows of a catalogue, in parts whose texts are no larger than is read at once."""
-    for batch in table.iter_batches(batch_size=ROWS):
+    for batch in table.iter_batches(batch_size=ROWS, columns=NEEDED):
         yield spread_texts(batch, TEXTS)
 
 
@@ -106,12 +111,13 @@ def check_full(path: str | Path, table: pa.RecordBatch | pa.Table, columns: Sequ
 
 def _check_columns(path: str | Path, schema: pa.Schema) -> None:
     version = (schema.metadata or {}).get(_VERSION_KEY, b"none").decode(errors="replace")
-    if version != VERSION or schema.names != SCHEMA.names:
+    columns = NEEDED if version == KNOWN_VERSIONS[0] else SCHEMA.names
+    if version not in KNOWN_VERSIONS or schema.names != columns:
         raise CatalogError(
             f"{path}: catalogue version {brief(version)}, columns {brief(schema.names)}; this software reads version "
-            f"{VERSION} with {SCHEMA.names}; write it again with `gmsa catalog`"
+            f"{VERSION} with {columns}; write it again with `gmsa catalog`"
         )
-    for field, expected in zip(schema, SCHEMA, strict=True):
+    for field, expected in zip(schema, SCHEMA, strict=False):
         if _plain(field.type) != _plain(expected.type):
             raise CatalogError(
                 f"{path}: column {field.name!r} is {field.type}; expected {expected.type}; write it again with "

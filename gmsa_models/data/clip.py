@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any, no_type_check
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from gmsa_models.data.errors import ForeignLabelsError, brief
+from gmsa_models.data.spaces import LONGEST_NAME, FeatureSpace, is_name, same_labels
 from gmsa_models.data.vocabulary import Vocabulary
 
 QUANTIZED_MAXIMUM, QUANTIZED_MINIMUM = 2.0, -2.0
@@ -51,11 +55,44 @@ def quantize(values: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
 
 
-def _check_labels(owner: str, labels: Sequence[int]) -> None:
-    if labels and not 0 <= min(labels) <= max(labels) <= LARGEST_LABEL:
-        raise ClipError(f"{owner} has labels from {min(labels)} to {max(labels)}; expected 0 to {LARGEST_LABEL}")
+def _labels(owner: str, labels: Any) -> tuple[int, ...]:
+    """Labels as a tuple of int, from any sequence of whole numbers."""
+    try:
+        given = tuple(labels)
+        if isinstance(labels, str | bytes) or any(isinstance(label, bool | np.bool_) for label in given):
+            raise TypeError
+        found = tuple(operator.index(label) for label in given)
+    except TypeError:
+        raise ClipError(f"{owner} has labels {brief(labels)}; expected a sequence of whole numbers") from None
+    if found and not 0 <= min(found) <= max(found) <= LARGEST_LABEL:
+        raise ClipError(f"{owner} has labels from {min(found)} to {max(found)}; expected 0 to {LARGEST_LABEL}")
+    return found
 
 
+def _number(owner: str, name: str, value: Any) -> float:
+    """A float, from any real number of Python, numpy or torch."""
+    try:
+        if isinstance(value, str | bytes | bool | np.bool_):
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        raise ClipError(f"{owner}: {name} is {brief(value)}; expected a number") from None
+
+
+def _array(owner: str, modality: str, values: Any) -> np.ndarray:
+    """An array whose rows lie one after another, in the machine's order of bytes; the same one where it is so."""
+    if isinstance(values, np.ma.MaskedArray):
+        raise ClipError(f"{owner}: {modality!r} is a masked array; expected values throughout, without a mask")
+    try:
+        found = np.asarray(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ClipError(f"{owner}: {modality!r} is no array: {brief(str(error))}; expected (frames, dim)") from None
+    if found.dtype.kind in "fu":
+        found = found.astype(found.dtype.newbyteorder("="), copy=False)
+    return found if found.flags.c_contiguous or found.ndim != 2 else np.ascontiguousarray(found)
+
+
+@no_type_check  # it takes more types than it holds, and checks them itself
 @dataclass(frozen=True)
 class Segment:
     """A span of a clip that is known to show something.
@@ -77,25 +114,36 @@ class Segment:
     origin: str = ""
 
     def __post_init__(self) -> None:
+        """Numbers of numpy become Python's, any sequence a tuple."""
+        for name in ("start", "end"):
+            object.__setattr__(self, name, _number("a segment", name, getattr(self, name)))
+        object.__setattr__(self, "labels", _labels("a segment", self.labels))
+        object.__setattr__(self, "scores", tuple(_number("a segment", "a score", each) for each in self.scores))
         if not self.start <= self.end:
             raise ClipError(f"a segment ends before it starts: {self.start} to {self.end} s")
-        _check_labels("a segment", self.labels)
         if self.scores and len(self.scores) != len(self.labels):
             raise ClipError(f"a segment has {len(self.scores)} scores for {len(self.labels)} labels; expected as many")
 
 
+@no_type_check  # as Segment
 @dataclass(frozen=True, eq=False)
 class Clip:
     """The frames of one video. Two clips are equal only when they are the same object: arrays have no one equality.
 
     Attributes:
         id: the video's id.
-        features: modality -> (frames, dim), uint8 (quantised) or floating point; every modality has the same frames.
+        features: modality -> (frames, dim), uint8 (quantised) or floating point of any precision, which is kept until
+            `floats` is asked for; every modality has the same frames. Rows are laid out one after another.
         labels: data set label indices, as stored.
         frame_seconds: seconds a frame.
         start_seconds: where in the source video the first frame lies.
         segments: spans that are known (montage events, segment ratings).
         source: where the clip came from (`file#record`, or the recipe of a made clip).
+        dataset: whose classes `labels` count, as `Vocabulary.dataset`: "youtube-8m"; "": not said.
+        spaces: modality -> the space that its features lie in, where that is known.
+
+    Numbers of numpy become Python's, any sequence a tuple, and an array is copied only where its rows do not lie one
+    after another or its bytes are in another order than the machine's.
     """
 
     id: str
@@ -105,8 +153,11 @@ class Clip:
     start_seconds: float = 0.0
     segments: tuple[Segment, ...] = field(default=(), repr=False)
     source: str = ""
+    dataset: str = ""
+    spaces: Mapping[str, FeatureSpace] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self._normalise()
         if not self.features:
             raise ClipError(f"clip {self.id!r}: no features; expected at least one modality of shape (frames, dim)")
         for modality, values in self.features.items():
@@ -121,7 +172,41 @@ class Clip:
                 f"clip {self.id!r}: starts at {self.start_seconds} s, {self.frame_seconds} s a frame; expected a start "
                 f"within {LATEST_SECOND:g} s, and {SHORTEST_FRAME:g} to {LONGEST_FRAME:g} s a frame"
             )
-        _check_labels(f"clip {self.id!r}", self.labels)
+        self._check_meaning()
+
+    def _normalise(self) -> None:
+        owner = f"clip {self.id!r}"
+        segments = tuple(self.segments)
+        if odd := [each for each in segments if not isinstance(each, Segment)]:
+            raise ClipError(f"{owner} has the segment {brief(odd[0])}; expected a Segment")
+        values = {
+            "features": {name: _array(owner, name, values) for name, values in self.features.items()},
+            "labels": _labels(owner, self.labels),
+            "frame_seconds": _number(owner, "frame_seconds", self.frame_seconds),
+            "start_seconds": _number(owner, "start_seconds", self.start_seconds),
+            "segments": segments,
+            "spaces": dict(self.spaces),
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    def _check_meaning(self) -> None:
+        if not is_name(self.dataset):
+            raise ClipError(
+                f"clip {self.id!r}: dataset is {brief(self.dataset)}; expected a name of at most {LONGEST_NAME} "
+                "characters, '' where it is not known whose labels these are"
+            )
+        for modality, space in self.spaces.items():
+            if not isinstance(space, FeatureSpace) or modality not in self.features:
+                raise ClipError(
+                    f"clip {self.id!r}: {modality!r} has the feature space {brief(space)}; expected a FeatureSpace for "
+                    f"one of {sorted(self.features)}"
+                )
+            if self.features[modality].shape[1] != space.width:
+                raise ClipError(
+                    f"clip {self.id!r}: {modality!r} is {self.features[modality].shape[1]} wide; its feature space is "
+                    f"{space}"
+                )
 
     def _check_features(self, modality: str, values: np.ndarray) -> None:
         if values.ndim != 2 or values.shape[1] == 0:
@@ -152,7 +237,24 @@ class Clip:
         if modality not in self.features:
             raise KeyError(f"clip {self.id!r} has no modality {modality!r}; it has {sorted(self.features)}")
         values = self.features[modality]
-        return dequantize(values) if values.dtype == np.uint8 else values.astype(np.float32, copy=False)
+        if values.dtype == np.uint8:
+            return dequantize(values)
+        # torch takes no array that must not be written to
+        return values.astype(np.float32, copy=not values.flags.writeable)
+
+    def positions(self, vocabulary: Vocabulary) -> tuple[int, ...]:
+        """Output positions of the clip's labels that a vocabulary has; others are left out.
+
+        Raises:
+            ForeignLabelsError: the labels are of another data set than the vocabulary's classes.
+        """
+        if self.labels and not same_labels(self.dataset, vocabulary.dataset):
+            raise ForeignLabelsError(
+                f"{brief(self.source or self.id)}: its labels are of {self.dataset!r}, the model's classes of "
+                f"{vocabulary.dataset!r}: they cannot be compared. Choose a model of {self.dataset!r}; or, if the "
+                f"labels are of {vocabulary.dataset!r}, say so: write_clips stores Clip(dataset={vocabulary.dataset!r})"
+            )
+        return vocabulary.positions(self.labels)
 
     def cut(self, frames: int) -> Clip:
         """The first `frames` frames; the clip itself when it is no longer than that."""
@@ -218,6 +320,7 @@ class Batch:
         Raises:
             ClipError: no clips, or widths that differ; names the clip.
             KeyError: a clip lacks a modality; names both.
+            ForeignLabelsError: with a vocabulary, a clip's labels are of another data set.
         """
         if not clips:
             raise ClipError("a batch needs at least one clip, got none")
@@ -252,5 +355,5 @@ def _pad(clips: Sequence[Clip], modality: str, frames: int) -> Float[Tensor, "ba
 def _label_matrix(clips: Sequence[Clip], vocabulary: Vocabulary) -> Float[Tensor, "batch classes"]:
     matrix = torch.zeros(len(clips), len(vocabulary), dtype=torch.float32)
     for row, clip in enumerate(clips):
-        matrix[row, list(vocabulary.positions(clip.labels))] = 1.0
+        matrix[row, list(clip.positions(vocabulary))] = 1.0
     return matrix

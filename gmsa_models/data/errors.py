@@ -99,6 +99,24 @@ class ContentError(TFRecordError):
         return type(self), (self.path, self.reason, self.record, self.offset, self.kind)
 
 
+class UnfitClipError(UnreadableError):
+    """A clip that came through whole but is not what the model takes; the message says which clip, of which file."""
+
+    kind = "does not fit the model"
+
+
+class ForeignLabelsError(UnfitClipError):
+    """A clip whose labels are of another data set than the model's classes, where its labels are needed."""
+
+    kind = "labels of another data set"
+
+
+class ForeignFeaturesError(UnfitClipError):
+    """A clip whose features lie in another space than those that the model was trained on."""
+
+    kind = "features of another space"
+
+
 class RecordError(ValueError):
     """A record's content that is not what it should be; the message says which part, and what was expected."""
 

@@ -1,30 +1,36 @@
 """What a Clip knows and YouTube-8M's features cannot say, as one more context feature of JSON.
 
-`{"version": 1, "frame_seconds": s, "start_seconds": s, "segments": [[start, end, labels, scores, kind, origin], ...]}`.
-JSON keeps Python's floats exactly, where a FloatList has float32.
+`{"version": 1, "frame_seconds": s, "start_seconds": s, "segments": [[start, end, labels, scores, kind, origin], ...],
+"dataset": name, "spaces": {modality: {"name": name, "width": w}, ...}}`; all but the version may be left out. Without
+`dataset` and `spaces` a record is of what its form tells, see `records.py`. JSON keeps Python's floats exactly, where a
+FloatList has float32.
 """
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from typing import Any
 
 from gmsa_models.data.clip import LARGEST_LABEL, Clip, Segment
 from gmsa_models.data.errors import ExtensionError, brief
+from gmsa_models.data.spaces import is_name, spaces_from_dict, spaces_to_dict
 
 EXTENSION = "gmsa_clip"
 VERSION = 1
 _LONGEST = 1 << 20  # bytes of JSON; a montage has a few thousand
 
 
-def encode_extension(clip: Clip, lossless: bool) -> bytes | None:
+def encode_extension(clip: Clip, lossless: bool, meaning: dict[str, Any]) -> bytes | None:
     """The extension of a clip, or None when the record says everything without it.
 
     Args:
         lossless: whether the record's own segment features already give the clip's segments back.
+        meaning: `dataset` and `spaces` that the record's form tells; what the clip has otherwise is written.
     """
-    if lossless and clip.frame_seconds == 1.0 and clip.start_seconds == 0.0:
+    said = {name: value for name, value in _meaning(clip).items() if value != meaning[name]}
+    if lossless and clip.frame_seconds == 1.0 and clip.start_seconds == 0.0 and not said:
         return None
     content = {
         "version": VERSION,
@@ -32,11 +38,17 @@ def encode_extension(clip: Clip, lossless: bool) -> bytes | None:
         "start_seconds": clip.start_seconds,
         "segments": [[s.start, s.end, s.labels, s.scores, s.kind, s.origin] for s in clip.segments],
     }
-    return json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
+    if "spaces" in said:
+        said["spaces"] = spaces_to_dict(said["spaces"])
+    return json.dumps(content | said, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _meaning(clip: Clip) -> dict[str, Any]:
+    return {"dataset": clip.dataset, "spaces": dict(clip.spaces)}
 
 
 def decode_extension(data: bytes) -> dict[str, Any]:
-    """`frame_seconds`, `start_seconds` and `segments` of a Clip.
+    """Those of `frame_seconds`, `start_seconds`, `segments`, `dataset` and `spaces` of a Clip that it has.
 
     Raises:
         ExtensionError: not the JSON described above, or of a newer version.
@@ -53,13 +65,25 @@ def decode_extension(data: bytes) -> dict[str, Any]:
             f"context feature {EXTENSION!r} has version {brief(version)}; this software reads {VERSION}"
         )
     try:
-        seconds = _number(content["frame_seconds"])
-        if seconds <= 0:
-            raise ValueError(f"frame_seconds is {seconds}; expected more than 0")
-        segments = tuple(_segment(*row) for row in content["segments"])
-        return {"frame_seconds": seconds, "start_seconds": _number(content["start_seconds"]), "segments": segments}
+        return {name: read(content[name]) for name, read in _READERS.items() if name in content}
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ExtensionError(f"context feature {EXTENSION!r} cannot be read: {brief(error)}") from None
+
+
+def _frame_seconds(value: Any) -> float:
+    if (seconds := _number(value)) <= 0:
+        raise ValueError(f"frame_seconds is {seconds}; expected more than 0")
+    return seconds
+
+
+def _segments(rows: Any) -> tuple[Segment, ...]:
+    return tuple(_segment(*row) for row in rows)
+
+
+def _dataset(value: Any) -> str:
+    if not is_name(value):
+        raise ValueError(f"dataset is {brief(value)}; expected a short name, plain text")
+    return value
 
 
 def _segment(start: Any, end: Any, labels: Any, scores: Any, kind: Any, origin: Any) -> Segment:
@@ -74,3 +98,12 @@ def _number(value: Any) -> float:
     if type(value) not in (int, float) or not math.isfinite(value):
         raise ValueError(f"{brief(value)} is not a finite number")
     return float(value)
+
+
+_READERS: dict[str, Callable[[Any], Any]] = {
+    "frame_seconds": _frame_seconds,
+    "start_seconds": _number,
+    "segments": _segments,
+    "dataset": _dataset,
+    "spaces": spaces_from_dict,
+}

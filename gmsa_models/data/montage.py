@@ -17,6 +17,7 @@ from gmsa_models.data.montage_recipe import (
     draw_frames,
     draw_layout,
 )
+from gmsa_models.data.spaces import YOUTUBE_8M, published_spaces
 from gmsa_models.data.statistics import shipped_statistics
 from gmsa_models.data.vocabulary import Vocabulary
 
@@ -47,7 +48,8 @@ class VectorSource(Protocol):
 def montage(source: VectorSource, recipe: MontageRecipe, seed: int, index: int, identifier: str | None = None) -> Clip:
     """Make one video; any video can be made alone, and comes out the same byte for byte.
 
-    The clip's labels are the union of its events' labels; `segments` tile it and say what each span shows.
+    The clip's labels are the union of its events' labels; `segments` tile it and say what each span shows. Labels and
+    features are YouTube-8M's.
 
     Args:
         source: where the vectors of events and backgrounds come from.
@@ -72,12 +74,15 @@ def montage(source: VectorSource, recipe: MontageRecipe, seed: int, index: int, 
         Segment(float(start), float(end), labels, kind=kind, origin=origin)
         for (start, end, kind), (_, labels, origin) in zip(spans, drawn, strict=True)
     )
+    features = _draw_modalities(source, recipe, spans, drawn, rng)
     return Clip(
         id=identifier or f"montage-{seed}-{index:06d}",
-        features=_draw_modalities(source, recipe, spans, drawn, rng),
+        features=features,
         labels=tuple(sorted({label for segment in segments for label in segment.labels})),
         segments=segments,
         source=f"montage of {source.name}, mix {recipe.mix}, seed {seed}, index {index}",
+        dataset=YOUTUBE_8M,
+        spaces=published_spaces(YOUTUBE_8M, {name: values.shape[1] for name, values in features.items()}),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,14 @@ from gmsa_models.data.errors import FeatureError, FramesError, NotAnExampleError
 from gmsa_models.data.extension import EXTENSION, decode_extension, encode_extension
 from gmsa_models.data.frames import pack_frames, unpack_frames
 from gmsa_models.data.schema import DecodeError, PackedSequenceExample, parse
+from gmsa_models.data.spaces import AUDIOSET, YOUTUBE_8M, published_spaces
 from gmsa_models.data.wire import MOST_VALUES, check_size
 
 # Frame list in a record -> modality. Any other list is a modality under its own name.
 MODALITIES = {"rgb": "visual", "audio": "audio", "audio_embedding": "audio"}
 _LISTS = {"visual": "rgb", "audio": "audio"}
+# Frame list -> the data set whose records have it.
+_DATASETS = {"rgb": YOUTUBE_8M, "audio": YOUTUBE_8M, "audio_embedding": AUDIOSET}
 LONGEST_ID = 1000  # characters; YouTube-8M has 4, YouTube 11
 RATED_SECONDS = 5.0  # a rated segment of YouTube-8M where the record does not say when it ends
 
@@ -24,6 +28,10 @@ Context = dict[str, Any]
 
 def decode_clip(data: bytes, where: str = "") -> Clip:
     """Read one SequenceExample.
+
+    A record that does not say whose labels it has (`extension.py`) is of YouTube-8M if all its lists are `rgb` and
+    `audio`, and of AudioSet if its only list is `audio_embedding`, quantised and as wide as these are; else it is not
+    known whose they are.
 
     Args:
         data: the record's data, checksum aside.
@@ -43,12 +51,14 @@ def decode_clip(data: bytes, where: str = "") -> Clip:
     if not packed:
         raise FramesError(f"{brief(identity)} has no frame lists" + _video_level_hint(context))
     try:
+        features = _read_features(packed)
+        said = {"segments": _read_ratings(context), **_meaning(packed, features)} | _read_times(context)
         return Clip(
             id=identity,
-            features=_read_features(packed),
+            features=features,
             labels=read_labels(context),
             source=f"{where}#{identity}" if where else "",
-            **_read_times(context),
+            **said,
         )
     except ClipError as error:
         raise FramesError(str(error)) from None
@@ -71,7 +81,9 @@ def encode_clip(clip: Clip) -> bytes:
     feature["id"].bytes_list.value.append(clip.id.encode())
     feature["labels"].int64_list.value.extend(clip.labels)
     _write_ratings(feature, clip)
-    extension = encode_extension(clip, lossless=_read_ratings(read_context(message.context)) == clip.segments)
+    lossless = _read_ratings(read_context(message.context)) == clip.segments
+    meaning = _meaning([_LISTS.get(modality, modality) for modality in clip.features], clip.features)
+    extension = encode_extension(clip, lossless, meaning)
     if extension is not None:
         feature[EXTENSION].bytes_list.value.append(extension)
     for modality, values in clip.features.items():
@@ -154,10 +166,22 @@ def _read_features(packed: dict[str, bytes]) -> dict[str, np.ndarray]:
     return features
 
 
+def _meaning(lists: Iterable[str], features: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """`dataset` and `spaces` that a record's form tells: which lists it has, and how wide and how stored."""
+    datasets = {_DATASETS.get(name, "") for name in lists}
+    dataset = datasets.pop() if len(datasets) == 1 else ""
+    widths = {name: values.shape[1] for name, values in features.items() if values.dtype == np.uint8}
+    spaces = published_spaces(dataset, widths)
+    if len(spaces) < len(features):
+        return {"dataset": "", "spaces": {}}
+    return {"dataset": dataset, "spaces": spaces}
+
+
 def _read_times(context: Context) -> dict[str, Any]:
+    """What the extension says, or else where in its source an AudioSet clip starts."""
     if EXTENSION in context:
         return decode_extension(_one(context, EXTENSION, bytes))
-    times: dict[str, Any] = {"segments": _read_ratings(context)}
+    times: dict[str, Any] = {}
     if "start_time_seconds" in context:
         start = float(_one(context, "start_time_seconds", float))
         if not np.isfinite(start):

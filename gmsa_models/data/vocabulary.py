@@ -9,11 +9,17 @@ from functools import cached_property
 from pathlib import Path
 
 from gmsa_models.data.errors import brief, is_plain
+from gmsa_models.data.spaces import AUDIOSET, YOUTUBE_8M
 
 # The columns that hold a label's index and its name, by the data set whose table has them.
 COLUMNS = {
-    "youtube-8m": ("Index", "Name"),
-    "audioset": ("index", "display_name"),
+    YOUTUBE_8M: ("Index", "Name"),
+    AUDIOSET: ("index", "display_name"),
+}
+# Columns of which the data set's own table has some, and a table that a user made has none.
+_OWN_COLUMNS = {
+    YOUTUBE_8M: {"TrainVideoCount", "KnowledgeGraphId", "WikiUrl"},
+    AUDIOSET: {"mid"},
 }
 
 _PLAIN = "expected text without control characters (tab, line end, escape ...): no checkpoint with it could be loaded"
@@ -28,7 +34,7 @@ class Vocabulary:
     """Classes in the order of a model's outputs.
 
     Attributes:
-        dataset: whose labels these are, for example "youtube-8m".
+        dataset: whose labels these are, for example "youtube-8m"; "": not said.
         indices: data set label of each output, unique.
         names: what a person calls it; one an output.
     """
@@ -47,6 +53,10 @@ class Vocabulary:
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    @property
+    def _of(self) -> str:
+        return f" of {self.dataset}" if self.dataset else ""
 
     @cached_property
     def _position(self) -> dict[int, int]:
@@ -72,7 +82,7 @@ class Vocabulary:
         if found is None:
             like = [name for name in self.names if name.casefold()[:2] == told.casefold()[:2]]
             hint = f"; names that begin alike: {', '.join(like[:5])}" if like else ""
-            raise VocabularyError(f"no class {told!r} among the {len(self)} of {self.dataset}{hint}")
+            raise VocabularyError(f"no class {told!r} among the {len(self)}{self._of}{hint}")
         return found
 
     def keep(self, labels: Iterable[int]) -> Vocabulary:
@@ -84,12 +94,15 @@ class Vocabulary:
         labels = tuple(labels)
         missing = [label for label in labels if label not in self._position]
         if missing:
-            raise KeyError(f"labels {missing[:5]} are not in the {self.dataset} vocabulary of {len(self)} classes")
+            raise KeyError(f"labels {missing[:5]} are not among the {len(self)} classes{self._of}")
         return Vocabulary(self.dataset, labels, tuple(self.name(label) for label in labels))
 
     @classmethod
     def read_csv(cls, path: str | Path) -> Vocabulary:
-        """Read the class table of YouTube-8M (`vocabulary.csv`) or AudioSet (`class_labels_indices.csv`).
+        """Read the class table of YouTube-8M (`vocabulary.csv`) or AudioSet (`class_labels_indices.csv`), or one alike.
+
+        A table of two columns only (`Index,Name` or `index,display_name`) is a user's own: its `dataset` is "" (not
+        said), so that its classes are held against the labels of any clips.
 
         Raises:
             VocabularyError: unknown columns, no rows, an index that is no number or comes twice, a name with a control
@@ -102,7 +115,8 @@ class Vocabulary:
                 fields = set(reader.fieldnames or ())
                 for dataset, (index, name) in COLUMNS.items():
                     if {index, name} <= fields:
-                        return cls(dataset, *_read_rows(path, reader, index, name))
+                        own = bool(_OWN_COLUMNS[dataset] & fields)
+                        return cls(dataset if own else "", *_read_rows(path, reader, index, name))
         except (UnicodeDecodeError, csv.Error) as error:
             raise VocabularyError(f"{path}: not a table of text: {error}") from None
         expected = "; ".join(f"{dataset}: {', '.join(columns)}" for dataset, columns in COLUMNS.items())

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 from gmsa_models.checkpoints import Description, describe
 from gmsa_models.data.atomic import replaced_when_done
 
+# Tests whose scores use every prediction of a video, in cards of before scores said how many they use.
+ALL_USED = ("AudioSet eval",)
 SCORES = {"gap": "GAP", "map": "MAP", "perr": "PERR", "hit_at_1": "Hit@1"}
 
 
@@ -42,15 +45,28 @@ def card_text(model: Description, checkpoint: Path) -> str:
         f"torch {training['torch']}.",
         f"- **Licence**: the weights were made from data under {card['licence']}.",
         "",
-        "Scores in percent; the paper's definitions (20 predictions a video), but for AudioSet, where MAP uses all.",
+        "Scores in percent. GAP and MAP use as many of a video's predictions as the table says; the paper uses 20.",
         "",
-        f"| test | videos | {' | '.join(SCORES.values())} |",
-        f"|---|---|{'---|' * len(SCORES)}",
+        f"| test | videos | predictions | {' | '.join(SCORES.values())} |",
+        f"|---|---|---|{'---|' * len(SCORES)}",
     ]
     for test, scores in card["scores"].items():
         values = " | ".join(f"{100 * scores[key]:.2f}" for key in SCORES)
-        lines.append(f"| {test} | {scores['videos']:,} | {values} |")
+        used = predictions_used(test, scores)
+        lines.append(f"| {test} | {scores['videos']:,} | {'all' if used is None else used} | {values} |")
     return "\n".join(lines) + "\n"
+
+
+def predictions_used(test: str, scores: Mapping[str, float | None]) -> int | None:
+    """How many predictions of a video the GAP and MAP of a card use; None: all.
+
+    Args:
+        test: what the card calls the data.
+        scores: of the test.
+    """
+    if "top_k" in scores:
+        return scores["top_k"]
+    return None if test in ALL_USED else 20
 
 
 def _pairs(values: dict) -> str:

@@ -132,7 +132,8 @@ def train(name: str, progress: bool = True) -> Path:
     model = load(result.path)
     scores = {}
     for test, (source, top_k) in task.tests.items():
-        scores[test] = {key: round(value, 6) for key, value in evaluate(model, source, top_k=top_k).items()}
+        found = evaluate(model, source, top_k=top_k)
+        scores[test] = {key: round(value, 6) for key, value in found.items()} | {"top_k": top_k}
         print(name, test, scores[test], flush=True)
     model.card = {**model.card, "scores": scores}
     path = save(model, ZOO / f"{name}.safetensors")

@@ -1,0 +1,91 @@
+"""What the numbers of a clip mean: the data set whose classes its labels count, and the space of its features."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from gmsa_models.data.errors import brief, is_plain
+
+YOUTUBE_8M, AUDIOSET = "youtube-8m", "audioset"
+LONGEST_NAME = 100  # characters of the name of a data set or of a feature space
+WIDEST = 2**31 - 1
+
+
+class SpaceError(ValueError):
+    """A name or width that no data set or feature space has; the message says what was received."""
+
+
+def is_name(value: object) -> bool:
+    """Whether it can be the name of a data set: plain text, "" for one that is not said."""
+    return is_plain(value) and len(value) <= LONGEST_NAME
+
+
+@dataclass(frozen=True)
+class FeatureSpace:
+    """What a vector of features is an output of. Vectors of two spaces cannot be compared, whatever their widths.
+
+    Attributes:
+        name: tells the space from all others: the network, what was done with its output.
+        width: of a vector.
+    """
+
+    name: str
+    width: int
+
+    def __post_init__(self) -> None:
+        if not self.name or not is_name(self.name):
+            raise SpaceError(f"a feature space is called {brief(self.name)}; expected 1 to {LONGEST_NAME} characters")
+        if type(self.width) is not int or not 1 <= self.width <= WIDEST:
+            raise SpaceError(f"feature space {self.name!r} is {brief(self.width)} wide; expected a whole number >= 1")
+
+    def __str__(self) -> str:
+        """Name and width, for messages."""
+        return f"{self.name!r} ({self.width}-d)"
+
+
+RGB = FeatureSpace("youtube-8m-rgb", 1024)  # Inception's last hidden layer after PCA and whitening
+VGGISH = FeatureSpace("vggish-pca", 128)  # after PCA and whitening: the audio of YouTube-8M and all of AudioSet
+# Data set -> modality -> the space of the features that it is published with.
+PUBLISHED: dict[str, dict[str, FeatureSpace]] = {
+    YOUTUBE_8M: {"visual": RGB, "audio": VGGISH},
+    AUDIOSET: {"audio": VGGISH},
+}
+
+
+def published_spaces(dataset: str, widths: Mapping[str, int]) -> dict[str, FeatureSpace]:
+    """The spaces of a data set's own features, for those modalities that are as wide as these are.
+
+    Args:
+        dataset: any; one that is not known has none.
+        widths: modality -> width of a frame.
+    """
+    published = PUBLISHED.get(dataset, {})
+    return {name: space for name, space in published.items() if widths.get(name) == space.width}
+
+
+def same_labels(one: str, other: str) -> bool:
+    """Whether labels of two data sets are of the same classes; "" (not said) is taken for the other."""
+    return one == other or not one or not other
+
+
+def spaces_to_dict(spaces: Mapping[str, FeatureSpace]) -> dict[str, dict[str, Any]]:
+    """Plain values, by modality in the order of the alphabet, for JSON."""
+    return {name: asdict(spaces[name]) for name in sorted(spaces)}
+
+
+def spaces_from_dict(values: object) -> dict[str, FeatureSpace]:
+    """The inverse of `spaces_to_dict`.
+
+    Raises:
+        SpaceError: anything else than names with a name and a width each.
+    """
+    if not isinstance(values, Mapping) or not all(is_name(name) for name in values):
+        raise SpaceError(f"feature spaces are {brief(values)}; expected a name and a width for each modality")
+    found = {}
+    for modality, one in values.items():
+        if not isinstance(one, Mapping) or not {"name", "width"} <= set(one):
+            raise SpaceError(f"the feature space of {brief(modality)} is {brief(one)}; expected a name and a width")
+        found[modality] = FeatureSpace(one["name"], one["width"])
+    return found
