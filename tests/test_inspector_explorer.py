@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import gc
 import itertools
+import subprocess
+import sys
 import weakref
+from pathlib import Path
 
 import ipywidgets
 import numpy as np
@@ -130,3 +133,10 @@ def test_a_closed_inspector_lets_go_of_its_records_though_it_is_held(explorer):
     gc.collect()
     assert record() is None
     assert (held.payload, held.rest) == (b"", b"")
+
+
+def test_nothing_is_said_when_python_ends():
+    code = "from figures.inspector import Explorer\nexplorer = Explorer('demo:0-2')\nother = Explorer('missing')\n"
+    root = Path(__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

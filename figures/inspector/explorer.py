@@ -65,15 +65,19 @@ class Explorer(ipywidgets.VBox):
 
     def close(self) -> None:
         """Take everything off the page, and free the videos, the records and all controls."""
-        self._put(None)
-        self._clips = {}
+        if self.comm is None:  # closed before; Python closes widgets once more when it forgets them
+            return
+        super().close()
+        self.layout.close()
+        self.unobserve_all()
+        if self.inspector is not None:
+            self.inspector.close()
         for box in self.children:
             for widget in getattr(box, "children", ()):
                 _close(widget)
             _close(box)
-        self.unobserve_all()
-        super().close()
-        self.layout.close()
+        _close(self.failure)
+        self.children, self.inspector, self._clips = (), None, {}
 
     def _read(self, change: Any = None) -> None:
         """List the videos of the source and show the first."""

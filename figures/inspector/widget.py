@@ -178,6 +178,8 @@ class Inspector(anywidget.AnyWidget):
 
     def close(self) -> None:
         """Take it off the page and free what it holds: records, payload, observers; it shows nothing from then on."""
+        if self.comm is None:  # closed before; Python closes widgets once more when it forgets them
+            return
         super().close()
         self.layout.close()
         self.unobserve_all()

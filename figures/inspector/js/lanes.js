@@ -243,7 +243,7 @@ export class LanePanel extends Panel {
       const x = at((second - (scene.seconds[0] ?? 0)) / scene.clip.frame_seconds);
       text(context, scene.axisClock(second), x, y, { colour: colours.muted, align: "center" });
     }
-    if (scene.origin) text(context, `+ from ${clock(scene.origin)}`, 2, y, { colour: colours.muted });
+    if (scene.origin) text(context, fitted(context, `from ${clock(scene.origin)}`, box.x - 20), 2, y, { colour: colours.muted });
   }
 
   drawOverlay(context, state, theme) {
