@@ -8,6 +8,8 @@ from matplotlib.figure import Figure
 from figures.dodged import draw_dodged
 from figures.panels import WIDE, letter, model_legend, videos
 from figures.style import PAGE_WIDTH, use_style
+from figures.styled_figure import StyledFigure
+from figures.texts import brief
 
 ROW, EXTRA, LEGEND_LINE = 0.42, 0.55, 0.14  # inches
 
@@ -34,12 +36,12 @@ def draw(costs: xr.Dataset, width: float = PAGE_WIDTH) -> Figure:
     columns = 5 if wide else 3
     height = shape[0] * (ROW * len(rows) + 0.3) + EXTRA + LEGEND_LINE * -(-len(models) // columns)
     with use_style():
-        figure = Figure(figsize=(width, height), layout="constrained")
+        figure = StyledFigure(figsize=(width, height), layout="constrained")
         panels = figure.subplots(*shape, squeeze=False, sharex=True).ravel()
         for place, (axes, modality) in enumerate(zip(panels, modalities, strict=True)):
             one = costs.sel(modality=modality)
             draw_dodged(axes, models, rows, *(one[name].values for name in ("cost", "low", "high")), 0.0)
-            letter(axes, place, modality)
+            letter(axes, place, brief(modality))
             axes.tick_params(labelleft=not wide or place == 0)
             if wide or place == len(modalities) - 1:
                 axes.set_xlabel(f"GAP lost (points), {videos(costs.attrs['videos'], costs)}")

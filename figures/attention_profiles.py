@@ -11,10 +11,11 @@ from matplotlib.gridspec import SubplotSpec
 from matplotlib.ticker import MaxNLocator
 
 from figures.map_panels import time_edges
-from figures.panels import TITLE_POINTS, TITLE_SHARE, WIDE, letter, videos
-from figures.prediction_panel import draw_predictions, labels_text, top_predictions
+from figures.panels import TITLE_POINTS, TITLE_SHARE, WIDE, fitted_legend, letter, videos
+from figures.prediction_panel import draw_predictions, labels_text, shown_rows
 from figures.style import EVENT, PAGE_WIDTH, REFERENCE, LineStyle, branch_style, model_style, on_ground, use_style
-from figures.texts import fit, wrap
+from figures.styled_figure import StyledFigure
+from figures.texts import brief, fit, fit_name, plain, wrap
 from figures.time_panels import PlacedLabel, draw_segments, place_labels
 
 # Inches.
@@ -23,7 +24,7 @@ ABOVE = 0.2  # from a panel to the legend above its title
 PREDICTION, PREDICTION_EXTRA = 0.145, 0.45  # a row, and title and axis of a panel of them
 TIME_SHARE = 0.66  # of the width, where the predictions stand beside the profiles
 TOP = 5
-NOTE_POINTS = 6.5
+NOTE_POINTS, LETTER_POINTS = 6.5, 15.0
 TIED = "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}"
 LEGEND_COLUMNS = {True: 3, False: 2}  # wide or not
 
@@ -54,10 +55,11 @@ def draw(baseline: xr.Dataset, other: xr.Dataset, contrasts: xr.Dataset, width: 
         heights = [PROFILE] * len(modalities) + ([strip] if strip else [])
         above, bars = sum(heights) + LEGEND + (0 if wide else LANE), sum(_prediction_heights(baseline, other))
         content = max(above, bars) if wide else above + bars
-        figure = Figure(figsize=(width, content + TITLE + NOTE * len(notes)), layout="constrained")
+        figure = StyledFigure(figsize=(width, content + TITLE + NOTE * len(notes)), layout="constrained")
         shares = {"width_ratios": [TIME_SHARE, 1 - TIME_SHARE]} if wide else {"height_ratios": [above, bars]}
         grid = figure.add_gridspec(1 if wide else 2, 2 if wide else 1, **shares)
-        _draw_profiles(figure, grid[0], (baseline, other), heights, labels, wide)
+        room = width * (TIME_SHARE if wide else 1.0) - 0.5
+        _draw_profiles(figure, grid[0], (baseline, other), heights, labels, wide, room)
         room = width * (1 - TIME_SHARE if wide else 1.0) - 0.3
         _draw_predictions(figure, grid[1], (baseline, other), len(modalities) + bool(strip), room)
         figure.suptitle(_title(other, width), x=0.01, ha="left", fontsize=TITLE_POINTS)
@@ -80,7 +82,7 @@ def note_lines(contrasts: xr.Dataset, width: float) -> list[str]:
             f"{int(one['losses'])} of {sample} (sign test p = {p_value:.2g})."
         )
     if contrasts.attrs["found"]:
-        sentences.append(f"Shown: {contrasts.attrs['rule']}.")
+        sentences.append(f"Shown: {plain(contrasts.attrs['rule'])}.")
     # "p = 0.1" is not broken.
     lines = wrap(" ".join(sentences).replace(" = ", TIED), 72 * width * TITLE_SHARE, NOTE_POINTS)
     return [line.replace(TIED, " = ") for line in lines]
@@ -105,6 +107,7 @@ def _draw_profiles(
     heights: list[float],
     labels: list[PlacedLabel],
     wide: bool,
+    room: float,
 ) -> None:
     modalities = [str(name) for name in records[1]["modality"].values]
     grid = place.subgridspec(len(heights), 1, height_ratios=heights)
@@ -113,10 +116,10 @@ def _draw_profiles(
         panels.append(figure.add_subplot(grid[row], sharex=panels[0] if panels else None))
     for row, modality in enumerate(modalities):
         _draw_profile(panels[row], records, modality)
-        letter(panels[row], row, modality)
-    panels[0].legend(
-        loc="lower left", bbox_to_anchor=(0, 1 + ABOVE / PROFILE), ncols=LEGEND_COLUMNS[wide], borderaxespad=0,
-        columnspacing=1.2, handlelength=1.8,
+        letter(panels[row], row, brief(modality))
+    fitted_legend(
+        panels[0], panels[0].get_legend_handles_labels()[0], LEGEND_COLUMNS[wide], room, loc="lower left",
+        bbox_to_anchor=(0, 1 + ABOVE / PROFILE), borderaxespad=0, columnspacing=1.2, handlelength=1.8,
     )  # fmt: skip
     if len(panels) > len(modalities):
         draw_segments(panels[-1], records[1], labels)
@@ -143,7 +146,7 @@ def _draw_profile(axes: Axes, records: tuple[xr.Dataset, xr.Dataset], modality: 
         values = record["profile"].sel(modality=modality, branch=branch).values
         axes.stairs(
             values, time_edges(record), baseline=None, color=style.colour, linestyle=style.line, label=style.label,
-            linewidth=0.9, zorder=2 + order, gid=f"{record['model'].item()} {branch}",
+            linewidth=0.9, zorder=2 + order, gid=f"{plain(record['model'].item())} {branch}",
         )  # fmt: skip
     edges = time_edges(records[1])
     axes.set_xlim(edges[0], edges[-1])
@@ -160,14 +163,16 @@ def _draw_predictions(
     for row, record in enumerate(records):
         axes = figure.add_subplot(grid[row])
         draw_predictions(axes, record, TOP, "", width)
-        letter(axes, first + row, f"predictions of {model_style(str(record['model'].item())).label}")
+        name = model_style(str(record["model"].item())).label
+        letter(axes, first + row, fit_name(f"predictions of {name}", 72 * width - LETTER_POINTS))
         axes.set_xlabel("probability" if row else "")
 
 
 def _prediction_heights(*records: xr.Dataset) -> list[float]:
     """Inches of each panel of predictions, so that all their rows are of one height."""
-    return [PREDICTION * (len(top_predictions(record, TOP)) + 1) + PREDICTION_EXTRA for record in records]
+    return [PREDICTION * (shown_rows(record, TOP) + 1) + PREDICTION_EXTRA for record in records]
 
 
 def _title(record: xr.Dataset, width: float) -> str:
-    return fit(f"{record.attrs['clip']}, labels: {labels_text(record)}", 72 * width * TITLE_SHARE, TITLE_POINTS)
+    text = f"{record.attrs['clip']}, labels: {labels_text(record)}"
+    return fit(plain(text), 72 * width * TITLE_SHARE, TITLE_POINTS)

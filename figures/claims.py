@@ -8,6 +8,8 @@ import io
 import numpy as np
 import xarray as xr
 
+from figures.texts import short_number, table_text
+
 SIGNS = {">": "> 0", ">=": "≥ 0", "": "informs only"}
 HEAD = """# The paper's claims on these data
 
@@ -41,7 +43,7 @@ def draw(claims: xr.Dataset, width: float = 0.0) -> dict[str, str]:
 def markdown(claims: xr.Dataset) -> str:
     """Verdicts first, then every number behind them."""
     return "\n".join([HEAD, *verdict_lines(claims), "", *_detail_lines(claims)]) + LIMITS.format(
-        about=claims.attrs.get("about", "")
+        about=table_text(claims.attrs.get("about", ""))
     )
 
 
@@ -52,9 +54,10 @@ def verdict_lines(claims: xr.Dataset) -> list[str]:
         rows = claims.isel(part=claims["claim"].values == name)
         telling = rows.isel(part=rows["sign"].values != "")
         each = [telling.isel(part=part) for part in range(telling.sizes["part"])]
-        numbers = "; ".join(f"{one['short'].item()} {_value(one)}" for one in each)
+        numbers = "; ".join(f"{table_text(one['short'].item())} {_value(one)}" for one in each)
         first = rows.isel(part=0)
-        lines.append(f"| {name} | {first['statement'].item()} | **{first['verdict'].item()}** | {numbers} |")
+        statement = table_text(first["statement"].item())
+        lines.append(f"| {table_text(name)} | {statement} | **{first['verdict'].item()}** | {numbers} |")
     return lines
 
 
@@ -75,8 +78,8 @@ def _detail_lines(claims: xr.Dataset) -> list[str]:
         one = claims.isel(part=part)
         p_value = float(one["p_value"])
         shown = "" if np.isnan(p_value) else f"{p_value:.2g}"
-        cells = [one["claim"].item(), one["what"].item(), _value(one), SIGNS[one["sign"].item()], shown]
-        lines.append(f"| {' | '.join([*cells, one['sample'].item()])} |")
+        claim, what, sample = (table_text(one[key].item()) for key in ("claim", "what", "sample"))
+        lines.append(f"| {' | '.join([claim, what, _value(one), SIGNS[one['sign'].item()], shown, sample])} |")
     return lines
 
 
@@ -85,8 +88,8 @@ def _value(one: xr.Dataset) -> str:
     if np.isnan(estimate):
         return "not to be had"
     digits = 2 if abs(estimate) >= 0.1 else 3
-    ends = "" if np.isnan(low) else f" [{low:.{digits}f}, {high:.{digits}f}]"
-    return f"{estimate:.{digits}f}{ends}".replace("-", "−")
+    ends = "" if np.isnan(low) else f" [{short_number(low, digits)}, {short_number(high, digits)}]"
+    return f"{short_number(estimate, digits)}{ends}".replace("-", "−")
 
 
 def _plain(value: np.generic) -> str:

@@ -9,8 +9,10 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 
 from figures.style import model_style, on_ground
+from figures.texts import plain, shorten
 
 SPREAD = 0.76  # how much of a row its models take
+LONGEST_ROW = 40  # letters
 
 
 def draw_dodged(
@@ -48,8 +50,8 @@ def draw_dodged(
         )  # fmt: skip
         axes.plot(
             values[index][there], y, linestyle="none", marker=style.marker, markersize=2.6, color=style.colour,
-            gid=name, zorder=3,
+            gid=plain(name), zorder=3,
         )  # fmt: skip
-    axes.set_yticks(range(len(rows)), rows)
+    axes.set_yticks(range(len(rows)), [shorten(plain(row), LONGEST_ROW) for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from figures.dodged import draw_dodged
 from figures.panels import WIDE, model_legend, videos
 from figures.style import PAGE_WIDTH, use_style
+from figures.styled_figure import StyledFigure
 
 ROW, EXTRA, LEGEND_LINE = 0.36, 0.5, 0.14  # inches
 CHANCE = 0.5
@@ -33,7 +34,7 @@ def draw(found: xr.Dataset, width: float = PAGE_WIDTH) -> Figure:
     columns = 6 if width >= WIDE else 3
     height = ROW * len(rows) + EXTRA + LEGEND_LINE * -(-len(models) // columns)
     with use_style():
-        figure = Figure(figsize=(width, height), layout="constrained")
+        figure = StyledFigure(figsize=(width, height), layout="constrained")
         axes = figure.subplots()
         ends = (found[name].values for name in ("auc", "auc_low", "auc_high"))
         draw_dodged(axes, models, [name.replace("-", " ") for name in rows], *ends, CHANCE)

@@ -9,6 +9,8 @@ from matplotlib.figure import Figure
 
 from figures.panels import WIDE, draw_model_curve, letter, model_legend, videos
 from figures.style import PAGE_WIDTH, REFERENCE, on_ground, use_style
+from figures.styled_figure import StyledFigure
+from figures.texts import brief
 
 PANEL, LEGEND_LINE, LEGEND_COLUMNS = 2.1, 0.14, {True: 6, False: 3}
 KINDS = {"attention": "attention mass", "gradient": "gradient mass"}
@@ -34,11 +36,12 @@ def draw(masses: xr.Dataset, width: float = PAGE_WIDTH) -> Figure:
     rows, columns = (1, len(KINDS)) if wide else (len(KINDS), 1)
     lines = -(-(len(names) + 1) // LEGEND_COLUMNS[wide])
     with use_style():
-        figure = Figure(figsize=(width, rows * PANEL + 0.1 + LEGEND_LINE * lines), layout="constrained")
+        figure = StyledFigure(figsize=(width, rows * PANEL + 0.1 + LEGEND_LINE * lines), layout="constrained")
         panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
         for place, (axes, kind) in enumerate(zip(panels, KINDS, strict=True)):
             _draw_panel(axes, masses, kind)
-            letter(axes, place, f"{KINDS[kind]}, {masses.attrs['modality']}, {videos(masses.attrs['videos'], masses)}")
+            modality, sample = brief(masses.attrs["modality"]), videos(masses.attrs["videos"], masses)
+            letter(axes, place, f"{KINDS[kind]}, {modality}, {sample}")
             axes.set_xlabel("lag between query and key, at most (s)" if wide or place == len(KINDS) - 1 else "")
             axes.set_ylabel("share of all mass" if not wide or place == 0 else "")
         model_legend(figure, names, LEGEND_COLUMNS[wide], reference="even over all pairs")

@@ -12,6 +12,7 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
 from figures.style import DIFFERENCE, EXCLUDED, SIMILARITY, WEIGHTS, model_style
+from figures.texts import brief
 
 # A map's colours end where 1 pair in 200 lies above: single spikes would leave all else pale.
 QUANTILE = 0.995
@@ -68,7 +69,7 @@ def draw_similarity(axes: Axes, record: xr.Dataset, modality: str) -> None:
     values = _pairs(record["similarity"].sel(modality=modality))
     lowest = float(min(0.0, np.nanmin(values, initial=0.0)))
     image = _draw_pairs(axes, record, values, SIMILARITY, lowest, 1.0)
-    axes.set_title(f"{modality} similarity")
+    axes.set_title(f"{brief(modality)} similarity")
     _draw_scale(axes, image, "cosine of two frames", "neither")
 
 
@@ -79,7 +80,7 @@ def draw_attention(axes: Axes, record: xr.Dataset, modality: str, shown: HeadMap
         values = np.where(_pairs(record["neighbourhood"]), values, np.nan)
     highest = float(np.nanquantile(values, QUANTILE))
     image = _draw_pairs(axes, record, values, WEIGHTS, 0.0, highest or 1.0)
-    axes.set_title(f"{modality}, head {shown.head + 1}, {shown.branch}")
+    axes.set_title(f"{brief(modality)}, head {shown.head + 1}, {shown.branch}")
     _draw_scale(axes, image, "attention weight", "max" if np.nanmax(values) > highest else "neither")
 
 
@@ -117,8 +118,9 @@ def _draw_pairs(
     edges = time_edges(record)
     colour_map = mpl.colormaps[colours].with_extremes(bad=EXCLUDED)
     image = axes.imshow(
-        values, colour_map, vmin=lowest, vmax=highest, extent=(edges[0], edges[-1], edges[-1], edges[0]), aspect="equal"
-    )
+        values, colour_map, vmin=lowest, vmax=highest, extent=(edges[0], edges[-1], edges[-1], edges[0]),
+        aspect="equal", origin="upper",
+    )  # fmt: skip
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(4, steps=[1, 2, 3, 5, 6, 10]))
     axes.set_xlabel("key (s)", labelpad=1)

@@ -12,7 +12,8 @@ from matplotlib.ticker import MaxNLocator
 
 from figures.panels import letter
 from figures.style import COLUMN_WIDTH, use_style
-from figures.texts import wrap
+from figures.styled_figure import StyledFigure
+from figures.texts import brief, wrap
 
 OUTSIDE, INSIDE, CHOSEN = "#f0f0f0", "#a3b3d0", "#d55e00"  # told apart in grey, too
 PANEL_EXTRA, GAP = 0.95, 0.25  # inches: of a panel's height and width that are text and space
@@ -35,11 +36,11 @@ def draw(masks: xr.Dataset, width: float = COLUMN_WIDTH) -> Figure:
     table = masks["mask"].transpose("pattern", "query", "key")
     count = table.sizes["pattern"]
     with use_style():
-        figure = Figure(figsize=(width, width / count + PANEL_EXTRA), layout="constrained")
+        figure = StyledFigure(figsize=(width, width / count + PANEL_EXTRA), layout="constrained")
         for place, axes in enumerate(figure.subplots(1, count, sharey=True, squeeze=False)[0]):
             _draw_pattern(axes, table.isel(pattern=place).values, int(masks.attrs["frame"]))
-            letter(axes, place, _title(str(table["pattern"].values[place]), width / count))
-            axes.set_ylabel("query $i$ (frame)" if place == 0 else "")
+            letter(axes, place, _title(brief(table["pattern"].values[place]), width / count))
+            axes.set_ylabel("query $i$ (frame)" if place == 0 else "", parse_math=True)
     return figure
 
 
@@ -53,11 +54,13 @@ def _title(pattern: str, width: float) -> str:
 def _draw_pattern(axes: Axes, mask: np.ndarray, frame: int) -> None:
     values = mask.astype(np.int8)
     values[frame] *= 2
-    axes.imshow(values, ListedColormap([OUTSIDE, INSIDE, CHOSEN]), vmin=0, vmax=2, interpolation="nearest")
+    axes.imshow(
+        values, ListedColormap([OUTSIDE, INSIDE, CHOSEN]), vmin=0, vmax=2, interpolation="nearest", origin="upper"
+    )
     axes.add_patch(Rectangle((-0.5, frame - 0.5), mask.shape[1], 1, fill=False, edgecolor=CHOSEN, linewidth=0.5))
     axes.plot(-0.5, frame, ">", color=CHOSEN, markersize=3.5, clip_on=False, gid="frame i")
     keys = np.flatnonzero(mask[frame])
-    axes.set_xlabel(f"key $j$ (frame)\n$|N_{{{frame}}}|$ = {len(keys)}:\n{describe(keys)}")
+    axes.set_xlabel(f"key $j$ (frame)\n$|N_{{{frame}}}|$ = {len(keys)}:\n{describe(keys)}", parse_math=True)
     axes.spines[:].set_visible(True)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(3, integer=True))

@@ -6,6 +6,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from figures.style import default_settings
+from figures.styled_figure import StyledFigure
+
 TOLERANCE = 0.15
 REAL_COLOUR, MONTAGE_COLOUR = "#222222", "#d55e00"
 
@@ -28,13 +31,14 @@ def draw(table: pd.DataFrame, tolerance: float = TOLERANCE) -> Figure:
     if missing:
         raise ValueError(f"the table lacks columns {sorted(missing)}; it has {sorted(table.columns)}")
     modalities = list(dict.fromkeys(table["modality"]))
-    figure = Figure(figsize=(3.6 * len(modalities) + 0.4, 3.2), layout="constrained")
-    panels = figure.subplots(1, len(modalities), sharey=True, squeeze=False)[0]
-    for axes, modality in zip(panels, modalities, strict=True):
-        _draw_panel(axes, table[table["modality"] == modality], tolerance)
-        axes.set_title(f"{modality} features")
-    panels[0].set_ylabel("mean absolute difference\nof two frames (uint8 steps)")
-    panels[0].legend(loc="lower right", frameon=False, fontsize="small")
+    with default_settings():
+        figure = StyledFigure(figsize=(3.6 * len(modalities) + 0.4, 3.2), layout="constrained")
+        panels = figure.subplots(1, len(modalities), sharey=True, squeeze=False)[0]
+        for axes, modality in zip(panels, modalities, strict=True):
+            _draw_panel(axes, table[table["modality"] == modality], tolerance)
+            axes.set_title(f"{modality} features", parse_math=False)
+        panels[0].set_ylabel("mean absolute difference\nof two frames (uint8 steps)")
+        panels[0].legend(loc="lower right", frameon=False, fontsize="small")
     return figure
 
 

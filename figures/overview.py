@@ -6,26 +6,26 @@ gates; the segments that are known; beside them the predictions.
 
 from __future__ import annotations
 
-import textwrap
-
-import matplotlib as mpl
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
 
 from figures.map_panels import choose_heads, draw_attention, draw_difference, draw_similarity
+from figures.panels import TITLE_SHARE
 from figures.prediction_panel import draw_predictions, labels_text
 from figures.style import PAGE_WIDTH, model_style, use_style
-from figures.texts import text_points
-from figures.time_panels import draw_gates, draw_profiles, draw_segments, place_labels
+from figures.styled_figure import StyledFigure
+from figures.texts import brief, fit, fit_name, plain, short_number, text_points
+from figures.time_panels import draw_gates, draw_profiles, draw_segments, gate_legend, place_labels, profile_legend
 
 # Inches; a row of maps has its colour bars beneath it.
 MAP_ROW, PROFILE_ROW, GATE_ROW, STRIP, LANE, PREDICTIONS = 2.25, 1.1, 0.8, 0.2, 0.13, 1.9
-LEGEND_AND_AXIS, TITLE, SECOND_TITLE_LINE = 0.5, 0.55, 0.2
+LEGEND_AND_AXIS, LEGEND_LINE, TITLE, MORE_TITLE_LINES = 0.5, 0.14, 0.55, 0.32
 TIME_WIDTH, SCORE_WIDTH = 2.1, 1.0  # of the lower part, relative
 STRIP_INCHES = 3.9  # width of a panel over time once its labels stand
-LEGEND_POINTS, HANDLE = 6.5, 4.0  # size of a legend's text; what a label has before and after it, in that size
+MAP_POINTS = 92.0  # width of a map, and so of its title
+TITLE_POINTS, CLIP_SHARE = 8.5, 0.3  # of the page's title; at most so much of it is the clip's name
 
 
 class RecordMismatchError(ValueError):
@@ -55,8 +55,8 @@ def draw(record: xr.Dataset, against: xr.Dataset | None = None, top: int = 7) ->
     """
     records = [record] if against is None else [record, against]
     _check_one_clip(records)
-    with use_style(), mpl.rc_context({"text.parse_math": False}):  # names come from files: "$" in one is no formula
-        figure = Figure(layout="constrained")
+    with use_style():
+        figure = StyledFigure(layout="constrained")
         figure.get_layout_engine().set(w_pad=0.03, h_pad=0.045, hspace=0.0, wspace=0.0)
         _draw_title(figure, records)
         seen = [one for one in records if "attention" in one]
@@ -69,8 +69,10 @@ def _draw_with_attention(figure: Figure, records: list[xr.Dataset], top: int) ->
     mapped = [one for one in records if "attention" in one]
     heights = _time_heights(records, len(modalities))
     scored = [one for one in records if "score" in one]
-    below = max(sum(heights) + LEGEND_AND_AXIS if heights else 0.0, PREDICTIONS * len(scored))
-    rows = [MAP_ROW + (SECOND_TITLE_LINE if len(mapped) > 1 else 0.0)] * len(modalities) + ([below] if below else [])
+    legend = LEGEND_AND_AXIS + (LEGEND_LINE if len(records) > 1 else 0.0)
+    below = max(sum(heights) + legend if heights else 0.0, PREDICTIONS * len(scored))
+    titled = MAP_ROW + (MORE_TITLE_LINES if len(mapped) > 1 else 0.0)
+    rows = [titled] * len(modalities) + ([below] if below else [])
     figure.set_size_inches(PAGE_WIDTH, TITLE + sum(rows))
     grid = figure.add_gridspec(len(rows), 1, height_ratios=rows)
     for row, modality in enumerate(modalities):
@@ -114,9 +116,17 @@ def _draw_maps(figure: Figure, place: SubplotSpec, records: list[xr.Dataset], mo
         axes = figure.add_subplot(grid[column])
         draw_attention(axes, record, modality, shown)
         if len(having) > 1:
-            axes.set_title(f"{_name(record)}\n{axes.get_title()}")
+            _add_to_title(axes, fit_name(_name(record), MAP_POINTS))
     if len(having) > 1:
-        draw_difference(figure.add_subplot(grid[3]), *having, modality)
+        axes = figure.add_subplot(grid[3])
+        draw_difference(axes, *having, modality)
+        axes.set_title(axes.get_title().replace(modality, brief(modality)).rpartition("\n")[2])
+        first, second = map(_name, having)
+        _add_to_title(axes, fit_name(first, MAP_POINTS), fit_name(f"− {second}", MAP_POINTS))
+
+
+def _add_to_title(axes: Axes, *lines: str) -> None:
+    axes.set_title("\n".join([*lines, axes.get_title()]))
 
 
 def _draw_time(
@@ -130,17 +140,14 @@ def _draw_time(
     profiled = modalities if any("profile" in one for one in records) else []
     for axes, modality in zip(panels, profiled, strict=False):
         draw_profiles(axes, records, modality)
-        _draw_gini(axes, records[0], modality)
+        _draw_gini(axes, records, modality)
     if profiled:
-        columns = _columns(panels[0], 3)
-        panels[0].legend(loc="lower left", bbox_to_anchor=(0, 1.13), ncols=columns, borderaxespad=0, columnspacing=1.2)
+        profile_legend(panels[0], records, STRIP_INCHES, loc="lower left", bbox_to_anchor=(0, 1.13))
     rest = panels[len(profiled) :]
     if any("gate" in one for one in records):
         axes = rest.pop(0)
         draw_gates(axes, records)
-        axes.legend(
-            loc="lower right", bbox_to_anchor=(1, 1.02), ncols=_columns(axes, 4), borderaxespad=0, columnspacing=1.2
-        )
+        gate_legend(axes, records, STRIP_INCHES, loc="lower right", bbox_to_anchor=(1, 1.02))
     if rest:
         draw_segments(rest[0], records[0], place_labels(records[0], STRIP_INCHES))
     for axes in panels[:-1]:
@@ -148,19 +155,17 @@ def _draw_time(
     panels[-1].set_xlabel("time (s)", labelpad=1)
 
 
-def _columns(axes: Axes, most: int) -> int:
-    """As many columns of a legend as its labels leave room for."""
-    labels = axes.get_legend_handles_labels()[1]
-    widest = max((text_points(label, LEGEND_POINTS) for label in labels), default=0.0) + HANDLE * LEGEND_POINTS
-    return min(most, max(1, int(72 * STRIP_INCHES / widest)))
-
-
-def _draw_gini(axes: Axes, record: xr.Dataset, modality: str) -> None:
-    if "profile_gini" not in record:
-        return
-    values = record["profile_gini"].sel(modality=modality)
-    text = ", ".join(f"{branch} {float(values.sel(branch=branch)):.2f}" for branch in record["branch"].values)
-    axes.set_title(f"Gini: {text}", loc="right", fontsize=6.5, pad=2)
+def _draw_gini(axes: Axes, records: list[xr.Dataset], modality: str) -> None:
+    """Of the first model that has profiles; of two models it says which line is meant."""
+    for record, line in zip(records, ("solid", "dashed"), strict=False):
+        if "profile_gini" in record and modality in record["modality"]:
+            values = record["profile_gini"].sel(modality=modality)
+            text = ", ".join(
+                f"{branch} {short_number(float(values.sel(branch=branch)))}" for branch in record["branch"].values
+            )
+            which = f" ({line})" if len(records) > 1 else ""
+            axes.set_title(f"Gini{which}: {text}", loc="right", fontsize=6.5, pad=2)
+            return
 
 
 def _draw_scores(figure: Figure, place: SubplotSpec, records: list[xr.Dataset], top: int) -> None:
@@ -171,12 +176,13 @@ def _draw_scores(figure: Figure, place: SubplotSpec, records: list[xr.Dataset], 
 
 
 def _draw_title(figure: Figure, records: list[xr.Dataset]) -> None:
-    first = records[0]
-    names = " and ".join(_name(record) for record in records)
-    labels = labels_text(first, 112)
-    seconds = first.sizes["frame"] * first.attrs["frame_seconds"]
-    told = textwrap.shorten(f"{first.attrs['clip']}: {names}, {seconds:g} s", 100, placeholder="…")
-    figure.suptitle(f"{told}\nlabels: {labels}", x=0.01, ha="left", fontsize=8.5)
+    first, room = records[0], 72 * PAGE_WIDTH * TITLE_SHARE
+    clip = fit_name(plain(first.attrs["clip"]), CLIP_SHARE * room, TITLE_POINTS)
+    seconds = f"{first.sizes['frame'] * first.attrs['frame_seconds']:g} s"
+    left = room - text_points(f"{clip}:  and , {seconds}", TITLE_POINTS)
+    names = " and ".join(fit_name(_name(record), left / len(records), TITLE_POINTS) for record in records)
+    lines = (f"{clip}: {names}, {seconds}", fit(f"labels: {plain(labels_text(first))}", room, TITLE_POINTS))
+    figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=TITLE_POINTS)
 
 
 def _time_heights(records: list[xr.Dataset], modalities: int) -> list[float]:

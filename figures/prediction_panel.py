@@ -11,11 +11,12 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from figures.style import OTHER, TRUE, on_ground
-from figures.texts import fit, text_points
+from figures.texts import fit, fit_name, plain, short_number, text_points
 
 CHECK = "\N{CHECK MARK}"
 TEXT = 7.0  # points
 SCORE = "0.00"
+MOST_MISSED = 16  # labels of the clip beneath the most probable classes
 BASELINE, BAR, THICK = (
     0.12,
     0.4,
@@ -61,7 +62,7 @@ def top_predictions(record: xr.Dataset, top: int) -> list[Prediction]:
         Prediction(
             rank + 1,
             int(record["class"].values[index]),
-            str(record["class_name"].values[index]),
+            plain(record["class_name"].values[index]),
             float(scores[index]),
             bool(true[index]),
         )
@@ -101,20 +102,34 @@ def draw_predictions(axes: Axes, record: xr.Dataset, top: int, title: str, width
         title: of the panel.
         width_inches: of the panel; names are cut to it.
     """
-    shown = top_predictions(record, top)
+    shown, more = _shown(record, top)
     rows = np.arange(len(shown))
     colours = [on_ground(TRUE if each.true else OTHER) for each in shown]
-    axes.barh(rows + BAR, [each.score for each in shown], THICK, color=colours)
+    axes.barh(rows + BAR, [min(max(each.score, 0.0), 1.0) for each in shown], THICK, color=colours)
     room = width_inches * 72 - text_points(SCORE, TEXT) - TEXT
     for row, each in enumerate(shown):
         axes.text(0.0, row + BASELINE, _name(each, top, room), fontsize=TEXT)
-        axes.text(1.0, row + BASELINE, f"{each.score:.2f}", fontsize=TEXT, ha="right")
+        axes.text(1.0, row + BASELINE, short_number(each.score), fontsize=TEXT, ha="right")
+    if more:
+        axes.text(0.0, len(shown) + BASELINE, f"and {more} more label{'' if more == 1 else 's'}", fontsize=TEXT)
     axes.set_xlim(0, 1)
-    axes.set_ylim(max(len(shown), top) - 0.3, -0.6)
+    axes.set_ylim(max(len(shown) + bool(more), top) - 0.3, -0.6)
     axes.set_yticks([])
     axes.set_xlabel("probability", labelpad=1)
-    axes.set_title(title)
+    axes.set_title(fit_name(title, width_inches * 72))
     axes.spines["left"].set_visible(False)
+
+
+def shown_rows(record: xr.Dataset, top: int) -> int:
+    """Rows of a panel of predictions."""
+    shown, more = _shown(record, top)
+    return len(shown) + bool(more)
+
+
+def _shown(record: xr.Dataset, top: int) -> tuple[list[Prediction], int]:
+    """What a panel has rows for, and how many labels of the clip are left out: a picture has no room for hundreds."""
+    every = top_predictions(record, top)
+    return every[: top + MOST_MISSED], max(0, len(every) - top - MOST_MISSED)
 
 
 def _name(each: Prediction, top: int, points: float) -> str:

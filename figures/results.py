@@ -11,6 +11,7 @@ import xarray as xr
 
 from figures.panels import videos
 from figures.style import model_style
+from figures.texts import latex_text, markdown_text, short_number
 
 METRICS = {"gap": "GAP", "map": "MAP", "perr": "PERR", "hit_at_1": "Hit@1"}
 ABSENT = "–"
@@ -55,15 +56,16 @@ def csv_text(table: xr.Dataset) -> str:
 
 def markdown(table: xr.Dataset) -> str:
     """A Markdown table; the best score of each column is bold."""
-    rows = _rows(table, lambda text: f"**{text}**")
+    rows = _rows(table, markdown_text, lambda text: f"**{text}**")
     lines = [_line(_header()), _line(["---"] + ["---:"] * (len(rows[0]) - 1)), *(_line(row) for row in rows)]
     return "\n".join([*lines, "", caption(table)]) + "\n"
 
 
 def latex(table: xr.Dataset) -> str:
     """A LaTeX table for booktabs; the best score of each column is bold."""
-    rows = [[_escaped(cell) for cell in row] for row in _rows(table, lambda text: rf"\textbf{{{text}}}")]
-    header = [_escaped(cell) for cell in _header()]
+    rows = _rows(table, latex_text, lambda text: rf"\textbf{{{text}}}")
+    rows = [[cell.replace(ABSENT, "--") for cell in row] for row in rows]
+    header = [latex_text(cell) for cell in _header()]
     body = [" & ".join(row) + r" \\" for row in rows]
     return "\n".join(
         [
@@ -76,7 +78,7 @@ def latex(table: xr.Dataset) -> str:
             *body,
             r"\bottomrule",
             r"\end{tabular}",
-            rf"\caption{{{_escaped(caption(table))}}}",
+            rf"\caption{{{latex_text(caption(table))}}}",
             r"\end{table*}",
         ]
     ) + "\n"  # fmt: skip
@@ -93,12 +95,12 @@ def _header() -> list[str]:
     return ["Model", *scores, "Time", "publ.", "MiB", "publ."]
 
 
-def _rows(table: xr.Dataset, bold: Callable[[str], str]) -> list[list[str]]:
+def _rows(table: xr.Dataset, written: Callable[[str], str], bold: Callable[[str], str]) -> list[list[str]]:
     best = {metric: float(table["score"].sel(metric=metric).max()) for metric in METRICS}
     rows = []
     for name in table["model"].values:
         one = table.sel(model=name)
-        row = [model_style(str(name)).label]
+        row = [written(model_style(str(name)).label)]
         for metric in METRICS:
             at = one.sel(metric=metric)
             score = _number(float(at["score"]), 2)
@@ -111,16 +113,12 @@ def _rows(table: xr.Dataset, bold: Callable[[str], str]) -> list[list[str]]:
 
 def _ends(one: xr.Dataset) -> str:
     low, high = float(one["low"]), float(one["high"])
-    return "" if np.isnan(low) else f" [{low:.1f}, {high:.1f}]"
+    return "" if np.isnan(low) else f" [{short_number(low, 1)}, {short_number(high, 1)}]"
 
 
 def _number(value: float, digits: int) -> str:
-    return ABSENT if np.isnan(value) else f"{value:.{digits}f}"
+    return ABSENT if np.isnan(value) else short_number(value, digits)
 
 
 def _line(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def _escaped(text: str) -> str:
-    return text.replace("%", r"\%").replace("×", r"$\times$").replace(ABSENT, "--").replace("_", r"\_")

@@ -9,6 +9,8 @@ from matplotlib.figure import Figure
 
 from figures.panels import WIDE, letter, model_legend, videos
 from figures.style import PAGE_WIDTH, model_style, use_style
+from figures.styled_figure import StyledFigure
+from figures.texts import in_formula, plain
 
 PANEL, LEGEND_LINE, LEGEND_COLUMNS = 2.0, 0.14, {True: 5, False: 3}
 
@@ -32,14 +34,14 @@ def draw(table: xr.Dataset, width: float = PAGE_WIDTH) -> Figure:
     rows, columns = (1, len(kinds)) if wide else (len(kinds), 1)
     lines = -(-len(names) // LEGEND_COLUMNS[wide])
     with use_style():
-        figure = Figure(figsize=(width, rows * PANEL + 0.15 + LEGEND_LINE * lines), layout="constrained")
+        figure = StyledFigure(figsize=(width, rows * PANEL + 0.15 + LEGEND_LINE * lines), layout="constrained")
         panels = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
         for place, (axes, kind) in enumerate(zip(panels, kinds, strict=True)):
             _draw_panel(axes, table, kind)
-            which = f"$N_i$ of {table.attrs['neighbourhood']} for all" if kind == "shared" else "own $N_i$"
-            letter(axes, place, f"{which};{between}{correlation_text(table, kind)}")
-            across = f"mean local sensitivity $S$, {videos(table.attrs['videos'], table)}"
-            axes.set_xlabel(across if wide or place == len(kinds) - 1 else "")
+            which = f"$N_i$ of {in_formula(table.attrs['neighbourhood'])} for all" if kind == "shared" else "own $N_i$"
+            letter(axes, place, f"{which};{between}{correlation_text(table, kind)}", formula=True)
+            across = f"mean local sensitivity $S$, {in_formula(videos(table.attrs['videos'], table))}"
+            axes.set_xlabel(across if wide or place == len(kinds) - 1 else "", parse_math=True)
             axes.set_ylabel(f"GAP (%)\n{videos(table.attrs['scored'], table)}" if not wide or place == 0 else "")
         model_legend(figure, names, LEGEND_COLUMNS[wide], lines=False, markers=True)
     return figure
@@ -62,7 +64,7 @@ def _draw_panel(axes: Axes, table: xr.Dataset, kind: str) -> None:
             continue
         axes.errorbar(
             x, y, xerr=_reach(one, kind), yerr=_reach(one, "gap"), fmt=style.marker, color=style.colour,
-            markersize=4.5, elinewidth=0.6, label=style.label, gid=str(name),
+            markersize=4.5, elinewidth=0.6, label=style.label, gid=plain(name),
         )  # fmt: skip
 
 

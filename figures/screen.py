@@ -13,6 +13,7 @@ from rich.text import Text
 from figures.prediction_panel import CHECK, Prediction, foreign_labels, labels_text, top_predictions
 from figures.style import model_style
 from figures.terminal import visible
+from figures.texts import short_number
 
 SCORES = {"gap": "GAP", "map": "MAP", "perr": "PERR", "hit_at_1": "Hit@1"}
 BAR_WIDTH = 12  # characters of a probability of 1
@@ -71,7 +72,8 @@ def predictions_table(record: xr.Dataset, top: int) -> Table:
 
 def _prediction_row(each: Prediction) -> tuple[str, ...]:
     bar = "█" * round(min(max(each.score, 0.0), 1.0) * BAR_WIDTH) if each.score == each.score else ""
-    return str(each.rank), visible(each.name), f"{each.score:.3f}", bar.ljust(BAR_WIDTH), CHECK if each.true else ""
+    score, mark = short_number(each.score, 3), CHECK if each.true else ""
+    return str(each.rank), visible(each.name), score, bar.ljust(BAR_WIDTH), mark
 
 
 def profiles_table(records: Sequence[xr.Dataset]) -> Table | Text:
@@ -124,7 +126,7 @@ def explanations_table(record: xr.Dataset) -> Table:
         cells = []
         for name in there:
             value = values.sel(explainer=method, measure=name).item()
-            shown = "" if value != value else f"{value:.2f}"
+            shown = "" if value != value else short_number(value)
             cells.append(Text(shown, style="bold green" if value == best[name] else ""))
         table.add_row(visible(method), *cells)
     return table
@@ -154,7 +156,7 @@ def _shown(record: xr.Dataset, name: str, branch: str) -> bool:
 
 def _mean(record: xr.Dataset, name: str) -> str:
     value = float(record[name].mean())
-    return "" if value != value else f"{value:.2f}"
+    return "" if value != value else short_number(value)
 
 
 def models_tables(descriptions: Sequence[Any]) -> Group:

@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 
 from figures.panels import WIDE, draw_model_curve, letter, model_legend, videos
 from figures.style import PAGE_WIDTH, REFERENCE, on_ground, use_style
+from figures.styled_figure import StyledFigure
+from figures.texts import brief, in_formula
 
 PANEL, TITLE_LINE, EXTRA, LEGEND_LINE, LEGEND_COLUMNS = 1.45, 0.13, 0.45, 0.14, {True: 5, False: 3}
 FAMILIES = {"share-att": "ShareAtt", "gate-att": "GateAtt", "gate-op": "GateOp"}
@@ -49,18 +51,19 @@ def draw(curves: xr.Dataset, width: float = PAGE_WIDTH) -> Figure:
     lines = -(-len(names) // LEGEND_COLUMNS[wide])
     with use_style():
         height = len(rows) * (PANEL if wide else PANEL + TITLE_LINE) + EXTRA + LEGEND_LINE * lines
-        figure = Figure(figsize=(width, height), layout="constrained")
+        figure = StyledFigure(figsize=(width, height), layout="constrained")
         grid = figure.subplots(len(rows), len(columns), squeeze=False, sharex=True, sharey=True)
         for place, ((family, kind), models) in enumerate(panels.items()):
             at = (kinds.index(kind), families.index(family))
             _draw_panel(grid[at if wide else at[::-1]], curves, kind, models)
-            letter(grid[at if wide else at[::-1]], place, _title(curves, family, kind, " " if wide else "\n"))
+            title = _title(curves, family, kind, " " if wide else "\n")
+            letter(grid[at if wide else at[::-1]], place, title, formula=True)
         for axes in grid[:, 0]:
-            axes.set_ylabel("local sensitivity $S_i$")
+            axes.set_ylabel("local sensitivity $S_i$", parse_math=True)
         for axes in grid[-1]:
             axes.set_xlabel("time (s)")
         model_legend(figure, names, LEGEND_COLUMNS[wide])
-        sample = f"{curves.attrs['modality']} features, {videos(curves.attrs['videos'], curves)}"
+        sample = f"{brief(curves.attrs['modality'])} features, {videos(curves.attrs['videos'], curves)}"
         figure.suptitle(sample, x=0.01, ha="left", fontsize=7.5)
     return figure
 
@@ -78,8 +81,8 @@ def panel_models(curves: xr.Dataset) -> dict[tuple[str, str], list[str]]:
 
 
 def _title(curves: xr.Dataset, family: str, kind: str, between: str) -> str:
-    which = f"$N_i$ of {curves.attrs['neighbourhood']} for all" if kind == "shared" else "own $N_i$"
-    return f"{FAMILIES.get(family, family)},{between}{which}"
+    which = f"$N_i$ of {in_formula(curves.attrs['neighbourhood'])} for all" if kind == "shared" else "own $N_i$"
+    return f"{FAMILIES.get(family, in_formula(family))},{between}{which}"
 
 
 def _draw_panel(axes: Axes, curves: xr.Dataset, kind: str, models: Sequence[str]) -> None:

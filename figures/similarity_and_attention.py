@@ -12,7 +12,8 @@ from matplotlib.patches import Rectangle
 from figures.map_panels import HeadMap, choose_heads, draw_attention, draw_similarity
 from figures.panels import TITLE_POINTS, TITLE_SHARE, WIDE, letter
 from figures.style import PAGE_WIDTH, model_style, on_ground, use_style
-from figures.texts import fit
+from figures.styled_figure import StyledFigure
+from figures.texts import brief, fit, plain
 
 PANEL_EXTRA = 1.02  # inches of a panel's height that are title, axis and colour bar
 TITLE, SPACE = 0.25, 0.07
@@ -41,7 +42,9 @@ def draw(record: xr.Dataset, width: float = PAGE_WIDTH) -> Figure:
     wide = width >= WIDE
     rows, columns = (len(modalities), HEADS + 1) if wide else (HEADS + 1, len(modalities))
     with use_style():
-        figure = Figure(figsize=(width, TITLE + rows * (width / columns - 0.35 + PANEL_EXTRA)), layout="compressed")
+        figure = StyledFigure(
+            figsize=(width, TITLE + rows * (width / columns - 0.35 + PANEL_EXTRA)), layout="compressed"
+        )
         figure.get_layout_engine().set(h_pad=SPACE)
         panels = figure.subplots(rows, columns, squeeze=False)
         for place, modality in enumerate(modalities):
@@ -53,7 +56,7 @@ def draw(record: xr.Dataset, width: float = PAGE_WIDTH) -> Figure:
 def draw_row(panels: list[Axes], record: xr.Dataset, modality: str, first: int) -> None:
     """One modality: similarity and its heads; panels without a head are removed. Letters count from `first`."""
     draw_similarity(panels[0], record, modality)
-    letter(panels[0], first, f"{modality},\nsimilarity of frames", TITLE_PAD)
+    letter(panels[0], first, f"{brief(modality)},\nsimilarity of frames", TITLE_PAD)
     heads = sorted(choose_heads(record, modality), key=lambda shown: shown.head)
     for place, (axes, shown) in enumerate(zip(panels[1:], heads, strict=False), start=1):
         draw_attention(axes, record, modality, shown)
@@ -83,7 +86,7 @@ def mark_events(axes: Axes, record: xr.Dataset) -> None:
 
 
 def _head_title(record: xr.Dataset, modality: str, shown: HeadMap) -> str:
-    title = f"{modality}, head {shown.head + 1}"  # people count from 1
+    title = f"{brief(modality)}, head {shown.head + 1}"  # people count from 1
     if "verticality" not in record:
         return title
     share = float(record["verticality"].sel(modality=modality, head=shown.head))
@@ -93,4 +96,4 @@ def _head_title(record: xr.Dataset, modality: str, shown: HeadMap) -> str:
 def _title(record: xr.Dataset, width: float) -> str:
     model, labels = model_style(str(record["model"].item())).label, json.loads(record.attrs["label_names"])
     text = f"{record.attrs['clip']} as {model} sees it; labels: {'; '.join(labels) or 'none'}"
-    return fit(text, 72 * width * TITLE_SHARE, TITLE_POINTS)
+    return fit(plain(text), 72 * width * TITLE_SHARE, TITLE_POINTS)

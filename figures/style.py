@@ -23,6 +23,8 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
 from figures.files import whole, write_text
+from figures.glyphs import find_glyphs, without_glyph_warnings
+from figures.texts import plain
 
 PAGE_WIDTH, COLUMN_WIDTH = 7.0, 3.39  # inches: ICASSP text and column width
 SOFTWARE = ("gmsa-workbench", "matplotlib", "numpy", "xarray")
@@ -80,6 +82,7 @@ REFERENCE = "#9a9a9a"  # lines that say "even", "uniform", "the same"
 # How often a figure is laid out: where decorations decide the size of axes, the first attempt is not the last word.
 LAYOUTS = 2
 
+SALT = "gmsa"  # of the names inside an SVG: without one they are drawn by lot
 _RC = {
     "figure.dpi": 100,
     "savefig.dpi": 220,
@@ -100,7 +103,6 @@ _RC = {
     "legend.frameon": False,
     "pdf.fonttype": 42,  # fonts embedded as text that can be searched and edited
     "svg.fonttype": "none",
-    "svg.hashsalt": "gmsa",
 }
 # What each format writes of itself; without dates the same figure gives the same bytes.
 _METADATA: dict[str, dict[str, Any]] = {
@@ -118,6 +120,10 @@ class FormatError(ValueError):
     """A picture format that figures are not saved in; the message lists those that are."""
 
 
+class StyleFileError(ValueError):
+    """A style file that figures cannot be drawn with; the message says which line is in the way."""
+
+
 def model_style(name: str) -> LineStyle:
     """Colour, line and marker of the model's variant; its label tells the model's name.
 
@@ -128,7 +134,7 @@ def model_style(name: str) -> LineStyle:
     column, at, mark = name.partition("@")
     label = MODELS[column].label + at + mark if column in MODELS else name
     style = MODELS.get((_VARIANTS.get() or {}).get(name, column), LineStyle(name, "#6f6f6f", (0, (5, 1, 1, 1)), "v"))
-    return replace(style, label=label, colour=on_ground(style.colour))
+    return replace(style, label=plain(label), colour=on_ground(style.colour))
 
 
 @contextmanager
@@ -172,20 +178,47 @@ def on_ground(colour: str) -> str:
 
 
 @contextmanager
+def default_settings() -> Iterator[None]:
+    """matplotlib's own defaults inside the block, whatever a matplotlibrc or a caller says; the backend stays."""
+    with mpl.rc_context():
+        mpl.style.use("default")
+        mpl.rcParams["svg.hashsalt"] = SALT
+        yield
+
+
+@contextmanager
 def use_style(file: str | Path | None = None) -> Iterator[None]:
     """Draw in the house style inside the block; what was set before comes back after it.
 
+    The house style stands on matplotlib's own defaults: neither a user's matplotlibrc nor a caller's rcParams reach a
+    picture; the backend stays the user's. Text is never read as mathematics, since names come from files: a formula
+    says so itself, by `parse_math=True`.
+
     Args:
         file: a matplotlib style file that goes on top, here and in every `use_style` inside the block.
+
+    Raises:
+        StyleFileError: the file has TeX draw all text.
     """
     token = _ON_TOP.set(_ON_TOP.get() if file is None else str(file))
     try:
-        with mpl.rc_context(_RC):
-            if _ON_TOP.get() is not None:
-                mpl.style.use(_ON_TOP.get())
+        with default_settings():
+            mpl.rcParams.update(_RC)
+            if (on_top := _ON_TOP.get()) is not None:
+                mpl.style.use(on_top)
+                _check_text(on_top)
+            mpl.rcParams["text.parse_math"] = False
             yield
     finally:
         _ON_TOP.reset(token)
+
+
+def _check_text(file: str) -> None:
+    if mpl.rcParams["text.usetex"]:
+        raise StyleFileError(
+            f"{file}: text.usetex is True; expected False: figures show names from files, which TeX would read as "
+            "commands. Take the line out, and set the fonts by font.family and mathtext.fontset"
+        )
 
 
 def save(
@@ -223,7 +256,7 @@ def save_pictures(figure: Figure, path: Path, formats: Sequence[str]) -> list[Pa
         raise FormatError(f"unknown picture format {unknown[0]!r}; known: {', '.join(_METADATA)}")
     path.parent.mkdir(parents=True, exist_ok=True)
     written = [path.with_name(f"{path.name}.{name}") for name in formats]
-    with use_style(), _laid_out(figure):
+    with use_style(), without_glyph_warnings(), _laid_out(figure):
         for file, name in zip(written, formats, strict=True):
             with whole(file) as temporary:
                 figure.savefig(temporary, format=name, metadata=_METADATA[name])
@@ -233,6 +266,7 @@ def save_pictures(figure: Figure, path: Path, formats: Sequence[str]) -> list[Pa
 @contextmanager
 def _laid_out(figure: Figure) -> Iterator[None]:
     """Lay a figure out first and keep it so inside the block: else it is laid out, and drawn twice, for each format."""
+    find_glyphs(figure)
     if (engine := figure.get_layout_engine()) is None:
         yield
         return

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from figures.map_panels import time_edges
+from figures.panels import fitted_legend
 from figures.style import BACKGROUND, BRANCHES, EVENT, REFERENCE, branch_style, ground, model_style, on_ground
-from figures.texts import shorten, text_points
+from figures.texts import brief, plain, shorten, text_points
 
 SECOND_LINE = (0, (3, 1))  # the record that the first is held against
 MODALITY_COLOURS = ("#222222", "#8c8c8c", "#1b4f9c", "#d55e00")
@@ -36,11 +39,10 @@ def draw_profiles(axes: Axes, records: Sequence[xr.Dataset], modality: str) -> N
                 color=style.colour,
                 linestyle=style.line if line == "-" else line,
                 linewidth=1.1 if line == "-" else 0.8,
-                label=_legend_label(records, record, style.label),
                 zorder=3 if branch == "local" else 2,
             )
     axes.set_ylim(0, None)
-    axes.set_ylabel(f"{modality}\nattention received\n(1 = uniform)")
+    axes.set_ylabel(f"{brief(modality)}\nattention received\n(1 = uniform)")
     _over_time(axes, records[0])
 
 
@@ -53,8 +55,7 @@ def draw_gates(axes: Axes, records: Sequence[xr.Dataset]) -> None:
             continue
         for modality, colour in zip(record["modality"].values, MODALITY_COLOURS, strict=False):
             values = record["gate"].sel(modality=modality, branch="local").values
-            label = _legend_label(records, record, str(modality))
-            axes.stairs(values, time_edges(record), baseline=None, color=on_ground(colour), linestyle=line, label=label)
+            axes.stairs(values, time_edges(record), baseline=None, color=on_ground(colour), linestyle=line)
     gates = [one["gate"].sel(branch="local").values for one in records if "gate" in one]
     reach = min(0.5, 1.15 * max(LEAST_GATE_REACH, *(float(abs(each - 0.5).max()) for each in gates)))
     axes.set_ylim(0.5 - reach, 0.5 + reach)
@@ -95,7 +96,7 @@ def place_labels(record: xr.Dataset, width_inches: float) -> list[PlacedLabel]:
     free = [start] * MOST_LANES  # where each lane's next label may begin
     placed = []
     for row in sorted(range(record.sizes["segment"]), key=lambda row: float(record["segment_start"][row])):
-        text = shorten(str(record["segment_label"].values[row]), LONGEST_LABEL)
+        text = shorten(plain(record["segment_label"].values[row]), LONGEST_LABEL)
         if not text:
             continue
         width = text_points(text, LABEL_POINTS) * a_point
@@ -137,8 +138,32 @@ def _shade_events(axes: Axes, record: xr.Dataset) -> None:
             axes.axvspan(start, end, facecolor=on_ground(EVENT), edgecolor=ground(), alpha=0.6, linewidth=0.6, zorder=0)
 
 
-def _legend_label(records: Sequence[xr.Dataset], record: xr.Dataset, label: str) -> str:
-    return label if len(records) == 1 else f"{model_style(record['model'].item()).label}, {label}"
+def profile_legend(axes: Axes, records: Sequence[xr.Dataset], inches: float, **where: Any) -> None:
+    """What the lines of `draw_profiles` are: a colour a branch; of two models, beneath them, solid and dashed."""
+    seen = [name for name in BRANCHES if any("profile" in one and name in one["branch"] for one in records)]
+    styles = [branch_style(name) for name in seen]
+    colours = [_line(style.label, style.colour, style.line, 1.1) for style in styles]
+    models = [
+        _line(model_style(record["model"].item()).label, on_ground(MODALITY_COLOURS[0]), line, width)
+        for record, line, width in zip(records, ("-", SECOND_LINE), (1.1, 0.8), strict=False)
+        if "profile" in record and len(records) > 1
+    ]
+    columns = max(len(colours), len(models), 1)
+    filled = [*colours, *[_line(" ", "none")] * (columns - len(colours))] if models else colours
+    # A legend is filled column after column: a branch, and a model beneath it.
+    pairs = [one for column in range(columns) for one in (filled[column : column + 1] + models[column : column + 1])]
+    fitted_legend(axes, pairs, columns, inches, borderaxespad=0, **where)
+
+
+def gate_legend(axes: Axes, records: Sequence[xr.Dataset], inches: float, **where: Any) -> None:
+    """What the lines of `draw_gates` are: a colour a modality; solid and dashed are the models of `profile_legend`."""
+    named = dict.fromkeys(brief(name) for one in records if "gate" in one for name in one["modality"].values)
+    lines = [_line(name, on_ground(colour)) for name, colour in zip(named, MODALITY_COLOURS, strict=False)]
+    fitted_legend(axes, lines, len(lines), inches, borderaxespad=0, **where)
+
+
+def _line(label: str, colour: str, line: str | tuple = "-", width: float = 1.1) -> Line2D:
+    return Line2D([], [], color=colour, linestyle=line, linewidth=width, label=label)
 
 
 def _over_time(axes: Axes, record: xr.Dataset) -> None:

@@ -208,7 +208,7 @@ def test_two_models_side_by_side():
     first, second = record_of("gate-op"), record_of("baseline")
     figure = draw(first, second)
     # Audio: the visual weights of the two models are drawn first, from one seed, and are the same.
-    difference = panel(figure, "small-gate-op − small-baseline\naudio").images[0]
+    difference = panel(figure, "small-gate-op\n− small-baseline\naudio").images[0]
     means = [one["attention"].sel(modality="audio", branch="global").mean("head").values for one in (first, second)]
     assert not np.allclose(*means)
     np.testing.assert_array_equal(difference.get_array(), means[0] - means[1])

@@ -19,7 +19,8 @@ from figures.inspector.records import has_values, model_name
 from figures.map_panels import QUANTILE, time_edges
 from figures.prediction_panel import draw_predictions
 from figures.style import DIFFERENCE, EXCLUDED, PAGE_WIDTH, SIMILARITY, WEIGHTS, model_style, use_style
-from figures.time_panels import draw_gates, draw_profiles, draw_segments, place_labels
+from figures.styled_figure import StyledFigure
+from figures.time_panels import draw_gates, draw_profiles, draw_segments, place_labels, profile_legend
 
 DECADES = 4  # of the log scale, as in the browser
 LEFT = {  # trait `left` -> variable, title, colours
@@ -28,7 +29,7 @@ LEFT = {  # trait `left` -> variable, title, colours
     "gate": ("gate_map", "gate of the local branch", SIMILARITY),
 }
 CURSOR, PREDICTIONS = "#0a5ec2", 8
-MAP_HEIGHT, LANE_HEIGHT, EXTRA = 2.5, 0.85, 0.6  # inches
+MAP_HEIGHT, LANE_HEIGHT, EXTRA, LEGEND_INCHES = 2.5, 0.85, 0.6, 3.5
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def draw_view(records: Sequence[xr.Dataset], view: Mapping[str, Any]) -> Figure:
     by_name = {model_name(record): record for record in records}
     shown = [by_name[name] for name in (view["model"], view["against"]) if name]
     with use_style():
-        figure = Figure(layout="constrained")
+        figure = StyledFigure(layout="constrained")
         if not shown[0].sizes["frame"]:
             figure.text(0.5, 0.5, "no frames", ha="center")
             return figure
@@ -221,7 +222,7 @@ def _draw_lane(axes: Axes, lane: str, shown: Sequence[xr.Dataset], view: Mapping
     modality = view["modality"]
     if lane == "profile":
         draw_profiles(axes, shown, modality)
-        axes.legend(loc="upper right", ncols=3)
+        profile_legend(axes, shown, LEGEND_INCHES, loc="upper right")
     elif lane == "gate":
         draw_gates(axes, [one.sel(modality=[modality]) for one in shown if modality in one["modality"].values])
     elif lane == "segments":
@@ -236,7 +237,7 @@ def _draw_lane(axes: Axes, lane: str, shown: Sequence[xr.Dataset], view: Mapping
         axes.set_ylabel("explains")
     else:
         _draw_curves(axes, shown, "sensitivity", {"modality": modality})
-        axes.set_ylabel("$S_i$\n(1 = all local)")
+        axes.set_ylabel("$S_i$\n(1 = all local)", parse_math=True)
 
 
 def _draw_curves(axes: Axes, shown: Sequence[xr.Dataset], name: str, place: Mapping[str, str]) -> None:
