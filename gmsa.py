@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from figures.command import figures as draw_figures
-from figures.files import check_folder
 from figures.sweeping import sweep as sweep_shards
 from figures.terminal import ClickError, OneLineErrors, left_out, one_line, progress_bar
+from gmsa_models.data.atomic import check_folder
 
 if TYPE_CHECKING:
     import torch

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from figures.files import check_folder
 from figures.terminal import one_line
+from gmsa_models.data.atomic import check_folder
 
 if TYPE_CHECKING:
     from rich.progress import Progress

@@ -9,13 +9,14 @@ from typing import Any
 
 import xarray as xr
 
-from figures.files import HASHED, digest, file_name
+from figures.files import digest
 from figures.inspector import write_html
 from figures.inspector.records import InspectorError, model_name, split_records
 from figures.overview import draw
 from figures.record_contents import check_drawable
 from figures.record_file import open_record, save_record
 from figures.style import save
+from gmsa_models.data.file_names import HASHED, file_name
 
 LONGEST_CLIP, LONGEST_MODEL = 100, 55  # bytes in a file's name, which has at most 255 with all that is added
 

@@ -24,8 +24,8 @@ from figures import (
     sensitivity,
     similarity_and_attention,
 )
-from figures.files import write_text
 from figures.style import save_pictures, use_variants
+from gmsa_models.data.atomic import write_text
 
 
 class Output(Protocol):

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from figures.drawing import Drawing, drawn, numbers_file
-from figures.files import code_digest, digest, sha256, write_text
+from figures.files import code_digest, digest, sha256
 from figures.items import Item
 from figures.style import software
 from figures.swept import Source
 from figures.tables import save_tables
+from gmsa_models.data.atomic import write_text
 
 if TYPE_CHECKING:
     from figures.pipeline import Request

@@ -10,7 +10,6 @@ from pathlib import Path
 import google_crc32c
 import xarray as xr
 
-from figures.files import whole
 from figures.record_contents import NEWEST_VERSION, check_contents, check_version
 from figures.record_errors import (
     AGAIN,
@@ -22,6 +21,7 @@ from figures.record_errors import (
 )
 from figures.record_probe import refusal
 from figures.record_zarr import check_zarr
+from gmsa_models.data.atomic import replaced_when_done
 
 __all__ = [
     "NEWEST_VERSION",
@@ -51,7 +51,7 @@ def save_record(record: xr.Dataset, path: str | Path) -> Path:
     """
     path = Path(path)
     packed = {name: {"zlib": True, "complevel": 1} for name, value in record.items() if value.dtype.kind == "f"}
-    with whole(path) as temporary:
+    with replaced_when_done(path) as temporary:
         record.to_netcdf(temporary, engine="h5netcdf", encoding=packed)
         checksum = _checksum(temporary, temporary.stat().st_size)
         with temporary.open("ab") as file:

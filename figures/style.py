@@ -22,9 +22,9 @@ import matplotlib.style
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
-from figures.files import whole, write_text
 from figures.glyphs import find_glyphs, without_glyph_warnings
 from figures.texts import plain
+from gmsa_models.data.atomic import replaced_when_done, write_text
 
 PAGE_WIDTH, COLUMN_WIDTH = 7.0, 3.39  # inches: ICASSP text and column width
 SOFTWARE = ("gmsa-workbench", "matplotlib", "numpy", "xarray")
@@ -258,7 +258,7 @@ def save_pictures(figure: Figure, path: Path, formats: Sequence[str]) -> list[Pa
     written = [path.with_name(f"{path.name}.{name}") for name in formats]
     with use_style(), without_glyph_warnings(), _laid_out(figure):
         for file, name in zip(written, formats, strict=True):
-            with whole(file) as temporary:
+            with replaced_when_done(file) as temporary:
                 figure.savefig(temporary, format=name, metadata=_METADATA[name])
     return written
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from figures.files import whole
+from gmsa_models.data.atomic import replaced_when_done
 
 # How much a file's bytes may become in memory; the numbers of all figures together take a few MiB.
 _BYTES_A_BYTE, _ALLOWANCE = 16, 1 << 26
@@ -52,7 +52,7 @@ def save_tables(path: Path, tables: Mapping[str, xr.Dataset]) -> Path:
         }
     about = json.dumps({"version": FORMAT_VERSION, "tables": index}, ensure_ascii=False, default=_number)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole(path) as temporary, temporary.open("wb") as file:
+    with replaced_when_done(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **{INDEX: np.array(about)}, **arrays)
     return path
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import html
 import json
-import os
-import uuid
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +16,7 @@ from figures.inspector.choices import Choices
 from figures.inspector.modules import module_text
 from figures.inspector.payload import pack
 from figures.inspector.records import split_records
+from gmsa_models.data.atomic import write_text
 
 FOLDER = Path(__file__).parent
 # Nothing may be loaded from anywhere: the browser itself holds the file to that.
@@ -73,15 +72,7 @@ def write_html(
     """
     records = split_records(given)
     Choices(records).check(view or {})
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        temporary.write_text(page(pack(records, precision), view or {}, path.stem), encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
+    return write_text(Path(path), page(pack(records, precision), view or {}, Path(path).stem))
 
 
 def page(payload: bytes, view: Mapping[str, Any], title: str) -> str:

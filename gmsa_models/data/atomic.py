@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import re
+import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 TEMPORARY = ".tmp"
@@ -82,3 +83,40 @@ def remove_leftovers(folder: str | Path, *patterns: str) -> None:
         for path in Path(folder).glob(f"{place.parent}/.{place.name}.*{TEMPORARY}"):
             if re.fullmatch(rf".+\.[0-9a-f]{{8}}{re.escape(TEMPORARY)}", path.name):
                 path.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a text file, whole; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replaced_when_done(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return path
+
+
+class OutputFolderError(OSError):
+    """A folder in which nothing can be written; the message names it and says why."""
+
+
+def check_folder(path: Path, keep: bool = False) -> None:
+    """Make sure, before any work, that files can be written to a folder.
+
+    Args:
+        path: made, with its parents, and removed again if it was not there.
+        keep: do not remove it.
+
+    Raises:
+        OutputFolderError: it cannot be made, or nothing can be written there.
+    """
+    made = [each for each in (path, *path.parents) if not os.path.lexists(each)]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise OutputFolderError(
+            f"nothing can be written to folder {str(path)!r:.300}: {error.strerror}; give another"
+        ) from None
+    finally:
+        for each in [] if keep else made:
+            with suppress(OSError):
+                each.rmdir()

@@ -12,15 +12,15 @@ HASH_DIGITS = 10
 def file_name(text: str, longest: int = 100) -> str:
     """A text as part of a file's name: different texts have different names, on every file system.
 
-    Letters, digits, dots, underscores and hyphens stay. A text with anything else, with a dot or hyphen at an end, one
-    that ends in `.tfrecord`, and one that is too long, is shortened, with `~` and a hash of the text after it. Texts
-    that differ in case only are told apart by who writes the files.
+    Letters, digits, dots, underscores, hyphens and @ stay. A text with anything else, with a dot or hyphen at an end,
+    one that ends in `.tfrecord`, and one that is too long, is shortened, with `~` and a hash of the text after it.
+    Texts that differ in case only are told apart by who writes the files.
 
     Args:
         text: a clip's id, a model's name.
         longest: bytes of UTF-8, at least 20.
     """
-    kept = "".join(letter if letter.isalnum() or letter in "._" else "-" for letter in text)
+    kept = "".join(letter if letter.isalnum() or letter in "._@" else "-" for letter in text)
     plain = kept.removesuffix(".tfrecord").strip("-.") == text == unicodedata.normalize("NFC", text)
     if plain and len(text.encode()) <= longest:
         return text
