@@ -90,7 +90,7 @@ def test_it_saves_opens_without_torch_and_stands_beside_another_models(tmp_path)
     records[0].to_netcdf(tmp_path / "record.nc", engine="h5netcdf")
     xr.testing.assert_identical(xr.load_dataset(tmp_path / "record.nc", engine="h5netcdf"), records[0])
     code = (
-        "import sys\nfor name in ('torch', 'gmsa_models', 'analysis'): sys.modules[name] = None\n"
+        "import sys\nfor name in ('torch', 'captum'): sys.modules[name] = None\n"
         "import xarray\nrecord = xarray.load_dataset(sys.argv[1], engine='h5netcdf')\n"
         "print(record['explanation'].sel(explainer='rollout').sizes['frame'])"
     )

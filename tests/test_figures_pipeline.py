@@ -149,7 +149,7 @@ def test_svg_keeps_text_as_text(drawn):
 def test_redrawing_needs_no_torch(drawn, tmp_path):
     request, _ = drawn
     code = (
-        "import sys; sys.modules['torch'] = None; sys.modules['gmsa_models'] = None; sys.modules['analysis'] = None\n"
+        "import sys; sys.modules['torch'] = None; sys.modules['captum'] = None\n"
         "from pathlib import Path\n"
         "from figures.pipeline import Request, render\n"
         f"there, here = Path({str(request.out)!r}), Path({str(tmp_path)!r})\n"

@@ -286,7 +286,7 @@ def test_saving_twice_gives_the_same_bytes_and_says_where_it_comes_from(tmp_path
 def test_drawing_needs_no_torch(tmp_path):
     write_inspection([record_of(modalities=("audio",))], tmp_path, 3, "test")
     script = (
-        "import sys\nfor name in ('torch', 'gmsa_models', 'analysis'): sys.modules[name] = None\n"
+        "import sys\nfor name in ('torch', 'captum'): sys.modules[name] = None\n"
         "import xarray\nfrom figures import overview, style\n"
         "style.save(overview.draw(xarray.open_dataset(sys.argv[1])), sys.argv[2], ('png',))"
     )

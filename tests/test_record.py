@@ -137,7 +137,7 @@ def test_it_saves_whole_and_comes_back_identical(tmp_path, kind, frames):
 def test_it_opens_without_torch_and_without_this_package(tmp_path):
     inspect_clip(small_model(), small_clip()).to_netcdf(tmp_path / "record.nc", engine="h5netcdf")
     script = (
-        "import sys\nfor name in ('torch', 'gmsa_models', 'analysis'): sys.modules[name] = None\n"
+        "import sys\nfor name in ('torch', 'captum'): sys.modules[name] = None\n"
         "import xarray\nrecord = xarray.open_dataset(sys.argv[1])\n"
         "print(float(record['attention'].sel(branch='global').sum('key').mean()))"
     )
