@@ -192,6 +192,7 @@ def train(
     scores = ", ".join(
         f"{name} {value:.4f}" if isinstance(value, float) else f"{name} {value}"
         for name, value in result.scores.items()
+        if value or name != "unlabelled"
     )
     done = f"wrote {result.path}" if result.trained else f"{result.path} was finished already, and stays as it is"
     print(f"{done} (step {result.step}, {result.seconds:.0f} s){': ' + scores if scores else ''}")
