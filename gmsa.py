@@ -17,7 +17,7 @@ import typer
 
 from figures.command import figures as draw_figures
 from figures.sweeping import sweep as sweep_shards
-from figures.terminal import ClickError, OneLineErrors, left_out, one_line, progress_bar
+from figures.terminal import STOPPED, ClickError, OneLineErrors, left_out, one_line, progress_bar, progress_of
 from gmsa_models.data.atomic import check_folder
 
 if TYPE_CHECKING:
@@ -94,6 +94,7 @@ def inspect(
 
     _use_threads(threads)
     check_folder(out)
+    stopped = False
     if _is_saved_record(clip):
         if explain or target:
             raise ClickError(f"{clip} is a saved record: it holds what was explained then. Give the video for another")
@@ -103,18 +104,24 @@ def inspect(
             )
         records = saved_records([clip, *([against] if against else [])])
     else:
-        from analysis.looking import look_at
+        from analysis.looking import ExplainingStopped, look_at
 
         names = [model] if against is None else [model, against]
-        with left_out() as skipped:
-            records = look_at(
-                clip, names, _device(device), explain=explain, target=target, on_error=on_error, on_skip=skipped,
-                tell=lambda words: print(f"gmsa: {one_line(words)}", file=sys.stderr),
-            )  # fmt: skip
+        try:
+            with left_out() as skipped, progress_of("explaining") as progress:
+                records = look_at(
+                    clip, names, _device(device), explain=explain, target=target, on_error=on_error, on_skip=skipped,
+                    tell=_say, progress=progress,
+                )  # fmt: skip
+        except ExplainingStopped as error:
+            stopped, records = True, error.records
+            _say("explaining was stopped; the records and the pictures are written without explanations")
     written = write_inspection(records, out, top, _command(), html)  # a terminal that fails loses no file
     _print(clip_summary(records, top))
     for path in written:
         print(f"wrote {path}")
+    if stopped:
+        sys.exit(STOPPED)
 
 
 @app.command()
@@ -301,6 +308,10 @@ def lab(folder: Annotated[Path, typer.Option(help="The notebooks.")] = Path("not
 def _is_saved_record(clip: str) -> bool:
     """Whether it is the file or the folder of a record, and no video; a folder's name may end in a slash."""
     return Path(clip).suffix in (".nc", ".zarr") and "#" not in Path(clip).name
+
+
+def _say(words: str) -> None:
+    print(f"gmsa: {one_line(words)}", file=sys.stderr)
 
 
 def _print(shown: Any) -> None:

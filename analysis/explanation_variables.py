@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from threading import Lock
 
 import numpy as np
 
@@ -11,13 +12,19 @@ from analysis.arrays import Variables, labelled, text
 from analysis.evidence import EVIDENCE_MEASURES
 from analysis.explanation import Explanation
 from analysis.explanation_scores import score_explanation
-from analysis.explanations import explain_all
+from analysis.explanations import applicable, explain_all
 from analysis.faithfulness import MEASURES, Replacer
 from analysis.view import ClipView
+from gmsa_models.classifier import GMSAClassifier
 
 # By which way through the first layer a share reaches the frame.
 WAYS = ("global", "local", "residual")
 ALL_MEASURES = (*MEASURES, *EVIDENCE_MEASURES)
+
+
+def explanation_steps(model: GMSAClassifier) -> int:
+    """How many steps the part "explanation" of a model's record has: each method explains, and is then scored."""
+    return 2 * len(applicable(model))
 
 
 def explanation_variables(view: ClipView) -> Variables:
@@ -31,10 +38,14 @@ def explanation_variables(view: ClipView) -> Variables:
     target = int(view.trace.logits[0].argmax()) if view.target is None else view.target
     label = view.vocabulary.indices[target]
     seen = view if view.layer == 0 else None
-    found = explain_all(view.model, replace(view.clip, segments=()), target, view=seen)
+    step = _counter(view.explanation_progress, explanation_steps(view.model))
+    found = explain_all(view.model, replace(view.clip, segments=()), target, view=seen, progress=step)
     replacer = Replacer(view.model, view.clip, target)
     known = view.clip if view.labelled else replace(view.clip, segments=())
-    scores = [score_explanation(each, known, label, replacer) for each in found.values()]
+    scores = []
+    for each in found.values():
+        scores.append(score_explanation(each, known, label, replacer))
+        step(1)
     name = view.vocabulary.name(label)
     values = np.stack([each.values.float().numpy() for each in found.values()])
     variables = {
@@ -63,6 +74,19 @@ def explanation_variables(view: ClipView) -> Variables:
         key: array.assign_coords({dim: coords[dim] for dim in array.dims if dim in coords})
         for key, array in variables.items()
     }
+
+
+def _counter(progress: Callable[[int, int], None], total: int) -> Callable[[int], None]:
+    """Tells `progress` the sum of the steps so far; explanations end in several threads."""
+    lock, done = Lock(), 0
+
+    def step(count: int) -> None:
+        nonlocal done
+        with lock:
+            done += count
+            progress(done, total)
+
+    return step
 
 
 def _ways(explanation: Explanation) -> np.ndarray:

@@ -107,12 +107,14 @@ def explain_all(
     target: int | str,
     methods: Iterable[str] | None = None,
     view: ClipView | None = None,
+    progress: Callable[[int], None] = lambda explanations: None,
 ) -> dict[str, Explanation]:
     """Method -> what it says, each with its default options.
 
     Args:
         methods: keys of `EXPLANATIONS`; those that do not apply to the model are left out. Default: all.
         view: of the model's first layer and the clip, if there is one; else one is made for all that need it.
+        progress: called after each explanation with 1, from several threads.
         model, clip, target: see `explain`.
 
     Raises:
@@ -131,7 +133,9 @@ def explain_all(
     said: dict[str, Explanation] = {}
 
     def say(some: list[str]) -> None:
-        said.update({name: explain(replica, clip, position, name, **options[name]) for name in some})
+        for name in some:
+            said[name] = explain(replica, clip, position, name, **options[name])
+            progress(1)
 
     # DeepLIFT silences a warning of captum's, which is a setting of all threads: it goes first, alone. Those that share
     # the view share what is computed from it, one after another.

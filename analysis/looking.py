@@ -8,8 +8,8 @@ from itertools import islice
 import torch
 import xarray as xr
 
+from analysis.explanation_variables import explanation_steps
 from analysis.record import inspect_clip
-from analysis.variables import DEFAULT_PARTS
 from gmsa_models.checkpoints import load
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
@@ -19,6 +19,18 @@ from gmsa_models.data.sources import read_clips
 from gmsa_models.data.vocabulary import VocabularyError
 from gmsa_models.feeding import Inputs, fitting
 from gmsa_models.model_names import name_checkpoints, renamed
+
+
+class ExplainingStopped(KeyboardInterrupt):
+    """An interrupt while a class was being explained.
+
+    Attributes:
+        records: one a model, without explanations.
+    """
+
+    def __init__(self, records: list[xr.Dataset]) -> None:
+        super().__init__("stopped while a class was being explained")
+        self.records = records
 
 
 def look_at(
@@ -31,6 +43,7 @@ def look_at(
     on_error: str = "fail",
     on_skip: OnSkip | None = None,
     tell: Callable[[str], None] = print,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[xr.Dataset]:
     """Records of the first clip of a source, one a model; what they cannot share is refused before any is made.
 
@@ -42,8 +55,10 @@ def look_at(
         target: which class, by name; default: the first model's likeliest. Explains it.
         on_error, on_skip: see `read_clips`.
         tell: is told when the source holds more clips, and when a model is called otherwise than by its card.
+        progress: called as the class is explained, with the steps done and their number, of all models together.
 
     Raises:
+        ExplainingStopped: interrupted while the class was being explained; it holds the records without explanations.
         SameModelError: a model given twice.
         VocabularyError: a class that one of the models lacks.
         ValueError: no clip that all models take, or models that take different numbers of its frames.
@@ -56,9 +71,29 @@ def look_at(
     _check_same_frames(models, clip)
     if not (explain or target):
         return [inspect_clip(model, clip) for model in models]
-    parts = [*DEFAULT_PARTS, "explanation"]
     targets = _explained(models, clip, target)
-    return [inspect_clip(model, clip, parts=parts, target=one) for model, one in zip(models, targets, strict=True)]
+    records = [inspect_clip(model, clip) for model in models]
+    try:
+        explained = _explanations(models, clip, targets, progress)
+    except KeyboardInterrupt:
+        raise ExplainingStopped(records) from None
+    return [record.assign(more.data_vars) for record, more in zip(records, explained, strict=True)]
+
+
+def _explanations(
+    models: Sequence[GMSAClassifier], clip: Clip, targets: Sequence[int], progress: Callable[[int, int], None]
+) -> list[xr.Dataset]:
+    """A record a model that has the part "explanation" alone."""
+    steps, records = [explanation_steps(model) for model in models], []
+    progress(0, sum(steps))
+    for place, (model, target) in enumerate(zip(models, targets, strict=True)):
+
+        def advance(done: int, total: int, before: int = sum(steps[:place])) -> None:
+            progress(before + done, sum(steps))
+
+        made = inspect_clip(model, clip, parts=["explanation"], target=target, explanation_progress=advance)
+        records.append(made)
+    return records
 
 
 def _check_same_frames(models: Sequence[GMSAClassifier], clip: Clip) -> None:

@@ -44,6 +44,7 @@ def inspect_clip(
     layer: int = 0,
     parts: Sequence[str] | None = None,
     target: int | str | None = None,
+    explanation_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> xr.Dataset:
     """Everything that a model saw in a clip, as one data set: the record from which all views are drawn.
 
@@ -62,6 +63,8 @@ def inspect_clip(
         layer: which encoder layer, from 0.
         parts: keys of `PARTS`; default: `DEFAULT_PARTS`.
         target: the class that the part "explanation" explains, by its position or name; None: the most probable.
+        explanation_progress: called as the part "explanation" goes on, with the steps done and their number; see
+            `explanation_steps`. Calls come one at a time, from any thread.
 
     Returns:
         The record. `to_netcdf` and `to_zarr` save it whole; its attributes say which checkpoint (`checkpoint_name` as
@@ -73,7 +76,12 @@ def inspect_clip(
         KeyError: a part that is not in `PARTS`.
         UnfitClipError (a ValueError): a modality that the clip lacks, or features of another width or space.
     """
-    return next(inspect_clips(model, [clip], neighbourhood=neighbourhood, layer=layer, parts=parts, target=target))
+    return next(
+        inspect_clips(
+            model, [clip], neighbourhood=neighbourhood, layer=layer, parts=parts, target=target,
+            explanation_progress=explanation_progress,
+        )
+    )  # fmt: skip
 
 
 def inspect_clips(
@@ -86,6 +94,7 @@ def inspect_clips(
     parts: Sequence[str] | None = None,
     target: int | str | None = None,
     progress: Callable[[int], None] = lambda records: None,
+    explanation_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Iterator[xr.Dataset]:
     """A record a clip, in order, made as they are asked for; clips go through the model `batch_size` at a time.
 
@@ -93,7 +102,8 @@ def inspect_clips(
         clips: any iterable; it is read no further ahead than one batch.
         batch_size: clips a pass; padding changes no record beyond rounding.
         progress: called after each record with 1.
-        model, neighbourhood, layer, parts, target: see `inspect_clip`.
+        model, neighbourhood, layer, parts, target, explanation_progress: see `inspect_clip`; the steps are those of
+            each record.
 
     Raises:
         ValueError: a batch size below 1; and as `inspect_clip`.
@@ -105,7 +115,8 @@ def inspect_clips(
     waiting = iter(clips)
     while batch := list(islice(waiting, batch_size)):
         for view, clip in zip(view_clips(model, batch, layer, neighbourhood), batch, strict=True):
-            record = _assemble(replace(view, target=position), clip, names)
+            asked = replace(view, target=position, explanation_progress=explanation_progress)
+            record = _assemble(asked, clip, names)
             yield record.assign_attrs(weights_type=weights_type)
             progress(1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -36,6 +37,7 @@ class ClipView:
         layer: which encoder layer the record is about, from 0.
         chosen: a neighbourhood to analyse by in place of the model's own, or None.
         target: position of the class to explain; None: the one that the model finds most probable.
+        explanation_progress: see `inspect_clip`; only the part "explanation" calls it.
         gradient_norms: (layer, modality) -> G, as far as it was asked for; several parts need it.
     """
 
@@ -46,6 +48,9 @@ class ClipView:
     layer: int = 0
     chosen: Neighbourhood | None = None
     target: int | None = None
+    explanation_progress: Callable[[int, int], None] = field(
+        default=lambda done, total: None, repr=False, compare=False
+    )
     gradient_norms: dict[tuple[int, str], Float[Tensor, "query key"]] = field(
         default_factory=dict, repr=False, compare=False
     )

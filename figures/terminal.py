@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress, TaskID
 
     from gmsa_models.data.skipped import Skipped
 
@@ -83,7 +83,28 @@ def progress_bar() -> Progress:
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)  # else an empty line
+    # The time left is estimated over the last minutes, since one step may take one; an output that is no terminal
+    # would get an empty line.
+    shown = {"transient": True, "speed_estimate_period": 300, "disable": not console.is_terminal}
+    return Progress(*columns, console=console, **shown)
+
+
+@contextmanager
+def progress_of(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A function that shows how many steps of a task are done, of how many, from its first call on.
+
+    Args:
+        what: the task, in a word or two.
+    """
+    with progress_bar() as progress:
+        tasks: list[TaskID] = []
+
+        def show(done: int, total: int) -> None:
+            if not tasks:
+                tasks.append(progress.add_task(what, total=total))
+            progress.update(tasks[0], completed=done, total=total)
+
+        yield show
 
 
 def _stop(message: str, code: int) -> NoReturn:

@@ -181,7 +181,7 @@ def test_a_model_made_in_inference_mode_can_be_explained():
 
 def test_evaluating_on_another_device_leaves_the_model_where_it_is():
     model = small_model()
-    with pytest.raises((NotImplementedError, RuntimeError)):  # nothing can be computed on the meta device
+    with pytest.raises(RuntimeError):  # nothing can be computed on the meta device
         predict(model, [CLIP], device="meta")
     assert {each.device.type for each in model.parameters()} == {"cpu"}
     assert np.isfinite(predict(model, [CLIP]).scores).all()

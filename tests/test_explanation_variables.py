@@ -47,6 +47,17 @@ def test_it_holds_what_each_method_says(kind):
     assert abs(record["explanation_delta"].sel(explainer="segment-shapley")) < 1e-5
 
 
+@pytest.mark.parametrize("kind", ["gate-op", "none"])
+def test_progress_is_told_of_each_explanation_and_of_each_score(kind):
+    model, told = small_model(kind), []
+    inspect_clip(model, small_clip(), parts=PARTS, explanation_progress=lambda *steps: told.append(steps))
+    total = 2 * len(applicable(model))
+    assert told == [(done, total) for done in range(1, total + 1)]
+    told.clear()
+    inspect_clip(model, small_clip(), parts=("score",), explanation_progress=lambda *steps: told.append(steps))
+    assert not told
+
+
 def test_the_class_is_the_one_asked_for_or_the_likeliest():
     model, clip = small_model(), small_clip()
     asked = inspect_clip(model, clip, parts=PARTS, target=3)["explanation"].attrs

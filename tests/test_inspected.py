@@ -2,24 +2,30 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 from matplotlib.figure import Figure
 from small_models import VOCABULARY, small_clip, small_model
 from test_command_line import run
 
-from analysis import combine_models, inspect_clip
+from analysis import DEFAULT_PARTS, combine_models, inspect_clip
+from analysis.explanation_scores import score_explanation
+from analysis.explanations import EXPLANATIONS, applicable
+from analysis.looking import look_at
 from analysis.view import RecordError
 from figures.inspection import saved_records, write_inspection
 from figures.inspector.header import describe_clip, describe_model
 from figures.inspector.records import InspectorError, split_records
 from figures.record_file import open_record, save_record
-from gmsa_models import Vocabulary, read_clips, save, write_clips
+from gmsa_models import Vocabulary, load, read_clips, save, write_clips
 from gmsa_models.masks import Toeplitz
 
 
@@ -191,6 +197,92 @@ class TestOneClassIsExplained:
             saved_records(paths)
         with pytest.raises(RecordError, match="the explained class differs, model 'small-baseline' has 'Car'"):
             combine_models(records)
+
+
+class TestStoppedWhileExplaining:
+    def check_files(self, folder, models):
+        """Records and pictures are there, and nothing in them is explained."""
+        records = [open_record(path) for path in folder.glob("*.nc")]
+        assert len(records) == models
+        assert not any(name.startswith(("explanation", "faithfulness")) for one in records for name in one)
+        assert len(list(folder.glob("*.png"))) == len(list(folder.glob("*.pdf"))) == (1 if models == 1 else 3)
+        return records
+
+    @pytest.mark.parametrize("step", [0, 20])
+    def test_the_record_and_the_pictures_stay(self, made, pictures, monkeypatch, step):
+        calls = []
+
+        def interrupted(*given):
+            calls.append(given)
+            if len(calls) > step:
+                raise KeyboardInterrupt
+            return score_explanation(*given)
+
+        monkeypatch.setattr("analysis.explanation_variables.score_explanation", interrupted)
+        done = two(made, "--explain")
+        assert done.exit_code == 130
+        *_, last = done.stderr.splitlines()
+        assert last == "gmsa: explaining was stopped; the records and the pictures are written without explanations"
+        assert len(calls) == step + 1
+        assert done.stdout.count("wrote ") == len(list((made / "out").iterdir()))
+        plain = {one.attrs["checkpoint_path"]: one for one in self.check_files(made / "out", 2)}
+        for path, one in plain.items():
+            (clip,) = read_clips(made / "clips.tfrecord#clip1")
+            again = inspect_clip(load(path), clip)
+            xr.testing.assert_identical(
+                one.drop_attrs(deep=False), again.assign_coords(model=one["model"]).drop_attrs(deep=False)
+            )
+
+    def test_an_interrupt_in_a_thread_that_explains_is_one_too(self, made, pictures, monkeypatch):
+        def interrupted(*given, **options):
+            raise KeyboardInterrupt
+
+        offer = replace(EXPLANATIONS["segment-shapley"], explain=interrupted)
+        monkeypatch.setitem(EXPLANATIONS, "segment-shapley", offer)
+        done = run("inspect", made / "clips.tfrecord#clip1", "--model", made / "runs/7/model.safetensors",
+                   "--explain", "--out", made / "out")  # fmt: skip
+        assert done.exit_code == 130
+        self.check_files(made / "out", 1)
+
+    def test_a_real_interrupt_of_a_process_whose_terminal_shows_how_far_it_is(self, made):
+        pty = pytest.importorskip("pty")
+        words = ["inspect", f"{made}/clips.tfrecord#clip1", "--model", f"{made}/runs/7/model.safetensors",
+                 "--explain", "--out", f"{made}/out"]  # fmt: skip
+        endless = "import time, gmsa, analysis.explanation_variables as room\n"
+        endless += f"room.score_explanation = lambda *given: time.sleep(600)\ngmsa.app({words})"
+        ours, theirs = pty.openpty()
+        with subprocess.Popen([sys.executable, "-c", endless], stdout=subprocess.PIPE, stderr=theirs) as process:
+            os.close(theirs)
+            shown = b""
+            while b"explaining" not in shown:
+                shown += os.read(ours, 4096)
+            process.send_signal(signal.SIGINT)
+            wrote = process.stdout.read()
+        shown += os.read(ours, 2**20)
+        os.close(ours)
+        assert process.returncode == 130
+        assert b"explaining was stopped" in shown
+        assert f"/{2 * len(applicable(small_model()))}".encode() in shown
+        assert wrote.count(b"wrote ") == len(list((made / "out").iterdir()))
+        self.check_files(made / "out", 1)
+
+    def test_what_was_explained_to_the_end_is_the_record_that_python_makes(self, made):
+        told = []
+        path, clip = made / "runs/7/model.safetensors", f"{made}/clips.tfrecord#clip1"
+        (record,) = look_at(clip, [str(path)], torch.device("cpu"), target="Car", progress=lambda *at: told.append(at))
+        again = inspect_clip(
+            load(path), next(iter(read_clips(clip))), parts=[*DEFAULT_PARTS, "explanation"], target="Car"
+        )
+        xr.testing.assert_identical(record.drop_attrs(deep=False), again.drop_attrs(deep=False))
+        assert told == [(done, told[0][1]) for done in range(told[0][1] + 1)]
+
+    def test_steps_of_two_models_are_counted_together(self, made):
+        told = []
+        names = [str(made / f"runs/{seed}/model.safetensors") for seed in (7, 8)]
+        look_at(f"{made}/clips.tfrecord#clip1", names, torch.device("cpu"), explain=True,
+                progress=lambda *at: told.append(at))  # fmt: skip
+        total = 4 * len(applicable(small_model()))
+        assert told == [(done, total) for done in range(total + 1)]
 
 
 class TestPythonThatShowsItAgain:
