@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 from small_models import KINDS, small_clip, small_model
 
-from analysis import combine_models, inspect_clip, sensitivity_variables
+from analysis import combine_models, inspect_clip
 from analysis.evidence import evidence_scores, label_evidence
 from analysis.explanations import applicable, explain, explain_all
 from analysis.faithfulness import Replacer
@@ -79,13 +79,14 @@ def test_gradient_norms_are_computed_once_a_modality(monkeypatch):
     calls = []
 
     def counted(block, *rest):
-        calls.append(block)
+        calls.append(block.query.weight)
         return closed_form_norms(block, *rest)
 
-    monkeypatch.setattr(sensitivity_variables, "closed_form_norms", counted)
+    monkeypatch.setattr("analysis.sensitivity.closed_form_norms", counted)
     model, clip = small_model(), small_clip()
     inspect_clip(model, clip, parts=(*PARTS, "sensitivity"), target=2)
-    assert calls == [encoder.layers[0].attention for encoder in model.encoders.values()]
+    weights = [encoder.layers[0].attention.query.weight for encoder in model.encoders.values()]
+    assert [each.data_ptr() for each in calls] == [each.data_ptr() for each in weights]  # a replica shares them
     explain_all(model, clip, 2, ["sensitivity-weighted", "gradient-received"])
     assert len(calls) == 4
 
