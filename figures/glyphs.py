@@ -77,7 +77,7 @@ def _add_new_fonts() -> bool:
         if path not in known:
             try:
                 fontManager.addfont(path)
-            except (OSError, RuntimeError, NotImplementedError):  # as of matplotlib: a font that it cannot use
+            except (OSError, RuntimeError):  # as of matplotlib: a font that it cannot use
                 continue
     return len(fontManager.ttflist) > before
 
