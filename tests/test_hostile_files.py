@@ -8,6 +8,7 @@ from functools import cache
 import pytest
 from hostile_records import NETCDF, ZARR
 from hostile_states import STATES
+from hostile_sweeps import SWEEPS
 from hostile_tables import NPZ, PARQUET, TABLES
 from metered import Outcome, metered, size_of
 
@@ -19,6 +20,7 @@ FORMATS = {
     "zarr": (ZARR, ".zarr", "figures.record_file", "figures.record_file.open_record(path)"),
     "catalogue": (PARQUET, ".parquet", "gmsa_models.data.catalog", "list(gmsa_models.data.catalog.read_rows(path))"),
     "clip": (PARQUET, ".parquet", "gmsa_models.data.catalog", "gmsa_models.data.catalog.open_clip(path, 'a')"),
+    "sweep": (SWEEPS, ".sweep", "analysis.sweep", "analysis.sweep.read_sweep(path)"),
     "vectors": (
         NPZ,
         ".npz",

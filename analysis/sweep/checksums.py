@@ -18,6 +18,8 @@ import google_crc32c
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gmsa_models.data.parquet_pages import read_footer
+
 KEY = b"gmsa_sweep_checksums"
 MAGIC = b"PAR1"
 _DIGEST, _COLUMN, _END = 64, 8, 8  # digits of a SHA-256 and of a CRC-32C; bytes that close a file
@@ -54,8 +56,7 @@ def checked_metadata(file: BinaryIO) -> tuple[pq.FileMetaData, bool]:
     """
     place, _ = _sealed(file)
     try:
-        file.seek(0)
-        metadata = pq.read_metadata(file)
+        metadata = read_footer(file)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DamagedError(str(error)) from None
     return metadata, place is not None

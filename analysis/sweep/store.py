@@ -16,14 +16,13 @@ import pyarrow.parquet as pq
 
 from analysis.sweep import checksums
 from analysis.sweep.analyses import LABELS, chosen
+from analysis.sweep.bounds import KEY, check_provenance, reason, rows_of_models
 from analysis.sweep.checksums import DamagedError, check_columns, checked_metadata, room_for, seal
 from analysis.sweep.places import check_apart
 from analysis.sweep.plan import ShardTask, SweepError, difference
 from gmsa_models.data.atomic import cannot_write, replaced_when_done
-from gmsa_models.data.errors import brief
 
 METADATA = b"gmsa_sweep"
-KEY = ("model", "video", "shard", "position")
 MODEL_SHA256 = "model_sha256"
 
 
@@ -131,11 +130,10 @@ def _opened(path: Path, file: BinaryIO) -> tuple[pq.FileMetaData, dict[str, Any]
         made = json.loads(metadata.metadata[METADATA])
         if made.get("checksums") and not checked:
             raise DamagedError("its checksums are not where they should be")
-        if missing := {"models", "data", "settings", "versions"} - set(made):
-            raise ValueError(f"its provenance lacks {sorted(missing)}")
-    except (DamagedError, ValueError, KeyError, TypeError, AttributeError) as error:
+        check_provenance(made)
+    except (DamagedError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise SweepError(
-            f"{path} was not written by a sweep, or is damaged ({brief(str(error))}); remove it and sweep again"
+            f"{path} was not written by a sweep, or is damaged ({reason(error)}); remove it and sweep again"
         ) from None
     return metadata, made
 
@@ -222,10 +220,9 @@ def _rows(path: Path, names: Sequence[str], models: Sequence[str]) -> pa.Table:
                 check_columns(file, metadata, {*there, "model"})
             else:
                 warn_unchecked(path.parent)
-            file.seek(0)
-            table = pq.read_table(file, columns=there, filters=[("model", "in", list(models))])
+            table = rows_of_models(file, metadata, there, models)
         except (DamagedError, pa.ArrowException, OSError, ValueError) as error:
-            raise SweepError(f"{path} is damaged ({brief(str(error))}); remove it and sweep again") from None
+            raise SweepError(f"{path} is damaged ({reason(error)}); remove it and sweep again") from None
     if MODEL_SHA256 in names and MODEL_SHA256 not in there:
         hashes = pa.array([made["models"][name] for name in table["model"].to_pylist()], pa.string())
         table = table.append_column(MODEL_SHA256, hashes)

@@ -7,7 +7,8 @@ and Thrift's compact protocol.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,47 +25,77 @@ _ENCODINGS = frozenset({0, 2, 3, 4, 5, 6, 8, 9})
 # Type of a page -> the field that describes it, and in it those of the number of values and of their encoding.
 _PAGES = {0: (5, 1, 2), 2: (7, 1, 2), 3: (8, 1, 4)}
 _DICTIONARY = 2
+_LIMITS = {"thrift_string_size_limit": LONGEST_STRING, "thrift_container_size_limit": MOST_ITEMS}
 
 
 class PagesError(ValueError):
     """Pages that claim more than is read, or are damaged; without the file's name."""
 
 
-def open_parquet(path: str | Path) -> pq.ParquetFile:
+def open_parquet(
+    source: str | Path | BinaryIO, columns: Collection[str] | None = None, most: int | None = None
+) -> pq.ParquetFile:
     """A Parquet file, open, whose pages have been checked.
 
     Its columns of text are read as dictionaries, so that a text that stands for many rows is there once;
     `spread_texts` makes plain ones.
 
+    Args:
+        source: path, or the file open.
+        columns: those that will be read, and are checked; default: all.
+        most: bytes that all row groups of these columns may unpack to together; default: any, for who reads a row
+            group at a time.
+
     Raises:
         PagesError: it claims more than is read.
         pyarrow.ArrowException, OSError, ValueError: not Parquet.
     """
-    limits = {"thrift_string_size_limit": LONGEST_STRING, "thrift_container_size_limit": MOST_ITEMS}
-    with pq.ParquetFile(path, **limits) as file:
-        metadata = file.metadata
-    check_pages(path, metadata)
-    columns = map(metadata.schema.column, range(metadata.num_columns))
-    texts = [each.path for each in columns if each.physical_type == "BYTE_ARRAY" and "." not in each.path]
-    return pq.ParquetFile(path, metadata=metadata, read_dictionary=texts, page_checksum_verification=True, **limits)
+    if isinstance(source, str | Path):
+        with Path(source).open("rb") as file:
+            metadata = read_footer(file)
+            check_pages(file, metadata, columns, most)
+    else:
+        metadata = read_footer(source)
+        check_pages(source, metadata, columns, most)
+        source.seek(0)
+    described = map(metadata.schema.column, range(metadata.num_columns))
+    texts = [each.path for each in described if each.physical_type == "BYTE_ARRAY" and "." not in each.path]
+    return pq.ParquetFile(source, metadata=metadata, read_dictionary=texts, page_checksum_verification=True, **_LIMITS)
 
 
-def check_pages(path: str | Path, metadata: pq.FileMetaData) -> None:
-    """Refuse a file with a page or a row group that unpacks to too much.
+def read_footer(file: BinaryIO) -> pq.FileMetaData:
+    """What an open file says of itself.
+
+    Raises:
+        pyarrow.ArrowException, OSError, ValueError: not Parquet.
+    """
+    file.seek(0)
+    return pq.ParquetFile(file, **_LIMITS).metadata
+
+
+def check_pages(
+    file: BinaryIO, metadata: pq.FileMetaData, columns: Collection[str] | None = None, most: int | None = None
+) -> None:
+    """Refuse a file with a page, a row group, or all of them together, that unpacks to too much.
 
     Raises:
         PagesError: names the row group and the column.
     """
-    size = Path(path).stat().st_size
-    with Path(path).open("rb") as file:
-        for number in range(metadata.num_row_groups):
-            group = metadata.row_group(number)
-            taken = 0
-            for column in map(group.column, range(group.num_columns)):
-                place = f"row group {number}, column {column.path_in_schema!r:.100}"
-                taken += _unpacked(file, size, column, place)
-                if taken > LARGEST_GROUP:
-                    raise PagesError(f"{place}: unpacks to {taken} bytes or more; at most {LARGEST_GROUP} are read")
+    size = file.seek(0, os.SEEK_END)
+    total = 0
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        taken = 0
+        for column in map(group.column, range(group.num_columns)):
+            if columns is not None and column.path_in_schema.partition(".")[0] not in columns:
+                continue
+            place = f"row group {number}, column {column.path_in_schema!r:.100}"
+            taken += _unpacked(file, size, column, place)
+            if taken > LARGEST_GROUP:
+                raise PagesError(f"{place}: unpacks to {taken} bytes or more; at most {LARGEST_GROUP} are read")
+            if most is not None and total + taken > most:
+                raise PagesError(f"{place}: all unpack to {total + taken} bytes or more; at most {most} are read")
+        total += taken
 
 
 def _unpacked(file: BinaryIO, size: int, column: pq.ColumnChunkMetaData, place: str) -> int:
@@ -165,7 +196,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
             raise PagesError("a page's header has a number of over 64 bits")
 
 
-def spread_texts(batch: pa.RecordBatch | pa.Table, names: list[str]) -> pa.Table:
+def spread_texts(batch: pa.RecordBatch | pa.Table, names: Sequence[str]) -> pa.Table:
     """Columns that were read as dictionaries, as plain texts.
 
     Raises:
