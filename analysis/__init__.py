@@ -1,25 +1,34 @@
-"""Pure functions on what a model saw: tensors in, tensors or tables out. No files, no plotting."""
+"""Pure functions on what a model saw: tensors in, tensors or tables out. No plotting.
 
-from analysis.ablation import Ablation, ContextMeans, all_ablations
-from analysis.ablation_scores import ablate_clip, ablation_costs, ablation_scores, context_means
-from analysis.certificates import Certificate, certificate_table, certify
-from analysis.combine import combine_models
-from analysis.comparisons import compare_scores, compare_values
-from analysis.explanation import Explanation, ExplanationError
-from analysis.explanation_scores import explanation_scores
-from analysis.explanations import EXPLANATIONS, applicable, explain, explain_all
-from analysis.faithfulness import Replacer
-from analysis.gates import branch_contributions, contribution_norms, local_share
-from analysis.multiplicity import adjust_p_values
-from analysis.pattern_table import pattern_table
-from analysis.profiles import Unevenness, attention_profile, head_profiles, unevenness
-from analysis.record import inspect_clip, inspect_clips
-from analysis.representations import cka_table, traced_similarity
-from analysis.sanity import rank_correlation_with_shuffled
-from analysis.similarity import frame_centred_cosine_similarity, frame_cosine_similarity, linear_cka
-from analysis.taxonomy import head_taxonomy
-from analysis.variables import DEFAULT_PARTS
-from analysis.view import RecordError
+What stands here is imported when it is asked for: parts that need no torch load without it.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from analysis.attention.certificates import Certificate, certificate_table, certify
+    from analysis.attention.gates import branch_contributions, contribution_norms, local_share
+    from analysis.attention.pattern_table import pattern_table
+    from analysis.attention.profiles import Unevenness, attention_profile, head_profiles, unevenness
+    from analysis.attention.representations import cka_table, traced_similarity
+    from analysis.attention.similarity import frame_centred_cosine_similarity, frame_cosine_similarity, linear_cka
+    from analysis.attention.taxonomy import head_taxonomy
+    from analysis.explanations.explanation import Explanation, ExplanationError
+    from analysis.explanations.faithfulness import Replacer
+    from analysis.explanations.registry import EXPLANATIONS, applicable, explain, explain_all
+    from analysis.explanations.sanity import rank_correlation_with_shuffled
+    from analysis.explanations.scores import explanation_scores
+    from analysis.interventions.ablation import Ablation, ContextMeans, all_ablations
+    from analysis.interventions.ablation_scores import ablate_clip, ablation_costs, ablation_scores, context_means
+    from analysis.record.combine import combine_models
+    from analysis.record.files import open_record, save_record
+    from analysis.record.inspect import inspect_clip, inspect_clips
+    from analysis.record.variables import DEFAULT_PARTS
+    from analysis.sensitivity.norms import frame_gradient_norms, local_sensitivity
+    from analysis.statistics.comparisons import compare_scores, compare_values
+    from analysis.statistics.multiplicity import adjust_p_values
+    from analysis.view import RecordError
 
 __all__ = [
     "DEFAULT_PARTS",
@@ -53,14 +62,76 @@ __all__ = [
     "explanation_scores",
     "frame_centred_cosine_similarity",
     "frame_cosine_similarity",
+    "frame_gradient_norms",
     "head_profiles",
     "head_taxonomy",
     "inspect_clip",
     "inspect_clips",
     "linear_cka",
+    "local_sensitivity",
     "local_share",
+    "open_record",
     "pattern_table",
     "rank_correlation_with_shuffled",
+    "save_record",
     "traced_similarity",
     "unevenness",
 ]
+
+_MODULES = {
+    "Ablation": "analysis.interventions.ablation",
+    "Certificate": "analysis.attention.certificates",
+    "ContextMeans": "analysis.interventions.ablation",
+    "DEFAULT_PARTS": "analysis.record.variables",
+    "EXPLANATIONS": "analysis.explanations.registry",
+    "Explanation": "analysis.explanations.explanation",
+    "ExplanationError": "analysis.explanations.explanation",
+    "RecordError": "analysis.view",
+    "Replacer": "analysis.explanations.faithfulness",
+    "Unevenness": "analysis.attention.profiles",
+    "ablate_clip": "analysis.interventions.ablation_scores",
+    "ablation_costs": "analysis.interventions.ablation_scores",
+    "ablation_scores": "analysis.interventions.ablation_scores",
+    "adjust_p_values": "analysis.statistics.multiplicity",
+    "all_ablations": "analysis.interventions.ablation",
+    "applicable": "analysis.explanations.registry",
+    "attention_profile": "analysis.attention.profiles",
+    "branch_contributions": "analysis.attention.gates",
+    "certificate_table": "analysis.attention.certificates",
+    "certify": "analysis.attention.certificates",
+    "cka_table": "analysis.attention.representations",
+    "combine_models": "analysis.record.combine",
+    "compare_scores": "analysis.statistics.comparisons",
+    "compare_values": "analysis.statistics.comparisons",
+    "context_means": "analysis.interventions.ablation_scores",
+    "contribution_norms": "analysis.attention.gates",
+    "explain": "analysis.explanations.registry",
+    "explain_all": "analysis.explanations.registry",
+    "explanation_scores": "analysis.explanations.scores",
+    "frame_centred_cosine_similarity": "analysis.attention.similarity",
+    "frame_cosine_similarity": "analysis.attention.similarity",
+    "frame_gradient_norms": "analysis.sensitivity.norms",
+    "head_profiles": "analysis.attention.profiles",
+    "head_taxonomy": "analysis.attention.taxonomy",
+    "inspect_clip": "analysis.record.inspect",
+    "inspect_clips": "analysis.record.inspect",
+    "linear_cka": "analysis.attention.similarity",
+    "local_sensitivity": "analysis.sensitivity.norms",
+    "local_share": "analysis.attention.gates",
+    "open_record": "analysis.record.files",
+    "pattern_table": "analysis.attention.pattern_table",
+    "rank_correlation_with_shuffled": "analysis.explanations.sanity",
+    "save_record": "analysis.record.files",
+    "traced_similarity": "analysis.attention.representations",
+    "unevenness": "analysis.attention.profiles",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gmsa_models.allocator import keep_freed_memory
-from gmsa_models.local_attention import local_attention
+from gmsa_models.attention.kernels.local_attention import local_attention
 from gmsa_models.masks import BlockDiagonal, Neighbourhood, Toeplitz, ToeplitzDilated, neighbourhood_mask
 
 RESULTS = Path(__file__).parent / "results" / "local_attention.md"

@@ -12,14 +12,14 @@ from itertools import product
 
 import numpy as np
 
-from figures.montage_realism import draw
+from figures.paper.montage_realism import draw
 from gmsa_models.data.clip import Clip
-from gmsa_models.data.montage import VectorSource, montages
-from gmsa_models.data.montage_realism import TOLERANCE, distance_table, mean_distances
-from gmsa_models.data.montage_recipe import VARIATION, FrameVariation, MontageRecipe
+from gmsa_models.data.montage.class_statistics import shipped_statistics
+from gmsa_models.data.montage.make import VectorSource, montages
+from gmsa_models.data.montage.realism import TOLERANCE, distance_table, mean_distances
+from gmsa_models.data.montage.recipe import VARIATION, FrameVariation, MontageRecipe
+from gmsa_models.data.montage.video_vectors import read_video_vectors
 from gmsa_models.data.sources import read_clips
-from gmsa_models.data.statistics import shipped_statistics
-from gmsa_models.data.video_vectors import read_video_vectors
 
 DEVIATIONS = (0.96, 0.99, 1.02, 1.05, 1.08)
 NOISES = (0.7, 0.75, 0.8, 0.85)

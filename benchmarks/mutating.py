@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from gmsa_models import Clip, Segment, build, read_clips, save, write_clips
-from gmsa_models.checkpoint_header import METADATA_KEY
-from gmsa_models.data.framing import frame_record, masked_checksum
-from gmsa_models.data.montage import demo_vocabulary
-from gmsa_models.data.schema import Feature, SequenceExample
+from gmsa_models.checkpoints.header import METADATA_KEY
+from gmsa_models.data.montage.make import demo_vocabulary
+from gmsa_models.data.tfrecord.framing import frame_record, masked_checksum
+from gmsa_models.data.tfrecord.schema import Feature, SequenceExample
 
 Random = np.random.Generator
 EXTREME_NUMBERS = (0, 1, 127, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**40, 2**62, 2**63 - 1, 2**63, 2**64 - 1)

@@ -26,7 +26,7 @@ from measuring import machine, report
 from mutating import Random, mutated_checkpoint, mutated_records, real_checkpoints, real_records
 
 from gmsa_models import load, read_clips
-from gmsa_models.checkpoint_header import CheckpointError
+from gmsa_models.checkpoints.header import CheckpointError
 from gmsa_models.data.errors import UnreadableError
 
 RESULTS = Path(__file__).parent / "results" / "mutations.md"

@@ -24,14 +24,14 @@ import numpy as np
 from tfrecord.reader import sequence_loader
 
 from gmsa_models.allocator import keep_freed_memory
-from gmsa_models.data.catalog import build_catalog, open_clip
+from gmsa_models.data.catalog.catalog import build_catalog, open_clip
 from gmsa_models.data.clip import Clip
 from gmsa_models.data.shuffle import shuffled_clips
 from gmsa_models.data.sources import read_clips
-from gmsa_models.data.tfrecord import write_clips
+from gmsa_models.data.tfrecord.files import write_clips
 from gmsa_models.data.vocabulary import Vocabulary
 from gmsa_models.feeding import Collation, Inputs, TrainingClips, planned_batches, prefetched
-from gmsa_models.recipe import Recipe
+from gmsa_models.training.recipe import Recipe
 
 RESULTS = Path(__file__).parent / "results" / "reading.md"
 REPEATS = 5

@@ -24,7 +24,7 @@ from analysis.sweep.run import Watch
 from benchmarks.measuring import machine, report
 from gmsa_models import Batch, Clip, build, load, read_clips
 from gmsa_models.data.paths import expand
-from gmsa_models.evaluation import collation_of
+from gmsa_models.evaluation.scoring import collation_of
 from gmsa_models.feeding import TrainingClips, planned_batches
 
 RESULTS = Path(__file__).parent / "results" / "scale.md"

@@ -25,7 +25,7 @@ from measuring import interleaved, machine, ratio, report
 from torch import Tensor
 
 from analysis import inspect_clip
-from analysis.frame_jacobian.closed_form import closed_form_norms
+from analysis.sensitivity.closed_form.forms import closed_form_norms
 from gmsa_models import available, load, read_clips
 from gmsa_models.allocator import keep_freed_memory
 from gmsa_models.attention import AttentionBlock

@@ -1,1 +1,1 @@
-"""Record or table in, matplotlib Figure out. `python -m figures` draws them all. No torch needed to draw."""
+"""Record or table in, matplotlib Figure out. `gmsa figures` draws them all. No torch needed to draw."""

@@ -9,12 +9,12 @@ from typing import Any
 
 import xarray as xr
 
+from analysis.record.contents import check_drawable
+from analysis.record.files import open_record, save_record
 from figures.files import digest
 from figures.inspector import write_html
 from figures.inspector.records import InspectorError, model_name, split_records
 from figures.overview import draw
-from figures.record_contents import check_drawable
-from figures.record_file import open_record, save_record
 from figures.style import save
 from gmsa_models.data.file_names import HASHED, file_name
 

@@ -11,13 +11,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
 
-from figures.map_panels import choose_heads, draw_attention, draw_difference, draw_similarity
-from figures.panels import TITLE_SHARE
-from figures.prediction_panel import draw_predictions, labels_text
+from figures.panels.common import TITLE_SHARE
+from figures.panels.maps import choose_heads, draw_attention, draw_difference, draw_similarity
+from figures.panels.predictions import draw_predictions, labels_text
+from figures.panels.time import draw_gates, draw_profiles, draw_segments, gate_legend, place_labels, profile_legend
 from figures.style import PAGE_WIDTH, model_style, use_style
 from figures.styled_figure import StyledFigure
 from figures.texts import brief, fit, fit_name, plain, short_number, text_points
-from figures.time_panels import draw_gates, draw_profiles, draw_segments, gate_legend, place_labels, profile_legend
 
 # Inches; a row of maps has its colour bars beneath it.
 MAP_ROW, PROFILE_ROW, GATE_ROW, STRIP, LANE, PREDICTIONS = 2.25, 1.1, 0.8, 0.2, 0.13, 1.9

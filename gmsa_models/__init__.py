@@ -7,10 +7,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gmsa_models import metrics
-    from gmsa_models.checkpoints import available, describe, load, save
+    from gmsa_models.checkpoints.files import available, describe, load, save
     from gmsa_models.classifier import GMSAClassifier, ModelConfig
     from gmsa_models.data import Batch, Clip, Segment, Vocabulary, read_clips, write_clips
+    from gmsa_models.evaluation import metrics
     from gmsa_models.trace import AttentionTrace, LayerTrace
     from gmsa_models.variants import build
 
@@ -42,13 +42,13 @@ _MODULES = {
     "ModelConfig": "gmsa_models.classifier",
     "Segment": "gmsa_models.data",
     "Vocabulary": "gmsa_models.data",
-    "available": "gmsa_models.checkpoints",
+    "available": "gmsa_models.checkpoints.files",
     "build": "gmsa_models.variants",
-    "describe": "gmsa_models.checkpoints",
-    "load": "gmsa_models.checkpoints",
-    "metrics": "gmsa_models.metrics",
+    "describe": "gmsa_models.checkpoints.files",
+    "load": "gmsa_models.checkpoints.files",
+    "metrics": "gmsa_models.evaluation.metrics",
     "read_clips": "gmsa_models.data",
-    "save": "gmsa_models.checkpoints",
+    "save": "gmsa_models.checkpoints.files",
     "write_clips": "gmsa_models.data",
 }
 

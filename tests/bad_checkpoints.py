@@ -9,7 +9,7 @@ import pickle
 import struct
 from collections.abc import Callable
 
-from gmsa_models.checkpoint_header import (
+from gmsa_models.checkpoints.header import (
     METADATA_KEY,
     CorruptCheckpointError,
     HeaderError,

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from references_reading import (
+from references.reading import (
     bytes_feature,
     example,
     field,
@@ -29,8 +29,8 @@ from gmsa_models.data.errors import (
     NotATFRecordError,
     TruncatedRecordError,
 )
-from gmsa_models.data.framing import masked_checksum
-from gmsa_models.data.records import encode_clip
+from gmsa_models.data.tfrecord.framing import masked_checksum
+from gmsa_models.data.tfrecord.records import encode_clip
 from gmsa_models.feeding import UnfitClipError
 
 

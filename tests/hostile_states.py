@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from gmsa_models.training_state import Progress, save_state
+from gmsa_models.training.state import Progress, save_state
 
 Make = Callable[[Path], object]
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gmsa_models.data.catalog_file import SCHEMA
+from gmsa_models.data.catalog.table import SCHEMA
 
 Make = Callable[[Path], object]
 

@@ -58,7 +58,7 @@ def metered(module: str, call: str, paths: Sequence[Path]) -> list[Outcome]:
 
     Args:
         module: what to import before.
-        call: an expression, for example "figures.record_file.open_record(path)".
+        call: an expression, for example "analysis.record.files.open_record(path)".
         paths: of the files.
     """
     program = _PROGRAM.format(

@@ -16,23 +16,33 @@ ALLOWED = 200_000_000  # bytes of memory beside the file's size
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="measures memory by /proc and forks")
 # Format -> its faults, the ends of their names, what reads them.
 FORMATS = {
-    "netcdf": (NETCDF, ".nc", "figures.record_file", "figures.record_file.open_record(path)"),
-    "zarr": (ZARR, ".zarr", "figures.record_file", "figures.record_file.open_record(path)"),
-    "catalogue": (PARQUET, ".parquet", "gmsa_models.data.catalog", "list(gmsa_models.data.catalog.read_rows(path))"),
-    "clip": (PARQUET, ".parquet", "gmsa_models.data.catalog", "gmsa_models.data.catalog.open_clip(path, 'a')"),
+    "netcdf": (NETCDF, ".nc", "analysis.record.files", "analysis.record.files.open_record(path)"),
+    "zarr": (ZARR, ".zarr", "analysis.record.files", "analysis.record.files.open_record(path)"),
+    "catalogue": (
+        PARQUET,
+        ".parquet",
+        "gmsa_models.data.catalog.catalog",
+        "list(gmsa_models.data.catalog.catalog.read_rows(path))",
+    ),
+    "clip": (
+        PARQUET,
+        ".parquet",
+        "gmsa_models.data.catalog.catalog",
+        "gmsa_models.data.catalog.catalog.open_clip(path, 'a')",
+    ),
     "sweep": (SWEEPS, ".sweep", "analysis.sweep", "analysis.sweep.read_sweep(path)"),
     "vectors": (
         NPZ,
         ".npz",
-        "gmsa_models.data.video_vectors",
-        "gmsa_models.data.video_vectors.read_video_vectors(path)",
+        "gmsa_models.data.montage.video_vectors",
+        "gmsa_models.data.montage.video_vectors.read_video_vectors(path)",
     ),
-    "tables": (TABLES, ".npz", "figures.tables", "figures.tables.load_tables(path)"),
+    "tables": (TABLES, ".npz", "figures.pipeline.tables", "figures.pipeline.tables.load_tables(path)"),
     "state": (
         STATES,
         ".pt",
-        "pathlib, gmsa_models.training_state",
-        "gmsa_models.training_state.load_state(pathlib.Path(path), {}, '')",
+        "pathlib, gmsa_models.training.state",
+        "gmsa_models.training.state.load_state(pathlib.Path(path), {}, '')",
     ),
 }
 

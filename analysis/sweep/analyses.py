@@ -10,18 +10,12 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from analysis.gates import (
-    attention_block,
-    branch_contributions,
-    contribution_norms,
-    local_share,
-    mean_gates,
-)
-from analysis.maps import layer_maps
-from analysis.pattern_table import PATTERNS, branch_patterns
-from analysis.profiles import unevenness
-from analysis.resampling import video_metrics
-from analysis.sensitivity import local_sensitivity
+from analysis.attention.gates import attention_block, branch_contributions, contribution_norms, local_share, mean_gates
+from analysis.attention.maps import layer_maps
+from analysis.attention.pattern_table import PATTERNS, branch_patterns
+from analysis.attention.profiles import unevenness
+from analysis.sensitivity.norms import local_sensitivity
+from analysis.statistics.resampling import video_metrics
 from analysis.sweep.traced import TracedBatch
 from gmsa_models.trace import BRANCHES
 
@@ -76,7 +70,7 @@ def _scores(traced: TracedBatch) -> Values:
     """`known_labels`: of the clip's labels those that the model has. `top_classes`, `top_scores`: its 20 highest."""
     scores = traced.trace.logits.float().sigmoid().cpu().numpy()
     labels = traced.batch.labels.bool().cpu().numpy()
-    # A stable sort of the negated scores: the class that comes first wins a tie, as in `gmsa_models.metrics`.
+    # A stable sort of the negated scores: the class that comes first wins a tie, as in the evaluation of models.
     ranking = np.argsort(-scores, axis=1, kind="stable")[:, :TOP_K]
     classes = np.array(traced.model.vocabulary.indices, np.int32)
     return {
@@ -137,7 +131,7 @@ def _sensitivity_curves(traced: TracedBatch) -> Values:
 
 
 def _gates(traced: TracedBatch) -> Values:
-    """`gate_local`: mean R_l, over pairs inside N_i or over features. `local_share`: see `analysis.gates`."""
+    """`gate_local`: mean R_l, over pairs inside N_i or over features. `local_share`: see `analysis.attention.gates`."""
     values = {}
     for modality in traced.modalities if traced.model.config.neighbourhood is not None else ():
         layer, valid = traced.trace.layer(modality), traced.trace.valid

@@ -30,7 +30,7 @@ def on_ray(tasks: Sequence[ShardTask], workers: int | None = None, address: str 
     Args:
         tasks: in the order in which they are begun.
         workers: shards at once; None: as many as the cluster has CPUs, also when it grows.
-        address: see `Crew`; None starts a cluster of `workers` CPUs on this machine, and stops it at the end.
+        address: see `EngineOptions`; None starts a cluster of `workers` CPUs on this machine, and stops it at the end.
 
     Raises:
         ImportError: Ray is not installed; names the extra.

@@ -11,7 +11,7 @@ from analysis.sweep.work import Advance, Outcome, do_shard
 
 
 @dataclass(frozen=True)
-class Crew:
+class EngineOptions:
     """How many work, and where.
 
     Attributes:
@@ -27,28 +27,28 @@ class Crew:
             raise SweepError(f"workers is {self.workers}; expected at least 1")
 
 
-Engine = Callable[[Sequence[ShardTask], Crew, Advance], Iterator[Outcome]]
+Engine = Callable[[Sequence[ShardTask], EngineOptions, Advance], Iterator[Outcome]]
 
 
-def _in_process(tasks: Sequence[ShardTask], crew: Crew, advance: Advance) -> Iterator[Outcome]:
+def _in_process(tasks: Sequence[ShardTask], crew: EngineOptions, advance: Advance) -> Iterator[Outcome]:
     _refuse(crew, "in-process")
     return (do_shard(task, advance) for task in tasks)
 
 
-def _processes(tasks: Sequence[ShardTask], crew: Crew, advance: Advance) -> Iterator[Outcome]:
+def _processes(tasks: Sequence[ShardTask], crew: EngineOptions, advance: Advance) -> Iterator[Outcome]:
     if crew.address is not None:
         raise SweepError(f"address {crew.address!r} is of a Ray cluster; engine 'processes' is on this machine")
     return in_processes(tasks, crew.workers)
 
 
-def _ray(tasks: Sequence[ShardTask], crew: Crew, advance: Advance) -> Iterator[Outcome]:
+def _ray(tasks: Sequence[ShardTask], crew: EngineOptions, advance: Advance) -> Iterator[Outcome]:
     from analysis.sweep.cluster import on_ray
 
     return on_ray(tasks, crew.workers, crew.address)
 
 
-def _refuse(crew: Crew, name: str) -> None:
-    if crew != Crew():
+def _refuse(crew: EngineOptions, name: str) -> None:
+    if crew != EngineOptions():
         raise SweepError(f"workers and address are not for engine {name!r}; choose processes or ray")
 
 

@@ -10,13 +10,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from analysis.paper.study import ModelFile
 from analysis.sweep.analyses import DEFAULT_ANALYSES, chosen
+from gmsa_models.checkpoints.model_file import ModelFile
+from gmsa_models.checkpoints.names import name_checkpoints
 from gmsa_models.data.paths import expand
 from gmsa_models.data.sources import DEMO
-from gmsa_models.evaluation import NoVocabularyError
+from gmsa_models.evaluation.scoring import NoVocabularyError
 from gmsa_models.masks import Neighbourhood, Toeplitz, neighbourhood_to_dict
-from gmsa_models.model_names import name_checkpoints
 
 FORMAT_VERSION = 1
 COMPUTED_WITH = ("gmsa-workbench", "torch", "numpy")

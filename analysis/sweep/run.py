@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from analysis.sweep.engines import Crew, Engine, engine_of
+from analysis.sweep.engines import Engine, EngineOptions, engine_of
 from analysis.sweep.notes import FAILED as NOTES
 from analysis.sweep.notes import failure_path, notes_in, record_failure, record_plan
 from analysis.sweep.places import place_shards
@@ -102,7 +102,7 @@ def run_sweep(
         out: made if it is not there.
         settings: what is computed, how; default: `SweepSettings()`.
         engine: a key of `ENGINES`.
-        workers, address: see `Crew`.
+        workers, address: see `EngineOptions`.
         again: do shards anew that were made with other models, settings or versions.
         watch: told how far it has come.
 
@@ -116,7 +116,7 @@ def run_sweep(
     if engine == "processes":
         leave_if_imported()
     begun, settings, watch = time.monotonic(), settings or SweepSettings(), watch or _Silent()
-    do, crew = engine_of(engine), Crew(workers, address)
+    do, crew = engine_of(engine), EngineOptions(workers, address)
     plan_sweep(models, data, Path(out), settings, again)  # refuses what makes no sense before the folder is made
     with locked(out, "a sweep"):
         remove_leftovers(out, "*.parquet", "*.txt", f"{NOTES}/*.json")
@@ -135,7 +135,7 @@ class _Account:
     def __init__(self, result: SweepResult, watch: Watch) -> None:
         self.result, self.watch, self.notes = result, watch, notes_in(result.folder)
 
-    def keep(self, tasks: Sequence[ShardTask], left: Sequence[ShardTask], do: Engine, crew: Crew) -> None:
+    def keep(self, tasks: Sequence[ShardTask], left: Sequence[ShardTask], do: Engine, crew: EngineOptions) -> None:
         """Do what is left, and note what comes of it."""
         paths = {task.path for task in left}
         for task in tasks:

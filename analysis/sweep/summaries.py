@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from analysis.resampling import METRICS
+from analysis.statistics.resampling import METRICS
 from analysis.sweep.analyses import TOP_K
-from gmsa_models.metrics import ClassificationMetrics
+from gmsa_models.evaluation.metrics import ClassificationMetrics
 
 CHUNK = 4096  # videos whose predictions are spread over all classes at once
 

@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from analysis.maps import layer_maps
-from analysis.profiles import head_profiles
-from analysis.sensitivity import frame_gradient_norms
+from analysis.attention.maps import layer_maps
+from analysis.attention.profiles import head_profiles
+from analysis.sensitivity.norms import frame_gradient_norms
 from gmsa_models.classifier import GMSAClassifier, ModelConfig
 from gmsa_models.data.clip import Batch, Clip
 from gmsa_models.evaluating import evaluating

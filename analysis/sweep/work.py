@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from analysis.paper.study import ModelFile
 from analysis.sweep.analyses import SCORES, Analysis, chosen
 from analysis.sweep.plan import Shard, ShardTask, SweepError, identity
 from analysis.sweep.store import MODEL_SHA256, OutputError, schema_of, write_part
 from analysis.sweep.traced import TracedBatch, pass_bytes, trace_clips
 from analysis.workers import one_thread_each
-from gmsa_models.checkpoints import load
+from gmsa_models.checkpoints.files import load
+from gmsa_models.checkpoints.model_file import ModelFile
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
 from gmsa_models.data.paths import skip_handler

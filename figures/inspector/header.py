@@ -16,7 +16,7 @@ import xarray as xr
 from matplotlib.colors import Colormap, LinearSegmentedColormap
 
 from figures.inspector.records import model_name
-from figures.prediction_panel import foreign_labels
+from figures.panels.predictions import foreign_labels
 from figures.style import BRANCHES, DIFFERENCE, EXCLUDED, SIMILARITY, WEIGHTS, model_style
 
 # On a dark page the middle of a difference must be dark; hues as in `DIFFERENCE`.

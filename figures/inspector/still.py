@@ -16,11 +16,11 @@ from matplotlib.gridspec import SubplotSpec
 
 from figures.inspector.choices import ALL_HEADS
 from figures.inspector.records import has_values, model_name
-from figures.map_panels import QUANTILE, time_edges
-from figures.prediction_panel import draw_predictions
+from figures.panels.maps import QUANTILE, time_edges
+from figures.panels.predictions import draw_predictions
+from figures.panels.time import draw_gates, draw_profiles, draw_segments, place_labels, profile_legend
 from figures.style import DIFFERENCE, EXCLUDED, PAGE_WIDTH, SIMILARITY, WEIGHTS, model_style, use_style
 from figures.styled_figure import StyledFigure
-from figures.time_panels import draw_gates, draw_profiles, draw_segments, place_labels, profile_legend
 
 DECADES = 4  # of the log scale, as in the browser
 LEFT = {  # trait `left` -> variable, title, colours

@@ -22,9 +22,9 @@ from gmsa_models.attention.functions import (
     near_zero,
     xavier_linear,
 )
-from gmsa_models.gated_output import gated_output
-from gmsa_models.gated_weights import gated_attention
-from gmsa_models.local_attention import local_attention
+from gmsa_models.attention.kernels.gated_output import gated_output
+from gmsa_models.attention.kernels.gated_weights import gated_attention
+from gmsa_models.attention.kernels.local_attention import local_attention
 from gmsa_models.masks import Neighbourhood
 from gmsa_models.trace import LayerTrace
 

@@ -12,10 +12,10 @@ from jaxtyping import Integer
 
 from gmsa_models.data.clip import Clip
 from gmsa_models.data.errors import OnSkip
-from gmsa_models.data.framing import RecordFile
 from gmsa_models.data.index import RecordIndex, index_records
 from gmsa_models.data.paths import Source
 from gmsa_models.data.sources import DEMO, read_clips, split_id
+from gmsa_models.data.tfrecord.framing import RecordFile
 
 # How many records' checksums, or clips in hand, are looked at; 65,536 checksums take 0.2 s out of the page cache.
 MOST_CHECKSUMS, MOST_CLIPS = 65_536, 256

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from gmsa_models.data.errors import OnSkip, TFRecordError
-from gmsa_models.data.framing import RecordFile, Span
 from gmsa_models.data.paths import Source, SourceError, expand
+from gmsa_models.data.tfrecord.framing import RecordFile, Span
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def index_records(source: Source, on_skip: OnSkip | None = None) -> RecordIndex:
             f"{catalogs[0]}: a catalogue is a source by itself; it was given with {len(paths) - 1} others"
         )
     if catalogs:
-        from gmsa_models.data import catalog
+        from gmsa_models.data.catalog import catalog
 
         paths, shard, places = catalog.read_places(catalogs[0], on_skip)
     else:

@@ -10,10 +10,10 @@ import numpy as np
 
 from gmsa_models.data.clip import Clip
 from gmsa_models.data.errors import OnSkip, UnreadableError
-from gmsa_models.data.framing import RecordFile
 from gmsa_models.data.index import RecordIndex, count_clips, index_records
 from gmsa_models.data.paths import Source, SourceError
-from gmsa_models.data.tfrecord import read_clip_at
+from gmsa_models.data.tfrecord.files import read_clip_at
+from gmsa_models.data.tfrecord.framing import RecordFile
 
 __all__ = ["RecordIndex", "count_clips", "index_records", "shuffled_clips"]
 

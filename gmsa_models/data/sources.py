@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from gmsa_models.data.clip import Clip
-from gmsa_models.data.framing import OnSkip, RecordFile, Span, read_each
 from gmsa_models.data.paths import (
     SkippedWarning,
     Source,
@@ -17,7 +16,8 @@ from gmsa_models.data.paths import (
     expand,
     skip_handler,
 )
-from gmsa_models.data.tfrecord import read_clip_at, read_file
+from gmsa_models.data.tfrecord.files import read_clip_at, read_file
+from gmsa_models.data.tfrecord.framing import OnSkip, RecordFile, Span, read_each
 
 __all__ = [
     "OnSkip",
@@ -101,7 +101,7 @@ def _reader(source: str | Path, on_skip: OnSkip | None, verify: bool) -> Callabl
     path, identity = split_id(text)
     paths = expand(path)
     if path.endswith(".parquet"):
-        from gmsa_models.data import catalog
+        from gmsa_models.data.catalog import catalog
 
         if identity is not None:
             return lambda: [catalog.open_clip(path, identity)]
@@ -130,7 +130,7 @@ def _demo_reader(source: str) -> Callable[[], Iterable[Clip]]:
         start, stop = int(first), int(last) if dash else int(first) + 1
     except ValueError:
         raise SourceError(f"{source!r} is not a demo video; expected 'demo:3', or 'demo:0-8' for 0 to 7") from None
-    from gmsa_models.data import montage
+    from gmsa_models.data.montage import make as montage
 
     if not 0 <= start < stop <= montage.DEMO_VIDEOS:
         raise SourceError(f"{source!r}: demo videos are demo:0 to demo:{montage.DEMO_VIDEOS - 1}")

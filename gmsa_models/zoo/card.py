@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from gmsa_models.checkpoints import Description, describe
+from gmsa_models.checkpoints.files import Description, describe
 from gmsa_models.data.atomic import replaced_when_done
 
 # Tests whose scores use every prediction of a video, in cards of before scores said how many they use.

@@ -14,17 +14,17 @@ from pathlib import Path
 
 import torch
 
-from gmsa_models.checkpoints import load, save
+from gmsa_models.checkpoints.files import load, save
 from gmsa_models.classifier import GMSAClassifier, ModelConfig
-from gmsa_models.data.montage import DEMO_VIDEOS, demo_vocabulary
-from gmsa_models.data.montage_recipe import MontageRecipe
-from gmsa_models.data.montage_shards import write_montages
-from gmsa_models.data.video_vectors import read_video_vectors
+from gmsa_models.data.montage.make import DEMO_VIDEOS, demo_vocabulary
+from gmsa_models.data.montage.recipe import MontageRecipe
+from gmsa_models.data.montage.shards import write_montages
+from gmsa_models.data.montage.video_vectors import read_video_vectors
 from gmsa_models.data.vocabulary import Vocabulary
-from gmsa_models.evaluation import evaluate
+from gmsa_models.evaluation.scoring import evaluate
 from gmsa_models.masks import Toeplitz
-from gmsa_models.recipe import Recipe
-from gmsa_models.training import fit
+from gmsa_models.training.loop import fit
+from gmsa_models.training.recipe import Recipe
 from gmsa_models.variants import VARIANTS, build
 from gmsa_models.zoo.card import write_card
 

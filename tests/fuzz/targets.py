@@ -10,12 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from figures.record_file import RecordFileError, open_record, save_record
+from analysis.record.files import RecordFileError, open_record, save_record
 from gmsa_models import Clip, ModelConfig, load, read_clips, save, write_clips
-from gmsa_models.checkpoint_header import METADATA_KEY, CheckpointError
+from gmsa_models.checkpoints.header import METADATA_KEY, CheckpointError
 from gmsa_models.classifier import GMSAClassifier
-from gmsa_models.data.framing import frame_record
-from gmsa_models.data.records import encode_clip
+from gmsa_models.data.tfrecord.framing import frame_record
+from gmsa_models.data.tfrecord.records import encode_clip
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,240 @@
+"""Certificates: what a map is said to be, computed and not assumed; how is told in `analysis.attention.disturbance`.
+
+Published attention maps have been transposed, or had their softmax over the wrong axis; these say that they are not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from analysis.attention.disturbance import ODDS_TOLERANCE, Evidence, epsilon, gather
+from analysis.attention.gates import attention_block
+from analysis.attention.maps import layer_maps
+from gmsa_models.classifier import GMSAClassifier
+from gmsa_models.evaluating import standard_contexts
+from gmsa_models.masks import neighbourhood_mask
+from gmsa_models.trace import AttentionTrace
+
+# Gates are computed again in float64 for about this many queries a map.
+SAMPLED_QUERIES = 32
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """One check of the maps of one branch.
+
+    Attributes:
+        modality: stream of the video.
+        branch: "global", "local" or "combined".
+        check: a key of `CHECKS`.
+        passed: whether `worst` is at most `tolerance`; None: nothing to check, and `explanation` says why.
+        worst: the largest violation over clips, heads, queries and keys; NaN where there is nothing to check.
+        tolerance: what rounding explains; 0 = exactly.
+        explanation: what was measured, in one sentence.
+    """
+
+    modality: str
+    branch: str
+    check: str
+    passed: bool | None
+    worst: float
+    tolerance: float
+    explanation: str
+
+
+# The largest violation (None: nothing to check), its tolerance, what was measured.
+Finding = tuple[float | None, float, str]
+Check = Callable[[Evidence, str], Finding]
+
+
+def certify(model: GMSAClassifier, trace: AttentionTrace, *, layer: int = 0, seed: int = 0) -> tuple[Certificate, ...]:
+    """Check every attention map of a traced layer; only the model's weights and the traced X are taken as given.
+
+    Args:
+        model: the model that made the trace.
+        trace: of one clip or a batch; padded clips are certified too.
+        layer: which layer, from 0.
+        seed: which frames are moved, and where to.
+
+    Returns:
+        One certificate a modality, branch and check, in that order; none for the control, which has no maps.
+
+    Raises:
+        KeyError, IndexError: a modality or layer that the model lacks.
+    """
+    found = []
+    for modality in trace.layers:
+        recorded = trace.layer(modality, layer)
+        if not recorded.weights:
+            continue
+        with standard_contexts():
+            evidence = gather(attention_block(model, modality, layer), recorded, trace.valid, seed)
+            for branch in layer_maps(recorded):
+                found += [_certificate(evidence, modality, branch, check) for check in CHECKS]
+    return tuple(found)
+
+
+def certificate_table(certificates: Sequence[Certificate]) -> pd.DataFrame:
+    """Certificates as a table, one a row; columns are the fields of `Certificate`."""
+    columns = [field.name for field in fields(Certificate)]
+    return pd.DataFrame([[getattr(each, name) for name in columns] for each in certificates], columns=columns)
+
+
+def check_values(evidence: Evidence, branch: str) -> Finding:
+    """Weights are finite and at least 0."""
+    weights = evidence.recorded.weights[branch]
+    if not bool(weights.isfinite().all()):
+        return math.inf, 0.0, f"{int((~weights.isfinite()).sum())} weights are not finite"
+    return max(0.0, -float(weights.min())), 0.0, "every weight is finite and at least 0"
+
+
+def check_rows(evidence: Evidence, branch: str) -> Finding:
+    """Rows sum to 1; those of GateAtt's combined map to sum_j R_g A_g + R_l A_l."""
+    layer, valid = evidence.recorded, evidence.valid
+    sums = _of_queries(layer.weights[branch].double().sum(-1), valid)
+    # Storing a weight rounds it once; the softmax's own sum over T keys rounds T times at most, in float32 or wider.
+    tolerance = epsilon(layer.input) + layer.input.shape[1] * epsilon(sums.float())
+    explanation = f"rows sum to {sums.min():.6f} to {sums.max():.6f}"
+    if not _is_gated(evidence, branch):
+        return float((sums - 1).abs().max()), tolerance, explanation
+    parts = [layer.gates[name].double() * layer.weights[name].double() for name in ("global", "local")]
+    expected = _of_queries((parts[0] + parts[1]).sum(-1), valid)
+    explanation += ", the sums of R_g A_g + R_l A_l: not 1, because gates differ from key to key"
+    return float((sums - expected).abs().max()), 2 * tolerance, explanation
+
+
+def check_neighbourhood(evidence: Evidence, branch: str) -> Finding:
+    """No weight outside N_i, exactly, before and after the disturbance."""
+    block, recorded = evidence.block, evidence.recorded
+    if branch == "global" or _is_gated(evidence, branch):
+        return None, 0.0, "this branch may attend to every frame"
+    mask = neighbourhood_mask(block.neighbourhood, recorded.input.shape[1], recorded.input.device)
+    if not torch.equal(mask, recorded.neighbourhood):
+        return math.inf, 0.0, f"the recorded neighbourhood is not that of {block.neighbourhood}"
+    outside = [
+        float((part.weights.abs() * ~mask).max())
+        for layer in (recorded, *evidence.again)
+        for part in layer_maps(layer)[branch]
+        if part.neighbourhood is not None
+    ]
+    return _largest(outside), 0.0, f"largest weight outside {block.neighbourhood}"
+
+
+def check_padding(evidence: Evidence, branch: str) -> Finding:
+    """No weight on padded keys or in rows of padded queries, exactly; real frames declared padding get none either."""
+    pairs = [(evidence.recorded, evidence.valid)]
+    pairs += [(layer, evidence.valid & ~evidence.hidden) for layer in evidence.again]
+    padded, hidden = int((~evidence.valid).sum()), int(evidence.hidden.sum())
+    if padded + hidden == 0:
+        return None, 0.0, "no frame is padding, and the clip is too short to declare one so"
+    worst = [
+        float((layer.weights[branch].abs() * ~(real[:, None, :, None] & real[:, None, None])).max())
+        for layer, real in pairs
+    ]
+    return _largest(worst), 0.0, f"largest weight on {padded} padded frames and {hidden} real ones declared padding"
+
+
+def check_orientation(evidence: Evidence, branch: str) -> Finding:
+    """Odds between keys that were not disturbed stay as they were along each row, and do not down the columns."""
+    if branch == "combined":
+        return (_check_gating if _is_gated(evidence, branch) else _check_joining)(evidence)
+    if branch not in evidence.orientations:
+        return None, ODDS_TOLERANCE, "no query sees a moved frame beside two others: no odds to compare"
+    found = evidence.orientations[branch]
+    if evidence.half and not _agrees(evidence, branch):
+        return math.inf, ODDS_TOLERANCE, "the recorded map is not the one that the block computes in float32"
+    worst = float(found.map.kept.max())
+    if worst <= ODDS_TOLERANCE and not (found.map.is_attention and found.transposed.is_none):
+        weights = evidence.recorded.weights[branch]
+        if float((weights - weights.mT).abs().max()) <= 16 * epsilon(weights):
+            return None, ODDS_TOLERANCE, "the map equals its transpose"
+        why = "the transposed map passes the same test" if found.map.is_attention else "moved frames keep their columns"
+        return math.inf, ODDS_TOLERANCE, f"{why}: nothing is shown"
+    explanation = f"largest change of log odds in a row; transposed {found.transposed.kept.min():.2g} or more"
+    return worst, ODDS_TOLERANCE, explanation
+
+
+def check_context(evidence: Evidence, branch: str) -> Finding:
+    """The context that the block went on with is this map times V."""
+    layer, valid = evidence.recorded, evidence.valid
+    _, _, value = evidence.block.project(layer.input.to(evidence.block.value.weight.dtype))
+    first = layer_maps(layer)[branch][0].first_head
+    weights = layer.weights[branch]
+    again = weights.to(value.dtype) @ value[:, first : first + weights.shape[1]]
+    context = layer.contexts[branch]
+    difference = ((again - context).abs() * valid[:, None, :, None]).max() / context.abs().max()
+    return float(difference), 0.05 if evidence.half else 1e-4, "largest difference from A V, relative to the largest"
+
+
+CHECKS: dict[str, Check] = {
+    "values": check_values,
+    "rows": check_rows,
+    "neighbourhood": check_neighbourhood,
+    "padding": check_padding,
+    "orientation": check_orientation,
+    "context": check_context,
+}
+
+
+def _certificate(evidence: Evidence, modality: str, branch: str, check: str) -> Certificate:
+    worst, tolerance, explanation = CHECKS[check](evidence, branch)
+    if worst is None:
+        return Certificate(modality, branch, check, None, math.nan, tolerance, explanation)
+    # A nan is a violation too: no comparison with it holds.
+    return Certificate(modality, branch, check, worst <= tolerance, worst, tolerance, explanation)
+
+
+def _check_gating(evidence: Evidence) -> Finding:
+    """GateAtt's combined map is R_g A_g + R_l A_l with gates recomputed from the two maps, whose orientation is known.
+
+    Gates mix all keys, so odds say nothing here. Equation 3 works row by row, so that some rows of the maps suffice.
+    """
+    if not _branches_pass(evidence):
+        return math.inf, 0.0, "the global or the local map is not certified"
+    layer, block, frames = evidence.recorded, evidence.block, evidence.recorded.input.shape[1]
+    rows = torch.arange(0, frames, max(1, frames // SAMPLED_QUERIES), device=layer.input.device)
+    expected = block.combine({name: layer.weights[name][:, :, rows].double() for name in block.branches})
+    worst = float((layer.weights["combined"][:, :, rows] - expected).abs().max())
+    explanation = f"largest difference from R_g A_g + R_l A_l, gates recomputed, in {len(rows)} rows"
+    return worst, 0.05 if evidence.half else 1e-5, explanation
+
+
+def _check_joining(evidence: Evidence) -> Finding:
+    """ShareAtt's combined map is its global heads and then its local heads, whose orientation is known."""
+    if not _branches_pass(evidence):
+        return math.inf, 0.0, "the global or the local map is not certified"
+    weights = evidence.recorded.weights
+    joined = evidence.block.combine({name: weights[name] for name in evidence.block.branches})
+    return float((weights["combined"] - joined).abs().max()), 0.0, "difference from the global heads, then the local"
+
+
+def _branches_pass(evidence: Evidence) -> bool:
+    found = [check_orientation(evidence, branch) for branch in ("global", "local")]
+    return all(worst is None or worst <= tolerance for worst, tolerance, _ in found)
+
+
+def _agrees(evidence: Evidence, branch: str) -> bool:
+    return bool((evidence.recorded.weights[branch] - evidence.base.weights[branch]).abs().max() < 0.1)
+
+
+def _is_gated(evidence: Evidence, branch: str) -> bool:
+    """Whether this map is blended by gates, and so no softmax."""
+    return branch == "combined" and evidence.block.combined == "blended"
+
+
+def _of_queries(
+    values: Float[Tensor, "batch heads query"], valid: Bool[Tensor, "batch query"]
+) -> Float[Tensor, "_ heads"]:
+    return values.mT[valid]
+
+
+def _largest(values: Sequence[float]) -> float:
+    """The largest; nan, which would pass every comparison for the largest by failing it, counts as infinite."""
+    return math.inf if any(math.isnan(value) for value in values) else max(values)

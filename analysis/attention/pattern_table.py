@@ -1,0 +1,141 @@
+"""Every pattern of every head of a traced layer, as numbers by name and as a table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from analysis.attention.maps import AttentionRows, attention_rows, layer_maps
+from analysis.attention.patterns import (
+    head_redundancy,
+    pairwise_distances,
+    relative_row_entropy,
+    row_diagonal_share,
+    row_distance,
+    row_entropy,
+    row_keys_for_mass,
+    row_sparsity,
+)
+from analysis.attention.verticality import row_verticality
+from gmsa_models.trace import AttentionTrace, LayerTrace
+
+# Frames on either side that count as the diagonal.
+WITHIN = 2
+MASS = 0.9
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """What a column of the table is.
+
+    Attributes:
+        meaning: in a few words.
+        units: of its values.
+    """
+
+    meaning: str
+    units: str
+
+
+PATTERNS: dict[str, Pattern] = {
+    "attention_entropy": Pattern("entropy of a query's attention, mean over queries", "nat"),
+    "attention_relative_entropy": Pattern("entropy / ln(keys in reach), mean over queries", "1 = uniform"),
+    "attention_distance": Pattern("mean distance from query to key", "s"),
+    "uniform_distance": Pattern("the same for uniform attention over the same mask", "s"),
+    "diagonal_share": Pattern(f"attention at most {WITHIN} frames away", "share of 1"),
+    "uniform_diagonal_share": Pattern("the same for uniform attention over the same mask", "share of 1"),
+    "hoyer_sparsity": Pattern("Hoyer sparsity of a query's attention, mean over queries", "0 = uniform, 1 = one key"),
+    "keys_for_mass": Pattern(f"keys that hold {MASS:.0%} of a query's attention, mean over queries", "share of keys"),
+    "verticality": Pattern("share of the map that one appeal a key explains", "1 = all rows equal"),
+    "verticality_null": Pattern("mean verticality with rows shuffled", "1 = all rows equal"),
+    "verticality_null_deviation": Pattern("standard deviation of verticality with rows shuffled", "1"),
+    "verticality_adjusted": Pattern("(verticality - null) / (1 - null)", "0 = chance, 1 = all rows equal"),
+    "verticality_p": Pattern("chance of a verticality this large with rows shuffled", "1"),
+    "redundancy": Pattern("1 - Jensen-Shannon distance to the nearest other head", "1 = another head does the same"),
+}
+
+
+def branch_patterns(
+    layer: LayerTrace, branch: str, valid: Bool[Tensor, "batch frames"], frame_seconds: float = 1.0
+) -> dict[str, Float[Tensor, "batch heads"]]:
+    """Every pattern of the heads of one branch, each judged within its own mask.
+
+    Args:
+        layer: the traced layer.
+        branch: a branch whose maps it has.
+        valid: True where a frame is real.
+        frame_seconds: seconds from one frame to the next.
+
+    Returns:
+        Key of `PATTERNS` -> one value a clip and head of the branch; NaN where it is not defined.
+
+    Raises:
+        MapError: weights that are no map; see `attention_rows`.
+    """
+    parts = [attention_rows(part.weights, part.neighbourhood, valid) for part in layer_maps(layer)[branch]]
+    found = [_patterns(rows, frame_seconds) for rows in parts]
+    joined = {name: torch.cat([each[name] for each in found], -1) for name in found[0]}
+    # Heads with different masks are compared too.
+    everything = AttentionRows(torch.cat([rows.shares for rows in parts], -3), parts[0].support)
+    return joined | {"redundancy": head_redundancy(pairwise_distances(everything))}
+
+
+def pattern_table(trace: AttentionTrace, *, layer: int = 0, frame_seconds: float = 1.0) -> pd.DataFrame:
+    """Every pattern of every head: a row a clip, modality, branch and head.
+
+    Args:
+        trace: of one clip or a batch.
+        layer: which layer, from 0.
+        frame_seconds: seconds from one frame to the next.
+
+    Returns:
+        Columns clip (row of the batch), modality, branch, head (as it stands among all heads of the layer), and the
+        keys of `PATTERNS`. No rows for the control.
+
+    Raises:
+        IndexError: a layer that the model lacks.
+        MapError: weights that are no map; see `attention_rows`.
+    """
+    tables = []
+    for modality in trace.layers:
+        traced = trace.layer(modality, layer)
+        for branch, parts in layer_maps(traced).items():
+            values = branch_patterns(traced, branch, trace.valid, frame_seconds)
+            clips, heads = values["verticality"].shape
+            names = {"clip": range(clips), "modality": [modality], "branch": [branch]}
+            heads_here = range(parts[0].first_head, parts[0].first_head + heads)
+            index = pd.MultiIndex.from_product([*names.values(), heads_here], names=[*names, "head"])
+            columns = {name: values[name].flatten().double().cpu().numpy() for name in PATTERNS}
+            tables.append(pd.DataFrame(columns, index=index).reset_index())
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[*INDEX, *PATTERNS])
+
+
+INDEX = ("clip", "modality", "branch", "head")
+
+
+def _patterns(rows: AttentionRows, frame_seconds: float) -> dict[str, Float[Tensor, "batch heads"]]:
+    """All but redundancy, which needs all heads."""
+    entropy = row_entropy(rows)
+    uniform = AttentionRows(rows.uniform.expand_as(rows.shares), rows.support)
+    lines = row_verticality(rows)
+    of_queries = {
+        "attention_entropy": entropy,
+        "attention_relative_entropy": relative_row_entropy(rows, entropy),
+        "attention_distance": row_distance(rows, frame_seconds),
+        "uniform_distance": row_distance(uniform, frame_seconds),
+        "diagonal_share": row_diagonal_share(rows, WITHIN),
+        "uniform_diagonal_share": row_diagonal_share(uniform, WITHIN),
+        "hoyer_sparsity": row_sparsity(rows),
+        "keys_for_mass": row_keys_for_mass(rows, MASS),
+    }
+    return {name: values.nanmean(-1) for name, values in of_queries.items()} | {
+        "verticality": lines.value,
+        "verticality_null": lines.null_mean,
+        "verticality_null_deviation": lines.null_deviation,
+        "verticality_adjusted": lines.adjusted,
+        "verticality_p": lines.p_value,
+    }

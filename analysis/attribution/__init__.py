@@ -1,1 +1,0 @@
-"""Attribution: what each frame, modality and feature adds to the score of a class, by the methods of captum."""

@@ -1,0 +1,1 @@
+"""Explanations by gradients and by replacing frames."""

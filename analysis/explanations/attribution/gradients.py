@@ -1,0 +1,130 @@
+"""Attribution by gradients, through captum: one stream, its frames and its baseline in, a number a feature out.
+
+captum is imported where it is called: it takes longer to load than all else that a record needs.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from analysis.explanations.attribution.seeding import seeded
+from analysis.explanations.attribution.stream import FRAMES_TOGETHER, Stream
+
+Frames = Float[Tensor, "frames width"]
+Found = tuple[Frames, float | None]
+
+# Which warnings are shown is a setting of the whole process: two threads that changed it at once would mix it up.
+_ONE_AT_A_TIME = threading.Lock()
+
+
+def saliency(stream: Stream, inputs: Frames, baseline: Frames) -> Found:
+    """|d logit / d feature|.
+
+    Source:
+        Simonyan, Vedaldi and Zisserman, "Deep Inside Convolutional Networks", 2014.
+    """
+    from captum.attr import Saliency
+
+    return Saliency(stream).attribute(_leaf(inputs))[0].detach(), None
+
+
+def input_x_gradient(stream: Stream, inputs: Frames, baseline: Frames) -> Found:
+    """Feature times gradient: the change of the logit, were it linear, when the feature goes to 0.
+
+    Source:
+        Shrikumar et al., "Not Just a Black Box", 2016.
+    """
+    from captum.attr import InputXGradient
+
+    return InputXGradient(stream).attribute(_leaf(inputs))[0].detach(), None
+
+
+def integrated_gradients(stream: Stream, inputs: Frames, baseline: Frames, n_steps: int = 32) -> Found:
+    """Gradients along the straight line from the baseline, times the difference; adds up to that of the logits.
+
+    Frames are embedded by a linear map, if at all, so a straight line of frames is one of embedded frames: the mean
+    gradient is taken there and mapped back. As captum's `IntegratedGradients`, whose weights of the points would have
+    the process's default type, however coarse.
+
+    Args:
+        n_steps: points of the Gauss-Legendre rule; more of them make the convergence delta smaller.
+
+    Source:
+        Sundararajan, Taly and Yan, "Axiomatic Attribution for Deep Networks", 2017.
+    """
+    together = max(1, FRAMES_TOGETHER // len(inputs))
+    with torch.no_grad():
+        hidden, start = stream.encoder.embed(torch.stack([inputs, baseline]))
+        rise = stream.resume(torch.stack([hidden, start]))
+    places, weights = (torch.from_numpy(each).to(inputs) for each in np.polynomial.legendre.leggauss(n_steps))
+    mean = torch.zeros_like(hidden)
+    for place, weight in zip(places.split(together), weights.split(together), strict=True):
+        points = torch.lerp(start, hidden, (0.5 + 0.5 * place)[:, None, None]).requires_grad_()
+        with torch.enable_grad():
+            (gradients,) = torch.autograd.grad(stream.resume(points).sum(), points)
+        mean += torch.tensordot(0.5 * weight, gradients, 1)
+    project = stream.encoder.project
+    found = (inputs - baseline) * (mean if project is None else mean @ project.weight)
+    return found, float(found.sum() - (rise[0] - rise[1]))
+
+
+def gradient_shap(stream: Stream, inputs: Frames, baseline: Frames, n_samples: int = 8, seed: int = 0) -> Found:
+    """Expected gradients: at random points between the clip and one of two baselines, the given one and all zeros.
+
+    Its convergence delta is the mean over samples, and noisy where samples are few.
+
+    Source:
+        Lundberg and Lee, "A Unified Approach to Interpreting Model Predictions", 2017, as captum's `GradientShap`.
+    """
+    from captum.attr import GradientShap
+
+    both = torch.stack([baseline, torch.zeros_like(baseline)])
+    with seeded(seed):
+        found, delta = GradientShap(_OnceEach(stream)).attribute(
+            inputs[None], both, n_samples=n_samples, stdevs=0.0, return_convergence_delta=True
+        )
+    return found[0].detach().to(inputs), float(delta.mean())
+
+
+class _OnceEach:
+    """A stream that passes equal clips once where no gradient is asked for: captum asks for every sample's ends."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+
+    def __call__(self, frames: Float[Tensor, "clips frames width"]) -> Float[Tensor, " clips"]:
+        if torch.is_grad_enabled():
+            return self._stream(frames)
+        firsts: list[int] = []
+        for at in range(len(frames)):
+            firsts.append(next((one for one in firsts if torch.equal(frames[one], frames[at])), at))
+        several = sorted(set(firsts))
+        return self._stream(frames[several])[[several.index(one) for one in firsts]]
+
+
+def deep_lift(stream: Stream, inputs: Frames, baseline: Frames) -> Found:
+    """captum's DeepLIFT, rescale rule.
+
+    captum has no rule for GELU, layer norm, or the product of attention weights and values: there it multiplies
+    gradients. So the values need not add up, not even in the control; the convergence delta says by how much.
+
+    Source:
+        Shrikumar, Greenside and Kundaje, "Learning Important Features Through Propagating Activation
+        Differences", 2017.
+    """
+    from captum.attr import DeepLift
+
+    with _ONE_AT_A_TIME, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Setting forward, backward hooks")  # captum takes its hooks off again
+        found, delta = DeepLift(stream).attribute(_leaf(inputs), baseline[None], return_convergence_delta=True)
+    return found[0].detach(), float(delta)
+
+
+def _leaf(inputs: Frames) -> Float[Tensor, "1 frames width"]:
+    return inputs[None].clone().requires_grad_()

@@ -1,0 +1,73 @@
+"""Stream: what one modality adds to the logit of one class, as a function of its frames.
+
+The two streams of a classifier meet in its last layer alone, which is linear:
+
+    logit[target] = sum over modalities of (w_m . pooled_m) + bias[target].
+
+So what a frame of one modality adds does not depend on the other modality, each method runs on one stream at a time,
+and what it finds for the streams adds up to what it would find for the model.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from analysis.explanations.explanation import ExplanationError
+from gmsa_models.classifier import GMSAClassifier, mean_over_valid
+from gmsa_models.data.clip import Clip
+
+# Frames that pass through an encoder together: enough for matrix products, few enough to stay in memory.
+FRAMES_TOGETHER = 6000
+
+
+class Stream(nn.Module):
+    """w_m . pooled_m of one modality and class, without the classifier's bias.
+
+    Args:
+        model: the classifier; its parameters are shared, not copied.
+        modality: which stream.
+        target: position of the class among the model's outputs.
+
+    Raises:
+        ExplanationError: a modality or a target that the model lacks.
+    """
+
+    def __init__(self, model: GMSAClassifier, modality: str, target: int) -> None:
+        super().__init__()
+        if modality not in model.encoders:
+            raise ExplanationError(f"no modality {modality!r} in this model; it has {', '.join(model.encoders)}")
+        if not 0 <= target < model.config.classes:
+            raise ExplanationError(f"target is {target}; the model has classes 0 to {model.config.classes - 1}")
+        self.encoder = model.encoders[modality]
+        names = list(model.encoders)
+        start = sum(model.config.width(name) for name in names[: names.index(modality)])
+        self.weights = model.classifier.weight[target, start : start + model.config.width(modality)].detach()
+
+    def forward(self, frames: Float[Tensor, "batch frames width"]) -> Float[Tensor, " batch"]:
+        """One number a clip; every frame is real, and taken in the model's type (captum makes others)."""
+        return self.resume(self.encoder.embed(frames.to(self.weights.dtype)))
+
+    def resume(self, hidden: Float[Tensor, "batch frames dim"]) -> Float[Tensor, " batch"]:
+        """The same from embedded frames."""
+        return self.pool(self.encoder.resume(hidden))
+
+    def pool(self, frames: Float[Tensor, "batch frames dim"]) -> Float[Tensor, " batch"]:
+        """The same from what the encoder gives."""
+        return mean_over_valid(frames, None) @ self.weights
+
+
+def streams(model: GMSAClassifier, target: int) -> dict[str, Stream]:
+    """The stream of every modality, in the model's order."""
+    return {modality: Stream(model, modality, target) for modality in model.encoders}
+
+
+def stream_inputs(model: GMSAClassifier, clip: Clip) -> dict[str, Float[Tensor, "frames width"]]:
+    """Frames of every modality as the model takes them: cut to its longest clip, in its type, on its device.
+
+    Raises:
+        KeyError: the clip lacks a modality.
+    """
+    weight, short = next(model.parameters()), clip.cut(model.config.max_frames)
+    return {name: torch.from_numpy(short.floats(name)).to(weight) for name in model.encoders}

@@ -1,0 +1,183 @@
+"""Faithfulness: whether the frames that an explanation ranks high are those that the score depends on.
+
+Frames are replaced in all modalities at once, in an order that the explanation gives: highest first (deletion), or all
+but the highest (insertion). The curves run over every frame; all measures are read off them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from analysis.attention.segments import frame_groups
+from analysis.explanations.attribution.baselines import baseline_inputs
+from analysis.explanations.attribution.perturbations import kept_scores
+from analysis.explanations.attribution.stream import stream_inputs, streams
+from analysis.explanations.explanation import ExplanationError, class_position
+from analysis.explanations.incremental.replacement import replacement_curve
+from analysis.workers import map_in_threads
+from gmsa_models.classifier import GMSAClassifier
+from gmsa_models.data.clip import Clip
+from gmsa_models.evaluating import evaluation_replica, standard_contexts
+
+# Shares of the frames at which comprehensiveness and sufficiency are taken, as in DeYoung et al.
+FRACTIONS = (0.01, 0.05, 0.1, 0.2, 0.5)
+SCALES = ("probability", "logit")
+MEASURES = ("deletion", "insertion", "comprehensiveness", "sufficiency")
+
+Steps = Float[Tensor, " steps"]
+
+
+@dataclass(frozen=True)
+class FaithfulnessCurves:
+    """Logits of a class as frames are replaced.
+
+    Attributes:
+        deletion: with no frame replaced, with the highest, with the two highest, ... with all.
+        insertion: with every frame replaced, with the highest back, with the two highest, ... with none replaced.
+        baseline: what replaces them, by name.
+    """
+
+    deletion: Steps
+    insertion: Steps
+    baseline: str
+
+    @property
+    def reverse(self) -> FaithfulnessCurves:
+        """The curves of the same ranking upside down, lowest first; they are these read backwards."""
+        return FaithfulnessCurves(self.insertion.flip(0), self.deletion.flip(0), self.baseline)
+
+    def measures(self, fractions: Sequence[float] = FRACTIONS, scale: str = "probability") -> dict[str, float]:
+        """One number a measure of `MEASURES`.
+
+        "deletion" and "insertion": the mean of the curve over replaced shares from 0 to 1, by the trapezoid rule; a
+        faithful ranking makes the first small and the second large. "comprehensiveness": how far the score falls
+        without the highest frames, "sufficiency": how far it falls with them alone, means over `fractions`; a faithful
+        ranking makes the first large and the second small.
+
+        Args:
+            fractions: shares of the frames, in (0, 1]; rounded up to whole frames.
+            scale: "probability" or "logit".
+
+        Raises:
+            ExplanationError: a fraction outside (0, 1], none, or another scale.
+
+        Source:
+            Petsiuk, Das and Saenko, "RISE", 2018; DeYoung et al., "ERASER", 2020.
+        """
+        if scale not in SCALES:
+            raise ExplanationError(f"scale is {scale!r}; expected one of {', '.join(SCALES)}")
+        if not fractions or not all(0 < each <= 1 for each in fractions):
+            raise ExplanationError(f"fractions are {tuple(fractions)}; expected shares of the frames in (0, 1]")
+        deletion, insertion = self._scaled(scale)
+        places = [math.ceil(each * (len(deletion) - 1)) for each in fractions]
+        whole = float(deletion[0])
+        return {
+            "deletion": float(torch.trapezoid(deletion)) / (len(deletion) - 1),
+            "insertion": float(torch.trapezoid(insertion)) / (len(insertion) - 1),
+            "comprehensiveness": whole - float(deletion[places].mean()),
+            "sufficiency": whole - float(insertion[places].mean()),
+        }
+
+    def _scaled(self, scale: str) -> tuple[Steps, Steps]:
+        both = self.deletion.double(), self.insertion.double()
+        return both if scale == "logit" else (both[0].sigmoid(), both[1].sigmoid())
+
+
+class Replacer:
+    """One clip and class, ready for any number of rankings.
+
+    Args:
+        model: on any device; left as it was.
+        clip: cut to the model's longest.
+        target: the class, by its position among the model's outputs or by its name.
+        baseline: a key of `BASELINES`: what replaces a frame.
+        other: the other video of baseline "video".
+
+    Raises:
+        ExplanationError: a target or baseline that is unknown.
+    """
+
+    def __init__(
+        self, model: GMSAClassifier, clip: Clip, target: int | str, baseline: str = "mean", other: Clip | None = None
+    ) -> None:
+        self.model, self.clip, self.baseline = model, clip.cut(model.config.max_frames), baseline
+        with standard_contexts():
+            position, replica = class_position(model, target), evaluation_replica(model, widen=True)
+            self._streams = streams(replica, position)
+            self._inputs = stream_inputs(replica, clip)
+            self._baselines = baseline_inputs(replica, clip, baseline, other)
+            bias = replica.classifier.bias
+            self._bias = 0.0 if bias is None else float(bias[position])
+
+    def curves(self, values: Float[Tensor, " frames"]) -> FaithfulnessCurves:
+        """Curves of the ranking that some values give, highest first; of equal values the earlier frame first.
+
+        Args:
+            values: one number a frame; NaN ranks last.
+
+        Raises:
+            ExplanationError: another number of values than frames.
+        """
+        order = self._order(values)
+        jobs = [(name, each) for each in (order, order.flip(0)) for name in self._streams]
+        with standard_contexts():
+            found = map_in_threads(lambda job: self._curve(*job), jobs)
+        half = len(self._streams)
+        deletion, backwards = sum(found[:half]), sum(found[half:])
+        return FaithfulnessCurves(deletion + self._bias, backwards.flip(0) + self._bias, self.baseline)
+
+    def segment_curves(self, values: Float[Tensor, " frames"]) -> FaithfulnessCurves:
+        """The same, a segment of `frame_groups` at a time, in the order of the mean value of their frames.
+
+        Args:
+            values: one number a frame.
+
+        Raises:
+            ExplanationError: as `curves`.
+        """
+        self._order(values)
+        groups = frame_groups(self.clip)
+        sizes = torch.bincount(groups).double()
+        mean = torch.zeros_like(sizes).index_add_(0, groups, values.double().nan_to_num(nan=0.0)) / sizes
+        order = mean.argsort(descending=True, stable=True)
+        rank = torch.empty_like(order)
+        rank[order] = torch.arange(len(order))
+        steps = torch.arange(len(order) + 1)[:, None]
+        kept = torch.cat([rank[groups] >= steps, rank[groups] < steps])
+        with standard_contexts():
+            found = sum(
+                kept_scores(stream, self._inputs[name], self._baselines[name], kept)
+                for name, stream in self._streams.items()
+            )
+        deletion, insertion = (found + self._bias).cpu().chunk(2)
+        return FaithfulnessCurves(deletion, insertion, self.baseline)
+
+    def random_curves(self, count: int = 5, seed: int = 0) -> list[FaithfulnessCurves]:
+        """Curves of random rankings, which a faithful one must beat; each stands with its reverse, as good as it.
+
+        Args:
+            count: how many rankings are drawn.
+            seed: of the rankings.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        drawn = [self.curves(torch.rand(self._frames, generator=generator, dtype=torch.float32)) for _ in range(count)]
+        return [each for pair in drawn for each in (pair, pair.reverse)]
+
+    @cached_property
+    def _frames(self) -> int:
+        return len(next(iter(self._inputs.values())))
+
+    def _order(self, values: Float[Tensor, " frames"]) -> Int[Tensor, " frames"]:
+        if len(values) != self._frames:
+            raise ExplanationError(f"{len(values)} values; the clip has {self._frames} frames as the model takes it")
+        return values.double().nan_to_num(nan=-torch.inf).argsort(descending=True, stable=True)
+
+    def _curve(self, name: str, order: Int[Tensor, " frames"]) -> Steps:
+        return replacement_curve(self._streams[name], self._inputs[name], self._baselines[name], order).cpu()

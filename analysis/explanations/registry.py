@@ -1,0 +1,163 @@
+"""Every explanation on offer, by name, and which model can be asked for which."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from analysis.explanations.attention_attribution import (
+    gradient_received,
+    profile_explanation,
+    sensitivity_weighted_profile,
+)
+from analysis.explanations.attribution.methods import gradient_explanation, occlusion_explanation, shapley_explanation
+from analysis.explanations.baseline_methods import mean_frame_similarity, random_order
+from analysis.explanations.explanation import Explanation, class_position
+from analysis.explanations.relevance.methods import flow_explanation, propagation_explanation
+from analysis.view import ClipView, view_clips
+from analysis.workers import map_in_threads
+from gmsa_models.attention import ATTENTION
+from gmsa_models.classifier import GMSAClassifier
+from gmsa_models.data.clip import Clip
+from gmsa_models.evaluating import evaluating, evaluation_replica
+
+
+class UnknownExplanationError(KeyError):
+    """An explanation that is not on offer; the message lists those that are."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+@dataclass(frozen=True)
+class MethodSpec:
+    """One explanation.
+
+    Attributes:
+        explain: model, clip, target and its own options to an `Explanation`.
+        family: "gradient", "perturbation", "relevance", "attention" or "control".
+        needs: "" (any model), "attention", "local" (a block with a local branch) or "combined" (with a combined map).
+        knows_class: whether another target may give other values.
+        uses_view: whether it takes `view`, a `ClipView` that is then made once for all.
+    """
+
+    explain: Callable[..., Explanation]
+    family: str
+    needs: str = ""
+    knows_class: bool = True
+    uses_view: bool = False
+
+
+EXPLANATIONS: dict[str, MethodSpec] = {
+    "saliency": MethodSpec(partial(gradient_explanation, method="saliency"), "gradient"),
+    "input-x-gradient": MethodSpec(partial(gradient_explanation, method="input-x-gradient"), "gradient"),
+    "integrated-gradients": MethodSpec(partial(gradient_explanation, method="integrated-gradients"), "gradient"),
+    "gradient-shap": MethodSpec(partial(gradient_explanation, method="gradient-shap"), "gradient"),
+    "deep-lift": MethodSpec(partial(gradient_explanation, method="deep-lift"), "gradient"),
+    "frame-occlusion": MethodSpec(partial(occlusion_explanation, by="frame"), "perturbation"),
+    "segment-occlusion": MethodSpec(partial(occlusion_explanation, by="segment"), "perturbation"),
+    "segment-shapley": MethodSpec(shapley_explanation, "perturbation"),
+    "relevance-propagation": MethodSpec(propagation_explanation, "relevance"),
+    "rollout": MethodSpec(partial(flow_explanation, method="rollout"), "relevance", "attention", knows_class=False),
+    "gradient-weighted-attention": MethodSpec(
+        partial(flow_explanation, method="gradient-weighted-attention"), "relevance", "attention"
+    ),
+    "attention-global": MethodSpec(
+        partial(profile_explanation, branch="global"), "attention", "attention", False, uses_view=True
+    ),
+    "attention-local": MethodSpec(
+        partial(profile_explanation, branch="local"), "attention", "local", False, uses_view=True
+    ),
+    "attention-combined": MethodSpec(
+        partial(profile_explanation, branch="combined"), "attention", "combined", False, uses_view=True
+    ),
+    "sensitivity-weighted": MethodSpec(sensitivity_weighted_profile, "attention", "local", False, uses_view=True),
+    "gradient-received": MethodSpec(gradient_received, "attention", "attention", False, uses_view=True),
+    "random": MethodSpec(random_order, "control", knows_class=False),
+    "mean-frame-similarity": MethodSpec(mean_frame_similarity, "control", knows_class=False),
+}
+
+
+def applicable(model: GMSAClassifier) -> tuple[str, ...]:
+    """Names of the explanations that a model can be asked for."""
+    block = ATTENTION[model.config.attention]
+    has = {"": True, "attention": block is not None, "local": block is not None and block.local}
+    has["combined"] = block is not None and bool(block.combined)
+    return tuple(name for name, offer in EXPLANATIONS.items() if has[offer.needs])
+
+
+def explain(model: GMSAClassifier, clip: Clip, target: int | str, method: str, **options: Any) -> Explanation:
+    """What one method says of one clip and one class.
+
+    Args:
+        model: on any device; left as it is, and explained without dropout, one of half precision in float32.
+        clip: cut to the model's longest.
+        target: the class, by its position among the model's outputs or by its name; see `class_position`.
+        method: a key of `EXPLANATIONS`.
+        options: the method's own; see its function.
+
+    Raises:
+        UnknownExplanationError: a method that is not on offer; the message lists those that are.
+        ExplanationError: a class, a branch or a baseline that is not there.
+    """
+    position = class_position(model, target)
+    with evaluating(model, widen=True) as replica:
+        return check_method(method).explain(replica, clip, position, **options)
+
+
+def explain_all(
+    model: GMSAClassifier,
+    clip: Clip,
+    target: int | str,
+    methods: Iterable[str] | None = None,
+    view: ClipView | None = None,
+    progress: Callable[[int], None] = lambda explanations: None,
+) -> dict[str, Explanation]:
+    """Method -> what it says, each with its default options.
+
+    Args:
+        methods: keys of `EXPLANATIONS`; those that do not apply to the model are left out. Default: all.
+        view: of the model's first layer and the clip, if there is one; else one is made for all that need it.
+        progress: called after each explanation with 1, from several threads.
+        model, clip, target: see `explain`.
+
+    Raises:
+        UnknownExplanationError: as `explain`.
+    """
+    asked = tuple(EXPLANATIONS) if methods is None else tuple(methods)
+    for name in asked:
+        check_method(name)
+    there = applicable(model)
+    names = [name for name in asked if name in there]
+    if view is None and any(EXPLANATIONS[name].uses_view for name in names):
+        view = view_clips(model, [clip])[0]
+    options = {name: {"view": view} if EXPLANATIONS[name].uses_view else {} for name in names}
+    position = class_position(model, target)
+    replica = evaluation_replica(model, widen=True)  # widened once for all
+    said: dict[str, Explanation] = {}
+
+    def say(some: list[str]) -> None:
+        for name in some:
+            said[name] = explain(replica, clip, position, name, **options[name])
+            progress(1)
+
+    # DeepLIFT silences a warning of captum's, which is a setting of all threads: it goes first, alone. Those that share
+    # the view share what is computed from it, one after another.
+    alone = [name for name in names if name == "deep-lift"]
+    seeing = [name for name in names if EXPLANATIONS[name].uses_view]
+    say(alone)
+    map_in_threads(say, [*([name] for name in names if name not in (*alone, *seeing)), seeing])
+    return {name: said[name] for name in names}
+
+
+def check_method(name: str) -> MethodSpec:
+    """The offer of a name.
+
+    Raises:
+        UnknownExplanationError: there is none; the message lists the names.
+    """
+    if name not in EXPLANATIONS:
+        raise UnknownExplanationError(f"unknown explanation {name!r}; known: {', '.join(EXPLANATIONS)}")
+    return EXPLANATIONS[name]

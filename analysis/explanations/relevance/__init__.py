@@ -1,0 +1,1 @@
+"""Explanations by relevance propagation and attention flow."""

@@ -1,0 +1,217 @@
+"""Ablation: what a model says without a head or without a branch of its attention.
+
+What is taken away. Each head of each branch hands on a context, one vector a frame (`gmsa_models.recompute`): A V, in
+GateAtt with its gate in it. Ablating a head replaces its contexts in all its branches, ablating a branch those of all
+its heads, and what follows from contexts is computed again: output projection, GateOp's gates (they read contexts),
+residual, feed-forward, later layers, pooling, classifier. What lies before stays: maps, GateAtt's gates (they read
+maps), the other modality. The three ways are in `KINDS`.
+
+Nothing is hooked and no weight is changed: contexts come from one trace of each clip, and every ablation starts there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from analysis.attention.gates import attention_block
+from gmsa_models.attention import AttentionBlock, Contexts, Gates, Heads
+from gmsa_models.classifier import GMSAClassifier
+from gmsa_models.recompute import BlockState, logits_from
+
+KINDS: dict[str, str] = {
+    "mean": "contexts are replaced by their mean over a data set: what they say of this video is gone",
+    "zero": "contexts are replaced by 0: the branch's or the head's share of the output is gone",
+    "shut": "the branch's gate is 0 and the other branch's 1, everywhere: the other branch is all there is",
+}
+UNITS = ("branch", "head")
+# Frames times copies that go through the feed-forward together: enough to fill the arithmetic, small enough to cache.
+ROWS = 8192
+
+
+class AblationError(ValueError):
+    """An ablation that a model does not have, or means that are missing; the message says which."""
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """What is taken away, and how.
+
+    Attributes:
+        modality: whose attention block.
+        kind: a key of `KINDS`.
+        branch: "global" or "local": that branch; None: every branch that the head has.
+        head: as it stands among all heads of the layer; None: every head.
+        layer: which encoder layer.
+    """
+
+    modality: str
+    kind: str
+    branch: str | None = None
+    head: int | None = None
+    layer: int = 0
+
+    @property
+    def unit(self) -> str:
+        """ "branch", "head", "head of a branch", or "block" when everything is taken away."""
+        if self.head is None:
+            return "block" if self.branch is None else "branch"
+        return "head" if self.branch is None else "head of a branch"
+
+
+@dataclass(frozen=True)
+class ContextMeans:
+    """Mean contexts of a data set: what mean-ablation puts in place of a video's own.
+
+    Attributes:
+        values: (modality, branch) -> one vector a head; every real frame counts alike.
+        videos, frames: how many they are the mean of.
+        layer: of which encoder layer.
+    """
+
+    values: Mapping[tuple[str, str], Float[Tensor, "heads head_dim"]]
+    videos: int
+    frames: int
+    layer: int = 0
+
+
+def all_ablations(
+    model: GMSAClassifier,
+    kinds: Sequence[str] = tuple(KINDS),
+    units: Sequence[str] = UNITS,
+    layer: int = 0,
+) -> tuple[Ablation, ...]:
+    """Every branch and every head of every modality, in every way that the model's block has.
+
+    Args:
+        model: with attention.
+        kinds: of `KINDS`; "shut" gives nothing where there are no gates, and nothing for heads.
+        units: "branch", "head" or both.
+        layer: which encoder layer.
+
+    Raises:
+        AblationError: an unknown kind or unit.
+        GateError: the control, which has no attention.
+    """
+    _check_known("kind", kinds, KINDS)
+    _check_known("unit", units, UNITS)
+    found = []
+    for modality in model.encoders:
+        block = attention_block(model, modality, layer)
+        chosen = [{"branch": branch} for branch in block.branches] if "branch" in units else []
+        chosen += [{"head": head} for head in range(block.heads)] if "head" in units else []
+        for place in chosen:
+            ways = [kind for kind in kinds if kind != "shut" or ("branch" in place and block.gated)]
+            found += [Ablation(modality, kind, layer=layer, **place) for kind in ways]
+    return tuple(found)
+
+
+def ablated_contexts(
+    block: AttentionBlock, state: BlockState, ablation: Ablation, means: ContextMeans | None = None
+) -> tuple[Contexts, Gates | None]:
+    """Contexts after an ablation, and GateOp's gates where the ablation sets them.
+
+    Args:
+        block: the attention block.
+        state: of that block in a pass.
+        ablation: of that block.
+        means: for kind "mean".
+
+    Returns:
+        Contexts and gates for the block's `output_from`; gates None where they follow from the contexts.
+
+    Raises:
+        AblationError: a branch, head or kind that the block lacks, or means that are missing.
+    """
+    _check(block, ablation, means)
+    if ablation.kind == "shut":
+        return state.shut[ablation.branch]
+    contexts = dict(state.contexts)
+    for branch in (ablation.branch,) if ablation.branch else tuple(contexts):
+        heads = _heads(block, branch, ablation.head)
+        mean = means.values[ablation.modality, branch] if ablation.kind == "mean" else None
+        contexts[branch] = _replaced(contexts[branch], heads, mean)
+    return contexts, None
+
+
+def ablated_logits(
+    model: GMSAClassifier, state: BlockState, ablations: Sequence[Ablation], means: ContextMeans | None = None
+) -> Float[Tensor, "ablations batch classes"]:
+    """Logits of the clips of a pass after each ablation of one attention block, many ablations at a time.
+
+    Args:
+        model: in evaluation mode, if it has dropout.
+        state: of the block.
+        ablations: at least one, all of that block.
+        means: for kind "mean".
+
+    Raises:
+        AblationError: an ablation of another block, or one that the block lacks; means that are missing.
+    """
+    if strange := [one for one in ablations if (one.modality, one.layer) != (state.modality, state.layer)]:
+        raise AblationError(f"{strange[0]} is not of layer {state.layer} of {state.modality!r}")
+    block = attention_block(model, state.modality, state.layer)
+    at_once = max(1, ROWS // state.hidden[..., 0].numel())
+    parts = []
+    for start in range(0, len(ablations), at_once):
+        outputs = [
+            block.output_from(*ablated_contexts(block, state, one, means)) for one in ablations[start : start + at_once]
+        ]
+        parts.append(logits_from(model, state, torch.stack(outputs)))
+    return torch.cat(parts)
+
+
+def summed_contexts(state: BlockState) -> dict[str, Float[Tensor, "heads head_dim"]]:
+    """Sum of each head's contexts over the real frames of the clips of a pass, in float64, by branch."""
+    sums = {}
+    for branch, context in state.contexts.items():
+        kept = context if state.valid is None else context.masked_fill(~state.valid[:, None, :, None], 0.0)
+        sums[branch] = kept.double().sum((0, 2))
+    return sums
+
+
+def by_block(ablations: Sequence[Ablation]) -> Iterator[tuple[tuple[str, int], list[int]]]:
+    """Modality and layer of each block that is ablated, and the places of its ablations."""
+    places: dict[tuple[str, int], list[int]] = {}
+    for place, one in enumerate(ablations):
+        places.setdefault((one.modality, one.layer), []).append(place)
+    yield from places.items()
+
+
+def _replaced(context: Heads, heads: slice, mean: Float[Tensor, "heads head_dim"] | None) -> Heads:
+    changed = context.clone()
+    changed[:, heads] = 0.0 if mean is None else mean[heads, None, :].to(context)
+    return changed
+
+
+def _heads(block: AttentionBlock, branch: str, head: int | None) -> slice:
+    """Where a head stands among the heads of a branch; an empty slice where the branch has it not (ShareAtt)."""
+    if head is None:
+        return slice(None)
+    own = block.heads_of(branch)
+    return slice(head - own.start, head - own.start + 1) if own.start <= head < own.stop else slice(0, 0)
+
+
+def _check_known(what: str, names: Sequence[str], known: Sequence[str] | Mapping[str, str]) -> None:
+    if unknown := [name for name in names if name not in known]:
+        raise AblationError(f"unknown {what} {unknown[0]!r}; known: {', '.join(known)}")
+
+
+def _check(block: AttentionBlock, ablation: Ablation, means: ContextMeans | None) -> None:
+    name, branches = type(block).__name__, block.branches
+    _check_known("kind", [ablation.kind], KINDS)
+    if ablation.branch is not None and ablation.branch not in branches:
+        raise AblationError(f"{name} has no branch {ablation.branch!r}; it has {', '.join(branches)}")
+    if ablation.head is not None and not 0 <= ablation.head < block.heads:
+        raise AblationError(f"no head {ablation.head} in a block of {block.heads} heads")
+    if ablation.kind == "shut" and (ablation.branch is None or ablation.head is not None or not block.gated):
+        raise AblationError(f"{ablation}: only a whole branch of a block with gates can be shut; the block is {name}")
+    if ablation.kind == "mean" and (means is None or means.layer != ablation.layer):
+        given = "none" if means is None else f"those of layer {means.layer}"
+        raise AblationError(
+            f"{ablation} needs the mean contexts of layer {ablation.layer} over a data set; got {given}"
+        )

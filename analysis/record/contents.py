@@ -1,0 +1,224 @@
+"""What every record has, checked once a file has been read: version, attributes, dimensions, ranges. Without torch."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from analysis.record.errors import AGAIN, NewerRecordError, NotARecordError, quoted
+
+NEWEST_VERSION = 2  # of `record_version`, as `analysis.record.inspect` writes it
+# What every record has, of one model or several.
+TEXTS = ("clip", "source", "features_sha256")
+LISTS = {"labels": int, "label_names": str}
+NUMBERS = ("frame_seconds", "clip_frames")
+# What a record has where it applies: the attribute, of one model's, is a variable along `model` in one of several.
+OPTIONAL_TEXTS = ("checkpoint_name", "attention_kind", "checkpoint_sha256", "vocabulary")
+# Coordinates along themselves; the first two, and `model`, are always there.
+TEXT_COORDINATES = ("modality", "branch", "explainer", "measure", "check")
+NUMBER_COORDINATES = ("frame", "query", "key", "head", "class")
+# The dimensions of what views draw, where a record has it; one of several models has `model` ahead.
+DIMENSIONS = {
+    "attention": ("modality", "branch", "head", "query", "key"),
+    "neighbourhood": ("query", "key"),
+    "similarity": ("modality", "query", "key"),
+    "profile": ("modality", "branch", "frame"),
+    "head_profile": ("modality", "branch", "head", "frame"),
+    "gate": ("modality", "branch", "frame"),
+    "gradient_norm": ("modality", "query", "key"),
+    "sensitivity": ("modality", "frame"),
+    "score": ("class",),
+    "label": ("class",),
+    "class_name": ("class",),
+    "explanation": ("explainer", "modality", "frame"),
+    "faithfulness": ("explainer", "measure"),
+    "certificate": ("modality", "branch", "check"),
+    "segment_start": ("segment",),
+    "segment_end": ("segment",),
+    "segment_kind": ("segment",),
+    "segment_label": ("segment",),
+    "segment_class": ("segment", "class"),
+}
+TEXT_VARIABLES = frozenset({"class_name", "segment_kind", "segment_label"})
+# What a variable always has beside it.
+NEEDS = {
+    "score": ("class", "class_name"),
+    "attention": ("branch", "head", "query", "key"),
+    "profile": ("branch",),
+    "explanation": ("explainer",),
+    "faithfulness": ("explainer", "measure"),
+    "certificate": ("branch", "check"),
+    "segment_start": ("segment_end", "segment_kind", "segment_label"),
+}
+# What the overview of a record draws -> the part of `analysis.inspect_clip` that it comes with.
+OVERVIEW = {"score": "score", "label": "label", "similarity": "similarity"}
+OVERVIEW_WITH_ATTENTION = {"profile": "profile", "head_profile": "profile"}
+# Least and largest values; NaN says "there is none", where rounding may pass the ends by `ROUNDING`.
+RANGES = {
+    "attention": (0.0, 1.0),
+    "gate": (0.0, 1.0),
+    "sensitivity": (0.0, 1.0),
+    "score": (0.0, 1.0),
+    "similarity": (-1.0, 1.0),
+    "profile": (0.0, np.finfo(np.float32).max),
+    "head_profile": (0.0, np.finfo(np.float32).max),
+    "gradient_norm": (0.0, np.finfo(np.float32).max),
+}
+ROUNDING = 0.01  # of half precision and sums of it
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # a terminal obeys them
+
+
+def check_version(path: Path, attributes: Mapping[str, Any]) -> None:
+    """Refuse a record of a version that is not known.
+
+    Raises:
+        NotARecordError: it has none.
+        NewerRecordError: of a later version.
+    """
+    if "record_version" not in attributes:
+        raise NotARecordError(f"{path}: not a record: it has no 'record_version'; {AGAIN}")
+    version = attributes["record_version"]
+    try:
+        whole_number = int(version) == version
+    except (TypeError, ValueError, OverflowError):
+        whole_number = False
+    if not whole_number or version < 1:
+        raise NotARecordError(
+            f"{path}: record_version is {quoted(version)}; expected a whole number, 1 to {NEWEST_VERSION}; {AGAIN}"
+        )
+    if version > NEWEST_VERSION:
+        raise NewerRecordError(
+            f"{path}: record version {version}; this software reads up to {NEWEST_VERSION}: upgrade gmsa-workbench, or "
+            "write the record again with this one"
+        )
+
+
+def check_contents(path: Path, record: xr.Dataset) -> None:
+    """Refuse a record that lacks what views read, or has values that they cannot draw.
+
+    Raises:
+        NotARecordError: names the attribute, coordinate or variable.
+    """
+    for check in (_check_attributes, _check_coordinates, _check_dimensions, _check_texts, _check_values):
+        if wrong := check(record):
+            raise NotARecordError(f"{path}: {wrong}; {AGAIN}")
+
+
+def check_drawable(record: xr.Dataset, what: str) -> None:
+    """Refuse a record that was made of too few parts for the overview of `gmsa inspect`.
+
+    Args:
+        record: of one model.
+        what: the record's name in a message.
+
+    Raises:
+        NotARecordError: names what it lacks.
+    """
+    needed = OVERVIEW | (OVERVIEW_WITH_ATTENTION if "attention" in record else {})
+    if missing := [name for name in needed if name not in record.variables]:
+        raise NotARecordError(
+            f"{what}: has no {missing[0]!r}, which the overview draws; write it with the part {needed[missing[0]]!r} "
+            "(analysis.inspect_clip makes all of them by default)"
+        )
+
+
+def _check_attributes(record: xr.Dataset) -> str:
+    attributes = record.attrs
+    for name in (*TEXTS, *LISTS, *NUMBERS):
+        if not _is_sound(name, attributes.get(name)):
+            return f"attribute {name!r} is {quoted(attributes.get(name))}"
+    for name in OPTIONAL_TEXTS:
+        if name in attributes and not _is_plain(attributes[name]):
+            return f"attribute {name!r} is {quoted(attributes[name])}; expected text without control characters"
+    if not _is_number(attributes.get("layer", 0)):
+        return f"attribute 'layer' is {quoted(attributes['layer'])}; expected a number"
+    return ""
+
+
+def _is_sound(name: str, value: Any) -> bool:
+    if name in NUMBERS:
+        return _is_number(value) and value > 0
+    if not isinstance(value, str):
+        return False
+    if name in TEXTS:
+        return name == "source" or _is_plain(value)
+    try:
+        found = json.loads(value)
+    except (ValueError, RecursionError):
+        return False
+    kind = LISTS[name]
+    return isinstance(found, list) and all(type(one) is kind and (kind is int or _is_plain(one)) for one in found)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating) and bool(np.isfinite(float(value)))
+
+
+def _is_plain(text: object) -> bool:
+    """Whether it is text without control characters, which a terminal would obey when it is printed."""
+    return isinstance(text, str) and _CONTROL.search(text) is None
+
+
+def _check_coordinates(record: xr.Dataset) -> str:
+    for name in ("model", "modality", "frame"):
+        if name not in record.coords:
+            return f"coordinate {name!r} is missing"
+    if record["model"].dims not in ((), ("model",)):
+        return f"coordinate 'model' has dimensions {quoted(record['model'].dims)}"
+    for name in (*TEXT_COORDINATES, *NUMBER_COORDINATES):
+        if name not in record.variables:
+            continue
+        values = record[name]
+        if values.dims != (name,) or (name in NUMBER_COORDINATES and values.dtype.kind not in "fiu"):
+            return f"coordinate {name!r} has dimensions {quoted(values.dims)} and type {values.dtype!s:.100}"
+        if len(set(values.values.tolist())) < values.size:
+            return f"coordinate {name!r} has a value twice"
+        if name in NUMBER_COORDINATES and not np.isfinite(values.values).all():
+            return f"coordinate {name!r} has a value that is not finite"
+    frames = record["frame"].values
+    return "" if len(frames) and (np.diff(frames) > 0).all() else "coordinate 'frame' does not rise, or is empty"
+
+
+def _check_dimensions(record: xr.Dataset) -> str:
+    for name, expected in DIMENSIONS.items():
+        if name in record.variables and tuple(dim for dim in record[name].dims if dim != "model") != expected:
+            return f"variable {name!r} has dimensions {quoted(record[name].dims)}; expected {expected}"
+    for name, needs in NEEDS.items():
+        if name in record.variables and (missing := [each for each in needs if each not in record.variables]):
+            return f"variable {missing[0]!r} is missing, which {name!r} needs"
+    if len({record.sizes[dim] for dim in ("frame", "query", "key") if dim in record.sizes}) > 1:
+        return f"frames differ in number: {quoted(dict(record.sizes))}"
+    return ""
+
+
+def _check_texts(record: xr.Dataset) -> str:
+    for name, values in record.variables.items():
+        if values.dtype.kind in "fiub":
+            if name in TEXT_VARIABLES or name in TEXT_COORDINATES or name == "model":
+                return f"variable {name!r} is {values.dtype}; expected text"
+        elif name in DIMENSIONS and name not in TEXT_VARIABLES:
+            return f"variable {name!r} is {values.dtype!s:.100}; expected numbers"
+        elif odd := [text for text in values.values.ravel().tolist() if not _is_plain(text)]:
+            return f"variable {quoted(name)} has {quoted(odd[0])}; expected text without control characters"
+    return ""
+
+
+def _check_values(record: xr.Dataset) -> str:
+    for name in DIMENSIONS:
+        if name not in record.variables or name in TEXT_VARIABLES:
+            continue
+        values = record[name].values
+        least, most = RANGES.get(name, (-np.finfo(np.float32).max, np.finfo(np.float32).max))
+        with np.errstate(over="ignore"):
+            outside = (values < least - ROUNDING) | (values > most * (1 + ROUNDING))
+        if outside.any():
+            return f"variable {name!r} has {float(values[outside][0]):g}; expected values in [{least:g}, {most:g}]"
+    if "score" in record and "model" not in record["score"].dims and np.isnan(record["score"].values).any():
+        return "variable 'score' has NaN; expected a probability of each class"
+    return ""

@@ -1,0 +1,151 @@
+"""One clip of a source, as each of several models sees it: what `gmsa inspect` is about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import islice
+
+import torch
+import xarray as xr
+
+from analysis.record.explanation_variables import explanation_steps
+from analysis.record.inspect import inspect_clip
+from gmsa_models.checkpoints.files import load
+from gmsa_models.checkpoints.names import name_checkpoints, renamed
+from gmsa_models.classifier import GMSAClassifier
+from gmsa_models.data.clip import Clip
+from gmsa_models.data.errors import OnSkip
+from gmsa_models.data.paths import skip_handler
+from gmsa_models.data.sources import read_clips
+from gmsa_models.data.vocabulary import VocabularyError
+from gmsa_models.feeding import Inputs, fitting
+
+
+class ExplainingStopped(KeyboardInterrupt):
+    """An interrupt while a class was being explained.
+
+    Attributes:
+        records: one a model, without explanations.
+    """
+
+    def __init__(self, records: list[xr.Dataset]) -> None:
+        super().__init__("stopped while a class was being explained")
+        self.records = records
+
+
+def inspect_source(
+    source: str,
+    names: Sequence[str],
+    device: torch.device,
+    *,
+    explain: bool = False,
+    target: str | None = None,
+    on_error: str = "fail",
+    on_skip: OnSkip | None = None,
+    tell: Callable[[str], None] = print,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[xr.Dataset]:
+    """Records of the first clip of a source, one a model; what they cannot share is refused before any is made.
+
+    Args:
+        source: as `read_clips` takes it.
+        names: of models, or checkpoint files; each model is called as `name_checkpoints` says.
+        device: where they run.
+        explain: explain a class too, the same by all models.
+        target: which class, by name; default: the first model's likeliest. Explains it.
+        on_error, on_skip: see `read_clips`.
+        tell: is told when the source holds more clips, and when a model is called otherwise than by its card.
+        progress: called as the class is explained, with the steps done and their number, of all models together.
+
+    Raises:
+        ExplainingStopped: interrupted while the class was being explained; it holds the records without explanations.
+        SameModelError: a model given twice.
+        VocabularyError: a class that one of the models lacks.
+        ValueError: no clip that all models take, or models that take different numbers of its frames.
+    """
+    given = name_checkpoints(names)
+    for line in renamed(given):
+        tell(line)
+    models = [load(each.path, device, name=each.name, sha256=each.sha256) for each in given]
+    clip = _first_clip(source, models, on_error, on_skip, tell)
+    _check_same_frames(models, clip)
+    if not (explain or target):
+        return [inspect_clip(model, clip) for model in models]
+    targets = _explained(models, clip, target)
+    records = [inspect_clip(model, clip) for model in models]
+    try:
+        explained = _explanations(models, clip, targets, progress)
+    except KeyboardInterrupt:
+        raise ExplainingStopped(records) from None
+    return [record.assign(more.data_vars) for record, more in zip(records, explained, strict=True)]
+
+
+def _explanations(
+    models: Sequence[GMSAClassifier], clip: Clip, targets: Sequence[int], progress: Callable[[int, int], None]
+) -> list[xr.Dataset]:
+    """A record a model that has the part "explanation" alone."""
+    steps, records = [explanation_steps(model) for model in models], []
+    progress(0, sum(steps))
+    for place, (model, target) in enumerate(zip(models, targets, strict=True)):
+
+        def advance(done: int, total: int, before: int = sum(steps[:place])) -> None:
+            progress(before + done, sum(steps))
+
+        made = inspect_clip(model, clip, parts=["explanation"], target=target, explanation_progress=advance)
+        records.append(made)
+    return records
+
+
+def _check_same_frames(models: Sequence[GMSAClassifier], clip: Clip) -> None:
+    taken = {model.origin["name"]: min(clip.frames, model.config.max_frames) for model in models}
+    if len(set(taken.values())) > 1:
+        counts = ", ".join(f"{name} the first {frames}" for name, frames in taken.items())
+        raise ValueError(
+            f"clip {clip.id!r} has {clip.frames} frames, of which {counts}; models are shown side by side over the "
+            "same frames: leave --against out, or give models of the same max_frames"
+        )
+
+
+def _explained(models: Sequence[GMSAClassifier], clip: Clip, target: str | None) -> list[int]:
+    """Output position of one class in each model: the one of that name, else the first model's likeliest."""
+    first, *others = models
+    if target is not None:
+        position = _find(first, target)
+    else:
+        position = int(inspect_clip(first, clip, parts=("score",))["logit"].values.argmax())
+    return [position, *(_same_class(first, position, other) for other in others)]
+
+
+def _same_class(first: GMSAClassifier, position: int, other: GMSAClassifier) -> int:
+    """Where another model has a class of the first: by its label in one data set, else by its name."""
+    told, known = first.vocabulary, other.vocabulary
+    if told is None and known is None:
+        return position
+    one_data_set = told is not None and known is not None and told.dataset == known.dataset
+    if one_data_set and (found := known.positions([told.indices[position]])):
+        return found[0]
+    return _find(other, f"class {position}" if told is None else told.names[position])
+
+
+def _find(model: GMSAClassifier, told: str) -> int:
+    name = model.origin["name"]
+    if model.vocabulary is None:
+        raise VocabularyError(f"model {name!r} does not say what its classes are, so {told!r} cannot be found in it")
+    try:
+        return model.vocabulary.find(told)
+    except VocabularyError as error:
+        raise VocabularyError(f"model {name!r}: {error}; explain another class with --target") from None
+
+
+def _first_clip(
+    source: str, models: Sequence[GMSAClassifier], on_error: str, on_skip: OnSkip | None, tell: Callable[[str], None]
+) -> Clip:
+    clips = read_clips(source, on_error=on_error, on_skip=on_skip)
+    for model in models:
+        clips = fitting(clips, Inputs.of(model, labels=False), skip_handler(on_error, on_skip))
+    found = list(islice(clips, 2))
+    if not found:
+        raise ValueError(f"no clip in {source!r}")
+    if len(found) > 1:
+        tell(f"{source} holds more than one video; showing {found[0].id!r}, name another with {source}#ID")
+    return found[0]

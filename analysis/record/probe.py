@@ -1,0 +1,167 @@
+"""Read a NetCDF-4 file in a process of its own: what is damaged can make the HDF5 library crash or loop for ever.
+
+Run as a program by `analysis.record.files`, with the file, the seconds of processor time that it may take and the bytes
+that its values may. It ends with 0 when everything in the file is of a kind that records have and was read, and with
+`REFUSED` and what is wrong on stdout when not. A signal ends it when the library crashed or went on for too long.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from analysis.record.limits import DECODED, LONGEST_METADATA, MOST_ATTRIBUTES, Claims, claimed, width
+
+if TYPE_CHECKING:
+    import h5py
+
+REFUSED = 3
+_SECONDS, _BYTES_A_SECOND, _LONGEST_WAIT = 5, 1 << 24, 300  # processor time, and by the clock
+_WORKING_BYTES = 1 << 26  # beside the values: what the library and its filters take to read them
+# HDF5's numbers of the filters that records are packed by: deflate, shuffle, Fletcher's checksum.
+_FILTERS = frozenset({1, 2, 3})
+_CRASHED = "damaged so that the HDF5 library crashes or hangs on it"
+
+
+class OtherContentError(ValueError):
+    """Content that no record has."""
+
+
+def refusal(path: Path) -> tuple[bool, str] | None:
+    """What is wrong with a file that begins as HDF5, found by reading all of it in another process.
+
+    Returns:
+        Whether it is something other than a record (else it is damaged), and the reason; None where nothing is wrong.
+    """
+    seconds = _SECONDS + path.stat().st_size // _BYTES_A_SECOND
+    command = [sys.executable, "-P", __file__, str(path), str(seconds)]
+    one_thread = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    try:
+        done = subprocess.run(command, capture_output=True, check=False, timeout=_LONGEST_WAIT, env=one_thread)
+    except subprocess.TimeoutExpired:
+        return False, _CRASHED
+    if done.returncode == REFUSED:
+        other, reason = json.loads(done.stdout)
+        return other, reason
+    return None if done.returncode == 0 else (False, _CRASHED)
+
+
+def read_all(path: str) -> None:
+    """Read every attribute, dimension and value of a file, each after what it claims has been checked.
+
+    Raises:
+        OtherContentError: something that no record has.
+        ValueError: more than the file's bytes can hold.
+    """
+    import h5py
+
+    claims = Claims(Path(path).stat().st_size)
+    with h5py.File(path) as file:
+        _read_attributes(file, "the file", claims)
+        for name in file:
+            variable = _variable(file, name)
+            claims.add(_claimed(variable, name))
+            _read_attributes(variable, f"variable {name!r:.100}", claims)
+            for dimension in variable.dims:
+                len(dimension)
+            _read_values(variable, claims)
+
+
+def _variable(file: h5py.File, name: str) -> h5py.Dataset:
+    """A variable whose values lie in this file, packed as records are."""
+    import h5py
+
+    link = file.get(name, getlink=True)
+    if not isinstance(link, h5py.HardLink) or file.get(name, getclass=True) is not h5py.Dataset:
+        raise OtherContentError(f"{name!r:.100} is a group or a link to elsewhere; a record has variables only")
+    variable = file[name]
+    if variable.external or variable.is_virtual:
+        raise OtherContentError(f"variable {name!r:.100} lies in another file; a record has all in one")
+    made = variable.id.get_create_plist()
+    filters = [made.get_filter(number)[0] for number in range(made.get_nfilters())]
+    if not _FILTERS.issuperset(filters) or len(set(filters)) < len(filters):
+        raise OtherContentError(f"variable {name!r:.100} is packed by HDF5 filters {filters!r:.100}; known: 1, 2, 3")
+    return variable
+
+
+def _claimed(variable: h5py.Dataset, name: str) -> int:
+    import h5py
+
+    kind = variable.dtype.kind
+    if kind not in "biufSO" or (kind == "O" and h5py.check_string_dtype(variable.dtype) is None):
+        raise OtherContentError(f"variable {name!r:.100} has values of type {variable.dtype!s:.100}")
+    try:
+        return claimed(width(kind, variable.dtype.itemsize), variable.shape or (), variable.chunks or ())
+    except ValueError as error:
+        raise ValueError(f"variable {name!r:.100} has {error}") from None
+
+
+def _read_attributes(owner: h5py.HLObject, place: str, claims: Claims) -> None:
+    if len(owner.attrs) > MOST_ATTRIBUTES:
+        raise ValueError(f"{place} has {len(owner.attrs)} attributes; at most {MOST_ATTRIBUTES} are read")
+    total = 0
+    for name in owner.attrs:
+        if name in DECODED:
+            raise OtherContentError(f"{place} has the attribute {name!r:.100}; records are not packed that way")
+        about = owner.attrs.get_id(name)
+        total += about.dtype.itemsize * (about.get_space().get_simple_extent_npoints())
+        if total > LONGEST_METADATA:
+            break
+        value = owner.attrs[name]
+        total += len(value) if isinstance(value, str | bytes) else 0
+    if total > LONGEST_METADATA:
+        raise ValueError(f"{place} has attributes of {total} bytes or more; at most {LONGEST_METADATA} are read")
+    claims.add(total, variables=0)
+
+
+def _read_values(variable: h5py.Dataset, claims: Claims) -> None:
+    values = variable[()]
+    if variable.dtype.kind == "O":
+        texts = [values] if isinstance(values, bytes) else values.flat
+        claims.add(sum(len(text) for text in texts if isinstance(text, bytes | str)), variables=0)
+
+
+def _limit(seconds: int, memory: int) -> None:
+    """So many seconds of processor time from the start, so many bytes of memory beside those taken already."""
+    try:
+        import resource
+    except ImportError:  # not on this system; the clock alone limits there
+        return
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with suppress(OSError, ValueError):  # where the system does not say how much is taken, or knows no such limit
+        taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (taken + memory, taken + memory))
+
+
+def main() -> None:
+    """The program."""
+    import h5py  # before the limits, as what it takes is not the file's  # noqa: F401
+
+    path, seconds = sys.argv[1], int(sys.argv[2])
+    _limit(seconds, Claims(Path(path).stat().st_size).limit + _WORKING_BYTES)
+    try:
+        read_all(path)
+    except OtherContentError as error:
+        wrong = True, str(error)
+    except MemoryError:
+        wrong = False, "damaged: its values take more memory than its bytes can hold"
+    except Exception as error:  # what h5py makes of damage is no closed list
+        reason = (str(error).splitlines() or [""])[0]
+        wrong = False, reason if type(error) is ValueError else f"damaged ({type(error).__name__}: {reason:.200})"
+    else:
+        return
+    print(json.dumps(wrong))
+    sys.exit(REFUSED)
+
+
+if __name__ == "__main__":
+    main()

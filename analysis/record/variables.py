@@ -1,0 +1,235 @@
+"""The variables of a record: small functions, each from a `ClipView` to the arrays that it adds.
+
+A part that a model does not have (a local branch, gates, attention at all) is absent, never zero.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import xarray as xr
+from jaxtyping import Float
+from torch import Tensor
+
+from analysis.attention.branch_profiles import branch_profiles
+from analysis.attention.certificates import CHECKS
+from analysis.attention.gates import mean_gates
+from analysis.attention.profiles import unevenness
+from analysis.attention.similarity import frame_cosine_similarity
+from analysis.record.explanation_variables import explanation_variables
+from analysis.record.labelled import Part, Variables, labelled, text
+from analysis.record.map_variables import certificate_variables, contribution_variables, pattern_variables
+from analysis.record.sensitivity_variables import sensitivity_variables
+from analysis.view import ClipView, to_numpy
+from gmsa_models.data.clip import Segment
+
+
+def attention_variables(view: ClipView) -> Variables:
+    """`attention` (modality, branch, head, query, key): weights after the softmax, NaN for heads a branch lacks."""
+    if not view.branches:
+        return {}
+    frames = view.clip.frames
+    values = np.full((len(view.modalities), len(view.branches), view.heads, frames, frames), np.nan, np.float32)
+    for row, modality in enumerate(view.modalities):
+        for column, branch in enumerate(view.branches):
+            weights = view.layers[modality].weights[branch][0]
+            values[row, column, view.heads_of(branch)] = to_numpy(weights)
+    return {
+        "attention": labelled(
+            ("modality", "branch", "head", "query", "key"), values, "attention weight", "share of the query's 1"
+        )
+    }
+
+
+def neighbourhood_variables(view: ClipView) -> Variables:
+    """`neighbourhood` (query, key): True where the local branch may attend; absent without one."""
+    if view.neighbourhood is None:
+        return {}
+    mask = to_numpy(view.neighbourhood)
+    return {"neighbourhood": labelled(("query", "key"), mask, "the query's local branch may attend to the key")}
+
+
+def similarity_variables(view: ClipView) -> Variables:
+    """`similarity` (modality, query, key): cosine of the clip's own features; NaN for a frame that is all zeros."""
+    values = np.stack([_similarity(torch.from_numpy(view.clip.floats(modality))) for modality in view.modalities])
+    return {"similarity": labelled(("modality", "query", "key"), values, "cosine similarity of features", "1")}
+
+
+def profile_variables(view: ClipView) -> Variables:
+    """`profile` (modality, branch, frame), `head_profile`, and how uneven each profile is."""
+    if not view.branches:
+        return {}
+    shape = (len(view.modalities), len(view.branches), view.heads, view.clip.frames)
+    values = torch.full(shape, torch.nan, dtype=torch.float32)
+    for row, modality in enumerate(view.modalities):
+        for column, branch in enumerate(view.branches):
+            each = branch_profiles(view, modality, branch)
+            values[row, column, view.heads_of(branch)] = each.float().cpu()
+    profile = values.nanmean(dim=2)
+    uneven = unevenness(profile)
+    return {
+        "profile": labelled(
+            ("modality", "branch", "frame"), to_numpy(profile), "attention received", "1 = uniform attention"
+        ),
+        "head_profile": labelled(
+            ("modality", "branch", "head", "frame"),
+            to_numpy(values),
+            "attention received, head by head",
+            "1 = uniform attention",
+        ),
+        "profile_entropy": labelled(("modality", "branch"), to_numpy(uneven.entropy), "entropy of profile", "nat"),
+        "profile_relative_entropy": labelled(
+            ("modality", "branch"),
+            to_numpy(uneven.relative_entropy),
+            "entropy of profile / ln(frames)",
+            "1 = even",
+        ),
+        "profile_gini": labelled(("modality", "branch"), to_numpy(uneven.gini), "Gini of profile", "0 = even"),
+    }
+
+
+def gate_variables(view: ClipView) -> Variables:
+    """`gate` (modality, branch, frame): R_g and R_l of each query frame, see `mean_gates`; absent without gates.
+
+    Its attribute `averaged_over` says over what. The two branches add to 1 in GateOp, in GateAtt at single pairs only.
+    """
+    if not next(iter(view.layers.values())).gates:
+        return {}
+    values = np.full((len(view.modalities), len(view.branches), view.clip.frames), np.nan, np.float32)
+    for row, modality in enumerate(view.modalities):
+        for branch, gate in mean_gates(view.layers[modality]).items():
+            values[row, view.branches.index(branch)] = to_numpy(gate[0])
+    gate = labelled(("modality", "branch", "frame"), values, "mean gate", "share of 1")
+    pairs = view.model.config.attention == "gate-att"
+    gate.attrs["averaged_over"] = "heads; global: every key, local: keys inside N_i" if pairs else "features"
+    return {"gate": gate}
+
+
+def score_variables(view: ClipView) -> Variables:
+    """`score` (class): probability, the sigmoid of `logit` (class)."""
+    logits = view.trace.logits[0].float()
+    return {
+        "score": labelled(("class",), to_numpy(logits.sigmoid()), "probability", "1"),
+        "logit": labelled(("class",), to_numpy(logits), "logit", "nat"),
+    }
+
+
+def label_variables(view: ClipView) -> Variables:
+    """`label` (class): True for the clip's labels among the model's classes; attributes hold all of them.
+
+    Absent where the labels are of another data set than the model's classes.
+    """
+    if not view.labelled:
+        return {}
+    known = np.isin(view.vocabulary.indices, view.clip.labels)
+    return {"label": labelled(("class",), known, "label of the clip")}
+
+
+def segment_variables(view: ClipView) -> Variables:
+    """Known spans: `segment_start`, `segment_end` (seconds, as `frame`), `segment_kind`, `segment_label` (names).
+
+    `segment_class` (segment, class): 1 the span shows the class, 0 it was rated absent, NaN not said; absent where the
+    labels are of another data set than the model's classes. All are absent where no span is known.
+    """
+    clip = view.clip
+    length = clip.frames * clip.frame_seconds
+    spans = [segment for segment in clip.segments if segment.start < length]
+    if not spans:
+        return {}
+    starts = np.array([segment.start for segment in spans]) + clip.start_seconds
+    ends = np.array([min(segment.end, length) for segment in spans]) + clip.start_seconds
+    names = text("; ".join(_shown(view, segment)) for segment in spans)
+    kinds = text(segment.kind for segment in spans)
+    variables = {
+        "segment_start": labelled(("segment",), starts, "start of span", "s"),
+        "segment_end": labelled(("segment",), ends, "end of span", "s"),
+        "segment_kind": labelled(("segment",), kinds, "event, background or rated"),
+        "segment_label": labelled(("segment",), names, "what the span shows"),
+    }
+    if not view.labelled:
+        return variables
+    ratings = labelled(("segment", "class"), _ratings(view, spans), "shows the class", "1 yes, 0 no")
+    return variables | {"segment_class": ratings}
+
+
+PARTS: dict[str, Part] = {
+    "attention": attention_variables,
+    "neighbourhood": neighbourhood_variables,
+    "similarity": similarity_variables,
+    "profile": profile_variables,
+    "gate": gate_variables,
+    "pattern": pattern_variables,
+    "contribution": contribution_variables,
+    "certificate": certificate_variables,
+    "sensitivity": sensitivity_variables,
+    "score": score_variables,
+    "label": label_variables,
+    "segment": segment_variables,
+    "explanation": explanation_variables,
+}
+
+# What a record holds unless told otherwise: all but the parts that cost more than the rest together.
+DEFAULT_PARTS = (
+    "attention",
+    "neighbourhood",
+    "similarity",
+    "profile",
+    "gate",
+    "pattern",
+    "contribution",
+    "certificate",
+    "sensitivity",
+    "score",
+    "label",
+    "segment",
+)
+
+
+def coordinates(view: ClipView) -> dict[str, xr.DataArray]:
+    """One coordinate a dimension; frames (also as query and key) by the second of the video at which they start."""
+    seconds = np.asarray(view.clip.seconds, np.float64)
+    labels = np.asarray(view.vocabulary.indices, np.int64)
+    coords = {name: _coordinate(name, seconds, "start of the frame in the video", "s") for name in FRAME_DIMENSIONS}
+    return coords | {
+        "modality": _coordinate("modality", text(view.modalities), "stream of the video"),
+        "branch": _coordinate("branch", text(view.branches), "branch of the attention block"),
+        "head": _coordinate("head", np.arange(view.heads), "attention head"),
+        "check": _coordinate("check", text(CHECKS), "what is certified"),
+        "class": _coordinate("class", labels, "label of the data set"),
+        "class_name": xr.DataArray(text(view.vocabulary.names), dims="class"),
+    }
+
+
+FRAME_DIMENSIONS = ("frame", "query", "key")
+
+
+def _coordinate(name: str, values: np.ndarray, meaning: str, units: str = "") -> xr.DataArray:
+    attributes = {"long_name": meaning} | ({"units": units} if units else {})
+    return xr.DataArray(values, dims=name, attrs=attributes)
+
+
+def _similarity(features: Float[Tensor, "frames dim"]) -> Float[np.ndarray, "frames frames"]:
+    nonzero = features.abs().amax(dim=1) > 0
+    values = features.new_full((len(features), len(features)), torch.nan)
+    if nonzero.any():
+        values[nonzero[:, None] & nonzero[None]] = frame_cosine_similarity(features[nonzero]).flatten()
+    return values.numpy()
+
+
+def _shown(view: ClipView, segment: Segment) -> list[str]:
+    scores = segment.scores or (1.0,) * len(segment.labels)
+    pairs = zip(segment.labels, scores, strict=True)
+    return [_label_name(view, label) for label, score in pairs if score > 0]
+
+
+def _label_name(view: ClipView, label: int) -> str:
+    """Name of one of the clip's labels, by the model's classes where these are of the same data set."""
+    return view.vocabulary.name(label) if view.labelled else f"label {label} of {view.clip.dataset}"
+
+
+def _ratings(view: ClipView, segments: list[Segment]) -> Float[np.ndarray, "segment class"]:
+    values = np.full((len(segments), len(view.vocabulary)), np.nan, np.float32)
+    for row, segment in enumerate(segments):
+        for label, score in zip(segment.labels, segment.scores or (1.0,) * len(segment.labels), strict=True):
+            values[row, list(view.vocabulary.positions([label]))] = score
+    return values

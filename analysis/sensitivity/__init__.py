@@ -1,0 +1,1 @@
+"""Sensitivity: norms of frame Jacobians, and how local they are (equation 10)."""

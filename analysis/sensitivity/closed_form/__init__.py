@@ -1,0 +1,1 @@
+"""Frame Jacobian norms of the attention blocks in closed form."""

@@ -1,0 +1,93 @@
+"""Frobenius norms of frame Jacobians in closed form: which block takes which form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from analysis.sensitivity.closed_form import gate_att, gate_op, gate_op_state, plain
+from analysis.sensitivity.closed_form.tables import gate_op_tables, plain_tables
+from gmsa_models.attention import AttentionBlock, Baseline, GateAtt, GateOp, ShareAtt, attention_weights
+
+Frames = Float[Tensor, "frames dim"]
+Norms = Float[Tensor, "query key"]
+Heads = Float[Tensor, "heads frames head_dim"]
+
+
+class ClosedFormError(ValueError):
+    """A block without a closed form; names it and those that have one."""
+
+
+def closed_form_norms(block: AttentionBlock, inputs: Frames, max_bytes: int) -> Norms:
+    """|dY_i / dX_j|, Frobenius, for every pair of frames, exact up to rounding and without making a Jacobian.
+
+    Args:
+        block: Baseline, ShareAtt, GateAtt or GateOp.
+        inputs: X of one clip, valid frames only.
+        max_bytes: about the most that intermediate results may take, beside a few maps of frames x frames x heads.
+
+    Returns:
+        (query, key), in the type of `inputs`, half precision widened to float32.
+
+    Raises:
+        ClosedFormError: another block.
+    """
+    form = CLOSED_FORMS.get(type(block))
+    if form is None:
+        known = ", ".join(each.__name__ for each in CLOSED_FORMS)
+        raise ClosedFormError(f"{type(block).__name__} has no closed form; those of {known} are known")
+    with torch.no_grad():
+        return form(block, inputs, max_bytes).clamp_(min=0.0).sqrt_()
+
+
+def _baseline(block: AttentionBlock, inputs: Frames, max_bytes: int) -> Norms:
+    query, key, value = _project(block, inputs)
+    return plain.squared_norms(_weights(query, key, None), query, key, value, plain_tables(block), max_bytes)
+
+
+def _share_att(block: AttentionBlock, inputs: Frames, max_bytes: int) -> Norms:
+    query, key, value = _project(block, inputs)
+    half = block.heads // 2
+    mask = block.mask(inputs.unsqueeze(0))
+    weights = torch.cat([_weights(query[:half], key[:half], None), _weights(query[half:], key[half:], mask)])
+    return plain.squared_norms(weights, query, key, value, plain_tables(block), max_bytes)
+
+
+def _gate_att(block: AttentionBlock, inputs: Frames, max_bytes: int) -> Norms:
+    query, key, value = _project(block, inputs)
+    frames = len(inputs)
+    maps = gate_att.gated_maps(
+        _weights(query, key, None),
+        _weights(query, key, block.mask(inputs.unsqueeze(0))),
+        block.gate_global[:frames, :frames].to(query.dtype),
+        block.gate_local[:frames, :frames].to(query.dtype),
+    )
+    return gate_att.squared_norms(maps, query, key, value, plain_tables(block), max_bytes)
+
+
+def _gate_op(block: AttentionBlock, inputs: Frames, max_bytes: int) -> Norms:
+    query, key, value = _project(block, inputs)
+    tables = gate_op_tables(block)
+    weights_local = _weights(query, key, block.mask(inputs.unsqueeze(0)))
+    clip = gate_op_state.gate_op_clip(_weights(query, key, None), weights_local, query, key, value, tables)
+    return gate_op.squared_norms(clip, tables, max_bytes)
+
+
+def _project(block: AttentionBlock, inputs: Frames) -> tuple[Heads, Heads, Heads]:
+    wide = torch.promote_types(inputs.dtype, torch.float32)
+    return tuple(each.squeeze(0).to(wide) for each in block.project(inputs.unsqueeze(0)))
+
+
+def _weights(query: Heads, key: Heads, mask: Tensor | None) -> Float[Tensor, "heads query key"]:
+    return attention_weights(query.unsqueeze(0), key.unsqueeze(0), mask, None).squeeze(0)
+
+
+CLOSED_FORMS: dict[type[AttentionBlock], Callable[[AttentionBlock, Frames, int], Norms]] = {
+    Baseline: _baseline,
+    ShareAtt: _share_att,
+    GateAtt: _gate_att,
+    GateOp: _gate_op,
+}

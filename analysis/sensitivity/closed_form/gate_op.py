@@ -1,0 +1,136 @@
+"""Frame Jacobians of GateOp: two maps a head, and output matrices that change from frame to frame.
+
+With the gates R_g, R_l of frame i and E = (Y_g - Y_l) R_g R_l, all vectors over output components,
+
+    dY_i = B_i^g dO_i^g + B_i^l dO_i^l,
+    B_i^g = diag(R_g) W^og + diag(E) W_g^g,    B_i^l = diag(R_l) W^ol - diag(E) W_g^l,
+
+so the block is the plain one with 2 M branch heads b = (branch, m), whose W_O^b is the d columns of B_i of that branch:
+
+    J_ij = sum_b A_ij^b B_i^b [W_V^m + (v_j^m - o_i^b) (w_i^m)^T]
+           + [i = j] sum_b sum_k A_ik^b B_i^b (v_k^m - o_i^b) (kappa_k^m)^T.
+
+B_i is a sum of two constant matrices with rows scaled, diag(f_s) W_s; the factors f_s of the four matrices are
+(R_g, E, R_l, -E). Sums over output components that every pair of frames needs are products, over components, of
+f_s f_t with tables that no frame changes; what a single frame needs is done with its B_i, frame by frame. The first
+line of J alone is here and in `gate_op_values`, what the second adds in `gate_op_query`.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from analysis.sensitivity.chunking import chunks
+from analysis.sensitivity.closed_form.gate_op_query import as_query
+from analysis.sensitivity.closed_form.gate_op_state import (
+    BRANCH_MATRICES,
+    GLOBAL,
+    LOCAL,
+    GateOpClip,
+    Tile,
+    gate_op_tile,
+    move,
+)
+from analysis.sensitivity.closed_form.gate_op_values import global_value_pairs, near_value_pairs
+from analysis.sensitivity.closed_form.tables import GateOpTables
+
+# Queries taken together: enough for matrix products, few enough that their local keys stay near the band.
+TILE = 50
+
+
+def squared_norms(clip: GateOpClip, tables: GateOpTables, max_bytes: int) -> Float[Tensor, "query key"]:
+    """Squared Frobenius norms of the frame Jacobians of a GateOp block.
+
+    Args:
+        clip: maps, projections and factors of one clip; no frame is padding.
+        tables: of the block.
+        max_bytes: about the most that a tile may take, beside the maps.
+
+    Returns:
+        (query, key). Rounding can leave a value that should be 0 slightly below it.
+
+    Source:
+        Differentiating equations 5 to 9.
+    """
+    squared = global_value_pairs(clip, tables, max_bytes)
+    frames, dim = clip.factors.shape[1:]
+    # Y of each query, see `as_query`, and vectors over components and over keys of every branch head.
+    bytes_each = (dim * (dim + 24 * clip.heads) + 4 * clip.heads * frames) * squared.element_size()
+    rows = list(chunks(frames, min(max_bytes, TILE * bytes_each), bytes_each))
+    room = squared.new_empty(rows[0].stop, dim, dim)
+    for part in rows:
+        tile = gate_op_tile(clip, part, tables)
+        squared[part] += _alone_and_crossed(clip, tile, tables)
+        squared[part, tile.near] += near_value_pairs(tile)
+        squared[part, part].diagonal().add_(as_query(clip, tile, room[: part.stop - part.start], tables))
+    return squared
+
+
+def _alone_and_crossed(clip: GateOpClip, tile: Tile, tables: GateOpTables) -> Float[Tensor, "rows key"]:
+    """The first line of J alone, less the values' own pairs: a sum over pairs of branch heads (b, m) and (c, n) of
+
+    A_ij^bm A_ij^cn [<B^bm W_V^m, B^cn W_V^n> + 2 (v_j^n - o_i^cn) . (B^cn)^T z - (w_i^m . w_i^n) (B o)^bm . (B o)^cn]
+    with z = B^bm (W_V^m w_i^n - (w_i^m . w_i^n) o_i^bm), a vector over components.
+    """
+    paths = _path_grams(tile.factors, tables)
+    total = torch.zeros_like(tile.weights[0, 0])
+    near = torch.zeros_like(total[:, tile.near])
+    for head in range(clip.heads):
+        directions = tile.directions[:, :, head].T
+        vectors = tile.query[head] @ tables.value_key[:, :, head].transpose(1, 2)
+        vectors = move(vectors - directions.unsqueeze(-1) * tile.contexts, tile.factors, tables)
+        for branch in (GLOBAL, LOCAL):
+            mine = tile.outputs[branch, head]
+            constant = paths[:, branch, head].permute(1, 2, 0) - directions * (tile.outputs * mine).sum(-1)
+            constant -= 2 * (vectors * mine).sum(-1)
+            # Two global maps meet at every key, any other two at the near ones.
+            if branch == GLOBAL:
+                total += _at_every_key(clip.value[head], head, vectors[GLOBAL], constant[GLOBAL], tile, tables)
+            others = slice(LOCAL, None) if branch == GLOBAL else slice(None)
+            near += _at_near_keys(head, branch, others, vectors[others], constant[others], tile)
+    total[:, tile.near] += near
+    return total
+
+
+def _at_every_key(
+    value: Float[Tensor, "key head_dim"],
+    head: int,
+    vectors: Float[Tensor, "heads rows dim"],
+    constant: Float[Tensor, "heads rows"],
+    tile: Tile,
+    tables: GateOpTables,
+) -> Float[Tensor, "rows key"]:
+    """Head n of the global branch against every head of it: A^n A^m (constant + 2 v_j^n . (B^n)^T z)."""
+    crossing = sum((tile.factors[s] * vectors) @ tables.matrices[s, head].T for s in BRANCH_MATRICES[GLOBAL])
+    met = (crossing @ (2 * value).T).add_(constant.unsqueeze(-1)).mul_(tile.weights[GLOBAL])
+    return met.sum(0).mul_(tile.weights[GLOBAL, head])
+
+
+def _at_near_keys(
+    head: int,
+    branch: int,
+    others: slice,
+    vectors: Float[Tensor, "others heads rows dim"],
+    constant: Float[Tensor, "others heads rows"],
+    tile: Tile,
+) -> Float[Tensor, "rows near"]:
+    """Head n of one branch against every head of the `others`: A^n A^m (constant + 2 (B^n v_j^n) . z)."""
+    near = tile.near_weights
+    met = sum((tile.factors[s] * vectors) @ tile.moved[s, head].T for s in BRANCH_MATRICES[branch])
+    met.mul_(2.0).add_(constant.unsqueeze(-1)).mul_(near[others])
+    return met.sum((0, 1)).mul_(near[branch, head])
+
+
+def _path_grams(
+    factors: Float[Tensor, "matrix=4 rows dim"], tables: GateOpTables
+) -> Float[Tensor, "rows branch heads branch heads"]:
+    """<B_i^bm W_V^m, B_i^cn W_V^n>, Frobenius, of some queries i."""
+    count, heads = factors.shape[1], tables.path_rows.shape[-1]
+    grams = factors.new_zeros(count, 2, heads, 2, heads)
+    for left in range(4):
+        for right in range(4):
+            products = (factors[left] * factors[right]) @ tables.path_rows[left, right].flatten(1)
+            grams[:, left // 2, :, right // 2] += products.unflatten(1, (heads, heads))
+    return grams

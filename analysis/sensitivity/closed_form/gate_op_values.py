@@ -1,0 +1,66 @@
+"""GateOp: how the values of frame j meet themselves in |J_ij|^2.
+
+The term is A_ij^bm A_ij^cn (w_i^m . w_i^n) (B_i^bm v_j^m) . (B_i^cn v_j^n), summed over pairs of branch heads. With
+B_i = diag(f_s) W_s + diag(f_t) W_t the last factor is a product, over output components, of f_s f_t of frame i with
+(W_s^m v_j^m) (W_t^n v_j^n) of frame j: matrix products. Where a branch is local, few pairs of frames are touched.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from analysis.sensitivity.chunking import chunks
+from analysis.sensitivity.closed_form.gate_op_state import BRANCH_MATRICES, GLOBAL, LOCAL, GateOpClip, Tile
+from analysis.sensitivity.closed_form.tables import GateOpTables
+
+
+def global_value_pairs(clip: GateOpClip, tables: GateOpTables, max_bytes: int) -> Float[Tensor, "query key"]:
+    """The term above where both branches are global, for every query i and key j.
+
+    Args:
+        clip: maps, projections and factors of one clip.
+        tables: of the block.
+        max_bytes: about the most that a part of the output components may take.
+    """
+    frames, dim = clip.factors.shape[1:]
+    total = torch.zeros_like(clip.weights[GLOBAL, 0])
+    for part in chunks(dim, max_bytes, (2 * clip.heads + 8) * frames * total.element_size()):
+        moved = clip.value @ tables.matrices[:2, :, :, part]
+        total += _pairs(clip.weights, clip.directions, clip.factors[:, :, part], moved, GLOBAL, GLOBAL)
+    return total
+
+
+def near_value_pairs(tile: Tile) -> Float[Tensor, "rows near"]:
+    """The term above where at least one branch is local, for the queries and the near keys of a tile."""
+    local = _pairs(tile.near_weights, tile.directions, tile.factors, tile.moved, LOCAL, LOCAL)
+    return local + _pairs(tile.near_weights, tile.directions, tile.factors, tile.moved, GLOBAL, LOCAL)
+
+
+def _pairs(
+    weights: Float[Tensor, "branch=2 heads rows keys"],
+    directions: Float[Tensor, "rows heads heads"],
+    factors: Float[Tensor, "matrix=4 rows part"],
+    moved: Float[Tensor, "matrix heads keys part"],
+    left: int,
+    right: int,
+) -> Float[Tensor, "rows keys"]:
+    """Pairs of a head of branch `left` with a head of branch `right`, in both orders."""
+    (a, b), (c, d) = BRANCH_MATRICES[left], BRANCH_MATRICES[right]
+    same = left == right
+    kinds = ((a, a), (a, b), (b, b)) if same else ((a, c), (a, d), (b, c), (b, d))
+    scales = [factors[s] * factors[t] for s, t in kinds]
+    total = torch.zeros_like(weights[left, 0])
+    heads = len(directions[0])
+    for head, other in ((m, n) for m in range(heads) for n in range(m + 1 if same else heads)):
+        pair = torch.zeros_like(total)
+        for scale, (s, t) in zip(scales, kinds, strict=True):
+            product = moved[s, head] * moved[t, other]
+            if same and s != t:
+                product.addcmul_(moved[t, head], moved[s, other])
+            pair.addmm_(scale, product.T)
+        pair *= directions[:, head, other].unsqueeze(-1)
+        pair *= weights[left, head]
+        total.addcmul_(pair, weights[right, other], value=1.0 if same and head == other else 2.0)
+    return total

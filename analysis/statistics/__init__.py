@@ -1,0 +1,1 @@
+"""Intervals, permutation tests, comparisons of models, corrections for many tests."""

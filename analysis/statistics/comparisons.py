@@ -1,0 +1,263 @@
+"""All pairs of models held against each other on the same videos, as one tidy table.
+
+A score that is a mean over videos (PERR, Hit@1, any number a video) is tested by flipping signs of its differences:
+paired permutation. GAP and MAP rank videos against each other, so there is no number a video: they are resampled, both
+models by the same samples (paired bootstrap), the interval is normal, and p is what belongs to that interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from jaxtyping import Bool, Float, Int
+from scipy import stats
+
+from analysis.statistics.intervals import (
+    RESAMPLES,
+    Interval,
+    StatisticsError,
+    mean_interval,
+    normal_interval,
+    paired_permutation_p,
+    resample_counts,
+)
+from analysis.statistics.multiplicity import adjust_p_values
+from analysis.statistics.resampling import METRICS, resampled_metrics, video_metrics
+from gmsa_models.evaluation.metrics import MetricsError, classification_metrics
+
+BOOTSTRAP, PERMUTATION = "paired bootstrap", "paired permutation"
+PERCENT = 100.0
+PERMUTATIONS = 9_999
+
+Counts = Int[np.ndarray, "resamples drawn"]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One side less the other, on the same videos.
+
+    Attributes:
+        first_value, second_value: of either side.
+        difference: first less second.
+        low, high: its 95 % interval over videos; NaN with fewer than two.
+        p_value: two-sided, of no difference; NaN where none can be had.
+        test: "paired bootstrap" or "paired permutation".
+        videos: how many both sides have a value of.
+    """
+
+    first_value: float
+    second_value: float
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    test: str
+    videos: int
+
+
+@dataclass(frozen=True)
+class ScoreSample:
+    """Scores of one side in percent: the whole data set's, and what their differences are tested by.
+
+    Attributes:
+        estimates: metric -> score.
+        draws: GAP and MAP -> of each bootstrap sample.
+        of_videos: PERR and Hit@1 -> of each video, NaN for one without a known label.
+        videos: how many have a known label: those that the scores are of.
+        counts: the bootstrap samples.
+    """
+
+    estimates: dict[str, float]
+    draws: dict[str, Float[np.ndarray, " resamples"]]
+    of_videos: dict[str, Float[np.ndarray, " videos"]]
+    counts: Counts
+    videos: int
+
+
+def score_sample(
+    scores: Float[np.ndarray, "videos classes"],
+    labels: Bool[np.ndarray, "videos classes"],
+    counts: Counts,
+    metrics: Sequence[str] = METRICS,
+) -> ScoreSample:
+    """Everything that differences of scores need of one side.
+
+    Args:
+        scores: probabilities.
+        labels: True where the video has the label.
+        counts: of `resample_counts`; the same for both sides.
+        metrics: of "gap", "map", "perr", "hit_at_1".
+
+    Raises:
+        MetricsError: an unknown metric, shapes that do not fit, or no video with a label.
+    """
+    if not labels.any():
+        raise MetricsError(f"none of the {len(labels)} videos has a label that the model knows: there is no score")
+    ranked = [name for name in metrics if name not in ("perr", "hit_at_1")]
+    draws, of_videos = resampled_metrics(scores, labels, counts, metrics=ranked), video_metrics(scores, labels)
+    whole = classification_metrics(scores, labels)
+    return ScoreSample(
+        estimates={name: PERCENT * whole[name] for name in metrics},
+        draws={name: PERCENT * each for name, each in draws.items()},
+        of_videos={name: PERCENT * of_videos[name] for name in metrics if name not in ranked},
+        counts=counts,
+        videos=int(labels.any(1).sum()),
+    )
+
+
+def score_difference(
+    first: ScoreSample, second: ScoreSample, metric: str, permutations: int = PERMUTATIONS, seed: int = 0
+) -> Difference:
+    """Difference of one score, in percentage points, by the test that the score calls for.
+
+    Args:
+        first, second: of the same videos and bootstrap samples.
+        metric: one that both have.
+        permutations: of a score that is a mean over videos.
+        seed: of the permutations.
+    """
+    if metric in first.of_videos:
+        return value_difference(first.of_videos[metric], second.of_videos[metric], first.counts, permutations, seed)
+    one, two, videos = first.estimates[metric], second.estimates[metric], first.videos
+    draws = first.draws[metric] - second.draws[metric]
+    ends = normal_interval(one - two, draws, videos)
+    p_value = _normal_p(one - two, draws) if videos > 1 else float("nan")
+    return Difference(one, two, one - two, ends.low, ends.high, p_value, BOOTSTRAP, videos)
+
+
+def value_difference(
+    first: Float[np.ndarray, " videos"],
+    second: Float[np.ndarray, " others"],
+    counts: Counts,
+    permutations: int = PERMUTATIONS,
+    seed: int = 0,
+) -> Difference:
+    """Mean difference of any number a video; videos that lack it on either side (NaN) are left out.
+
+    Args:
+        first, second: one value a video, in the same order.
+        counts: of `resample_counts`.
+        permutations: drawn patterns of signs, where there are too many to try all.
+        seed: of the permutations.
+
+    Raises:
+        StatisticsError: sides of different lengths, or no video that both have a value of.
+    """
+    if first.shape != second.shape:
+        raise StatisticsError(f"sides of {len(first)} and {len(second)} videos; expected the same videos")
+    differences = first - second
+    there = ~np.isnan(differences)
+    found: Interval = mean_interval(differences, counts)
+    p_value = paired_permutation_p(differences, permutations, seed) if there.sum() > 1 else float("nan")
+    sides = float(first[there].mean()), float(second[there].mean())
+    return Difference(*sides, found.estimate, found.low, found.high, p_value, PERMUTATION, int(there.sum()))
+
+
+def compare_scores(
+    tables: Mapping[str, xr.Dataset],
+    metrics: Sequence[str] = METRICS,
+    *,
+    resamples: int = RESAMPLES,
+    permutations: int = PERMUTATIONS,
+    seed: int = 0,
+    correction: str = "holm",
+) -> pd.DataFrame:
+    """Every pair of models on GAP, MAP, PERR and Hit@1, with p-values corrected over the pairs of each metric.
+
+    Args:
+        tables: model -> `score` and `label` (video, class), of the same videos and classes: what
+            `analysis.study.scores.score_models` gives.
+        metrics: of "gap", "map", "perr", "hit_at_1".
+        resamples, permutations, seed: of bootstrap and permutations.
+        correction: see `adjust_p_values`.
+
+    Returns:
+        A row a metric and pair: metric, first, second, the fields of `Difference` (in percent), p_adjusted, correction.
+
+    Raises:
+        StatisticsError: fewer than two models, or models scored on other videos or classes.
+        MetricsError: an unknown metric, or no video with a label.
+    """
+    _check_same(tables)
+    arrays = {
+        name: tuple(np.asarray(table[part].transpose("video", "class")) for part in ("score", "label"))
+        for name, table in tables.items()
+    }
+    videos = len(next(iter(arrays.values()))[0])
+    counts = resample_counts(videos, resamples, seed)
+    samples = {name: score_sample(*pair, counts, metrics) for name, pair in arrays.items()}
+    rows = [
+        _row(metric, first, second, score_difference(samples[first], samples[second], metric, permutations, seed))
+        for metric in metrics
+        for first, second in combinations(samples, 2)
+    ]
+    return corrected(rows, correction)
+
+
+def compare_values(
+    values: Mapping[str, Float[np.ndarray, " videos"]] | pd.DataFrame,
+    metric: str,
+    *,
+    resamples: int = RESAMPLES,
+    permutations: int = PERMUTATIONS,
+    seed: int = 0,
+    correction: str = "holm",
+) -> pd.DataFrame:
+    """Every pair of models on any number a video: mean S, Gini of the profile, faithfulness.
+
+    Args:
+        values: model -> one value a video, in the same order for all (a DataFrame: a column a model); NaN: none.
+        metric: what the number is called.
+        resamples, permutations, seed, correction: as for `compare_scores`.
+
+    Returns:
+        As `compare_scores`, in the unit of the values.
+
+    Raises:
+        StatisticsError: fewer than two models, or different numbers of videos.
+    """
+    arrays = {str(name): np.asarray(values[name], np.float64) for name in values}
+    if len(arrays) < 2:
+        raise StatisticsError(f"{len(arrays)} models to compare; expected at least 2")
+    counts = resample_counts(len(next(iter(arrays.values()))), resamples, seed)
+    rows = [
+        _row(metric, first, second, value_difference(arrays[first], arrays[second], counts, permutations, seed))
+        for first, second in combinations(arrays, 2)
+    ]
+    return corrected(rows, correction)
+
+
+def _row(metric: str, first: str, second: str, found: Difference) -> dict[str, object]:
+    return {"metric": metric, "first": first, "second": second, **asdict(found)}
+
+
+def corrected(rows: Sequence[Mapping[str, object]], correction: str) -> pd.DataFrame:
+    """Rows as a table, with `p_adjusted` and `correction`: p-values corrected within each `metric`."""
+    table = pd.DataFrame(rows)
+    adjusted = table.groupby("metric")["p_value"].transform(lambda each: adjust_p_values(each.to_numpy(), correction))
+    return table.assign(p_adjusted=adjusted, correction=correction)
+
+
+def _normal_p(difference: float, draws: Float[np.ndarray, " resamples"]) -> float:
+    """Below 0.05 exactly where the normal 95 % interval leaves out 0; 1 where both sides are the same throughout."""
+    deviation = float(np.std(draws, ddof=1))
+    if deviation == 0:
+        return 1.0 if difference == 0 else 0.0
+    return float(2 * stats.norm.sf(abs(difference) / deviation))
+
+
+def _check_same(tables: Mapping[str, xr.Dataset]) -> None:
+    names = list(tables)
+    if len(names) < 2:
+        raise StatisticsError(f"{len(names)} models to compare; expected at least 2")
+    for name in names[1:]:
+        for axis in ("video", "class"):
+            if not np.array_equal(tables[names[0]][axis].values, tables[name][axis].values):
+                raise StatisticsError(
+                    f"models {names[0]!r} and {name!r} were not scored on the same {axis} coordinates"
+                )

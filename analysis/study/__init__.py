@@ -1,0 +1,1 @@
+"""The paper's claims and tables over models and videos."""

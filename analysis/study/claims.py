@@ -1,0 +1,231 @@
+"""The paper's claims C1 to C5 on the data at hand: a statistic, an interval and a verdict each.
+
+A part of a claim says that some number is above 0. It is held against the interval of that number over videos
+(bootstrap) or, for a rank correlation, over models. The verdicts follow one rule, `judge`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float
+
+from analysis.statistics.intervals import (
+    Interval,
+    mean_interval,
+    normal_interval,
+    paired_permutation_p,
+    resample_counts,
+    spearman,
+)
+
+CONFIRMED, NOT_CONFIRMED, UNDECIDED = "confirmed", "not confirmed", "undecided"
+NEAR_SECONDS, FAR_SECONDS = 1.0, 30.0  # C5: neighbours against frames half a minute or more apart
+FAMILIES = ("baseline", "share-att", "gate-att", "gate-op")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One number of a claim.
+
+    Attributes:
+        what: the number in words, with its unit.
+        short: the same in a word or two.
+        value: estimate and interval.
+        p_value: two-sided; NaN where no test was made.
+        sign: what the claim says of the number: ">" above 0, ">=" not below 0, "" nothing: it only informs.
+    """
+
+    what: str
+    short: str
+    value: Interval
+    p_value: float = float("nan")
+    sign: str = ">"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim and what became of it.
+
+    Attributes:
+        name: "C1" to "C5".
+        statement: what the paper says.
+        parts: the numbers.
+        sample: of what, and how many.
+    """
+
+    name: str
+    statement: str
+    parts: tuple[Part, ...]
+    sample: str
+
+    @property
+    def verdict(self) -> str:
+        """`judge` of the parts."""
+        return judge(self.parts)
+
+
+def judge(parts: Sequence[Part]) -> str:
+    """Confirmed: every interval lies above 0 (a ">=" part: or holds 0, its estimate not being below).
+
+    Not confirmed: some interval lies wholly below 0. Undecided: else, and where a part has no interval.
+    """
+    telling = [part for part in parts if part.sign]
+    if not telling or any(np.isnan(part.value.low) for part in telling):
+        return UNDECIDED
+    if any(part.value.high < 0 for part in telling):
+        return NOT_CONFIRMED
+    return CONFIRMED if all(_holds(part) for part in telling) else UNDECIDED
+
+
+def _holds(part: Part) -> bool:
+    return part.value.low > 0 or (part.sign == ">=" and part.value.estimate >= 0)
+
+
+def order_of_scores(draws: Mapping[str, xr.Dataset], kinds: Mapping[str, str], videos: int) -> Claim:
+    """C1, by the mean GAP of each family.
+
+    Args:
+        draws: model -> `estimate`, `draw` of the scores, of the same bootstrap samples for all.
+        kinds: model -> attention block.
+        videos: how many were scored.
+    """
+    steps = (("gate-op", "gate-att", ">"), ("gate-att", "share-att", ">="), ("share-att", "baseline", ">"))
+    parts = []
+    for high, low, sign in steps:
+        sides = [_family_gap(draws, kinds, kind) for kind in (high, low)]
+        if None in sides:
+            value = Interval(float("nan"), float("nan"), float("nan"))
+        else:
+            (one, drawn_one), (two, drawn_two) = sides
+            value = normal_interval(one - two, drawn_one - drawn_two, videos)
+        what, short = f"GAP of {_FAMILY[high]} less {_FAMILY[low]} (points)", f"{_FAMILY[high]} − {_FAMILY[low]}"
+        parts.append(Part(what, short, value, sign=sign))
+    statement = "GAP: GateOp > GateAtt ≥ ShareAtt > Baseline"
+    return Claim("C1", statement, tuple(parts), f"{videos} videos, mean over the models of a family")
+
+
+_FAMILY = {"baseline": "Baseline", "share-att": "ShareAtt", "gate-att": "GateAtt", "gate-op": "GateOp"}
+
+
+def _family_gap(draws: Mapping[str, xr.Dataset], kinds: Mapping[str, str], kind: str):
+    gaps = [table.sel(metric="gap") for name, table in draws.items() if kinds[name] == kind]
+    if not gaps:
+        return None
+    return (
+        float(np.mean([float(gap["estimate"]) for gap in gaps])),
+        np.mean([gap["draw"].values for gap in gaps], axis=0),
+    )
+
+
+def locality_and_score(statistics: Mapping[str, xr.Dataset], gap: Mapping[str, float], seed: int) -> Claim:
+    """C2: rank correlation of GAP and mean S over the models.
+
+    Args:
+        statistics: model -> `sensitivity` (video, frame), and `own_sensitivity` where the model has a neighbourhood.
+        gap: model -> score.
+        seed: of the permutations.
+    """
+    parts = []
+    for name, what, sign in (
+        ("sensitivity", "Spearman's ρ of GAP and mean S, the same neighbourhood for all", ">"),
+        ("own_sensitivity", "the same, each model's own neighbourhood", ""),
+    ):
+        models = [model for model, table in statistics.items() if name in table and table[name].notnull().any()]
+        means = np.array([float(statistics[model][name].mean()) for model in models])
+        parts.append(_rank_part(means, np.array([gap[model] for model in models]), what, sign, seed))
+    return Claim("C2", "better models have larger S_i", tuple(parts), f"{len(statistics)} models")
+
+
+def _rank_part(
+    means: Float[np.ndarray, " models"], gaps: Float[np.ndarray, " models"], what: str, sign: str, seed: int
+) -> Part:
+    if len(means) < 3 or len(set(means)) == 1 or len(set(gaps)) == 1 or np.isnan(gaps).any():
+        return Part(f"{what} ({len(means)} models)", "ρ", Interval(float("nan"), float("nan"), float("nan")), sign=sign)
+    found = spearman(means, gaps, seed=seed)
+    return Part(f"{what} ({found.pairs} models)", "ρ", Interval(found.rho, found.low, found.high), found.p_value, sign)
+
+
+def uneven_global_profile(statistics: Mapping[str, xr.Dataset], seed: int, resamples: int) -> Claim:
+    """C3: Gini coefficient of the global profile less that of the local one, in the models that have both."""
+    both = {name: table for name, table in statistics.items() if {"global", "local"} <= set(table["branch"].values)}
+    parts, videos = [], 0
+    for modality in _modalities(both):
+        tables = [table["gini"].sel(modality=modality) for table in both.values()]
+        each = np.stack([(one.sel(branch="global") - one.sel(branch="local")).values for one in tables])
+        what = f"Gini of the global less the local profile, {modality}, mean of {len(tables)} models"
+        parts.append(_mean_part(each.mean(0), what, modality, seed, resamples))
+        videos = each.shape[1]
+    return Claim("C3", "the global profile is more uneven than the local one", tuple(parts), f"{videos} videos")
+
+
+def vertical_lines(baseline: xr.Dataset, seed: int, resamples: int) -> Claim:
+    """C4: verticality of Baseline's maps above chance, and how much the most attended frames receive."""
+    parts = []
+    for modality in _modalities({"": baseline}):
+        one = baseline.sel(modality=modality)
+        lines = one["verticality_adjusted"].mean("head").values
+        what = f"share of a map that vertical lines explain, chance taken off, {modality}, mean of heads"
+        parts.append(_mean_part(lines, what, modality, seed, resamples))
+        if "top_share" not in one:  # a sweep has none; it only informs
+            continue
+        top = one["top_share"].sel(branch="global").values
+        what = f"share of the attention on the tenth of the frames that receive most, {modality} (even: 0.1)"
+        parts.append(_mean_part(top, what, modality, seed, resamples, sign=""))
+    statement = "Baseline's maps show vertical lines: a few frames are attended to by all"
+    return Claim("C4", statement, tuple(parts), f"{baseline.sizes['video']} videos")
+
+
+def neighbours_alike(clips: xr.Dataset, seed: int, resamples: int) -> Claim:
+    """C5: mean cosine of frames 1 s apart, less that of frames half a minute or more apart."""
+    lags = clips["lag"].values
+    near, far = int(np.argmin(np.abs(lags - NEAR_SECONDS))), lags >= FAR_SECONDS
+    parts = []
+    for modality in _modalities({"": clips}):
+        values = clips["similarity_by_lag"].sel(modality=modality).transpose("video", "lag").values
+        what = f"cosine of frames {lags[near]:g} s apart less those {FAR_SECONDS:g} s or more apart, {modality}"
+        distant = values[:, far].mean(1) if far.any() else np.full(len(values), np.nan)
+        parts.append(_mean_part(values[:, near] - distant, what, modality, seed, resamples))
+        what = f"cosine of frames {lags[near]:g} s apart, {modality}"
+        parts.append(_mean_part(values[:, near], what, modality, seed, resamples, ""))
+    return Claim("C5", "neighbouring frames are alike", tuple(parts), f"{clips.sizes['video']} videos")
+
+
+def _mean_part(
+    values: Float[np.ndarray, " videos"], what: str, short: str, seed: int, resamples: int, sign: str = ">"
+) -> Part:
+    if np.isnan(values).all():
+        return Part(what, short, Interval(float("nan"), float("nan"), float("nan")), sign=sign)
+    found = mean_interval(values, resample_counts(len(values), resamples, seed))
+    return Part(what, short, found, paired_permutation_p(values, seed=seed) if sign else float("nan"), sign)
+
+
+def _modalities(tables: Mapping[str, xr.Dataset]) -> list[str]:
+    return list(dict.fromkeys(str(name) for table in tables.values() for name in table["modality"].values))
+
+
+def claims_table(claims: Sequence[Claim]) -> xr.Dataset:
+    """Claims as one table, a row a part."""
+    rows = [(claim, part) for claim in claims for part in claim.parts]
+    texts = {
+        "claim": [claim.name for claim, _ in rows],
+        "statement": [claim.statement for claim, _ in rows],
+        "verdict": [claim.verdict for claim, _ in rows],
+        "sample": [claim.sample for claim, _ in rows],
+        "what": [part.what for _, part in rows],
+        "short": [part.short for _, part in rows],
+        "sign": [part.sign for _, part in rows],
+    }
+    numbers = {
+        "estimate": [part.value.estimate for _, part in rows],
+        "low": [part.value.low for _, part in rows],
+        "high": [part.value.high for _, part in rows],
+        "p_value": [part.p_value for _, part in rows],
+    }
+    return xr.Dataset(
+        {name: ("part", np.array(values)) for name, values in texts.items()}
+        | {name: ("part", np.array(values, np.float64)) for name, values in numbers.items()}
+    )

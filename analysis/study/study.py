@@ -1,0 +1,348 @@
+"""Study: everything that the paper's figures need of some models and videos, computed when first asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import count, islice
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import xarray as xr
+
+from analysis.statistics.intervals import resample_counts
+from analysis.study.contrast import Contrast, clearest, contrast
+from analysis.study.explained import ablation_table, evidence_found, explained_clips
+from analysis.study.passes import clip_statistics, model_statistics
+from analysis.study.results import metric_draws
+from analysis.study.scores import score_models
+from analysis.study.selection import Selection, clips_at, select
+from analysis.study.steps import step_seconds
+from analysis.workers import map_in_threads
+from gmsa_models.checkpoints.files import load
+from gmsa_models.checkpoints.model_file import ModelFile
+from gmsa_models.classifier import GMSAClassifier, parameter_mib
+from gmsa_models.data.clip import Clip
+from gmsa_models.data.sources import read_clips
+from gmsa_models.masks import Neighbourhood, Toeplitz, neighbourhood_to_dict
+from gmsa_models.variants import nearest_variant
+
+Progress = Callable[[str, int, int | None], None]
+SHARED = Toeplitz(30)
+
+
+class StudyError(ValueError):
+    """A study that cannot be made of these models or videos; the message says what is missing."""
+
+
+@runtime_checkable
+class Cache(Protocol):
+    """Where computed tables are kept, by what they were computed from."""
+
+    def get(self, key: Mapping[str, object]) -> xr.Dataset | None:
+        """The table of a key, or None."""
+
+    def put(self, key: Mapping[str, object], table: xr.Dataset) -> None:
+        """Keep a table."""
+
+
+class NoCache:
+    """Keeps nothing, so everything is computed anew."""
+
+    def get(self, key: Mapping[str, object]) -> None:
+        """None."""
+
+    def put(self, key: Mapping[str, object], table: xr.Dataset) -> None:
+        """Nothing."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How much is looked at.
+
+    Attributes:
+        limit: scores are of the first so many videos.
+        videos: how many of them are looked at closely (maps, gradients).
+        frames: how many first frames of those.
+        neighbourhood: the N_i by which every model's sensitivity is measured alike. TP_30: about half a minute.
+        modality: whose gradients are taken.
+        seed: of resampling and permutations.
+        resamples: bootstrap samples.
+        explained: how many videos are explained by every method; the first with known segments.
+        explained_frames: how many first frames of those.
+        ablated: on how many videos, the first, branches and heads are ablated.
+    """
+
+    limit: int = 2000
+    videos: int = 16
+    frames: int = 150
+    neighbourhood: Neighbourhood = SHARED
+    modality: str = "visual"
+    seed: int = 0
+    resamples: int = 2000
+    explained: int = 4
+    explained_frames: int = 60
+    ablated: int = 32
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values, for keys and provenance."""
+        return {**asdict(self), "neighbourhood": neighbourhood_to_dict(self.neighbourhood)}
+
+
+class Study:
+    """Some models on some videos. Each table is computed once, and not at all where the cache has it.
+
+    Attributes:
+        models: name -> checkpoint, in the order of the figures.
+        source: what `read_clips` takes, a list.
+        settings: how much is looked at.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[ModelFile],
+        source: Sequence[str],
+        data_key: str,
+        settings: Settings,
+        cache: Cache,
+        progress: Progress = lambda stage, done, total: None,
+    ) -> None:
+        """Nothing is read yet.
+
+        Args:
+            models: at least one, of different names.
+            source: paths, globs, `path#id`, `demo:0-512`.
+            data_key: what tells these data from others, say a digest.
+            settings: how much is looked at.
+            cache: where tables are kept.
+            progress: called with the stage, how much of it is done, and of how much (None: not known).
+        """
+        self.models = {model.name: model for model in models}
+        self.source, self.settings = list(source), settings
+        self._data_key, self._cache, self._progress = data_key, cache, progress
+        self._loaded: dict[str, GMSAClassifier] = {}
+
+    def model(self, name: str) -> GMSAClassifier:
+        """A loaded model.
+
+        Raises:
+            StudyError: not in the study.
+        """
+        if name not in self.models:
+            raise StudyError(f"model {name!r} is not in this study; it has {', '.join(self.models) or 'none'}")
+        if name not in self._loaded:
+            self._loaded[name] = load(self.models[name].path)
+        return self._loaded[name]
+
+    def kind(self, name: str) -> str:
+        """Attention block of a model: "baseline", "gate-op" and so on."""
+        return self.model(name).config.attention
+
+    @property
+    def variants(self) -> dict[str, str]:
+        """Model -> the column of the paper that it is most like."""
+        return {name: nearest_variant(self.model(name).config) for name in self.models}
+
+    def mebibytes(self, name: str) -> float:
+        """Size of a model's parameters in MiB."""
+        return parameter_mib(self.model(name))
+
+    def of_kind(self, *kinds: str) -> list[str]:
+        """Names of the models with one of these blocks, in order."""
+        return [name for name in self.models if self.kind(name) in kinds]
+
+    @property
+    def attending(self) -> list[str]:
+        """Names of the models that have attention: all but the control."""
+        return [name for name in self.models if self.kind(name) != "none"]
+
+    @cached_property
+    def baseline(self) -> str:
+        """Name of the first Baseline.
+
+        Raises:
+            StudyError: there is none.
+        """
+        if not (names := self.of_kind("baseline")):
+            raise StudyError(f"no Baseline among the models {', '.join(self.models)}; this figure needs one")
+        return names[0]
+
+    @cached_property
+    def scores(self) -> dict[str, xr.Dataset]:
+        """Model -> `score`, `label` (video, class) and `frames` (video) of the first `limit` videos."""
+        keys = {name: self._key("scores", name, limit=self.settings.limit) for name in self.models}
+        found = {name: self._cache.get(key) for name, key in keys.items()}
+        missing = [name for name, table in found.items() if table is None]
+        if missing:
+            stage, done = f"scores of {len(missing)} models", 0
+
+            def advance(videos: int) -> None:
+                nonlocal done
+                done += videos
+                self._progress(stage, done, None)
+
+            clips = islice(read_clips(self.source), self.settings.limit)
+            for name, table in score_models({name: self.model(name) for name in missing}, clips, advance).items():
+                self._cache.put(keys[name], table)
+                found[name] = table
+        return found
+
+    @property
+    def videos(self) -> int:
+        """How many have a label that the models know: those that the scores are of."""
+        return int(next(iter(self.scores.values()))["label"].any("class").sum())
+
+    @property
+    def unlabelled(self) -> int:
+        """How many have none, and count in no score."""
+        return next(iter(self.scores.values())).sizes["video"] - self.videos
+
+    @cached_property
+    def metrics(self) -> dict[str, xr.Dataset]:
+        """Model -> its four scores and those of the same bootstrap samples for all, kept model by model."""
+        common_classes(self.scores)
+        settings = self.settings
+        counts = resample_counts(self.videos + self.unlabelled, settings.resamples, settings.seed)
+        # Kept scores of data with unlabelled videos may be of a version in which these counted as failures.
+        left_out = {"unlabelled": self.unlabelled} if self.unlabelled else {}
+        more = left_out | {"limit": settings.limit, "resamples": settings.resamples, "seed": settings.seed}
+        done, total = count(1), len(self.scores)
+
+        def compute(name: str) -> xr.Dataset:
+            key = self._key("metrics", name, **more)
+            table = self._kept(key, lambda: metric_draws(self.scores[name], counts))
+            self._progress("intervals of the scores", next(done), total)
+            return table
+
+        return dict(zip(self.scores, map_in_threads(compute, self.scores), strict=True))
+
+    @cached_property
+    def selection(self) -> Selection:
+        """The videos that are looked at closely."""
+        lengths = next(iter(self.scores.values()))["frames"].values
+        return select(lengths, self.settings.videos, self.settings.frames)
+
+    @cached_property
+    def clips(self) -> list[Clip]:
+        """Those videos, cut to one length."""
+        return [clip.cut(self.selection.frames) for clip in clips_at(self.source, self.selection.places)]
+
+    @cached_property
+    def statistics(self) -> dict[str, xr.Dataset]:
+        """Model with attention -> what `model_statistics` gives of the chosen videos; kept model by model."""
+        keys = {name: self._close_key("statistics", name) for name in self.attending}
+        found = {name: self._cache.get(key) for name, key in keys.items()}
+        missing = [name for name, table in found.items() if table is None]
+        stage, done, total = f"maps and gradients of {len(missing)} models", count(1), len(missing) * len(self.clips)
+
+        def compute(name: str) -> None:
+            settings, model = self.settings, self.model(name)
+            advance = lambda _: self._progress(stage, next(done), total)  # noqa: E731
+            found[name] = model_statistics(model, self.clips, settings.neighbourhood, settings.modality, advance)
+            self._cache.put(keys[name], found[name])
+
+        map_in_threads(compute, missing)
+        return found
+
+    @cached_property
+    def mean_sensitivity(self) -> dict[str, xr.Dataset]:
+        """Model with attention -> `sensitivity` and perhaps `own_sensitivity` (video): means over frames."""
+        kept = lambda table: [name for name in ("sensitivity", "own_sensitivity") if name in table]  # noqa: E731
+        return {name: table[kept(table)].mean("frame") for name, table in self.statistics.items()}
+
+    @cached_property
+    def evidence(self) -> dict[str, xr.Dataset]:
+        """Model -> what `evidence_found` gives of the explained videos; kept model by model.
+
+        Raises:
+            StudyError: there is no video whose segments are known.
+        """
+        settings, vocabulary = self.settings, self.model(next(iter(self.models))).vocabulary
+        clips = explained_clips(self.source, vocabulary, settings.explained, settings.explained_frames)
+        if not clips:
+            raise StudyError("no video of these data has known segments; this figure needs some")
+        done, total = count(1), len(clips) * len(self.models)
+        advance = lambda _: self._progress("explanations by every method", next(done), total)  # noqa: E731
+        more = {"explained": len(clips), "frames": settings.explained_frames}
+        return self._of_models(
+            "evidence", self.models, more, lambda name: evidence_found(self.model(name), clips, advance)
+        )
+
+    @cached_property
+    def ablations(self) -> dict[str, xr.Dataset]:
+        """Model with attention -> what `ablation_table` gives of the first videos; kept model by model."""
+        settings = self.settings
+        clips = list(islice(read_clips(self.source), settings.ablated))
+        done, total = count(1), len(self.attending)
+
+        def compute(name: str) -> xr.Dataset:
+            table = ablation_table(self.model(name), clips, settings.resamples, settings.seed)
+            self._progress("ablation of branches and heads", next(done), total)
+            return table
+
+        more = {"videos": len(clips), "resamples": settings.resamples, "seed": settings.seed}
+        return self._of_models("ablation", self.attending, more, compute)
+
+    @cached_property
+    def clip_table(self) -> xr.Dataset:
+        """What the chosen videos alone decide."""
+        modalities = list(self.model(next(iter(self.models))).config.modalities)
+        return self._kept(self._close_key("clips", ""), lambda: clip_statistics(self.clips, modalities))
+
+    @cached_property
+    def contrasts(self) -> dict[str, Contrast]:
+        """GateOp model -> Baseline against it on all scored videos."""
+        return {name: contrast(name, self.scores[self.baseline], self.scores[name]) for name in self.of_kind("gate-op")}
+
+    @cached_property
+    def story(self) -> tuple[Contrast, Clip]:
+        """The clearest contrast, and its video; the first video where no video is a contrast."""
+        chosen = clearest(self.contrasts)
+        return chosen, next(clips_at(self.source, [chosen.video or 0]))
+
+    @cached_property
+    def steps(self) -> xr.Dataset:
+        """Seconds of a training step, a family; measured now, so no two measurements are alike."""
+        first = {self.kind(name): name for name in reversed(list(self.models)) if self.kind(name) != "none"}
+        hashes = {kind: self.models[name].sha256 for kind, name in first.items()}
+        key = {"stage": "steps", "models": hashes}
+        return self._kept(key, lambda: step_seconds({kind: self.model(name) for kind, name in first.items()}))
+
+    def _of_models(
+        self, stage: str, names: Iterable[str], more: Mapping[str, object], compute: Callable[[str], xr.Dataset]
+    ) -> dict[str, xr.Dataset]:
+        """Model -> its table, from the cache or computed, several models at once."""
+        for name in names:
+            self.model(name)
+        tables = map_in_threads(lambda name: self._kept(self._key(stage, name, **more), lambda: compute(name)), names)
+        return dict(zip(names, tables, strict=True))
+
+    def _kept(self, key: Mapping[str, object], compute: Callable[[], xr.Dataset]) -> xr.Dataset:
+        table = self._cache.get(key)
+        if table is None:
+            table = compute()
+            self._cache.put(key, table)
+        return table
+
+    def _close_key(self, stage: str, name: str) -> dict[str, object]:
+        places = self.selection
+        settings = {key: self.settings.to_dict()[key] for key in ("neighbourhood", "modality")}
+        return self._key(stage, name, places=list(places.places), frames=places.frames, **settings)
+
+    def _key(self, stage: str, name: str, **more: object) -> dict[str, object]:
+        model = self.models[name].sha256 if name else ""
+        return {"stage": stage, "model": model, "data": self._data_key, **more}
+
+
+def common_classes(tables: Mapping[str, xr.Dataset]) -> None:
+    """Check that scores are of the same videos and classes, so that they can be compared.
+
+    Raises:
+        StudyError: they are not; names the two models.
+    """
+    names = list(tables)
+    for name in names[1:]:
+        for axis in ("video", "class"):
+            if not np.array_equal(tables[names[0]][axis].values, tables[name][axis].values):
+                raise StudyError(f"models {names[0]!r} and {name!r} were not scored on the same {axis} coordinates")

@@ -1,0 +1,293 @@
+"""The table behind each figure: what is drawn, and nothing else. Keys are the parameters of the figure's `draw`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+
+import numpy as np
+import xarray as xr
+
+from analysis.attention.lags import uniform_mass_by_lag
+from analysis.record.inspect import inspect_clip
+from analysis.statistics.intervals import (
+    mean_interval,
+    normal_interval,
+    percentile_ends,
+    resample_counts,
+    resampled_means,
+    spearman,
+)
+from analysis.study import claims
+from analysis.study.contrast import RULE
+from analysis.study.explained import in_order
+from analysis.study.neighbourhoods import neighbourhood_text
+from analysis.study.passes import global_verticality
+from analysis.study.results import results_table, scored_text
+from analysis.study.study import Settings, Study, StudyError
+from analysis.study.swept import SweptStudy
+from gmsa_models.data.sources import DEMO
+from gmsa_models.masks import BlockDiagonal, Neighbourhood, Toeplitz, ToeplitzDilated, neighbourhood_mask
+
+Tables = dict[str, xr.Dataset]
+
+MASK_FRAMES = 60
+MASKS: dict[str, Neighbourhood] = {
+    "block diagonal, BD20": BlockDiagonal(20),
+    "Toeplitz, TP30": Toeplitz(30),
+    "Toeplitz, dilated, TD60×4": ToeplitzDilated(60, dilation=4),
+}
+SHOWN_HEADS = 3
+MADE = (
+    "The demo videos are montages made from statistics of YouTube-8M, with shots that stay alike by construction "
+    "(so C5 only checks the montage): what they show is about the demo."
+)
+
+
+def similarity_and_attention(study: Study) -> Tables:
+    """Figure 1: Baseline's record of the video of Figure 3, with the three heads of each modality that are drawn."""
+    _, clip = study.story
+    record = inspect_clip(study.model(study.baseline), clip, parts=("attention", "similarity", "profile", "segment"))
+    lines = global_verticality(record)["verticality"]
+    kept = _few_heads(record.drop_vars("segment_class", errors="ignore")).assign(verticality=lines)
+    return {"record": _small(kept)}
+
+
+def masks(
+    study: Study | None = None, patterns: Mapping[str, Neighbourhood] = MASKS, frames: int = MASK_FRAMES
+) -> Tables:
+    """Figure 2: the patterns over so many frames of a second each, and the frame whose N_i is marked."""
+    values = np.stack([neighbourhood_mask(each, frames).numpy() for each in patterns.values()])
+    table = xr.Dataset(
+        {"mask": (("pattern", "query", "key"), values)},
+        {"pattern": np.array(list(patterns)), "query": np.arange(frames), "key": np.arange(frames)},
+        {"frame": frames // 2 - 5},
+    )
+    return {"masks": table}
+
+
+def attention_profiles(study: Study) -> Tables:
+    """Figure 3: records of Baseline and of the GateOp that is clearest against it, and all contrasts."""
+    chosen, clip = study.story
+    parts = ("profile", "score", "label", "segment")
+    records = [inspect_clip(study.model(name), clip, parts=parts) for name in (study.baseline, chosen.model)]
+    rows = [asdict(each) for each in study.contrasts.values()]
+    fields = ("margin", "wins", "losses", "videos", "p_value")
+    contrasts = xr.Dataset(
+        {name: ("model", np.array([row[name] for row in rows])) for name in fields},
+        {"model": np.array([row["model"] for row in rows])},
+        {"rule": RULE, "chosen": chosen.model, "found": int(chosen.video is not None)},
+    )
+    unused = ["head_profile", "segment_class", "logit"]
+    drawn = [record.drop_vars(unused, errors="ignore").drop_dims("head", errors="ignore") for record in records]
+    return {"baseline": drawn[0], "other": drawn[1], "contrasts": contrasts}
+
+
+def sensitivity(study: Study | SweptStudy) -> Tables:
+    """Figure 4: mean S_i over videos with intervals, by one neighbourhood for all models and by each model's own."""
+    settings, parts = study.settings, []
+    videos, counts = _resampled(study.statistics, settings)
+    for table in study.statistics.values():
+        drawn = {}
+        for source, target in (("sensitivity", "shared"), ("own_sensitivity", "own")):
+            if source in table:
+                drawn |= _curve(table[source].transpose("video", "frame").values, counts, target)
+        variables = {target: ("frame", values) for target, values in drawn.items()}
+        parts.append(xr.Dataset(variables, {"frame": table["frame"].values}))
+    curves = xr.concat(_filled(parts), "model", join="outer")
+    about = {
+        "videos": videos,
+        "modality": settings.modality,
+        "neighbourhood": neighbourhood_text(study.settings.neighbourhood),
+    }
+    names = list(study.statistics)
+    kinds = np.array([study.kind(name) for name in names])
+    return {"curves": curves.assign_coords(model=np.array(names), kind=("model", kinds)).assign_attrs(about)}
+
+
+def score_and_sensitivity(study: Study | SweptStudy) -> Tables:
+    """Figure 5: GAP against mean S of every model, with intervals over videos, and the rank correlations."""
+    videos, counts = _resampled(study.mean_sensitivity, study.settings)
+    rows = []
+    for name, table in study.mean_sensitivity.items():
+        row = {"gap": float(study.metrics[name]["estimate"].sel(metric="gap"))}
+        draws = study.metrics[name]["draw"].sel(metric="gap").values
+        gap = normal_interval(row["gap"], draws, study.videos)
+        row |= {"gap_low": gap.low, "gap_high": gap.high}
+        for source, target in (("sensitivity", "shared"), ("own_sensitivity", "own")):
+            if source in table and bool(table[source].notnull().any()):
+                found = mean_interval(table[source].values, counts)
+                row |= {target: found.estimate, f"{target}_low": found.low, f"{target}_high": found.high}
+        rows.append(row)
+    names = [f"{what}{end}" for what in ("gap", "shared", "own") for end in ("", "_low", "_high")]
+    table = xr.Dataset(
+        {name: ("model", np.array([row.get(name, np.nan) for row in rows])) for name in names},
+        {"model": np.array(list(study.mean_sensitivity))},
+        {
+            "videos": videos,
+            "scored": study.videos,
+            "neighbourhood": neighbourhood_text(study.settings.neighbourhood),
+        },
+    )
+    return {"table": table.assign_attrs(_correlations(table, study.settings.seed))}
+
+
+def lag(study: Study) -> Tables:
+    """Figure 6: share of attention and of gradient norm at each lag, mean over videos, a model a row."""
+    modality, parts = study.settings.modality, []
+    for table in study.statistics.values():
+        source = str(table.attrs["gradient_modality"])
+        attention = table["attention_by_lag"].sel(modality=source).mean("video").values
+        gradient = table["gradient_by_lag"].mean("video").values
+        variables = {"attention": ("lag", attention), "gradient": ("lag", gradient)}
+        parts.append(xr.Dataset(variables, {"lag": table["lag"].values}))
+    if not parts:
+        raise StudyError("no model with attention; this figure needs one")
+    joined = xr.concat(parts, "model", join="outer").assign_coords(model=np.array(list(study.statistics)))
+    uniform = uniform_mass_by_lag(joined.sizes["lag"])
+    about = {"videos": len(study.clips), "modality": modality}
+    return {"masses": joined.assign(uniform=("lag", uniform)).assign_attrs(about)}
+
+
+def evidence(study: Study) -> Tables:
+    """Figure 7: how well each explanation of each model finds the label's seconds, means over videos with intervals."""
+    tables = study.evidence
+    videos = next(iter(tables.values())).sizes["video"]
+    counts = resample_counts(videos, study.settings.resamples, study.settings.seed)
+    parts = []
+    for table in tables.values():
+        found = [mean_interval(each, counts) for each in table["evidence_auc"].transpose("explainer", "video").values]
+        ends = {"auc": "estimate", "auc_low": "low", "auc_high": "high"}
+        drawn = {name: ("explainer", np.array([getattr(each, end) for each in found])) for name, end in ends.items()}
+        measures = ("evidence_precision", "pointing")
+        means = {name: ("explainer", table[name].mean("video").values) for name in measures}
+        parts.append(xr.Dataset(drawn | means, {"explainer": table["explainer"].values}))
+    joined = xr.concat(parts, "model", join="outer").assign_coords(model=np.array(list(tables)))
+    order = in_order([str(name) for name in joined["explainer"].values])
+    about = {"videos": videos, "frames": study.settings.explained_frames}
+    return {"found": joined.sel(explainer=order).assign_attrs(about)}
+
+
+def ablation(study: Study) -> Tables:
+    """Figure 8: GAP lost by ablating each branch and head of each model, with intervals over videos."""
+    tables = study.ablations
+    if not tables:
+        raise StudyError("no model with attention; this figure needs one")
+    joined = xr.concat(list(tables.values()), "model", join="outer", combine_attrs="drop")
+    parts = sorted((str(name) for name in joined["part"].values), key=lambda name: ("branch" not in name, name))
+    costs = joined.sel(part=parts).assign_coords(model=np.array(list(tables)))
+    return {"costs": costs.assign_attrs(videos=next(iter(tables.values())).attrs["videos"])}
+
+
+def results(study: Study | SweptStudy) -> Tables:
+    """Table 1."""
+    sizes = {name: study.mebibytes(name) for name in study.models}
+    kinds = {name: study.kind(name) for name in study.models}
+    return {"table": results_table(study.metrics, kinds, sizes, study.steps, study.videos, study.unlabelled)}
+
+
+def claim_rows(study: Study) -> Tables:
+    """Claims C1 to C5."""
+    seed, resamples = study.settings.seed, study.settings.resamples
+    kinds = {name: study.kind(name) for name in study.models}
+    gap = {name: float(table["estimate"].sel(metric="gap")) for name, table in study.metrics.items()}
+    found = [
+        claims.order_of_scores(study.metrics, kinds, study.videos),
+        claims.locality_and_score(study.statistics, gap, seed),
+        claims.uneven_global_profile(study.statistics, seed, resamples),
+        claims.vertical_lines(study.statistics[study.baseline], seed, resamples),
+        claims.neighbours_alike(study.clip_table, seed, resamples),
+    ]
+    about = (
+        f"{len(study.models)} models on {scored_text(study.videos, study.unlabelled)} of `{', '.join(study.source)}`"
+    )
+    close = f"maps and gradients on the first {study.selection.frames} frames of {len(study.clips)} of them"
+    made = f" {MADE}" if any(one.startswith(DEMO) for one in study.source) else ""
+    return {"claims": claims.claims_table(found).assign_attrs(about=f"{about}; {close}.{made}")}
+
+
+TABLES: dict[str, Callable[[Study], Tables]] = {
+    "similarity_and_attention": similarity_and_attention,
+    "masks": masks,
+    "attention_profiles": attention_profiles,
+    "sensitivity": sensitivity,
+    "score_and_sensitivity": score_and_sensitivity,
+    "lag": lag,
+    "evidence": evidence,
+    "ablation": ablation,
+    "results": results,
+    "claims": claim_rows,
+}
+
+
+def tables_of(key: str, study: Study | None) -> Tables:
+    """The tables of one figure; each says in its attribute `of` whether its videos are "demo" ones.
+
+    Raises:
+        KeyError: not in `TABLES`.
+    """
+    return said_of(TABLES[key](study), study)
+
+
+def said_of(tables: Tables, study: Study | SweptStudy | None) -> Tables:
+    """The tables, each with the attribute `of`: "demo" where every source is of the demo.
+
+    Tables of models that are not called like a column of the paper have `variants` too, as JSON: name -> the column in
+    whose style the model is drawn.
+    """
+    source = () if study is None else study.source
+    about = {"of": "demo" if bool(source) and all(one.startswith(DEMO) for one in source) else ""}
+    variants = {} if study is None else {name: like for name, like in study.variants.items() if name != like}
+    if variants:
+        about["variants"] = json.dumps(variants, ensure_ascii=False)
+    return {name: table.assign_attrs(about) for name, table in tables.items()}
+
+
+def _few_heads(record: xr.Dataset) -> xr.Dataset:
+    """Only the heads whose profile varies most keep their maps, in each modality: those that the figure shows."""
+    spread = record["head_profile"].sel(branch="global").std("frame").transpose("modality", "head")
+    places = np.argsort(np.argsort(-spread.values, axis=1, kind="stable"), axis=1)
+    return record.assign(attention=record["attention"].where(spread.copy(data=places) < SHOWN_HEADS))
+
+
+def _small(record: xr.Dataset) -> xr.Dataset:
+    """Maps in half precision: finer than any colour, and half the file."""
+    return record.assign({name: record[name].astype(np.float16) for name in ("attention", "similarity")})
+
+
+def _curve(values: np.ndarray, counts: np.ndarray, name: str) -> dict[str, np.ndarray]:
+    mean = resampled_means(values, np.ones((1, len(values)), np.int64))[0]
+    low, high = percentile_ends(resampled_means(values, counts))
+    if len(values) < 2:
+        low, high = np.full_like(low, np.nan), np.full_like(high, np.nan)
+    return {name: mean, f"{name}_low": low, f"{name}_high": high}
+
+
+def _filled(parts: Sequence[xr.Dataset]) -> list[xr.Dataset]:
+    """Every table with the variables that any has, NaN where it has none."""
+    names = dict.fromkeys(name for part in parts for name in part.data_vars)
+    empty = [{name: xr.full_like(part["shared"], np.nan) for name in names if name not in part} for part in parts]
+    return [part.assign(more) for part, more in zip(parts, empty, strict=True)]
+
+
+def _resampled(tables: Mapping[str, xr.Dataset], settings: Settings) -> tuple[int, np.ndarray]:
+    """How many videos the tables are of, and bootstrap samples of them."""
+    if not tables:
+        raise StudyError("no model with attention; this figure needs one")
+    videos = next(iter(tables.values())).sizes["video"]
+    return videos, resample_counts(videos, settings.resamples, settings.seed)
+
+
+def _correlations(table: xr.Dataset, seed: int) -> dict[str, float]:
+    """Rank correlation of GAP and mean S, as attributes; NaN where there are too few models."""
+    about = {}
+    for name in ("shared", "own"):
+        there = ~np.isnan(table[name].values)
+        values, gaps = table[name].values[there], table["gap"].values[there]
+        enough = len(values) >= 3 and len(set(values)) > 1 and len(set(gaps)) > 1 and not np.isnan(gaps).any()
+        found = spearman(values, gaps, seed=seed) if enough else None
+        for field in ("rho", "low", "high", "p_value"):
+            about[f"{name}_{field}"] = float("nan") if found is None else getattr(found, field)
+        about[f"{name}_models"] = len(values)
+    return about

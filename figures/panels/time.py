@@ -1,0 +1,172 @@
+"""Panels over time: attention received, gates, and the segments that are known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from figures.panels.common import fitted_legend
+from figures.panels.maps import time_edges
+from figures.style import BACKGROUND, BRANCHES, EVENT, REFERENCE, branch_style, ground, model_style, on_ground
+from figures.texts import brief, plain, shorten, text_points
+
+SECOND_LINE = (0, (3, 1))  # the record that the first is held against
+MODALITY_COLOURS = ("#222222", "#8c8c8c", "#1b4f9c", "#d55e00")
+LEAST_GATE_REACH = 0.05  # the axis of gates shows at least 0.45 to 0.55
+LABEL_POINTS, LONGEST_LABEL, MOST_LANES = 6.5, 26, 5
+
+
+def draw_profiles(axes: Axes, records: Sequence[xr.Dataset], modality: str) -> None:
+    """Attention received by each frame, a line a branch; 1 = uniform attention over the branch's mask."""
+    _shade_events(axes, records[0])
+    axes.axhline(1.0, color=on_ground(REFERENCE), linewidth=0.6, zorder=1)
+    for record, line in zip(records, ("-", SECOND_LINE), strict=False):
+        if "profile" not in record or modality not in record["modality"]:
+            continue
+        profile = record["profile"].sel(modality=modality)
+        for branch in [name for name in BRANCHES if name in record["branch"]]:
+            style = branch_style(branch)
+            axes.stairs(
+                profile.sel(branch=branch).values,
+                time_edges(record),
+                baseline=None,
+                color=style.colour,
+                linestyle=style.line if line == "-" else line,
+                linewidth=1.1 if line == "-" else 0.8,
+                zorder=3 if branch == "local" else 2,
+            )
+    axes.set_ylim(0, None)
+    axes.set_ylabel(f"{brief(modality)}\nattention received\n(1 = uniform)")
+    _over_time(axes, records[0])
+
+
+def draw_gates(axes: Axes, records: Sequence[xr.Dataset]) -> None:
+    """Mean gate of the local branch, a line a modality; `analysis.attention.gates.mean_gates` says over what."""
+    _shade_events(axes, records[0])
+    axes.axhline(0.5, color=on_ground(REFERENCE), linewidth=0.6, zorder=1)
+    for record, line in zip(records, ("-", SECOND_LINE), strict=False):
+        if "gate" not in record:
+            continue
+        for modality, colour in zip(record["modality"].values, MODALITY_COLOURS, strict=False):
+            values = record["gate"].sel(modality=modality, branch="local").values
+            axes.stairs(values, time_edges(record), baseline=None, color=on_ground(colour), linestyle=line)
+    gates = [one["gate"].sel(branch="local").values for one in records if "gate" in one]
+    reach = min(0.5, 1.15 * max(LEAST_GATE_REACH, *(float(abs(each - 0.5).max()) for each in gates)))
+    axes.set_ylim(0.5 - reach, 0.5 + reach)
+    axes.set_ylabel("local gate\n(mean)")
+    _over_time(axes, records[0])
+
+
+@dataclass(frozen=True)
+class PlacedLabel:
+    """Name of a segment and where it stands.
+
+    Attributes:
+        text: the name, shortened.
+        seconds: middle of the text.
+        lane: 0 = next to the segments.
+    """
+
+    text: str
+    seconds: float
+    lane: int
+
+
+def place_labels(record: xr.Dataset, width_inches: float) -> list[PlacedLabel]:
+    """Names of the known segments, side by side where they fit, else in lanes one under the other.
+
+    Args:
+        record: with or without segments.
+        width_inches: of the panel; texts are measured against it.
+
+    Returns:
+        The labels; those that would need more than `MOST_LANES` lanes are left out.
+    """
+    if "segment" not in record.dims:
+        return []
+    edges = time_edges(record)
+    start, end = float(edges[0]), float(edges[-1])
+    a_point = (end - start) / (width_inches * 72)
+    free = [start] * MOST_LANES  # where each lane's next label may begin
+    placed = []
+    for row in sorted(range(record.sizes["segment"]), key=lambda row: float(record["segment_start"][row])):
+        text = shorten(plain(record["segment_label"].values[row]), LONGEST_LABEL)
+        if not text:
+            continue
+        width = text_points(text, LABEL_POINTS) * a_point
+        middle = float(record["segment_start"][row] + record["segment_end"][row]) / 2
+        left = min(max(middle - width / 2, start), max(end - width, start))
+        lane = next((lane for lane in range(MOST_LANES) if free[lane] <= left), None)
+        if lane is not None:
+            free[lane] = left + width + 6 * a_point
+            placed.append(PlacedLabel(text, left + width / 2, lane))
+    return placed
+
+
+def draw_segments(axes: Axes, record: xr.Dataset, labels: Sequence[PlacedLabel]) -> None:
+    """A strip of the known segments: sand where something is known to be shown, its name beneath; else grey."""
+    lanes = 1 + max((label.lane for label in labels), default=-1)
+    for start, end, label in _segments(record):
+        colour = on_ground(EVENT if label else BACKGROUND)
+        axes.axvspan(start, end, lanes / (lanes + 1), 1.0, facecolor=colour, edgecolor=ground())
+    for label in labels:
+        axes.text(label.seconds, -label.lane - 0.5, label.text, fontsize=LABEL_POINTS, ha="center", va="center")
+    axes.set_ylim(-lanes, 1)
+    axes.set_yticks([])
+    axes.set_ylabel("segments", rotation=0, ha="right", va="center")
+    axes.yaxis.set_label_coords(-0.02, 1 - 0.5 / (lanes + 1))
+    axes.spines["left"].set_visible(False)
+    _over_time(axes, record)
+
+
+def _segments(record: xr.Dataset) -> list[tuple[float, float, str]]:
+    if "segment" not in record.dims:
+        return []
+    names = ("segment_start", "segment_end", "segment_label")
+    return list(zip(*(record[name].values.tolist() for name in names), strict=True))
+
+
+def _shade_events(axes: Axes, record: xr.Dataset) -> None:
+    for start, end, label in _segments(record):
+        if label:
+            axes.axvspan(start, end, facecolor=on_ground(EVENT), edgecolor=ground(), alpha=0.6, linewidth=0.6, zorder=0)
+
+
+def profile_legend(axes: Axes, records: Sequence[xr.Dataset], inches: float, **where: Any) -> None:
+    """What the lines of `draw_profiles` are: a colour a branch; of two models, beneath them, solid and dashed."""
+    seen = [name for name in BRANCHES if any("profile" in one and name in one["branch"] for one in records)]
+    styles = [branch_style(name) for name in seen]
+    colours = [_line(style.label, style.colour, style.line, 1.1) for style in styles]
+    models = [
+        _line(model_style(record["model"].item()).label, on_ground(MODALITY_COLOURS[0]), line, width)
+        for record, line, width in zip(records, ("-", SECOND_LINE), (1.1, 0.8), strict=False)
+        if "profile" in record and len(records) > 1
+    ]
+    columns = max(len(colours), len(models), 1)
+    filled = [*colours, *[_line(" ", "none")] * (columns - len(colours))] if models else colours
+    # A legend is filled column after column: a branch, and a model beneath it.
+    pairs = [one for column in range(columns) for one in (filled[column : column + 1] + models[column : column + 1])]
+    fitted_legend(axes, pairs, columns, inches, borderaxespad=0, **where)
+
+
+def gate_legend(axes: Axes, records: Sequence[xr.Dataset], inches: float, **where: Any) -> None:
+    """What the lines of `draw_gates` are: a colour a modality; solid and dashed are the models of `profile_legend`."""
+    named = dict.fromkeys(brief(name) for one in records if "gate" in one for name in one["modality"].values)
+    lines = [_line(name, on_ground(colour)) for name, colour in zip(named, MODALITY_COLOURS, strict=False)]
+    fitted_legend(axes, lines, len(lines), inches, borderaxespad=0, **where)
+
+
+def _line(label: str, colour: str, line: str | tuple = "-", width: float = 1.1) -> Line2D:
+    return Line2D([], [], color=colour, linestyle=line, linewidth=width, label=label)
+
+
+def _over_time(axes: Axes, record: xr.Dataset) -> None:
+    edges = time_edges(record)
+    axes.set_xlim(edges[0], edges[-1])
+    axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 3, 5, 6, 10]))

@@ -1,0 +1,1 @@
+"""The paper's figures, one a file, and those beside them."""

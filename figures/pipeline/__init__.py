@@ -1,0 +1,1 @@
+"""What is made from what: items, numbers, drawings, provenance."""

@@ -1,0 +1,327 @@
+"""What `gmsa figures` does: collect the tables, draw the figures, write the table and the claims, or check them.
+
+Each item stands alone: its numbers are one `.npz`, its pictures and its JSON lie beside it. An item is made again only
+when something that it depends on has changed, told by content; one that fails does not stop the others.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import xarray as xr
+
+from figures.files import code_digest, digest, sha256
+from figures.pipeline import build_item as making
+from figures.pipeline.build_item import CACHE, Made, read_json
+from figures.pipeline.catalogue import ITEMS, Item
+from figures.pipeline.drawing import drawing_beside, drawing_here, numbers_file
+from figures.pipeline.from_sweep import LackingError, Source, Swept
+from figures.pipeline.provenance import Checkpoint, DiskCache, data_digest, find_checkpoints, versions, zoo
+from figures.pipeline.tables import TablesError, differences, load_tables
+from figures.style import MODELS, use_style
+from gmsa_models.workers import NoMainGuardError, leave_if_imported
+
+if TYPE_CHECKING:
+    from analysis.study.study import Study
+
+RENDERED = Path("figures/rendered")
+DATA = ("demo:0-400",)
+FORMATS = ("pdf", "svg", "png")
+
+DRAWN, UNCHANGED, FAILED, SAME, DIFFERENT = "drawn", "unchanged", "failed", "same", "different"
+SKIPPED = "skipped"
+Report = Callable[[str, str, str], None]
+Progress = Callable[[str, int, int | None], None]
+
+
+class UnknownItemError(KeyError):
+    """A figure that does not exist; the message lists those that do."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+# Of a request: what decides the numbers, beside data and models.
+SETTINGS = ("videos", "limit", "explained", "ablated", "neighbourhood", "seed")
+DEFAULTS = {"videos": 16, "neighbourhood": "TP30"}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to draw, of what, and how.
+
+    Attributes:
+        data: sources of `read_clips`; a `.txt` file names one source a line. None: `DATA`, beside a sweep none.
+        models: names in the zoo or paths; empty: the paper's ten and the control, as far as the zoo has them.
+        out: folder of the files.
+        sweep: folder of a sweep: take from it what it holds, compute the rest if there are `data`, else skip it.
+        redraw_from: folder with the numbers of an earlier run: draw from those, with neither models nor torch.
+        only: names or numbers of items ("3", "results"); empty: all.
+        formats: of "pdf", "svg", "png".
+        width: in inches; None: each figure's own.
+        style: a matplotlib style file, on top of the house style.
+        videos: how many are looked at closely (maps, gradients); None: 16, of a sweep all.
+        limit: scores are of the first so many videos.
+        explained: how many videos every method explains.
+        ablated: on how many videos branches and heads are ablated.
+        neighbourhood: the N_i by which the sensitivity of all models is measured alike: "BD20", "TP30", "TD60x4";
+            None: TP30, or the sweep's.
+        seed: of resampling and permutations.
+        force: make everything anew, whether it has changed or not.
+        command: what the JSON beside each figure says made it.
+    """
+
+    data: tuple[str, ...] | None = None
+    models: tuple[str, ...] = ()
+    out: Path = RENDERED
+    sweep: Path | None = None
+    redraw_from: Path | None = None
+    only: tuple[str, ...] = ()
+    formats: tuple[str, ...] = FORMATS
+    width: float | None = None
+    style: Path | None = None
+    videos: int | None = None
+    limit: int = 2000
+    explained: int = 4
+    ablated: int = 32
+    neighbourhood: str | None = None
+    seed: int = 0
+    force: bool = False
+    command: str = "gmsa figures"
+
+    def __post_init__(self) -> None:
+        if self.data is None:
+            object.__setattr__(self, "data", () if self.sweep else DATA)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides the numbers, beside data and models."""
+        given = {name: getattr(self, name) for name in SETTINGS}
+        return {name: DEFAULTS[name] if value is None else value for name, value in given.items()}
+
+
+@dataclass
+class Outcome:
+    """What became of each item: name -> state, and for those that failed or differ why."""
+
+    states: dict[str, str] = field(default_factory=dict)
+    details: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def good(self) -> bool:
+        """True when nothing failed and nothing differs."""
+        return not {FAILED, DIFFERENT} & set(self.states.values())
+
+
+def choose(only: Sequence[str]) -> list[Item]:
+    """Items by name or number; all when none is named.
+
+    Raises:
+        UnknownItemError: one that does not exist.
+    """
+    by_name = {key: item for item in ITEMS for key in (item.key, item.name, item.number)}
+    if unknown := [name for name in only if name not in by_name]:
+        known = ", ".join(f"{item.number} ({item.key})" for item in ITEMS)
+        raise UnknownItemError(f"unknown figure {unknown[0]!r}; known: {known}")
+    chosen = [by_name[name] for name in only]
+    return [item for item in ITEMS if item in chosen] if only else list(ITEMS)
+
+
+def render(
+    request: Request,
+    report: Report = lambda name, state, detail: None,
+    progress: Progress | None = None,
+    beside: bool = False,
+) -> Outcome:
+    """Make every item whose inputs have changed.
+
+    Args:
+        request: what, of what, how.
+        report: called after each item with its name, state and, if it failed, the reason.
+        progress: of long computations: stage, done, of how much (None: not known).
+        beside: draw in another process while the next numbers are computed; see `drawing_beside`.
+
+    Returns:
+        The state of every item. A failure is told by its message and does not stop the others; stopping by the
+        keyboard does, and leaves whole files only.
+
+    Raises:
+        UnknownItemError, NoModelError: before anything is made.
+    """
+    if beside:
+        leave_if_imported()
+    items, outcome = choose(request.only), Outcome()
+    source = _Redrawn(request) if request.redraw_from else _source(request, progress, report)
+    waiting: deque[Made] = deque()
+    tell = lambda stage: progress and progress(stage, 0, None)  # noqa: E731
+
+    def settle(item: Item, step: Callable[[], str | None]) -> None:
+        """Take a step of an item; it has an outcome when there is a state or an error."""
+        try:
+            state, detail = step(), ""
+        except LackingError as error:
+            state, detail = FAILED if request.only else SKIPPED, str(error)
+        except NoMainGuardError:  # of the program, not of an item
+            raise
+        except Exception as error:
+            state, detail = FAILED, f"{type(error).__name__}: {error}"
+        if state is not None:
+            outcome.states[item.name], outcome.details[item.name] = state, detail
+            report(item.name, state, detail)
+
+    def finish(made: Made) -> None:
+        settle(made.item, lambda: DRAWN if making.finish(made, request, source) else UNCHANGED)
+
+    try:
+        with (drawing_beside if beside else drawing_here)(tell) as executor:
+            for item in items:
+                settle(item, lambda: waiting.append(making.make(item, request, source, executor)))  # noqa: B023 (at once)
+                while waiting and waiting[0].ready:
+                    finish(waiting.popleft())
+            while waiting:
+                tell(f"drawing {waiting[0].item.name}")
+                finish(waiting.popleft())
+    except KeyboardInterrupt:
+        for made in waiting:
+            if made.ready:
+                finish(made)
+        raise
+    if outcome.good and not request.only:
+        source.finish()
+    return outcome
+
+
+def check(
+    request: Request, report: Report = lambda name, state, detail: None, progress: Progress | None = None
+) -> Outcome:
+    """Compute and draw everything again, from nothing, and compare the numbers with those in `out`, bit for bit.
+
+    Args:
+        request, report, progress: as for `render`; nothing is written.
+
+    Returns:
+        "same" or "different" for every item, with what differs.
+    """
+    outcome, source = Outcome(), _source(request, progress, report, cached=False)
+    for item in choose(request.only):
+        try:
+            tables = source.tables(item)
+            lines = differences(load_tables(numbers_file(request.out, item)), tables)
+            with use_style(request.style):
+                item.output(tables, request.width)
+            state, detail = (DIFFERENT, "; ".join(lines)) if lines else (SAME, "")
+        except LackingError as error:
+            state, detail = FAILED if request.only else SKIPPED, str(error)
+        except Exception as error:
+            state, detail = FAILED, f"{type(error).__name__}: {error}"
+        outcome.states[item.name], outcome.details[item.name] = state, detail
+        report(item.name, state, detail)
+    return outcome
+
+
+def _source(request: Request, progress: Progress | None, report: Report, cached: bool = True) -> Source:
+    """A sweep's numbers or computed ones."""
+    if request.sweep is None:
+        return _Computed(request, progress, cached)
+    computed = lambda models: _Computed(replace(request, models=tuple(models)), progress, cached)  # noqa: E731
+    return Swept(request, computed, report)
+
+
+class _Redrawn:
+    """Numbers of an earlier run."""
+
+    def __init__(self, request: Request) -> None:
+        self.folder = request.redraw_from
+
+    def key(self, item: Item) -> str:
+        return sha256(numbers_file(self.folder, item)) if numbers_file(self.folder, item).is_file() else ""
+
+    def tables(self, item: Item) -> dict[str, xr.Dataset]:
+        return load_tables(numbers_file(self.folder, item))
+
+    def about(self, item: Item) -> dict[str, Any]:
+        """What the earlier run said of itself, whatever draws now; its command is `computed_by`."""
+        about = read_json(self.folder / f"{item.name}.json")
+        kept = ("models", "data", "settings", "computed_with")
+        first = {"computed_by": about.get("computed_by", about.get("command"))} if about else {}
+        return first | {name: about[name] for name in kept if name in about}
+
+    def finish(self) -> None:
+        """Nothing to clear up."""
+
+
+class _Computed:
+    """Numbers computed from models and data, kept in a cache."""
+
+    def __init__(self, request: Request, progress: Progress | None, cached: bool = True) -> None:
+        self.request, self.cached = request, cached and not request.force
+        self.progress = progress or (lambda stage, done, total: None)
+        self.checkpoints = find_checkpoints(request.models or default_models())
+        self.source = expand_lists(request.data)
+        self.data = data_digest(self.source)
+        self.common = {"code": code_digest(("gmsa_models", "analysis")), "versions": versions()}
+        self.cache = DiskCache(request.out / CACHE, self.common)
+        self._study: Study | None = None
+
+    def key(self, item: Item) -> str:
+        told = {"item": item.key, "common": self.common, "settings": self.request.settings}
+        if item.needs_study:
+            told |= {"data": self.data, "models": [[each.name, each.sha256] for each in self.checkpoints]}
+        return digest(told)
+
+    def tables(self, item: Item) -> dict[str, xr.Dataset]:
+        from analysis.study.tables import tables_of
+
+        return tables_of(item.key, self.study if item.needs_study else None)
+
+    @property
+    def study(self) -> Study:
+        if self._study is None:
+            from analysis.study.neighbourhoods import neighbourhood_from_text
+            from analysis.study.study import NoCache, Settings, Study
+            from gmsa_models.checkpoints.model_file import ModelFile
+
+            cache = self.cache if self.cached else NoCache()
+            given = self.request.settings
+            settings = Settings(**{**given, "neighbourhood": neighbourhood_from_text(given["neighbourhood"])})
+            models = [ModelFile(each.name, each.path, each.sha256) for each in self.checkpoints]
+            self._study = Study(models, self.source, self.data, settings, cache, self.progress)
+        return self._study
+
+    def about(self, item: Item) -> dict[str, Any]:
+        about: dict[str, Any] = {"computed_with": versions(), "settings": self.request.settings}
+        if item.needs_study:
+            about |= {
+                "models": {each.name: each.sha256 for each in self.checkpoints},
+                "data": {"source": list(self.request.data), "sha256": self.data},
+            }
+        return about
+
+    def finish(self) -> None:
+        if self._study is not None:
+            self.cache.prune()
+
+
+def default_models() -> tuple[str, ...]:
+    """The paper's ten and the control, in the paper's order, as far as the zoo has them."""
+    there = zoo()
+    return tuple(name for name in MODELS if name in there)
+
+
+def expand_lists(data: Sequence[str]) -> list[str]:
+    """Sources; a `.txt` file stands for its lines, empty ones and those that begin with `#` left out."""
+    sources = []
+    for one in data:
+        if one.endswith(".txt") and Path(one).is_file():
+            lines = (line.strip() for line in Path(one).read_text(encoding="utf-8").splitlines())
+            sources += [line for line in lines if line and not line.startswith("#")]
+        else:
+            sources.append(one)
+    return sources
+
+
+__all__ = ["Checkpoint", "Outcome", "Request", "TablesError", "check", "choose", "render"]

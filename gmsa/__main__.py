@@ -1,0 +1,5 @@
+"""`python -m gmsa`: the same as `gmsa`."""
+
+from gmsa import main
+
+main()

@@ -1,0 +1,33 @@
+"""`gmsa catalog`: write a catalogue of shards, so that any video opens at once by its id."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gmsa.options import OnError
+from gmsa.terminal import left_out, progress_bar
+from gmsa_models.data.atomic import check_folder
+
+
+def catalog(
+    data: Annotated[list[str], typer.Argument(help="TFRecord files or globs (quote a glob).")],
+    out: Annotated[Path, typer.Option(help="The .parquet file to write.")] = Path("catalog.parquet"),
+    on_error: OnError = "fail",
+) -> None:
+    """Write a catalogue of shards, so that any video opens at once by its id: `gmsa inspect catalog.parquet#ID`."""
+    from gmsa_models.data.catalog.catalog import build_catalog
+
+    check_folder(out.parent)
+    with left_out() as skipped, progress_bar() as progress:
+        task = progress.add_task("shards", total=None)
+        summary = build_catalog(
+            data,
+            out,
+            lambda done, total, records: progress.update(task, completed=done, total=total),
+            on_error=on_error,
+            on_skip=skipped,
+        )
+    print(f"wrote {summary.path}: {summary.records} videos in {summary.shards} shards, {summary.skipped} left out")

@@ -1,0 +1,73 @@
+"""`gmsa inspect`: show what a model predicts for a video and what it attends to: a screen, a picture, a record."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gmsa.common import command_line, device_of, show, use_threads
+from gmsa.options import Device, Model, OnError, Threads
+from gmsa.terminal import STOPPED, ClickError, left_out, one_line, progress_of
+from gmsa_models.data.atomic import check_folder
+
+
+def inspect(
+    context: typer.Context,
+    clip: Annotated[str, typer.Argument(metavar="CLIP", help="demo:3, a .tfrecord, file#id, catalog#id or record.nc.")],
+    model: Model = "gate-op-bd20",
+    against: Annotated[str | None, typer.Option(help="A second model, or saved record, to hold against it.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the pictures and the records.")] = Path("inspected"),
+    top: Annotated[int, typer.Option("--top", "--classes", min=1, help="How many classes to list.")] = 7,
+    html: Annotated[bool, typer.Option("--html", help="Write the inspector too, as one HTML file.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Explain a class by every method; some seconds.")] = False,
+    target: Annotated[str | None, typer.Option(help="Class to explain; default: the likeliest.")] = None,
+    on_error: OnError = "fail",
+    device: Device = "auto",
+    threads: Threads = None,
+) -> None:
+    """Show what a model predicts for a video and what it attends to: a screen, a picture, a record."""
+    from figures.inspection import saved_records, write_inspection
+    from gmsa.tables import clip_summary
+
+    use_threads(threads)
+    check_folder(out)
+    stopped = False
+    if _is_saved_record(clip):
+        if explain or target:
+            raise ClickError(f"{clip} is a saved record: it holds what was explained then. Give the video for another")
+        if context.get_parameter_source("model").name != "DEFAULT":
+            raise ClickError(
+                f"{clip} is a saved record: it is shown without a model. Leave --model out, or give the video"
+            )
+        records = saved_records([clip, *([against] if against else [])])
+    else:
+        from analysis.record.inspect_source import ExplainingStopped, inspect_source
+
+        names = [model] if against is None else [model, against]
+        try:
+            with left_out() as skipped, progress_of("explaining") as progress:
+                records = inspect_source(
+                    clip, names, device_of(device), explain=explain, target=target, on_error=on_error, on_skip=skipped,
+                    tell=_say, progress=progress,
+                )  # fmt: skip
+        except ExplainingStopped as error:
+            stopped, records = True, error.records
+            _say("explaining was stopped; the records and the pictures are written without explanations")
+    written = write_inspection(records, out, top, command_line(), html)  # a terminal that fails loses no file
+    show(clip_summary(records, top))
+    for path in written:
+        print(f"wrote {path}")
+    if stopped:
+        sys.exit(STOPPED)
+
+
+def _is_saved_record(clip: str) -> bool:
+    """Whether it is the file or the folder of a record, and no video; a folder's name may end in a slash."""
+    return Path(clip).suffix in (".nc", ".zarr") and "#" not in Path(clip).name
+
+
+def _say(words: str) -> None:
+    print(f"gmsa: {one_line(words)}", file=sys.stderr)

@@ -1,0 +1,103 @@
+"""`gmsa train`: train one of the paper's models; a run that was stopped goes on when the command is given again."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gmsa.common import command_line, use_threads
+from gmsa.options import OnError, Threads
+from gmsa.terminal import left_out
+
+if TYPE_CHECKING:
+    from gmsa_models.data.skipped import Skipped
+
+
+def train(
+    data: Annotated[list[str], typer.Option(help="Training TFRecord files or globs; may be repeated.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run; given again, a stopped run goes on from there.")],
+    variant: Annotated[str, typer.Option(help="One of the paper's ten columns, or control.")] = "gate-op-bd20",
+    name: Annotated[
+        str | None, typer.Option(help="What the model is called in tables and figures; default: as its folder.")
+    ] = None,
+    size: Annotated[str, typer.Option(help="paper or demo.")] = "demo",
+    validation: Annotated[list[str] | None, typer.Option(help="Validation files or globs.")] = None,
+    vocabulary: Annotated[Path | None, typer.Option(help="Class table (CSV); default: the demo's classes.")] = None,
+    modality: Annotated[list[str] | None, typer.Option(help="Only these inputs, for example audio.")] = None,
+    max_frames: Annotated[int | None, typer.Option(min=1, help="The longest clip; longer ones are cut.")] = None,
+    dropout: Annotated[float, typer.Option(min=0.0, max=0.99)] = 0.0,
+    weights_seed: Annotated[int, typer.Option(help="Seed of the initial weights.")] = 0,
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps; default: as many as the epochs have.")] = None,
+    epochs: Annotated[float, typer.Option(help="Passes over the data, used without --steps.")] = 1.0,
+    batch_size: Annotated[int, typer.Option(help="Clips a step, over all processes together.")] = 16,
+    learning_rate: Annotated[float, typer.Option(help="At the end of the warm-up.")] = 3e-3,
+    warmup: Annotated[int, typer.Option(help="Steps of linear rise.")] = 100,
+    weight_decay: Annotated[float, typer.Option(help="Of the weight matrices.")] = 0.01,
+    clip_norm: Annotated[float, typer.Option(help="Largest gradient norm; 0: no clipping.")] = 1.0,
+    precision: Annotated[str, typer.Option(help="32-true, 64-true, bf16-mixed, 16-mixed or bf16-true.")] = "32-true",
+    initial_probability: Annotated[float, typer.Option(help="Of every class at the start; 0: leave it.")] = 0.01,
+    ema_decay: Annotated[float, typer.Option(help="Decay of averaged weights; 0: no averaging.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Of the order of the clips and of dropout.")] = 0,
+    validate_every: Annotated[int | None, typer.Option(help="Steps; default: ten times a run.")] = None,
+    patience: Annotated[int | None, typer.Option(help="Validations without a better score before stopping.")] = None,
+    monitor: Annotated[str, typer.Option(help="gap, map, perr or hit_at_1: decides which weights stay.")] = "gap",
+    save_every: Annotated[int, typer.Option(help="Steps between resumable states.")] = 200,
+    log_every: Annotated[int, typer.Option(help="Steps between lines of the log.")] = 50,
+    length_window: Annotated[int, typer.Option(help="Batches' worth of clips sorted by length together.")] = 16,
+    devices: Annotated[str, typer.Option(help="How many processes or GPUs, or auto.")] = "1",
+    accelerator: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
+    nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
+    on_error: OnError = "fail",
+    threads: Threads = None,
+) -> None:
+    """Train one of the paper's models; a run that was stopped goes on when the command is given again."""
+    given = locals() | {"modalities": tuple(modality) if modality else None}
+    with left_out() as skipped:
+        result = _train(given, skipped)
+    if not _is_first_process():
+        return
+    scores = ", ".join(
+        f"{name} {value:.4f}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in result.scores.items()
+        if value or name != "unlabelled"
+    )
+    done = f"wrote {result.path}" if result.trained else f"{result.path} was finished already, and stays as it is"
+    print(f"{done} (step {result.step}, {result.seconds:.0f} s){': ' + scores if scores else ''}")
+
+
+def _train(given: dict[str, Any], skipped: Skipped) -> Any:
+    from gmsa_models import Vocabulary, build
+    from gmsa_models.allocator import keep_freed_memory
+    from gmsa_models.checkpoints.names import check_name
+    from gmsa_models.data.montage.make import demo_vocabulary
+    from gmsa_models.training.loop import fit
+    from gmsa_models.training.recipe import Recipe
+
+    keep_freed_memory()
+    use_threads(given["threads"])
+    values = {each.name: given[each.name] for each in fields(Recipe)}
+    for name in ("clip_norm", "initial_probability", "ema_decay"):
+        values[name] = values[name] or None
+    recipe = Recipe(**values)
+    name = check_name(Path(given["out"]).resolve().name if given["name"] is None else given["name"])
+    vocabulary = demo_vocabulary() if given["vocabulary"] is None else Vocabulary.read_csv(given["vocabulary"])
+    model = build(
+        given["variant"], given["size"], vocabulary=vocabulary, modalities=given["modalities"],
+        max_frames=given["max_frames"], dropout=given["dropout"], seed=given["weights_seed"],
+    )  # fmt: skip
+    devices = int(given["devices"]) if given["devices"].isdigit() else given["devices"]
+    return fit(
+        model, given["data"], given["validation"] or None, recipe, given["out"],
+        devices=devices, accelerator=given["accelerator"], num_nodes=given["nodes"],
+        card={"name": name, "command": command_line()},
+        on_error=given["on_error"], on_skip=skipped,
+    )  # fmt: skip
+
+
+def _is_first_process() -> bool:
+    from torch import distributed
+
+    return not (distributed.is_available() and distributed.is_initialized()) or distributed.get_rank() == 0

@@ -1,0 +1,16 @@
+"""Options that several commands take."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ... or auto: a GPU if there is one.")]
+Model = Annotated[str, typer.Option(help="Name of a trained model (`gmsa models`), or a .safetensors file.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of each operation.")]
+OnError = Annotated[
+    str,
+    typer.Option(help="fail: stop at what cannot be read; skip: leave it out, and say what and why at the end."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")]

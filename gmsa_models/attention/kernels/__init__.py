@@ -1,0 +1,1 @@
+"""Structured fast paths of attention; each has a slow twin in the tests."""

@@ -1,0 +1,1 @@
+"""Catalogues: Parquet tables of shards, by which any clip opens at once."""

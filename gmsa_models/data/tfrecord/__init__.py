@@ -1,0 +1,1 @@
+"""TFRecord shards: YouTube-8M and AudioSet records, read and written with checksums."""

@@ -1,0 +1,61 @@
+"""The folder of a run: one run at a time works in it, and nothing finished in it is written over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lightning_fabric import Fabric
+
+from gmsa_models.data.lock import FolderInUseError, locked
+from gmsa_models.training.state import ResumeError
+
+
+@contextmanager
+def alone_in(fabric: Fabric, directory: Path) -> Iterator[None]:
+    """Keep other runs out of a folder; the first process holds it, and all of them hear that it could not.
+
+    Raises:
+        FolderInUseError: another process holds it.
+        OSError: it cannot be written.
+    """
+    refusal, lock = None, locked(directory, "training")
+    if fabric.is_global_zero:
+        try:
+            lock.__enter__()
+        except OSError as error:
+            refusal = error
+    if fabric.world_size > 1:
+        said = fabric.broadcast(None if refusal is None else str(refusal))
+        refusal = refusal or (FolderInUseError(said) if said else None)
+    if refusal is not None:
+        raise refusal
+    try:
+        yield
+    finally:
+        if fabric.is_global_zero:
+            lock.__exit__(None, None, None)
+
+
+def check_kept(directory: Path, has_best: bool) -> None:
+    """Check that the folder of an unfinished run has what the run needs, and no finished model that it would replace.
+
+    Args:
+        directory: of the run.
+        has_best: the run has had a validation, so that its best weights are to be there.
+
+    Raises:
+        ResumeError: it does not; the message says what to do.
+    """
+    model, best = directory / "model.safetensors", directory / "best.safetensors"
+    if model.exists():
+        raise ResumeError(
+            f"{model}: a finished model, and no finished state.pt of its run; it is not written over: choose another "
+            "folder (--out), or move it away"
+        )
+    if has_best and not best.exists():
+        raise ResumeError(
+            f"{best}: gone, and the run's best weights so far with it; put it back, or remove {directory} to start "
+            "again"
+        )

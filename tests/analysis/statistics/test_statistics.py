@@ -1,0 +1,201 @@
+"""Intervals, permutation tests and rank correlations, and scores of resampled videos."""
+
+import numpy as np
+import pytest
+from references.statistics import resampled_means as slow_means
+from references.statistics import sign_flip_p, spearman_p
+from references.statistics import spearman as slow_spearman
+from scipy import stats
+
+from analysis.statistics.intervals import (
+    StatisticsError,
+    interval,
+    mean_interval,
+    paired_permutation_p,
+    percentile_ends,
+    resample_counts,
+    resampled_means,
+    sign_test_p,
+    spearman,
+)
+from analysis.statistics.resampling import METRICS, resampled_metrics
+from gmsa_models.evaluation.metrics import MetricsError, classification_metrics
+
+
+def test_resamples_draw_as_many_videos_and_follow_the_seed():
+    counts = resample_counts(7, 5, seed=3)
+    assert counts.shape == (5, 7)
+    assert (counts.sum(1) == 7).all()
+    assert (counts == resample_counts(7, 5, seed=3)).all()
+    assert (counts != resample_counts(7, 5, seed=4)).any()
+
+
+@pytest.mark.parametrize(("videos", "resamples"), [(0, 5), (5, 0)])
+def test_resamples_of_nothing_are_refused(videos, resamples):
+    with pytest.raises(StatisticsError, match="at least 1"):
+        resample_counts(videos, resamples)
+
+
+def test_resampled_means_equal_the_slow_definition_and_skip_missing_videos():
+    values = np.array([2.0, np.nan, 5.0, 11.0, 3.0])
+    counts = resample_counts(5, 13, seed=1)
+    assert resampled_means(values, counts) == pytest.approx(slow_means(values, counts), nan_ok=True)
+
+
+def test_resampled_means_of_curves_are_those_of_each_point():
+    values = np.random.default_rng(0).normal(size=(5, 3, 2))
+    counts = resample_counts(5, 7)
+    together = resampled_means(values, counts)
+    assert together.shape == (7, 3, 2)
+    np.testing.assert_allclose(together[:, 2, 1], resampled_means(values[:, 2, 1], counts))
+
+
+def test_a_sample_without_any_value_is_nan():
+    counts = np.array([[2, 0], [0, 2]])
+    assert resampled_means(np.array([4.0, np.nan]), counts) == pytest.approx([4.0, np.nan], nan_ok=True)
+    low, high = percentile_ends(np.array([[1.0, np.nan], [3.0, np.nan]]))
+    assert low == pytest.approx([1.05, np.nan], nan_ok=True)
+    assert high == pytest.approx([2.95, np.nan], nan_ok=True)
+
+
+def test_counts_of_other_videos_are_refused():
+    with pytest.raises(StatisticsError, match="values of 3 videos, resamples of 5"):
+        resampled_means(np.zeros(3), resample_counts(5, 2))
+
+
+def test_mean_interval_agrees_with_scipy():
+    values = np.random.default_rng(2).normal(3.0, 2.0, 101)
+    mine = mean_interval(values, resample_counts(101, 20_000))
+    theirs = stats.bootstrap((values,), np.mean, n_resamples=20_000, method="percentile", rng=5).confidence_interval
+    assert mine.estimate == pytest.approx(values.mean())
+    assert mine.low == pytest.approx(theirs.low, abs=0.02)
+    assert mine.high == pytest.approx(theirs.high, abs=0.02)
+
+
+def test_the_interval_moves_with_the_values():
+    values, counts = np.random.default_rng(2).normal(size=11), resample_counts(11, 50)
+    one, other = mean_interval(values, counts), mean_interval(3 * values + 5, counts)
+    assert (other.low, other.high) == pytest.approx((3 * one.low + 5, 3 * one.high + 5))
+
+
+def test_one_video_has_no_interval_and_none_has_no_mean():
+    one = mean_interval(np.array([2.0, np.nan]), resample_counts(2, 5))
+    assert one.estimate == 2.0
+    assert np.isnan([one.low, one.high]).all()
+    assert np.isnan(interval(1.0, np.ones(3), videos=1).low)
+    with pytest.raises(StatisticsError, match="none of 2 videos"):
+        mean_interval(np.array([np.nan, np.nan]), resample_counts(2, 5))
+
+
+def test_paired_permutation_by_hand_and_by_the_slow_definition():
+    assert paired_permutation_p(np.array([1.0, 1.0, 1.0])) == 2 / 8
+    assert paired_permutation_p(np.array([1.0, -1.0, np.nan])) == 1.0
+    values = np.random.default_rng(0).normal(0.3, 1.0, 9)
+    assert paired_permutation_p(values) == pytest.approx(sign_flip_p(values.tolist()))
+
+
+def test_drawn_permutations_come_near_the_exact_ones():
+    values = np.random.default_rng(1).normal(0.35, 1.0, 23)
+    drawn = paired_permutation_p(values, permutations=40_000, seed=3)
+    wilcoxon_like = stats.permutation_test(
+        (values, -values), lambda x, y, axis: (x - y).mean(axis), permutation_type="samples", n_resamples=10_000, rng=1
+    ).pvalue
+    assert drawn == pytest.approx(wilcoxon_like, abs=0.02)
+    assert drawn == paired_permutation_p(5 * values, permutations=40_000, seed=3)
+    assert drawn == paired_permutation_p(-values, permutations=40_000, seed=3)
+    with pytest.raises(StatisticsError, match="no differences"):
+        paired_permutation_p(np.array([np.nan]))
+
+
+def test_of_drawn_permutations_the_observed_counts_as_one_more():
+    rising = np.arange(1.0, 41.0)
+    assert paired_permutation_p(rising, permutations=99) == pytest.approx(1 / 100)
+    assert spearman(rising, rising, permutations=99).p_value == pytest.approx(1 / 100)
+
+
+def test_spearman_by_hand_by_scipy_and_by_the_slow_definition():
+    assert spearman(np.array([1.0, 2, 3, 4, 5]), np.array([1.0, 4, 9, 16, 25])).rho == pytest.approx(1.0)
+    assert spearman(np.array([1.0, 2, 3]), np.array([5.0, 4, 1])).rho == pytest.approx(-1.0)
+    rng = np.random.default_rng(4)
+    first, second = rng.integers(0, 4, 6).astype(float), rng.normal(size=6)
+    mine = spearman(first, second)
+    assert mine.rho == pytest.approx(stats.spearmanr(first, second).statistic)
+    assert mine.rho == pytest.approx(slow_spearman(first.tolist(), second.tolist()))
+    assert mine.p_value == pytest.approx(spearman_p(first.tolist(), second.tolist()))
+    assert mine.pairs == 6
+
+
+def test_spearman_of_ten_has_its_interval_and_a_drawn_p_value():
+    rng = np.random.default_rng(4)
+    first = rng.normal(size=11)
+    second = first + rng.normal(size=11)
+    mine = spearman(first, second, permutations=20_000)
+    reach = 1.959964 * np.sqrt((1 + mine.rho**2 / 2) / 8)
+    assert (mine.low, mine.high) == pytest.approx(
+        (np.tanh(np.arctanh(mine.rho) - reach), np.tanh(np.arctanh(mine.rho) + reach)), abs=1e-6
+    )
+    drawn = stats.permutation_test(
+        (first,),
+        lambda x: abs(stats.spearmanr(x, second).statistic),
+        permutation_type="pairings",
+        n_resamples=500,
+        alternative="greater",
+        rng=1,
+    )
+    assert mine.p_value == pytest.approx(drawn.pvalue, abs=0.03)
+    # Any rising change of either side leaves ranks alone.
+    assert spearman(np.exp(first), 3 * second, permutations=20_000) == mine
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        ([1.0, 2.0], [1.0, 2.0], "at least 3"),
+        ([1.0, 2.0, 3.0], [1.0, 2.0, 3.0, 4.0], "one length"),
+        ([1.0, 1.0, 1.0], [1.0, 2.0, 3.0], "first side is 1 throughout"),
+        ([1.0, 2.0, 3.0], [1.0, np.nan, 3.0], "second side is not finite at place 1"),
+    ],
+)
+def test_pairs_without_a_rank_correlation_are_refused(first, second, message):
+    with pytest.raises(StatisticsError, match=message):
+        spearman(np.array(first), np.array(second))
+
+
+def test_the_sign_test_is_binomial():
+    assert sign_test_p(5, 0) == pytest.approx(2 / 32)
+    assert sign_test_p(3, 3) == sign_test_p(0, 0) == 1.0
+
+
+def test_resampled_scores_are_those_of_the_repeated_rows():
+    rng = np.random.default_rng(0)
+    scores, labels = rng.random((13, 5)).astype(np.float32), rng.random((13, 5)) < 0.3
+    counts = np.concatenate([np.ones((1, 13), np.int64), resample_counts(13, 11, seed=2)])
+    for top_k in (2, 5, None):
+        mine = resampled_metrics(scores, labels, counts, top_k)
+        for row, count in enumerate(counts):
+            rows = np.repeat(np.arange(13), count)
+            slow = classification_metrics(scores[rows], labels[rows], top_k)
+            assert {name: mine[name][row] for name in METRICS} == pytest.approx(slow, abs=1e-9)
+
+
+def test_resampled_scores_leave_out_videos_without_labels():
+    random = np.random.default_rng(3)
+    scores, labels = random.random((7, 5)).astype(np.float32), np.eye(7, 5, dtype=bool)
+    counts = resample_counts(7, 40)
+    mine = resampled_metrics(scores, labels, counts)
+    for row, drawn in enumerate(counts):
+        repeated = np.repeat(np.arange(7), drawn)
+        if labels[repeated].any():
+            whole = classification_metrics(scores[repeated], labels[repeated])
+            assert mine["perr"][row] == pytest.approx(whole["perr"])
+            assert mine["hit_at_1"][row] == pytest.approx(whole["hit_at_1"])
+    none = resampled_metrics(scores, np.zeros((7, 5), bool), counts)
+    assert all(np.isnan(values).all() for values in none.values())
+    only = np.zeros((3, 7), int)
+    only[:, 6] = 2  # a sample of nothing but a video without a label
+    assert all(np.isnan(values).all() for values in resampled_metrics(scores, labels, only).values())
+
+
+def test_resampled_scores_refuse_shapes_that_do_not_fit():
+    with pytest.raises(MetricsError, match="do not fit together"):
+        resampled_metrics(np.zeros((3, 2), np.float32), np.zeros((3, 2), bool), resample_counts(5, 4))

@@ -1,0 +1,286 @@
+"""Whose labels and which features a clip has, on its way from a record to a model, a score and a screen."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from references.reading import bytes_feature, int_feature, record, sequence_example
+from small_models import VOCABULARY, small_clip, small_model
+from typer.testing import CliRunner
+
+from analysis.explanations.scores import explained_labels
+from analysis.interventions.ablation_scores import ablate_clip, ablation_scores, context_means
+from analysis.record.files import open_record, save_record
+from analysis.record.inspect import inspect_clip
+from analysis.study.scores import score_models
+from figures.inspector.header import describe_clip
+from figures.inspector.records import InspectorError, split_records
+from figures.overview import draw
+from figures.panels.predictions import foreign_labels, labels_text, top_predictions
+from gmsa import app
+from gmsa_models import Batch, Clip, Vocabulary, load, read_clips, save, write_clips
+from gmsa_models.checkpoints.files import CheckpointError
+from gmsa_models.data.catalog.catalog import build_catalog, open_clip
+from gmsa_models.data.catalog.table import NEEDED
+from gmsa_models.data.clip import ClipError, Segment
+from gmsa_models.data.errors import ForeignFeaturesError, ForeignLabelsError
+from gmsa_models.data.montage.make import demo_clip
+from gmsa_models.data.skipped import Skipped
+from gmsa_models.data.spaces import RGB, VGGISH, FeatureSpace, SpaceError, published_spaces, same_labels
+from gmsa_models.data.tfrecord.extension import EXTENSION
+from gmsa_models.data.tfrecord.records import decode_clip, encode_clip
+from gmsa_models.evaluation.scoring import evaluate
+from gmsa_models.feeding import Inputs, check_fits
+from gmsa_models.training.loop import fit
+from gmsa_models.training.recipe import Recipe
+
+ID = {"id": bytes_feature(b"v")}
+VISUAL = [bytes_feature(bytes(1024))] * 3
+AUDIO = [bytes_feature(bytes(128))] * 3
+OTHER = FeatureSpace("clip-vit", 12)
+
+
+def audioset_clip(**changes):
+    return small_clip(dataset="audioset", **changes)
+
+
+# What a record's form tells
+
+
+@pytest.mark.parametrize(
+    ("lists", "dataset", "spaces"),
+    [
+        ({"rgb": VISUAL, "audio": AUDIO}, "youtube-8m", {"visual": RGB, "audio": VGGISH}),
+        ({"audio": AUDIO}, "youtube-8m", {"audio": VGGISH}),
+        ({"audio_embedding": AUDIO}, "audioset", {"audio": VGGISH}),
+        ({"rgb": [bytes_feature(bytes(512))] * 3}, "", {}),
+        ({"rgb": VISUAL, "motion": AUDIO}, "", {}),
+        ({"rgb": VISUAL, "audio_embedding": AUDIO}, "", {}),
+    ],
+)
+def test_a_records_form_tells_whose_it_is(lists, dataset, spaces):
+    clip = decode_clip(sequence_example(ID | {"labels": int_feature(11)}, lists))
+    assert (clip.dataset, clip.spaces) == (dataset, spaces)
+
+
+def test_a_record_may_say_otherwise():
+    own = ID | {EXTENSION: bytes_feature(b'{"version":1,"dataset":"mine"}'), "labels": int_feature(11)}
+    clip = decode_clip(sequence_example(own, {"rgb": VISUAL}))
+    assert (clip.dataset, clip.labels, clip.frame_seconds, clip.spaces) == ("mine", (11,), 1.0, {"visual": RGB})
+
+
+@pytest.mark.parametrize("dataset", ["", "youtube-8m", "audioset", "mine"])
+@pytest.mark.parametrize("spaces", [{}, {"visual": OTHER, "audio": FeatureSpace("own", 8)}])
+def test_writing_and_reading_keeps_both(dataset, spaces):
+    found = decode_clip(encode_clip(small_clip(dataset=dataset, spaces=spaces)))
+    assert (found.dataset, found.spaces) == (dataset, spaces)
+
+
+def test_what_the_form_tells_needs_no_extension():
+    values = {"visual": np.zeros((3, 1024), np.uint8), "audio": np.zeros((3, 128), np.uint8)}
+    clip = Clip("v", values, (3,), dataset="youtube-8m", spaces={"visual": RGB, "audio": VGGISH})
+    assert EXTENSION.encode() not in encode_clip(clip)
+    assert EXTENSION.encode() in encode_clip(replace(clip, dataset="mine"))
+    assert EXTENSION.encode() in encode_clip(replace(clip, spaces={}))
+
+
+def test_demo_clips_are_of_youtube_8m():
+    clip = demo_clip(0)
+    assert (clip.dataset, clip.spaces) == ("youtube-8m", {"visual": RGB, "audio": VGGISH})
+    assert decode_clip(encode_clip(clip)).spaces == clip.spaces
+
+
+def test_a_clip_refuses_spaces_that_are_not_its_own():
+    with pytest.raises(ClipError, match=r"'visual' is 12 wide; its feature space is 'clip-vit' \(13-d\)"):
+        small_clip(spaces={"visual": FeatureSpace("clip-vit", 13)})
+    with pytest.raises(ClipError, match=r"'motion'.*expected a FeatureSpace for one of"):
+        small_clip(spaces={"motion": OTHER})
+    with pytest.raises(ClipError, match="dataset is 7; expected a name"):
+        small_clip(dataset=7)
+    with pytest.raises(SpaceError, match="called ''"):
+        FeatureSpace("", 3)
+    with pytest.raises(SpaceError, match="'own' is 0 wide"):
+        FeatureSpace("own", 0)
+
+
+def test_spaces_by_hand():
+    assert published_spaces("youtube-8m", {"visual": 1024, "audio": 64}) == {"visual": RGB}
+    assert published_spaces("mine", {"visual": 1024}) == {}
+    assert [same_labels("a", other) for other in ("a", "", "b")] == [True, True, False]
+
+
+def test_the_catalogue_says_both(tmp_path):
+    write_clips(tmp_path / "a.tfrecord", [small_clip(dataset="mine", spaces={"visual": OTHER}), small_clip(seed=1)])
+    build_catalog(tmp_path / "a.tfrecord", tmp_path / "c.parquet")
+    table = pd.read_parquet(tmp_path / "c.parquet")
+    assert table.dataset.tolist() == ["mine", ""]
+    assert [json.loads(each) for each in table.spaces] == [{"visual": {"name": "clip-vit", "width": 12}}, {}]
+    assert open_clip(tmp_path / "c.parquet", "clip0").spaces == {"visual": OTHER}
+
+
+def test_catalogues_of_version_1_still_open(tmp_path):
+    write_clips(tmp_path / "a.tfrecord", [small_clip(seed=3)])
+    build_catalog(tmp_path / "a.tfrecord", tmp_path / "c.parquet")
+    table = pq.read_table(tmp_path / "c.parquet").select(NEEDED)
+    pq.write_table(table.replace_schema_metadata({"gmsa_catalog_version": "1"}), tmp_path / "c.parquet")
+    assert [clip.id for clip in read_clips(tmp_path / "c.parquet")] == ["clip3"]
+    assert open_clip(tmp_path / "c.parquet", "clip3").labels == (11, 404)
+
+
+# Models
+
+
+def test_foreign_features_are_refused_by_name():
+    model = small_model()
+    model.card["feature_spaces"] = {"visual": {"name": "inception", "width": 12}}
+    clip = small_clip(spaces={"visual": OTHER})
+    message = r"made0.*'visual' lies in the feature space 'clip-vit' \(12-d\), the model takes 'inception' \(12-d\)"
+    with pytest.raises(ForeignFeaturesError, match=message):
+        check_fits(clip, Inputs.of(model))
+    with pytest.raises(ForeignFeaturesError, match=message):
+        inspect_clip(model, clip)
+    with pytest.raises(ForeignFeaturesError, match=message):
+        evaluate(model, [clip])
+    check_fits(small_clip(), Inputs.of(model))  # a clip that does not say
+
+
+def test_a_models_spaces_are_of_its_card_or_its_data_set():
+    assert load("baseline").spaces == {"visual": RGB, "audio": VGGISH}
+    assert load("audioset-baseline").spaces == {"audio": VGGISH}  # the same VGGish: it may hear a YouTube-8M clip
+    check_fits(demo_clip(0), Inputs.of(load("audioset-baseline"), labels=False))
+    model = small_model()
+    assert model.spaces == {}
+    model.card["feature_spaces"] = {"audio": {"name": "own", "width": 8}}
+    assert model.spaces == {"audio": FeatureSpace("own", 8)}
+
+
+def test_a_card_with_impossible_spaces_is_not_saved(tmp_path):
+    model = small_model()
+    model.card["feature_spaces"] = {"audio": {"name": "own", "width": -8}}
+    with pytest.raises(CheckpointError, match="'own' is -8 wide"):
+        save(model, tmp_path / "m.safetensors")
+
+
+def test_foreign_labels_are_refused_where_labels_are_the_point():
+    model, clip = small_model(), audioset_clip()
+    message = r"made0.*labels are of 'audioset', the model's classes of 'youtube-8m'.*Clip\(dataset='youtube-8m'\)"
+    for score in (
+        lambda: evaluate(model, [clip]),
+        lambda: Batch.from_clips([clip], vocabulary=VOCABULARY),
+        lambda: ablation_scores(model, [clip]),
+        lambda: score_models({"a": model}, [clip]),
+        lambda: list(explained_labels(VOCABULARY, clip)),
+    ):
+        with pytest.raises(ForeignLabelsError, match=message):
+            score()
+    skipped = Skipped()
+    scores = evaluate(model, [small_clip(), clip], on_error="skip", on_skip=skipped)
+    assert (scores["videos"], dict(skipped.counts)) == (1, {"labels of another data set": 1})
+
+
+def test_foreign_labels_do_no_harm_where_none_are_needed():
+    model, clip = small_model(), audioset_clip()
+    same = small_clip()
+    np.testing.assert_array_equal(ablate_clip(model, clip)["change"], ablate_clip(model, same)["change"])
+    assert context_means(model, [clip]).frames == 13
+    check_fits(replace(clip, labels=()), Inputs.of(model))
+    np.testing.assert_array_equal(inspect_clip(model, clip)["score"], inspect_clip(model, same)["score"])
+
+
+def test_labels_that_do_not_say_are_taken_as_the_models():
+    assert small_clip().positions(VOCABULARY) == (2,)
+    assert small_clip(dataset="youtube-8m").positions(VOCABULARY) == (2,)
+    assert audioset_clip().positions(replace(VOCABULARY, dataset="")) == (2,)
+
+
+def test_the_record_says_that_labels_are_not_compared(tmp_path):
+    clip = audioset_clip(spaces={"visual": OTHER})
+    record = inspect_clip(small_model(), clip)
+    assert {"label", "segment_class"}.isdisjoint(record.data_vars)
+    assert list(record["segment_label"].values) == ["", "label 11 of audioset", ""]
+    assert (record.attrs["dataset"], json.loads(record.attrs["labels"])) == ("audioset", [11, 404])
+    assert json.loads(record.attrs["feature_spaces"]) == {"visual": {"name": "clip-vit", "width": 12}}
+    said = "labels are of audioset, the model's classes of youtube-8m: not compared"
+    assert foreign_labels(record) == said
+    assert labels_text(record) == f"label 11; label 404 ({said})"
+    assert not any(each.true for each in top_predictions(record, 5))
+    about = describe_clip([record])
+    assert (about["foreign"], any(each["true"] for each in about["classes"])) == (said, False)
+    assert said in draw(record).get_suptitle()
+    again = open_record(save_record(record, tmp_path / "r.nc"))
+    assert foreign_labels(again) == said
+
+
+def test_evidence_of_foreign_segments_is_none():
+    model = small_model()
+    target = VOCABULARY.find("Food")  # number 11 there, as the clip's label is among others
+    measures = ["evidence_auc", "evidence_precision", "pointing"]
+    foreign = inspect_clip(model, audioset_clip(), parts=("explanation",), target=target)["faithfulness"]
+    known = inspect_clip(model, small_clip(), parts=("explanation",), target=target)["faithfulness"]
+    assert np.isnan(foreign.sel(measure=measures)).all()
+    assert np.isfinite(known.sel(measure=measures)).all()
+
+
+def test_models_of_different_data_sets_do_not_share_an_inspector():
+    one = small_model()
+    other = small_model("baseline")
+    other.vocabulary = replace(VOCABULARY, dataset="audioset")
+    records = [inspect_clip(model, small_clip()) for model in (one, other)]
+    with pytest.raises(
+        InspectorError, match="'small-baseline' has classes of 'audioset', 'small-gate-op' of 'youtube-8m'"
+    ):
+        split_records(records)
+
+
+# A user's own data
+
+
+@pytest.mark.parametrize("columns", ["Index,Name", "index,display_name"])
+def test_a_table_of_ones_own_is_of_no_data_set(tmp_path, columns):
+    path = tmp_path / "mine.csv"
+    path.write_text(f"{columns}\n3,jump\n11,fall\n", encoding="utf-8")
+    assert Vocabulary.read_csv(path) == Vocabulary("", (3, 11), ("jump", "fall"))
+
+
+@pytest.mark.parametrize("columns", ["Index,Name", "index,display_name"])
+@pytest.mark.parametrize("lists", [{"rgb": VISUAL, "audio": AUDIO}, {"rgb": [bytes_feature(bytes(12))] * 3}])
+def test_ones_own_records_and_table_train_and_evaluate(tmp_path, columns, lists):
+    data = b"".join(
+        record(sequence_example({"id": bytes_feature(b"v%d" % n), "labels": int_feature(3 + 8 * (n % 2))}, lists))
+        for n in range(4)
+    )
+    (tmp_path / "own.tfrecord").write_bytes(data)
+    (tmp_path / "mine.csv").write_text(f"{columns}\n3,jump\n11,fall\n", encoding="utf-8")
+    vocabulary = Vocabulary.read_csv(tmp_path / "mine.csv")
+    widths = {"visual": 1024, "audio": 128} if len(lists) > 1 else {"visual": 12}
+    model = small_model(modalities=tuple(widths), input_widths=widths, classes=2)
+    model.vocabulary = vocabulary
+    source = str(tmp_path / "own.tfrecord")
+    result = fit(model, source, source, Recipe(steps=1, batch_size=2), tmp_path / "run", progress=False)
+    assert evaluate(result.model, source)["videos"] == 4
+    assert result.model.spaces == ({"visual": RGB, "audio": VGGISH} if len(lists) > 1 else {})
+
+
+def test_training_refuses_labels_of_another_data_set(tmp_path):
+    clips = [audioset_clip(seed=seed) for seed in range(4)]
+    with pytest.raises(ForeignLabelsError, match="'audioset'"):
+        fit(small_model(), clips, None, Recipe(steps=1, batch_size=2), tmp_path, progress=False)
+
+
+def test_the_command_line_says_it(tmp_path):
+    write_clips(tmp_path / "a.tfrecord", [demo_clip(0).cut(4)])
+    run = CliRunner().invoke(app, ["inspect", "demo:3", "--model", "audioset-gate-op", "--out", str(tmp_path)])
+    assert "labels are of youtube-8m, the model's classes of audioset: not compared" in " ".join(run.stdout.split())
+    assert "✓" not in run.stdout
+    run = CliRunner().invoke(app, ["evaluate", "--data", str(tmp_path / "a.tfrecord"), "--model", "audioset-gate-op"])
+    assert (run.exit_code, run.stdout) == (2, "")
+    assert "its labels are of 'youtube-8m', the model's classes of 'audioset'" in run.stderr
+
+
+def test_segments_of_another_data_set_stay_in_the_clip():
+    clip = audioset_clip(segments=(Segment(0, 3, (11,)),))
+    assert clip.segments[0].labels == (11,)
+    assert inspect_clip(small_model(), clip)["segment_kind"].item() == "event"

@@ -1,0 +1,133 @@
+"""Records that would take far more memory than their bytes are refused before they are parsed."""
+
+import tracemalloc
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from references.reading import bytes_feature, example, field, float_feature, int_feature, sequence_example, varint
+
+from gmsa_models.data.errors import FeatureError, FramesError, NotAnExampleError, RecordError
+from gmsa_models.data.tfrecord import frames, wire
+from gmsa_models.data.tfrecord.extension import EXTENSION
+from gmsa_models.data.tfrecord.records import decode_clip
+from gmsa_models.data.tfrecord.schema import FeatureList
+from gmsa_models.data.tfrecord.video_level import decode_video_level
+
+ID = {"id": bytes_feature(b"vid")}
+FRAMES = {"rgb": [bytes_feature(b"abc")]}
+MANY = 1 << 22
+
+
+def grown(read, data):
+    """MiB that reading takes at most, whatever comes of it."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(RecordError) as caught:
+            read(data)
+        return tracemalloc.get_traced_memory()[1] / 2**20, str(caught.value)
+    finally:
+        tracemalloc.stop()
+
+
+@given(st.lists(st.tuples(st.integers(1, 9000), st.binary(max_size=40))))
+def test_fields_are_what_was_written(parts):
+    data = b"".join(field(number, content) for number, content in parts)
+    found = [(number, data[start:stop]) for number, kind, start, stop in wire.fields(data)]
+    assert found == parts
+
+
+def test_fields_by_hand():
+    data = varint(3 * 8) + varint(300) + varint(4 * 8 + 1) + bytes(8) + varint(5 * 8 + 5) + bytes(4) + field(6, b"xy")
+    assert [(number, kind, stop - start) for number, kind, start, stop in wire.fields(data)] == [
+        (3, 0, 2), (4, 1, 8), (5, 5, 4), (6, 2, 2),
+    ]  # fmt: skip
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_are_fields_or_an_error(data):
+    try:
+        spans = list(wire.fields(data))
+    except NotAnExampleError:
+        return
+    assert all(start <= stop <= len(data) for _, _, start, stop in spans)
+
+
+@given(st.lists(st.binary(max_size=20), max_size=5), st.binary(max_size=6))
+def test_frames_are_those_of_protobuf(frames, rest):
+    packed = b"".join(field(1, frame) for frame in frames) + rest
+    try:
+        parsed = len(FeatureList.FromString(packed).feature)
+    except Exception:
+        return  # ours is stricter nowhere that protobuf is content
+    try:
+        assert len(list(wire.frame_messages(packed))) == parsed
+    except NotAnExampleError:
+        assert rest  # groups and field 0, which no writer makes
+
+
+@pytest.mark.parametrize(
+    ("data", "part"),
+    [
+        (sequence_example(ID, {"rgb": [bytes_feature(b"a")] * (wire.MOST_FRAMES + 1)}), "more than 100000 frames"),
+        (sequence_example(ID, {"rgb": [b""] * MANY}), "frame 0: holds nothing"),
+        (sequence_example(ID, {"rgb": [field(3, field(1, bytes(MANY - 99)))]}), "frame 0: holds a int64_list"),
+        (sequence_example(ID, {"rgb": [field(3, field(1, bytes(2 * MANY)))]}), "frame 0 has 8388"),
+        (sequence_example(ID | {"labels": int_feature(*range(1, 101)) * 1001}, FRAMES), "has 100100 values; at most"),
+        (sequence_example(ID | {"x": bytes_feature(bytes(2 * MANY))}, FRAMES), "context has 8388.* at most"),
+        (sequence_example(ID, FRAMES) + field(2, b"".join(field(1, b"") for _ in range(MANY))), "more than 1000 frame"),
+        (sequence_example(ID, FRAMES) + field(7, bytes(2 * MANY)), "has a field 7"),
+        (sequence_example(ID, FRAMES) + field(1, bytes(2 * MANY))[:-9], "ends 9 bytes after"),
+    ],
+)
+def test_what_would_swell_is_refused(data, part):
+    mib, message = grown(decode_clip, data)
+    assert part in message or __import__("re").search(part, message)
+    assert mib < 200 + len(data) / 2**20
+
+
+def test_a_width_seen_before_changes_no_limit(monkeypatch):
+    for module in (wire, frames):
+        monkeypatch.setattr(module, "MOST_FRAMES", 50)
+    for count in (2, 50):
+        clip = decode_clip(sequence_example(ID, {"rgb": [bytes_feature(b"abcde")] * count}))
+        assert clip.features["visual"].shape == (count, 5)
+    with pytest.raises(FramesError, match="more than 50 frames"):
+        decode_clip(sequence_example(ID, {"rgb": [bytes_feature(b"abcde")] * 51}))
+
+
+def test_a_video_level_record_has_one_vector():
+    mib, message = grown(decode_video_level, example(**ID, mean_rgb=float_feature(*[0.0] * MANY)))
+    assert "one vector a modality" in message
+    assert mib < 20
+
+
+def test_large_honest_records_are_read():
+    clip = decode_clip(sequence_example(ID, {"rgb": [bytes_feature(bytes(1000))] * 5000}))
+    assert clip.features["visual"].shape == (5000, 1000)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"version":1,"frame_seconds":1' + b"0" * 400 + b',"start_seconds":0,"segments":[]}',
+        b'{"version":1,"frame_seconds":1,"start_seconds":0,"segments":[[0,1' + b"0" * 400 + b',[],[],"",""]]}',
+        b'{"version":true,"frame_seconds":1,"start_seconds":0,"segments":[]}',
+        b'{"version":1,"frame_seconds":1,"start_seconds":0,"segments":[[0,1,[true],[],"",""]]}',
+        b'{"version":1,"frame_seconds":1,"start_seconds":0,"segments":{"a":1}}',
+    ],
+)
+def test_numbers_too_large_and_types_that_look_alike(content):
+    with pytest.raises(RecordError, match=EXTENSION):
+        decode_clip(sequence_example(ID | {EXTENSION: bytes_feature(content)}, FRAMES))
+
+
+def test_messages_stay_short():
+    for data in (
+        sequence_example({"x" * 100_000: bytes_feature(b"a")}, FRAMES),
+        sequence_example(ID, {"x" * 100_000: [b""]}),
+        sequence_example({"id": bytes_feature(b"i" * 100_000)}, {}),
+    ):
+        with pytest.raises((FeatureError, FramesError)) as caught:
+            decode_clip(data)
+        assert len(str(caught.value)) < 500

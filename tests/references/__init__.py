@@ -1,0 +1,1 @@
+"""Slow definitions that the fast code is held against."""
