@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 from figures.files import code_digest, digest, sha256
-from figures.pipeline import build_item as making
+from figures.pipeline import build_item
 from figures.pipeline.build_item import CACHE, Made, read_json
 from figures.pipeline.catalogue import ITEMS, Item
 from figures.pipeline.drawing import drawing_beside, drawing_here, numbers_file
@@ -174,12 +174,12 @@ def render(
             report(item.name, state, detail)
 
     def finish(made: Made) -> None:
-        settle(made.item, lambda: DRAWN if making.finish(made, request, source) else UNCHANGED)
+        settle(made.item, lambda: DRAWN if build_item.finish(made, request, source) else UNCHANGED)
 
     try:
         with (drawing_beside if beside else drawing_here)(tell) as executor:
             for item in items:
-                settle(item, lambda: waiting.append(making.make(item, request, source, executor)))  # noqa: B023 (at once)
+                settle(item, lambda: waiting.append(build_item.make(item, request, source, executor)))  # noqa: B023 (at once)
                 while waiting and waiting[0].ready:
                     finish(waiting.popleft())
             while waiting:

@@ -17,8 +17,7 @@ from paper_tables import tiny_curves, tiny_masses
 from small_models import small_clip, small_model
 
 from figures.paper import lag, sensitivity
-from figures.pipeline import build_item as making
-from figures.pipeline import pipeline
+from figures.pipeline import build_item, pipeline
 from figures.pipeline.catalogue import Item
 from figures.pipeline.pipeline import (
     DIFFERENT,
@@ -44,7 +43,7 @@ KINDS = ("baseline", "share-att", "gate-att", "gate-op", "none")
 def fixed_code():
     """The code's digest is one word here: a file that someone edits meanwhile must not fail a test."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (pipeline, making):
+        for module in (pipeline, build_item):
             patch.setattr(module, "code_digest", lambda rooms: "code")
         yield
 
@@ -238,7 +237,7 @@ def test_a_drawing_that_was_called_off_is_not_ready():
     futures = [Future() for _ in range(3)]
     futures[1].cancel()
     futures[2].set_result(["four.svg"])
-    ready = [making.Made(None, {}, None, each).ready for each in [*futures, None]]
+    ready = [build_item.Made(None, {}, None, each).ready for each in [*futures, None]]
     assert ready == [False, False, True, True]
 
 
