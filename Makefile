@@ -18,8 +18,9 @@ test: $(VENV)/.test lint
 # are not errors there: old libraries warn of new ones.
 LOWEST := $(VENV)-lowest
 test-lowest: $(LOWEST)/.installed
-	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -q -n 2 -o filterwarnings=default tests/test_record.py \
-	  tests/test_record_file.py tests/test_overview.py tests/test_figures_drawn.py tests/test_figures_tables.py
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -q -n 2 -o filterwarnings=default tests/analysis/record/test_record.py \
+	  tests/analysis/record/test_record_file.py tests/figures/test_overview.py tests/figures/paper/test_figures_drawn.py \
+	  tests/figures/pipeline/test_figures_tables.py
 
 $(LOWEST)/.installed: pyproject.toml constraints.txt tests/lowest_versions.py
 	$(PYTHON) -m venv --clear $(LOWEST)
