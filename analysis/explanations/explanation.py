@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import SupportsIndex
 
 import torch
 from jaxtyping import Float
@@ -20,7 +21,7 @@ class ExplanationError(ValueError):
     """An explanation that is not defined for what was asked; the message says what was received and expected."""
 
 
-def class_position(model: GMSAClassifier, target: int | str) -> int:
+def class_position(model: GMSAClassifier, target: SupportsIndex | str) -> int:
     """Position among the model's outputs of a class that is given by its position, or by its name.
 
     Args:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import SupportsIndex
 
 import torch
 from jaxtyping import Float, Int
@@ -105,7 +106,12 @@ class Replacer:
     """
 
     def __init__(
-        self, model: GMSAClassifier, clip: Clip, target: int | str, baseline: str = "mean", other: Clip | None = None
+        self,
+        model: GMSAClassifier,
+        clip: Clip,
+        target: SupportsIndex | str,
+        baseline: str = "mean",
+        other: Clip | None = None,
     ) -> None:
         self.model, self.clip, self.baseline = model, clip.cut(model.config.max_frames), baseline
         with standard_contexts():

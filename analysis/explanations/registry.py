@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, SupportsIndex
 
 from analysis.explanations.attention_attribution import (
     gradient_received,
@@ -88,7 +88,7 @@ def applicable(model: GMSAClassifier) -> tuple[str, ...]:
     return tuple(name for name, offer in EXPLANATIONS.items() if has[offer.needs])
 
 
-def explain(model: GMSAClassifier, clip: Clip, target: int | str, method: str, **options: Any) -> Explanation:
+def explain(model: GMSAClassifier, clip: Clip, target: SupportsIndex | str, method: str, **options: Any) -> Explanation:
     """What one method says of one clip and one class.
 
     Args:
@@ -110,7 +110,7 @@ def explain(model: GMSAClassifier, clip: Clip, target: int | str, method: str, *
 def explain_all(
     model: GMSAClassifier,
     clip: Clip,
-    target: int | str,
+    target: SupportsIndex | str,
     methods: Iterable[str] | None = None,
     view: ClipView | None = None,
     progress: Callable[[int], None] = lambda explanations: None,

@@ -143,7 +143,7 @@ def _check_attributes(record: xr.Dataset) -> str:
 
 def _is_sound(name: str, value: Any) -> bool:
     if name in NUMBERS:
-        return _is_number(value) and value > 0
+        return bool(_is_number(value) and value > 0)
     if not isinstance(value, str):
         return False
     if name in TEXTS:

@@ -11,6 +11,7 @@ from functools import cache
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
+from typing import SupportsIndex
 
 import numpy as np
 import xarray as xr
@@ -43,7 +44,7 @@ def inspect_clip(
     neighbourhood: Neighbourhood | None = None,
     layer: int = 0,
     parts: Sequence[str] | None = None,
-    target: int | str | None = None,
+    target: SupportsIndex | str | None = None,
     explanation_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> xr.Dataset:
     """Everything that a model saw in a clip, as one data set: the record from which all views are drawn.
@@ -92,7 +93,7 @@ def inspect_clips(
     neighbourhood: Neighbourhood | None = None,
     layer: int = 0,
     parts: Sequence[str] | None = None,
-    target: int | str | None = None,
+    target: SupportsIndex | str | None = None,
     progress: Callable[[int], None] = lambda records: None,
     explanation_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Iterator[xr.Dataset]:

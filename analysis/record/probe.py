@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parent.parent))
+    sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from analysis.record.limits import DECODED, LONGEST_METADATA, MOST_ATTRIBUTES, Claims, claimed, width
 

@@ -6,7 +6,6 @@ import json
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,30 +37,9 @@ from gmsa_models.training.identity import VALIDATION, identity_of
 from gmsa_models.training.log import TrainingLog, Values
 from gmsa_models.training.objective import Objective, parameter_groups
 from gmsa_models.training.recipe import MONITORS, Recipe
+from gmsa_models.training.result import TrainingResult
 from gmsa_models.training.state import Progress, earlier_fingerprint, load_state, save_state
 from gmsa_models.training.validation import check_labels, validate
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """What a run came to.
-
-    Attributes:
-        model: the trained model, on the CPU, in evaluation mode; the saved one.
-        path: the checkpoint.
-        scores: its validation scores, fractions; empty without validation clips. Of a finished run that is given its
-            first validation clips, or does not say which it had: the scores of the saved model on them.
-        step: the step its weights are of.
-        seconds: time spent, over all sittings.
-        trained: False for a run that was finished before this call.
-    """
-
-    model: GMSAClassifier
-    path: Path
-    scores: Values
-    step: int
-    seconds: float
-    trained: bool = True
 
 
 def fit(

@@ -75,7 +75,7 @@ def test_bad_input_is_one_line_in_a_real_process():
         (("train", "--data", "CLIPS", "--out", "OUT", "--monitor", "f1"), "monitor is 'f1'"),
         (("catalog", "CLIPS", "--out", "OUT.csv"), "ends in .parquet"),
         (("montage", "--out", "OUT", "--mix", "salad"), "unknown mix 'salad'"),
-        (("montage", "--out", "OUT", "--split", "train"), "--split divides --vectors"),
+        (("montage", "--out", "OUT", "--split", "train"), "--split is of --vectors"),
         (("lab", "--folder", "OUT"), "no folder"),
     ],
 )
@@ -201,7 +201,7 @@ def test_montage_writes_the_same_videos_for_the_same_seed(tmp_path):
     for name in ("one", "two"):
         done = run("montage", "--out", tmp_path / name, "--count", 2, "--frames", 60, 61, "--events", 1, 1, "--seed", 5)
         assert done.exit_code == 0, done.output
-        assert "wrote 2 videos to 1 shards" in done.stdout
+        assert "wrote 2 videos of 300 classes to 1 shards" in done.stdout
     one, two = (list(read_clips(str(tmp_path / name / "*.tfrecord"))) for name in ("one", "two"))
     for first, second in zip(one, two, strict=True):
         np.testing.assert_array_equal(first.features["visual"], second.features["visual"])

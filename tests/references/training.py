@@ -18,8 +18,9 @@ import torch
 
 from gmsa_models import Clip, GMSAClassifier, ModelConfig, Vocabulary
 from gmsa_models.masks import BlockDiagonal
-from gmsa_models.training.loop import TrainingResult, fit
+from gmsa_models.training.loop import fit
 from gmsa_models.training.recipe import Recipe
+from gmsa_models.training.result import TrainingResult
 
 VOCABULARY = Vocabulary("youtube-8m", (2, 3, 5), ("Game", "Car", "Food"))
 RECIPE = Recipe(

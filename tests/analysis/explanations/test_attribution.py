@@ -340,7 +340,7 @@ def test_a_class_is_given_by_position_or_name_wherever_one_is_explained():
     assert torch.equal(explain(model, clip, "food", "saliency").values, expected)
     assert torch.equal(explain(model, clip, np.int64(2), "saliency").values, expected)
     assert torch.equal(explain_all(model, clip, "Food", ["saliency"])["saliency"].values, expected)
-    curves = [Replacer(model, clip, target).curves(torch.arange(13)) for target in (2, "Food")]
+    curves = [Replacer(model, clip, target).curves(torch.arange(13.0)) for target in (2, "Food")]
     assert torch.equal(curves[0].deletion, curves[1].deletion)
     records = [inspect_clip(model, clip, parts=["explanation"], target=target) for target in (2, "Food")]
     assert records[0].identical(records[1])

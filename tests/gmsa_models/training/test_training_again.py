@@ -22,8 +22,9 @@ from gmsa_models.data.vocabulary import VocabularyError
 from gmsa_models.evaluation.scoring import evaluate
 from gmsa_models.feeding import TrainingDataError
 from gmsa_models.training import loop as training
-from gmsa_models.training.loop import DivergedError, TrainingResult, fit
+from gmsa_models.training.loop import DivergedError, fit
 from gmsa_models.training.recipe import PRECISIONS
+from gmsa_models.training.result import TrainingResult
 from gmsa_models.training.state import Progress, ResumeError, save_state
 from gmsa_models.training.state import fingerprint as earlier_fingerprint
 from tests.gmsa_models.training.test_training import PROGRAM, ROOT, environment, logged
