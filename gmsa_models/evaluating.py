@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TypeVar
@@ -10,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 Model = TypeVar("Model", bound=nn.Module)
+
+_ORIGINAL = "_evaluated_original"  # attribute of a replica's modules: a weak reference
 
 
 @contextmanager
@@ -51,7 +54,7 @@ def evaluation_replica(model: Model, *, widen: bool = False) -> Model:
     def replica(module: nn.Module | None) -> nn.Module | None:
         if id(module) not in made:
             one = made[id(module)] = module.__new__(type(module))
-            one.__dict__ = module.__dict__ | {"training": False}
+            one.__dict__ = module.__dict__ | {"training": False, _ORIGINAL: weakref.ref(original_of(module))}
             one._parameters = {name: weight(each) for name, each in module._parameters.items()}
             one._buffers = {name: weight(each) for name, each in module._buffers.items()}
             one._modules = {name: replica(each) for name, each in module._modules.items()}
@@ -60,6 +63,12 @@ def evaluation_replica(model: Model, *, widen: bool = False) -> Model:
         return made[id(module)]
 
     return replica(model)
+
+
+def original_of(module: nn.Module) -> nn.Module:
+    """The module that a replica was made of, for what is kept from one evaluation to the next; else the module."""
+    reference = module.__dict__.get(_ORIGINAL)
+    return (reference and reference()) or module
 
 
 @contextmanager

@@ -22,6 +22,7 @@ def catalogue(rows: int, columns: dict[str, object], **options: object) -> Make:
     def make(path: Path) -> None:
         plain = {
             "id": pa.array(["a"] * rows), "shard": pa.array(["a.tfrecord"] * rows), "labels": pa.array([[1]] * rows),
+            "dataset": pa.array([""] * rows), "spaces": pa.array([""] * rows),
         }  # fmt: skip
         plain |= {name: np.zeros(rows, np.int64) for name in ("shard_bytes", "record", "offset", "length")}
         plain |= {"frames": np.zeros(rows, np.int32)} | columns

@@ -82,7 +82,7 @@ def _classes(told: str) -> Vocabulary:
 
     found = Vocabulary.read_csv(told) if told.endswith(".csv") else describe(told).vocabulary
     expected = demo_vocabulary().dataset
-    if found is None or found.dataset != expected:
+    if found is None or found.dataset not in ("", expected):  # a bare class table is of no data set
         theirs = "no classes" if found is None else f"classes of {found.dataset!r}"
         raise typer.BadParameter(f"--classes {told} has {theirs}; expected those of {expected!r}, as vectors have them")
     return found

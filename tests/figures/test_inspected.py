@@ -187,7 +187,7 @@ class TestOneClassIsExplained:
         assert "--target" in done.stderr
 
     def test_saved_records_that_explain_different_classes_are_not_put_together(self, tmp_path):
-        parts = ("score", "label", "similarity", "profile", "explanation")
+        parts = (*DEFAULT_PARTS, "explanation")
         records = [
             inspect_clip(small_model(kind), small_clip(5), parts=parts, target=target)
             for kind, target in (("gate-op", 0), ("baseline", 1))

@@ -20,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gmsa_models.attention import AttentionBlock
+from gmsa_models.evaluating import original_of
 
 Matrix = Float[Tensor, "dim dim"]
 HeadPairs = Float[Tensor, "heads head_dim heads head_dim"]
@@ -96,9 +97,9 @@ def clear_tables() -> None:
 
 def table_bytes(block: AttentionBlock) -> int:
     """Bytes that the cache holds for a block: tables and the weights that they were made from; 0 if it has none."""
-    if block not in _TABLES:
+    if (owner := original_of(block)) not in _TABLES:
         return 0
-    weights, tables = _TABLES[block]
+    weights, tables = _TABLES[owner]
     return sum(each.numel() * each.element_size() for each in (*weights, *vars(tables).values()))
 
 
@@ -108,14 +109,14 @@ def _cached(block: AttentionBlock, linears: list[torch.nn.Linear], make: Callabl
     Values are compared, since neither versions nor addresses of parameters notice every way to change them.
     """
     weights = tuple(linear.weight.detach() for linear in linears)
-    known = _TABLES.get(block)
+    known = _TABLES.get(owner := original_of(block))
     if known is not None and all(map(_same, known[0], weights)):
         return known[1]
     copies = tuple(weight.clone() for weight in weights)
     # bfloat16 and float16 are widened: a sum of D squares needs more than 8 bits.
     wide = [weight.to(torch.promote_types(weight.dtype, torch.float32)) for weight in copies]
     tables = make(block.heads, *wide)
-    _TABLES[block] = (copies, tables)
+    _TABLES[owner] = (copies, tables)
     return tables
 
 
