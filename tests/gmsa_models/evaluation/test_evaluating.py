@@ -14,15 +14,15 @@ from torch import nn
 from analysis import (
     Replacer,
     ablate_clip,
+    ablation_scores,
     context_means,
     explain,
     explain_all,
+    explanation_scores,
     head_taxonomy,
     inspect_clip,
     rank_correlation_with_shuffled,
 )
-from analysis.explanations import scores as explanation_scores
-from analysis.interventions import ablation_scores
 from analysis.sensitivity.norms import frame_gradient_norms
 from analysis.study.scores import score_models
 from analysis.sweep.traced import trace_clips
