@@ -25,6 +25,7 @@ LEGEND_AND_AXIS, LEGEND_LINE, TITLE, MORE_TITLE_LINES = 0.5, 0.14, 0.55, 0.32
 TIME_WIDTH, SCORE_WIDTH = 2.1, 1.0  # of the lower part, relative
 STRIP_INCHES = 3.9  # width of a panel over time once its labels stand
 MAP_POINTS = 92.0  # width of a map, and so of its title
+LABELS = 104  # characters of the line of labels, so that what follows them stays
 TITLE_POINTS, CLIP_SHARE = 8.5, 0.3  # of the page's title; at most so much of it is the clip's name
 
 
@@ -181,7 +182,7 @@ def _draw_title(figure: Figure, records: list[xr.Dataset]) -> None:
     seconds = f"{first.sizes['frame'] * first.attrs['frame_seconds']:g} s"
     left = room - text_points(f"{clip}:  and , {seconds}", TITLE_POINTS)
     names = " and ".join(fit_name(_name(record), left / len(records), TITLE_POINTS) for record in records)
-    lines = (f"{clip}: {names}, {seconds}", fit(f"labels: {plain(labels_text(first))}", room, TITLE_POINTS))
+    lines = (f"{clip}: {names}, {seconds}", fit(f"labels: {plain(labels_text(first, LABELS))}", room, TITLE_POINTS))
     figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=TITLE_POINTS)
 
 

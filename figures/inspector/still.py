@@ -151,6 +151,8 @@ def _draw_group(
             bar.set_ticks([image.norm.vmin, 0.0, image.norm.vmax])
             bar.set_ticklabels([f"{image.norm.vmin:.2g}", "0", f"{image.norm.vmax:.2g}"])
             bar.ax.minorticks_off()
+        elif isinstance(image.norm, LogNorm):  # its own labels are formulas, and text here is never read as one
+            bar.ax.xaxis.set_major_formatter("{x:g}")
 
 
 def _draw_map(axes: Axes, record: xr.Dataset, one: FrameMap, view: Mapping[str, Any]) -> mpl.image.AxesImage:

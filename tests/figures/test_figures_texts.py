@@ -38,6 +38,7 @@ from figures.paper import (
     sensitivity,
     similarity_and_attention,
 )
+from figures.inspector.still import draw_view
 from figures.style import save_pictures, use_style
 from figures.texts import fit_name, in_formula, latex_text, markdown_text, plain, text_points
 
@@ -108,6 +109,19 @@ def test_dollars_are_dollars(number, tmp_path):
     seen = re.sub("<!--.*?-->", "", svg.read_text(encoding="utf-8"))  # the source of a formula stands in a comment
     assert "$5" in re.sub("<.*?>", "", seen)
     assert "$N_i$" not in seen
+
+
+def test_the_powers_of_ten_of_a_log_scale_are_numbers():
+    view = {
+        "model": "gate-op-tp30", "against": "", "modality": "visual", "branch": "global", "head": 0, "view": "side",
+        "left": "gradient", "scale": "log", "explanation": "", "span": [0, 29], "frame": 7, "pinned": False,
+    }  # fmt: skip
+    figure = draw_view([made_record()], view)
+    figure.draw_without_rendering()
+    bars = [axes for axes in figure.axes if axes.get_label() == "<colorbar>"]
+    labels = [tick.get_text() for axes in bars for tick in axes.get_xticklabels()]
+    assert {"0.01", "0.001"} <= set(labels)
+    assert not any("$" in label for label in labels)
 
 
 def test_names_on_one_line():
