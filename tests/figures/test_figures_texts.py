@@ -26,6 +26,7 @@ from paper_tables import (
 )
 
 from figures import glyphs, overview
+from figures.inspector.still import draw_view
 from figures.paper import (
     ablation,
     attention_profiles,
@@ -38,7 +39,6 @@ from figures.paper import (
     sensitivity,
     similarity_and_attention,
 )
-from figures.inspector.still import draw_view
 from figures.style import save_pictures, use_style
 from figures.texts import fit_name, in_formula, latex_text, markdown_text, plain, text_points
 
