@@ -43,17 +43,17 @@ def step_seconds(models: Mapping[str, GMSAClassifier], repeats: int = REPEATS) -
 class _Stepper:
     def __init__(self, model: GMSAClassifier) -> None:
         generator = torch.Generator().manual_seed(0)
-        frames = min(FRAMES, model.config.max_frames)
+        frames, weight = min(FRAMES, model.config.max_frames), next(model.parameters())
         self.model = copy.deepcopy(model).train().requires_grad_(True)
         self.batch = Batch(
             {m: torch.randn(CLIPS, frames, width, generator=generator) for m, width in model.config.modalities.items()},
             torch.ones(CLIPS, frames, dtype=torch.bool),
             torch.zeros(CLIPS, model.config.classes),
-        )
+        ).to(weight.device, weight.dtype)
         self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=1e-4)
 
     def step(self) -> None:
         self.optimiser.zero_grad()
         logits = self.model(self.batch)
-        torch.nn.functional.binary_cross_entropy_with_logits(logits, self.batch.labels).backward()
+        torch.nn.functional.binary_cross_entropy_with_logits(logits, self.batch.labels.to(logits)).backward()
         self.optimiser.step()

@@ -37,6 +37,7 @@ from gmsa_models.data.clip import LARGEST_LABEL
 from gmsa_models.data.errors import brief, is_plain
 from gmsa_models.data.spaces import spaces_from_dict
 from gmsa_models.data.vocabulary import Vocabulary
+from gmsa_models.evaluating import standard_contexts
 from gmsa_models.variants import VARIANTS
 
 ZOO = Path(__file__).parents[1] / "zoo"
@@ -145,12 +146,14 @@ def _to_bytes(model: GMSAClassifier, path: Path) -> bytes:
     return data
 
 
+@standard_contexts()
 def load(
     name_or_path: str | Path, device: torch.device | str = "cpu", *, name: str | None = None, sha256: str | None = None
 ) -> GMSAClassifier:
     """Load a model of the zoo by name, or any checkpoint by path.
 
-    Everything in the file is checked before the weights are used: see the errors.
+    Everything in the file is checked before the weights are used: see the errors. The caller's settings of torch
+    (default type and device, inference mode) change nothing.
 
     Args:
         name_or_path: one of `available()`, or a `.safetensors` file written by `save`.

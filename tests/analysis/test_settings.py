@@ -9,9 +9,12 @@ from small_models import KINDS, moved, small_clip, small_model
 
 from analysis import Replacer, ablate_clip, context_means, inspect_clip
 from analysis.sensitivity.norms import frame_gradient_norms
+from analysis.study.steps import step_seconds
 from analysis.sweep.analyses import ANALYSES
 from analysis.sweep.traced import trace_clips
 from analysis.sweep.work import computed_columns
+from gmsa_models import load, save
+from gmsa_models.data.clip import Batch
 from gmsa_models.evaluation.scoring import evaluate, predict
 from gmsa_models.masks import Toeplitz
 
@@ -118,13 +121,10 @@ ROUNDING = {("predict", "bfloat16"): 2e-2, ("predict", "float16"): 2e-3}
 # How much of a certificate's tolerance rounding took, or of a sum; of another size in another type.
 LEFT_OVERS = ("certificate_worst", "certificate_tolerance", "explanation_delta")
 CASES = [
-    # Each use with each pair of type and setting; each use and setting with each block, and each use and type.
-    (use, setting, dtype, ATTENDING[(row + column) % len(ATTENDING)])
-    for use in USES
+    # Each use with each setting; blocks and types in turn, so that each use meets each block and each type.
+    (use, setting, tuple(TYPES)[(row + first) % len(TYPES)], ATTENDING[(row - first + row // 4) % 4])
+    for first, use in enumerate(USES)
     for row, setting in enumerate(SETTINGS)
-    for column, dtype in enumerate(TYPES)
-    # Explanations take long: each setting with each block, types in turn.
-    if use != "explanation part" or row % len(TYPES) == column
 ]
 
 
@@ -170,3 +170,25 @@ def test_gradients_of_a_model_in_half_precision_are_not_coarse(dtype):
     for at in ("attention", "encoder"):
         found, expected = (frame_gradient_norms(each, CLIP, "visual", at=at).double() for each in (model, exact))
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_a_training_step_of_a_model_of_any_type_is_timed(dtype):
+    found = step_seconds({"model": model_of("gate-op", TYPES[dtype])}, repeats=1)
+    assert found["seconds"].item() > 0
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_a_checkpoint_loads_the_same_whatever_the_settings_and_can_be_trained(setting, dtype, tmp_path):
+    model = model_of("gate-op", TYPES[dtype])
+    path = save(model, tmp_path / "model.safetensors")
+    with SETTINGS[setting]():
+        found = load(path)
+    for name, weight in model.state_dict().items():
+        assert found.state_dict()[name].dtype == weight.dtype
+        assert torch.equal(found.state_dict()[name], weight)
+    assert all(each.requires_grad for each in found.parameters())
+    batch = Batch.from_clips([CLIP], tuple(found.config.modalities)).to(torch.device("cpu"), TYPES[dtype])
+    found.train()(batch).float().sum().backward()
+    assert all(each.grad is not None for each in found.classifier.parameters())
