@@ -73,7 +73,7 @@ def left_out() -> Iterator[Skipped]:
         yield skipped
     finally:
         for line in skipped.lines():
-            print(f"gmsa: {one_line(line)}", file=sys.stderr)
+            say(line)
 
 
 def progress_bar() -> Progress:
@@ -107,8 +107,13 @@ def progress_of(what: str) -> Iterator[Callable[[int, int], None]]:
         yield show
 
 
-def _stop(message: str, code: int) -> NoReturn:
+def say(message: str) -> None:
+    """Say something on stderr, in one line."""
     print(f"gmsa: {one_line(message)}", file=sys.stderr)
+
+
+def _stop(message: str, code: int) -> NoReturn:
+    say(message)
     sys.exit(code)
 
 

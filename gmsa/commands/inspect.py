@@ -10,7 +10,7 @@ import typer
 
 from gmsa.common import command_line, device_of, show, use_threads
 from gmsa.options import Device, Model, OnError, Threads
-from gmsa.terminal import STOPPED, ClickError, left_out, one_line, progress_of
+from gmsa.terminal import STOPPED, ClickError, left_out, progress_of, say
 from gmsa_models.data.atomic import check_folder
 
 
@@ -51,11 +51,11 @@ def inspect(
             with left_out() as skipped, progress_of("explaining") as progress:
                 records = inspect_source(
                     clip, names, device_of(device), explain=explain, target=target, on_error=on_error, on_skip=skipped,
-                    tell=_say, progress=progress,
+                    tell=say, progress=progress,
                 )  # fmt: skip
         except ExplainingStopped as error:
             stopped, records = True, error.records
-            _say("explaining was stopped; the records and the pictures are written without explanations")
+            say("explaining was stopped; the records and the pictures are written without explanations")
     written = write_inspection(records, out, top, command_line(), html)  # a terminal that fails loses no file
     show(clip_summary(records, top))
     for path in written:
@@ -67,7 +67,3 @@ def inspect(
 def _is_saved_record(clip: str) -> bool:
     """Whether it is the file or the folder of a record, and no video; a folder's name may end in a slash."""
     return Path(clip).suffix in (".nc", ".zarr") and "#" not in Path(clip).name
-
-
-def _say(words: str) -> None:
-    print(f"gmsa: {one_line(words)}", file=sys.stderr)
