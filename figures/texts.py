@@ -16,7 +16,7 @@ from figures.glyphs import font_for, without_glyph_warnings
 
 ELLIPSIS = "…"
 LONG_NUMBER = 1e6
-BRIEF = 24  # letters
+BRIEF = 30  # letters
 REPLACED = "\N{REPLACEMENT CHARACTER}"
 # Marks that turn the direction of what follows, beyond the end of the text that they stand in.
 _DIRECTIONS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"

@@ -40,7 +40,7 @@ from figures.paper import (
     similarity_and_attention,
 )
 from figures.style import save_pictures, use_style
-from figures.texts import fit_name, in_formula, latex_text, markdown_text, plain, text_points
+from figures.texts import brief, fit_name, in_formula, latex_text, markdown_text, plain, text_points
 
 NAMES = {
     "dollars": "$5 and $x_1$ ^ $",
@@ -128,6 +128,8 @@ def test_names_on_one_line():
     assert plain("one\ntwo\r\n\tthree\0") == "one two three"
     assert plain("a\u202eb \ud83d \ufffe") == "ab \ufffd \ufffd"
     assert in_formula("$5\n") == r"\$5"
+    assert brief("Toeplitz, dilated, TD60×4") == "Toeplitz, dilated, TD60×4"  # the longest name of our own
+    assert len(brief("x" * 99)) < 40
     assert markdown_text("a|b <b> $") == r"a\|b \<b\> \$"
     assert latex_text(r"\a_{1} & % # ~ ^ [x]") == (
         r"\textbackslash{}a\_\{1\} \& \% \# \textasciitilde{} \textasciicircum{} {[}x]"
