@@ -5,10 +5,14 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: figures test test-lowest lint lab fuzz clean
+.PHONY: figures rendered test test-lowest lint lab fuzz clean
 
 figures: $(VENV)/.figures
 	$(BIN)/gmsa figures
+
+# The pictures that the README shows, which are committed.
+rendered: $(VENV)/.figures
+	$(BIN)/gmsa figures --out figures/rendered
 
 test: $(VENV)/.test lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope

@@ -28,7 +28,7 @@ from gmsa_models.workers import NoMainGuardError, leave_if_imported
 if TYPE_CHECKING:
     from analysis.study.study import Study
 
-RENDERED = Path("figures/rendered")
+OUT = Path("figures/out")
 DATA = ("demo:0-400",)
 FORMATS = ("pdf", "svg", "png")
 
@@ -77,7 +77,7 @@ class Request:
 
     data: tuple[str, ...] | None = None
     models: tuple[str, ...] = ()
-    out: Path = RENDERED
+    out: Path = OUT
     sweep: Path | None = None
     redraw_from: Path | None = None
     only: tuple[str, ...] = ()

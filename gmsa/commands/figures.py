@@ -28,7 +28,7 @@ def figures(
         typer.Option(help="Videos: TFRecord file or glob, file#id, catalogue, demo:0-400, or a .txt with one a line."),
     ] = None,
     models: Annotated[list[str] | None, typer.Option(help="Names or files, with commas; default: the zoo's.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder of the files.")] = Path("figures/rendered"),
+    out: Annotated[Path, typer.Option(help="Folder of the files.")] = Path("figures/out"),
     only: Annotated[
         list[str] | None, typer.Option(help="1 to 8, table, claims, with commas; default: everything.")
     ] = None,
