@@ -7,7 +7,7 @@ when something that it depends on has changed, told by content; one that fails d
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,7 @@ OUT = Path("figures/out")
 DATA = ("demo:0-400",)
 FORMATS = ("pdf", "svg", "png")
 
+TOLERANCE = 1e-4  # of the largest value of a variable; another processor rounds otherwise by about 1e-5
 DRAWN, UNCHANGED, FAILED, SAME, DIFFERENT = "drawn", "unchanged", "failed", "same", "different"
 SKIPPED = "skipped"
 Report = Callable[[str, str, str], None]
@@ -195,25 +196,34 @@ def render(
     return outcome
 
 
+def _compared(saved: Mapping[str, xr.Dataset], fresh: Mapping[str, xr.Dataset]) -> tuple[str, str]:
+    """Whether an item's numbers are the same, and how nearly."""
+    if lines := differences(saved, fresh, TOLERANCE):
+        return DIFFERENT, "; ".join(lines)
+    if lines := differences(saved, fresh):
+        return SAME, f"within {TOLERANCE:g} of the largest value of each variable, not bit for bit: {'; '.join(lines)}"
+    return SAME, "bit for bit"
+
+
 def check(
     request: Request, report: Report = lambda name, state, detail: None, progress: Progress | None = None
 ) -> Outcome:
-    """Compute and draw everything again, from nothing, and compare the numbers with those in `out`, bit for bit.
+    """Compute and draw everything again, from nothing, and compare the numbers with those in `out`.
 
     Args:
         request, report, progress: as for `render`; nothing is written.
 
     Returns:
-        "same" or "different" for every item, with what differs.
+        "same" or "different" for every item. Same is within `TOLERANCE`, as processors round otherwise; whether it is
+        so bit for bit, or how far apart they are, is said.
     """
     outcome, source = Outcome(), _source(request, progress, report, cached=False)
     for item in choose(request.only):
         try:
             tables = source.tables(item)
-            lines = differences(load_tables(numbers_file(request.out, item)), tables)
+            state, detail = _compared(load_tables(numbers_file(request.out, item)), tables)
             with use_style(request.style):
                 item.output(tables, request.width)
-            state, detail = (DIFFERENT, "; ".join(lines)) if lines else (SAME, "")
         except LackingError as error:
             state, detail = FAILED if request.only else SKIPPED, str(error)
         except Exception as error:

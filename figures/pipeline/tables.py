@@ -95,10 +95,15 @@ def _check_sizes(path: Path) -> None:
                     raise ValueError(f"array {member.filename!r:.100} is not of the size that it says")
 
 
-def differences(saved: Mapping[str, xr.Dataset], fresh: Mapping[str, xr.Dataset]) -> list[str]:
-    """What differs between two sets of tables, bit for bit: one line a variable; none when they are the same.
+def differences(saved: Mapping[str, xr.Dataset], fresh: Mapping[str, xr.Dataset], tolerance: float = 0.0) -> list[str]:
+    """What differs between two sets of tables: one line a variable; none when they are the same.
 
     NaN equals NaN. Variables whose attribute `not_compared` is set (timings) are left out.
+
+    Args:
+        saved, fresh: by name.
+        tolerance: how far floating-point numbers may differ, as a share of the largest value of their variable; 0:
+            bit for bit. Whole numbers and texts, and where NaN stands, are compared exactly.
     """
     lines = [f"{name}: only in one of the two" for name in sorted(set(saved) ^ set(fresh))]
     for name in [name for name in saved if name in fresh]:
@@ -106,14 +111,14 @@ def differences(saved: Mapping[str, xr.Dataset], fresh: Mapping[str, xr.Dataset]
         for variable in sorted({*one.variables, *two.variables}):
             if variable not in one.variables or variable not in two.variables:
                 lines.append(f"{name}/{variable}: only in one of the two")
-            elif line := _difference(one[variable], two[variable]):
+            elif line := _difference(one[variable], two[variable], tolerance):
                 lines.append(f"{name}/{variable}: {line}")
         changed = [key for key in sorted({*one.attrs, *two.attrs}) if not _same_text(one.attrs, two.attrs, key)]
         lines += [f"{name}, attribute {key}: {one.attrs.get(key)!r}, now {two.attrs.get(key)!r}" for key in changed]
     return lines
 
 
-def _difference(one: xr.DataArray, two: xr.DataArray) -> str:
+def _difference(one: xr.DataArray, two: xr.DataArray, tolerance: float) -> str:
     if one.attrs.get("not_compared") or two.attrs.get("not_compared"):
         return ""
     first, second = _plain(one.values), _plain(two.values)
@@ -128,8 +133,13 @@ def _difference(one: xr.DataArray, two: xr.DataArray) -> str:
         same |= np.isnan(first) & np.isnan(second)
     if same.all():
         return ""
-    farthest = np.nanmax(np.abs(first[~same].astype(np.float64) - second[~same].astype(np.float64)), initial=0.0)
-    return f"{int((~same).sum())} of {same.size} values differ, by at most {farthest:.3g}"
+    apart = np.abs(first[~same].astype(np.float64) - second[~same].astype(np.float64))
+    largest = np.max(np.abs(first[np.isfinite(first)].astype(np.float64)), initial=0.0)
+    if first.dtype.kind == "f" and (apart <= tolerance * largest).all():  # False where one alone is NaN
+        return ""
+    farthest = np.nanmax(apart, initial=0.0)
+    share = f", {farthest / largest:.2g} of the largest value" if largest > 0 else ""
+    return f"{int((~same).sum())} of {same.size} values differ, by at most {farthest:.3g}{share}"
 
 
 def _same_text(one: Mapping, two: Mapping, key: str) -> bool:

@@ -119,12 +119,18 @@ def test_check_finds_the_same_numbers_bit_for_bit(drawn):
     request, _ = drawn
     outcome = check(request)
     assert (set(outcome.states.values()), outcome.good) == ({SAME}, True)
+    assert set(outcome.details.values()) == {"bit for bit"}
 
 
 def test_check_tells_what_differs_and_writes_nothing(drawn, tmp_path):
     request, _ = drawn
     tables = load_tables(request.out / "figure-6-lag.npz")
     tables["masses"]["attention"].values[1, 2] += 1e-12
+    save_tables(tmp_path / "figure-6-lag.npz", tables)
+    rounded = check(changed(request, out=tmp_path, only=("6",)))
+    assert rounded.states == {"figure-6-lag": SAME}
+    assert "not bit for bit: masses/attention: 1 of" in rounded.details["figure-6-lag"]
+    tables["masses"]["attention"].values[1, 2] += 1e-2
     save_tables(tmp_path / "figure-6-lag.npz", tables)
     outcome = check(changed(request, out=tmp_path, only=("6", "4")))
     assert outcome.states == {"figure-4-sensitivity": FAILED, "figure-6-lag": DIFFERENT}

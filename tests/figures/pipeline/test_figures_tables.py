@@ -39,6 +39,22 @@ def test_one_changed_bit_is_a_difference():
     assert line.startswith("record/attention: 1 of 1210 values differ, by at most ")
 
 
+def test_within_the_tolerance_is_no_difference_and_beyond_it_is():
+    saved, near, far = (tiny_curves() for _ in range(3))
+    largest = float(abs(saved["shared"]).max())
+    near["shared"].values[1, 2] += 0.9e-4 * largest
+    far["shared"].values[1, 2] += 1.1e-4 * largest
+    assert differences({"a": saved}, {"a": near}, 1e-4) == []
+    (line,) = differences({"a": saved}, {"a": near})
+    assert "9e-05 of the largest value" in line
+    (line,) = differences({"a": saved}, {"a": far}, 1e-4)
+    assert "0.00011 of the largest value" in line
+    near["shared"].values[0, 0] = np.nan
+    assert differences({"a": saved}, {"a": near}, 1e-4)
+    whole = tiny_curves().assign(count=("x", np.array([10**6])))
+    assert differences({"a": whole}, {"a": whole.assign(count=("x", np.array([10**6 + 1])))}, 1e-4)
+
+
 def test_a_number_that_went_missing_is_a_difference():
     changed = tiny_curves()
     changed["shared"].values[1, 2] = np.nan
