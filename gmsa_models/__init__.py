@@ -46,7 +46,7 @@ _MODULES = {
     "build": "gmsa_models.variants",
     "describe": "gmsa_models.checkpoints.files",
     "load": "gmsa_models.checkpoints.files",
-    "metrics": "gmsa_models.evaluation.metrics",
+    "metrics": "gmsa_models.evaluation",
     "read_clips": "gmsa_models.data",
     "save": "gmsa_models.checkpoints.files",
     "write_clips": "gmsa_models.data",

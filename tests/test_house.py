@@ -1,6 +1,7 @@
 """The house keeps its own rules: imports one way, notebooks stripped, commands that exist, nothing of one machine."""
 
 import ast
+import importlib
 import re
 import subprocess
 import sys
@@ -135,3 +136,9 @@ def test_every_command_says_what_it_does_and_what_its_options_mean():
         for parameter in command.params:
             if parameter.name != "help":
                 assert parameter.opts, (name, parameter.name)
+
+
+def test_every_name_that_a_package_exports_is_there():
+    for package in ("analysis", "gmsa_models", "gmsa_models.data", "figures.inspector"):
+        module = importlib.import_module(package)
+        assert {name for name in module.__all__ if not hasattr(module, name)} == set(), package
