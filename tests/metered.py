@@ -14,7 +14,11 @@ _PROGRAM = """
 import json, os, resource, signal, sys
 sys.path.insert(0, {tests!r})
 import {module}
-taken, before = (int(pages) * resource.getpagesize() for pages in open("/proc/self/statm").read().split()[:2])
+
+def memory():
+    return [int(pages) * resource.getpagesize() for pages in open("/proc/self/statm").read().split()[:2]]
+
+taken, _ = memory()
 
 def attempt(path):
     resource.setrlimit(resource.RLIMIT_AS, (taken + {most}, taken + {most}))
@@ -28,12 +32,14 @@ def attempt(path):
 for path in sys.argv[1:]:
     reader, writer = os.pipe()
     if (child := os.fork()) == 0:
-        os.write(writer, json.dumps(attempt(path))[:60000].encode())
+        _, before = memory()  # a forked process begins with less than its parent has
+        kinds, message = attempt(path)
+        os.write(writer, json.dumps([kinds, message[:30000], before]).encode())
         os._exit(0)
     os.close(writer)
     said = os.fdopen(reader).read()
     _, status, used = os.wait4(child, 0)
-    kinds, message = json.loads(said) if said else (["killed"], f"status {{status}}")
+    kinds, message, before = json.loads(said) if said else (["killed"], f"status {{status}}", 0)
     print(json.dumps([kinds, message, used.ru_maxrss * 1024 - before]), flush=True)
 """
 

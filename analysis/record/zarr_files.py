@@ -24,6 +24,7 @@ _TYPES = frozenset({"bool", "string"}) | {
 # How xarray and zarr pack arrays: values to bytes by one of these, then at most one of those, then perhaps a checksum.
 _SERIALIZERS = {"string": "vlen-utf8"}
 _COMPRESSORS = frozenset({"blosc", "gzip", "zstd"})
+_PIECE = 1 << 20  # bytes of a stream that are unpacked at a time
 _ZSTD_MAGIC, _GZIP = b"\x28\xb5\x2f\xfd", 31  # `wbits` of zlib for gzip's frame
 
 
@@ -166,12 +167,21 @@ def _unpacked_size(data: bytes, compressor: str | None, limit: int) -> int:
             raise ValueError("damaged: a chunk is not what blosc writes")
         return int.from_bytes(data[4:8], "little")
     if compressor == "gzip":
-        unpacker = zlib.decompressobj(_GZIP)
-        size = len(unpacker.decompress(data, limit))
-        if not unpacker.eof or unpacker.unused_data:
-            raise ValueError("damaged: a chunk is not one whole gzip stream, or of more bytes than are read")
-        return size
+        return _gzip_size(data, limit)
     return len(data)
+
+
+def _gzip_size(data: bytes, limit: int) -> int:
+    """What a stream becomes, counted piece by piece: its end says so only modulo 2^32, and may lie."""
+    unpacker, size = zlib.decompressobj(_GZIP), 0
+    while not unpacker.eof and size <= limit:
+        piece = unpacker.decompress(data, _PIECE)
+        if not piece and not unpacker.eof:
+            break  # the stream is cut short
+        size, data = size + len(piece), unpacker.unconsumed_tail
+    if not unpacker.eof or unpacker.unused_data or size > limit:
+        raise ValueError("damaged: a chunk is not one whole gzip stream, or of more bytes than are read")
+    return size
 
 
 def _zstd_size(data: bytes) -> int:
