@@ -7,6 +7,7 @@ dimensions and attributes they have.
 from __future__ import annotations
 
 import json
+import math
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -113,7 +114,9 @@ def differences(saved: Mapping[str, xr.Dataset], fresh: Mapping[str, xr.Dataset]
                 lines.append(f"{name}/{variable}: only in one of the two")
             elif line := _difference(one[variable], two[variable], tolerance):
                 lines.append(f"{name}/{variable}: {line}")
-        changed = [key for key in sorted({*one.attrs, *two.attrs}) if not _same_text(one.attrs, two.attrs, key)]
+        changed = [
+            key for key in sorted({*one.attrs, *two.attrs}) if not _same_attribute(one.attrs, two.attrs, key, tolerance)
+        ]
         lines += [f"{name}, attribute {key}: {one.attrs.get(key)!r}, now {two.attrs.get(key)!r}" for key in changed]
     return lines
 
@@ -142,8 +145,10 @@ def _difference(one: xr.DataArray, two: xr.DataArray, tolerance: float) -> str:
     return f"{int((~same).sum())} of {same.size} values differ, by at most {farthest:.3g}{share}"
 
 
-def _same_text(one: Mapping, two: Mapping, key: str) -> bool:
-    # NaN attributes are written as NaN and compare equal as text.
+def _same_attribute(one: Mapping, two: Mapping, key: str, tolerance: float) -> bool:
+    if isinstance(one.get(key), float) and isinstance(two.get(key), float):
+        return math.isclose(one[key], two[key], rel_tol=tolerance) or (one[key] != one[key] and two[key] != two[key])
+    # NaN within lists is written as NaN and compares equal as text.
     return key in one and key in two and json.dumps(one[key], default=_number) == json.dumps(two[key], default=_number)
 
 

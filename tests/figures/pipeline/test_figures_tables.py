@@ -49,6 +49,8 @@ def test_within_the_tolerance_is_no_difference_and_beyond_it_is():
     assert "9e-05 of the largest value" in line
     (line,) = differences({"a": saved}, {"a": far}, 1e-4)
     assert "0.00011 of the largest value" in line
+    assert differences({"a": saved.assign_attrs(x=1.0)}, {"a": saved.assign_attrs(x=1.00005)}, 1e-4) == []
+    assert differences({"a": saved.assign_attrs(x=1.0)}, {"a": saved.assign_attrs(x=1.0002)}, 1e-4)
     near["shared"].values[0, 0] = np.nan
     assert differences({"a": saved}, {"a": near}, 1e-4)
     whole = tiny_curves().assign(count=("x", np.array([10**6])))
