@@ -84,7 +84,7 @@ def frame_gradient_norms(
         MemoryBoundError: `max_bytes` below 1.
 
     Source:
-        Sahu and Goyal, ICASSP 2022, G of equation 10; closed forms in `analysis.frame_jacobian`.
+        Sahu and Goyal, ICASSP 2022, G of equation 10; closed forms in `analysis.sensitivity.closed_form`.
     """
     _check(model, modality, at, norm, method, layer)
     compute = METHODS[method] if method else _exact if at == "attention" else _autograd
