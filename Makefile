@@ -38,6 +38,7 @@ lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	$(BIN)/mypy
 
 lab: $(VENV)/.notebooks
 	$(BIN)/gmsa lab
@@ -73,4 +74,4 @@ $(VENV)/.notebooks: $(VENV)/.torch pyproject.toml
 	@touch $@ $(VENV)/.figures
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache
