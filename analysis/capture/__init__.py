@@ -1,0 +1,19 @@
+"""Attention of any PyTorch module, recorded call by call, each map verified against what the module computed."""
+
+from analysis.capture.call import AttentionCall
+from analysis.capture.capture import Captured, capture
+from analysis.capture.errors import CaptureError, LayoutError
+from analysis.capture.frame_maps import FrameMap
+from analysis.capture.layout import CrossLayout, TokenLayout, TokenTable
+
+__all__ = [
+    "AttentionCall",
+    "CaptureError",
+    "Captured",
+    "CrossLayout",
+    "FrameMap",
+    "LayoutError",
+    "TokenLayout",
+    "TokenTable",
+    "capture",
+]

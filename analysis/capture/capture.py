@@ -1,0 +1,179 @@
+"""capture: every attention call of any PyTorch module, recomputed, verified against its output, kept as asked."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+
+import pandas as pd
+import torch
+from torch import nn
+
+from analysis.capture.call import AttentionCall, Options
+from analysis.capture.errors import CaptureError
+from analysis.capture.layout import Layout
+from analysis.capture.recognised import Recogniser
+from analysis.capture.recorder import ModuleStack, Recorder
+
+
+@dataclass
+class Captured:
+    """The attention calls of a module, in the order in which they were made.
+
+    Attributes:
+        calls: those that were computed.
+        skipped: path of a module -> how many of its calls were seen, but not computed: `layers` or the layout left
+            them out.
+    """
+
+    calls: list[AttentionCall] = field(default_factory=list)
+    skipped: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the calls: paths of modules; the second call of the same module is "path#1"."""
+        return tuple(call.name for call in self.calls)
+
+    def __getitem__(self, name: str) -> AttentionCall:
+        """The call of a name.
+
+        Raises:
+            KeyError: no such call; lists those there are.
+        """
+        for call in self.calls:
+            if call.name == name:
+                return call
+        raise KeyError(f"no call {name!r} was recorded; there are {', '.join(map(repr, self.names)) or 'none'}")
+
+    def __iter__(self) -> Iterator[AttentionCall]:
+        return iter(self.calls)
+
+    def __len__(self) -> int:
+        return len(self.calls)
+
+    @property
+    def difference(self) -> float:
+        """max |P V - out| over all calls."""
+        return max((call.difference for call in self.calls), default=0.0)
+
+    def table(self) -> pd.DataFrame:
+        """One row a call: name, kind, sizes, difference and its bound, dropout, whether the map was changed."""
+        columns = ("name", "kind", "difference", "bound", "dropout", "changed")
+        sizes = ("batch", "heads", "queries", "keys")
+        rows = [
+            {name: getattr(call, name) for name in columns} | dict(zip(sizes, call.shape, strict=True))
+            for call in self.calls
+        ]
+        return pd.DataFrame(rows, columns=[*columns[:2], *sizes, *columns[2:]])
+
+
+@contextmanager
+def capture(
+    module: nn.Module,
+    *,
+    reduce: str | None = None,
+    layers: Sequence[str | int] | None = None,
+    heads: Sequence[int] | None = None,
+    queries: Sequence[int] | None = None,
+    layout: Layout | Mapping[str, Layout | None] | None = None,
+    max_bytes: int = 1 << 24,
+) -> Iterator[Captured]:
+    """Record the attention of a module while it runs inside the `with`.
+
+    Calls that are seen: `F.scaled_dot_product_attention`, `F.multi_head_attention_forward` (`nn.MultiheadAttention`,
+    `nn.TransformerEncoder`), a softmax followed by a product with values, and `flex_attention`. Each map P is
+    recomputed from what the call was given, in float32 (float64 for float64), and refused if P V is not what the
+    module computed. A dropout that is on draws what it would have drawn; the map is the one before it, verified against
+    the call without dropout (a fused call is made once more for that).
+
+    The module computes what it computes without: its outputs are the same to the bit, but for `nn.TransformerEncoder`
+    in evaluation mode, whose fused path torch does not take while calls are seen, and for what `torch.compile` made,
+    which runs uncompiled meanwhile: these differ by rounding.
+
+    Args:
+        module: any module; what it computes may be called several times and holds for each call.
+        reduce: None: keep the maps over tokens. "frames": keep maps between frames only, which needs a layout; maps
+            are reduced while they are made, so that their memory stays small.
+        layers: which calls to compute: patterns of module paths as in file names ("encoder.layer.3.*"), or numbers of
+            the attention modules in the order in which they are first called; default: all.
+        heads: numbers of the heads to keep; default: all.
+        queries: with a layout the query frames, else the query tokens to keep; default: all. Others are not computed.
+        layout: of the tokens: one for all calls, or pattern of module paths -> layout, None for calls to leave out.
+            Default: recognised from the configuration of the transformers models in `RECOGNISED`.
+        max_bytes: about the most that one piece of a map takes while it is made; at least one query row is.
+
+    Yields:
+        What is recorded, filled while the module runs.
+
+    Raises:
+        CaptureError: a map that does not explain its output; jagged tensors; a scripted or exported module; a module
+            that ran without any attention call, or did not run.
+        LayoutError: a layout that does not fit a call.
+    """
+    _refuse_graphs(module)
+    wanted = Options(
+        reduce,
+        None if layers is None else tuple(layers),
+        None if heads is None else tuple(heads),
+        None if queries is None else tuple(queries),
+        layout,
+        max_bytes,
+    )
+    recogniser = Recogniser(module, needed=reduce == "frames") if layout is None else None
+    modules = ModuleStack(module)
+    recorder = Recorder(modules, lambda: wanted if recogniser is None else replace(wanted, layout=recogniser.layouts()))
+    captured = Captured(recorder.calls, recorder.skipped)
+    with ExitStack() as stack:
+        if recogniser is not None:
+            stack.enter_context(recogniser.watching())
+        stack.enter_context(modules.watching())
+        stack.enter_context(_uncompiled())
+        with recorder:
+            yield captured
+    if not captured.calls:
+        raise CaptureError(_nothing(module, captured))
+
+
+def _nothing(module: nn.Module, captured: Captured) -> str:
+    name = type(module).__name__
+    if captured.skipped:
+        return f"no attention call of {name} was computed: layers or layout left out {', '.join(captured.skipped)}"
+    return (
+        f"no attention call was seen in {name}. It must run inside the `with`; its attention must be that of torch "
+        "(scaled_dot_product_attention, nn.MultiheadAttention, softmax and a product, flex_attention). For a "
+        'transformers model load it with attn_implementation="sdpa" or "eager"; external kernels and replicas in other '
+        "threads are not seen. Otherwise give an Adapter"
+    )
+
+
+def _refuse_graphs(module: nn.Module) -> None:
+    for path, each in module.named_modules():
+        scripted = isinstance(each, torch.jit.ScriptModule)
+        exported = isinstance(each, torch.fx.GraphModule) and any(
+            isinstance(node.target, torch._ops.OpOverload) for node in each.graph.nodes
+        )
+        if scripted or exported:
+            what = "TorchScript" if scripted else "an exported graph"
+            raise CaptureError(
+                f"{path or 'the module'} ({type(each).__name__}) is a compiled graph ({what}), in which attention "
+                "calls are not seen; capture the module that it was made from"
+            )
+
+
+@contextmanager
+def _uncompiled() -> Iterator[None]:
+    """What torch.compile made runs as it was written, and flex_attention is one call instead of a graph."""
+    flex = sys.modules.get("torch.nn.attention.flex_attention")
+    before = None if flex is None else flex._FLEX_ATTENTION_DISABLE_COMPILE_DEBUG
+    with ExitStack() as stack:
+        if "torch._dynamo" in sys.modules:
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        try:
+            if flex is not None:
+                flex._FLEX_ATTENTION_DISABLE_COMPILE_DEBUG = True
+            yield
+        finally:
+            if flex is not None:
+                flex._FLEX_ATTENTION_DISABLE_COMPILE_DEBUG = before

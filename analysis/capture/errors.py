@@ -1,0 +1,9 @@
+"""Errors of capturing; each message says which call, what was received, what was expected, and the remedy."""
+
+
+class CaptureError(ValueError):
+    """Attention that cannot be recorded, or a recorded map that does not explain what the module computed."""
+
+
+class LayoutError(CaptureError):
+    """A token layout that cannot be, or that does not fit a call."""

@@ -1,0 +1,120 @@
+"""From maps over tokens to maps over frames, a few query rows at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from analysis.capture.errors import LayoutError
+from analysis.capture.layout import TokenTable
+from analysis.capture.maps import Rows
+
+
+@dataclass(frozen=True, eq=False)
+class FrameMap:
+    """Attention between frames.
+
+    A row of `weights` and its `outside` add up to the sum of the rows of the map over tokens: 1 after a softmax.
+
+    Attributes:
+        weights: mean over the query frame's tokens of the sum over the key frame's tokens. In divided attention also
+            the mean over the calls that were folded into the batch. Rows of frames without tokens are 0.
+        outside: the share of a query frame on tokens of no frame: class token, registers, padding.
+        from_outside: the same for the query tokens of no frame together, such as the class token: their mean weight on
+            each frame; 0 where there are none.
+    """
+
+    weights: Float[Tensor, "clips heads query key"]
+    outside: Float[Tensor, "clips heads query"]
+    from_outside: Float[Tensor, "clips heads key"]
+
+
+class FrameSums:
+    """Sums of a map over tokens by query and key frame, added up from some query rows at a time.
+
+    Args:
+        queries: of the call's query tokens.
+        keys: of its key tokens.
+        shape: batch and heads of the map.
+        device: of the map.
+    """
+
+    def __init__(self, queries: TokenTable, keys: TokenTable, shape: tuple[int, int], device: torch.device) -> None:
+        self.fold = queries.fold
+        self.of_query = queries.of_frames(device)
+        self.of_key = keys.of_frames(device)
+        clips = shape[0] // self.fold
+        self.sums = torch.zeros(clips, shape[1], queries.frames + 1, keys.frames + 1, device=device)
+        self.counts = torch.zeros(clips, queries.frames + 1, device=device)
+
+    def add(self, weights: Float[Tensor, "batch heads rows key"], rows: Rows) -> None:
+        """Add some rows of the map; `rows`: which query tokens they are."""
+        of_query = self.of_query[:, :, rows]
+        by_key = self._by_key_frame(weights.unflatten(0, (-1, self.fold)))
+        self.sums += (
+            torch.einsum("cfhqk,dfqn->chnk", by_key, of_query)
+            if len(of_query) == 1
+            else torch.einsum("cfhqk,cfqn->chnk", by_key, of_query)
+        )
+        self.counts += of_query.sum((1, 2))
+
+    def _by_key_frame(
+        self, weights: Float[Tensor, "clips fold heads rows key"]
+    ) -> Float[Tensor, "clips fold heads rows columns"]:
+        if self.of_key.shape[:2] == (1, 1):
+            return weights @ self.of_key[0, 0]
+        return weights @ self.of_key.unsqueeze(2)
+
+    def result(self) -> FrameMap:
+        """The map between frames."""
+        mean = self.sums / self.counts.clamp(min=1)[:, None, :, None]
+        return FrameMap(mean[:, :, :-1, :-1], mean[:, :, :-1, -1], mean[:, :, -1, :-1])
+
+
+def tokens_of_frames(queries: TokenTable, frames: Sequence[int]) -> list[int]:
+    """Positions of the query tokens that are of some frames, in any clip and any call of the fold.
+
+    Raises:
+        LayoutError: a frame that the layout lacks.
+    """
+    if missing := [frame for frame in frames if not 0 <= frame < queries.frames]:
+        raise LayoutError(f"no query frame {missing[0]}; the layout has frames 0 to {queries.frames - 1}")
+    wanted = torch.isin(queries.frame, torch.tensor(list(frames)))
+    return wanted.flatten(0, 1).any(0).nonzero().flatten().tolist()
+
+
+def spatial_map(
+    weights: Float[Tensor, "batch heads rows key"],
+    rows: Rows,
+    queries: TokenTable,
+    keys: TokenTable,
+    frame: int,
+) -> Float[Tensor, "clips heads key_frame patch"]:
+    """Where one query frame attends: its tokens' mean weight on every patch of every frame.
+
+    Args:
+        weights: rows of a map over tokens.
+        rows: which query tokens they are; all tokens of the frame must be among them.
+        queries: of the query tokens.
+        keys: of the key tokens.
+        frame: the query frame.
+
+    Raises:
+        LayoutError: a frame that the layout lacks, or whose tokens are not among the rows.
+    """
+    here = queries.frame[:, :, rows] == frame
+    needed, present = (queries.frame == frame).sum(), here.sum()
+    if not 0 <= frame < queries.frames or present < needed:
+        raise LayoutError(f"{int(present)} of the {int(needed)} tokens of query frame {frame} were recorded")
+    split = weights.unflatten(0, (-1, queries.fold))
+    share = here.to(split) / here.sum((1, 2), keepdim=True).clamp(min=1)
+    by_token = torch.einsum("cfhqk,cfq->cfhk", split, share.expand(len(split), -1, -1))
+    cells = keys.frames * keys.patches
+    cell = torch.where(keys.frame < 0, cells, keys.frame * keys.patches + keys.patch).to(weights.device)
+    index = cell[:, :, None].expand(by_token.shape)
+    sums = by_token.new_zeros(*index.shape[:3], cells + 1).scatter_add(3, index, by_token).sum(1)
+    return sums[..., :-1].unflatten(-1, (keys.frames, keys.patches))

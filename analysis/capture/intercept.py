@@ -1,0 +1,184 @@
+"""What a fused attention call was given, as the map that it computed: SDPA, multi-head attention, flex_attention."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from analysis.capture.errors import CaptureError
+from analysis.capture.maps import Rows, ScoredMaps
+
+_MULTI_HEAD = inspect.signature(F.multi_head_attention_forward)
+_SDPA = inspect.Signature(
+    [
+        inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default)
+        for name, default in (
+            ("query", inspect.Parameter.empty),
+            ("key", inspect.Parameter.empty),
+            ("value", inspect.Parameter.empty),
+            ("attn_mask", None),
+            ("dropout_p", 0.0),
+            ("is_causal", False),
+            ("scale", None),
+            ("enable_gqa", False),
+        )
+    ]
+)
+
+
+def scaled_dot_product(args: tuple, kwargs: dict[str, Any], output: Tensor) -> tuple[ScoredMaps, float]:
+    """The map of `F.scaled_dot_product_attention`, and the dropout that was on in it.
+
+    Args:
+        args, kwargs: of the call.
+        output: what it returned.
+    """
+    given = _SDPA.bind(*args, **kwargs)
+    given.apply_defaults()
+    given = given.arguments
+    query, key, value, dropout = given["query"], given["key"], given["value"], given["dropout_p"]
+    if dropout > 0:
+        output = F.scaled_dot_product_attention(**{**given, "dropout_p": 0.0})
+    if given["enable_gqa"]:
+        key, value = (each.repeat_interleave(query.shape[-3] // each.shape[-3], -3) for each in (key, value))
+    lead = torch.broadcast_shapes(query.shape[:-2], key.shape[:-2], value.shape[:-2])
+    query, key, value = (each.expand(*lead, *each.shape[-2:]) for each in (query, key, value))
+    factor = query.shape[-1] ** -0.5 if given["scale"] is None else given["scale"]
+    return ScoredMaps(query, key, value, output, factor, given["attn_mask"], given["is_causal"]), dropout
+
+
+def multi_head(args: tuple, kwargs: dict[str, Any], result: tuple) -> tuple[ScoredMaps, float]:
+    """The map of `F.multi_head_attention_forward` (which `nn.MultiheadAttention` calls), and its dropout if it is on.
+
+    Args:
+        args, kwargs: of the call.
+        result: what it returned: output, and weights or None.
+    """
+    bound = _MULTI_HEAD.bind(*args, **kwargs)
+    bound.apply_defaults()
+    given = bound.arguments
+    dropout = given["dropout_p"] if given["training"] else 0.0
+    output = result[0]
+    if dropout > 0:
+        output = F.multi_head_attention_forward(**{**given, "training": False})[0]
+    if given["query"].ndim == 2:
+        output = output.unsqueeze(1)
+    query, key, value = _projected(given, output.dtype)
+    out_projection = (given["out_proj_weight"], given["out_proj_bias"])
+    bias = _bias(given, len(query), query.shape[-2], key.shape[-2])
+
+    def project(contexts: Float[Tensor, "batch heads rows dim"]) -> Float[Tensor, "batch rows embedding"]:
+        layer = [None if each is None else each.to(output.dtype).to(contexts) for each in out_projection]
+        return F.linear(contexts.transpose(1, 2).flatten(2), *layer)
+
+    maps = ScoredMaps(query, key, value, output.transpose(0, 1), query.shape[-1] ** -0.5, bias, project=project)
+    maps.scale = max(maps.scale, float(output.abs().nan_to_num().amax()))
+    return maps, dropout
+
+
+def _projected(given: dict[str, Any], dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    """Q, K and V (batch, heads, tokens, head dim), with the added keys that the module asks for."""
+    tokens = [each.unsqueeze(1) if each.ndim == 2 else each for each in (given["query"], given["key"], given["value"])]
+    packed = not given["use_separate_proj_weight"]
+    weights = given["in_proj_weight"].chunk(3) if packed else [given[f"{name}_proj_weight"] for name in "qkv"]
+    biases = [None] * 3 if given["in_proj_bias"] is None else given["in_proj_bias"].chunk(3)
+    layers = zip(tokens, weights, biases, strict=True)
+    query, key, value = (F.linear(*(None if part is None else part.to(dtype) for part in layer)) for layer in layers)
+    if given["bias_k"] is not None:
+        key, value = (
+            torch.cat([each, extra.expand(1, each.shape[1], -1)])
+            for each, extra in ((key, given["bias_k"]), (value, given["bias_v"]))
+        )
+    heads = given["num_heads"]
+
+    def split(each: Float[Tensor, "tokens batch embedding"]) -> Float[Tensor, "batch heads tokens dim"]:
+        return each.unflatten(-1, (heads, -1)).permute(1, 2, 0, 3)
+
+    query, key, value = split(query), split(key), split(value)
+    if given["static_k"] is not None:
+        key = given["static_k"].unflatten(0, (-1, heads))
+    if given["static_v"] is not None:
+        value = given["static_v"].unflatten(0, (-1, heads))
+    if given["add_zero_attn"]:
+        key, value = (F.pad(each, (0, 0, 0, 1)) for each in (key, value))
+    return query, key, value
+
+
+def _bias(given: dict[str, Any], batch: int, queries: int, keys: int) -> Float[Tensor, ...] | None:
+    """Both masks of the module as one that is added; there, a boolean True is a key that is left out."""
+    total = None
+    for name, mask in (("attn_mask", given["attn_mask"]), ("key_padding_mask", given["key_padding_mask"])):
+        if mask is None:
+            continue
+        if mask.dtype == torch.bool:
+            mask = torch.zeros(mask.shape, device=mask.device).masked_fill_(mask, -torch.inf)
+        mask = F.pad(mask, (0, keys - mask.shape[-1]))
+        if name == "key_padding_mask":
+            mask = mask.reshape(-1, 1, 1, keys)
+        elif mask.ndim == 3:
+            mask = mask.reshape(batch, -1, queries, keys)
+        total = mask if total is None else total + mask
+    if total is None and given["is_causal"]:
+        total = torch.full((queries, keys), -torch.inf, device=given["query"].device).triu_(1)
+    return total
+
+
+def flex(args: tuple, kwargs: dict[str, Any], result: tuple) -> tuple[ScoredMaps, float]:
+    """The map of an eager `flex_attention`: scores changed by its functions, then a softmax. It has no dropout.
+
+    Args:
+        args, kwargs: of the higher-order operator that it calls.
+        result: what that returned: output first.
+    """
+    query, key, value, score_mod, block_mask, factor = args[:6]
+    captured = args[7] if len(args) > 7 else kwargs.get("score_mod_other_buffers", ())
+    masked = args[8] if len(args) > 8 else kwargs.get("mask_mod_other_buffers", ())
+    mask_mod = block_mask[-1]
+    repeats = query.shape[1] // key.shape[1]
+    key, value = (each.repeat_interleave(repeats, 1).expand(len(query), -1, -1, -1) for each in (key, value))
+
+    def modify(scores: Tensor, rows: Rows, heads: list[int] | None) -> Tensor:
+        axes = [torch.arange(size, device=scores.device) for size in (*query.shape[:-1], key.shape[-2])]
+        axes[1] = axes[1] if heads is None else axes[1][heads]
+        axes[2] = axes[2][rows]
+        changed = _over_all(score_mod, 5, (*captured,))(scores, *axes)
+        allowed = _over_all(mask_mod, 4, (*masked,))(*axes)
+        return changed.to(scores.dtype).masked_fill(~allowed, -torch.inf)
+
+    return ScoredMaps(query, key, value, result[0], float(factor), modify=modify), 0.0
+
+
+def _over_all(function: Callable[..., Tensor], arguments: int, others: tuple) -> Callable[..., Tensor]:
+    """A function of single entries as one of all: of a score, if it takes one, and of batch, head, query and key."""
+    scored = [0] if arguments == 5 else []
+
+    def call(*each: Tensor) -> Tensor:
+        return function(*each, *others)
+
+    for axis in (3, 2, 1, 0):
+        places: list[int | None] = [None] * 4
+        places[axis] = 0
+        call = torch.vmap(call, in_dims=(*scored, *places))
+    return call
+
+
+def refuse_nested(args: tuple[Any, ...], kwargs: dict[str, Any], where: str) -> None:
+    """A call on jagged tensors is an error, before it is made.
+
+    Args:
+        args, kwargs: of the call.
+        where: which one, for the message.
+
+    Raises:
+        CaptureError: it is one.
+    """
+    if any(isinstance(each, Tensor) and each.is_nested for each in (*args, *kwargs.values())):
+        raise CaptureError(
+            f"{where} was given jagged (nested) tensors, whose maps cannot be computed; give padded tensors and a mask"
+        )

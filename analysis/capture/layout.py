@@ -1,0 +1,216 @@
+"""Token layouts: which frame and which patch every token of an attention call is, or that it is neither."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from analysis.capture.errors import LayoutError
+
+ORDERS = ("frame patch", "patch frame")
+FOLDED = ("patch", "frame")
+
+
+@dataclass(frozen=True, eq=False)
+class TokenTable:
+    """Frame and patch of every token of a call, written out.
+
+    Attributes:
+        frame: -1 for a token that is of no frame (class token, register, padding). A call's batch is (clip, fold), clip
+            first; `clips` is 1 where all clips are alike.
+        patch: likewise; -1 where `frame` is.
+        frames: how many time steps there are.
+        patches: how many patches a frame has.
+    """
+
+    frame: Int[Tensor, "clips fold tokens"]
+    patch: Int[Tensor, "clips fold tokens"]
+    frames: int
+    patches: int = 1
+
+    def __post_init__(self) -> None:
+        for name, numbers, most in (("frame", self.frame, self.frames), ("patch", self.patch, self.patches)):
+            if numbers.numel() and not -1 <= int(numbers.min()) <= int(numbers.max()) < most:
+                raise LayoutError(
+                    f"{name} numbers run from {int(numbers.min())} to {int(numbers.max())}; expected -1 to {most - 1}"
+                )
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of a call."""
+        return self.frame.shape[2]
+
+    @property
+    def fold(self) -> int:
+        """Rows of a call's batch that are of one clip."""
+        return self.frame.shape[1]
+
+    def table(self) -> TokenTable:
+        """Itself."""
+        return self
+
+    def of_frames(self, device: torch.device) -> Float[Tensor, "clips fold tokens columns"]:
+        """One-hot: a column a frame, the last one for tokens of none."""
+        columns = torch.where(self.frame < 0, self.frames, self.frame).to(device)
+        return torch.nn.functional.one_hot(columns, self.frames + 1).float()
+
+    def __str__(self) -> str:
+        return f"a table of {self.tokens} tokens" + (f" in {self.fold} rows a clip" if self.fold > 1 else "")
+
+
+@dataclass(frozen=True)
+class TokenLayout:
+    """Which frame and patch each token of a call is, for the usual layouts.
+
+    Attributes:
+        frames: time steps in a call: frames, or tubelets of several.
+        patches: tokens of a frame.
+        order: of the tokens; "frame patch": all patches of the first frame come first; "patch frame": all frames of the
+            first patch come first.
+        front: tokens before them that are of no frame (class token, registers).
+        back: tokens behind them that are of no frame.
+        folded: divided attention folds an axis into the batch, behind the clip. "patch": a call's tokens are the frames
+            of one patch (temporal attention); "frame": the patches of one frame (spatial attention); None: neither.
+        tubelet: frames of the video in one time step.
+        lengths: real time steps of each clip, those behind them are padding; None: all are real.
+    """
+
+    frames: int
+    patches: int = 1
+    order: str = "frame patch"
+    front: int = 0
+    back: int = 0
+    folded: str | None = None
+    tubelet: int = 1
+    lengths: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        least = {"frames": 1, "patches": 1, "tubelet": 1, "front": 0, "back": 0}
+        for name, fewest in least.items():
+            if getattr(self, name) < fewest:
+                raise LayoutError(f"{name} is {getattr(self, name)}; expected at least {fewest}")
+        if self.order not in ORDERS:
+            raise LayoutError(f"order is {self.order!r}; expected one of {', '.join(map(repr, ORDERS))}")
+        if self.folded not in (None, *FOLDED):
+            raise LayoutError(f"folded is {self.folded!r}; expected None or one of {', '.join(map(repr, FOLDED))}")
+        if any(not 0 <= length <= self.frames for length in self.lengths or ()):
+            raise LayoutError(f"lengths are {self.lengths}; expected 0 to {self.frames} time steps")
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of a call."""
+        return self.front + self._inner + self.back
+
+    @property
+    def fold(self) -> int:
+        """Rows of a call's batch that are of one clip."""
+        return {None: 1, "patch": self.patches, "frame": self.frames}[self.folded]
+
+    @property
+    def _inner(self) -> int:
+        return {None: self.frames * self.patches, "patch": self.frames, "frame": self.patches}[self.folded]
+
+    def table(self) -> TokenTable:
+        """The same, written out token by token."""
+        frame, patch = self._numbers()
+        none = frame.new_full((frame.shape[0], 1), -1)
+        frame, patch = (
+            torch.cat([none.expand(-1, self.front), numbers, none.expand(-1, self.back)], 1)[None]
+            for numbers in (frame, patch)
+        )
+        if self.lengths is not None:
+            padding = frame >= torch.tensor(self.lengths)[:, None, None]
+            frame, patch = (numbers.masked_fill(padding, -1) for numbers in torch.broadcast_tensors(frame, patch))
+        return TokenTable(frame, patch.expand_as(frame), self.frames, self.patches)
+
+    def _numbers(self) -> tuple[Int[Tensor, "fold inner"], Int[Tensor, "fold inner"]]:
+        """Frame and patch of the tokens that have them."""
+        frame, patch = torch.meshgrid(torch.arange(self.frames), torch.arange(self.patches), indexing="ij")
+        match self.folded:
+            case "patch":
+                return frame.mT, patch.mT
+            case "frame":
+                return frame, patch
+        if self.order == "patch frame":
+            frame, patch = frame.mT, patch.mT
+        return frame.reshape(1, -1), patch.reshape(1, -1)
+
+    def __str__(self) -> str:
+        axes = {None: f"{self.frames} frames x {self.patches} patches", "patch": f"{self.frames} frames"}
+        text = axes.get(self.folded, f"{self.patches} patches")
+        text += f" + {self.front} in front" * (self.front > 0) + f" + {self.back} behind" * (self.back > 0)
+        text = f"{self.tokens} tokens ({text})"
+        return text + (f" in {self.fold} rows of the batch a clip" if self.fold > 1 else "")
+
+
+@dataclass(frozen=True)
+class CrossLayout:
+    """A layout for calls whose queries are other tokens than their keys.
+
+    Attributes:
+        queries: of the query tokens.
+        keys: of the key tokens; of the same fold.
+    """
+
+    queries: TokenLayout | TokenTable
+    keys: TokenLayout | TokenTable
+
+
+Layout = TokenLayout | TokenTable | CrossLayout
+
+
+def layout_of(layouts: Layout | Mapping[str, Layout | None] | None, name: str) -> Layout | None:
+    """The layout of the calls of one module.
+
+    Args:
+        layouts: one for all calls; or pattern of module paths (as in file names) -> layout or None, the first that
+            matches counts.
+        name: path of the module.
+    """
+    if not isinstance(layouts, Mapping):
+        return layouts
+    return next((layout for pattern, layout in layouts.items() if fnmatchcase(name, pattern)), None)
+
+
+def fit(layout: Layout, where: str, shape: tuple[int, int, int, int]) -> tuple[TokenTable, TokenTable]:
+    """The tables of a call's queries and keys.
+
+    Args:
+        layout: of the call.
+        where: which call, for the message.
+        shape: batch, heads, query tokens, key tokens.
+
+    Raises:
+        LayoutError: a call of other numbers of tokens, or whose batch cannot be so many rows a clip.
+    """
+    cross = isinstance(layout, CrossLayout)
+    sides = (
+        {"query": (layout.queries, shape[2]), "key": (layout.keys, shape[3])}
+        if cross
+        else {"query": (layout, shape[2]), "key": (layout, shape[3])}
+    )
+    for side, (each, tokens) in sides.items():
+        if each.tokens != tokens:
+            raise LayoutError(
+                f"{where} has {tokens} {side} tokens in a batch of {shape[0]}; the layout has {each}. "
+                "Give this module's calls a layout of their own: layout={'pattern of its path': TokenLayout(...), ...}"
+            )
+        if shape[0] % each.fold:
+            raise LayoutError(
+                f"{where} has a batch of {shape[0]}, which is no whole number of clips; the layout has {each}"
+            )
+    queries = sides["query"][0].table()
+    keys = sides["key"][0].table() if cross else queries
+    if queries.fold != keys.fold:
+        raise LayoutError(f"{where}: the queries' layout has {queries.fold} rows a clip, the keys' {keys.fold}")
+    for table in (queries, keys):
+        if table.frame.shape[0] not in (1, shape[0] // queries.fold):
+            raise LayoutError(
+                f"{where} has {shape[0] // queries.fold} clips; the layout has lengths for {table.frame.shape[0]}"
+            )
+    return queries, keys

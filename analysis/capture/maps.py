@@ -1,0 +1,156 @@
+"""The map of one call, some query rows at a time, and how far it is from explaining what the module computed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+Rows = slice | Tensor
+Shape = tuple[int, int, int, int]
+
+
+@dataclass
+class ScoredMaps:
+    """softmax(Q K^T scale + bias), of which the module returned P V.
+
+    Attributes:
+        query, key, value: as the module multiplied them, with the same leading axes.
+        output: what it computed, likewise.
+        factor: of the scores.
+        bias: added to the scores, or, if boolean, True where the query may attend; broadcasts to them.
+        causal: query i attends to the keys up to i.
+        modify: changes scores further: takes scores, and the rows and heads they are of.
+        project: makes of the contexts of all heads what `output` holds, where that is not the contexts themselves.
+    """
+
+    query: Float[Tensor, "*lead query dim"]
+    key: Float[Tensor, "*lead key dim"]
+    value: Float[Tensor, "*lead key value_dim"]
+    output: Float[Tensor, ...]
+    factor: float
+    bias: Float[Tensor, ...] | Bool[Tensor, ...] | None = None
+    causal: bool = False
+    modify: Callable[[Tensor, Rows, list[int] | None], Tensor] | None = None
+    project: Callable[[Tensor], Tensor] | None = None
+
+    def __post_init__(self) -> None:
+        self.dtype, self.device = self.output.dtype, self.output.device
+        self.wide = wide(self.dtype)
+        # Under autocast the kernel saw its arguments in the type of its output.
+        self.query, self.key, self.value = (
+            each.to(self.dtype).to(self.wide) for each in (self.query, self.key, self.value)
+        )
+        self.shape = four_axes((*self.query.shape[:-1], self.key.shape[-2]))
+        self.scale = max(1.0, largest(self.value))
+
+    def part(self, rows: Rows, heads: list[int] | None) -> tuple[Float[Tensor, "*lead rows key"], float]:
+        # An output behind a projection needs all heads.
+        computed = heads if self.project is None else None
+        weights = self._weights(rows, computed)
+        contexts = weights @ select_heads(self.value, computed)
+        if self.project is None:
+            gap = (contexts - select_heads(self.output, computed)[..., rows, :].to(self.wide)).abs_()
+        else:
+            gap = (self.project(contexts) - self.output[..., rows, :].to(self.wide)).abs_()
+        if self.bias is not None or self.modify is not None:
+            # A query that may attend to nothing has a map of zeros; what the module makes of it (0 or NaN) is its own.
+            nothing = weights.amax(-1, keepdim=True) == 0
+            gap.masked_fill_(nothing if self.project is None else nothing.any(-3), 0.0)
+        return weights if self.project is None else select_heads(weights, heads), largest(gap)
+
+    def _weights(self, rows: Rows, heads: list[int] | None) -> Float[Tensor, "*lead rows key"]:
+        query, key = (select_heads(each, heads) for each in (self.query, self.key))
+        scores = (query[..., rows, :] * self.factor) @ key.mT
+        if self.bias is not None:
+            bias = select_heads(self.bias, heads)
+            bias = bias[..., rows, :] if bias.ndim > 1 and bias.shape[-2] > 1 else bias
+            scores = scores.masked_fill_(~bias, -torch.inf) if bias.dtype == torch.bool else scores.add_(bias)
+        if self.causal:
+            scores.masked_fill_(~self._past(rows), -torch.inf)
+        if self.modify is not None:
+            scores = self.modify(scores, rows, heads)
+        return masked_softmax(scores)
+
+    def _past(self, rows: Rows) -> Bool[Tensor, "rows key"]:
+        position = torch.arange(self.query.shape[-2], device=self.device)[rows]
+        return torch.arange(self.key.shape[-2], device=self.device) <= position[:, None]
+
+
+@dataclass
+class GivenMaps:
+    """Weights that the module itself multiplied with values.
+
+    Attributes:
+        weights: after the softmax, before a dropout.
+        operand: what was multiplied with the values: the weights, or what a cast or a dropout made of them.
+        value, output: as the module had them; leading axes broadcast to those of the weights.
+        kept: 1 - p of a dropout that is on, else 1.
+    """
+
+    weights: Float[Tensor, "*lead query key"]
+    operand: Float[Tensor, "*lead query key"]
+    value: Float[Tensor, "*other key value_dim"]
+    output: Float[Tensor, "*lead query value_dim"]
+    kept: float = 1.0
+
+    def __post_init__(self) -> None:
+        self.dtype, self.device = self.output.dtype, self.output.device
+        self.wide = wide(self.dtype)
+        self.shape = four_axes(self.weights.shape)
+        self.scale = max(1.0, largest(self.value))
+
+    def part(self, rows: Rows, heads: list[int] | None) -> tuple[Float[Tensor, "*lead rows key"], float]:
+        weights = select_heads(self.weights, heads)[..., rows, :]
+        operand = weights if self.operand is self.weights else select_heads(self.operand, heads)[..., rows, :]
+        value, output = (select_heads(each, heads) for each in (self.value, self.output))
+        contexts = operand.to(self.dtype).to(self.wide) @ value.to(self.dtype).to(self.wide)
+        gap = largest(contexts.sub_(output[..., rows, :].to(self.wide)))
+        weights = weights.to(self.wide)
+        if operand is not weights and self.operand is not self.weights:
+            undone = operand.to(self.wide) * self.kept - weights
+            gap = max(gap, largest(undone if self.kept == 1 else undone.masked_fill_(operand == 0, 0.0)))
+        return weights, gap
+
+
+# The map of one call: `shape` (batch, heads, query and key tokens), the `dtype` in which the module computed, `wide` in
+# which the map is, its `device`, and `scale`, the largest magnitude among the values (at least 1), by which a
+# difference is measured; and `part`: some rows of some heads' maps (None: all heads), with max |P V - out| over them.
+TokenMaps = ScoredMaps | GivenMaps
+
+
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """The type in which a map is computed, for a module that computes in `dtype`."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def select_heads(values: Tensor, heads: list[int] | None) -> Tensor:
+    """Some heads of (..., heads, rows, columns); an axis of 1 stands for all heads."""
+    return values if heads is None or values.ndim < 3 or values.shape[-3] == 1 else values[..., heads, :, :]
+
+
+def largest(values: Tensor) -> float:
+    """The largest magnitude; NaN if there is one; 0 of nothing."""
+    return float(values.abs().amax()) if values.numel() else 0.0
+
+
+def masked_softmax(scores: Float[Tensor, "*lead rows key"]) -> Float[Tensor, "*lead rows key"]:
+    """Softmax over the keys; a row that is -inf everywhere gives zeros."""
+    weights = torch.softmax(scores, -1)
+    if not bool(weights[..., :1].isnan().any()):
+        return weights
+    return weights.masked_fill_(scores.isneginf().all(-1, keepdim=True), 0.0)
+
+
+def four_axes(shape: tuple[int, ...]) -> Shape:
+    """(batch, heads, query, key) of a call's map: the third axis from behind is the heads, what lies before is batch.
+
+    A map of three axes has one head, and of two one row of a batch.
+    """
+    *lead, query, key = shape
+    batch, heads = (lead[:-1], lead[-1]) if len(lead) > 1 else (lead, 1)
+    return math.prod(batch), heads, query, key

@@ -1,0 +1,144 @@
+"""Recorder: sees every call of torch inside a module, and records those of attention under the submodule's path."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack, contextmanager
+from fnmatch import fnmatchcase
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from analysis.capture.call import AttentionCall, Options, make_call
+from analysis.capture.intercept import flex, multi_head, refuse_nested, scaled_dot_product
+from analysis.capture.layout import layout_of
+from analysis.capture.maps import TokenMaps
+from analysis.capture.softmaxes import SoftmaxProducts
+
+
+class ModuleStack:
+    """Which submodules are running, outermost first, by their paths.
+
+    A module that is used in several places has several paths; the one below the module that called it counts.
+
+    Args:
+        module: the outermost.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.running: list[str] = []
+        self._paths: dict[nn.Module, list[str]] = {}
+        for path, each in module.named_modules(remove_duplicate=False):
+            self._paths.setdefault(each, []).append(path)
+
+    @contextmanager
+    def watching(self):
+        """Hooks on all submodules, taken off at the end; an error inside a module empties its place too."""
+        with ExitStack() as stack:
+            for each, paths in self._paths.items():
+                hooks = (
+                    each.register_forward_pre_hook(partial(self._enter, paths)),
+                    each.register_forward_hook(self._leave, always_call=True),
+                )
+                for hook in hooks:
+                    stack.callback(hook.remove)
+            yield self
+
+    def _enter(self, paths: list[str], module: nn.Module, inputs: tuple) -> None:
+        inside = self.running[-1] + "." if self.running and self.running[-1] else ""
+        self.running.append(next((path for path in paths if path.startswith(inside)), paths[0]))
+
+    def _leave(self, module: nn.Module, inputs: tuple, output: Any) -> None:
+        self.running.pop()
+
+    @property
+    def innermost(self) -> str | None:
+        """Path of the innermost module; None while the outermost is not running."""
+        return self.running[-1] if self.running and self.running[0] == "" else None
+
+
+class Recorder(TorchFunctionMode):
+    """Records attention calls while it is active.
+
+    Args:
+        modules: the running submodules.
+        options: what to keep of a call; a function, since a layout may be known only when the module was called.
+    """
+
+    def __init__(self, modules: ModuleStack, options: Callable[[], Options]) -> None:
+        super().__init__()
+        self.modules = modules
+        self.options = options
+        self.calls: list[AttentionCall] = []
+        self.skipped: Counter[str] = Counter()
+        self._sites: list[str] = []
+        self._softmaxes = SoftmaxProducts()
+        self._fused = {
+            F.scaled_dot_product_attention: (scaled_dot_product, "scaled_dot_product_attention"),
+            F.multi_head_attention_forward: (multi_head, "multi_head_attention_forward"),
+        }
+        if "torch._higher_order_ops.flex_attention" in sys.modules:
+            operator = sys.modules["torch._higher_order_ops.flex_attention"].flex_attention
+            self._fused[operator] = (flex, "flex_attention")
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
+        kwargs = kwargs or {}
+        where = self.modules.innermost
+        if where is not None and func in self._fused:
+            refuse_nested(args, kwargs, f"call {self._index(where)} of {where!r} ({self._fused[func][1]})")
+        result = func(*args, **kwargs)
+        if where is None:
+            return result
+        if func in self._fused:
+            read, kind = self._fused[func]
+            with _plain():
+                self._record(lambda: read(args, kwargs, result), where, kind)
+        else:
+            with torch._C.DisableTorchFunction():
+                product = self._softmaxes.see(func, args, kwargs, result)
+            if product is not None:
+                with _plain():
+                    self._record(lambda: (product.maps, product.dropout), where, "softmax", product.changed)
+        return result
+
+    def _record(
+        self, maps: Callable[[], tuple[TokenMaps, float]], where: str, kind: str, changed: bool = False
+    ) -> None:
+        index = self._index(where)
+        if where not in self._sites:
+            self._sites.append(where)
+        options = self.options()
+        if self._left_out(options, where):
+            self.skipped[where] += 1
+            return
+        found, dropout = maps()
+        self.calls.append(make_call(found, where, index, kind, options, dropout, changed))
+
+    def _index(self, where: str) -> int:
+        return sum(call.module == where for call in self.calls) + self.skipped[where]
+
+    def _left_out(self, options: Options, where: str) -> bool:
+        layers = options.layers
+        if layers is not None and not any(
+            self._sites.index(where) == each if isinstance(each, int) else fnmatchcase(where, each) for each in layers
+        ):
+            return True
+        return options.reduce == "frames" and layout_of(options.layout, where) is None
+
+
+@contextmanager
+def _plain():
+    """Neither modes nor autocast nor gradients: the recomputation is seen by nobody."""
+    with ExitStack() as stack:
+        stack.enter_context(torch._C.DisableTorchFunction())
+        stack.enter_context(torch.no_grad())
+        for device in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(device):
+                stack.enter_context(torch.autocast(device, enabled=False))
+        yield
