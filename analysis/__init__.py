@@ -7,23 +7,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from analysis.attention.certificates import Certificate, certificate_table, certify
+    from analysis.attention.certificates import Certificate, certificate_table
     from analysis.attention.gates import branch_contributions, contribution_norms, local_share
     from analysis.attention.pattern_table import pattern_table
     from analysis.attention.profiles import Unevenness, attention_profile, head_profiles, unevenness
     from analysis.attention.representations import cka_table, traced_similarity
     from analysis.attention.similarity import frame_centred_cosine_similarity, frame_cosine_similarity, linear_cka
-    from analysis.attention.taxonomy import head_taxonomy
     from analysis.explanations.explanation import Explanation, ExplanationError
     from analysis.explanations.faithfulness import Replacer
     from analysis.explanations.registry import EXPLANATIONS, applicable, explain, explain_all
     from analysis.explanations.sanity import rank_correlation_with_shuffled
     from analysis.explanations.scores import explanation_scores
+    from analysis.inspect.clips import inspect_clip, inspect_clips
+    from analysis.inspect.maps import certify, head_taxonomy
     from analysis.interventions.ablation import Ablation, ContextMeans, all_ablations
     from analysis.interventions.ablation_scores import ablate_clip, ablation_costs, ablation_scores, context_means
     from analysis.record.combine import combine_models
     from analysis.record.files import open_record, save_record
-    from analysis.record.inspect import inspect_clip, inspect_clips
     from analysis.record.variables import DEFAULT_PARTS
     from analysis.sensitivity.norms import frame_gradient_norms, local_sensitivity
     from analysis.statistics.comparisons import compare_scores, compare_values
@@ -98,7 +98,7 @@ _MODULES = {
     "attention_profile": "analysis.attention.profiles",
     "branch_contributions": "analysis.attention.gates",
     "certificate_table": "analysis.attention.certificates",
-    "certify": "analysis.attention.certificates",
+    "certify": "analysis.inspect.maps",
     "cka_table": "analysis.attention.representations",
     "combine_models": "analysis.record.combine",
     "compare_scores": "analysis.statistics.comparisons",
@@ -112,9 +112,9 @@ _MODULES = {
     "frame_cosine_similarity": "analysis.attention.similarity",
     "frame_gradient_norms": "analysis.sensitivity.norms",
     "head_profiles": "analysis.attention.profiles",
-    "head_taxonomy": "analysis.attention.taxonomy",
-    "inspect_clip": "analysis.record.inspect",
-    "inspect_clips": "analysis.record.inspect",
+    "head_taxonomy": "analysis.inspect.maps",
+    "inspect_clip": "analysis.inspect.clips",
+    "inspect_clips": "analysis.inspect.clips",
     "linear_cka": "analysis.attention.similarity",
     "local_sensitivity": "analysis.sensitivity.norms",
     "local_share": "analysis.attention.gates",

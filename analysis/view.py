@@ -1,24 +1,25 @@
-"""ClipView: one clip of a traced batch, without its padding; what every part of a record is made from."""
+"""TraceView: what a model saw in one or several clips, whatever the model; records, sweeps and studies read this."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from gmsa_models.classifier import GMSAClassifier
-from gmsa_models.data.clip import Batch, Clip
+from gmsa_models.data.clip import Clip
 from gmsa_models.data.spaces import same_labels
 from gmsa_models.data.vocabulary import Vocabulary
-from gmsa_models.evaluating import evaluating
-from gmsa_models.feeding import Inputs, check_fits
 from gmsa_models.masks import Neighbourhood, neighbourhood_mask
-from gmsa_models.trace import BRANCHES, AttentionTrace, HeadGroup, LayerTrace
+from gmsa_models.trace import BRANCHES, HeadGroup, LayerTrace
+
+Value = TypeVar("Value")
 
 
 class RecordError(ValueError):
@@ -26,113 +27,214 @@ class RecordError(ValueError):
 
 
 @dataclass(frozen=True)
-class ClipView:
-    """One clip as a model saw it.
+class ModelNote:
+    """What a record says of the model that it is of.
 
     Attributes:
-        clip: cut to the frames that the model takes.
-        clip_frames: frames of the clip before that.
-        model: the model, as it computes here: see `view_clips`.
-        trace: of this clip alone: batch 1, no padding.
-        layer: which encoder layer the record is about, from 0.
-        chosen: a neighbourhood to analyse by in place of the model's own, or None.
-        target: position of the class to explain; None: the one that the model finds most probable.
-        explanation_progress: see `inspect_clip`; only the part "explanation" calls it.
-        gradient_norms: (layer, modality) -> G, as far as it was asked for; several parts need it.
+        name: what the model is called beside others.
+        attributes: attributes of its records that say which model it is; a GMSA model's checkpoint and config.
     """
 
-    clip: Clip
-    clip_frames: int
-    model: GMSAClassifier
-    trace: AttentionTrace
-    layer: int = 0
+    name: str
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What only the model itself can give of a view; None: it cannot, and records lack that part.
+
+    The first three are called with the view, a modality and the number of a layer.
+
+    Attributes:
+        gradient_norms: G of equation 10, (batch, query, key), NaN at padding. Of a module that can be differentiated:
+            `analysis.sensitivity.of_view.autograd_capability`.
+        contributions: branch -> its part of the layer's output before the bias, (batch, frames, dim).
+        certificates: checks of the layer's maps, each an `analysis.attention.certificates.Certificate`, branch by
+            branch, in the order of `CHECKS`.
+        explanations: the `analysis.explanations.class_explanations.ClassExplanations` of one class of one clip; called
+            with the view alone.
+    """
+
+    gradient_norms: Callable[[TraceView, str, int], Float[Tensor, "batch query key"]] | None = None
+    contributions: Callable[[TraceView, str, int], dict[str, Float[Tensor, "batch frames _"]]] | None = None
+    certificates: Callable[[TraceView, str, int], Sequence[Any]] | None = None
+    explanations: Callable[[TraceView], Any] | None = None
+
+
+@dataclass(frozen=True)
+class TraceView:
+    """What a model saw in some clips, padded to one length; a single clip is a batch of one.
+
+    Attributes:
+        clips: cut to the frames that the model takes.
+        whole: the same clips before that.
+        layers: modality -> its layers, first layer first; every modality has as many. Of a module that is no GMSA
+            model a layer's maps are its branch "global", whatever their masks.
+        valid: True where a frame is real. Real frames come first.
+        logits: before the sigmoid.
+        vocabulary: what the logits are of.
+        model: which model it was.
+        own: the model's own neighbourhood, None without one.
+        chosen: a neighbourhood to analyse by in place of the model's own, or None.
+        capabilities: what the model can give beside this.
+
+    Raises:
+        RecordError: parts that do not belong together; says which.
+    """
+
+    clips: tuple[Clip, ...]
+    whole: tuple[Clip, ...]
+    layers: Mapping[str, tuple[LayerTrace, ...]]
+    valid: Bool[Tensor, "batch frames"]
+    logits: Float[Tensor, "batch classes"]
+    vocabulary: Vocabulary
+    model: ModelNote
+    own: Neighbourhood | None = None
     chosen: Neighbourhood | None = None
-    target: int | None = None
-    explanation_progress: Callable[[int, int], None] = field(
-        default=lambda done, total: None, repr=False, compare=False
-    )
-    gradient_norms: dict[tuple[int, str], Float[Tensor, "query key"]] = field(
-        default_factory=dict, repr=False, compare=False
-    )
+    capabilities: Capabilities = Capabilities()
+    _computed: dict[tuple, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not self.clips or len(self.clips) != len(self.whole) or len(self.clips) != len(self.valid):
+            raise RecordError(
+                f"a view of {len(self.clips)} clips has {len(self.whole)} whole ones and {len(self.valid)} rows of "
+                "valid; expected one each, and at least one clip"
+            )
+        if [clip.frames for clip in self.clips] != self.valid.sum(1).tolist():
+            frames = [clip.frames for clip in self.clips]
+            raise RecordError(
+                f"clips of {frames} frames have {self.valid.sum(1).tolist()} valid ones; expected as many"
+            )
+        if tuple(self.logits.shape) != (len(self.clips), len(self.vocabulary)):
+            raise RecordError(
+                f"logits have shape {tuple(self.logits.shape)}; expected {(len(self.clips), len(self.vocabulary))}, a "
+                "row a clip and a column a class"
+            )
+        if len({len(layers) for layers in self.layers.values()}) != 1 or not self.layer_count:
+            counts = {name: len(layers) for name, layers in self.layers.items()}
+            raise RecordError(
+                f"layers of each modality: {counts}; expected at least one modality and one layer, as many in each"
+            )
+        for modality, layers in self.layers.items():
+            for number, layer in enumerate(layers):
+                self._check_maps(f"layer {number} of {modality!r}", layer)
+
+    def _check_maps(self, where: str, layer: LayerTrace) -> None:
+        for branch, weights in layer.weights.items():
+            if branch not in BRANCHES or branch not in layer.head_groups:
+                raise RecordError(
+                    f"{where}: a map of the branch {branch!r}; expected one of {', '.join(BRANCHES)}, with head_groups"
+                )
+            batch, frames = self.valid.shape
+            heads = sum(group.count for group in layer.head_groups[branch])
+            if tuple(weights.shape) != (batch, heads, frames, frames):
+                raise RecordError(
+                    f"{where}: maps of {branch!r} have shape {tuple(weights.shape)}; expected {batch} clips, {heads} "
+                    f"heads, {frames} query and {frames} key frames"
+                )
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """The model's modalities, in its order."""
-        return tuple(self.model.config.modalities)
+        """Names of the streams, in order."""
+        return tuple(self.layers)
 
     @property
-    def heads(self) -> int:
-        """M, heads of a layer."""
-        return self.model.config.heads
+    def layer_count(self) -> int:
+        """How many layers each modality has."""
+        return len(next(iter(self.layers.values()), ()))
+
+    @property
+    def frames(self) -> int:
+        """Frames of the longest clip: to so many all are padded."""
+        return self.valid.shape[1]
+
+    def layer(self, modality: str, number: int = 0) -> LayerTrace:
+        """One layer of one modality.
+
+        Raises:
+            RecordError: a modality or layer that the view lacks; names those it has.
+        """
+        if modality not in self.layers:
+            raise RecordError(f"no modality {modality!r} in this view; it has {', '.join(self.layers)}")
+        self.check_layer(number)
+        return self.layers[modality][number]
+
+    def check_layer(self, number: int) -> None:
+        """Refuse a layer that the model lacks.
+
+        Raises:
+            RecordError: says which layers there are.
+        """
+        if not 0 <= number < self.layer_count:
+            raise RecordError(f"layer is {number}; the model has layers 0 to {self.layer_count - 1}")
 
     @cached_property
-    def layers(self) -> dict[str, LayerTrace]:
-        """Modality -> the traced layer."""
-        return {modality: self.trace.layer(modality, self.layer) for modality in self.modalities}
+    def heads(self) -> int:
+        """M, the most heads that a layer has."""
+        groups = [group for each in self._all_layers() for parts in each.head_groups.values() for group in parts]
+        return max((group.first + group.count for group in groups), default=0)
 
     @cached_property
     def branches(self) -> tuple[str, ...]:
-        """The branches that this model's block has, in the order of `BRANCHES`; none in the control."""
-        weights = next(iter(self.layers.values())).weights
-        return tuple(branch for branch in BRANCHES if branch in weights)
+        """The branches that some layer has maps of, in the order of `BRANCHES`; none in the control."""
+        names = {branch for layer in self._all_layers() for branch in layer.weights}
+        return tuple(branch for branch in BRANCHES if branch in names)
 
-    @cached_property
-    def vocabulary(self) -> Vocabulary:
-        """The model's classes; without a vocabulary output k is taken for label k."""
-        if self.model.vocabulary is not None:
-            return self.model.vocabulary
-        classes = self.model.config.classes
-        return Vocabulary("", tuple(range(classes)), tuple(f"class {index}" for index in range(classes)))
+    def _all_layers(self) -> list[LayerTrace]:
+        return [layer for layers in self.layers.values() for layer in layers]
+
+    @property
+    def one(self) -> Clip:
+        """The clip of a view of one.
+
+        Raises:
+            RecordError: a view of several clips.
+        """
+        if len(self.clips) != 1:
+            raise RecordError(f"a view of {len(self.clips)} clips; expected one: take it with `clip`")
+        return self.clips[0]
 
     @property
     def labelled(self) -> bool:
         """Whether the clip's labels are of the data set that the model's classes are of, so that they compare."""
-        return same_labels(self.clip.dataset, self.vocabulary.dataset)
+        return same_labels(self.one.dataset, self.vocabulary.dataset)
 
     @cached_property
     def neighbourhood(self) -> Bool[Tensor, "query key"] | None:
         """N_i as a matrix, True = may attend: the one chosen, else the model's own, else None."""
-        if self.chosen is not None:
-            return neighbourhood_mask(self.chosen, self.clip.frames)
-        return next(iter(self.layers.values())).neighbourhood
+        pattern = self.own if self.chosen is None else self.chosen
+        return None if pattern is None else neighbourhood_mask(pattern, self.frames, self.valid.device)
 
-    def heads_of(self, branch: str) -> slice:
-        """Which of the layer's heads a branch has."""
-        return next(iter(self.layers.values())).heads_of(branch)
+    def once(self, key: tuple, compute: Callable[[], Value]) -> Value:
+        """What `compute` gives, computed once a view and key; several parts of a record need the same.
 
+        Args:
+            key: what is computed, and of which modality, branch and layer.
+            compute: called where the key is new.
+        """
+        if key not in self._computed:
+            self._computed[key] = compute()
+        return self._computed[key]
 
-def view_clips(
-    model: GMSAClassifier, clips: list[Clip], layer: int = 0, chosen: Neighbourhood | None = None, grad: bool = False
-) -> list[ClipView]:
-    """Trace some clips in one pass and take the pass apart again, clip by clip.
+    def clip(self, row: int) -> TraceView:
+        """The view of one of the clips alone, without padding."""
+        short = self.clips[row]
+        one = slice(row, row + 1)
+        return replace(
+            self,
+            clips=(short,),
+            whole=self.whole[one],
+            layers={
+                name: tuple(_take_layer(layer, one, short.frames) for layer in each)
+                for name, each in self.layers.items()
+            },
+            valid=self.valid[one, : short.frames],
+            logits=self.logits[one],
+        )
 
-    Args:
-        model: on any device, in any floating-point type; left as it is. Its replica in evaluation mode is traced, in
-            float32 where the model is in half precision: see `gmsa_models.evaluating`.
-        clips: at least one; those longer than the model's `max_frames` are cut to their first frames.
-        layer: which encoder layer.
-        chosen: see `ClipView`.
-        grad: keep the graph; parameters are not in it.
-
-    Raises:
-        RecordError: a layer the model lacks.
-        UnfitClipError: a clip lacks one of the model's modalities, has frames of another width, features of another
-            space, or absurdly large values.
-    """
-    config = model.config
-    if not 0 <= layer < config.layers:
-        raise RecordError(f"layer is {layer}; the model has layers 0 to {config.layers - 1}")
-    cut = [clip.cut(config.max_frames) for clip in clips]
-    for clip in cut:
-        check_fits(clip, Inputs.of(model, labels=False))
-    with evaluating(model, widen=True) as replica:
-        weight = next(replica.parameters())
-        batch = Batch.from_clips(cut, tuple(config.modalities)).to(weight.device, weight.dtype)
-        trace = replica.trace(batch, grad=grad)
-        return [
-            ClipView(short, whole.frames, replica, _take(trace, row, short.frames), layer, chosen)
-            for row, (short, whole) in enumerate(zip(cut, clips, strict=True))
-        ]
+    def each(self) -> list[TraceView]:
+        """A view a clip."""
+        return [self.clip(row) for row in range(len(self.clips))]
 
 
 def features_sha256(clip: Clip) -> str:
@@ -145,20 +247,9 @@ def features_sha256(clip: Clip) -> str:
     return digest.hexdigest()
 
 
-def _take(trace: AttentionTrace, row: int, frames: int) -> AttentionTrace:
-    """The part of a batch's trace that is one clip's: batch 1, its real frames only (they come first)."""
-    one = slice(row, row + 1)
-    return AttentionTrace(
-        layers={name: tuple(_take_layer(layer, one, frames) for layer in each) for name, each in trace.layers.items()},
-        valid=trace.valid[one, :frames],
-        pooled={name: values[one] for name, values in trace.pooled.items()},
-        logits=trace.logits[one],
-    )
-
-
 def _take_layer(layer: LayerTrace, one: slice, frames: int) -> LayerTrace:
-    def by_frame(values: Float[Tensor, "batch frames dim"]) -> Float[Tensor, "1 kept dim"]:
-        return values[one, :frames]
+    def by_frame(values: Float[Tensor, "batch frames dim"] | None) -> Float[Tensor, "1 kept dim"] | None:
+        return None if values is None else values[one, :frames]
 
     def by_pair(values: Float[Tensor, "batch heads query key"]) -> Float[Tensor, "1 heads kept kept"]:
         return values[one, :, :frames, :frames]
@@ -191,3 +282,8 @@ def to_numpy(values: Tensor) -> np.ndarray:
     """float32 on the CPU for floating point, the same type otherwise."""
     values = values.detach()
     return (values.float() if values.dtype.is_floating_point else values).cpu().numpy()
+
+
+def frame_seconds(view: TraceView) -> Float[Tensor, " batch"]:
+    """Seconds a frame, one a clip, beside the view's tensors."""
+    return torch.tensor([clip.frame_seconds for clip in view.clips], dtype=torch.float32, device=view.valid.device)

@@ -27,13 +27,14 @@ class HeadGroup:
 
 @dataclass(frozen=True)
 class LayerTrace:
-    """What one encoder layer computed.
+    """What one encoder layer computed. Of a layer of any other module, only its maps need be known.
 
     Rows of padded queries and columns of padded keys hold exactly 0 in `weights`; other values at padded frames
     are finite and mean nothing.
 
     Attributes:
-        input: X of equation 10, what the attention block was given (after the norm, if that comes first).
+        input: X of equation 10, what the attention block was given (after the norm, if that comes first). None, as
+            `output` and `encoded`: not recorded; a GMSA model records all three.
         output: Y of equation 10, what the block returned, before the residual.
         encoded: the layer's output, after residuals and feed-forward.
         weights: branch -> attention weights after the softmax, query = row. Baseline: "global". ShareAtt: "global"
@@ -48,9 +49,9 @@ class LayerTrace:
         head_groups: branch -> which heads its maps are of, and with which masks.
     """
 
-    input: Float[Tensor, "batch frames dim"]
-    output: Float[Tensor, "batch frames dim"]
-    encoded: Float[Tensor, "batch frames dim"]
+    input: Float[Tensor, "batch frames dim"] | None = None
+    output: Float[Tensor, "batch frames dim"] | None = None
+    encoded: Float[Tensor, "batch frames dim"] | None = None
     weights: dict[str, Float[Tensor, "batch _ query key"]] = field(default_factory=dict)
     gates: dict[str, Float[Tensor, "batch ..."]] = field(default_factory=dict)
     contexts: dict[str, Float[Tensor, "batch _ frames _"]] = field(default_factory=dict)

@@ -15,12 +15,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from analysis.attention.disturbance import ODDS_TOLERANCE, Evidence, epsilon, gather
-from analysis.attention.gates import attention_block
 from analysis.attention.maps import layer_maps
-from gmsa_models.classifier import GMSAClassifier
+from gmsa_models.attention import AttentionBlock
 from gmsa_models.evaluating import standard_contexts
 from gmsa_models.masks import neighbourhood_mask
-from gmsa_models.trace import AttentionTrace
+from gmsa_models.trace import LayerTrace
 
 # Gates are computed again in float64 for about this many queries a map.
 SAMPLED_QUERIES = 32
@@ -54,31 +53,25 @@ Finding = tuple[float | None, float, str]
 Check = Callable[[Evidence, str], Finding]
 
 
-def certify(model: GMSAClassifier, trace: AttentionTrace, *, layer: int = 0, seed: int = 0) -> tuple[Certificate, ...]:
-    """Check every attention map of a traced layer; only the model's weights and the traced X are taken as given.
+def certify_layer(
+    block: AttentionBlock, modality: str, recorded: LayerTrace, valid: Bool[Tensor, "batch frames"], seed: int = 0
+) -> tuple[Certificate, ...]:
+    """Check every attention map of one traced layer; only the block's weights and the traced X are taken as given.
 
     Args:
-        model: the model that made the trace.
-        trace: of one clip or a batch; padded clips are certified too.
-        layer: which layer, from 0.
+        block: the block that made the trace.
+        modality: its stream, which the certificates name.
+        recorded: of one clip or a batch; padded clips are certified too.
+        valid: True where a frame is real.
         seed: which frames are moved, and where to.
 
     Returns:
-        One certificate a modality, branch and check, in that order; none for the control, which has no maps.
-
-    Raises:
-        KeyError, IndexError: a modality or layer that the model lacks.
+        One certificate a branch and check, in that order.
     """
-    found = []
-    for modality in trace.layers:
-        recorded = trace.layer(modality, layer)
-        if not recorded.weights:
-            continue
-        with standard_contexts():
-            evidence = gather(attention_block(model, modality, layer), recorded, trace.valid, seed)
-            for branch in layer_maps(recorded):
-                found += [_certificate(evidence, modality, branch, check) for check in CHECKS]
-    return tuple(found)
+    with standard_contexts():
+        evidence = gather(block, recorded, valid, seed)
+        branches = layer_maps(recorded)
+        return tuple(_certificate(evidence, modality, branch, check) for branch in branches for check in CHECKS)
 
 
 def certificate_table(certificates: Sequence[Certificate]) -> pd.DataFrame:

@@ -7,7 +7,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from gmsa_models.attention import AttentionBlock
-from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.trace import LayerTrace
 
 PerBranch = dict[str, Float[Tensor, "batch frames"]]
@@ -15,24 +14,6 @@ PerBranch = dict[str, Float[Tensor, "batch frames"]]
 
 class GateError(ValueError):
     """A block without what was asked for; the message says which block and what it has."""
-
-
-def attention_block(model: GMSAClassifier, modality: str, layer: int = 0) -> AttentionBlock:
-    """The attention block of one layer of one modality.
-
-    Raises:
-        KeyError: a modality that the model lacks; names those it has.
-        IndexError: a layer that the model lacks.
-        GateError: the control, which has no attention.
-    """
-    if modality not in model.encoders:
-        raise KeyError(f"no modality {modality!r} in this model; it has {', '.join(model.encoders)}")
-    layers = model.encoders[modality].layers
-    if not 0 <= layer < len(layers):
-        raise IndexError(f"no layer {layer} of {modality!r}; it has {len(layers)}")
-    if layers[layer].attention is None:
-        raise GateError("the control (attention 'none') has no attention block")
-    return layers[layer].attention
 
 
 def pair_gates(
@@ -58,7 +39,7 @@ def pair_gates(
     keys = _real(layer, valid)[:, None, None, :]
     if inside:
         keys = keys & layer.neighbourhood
-    count = keys.sum(-1).to(layer.input.dtype)
+    count = keys.sum(-1).to(gates["global"].dtype)
     means = {branch: (gate * keys).sum(-1) / count for branch, gate in gates.items()}
     return {branch: _only_real(mean, layer, valid) for branch, mean in means.items()}
 
@@ -203,7 +184,8 @@ def _gates(layer: LayerTrace, axes: int, where: str) -> dict[str, Tensor]:
 def _real(layer: LayerTrace, valid: Bool[Tensor, "batch frames"] | None) -> Bool[Tensor, "batch frames"]:
     if valid is not None:
         return valid
-    return torch.ones(layer.input.shape[:2], dtype=torch.bool, device=layer.input.device)
+    weights = layer.weights["global"]
+    return torch.ones(len(weights), weights.shape[-1], dtype=torch.bool, device=weights.device)
 
 
 def _only_real(

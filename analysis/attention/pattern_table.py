@@ -21,6 +21,7 @@ from analysis.attention.patterns import (
     row_sparsity,
 )
 from analysis.attention.verticality import row_verticality
+from analysis.view import TraceView
 from gmsa_models.trace import AttentionTrace, LayerTrace
 
 # Frames on either side that count as the diagonal.
@@ -84,11 +85,11 @@ def branch_patterns(
     return joined | {"redundancy": head_redundancy(pairwise_distances(everything))}
 
 
-def pattern_table(trace: AttentionTrace, *, layer: int = 0, frame_seconds: float = 1.0) -> pd.DataFrame:
+def pattern_table(trace: AttentionTrace | TraceView, *, layer: int = 0, frame_seconds: float = 1.0) -> pd.DataFrame:
     """Every pattern of every head: a row a clip, modality, branch and head.
 
     Args:
-        trace: of one clip or a batch.
+        trace: of one clip or a batch; a view does as well.
         layer: which layer, from 0.
         frame_seconds: seconds from one frame to the next.
 

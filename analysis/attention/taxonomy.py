@@ -12,11 +12,8 @@ from torch import Tensor
 
 from analysis.attention.pattern_table import pattern_table
 from analysis.attention.segments import frame_groups
-from analysis.view import view_clips
-from gmsa_models.classifier import GMSAClassifier
-from gmsa_models.data.clip import Clip
+from analysis.view import TraceView
 from gmsa_models.evaluating import standard_contexts
-from gmsa_models.trace import AttentionTrace
 
 # Kind -> column of `head_taxonomy`, and from which value on a head is of that kind. The first that holds is its kind;
 # none: "mixed". Each column is 0 for a map that is uniform over its own mask.
@@ -31,9 +28,7 @@ Values = float | np.ndarray | pd.Series
 MEASURES = tuple(column for column, _ in RULES.values())
 
 
-def head_taxonomy(
-    model: GMSAClassifier, clips: Iterable[Clip], progress: Callable[[int], None] = lambda clips: None
-) -> pd.DataFrame:
+def view_taxonomy(views: Iterable[TraceView], progress: Callable[[int], None] = lambda clips: None) -> pd.DataFrame:
     """What each head's maps are like, means over videos, and the kind of head that makes it.
 
     `vertical`: verticality above chance. `segment_aligned`, `diagonal`: attention inside the query's own known segment,
@@ -42,21 +37,20 @@ def head_taxonomy(
     0 for a map that is uniform over its own mask.
 
     Args:
-        model: with attention; else the table is empty.
-        clips: segments count where they are known.
+        views: of one clip each, by one model with attention; else the table is empty. Segments count where they are
+            known.
         progress: called after each clip with 1.
 
     Returns:
         A row a modality, branch and head: `MEASURES`, `videos`, and `kind`: a key of `RULES`, or "mixed".
     """
     rows = []
-    for clip in clips:
+    for view in views:
         with standard_contexts():
-            view = view_clips(model, [clip])[0]
-            table = pattern_table(view.trace, frame_seconds=clip.frame_seconds)
+            table = pattern_table(view, frame_seconds=view.one.frame_seconds)
             if table.empty:
                 return table
-            table["segment_aligned"] = _aligned(view.trace, view.clip, table)
+            table["segment_aligned"] = _aligned(view, table)
         rows.append(table)
         progress(1)
     together = pd.concat(rows, ignore_index=True)
@@ -92,13 +86,13 @@ def segment_share(
     return ((weights * same).sum(-1) / weights.sum(-1)).mean(-1)
 
 
-def _aligned(trace: AttentionTrace, clip: Clip, table: pd.DataFrame) -> np.ndarray:
+def _aligned(view: TraceView, table: pd.DataFrame) -> np.ndarray:
     """Segment alignment of each row of a pattern table; NaN without known segments."""
-    if not clip.segments:
+    if not view.one.segments:
         return np.full(len(table), np.nan)
-    groups, found = frame_groups(clip), []
+    groups, found = frame_groups(view.one), []
     for modality, branch in table[["modality", "branch"]].drop_duplicates().itertuples(index=False):
-        layer = trace.layer(modality)
+        layer = view.layer(modality)
         weights = layer.weights[branch][0]
         # A combined map may be of heads with different masks; the first heads of ShareAtt see everything.
         near = layer.neighbourhood if branch == "local" else None

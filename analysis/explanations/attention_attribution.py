@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import torch
 
-from analysis.attention.branch_profiles import branch_profiles
+from analysis.attention.of_view import branch_profile
 from analysis.attention.profiles import attention_profile
 from analysis.explanations.explanation import Explanation, ExplanationError
-from analysis.sensitivity.norms import local_sensitivity
-from analysis.sensitivity.of_view import view_gradient_norms
-from analysis.view import ClipView, view_clips
+from analysis.gmsa_view import view_clips
+from analysis.sensitivity.of_view import view_gradient_norms, view_sensitivity
+from analysis.view import TraceView
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
 
 
 def profile_explanation(
-    model: GMSAClassifier, clip: Clip, target: int, *, branch: str, view: ClipView | None = None
+    model: GMSAClassifier, clip: Clip, target: int, *, branch: str, view: TraceView | None = None
 ) -> Explanation:
     """The attention profile of a branch: attention received, 1 = uniform; see `attention_profile`.
 
@@ -24,20 +24,20 @@ def profile_explanation(
         clip: cut to the model's longest.
         target: only noted: attention is the same for every class.
         branch: "global", "local" or "combined".
-        view: of this model's first layer and this clip, if there is one; saves a pass.
+        view: of this model and this clip alone, if there is one; saves a pass. Its first layer is taken.
 
     Raises:
         ExplanationError: a branch that the model's block lacks.
     """
-    view = view or view_clips(model, [clip])[0]
+    view = view or view_clips(model, [clip])
     if branch not in view.branches:
         raise ExplanationError(f"no {branch} branch in this model; it has {', '.join(view.branches) or 'no attention'}")
-    values = [branch_profiles(view, modality, branch).mean(0) for modality in view.modalities]
+    values = [branch_profile(view, modality, branch)[0] for modality in view.modalities]
     return Explanation(f"attention-{branch}", target, torch.stack(values).cpu(), view.modalities)
 
 
 def sensitivity_weighted_profile(
-    model: GMSAClassifier, clip: Clip, target: int, *, view: ClipView | None = None
+    model: GMSAClassifier, clip: Clip, target: int, *, view: TraceView | None = None
 ) -> Explanation:
     """The two branches' attention blended as the gradient says: query i's rows by S_i and 1 - S_i.
 
@@ -49,18 +49,19 @@ def sensitivity_weighted_profile(
     Raises:
         ExplanationError: a block without a local branch.
     """
-    view = view or view_clips(model, [clip])[0]
+    view = view or view_clips(model, [clip])
     if "local" not in view.branches:
         raise ExplanationError("a profile weighted by S needs a block with a local branch")
     values = []
-    for modality, layer in view.layers.items():
-        share = local_sensitivity(view_gradient_norms(view, modality), layer.neighbourhood).nan_to_num(nan=0.5)[:, None]
+    for modality in view.modalities:
+        layer = view.layer(modality)
+        share = view_sensitivity(view, modality, layer.neighbourhood)[0].nan_to_num(nan=0.5)[:, None]
         local, everywhere = (layer.weights[name][0].mean(0) for name in ("local", "global"))
         values.append(attention_profile((share * local + (1 - share) * everywhere)[None]))
     return Explanation("sensitivity-weighted", target, torch.stack(values).cpu(), view.modalities)
 
 
-def gradient_received(model: GMSAClassifier, clip: Clip, target: int, *, view: ClipView | None = None) -> Explanation:
+def gradient_received(model: GMSAClassifier, clip: Clip, target: int, *, view: TraceView | None = None) -> Explanation:
     """How much all outputs of the attention block depend on each frame: the mean of G's column, 1 = the mean frame's.
 
     Args:
@@ -69,8 +70,8 @@ def gradient_received(model: GMSAClassifier, clip: Clip, target: int, *, view: C
     Raises:
         ExplanationError: the control, which has no attention block.
     """
-    view = view or view_clips(model, [clip])[0]
+    view = view or view_clips(model, [clip])
     if not view.branches:
         raise ExplanationError("the control (attention 'none') has no attention block whose gradient could be received")
-    received = torch.stack([view_gradient_norms(view, modality).mean(0) for modality in view.modalities])
+    received = torch.stack([view_gradient_norms(view, modality)[0].mean(0) for modality in view.modalities])
     return Explanation("gradient-received", target, (received / received.mean(1, keepdim=True)).cpu(), view.modalities)

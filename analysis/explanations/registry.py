@@ -16,7 +16,8 @@ from analysis.explanations.attribution.methods import gradient_explanation, occl
 from analysis.explanations.baseline_methods import mean_frame_similarity, random_order
 from analysis.explanations.explanation import Explanation, class_position
 from analysis.explanations.relevance.methods import flow_explanation, propagation_explanation
-from analysis.view import ClipView, view_clips
+from analysis.gmsa_view import view_clips
+from analysis.view import TraceView
 from analysis.workers import map_in_threads
 from gmsa_models.attention import ATTENTION
 from gmsa_models.classifier import GMSAClassifier
@@ -40,7 +41,7 @@ class MethodSpec:
         family: "gradient", "perturbation", "relevance", "attention" or "control".
         needs: "" (any model), "attention", "local" (a block with a local branch) or "combined" (with a combined map).
         knows_class: whether another target may give other values.
-        uses_view: whether it takes `view`, a `ClipView` that is then made once for all.
+        uses_view: whether it takes `view`, a `TraceView` that is then made once for all.
     """
 
     explain: Callable[..., Explanation]
@@ -112,14 +113,14 @@ def explain_all(
     clip: Clip,
     target: SupportsIndex | str,
     methods: Iterable[str] | None = None,
-    view: ClipView | None = None,
+    view: TraceView | None = None,
     progress: Callable[[int], None] = lambda explanations: None,
 ) -> dict[str, Explanation]:
     """Method -> what it says, each with its default options.
 
     Args:
         methods: keys of `EXPLANATIONS`; those that do not apply to the model are left out. Default: all.
-        view: of the model's first layer and the clip, if there is one; else one is made for all that need it.
+        view: of the model and the clip alone, if there is one; else one is made for all that need it.
         progress: called after each explanation with 1, from several threads.
         model, clip, target: see `explain`.
 
@@ -132,7 +133,7 @@ def explain_all(
     there = applicable(model)
     names = [name for name in asked if name in there]
     if view is None and any(EXPLANATIONS[name].uses_view for name in names):
-        view = view_clips(model, [clip])[0]
+        view = view_clips(model, [clip])
     options = {name: {"view": view} if EXPLANATIONS[name].uses_view else {} for name in names}
     position = class_position(model, target)
     replica = evaluation_replica(model, widen=True)  # widened once for all

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from analysis.attention.gates import attention_block
+from analysis.gmsa_view import attention_block
 from gmsa_models.attention import AttentionBlock, Contexts, Gates, Heads
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.recompute import BlockState, logits_from

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
+from analysis.record.labelled import nothing
 from analysis.view import RecordError
 from gmsa_models.trace import BRANCHES
 
@@ -18,8 +19,6 @@ CLIP_VARIABLES = frozenset(
 MODEL_ATTRIBUTES = (
     "checkpoint_name", "checkpoint_path", "checkpoint_sha256", "model_config", "attention_kind", "neighbourhood_config",
 )  # fmt: skip
-# Stands for True and False where a model lacks the variable, once records are joined.
-NOT_THERE = -1
 
 
 def combine_models(records: Sequence[xr.Dataset]) -> xr.Dataset:
@@ -65,7 +64,7 @@ def _concatenate(records: list[xr.Dataset]) -> xr.Dataset:
     """Along `model`; a variable that a record lacks is filled with what says so."""
     empty = {}
     for record in records:
-        empty |= {name: xr.full_like(array, _nothing(array)) for name, array in record.data_vars.items()}
+        empty |= {name: xr.full_like(array, nothing(array)) for name, array in record.data_vars.items()}
     filled = [record.assign({name: empty[name] for name in empty if name not in record}) for record in records]
     return xr.concat(filled, dim="model", join="exact", combine_attrs="drop_conflicts")
 
@@ -78,12 +77,17 @@ def _check(records: Sequence[xr.Dataset]) -> None:
         for name in ("clip", "features_sha256", "frame_seconds", "vocabulary", "layer"):
             _check_same(records[0], record, name, first[name], record.attrs[name])
         _check_same(records[0], record, "frames", records[0].sizes["frame"], record.sizes["frame"])
+        _check_same(records[0], record, "layers", *(_layers(one) for one in (records[0], record)))
         if "explanation" in records[0] and "explanation" in record:
             told = [one["explanation"].attrs["class_name"] for one in (records[0], record)]
             _check_same(records[0], record, "the explained class", *told)
     names = [str(record["model"].item()) for record in records]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise RecordError(f"two records of model {twice[0]!r}; expected models of different names")
+
+
+def _layers(record: xr.Dataset) -> list[int]:
+    return record["layer"].values.tolist() if "layer" in record.dims else [int(record.attrs["layer"])]
 
 
 def _check_same(first: xr.Dataset, other: xr.Dataset, what: str, expected: object, found: object) -> None:
@@ -106,13 +110,8 @@ def _align(record: xr.Dataset, union: dict[str, list]) -> xr.Dataset:
     flags = [name for name, array in record.data_vars.items() if array.dtype == bool and name not in CLIP_VARIABLES]
     record = record.assign({name: record[name].astype(np.int8) for name in flags})
     wanted = {name: values for name, values in union.items() if name in record.coords}
-    fill = {name: _nothing(array) for name, array in record.data_vars.items()}
+    fill = {name: nothing(array) for name, array in record.data_vars.items()}
     return record.reindex(wanted, fill_value=fill | {"label": False})
-
-
-def _nothing(array: xr.DataArray) -> float | int | str:
-    """What stands where a model has no value."""
-    return {"f": np.nan, "O": ""}.get(array.dtype.kind, NOT_THERE)
 
 
 def _class_names(records: Sequence[xr.Dataset], labels: list[int]) -> np.ndarray:

@@ -2,91 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import replace
-from threading import Lock
+from collections.abc import Iterable
 
 import numpy as np
 
 from analysis.explanations.explanation import Explanation
-from analysis.explanations.faithfulness import MEASURES, Replacer
+from analysis.explanations.faithfulness import MEASURES
 from analysis.explanations.ground_truth import EVIDENCE_MEASURES
-from analysis.explanations.registry import applicable, explain_all
-from analysis.explanations.scores import score_explanation
 from analysis.record.labelled import Variables, labelled, text
-from analysis.view import ClipView
-from gmsa_models.classifier import GMSAClassifier
+from analysis.view import TraceView
 
 # By which way through the first layer a share reaches the frame.
 WAYS = ("global", "local", "residual")
 ALL_MEASURES = (*MEASURES, *EVIDENCE_MEASURES)
 
 
-def explanation_steps(model: GMSAClassifier) -> int:
-    """How many steps the part "explanation" of a model's record has: each method explains, and is then scored."""
-    return 2 * len(applicable(model))
-
-
-def explanation_variables(view: ClipView) -> Variables:
+def explanation_variables(view: TraceView) -> Variables:
     """`explanation` (explainer, modality, frame) of one class, its parts by way, its error, and how faithful it is.
 
-    The class is `view.target`, else the one that the model finds most probable. `explanation_way` (explainer, way,
-    modality, frame) is NaN where a method does not tell ways apart, `explanation_delta` (explainer) where nothing need
-    add up. `faithfulness` (explainer, measure) are those of `analysis.explanations`;
-    evidence is NaN where the class is no label whose seconds are known. Explanations are not told the known segments.
+    `explanation_way` (explainer, way, modality, frame) is NaN where a method does not tell ways apart,
+    `explanation_delta` (explainer) where nothing need add up. `faithfulness` (explainer, measure) are those of
+    `analysis.explanations`; evidence is NaN where the class is no label whose seconds are known. Absent where the model
+    cannot be explained.
     """
-    target = int(view.trace.logits[0].argmax()) if view.target is None else view.target
-    label = view.vocabulary.indices[target]
-    seen = view if view.layer == 0 else None
-    step = _counter(view.explanation_progress, explanation_steps(view.model))
-    found = explain_all(view.model, replace(view.clip, segments=()), target, view=seen, progress=step)
-    replacer = Replacer(view.model, view.clip, target)
-    known = view.clip if view.labelled else replace(view.clip, segments=())
-    scores = []
-    for each in found.values():
-        scores.append(score_explanation(each, known, label, replacer))
-        step(1)
-    name = view.vocabulary.name(label)
-    values = np.stack([each.values.float().numpy() for each in found.values()])
+    if view.capabilities.explanations is None:
+        return {}
+    result = view.capabilities.explanations(view)
+    each, name = result.explanations, result.class_name
+    values = np.stack([one.values.float().numpy() for one in each.values()])
+    scores = [[result.scores[method][measure] for measure in ALL_MEASURES] for method in each]
     variables = {
         "explanation": labelled(("explainer", "modality", "frame"), values, f"explanation of {name}", "see units"),
-        "explanation_units": labelled(
-            ("explainer",), text(each.units for each in found.values()), "units of explanation"
-        ),
+        "explanation_units": labelled(("explainer",), text(one.units for one in each.values()), "units of explanation"),
         "explanation_way": labelled(
             ("explainer", "way", "modality", "frame"),
-            np.stack([_ways(each) for each in found.values()]),
+            np.stack([_ways(one) for one in each.values()]),
             "part of the explanation by its way through the first layer",
         ),
         "explanation_delta": labelled(
-            ("explainer",), _deltas(found.values()), "by how much values miss their sum", "nat"
+            ("explainer",), _deltas(each.values()), "by how much values miss their sum", "nat"
         ),
         "faithfulness": labelled(
-            ("explainer", "measure"),
-            np.array([[each[measure] for measure in ALL_MEASURES] for each in scores], np.float32),
-            "how faithful the explanation is",
+            ("explainer", "measure"), np.array(scores, np.float32), "how faithful the explanation is"
         ),
     }
-    about = {"target": target, "label": int(label), "class_name": name, "baseline": replacer.baseline}
-    variables["explanation"].attrs |= about
-    coords = {"explainer": text(found), "way": text(WAYS), "measure": text(ALL_MEASURES)}
+    variables["explanation"].attrs |= {
+        "target": result.target, "label": result.label, "class_name": name, "baseline": result.baseline,
+    }  # fmt: skip
+    coords = {"explainer": text(each), "way": text(WAYS), "measure": text(ALL_MEASURES)}
     return {
         key: array.assign_coords({dim: coords[dim] for dim in array.dims if dim in coords})
         for key, array in variables.items()
     }
-
-
-def _counter(progress: Callable[[int, int], None], total: int) -> Callable[[int], None]:
-    """Tells `progress` the sum of the steps so far; explanations end in several threads."""
-    lock, done = Lock(), 0
-
-    def step(count: int) -> None:
-        nonlocal done
-        with lock:
-            done += count
-            progress(done, total)
-
-    return step
 
 
 def _ways(explanation: Explanation) -> np.ndarray:

@@ -9,10 +9,14 @@ import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
-from analysis.view import ClipView, to_numpy
+from analysis.view import TraceView, to_numpy
+
+# Stands for True and False, and for a whole number, where a model or a layer lacks the variable.
+NOT_THERE = -1
 
 Variables = dict[str, xr.DataArray]
-Part = Callable[[ClipView], Variables]
+ClipPart = Callable[[TraceView], Variables]
+LayerPart = Callable[[TraceView, int], Variables]
 
 
 def labelled(dims: tuple[str, ...], values: np.ndarray, meaning: str, units: str = "") -> xr.DataArray:
@@ -26,18 +30,44 @@ def text(values: Iterable[object]) -> np.ndarray:
 
 
 def by_branch(
-    view: ClipView, values: dict[tuple[str, str], Float[Tensor, "*axes"]], shape: tuple[int, ...]
+    view: TraceView, layer: int, values: dict[tuple[str, str], Float[Tensor, "*axes"]], shape: tuple[int, ...]
 ) -> np.ndarray:
     """One array (modality, branch, ...) from a value a modality and branch; NaN where there is none.
 
     Args:
-        view: the clip, for the order of modalities and branches.
+        view: for the order of modalities and branches.
+        layer: number of the layer that the values are of.
         values: (modality, branch) -> an array of `shape`, or of fewer heads than `shape` has in front: those of a
             branch that has some of the heads only, which go where they stand among all.
         shape: of the axes after modality and branch.
     """
     out = np.full((len(view.modalities), len(view.branches), *shape), np.nan, np.float32)
     for (modality, branch), value in values.items():
-        here = out[view.modalities.index(modality), view.branches.index(branch)]
-        here[view.heads_of(branch) if len(value) < shape[0] else slice(None)] = to_numpy(value)
+        row = out[view.modalities.index(modality), view.branches.index(branch)]
+        heads = view.layer(modality, layer).heads_of(branch) if len(value) < shape[0] else slice(None)
+        row[heads] = to_numpy(value)
     return out
+
+
+def maps_of(view: TraceView, layer: int) -> list[tuple[str, str]]:
+    """Every modality and branch of which the layer has maps."""
+    return [
+        (modality, branch)
+        for modality in view.modalities
+        for branch in view.branches
+        if branch in view.layer(modality, layer).weights
+    ]
+
+
+def by_modality(view: TraceView, values: dict[str, Float[Tensor, "*axes"]]) -> np.ndarray:
+    """One array (modality, ...) from a value a modality, at least one; NaN where there is none."""
+    shape = next(iter(values.values())).shape
+    out = np.full((len(view.modalities), *shape), np.nan, np.float32)
+    for modality, value in values.items():
+        out[view.modalities.index(modality)] = to_numpy(value)
+    return out
+
+
+def nothing(array: xr.DataArray) -> float | int | str:
+    """What stands in an array where a model or a layer has no value."""
+    return {"f": np.nan, "O": ""}.get(array.dtype.kind, NOT_THERE)

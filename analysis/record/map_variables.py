@@ -5,35 +5,31 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Int
 
-from analysis.attention.certificates import CHECKS, Certificate, certify
-from analysis.attention.gates import (
-    attention_block,
-    branch_contributions,
-    contribution_norms,
-    gated_weight,
-    local_share,
+from analysis.attention.certificates import CHECKS, Certificate
+from analysis.attention.of_view import (
+    branch_head_patterns,
+    frame_contributions,
+    frame_gated_weight,
+    frame_local_share,
+    gates_weigh_maps,
 )
-from analysis.attention.pattern_table import PATTERNS, branch_patterns
-from analysis.record.labelled import Variables, by_branch, labelled, text
-from analysis.view import ClipView, to_numpy
+from analysis.attention.pattern_table import PATTERNS
+from analysis.record.labelled import Variables, by_branch, by_modality, labelled, maps_of, text
+from analysis.view import TraceView
 
 # What `certificate` holds.
 PASSED, FAILED, NOTHING_TO_CHECK = 1, 0, -1
 
 
-def pattern_variables(view: ClipView) -> Variables:
+def pattern_variables(view: TraceView, layer: int = 0) -> Variables:
     """Every key of `PATTERNS` (modality, branch, head): entropy, distance, verticality and the like of each map."""
-    found = {
-        (modality, branch): branch_patterns(layer, branch, view.trace.valid, view.clip.frame_seconds)
-        for modality, layer in view.layers.items()
-        for branch in view.branches
-    }
-    if not found:
+    values = {place: branch_head_patterns(view, *place, layer) for place in maps_of(view, layer)}
+    if not values:
         return {}
     return {
         name: labelled(
             ("modality", "branch", "head"),
-            by_branch(view, {place: values[name][0] for place, values in found.items()}, (view.heads,)),
+            by_branch(view, layer, {place: each[name][0] for place, each in values.items()}, (view.heads,)),
             pattern.meaning,
             pattern.units,
         )
@@ -41,41 +37,39 @@ def pattern_variables(view: ClipView) -> Variables:
     }
 
 
-def contribution_variables(view: ClipView) -> Variables:
+def contribution_variables(view: TraceView, layer: int = 0) -> Variables:
     """`contribution` (modality, branch, frame): norm of what a branch adds to each output frame, before the bias.
 
     With a local branch also `local_share` (modality, frame). GateAtt also has `gated_weight` (modality, branch, frame),
     the weight that its gates let through, averaged over heads, and `gate_map` (modality, query, key), R_l averaged
-    over heads.
+    over heads. What the model cannot say is absent.
     """
-    if not view.branches:
-        return {}
-    norms = {}
-    for modality, layer in view.layers.items():
-        block = attention_block(view.model, modality, view.layer)
-        norms[modality] = contribution_norms(branch_contributions(block, layer))
-    frames = view.clip.frames
+    norms = {modality: frame_contributions(view, modality, layer) for modality in view.modalities}
     placed = {(modality, branch): norm[0] for modality, each in norms.items() for branch, norm in each.items()}
-    values = by_branch(view, placed, (frames,))
-    found = {
-        "contribution": labelled(("modality", "branch", "frame"), values, "norm of what the branch adds", "norm of Y")
-    }
-    if "local" in view.branches:
-        shares = np.stack([to_numpy(local_share(each)[0]) for each in norms.values()])
+    variables: Variables = {}
+    if placed:
+        values = by_branch(view, layer, placed, (view.frames,))
+        meaning = "norm of what the branch adds"
+        variables["contribution"] = labelled(("modality", "branch", "frame"), values, meaning, "norm of Y")
+    shares = {modality: frame_local_share(view, modality, layer) for modality in view.modalities}
+    if shares := {modality: share[0] for modality, share in shares.items() if share is not None}:
         meaning = "local part of the output, ||local|| / (||local|| + ||global||)"
-        found["local_share"] = labelled(("modality", "frame"), shares, meaning, "share of 1")
-    gated = attention_block(view.model, view.modalities[0], view.layer).gated
-    return found | (_pair_gates(view) if gated == "maps" else {})
+        values = by_modality(view, shares)
+        variables["local_share"] = labelled(("modality", "frame"), values, meaning, "share of 1")
+    return variables | _pair_gates(view, layer)
 
 
-def certificate_variables(view: ClipView) -> Variables:
+def certificate_variables(view: TraceView, layer: int = 0) -> Variables:
     """`certificate` (modality, branch, check): 1 passed, 0 failed, -1 nothing to check.
 
-    With `certificate_worst`, `certificate_tolerance` and, in words, `certificate_explanation`.
+    With `certificate_worst`, `certificate_tolerance` and, in words, `certificate_explanation`. Absent where the model
+    certifies nothing.
     """
-    certificates = certify(view.model, view.trace, layer=view.layer)
-    if not certificates:
+    certify = view.capabilities.certificates
+    with_maps = list(dict.fromkeys(modality for modality, _ in maps_of(view, layer)))
+    if certify is None or not with_maps:
         return {}
+    certificates = tuple(each for modality in with_maps for each in certify(view, modality, layer))
     dims = ("modality", "branch", "check")
     shape = (len(view.modalities), len(view.branches), len(CHECKS))
 
@@ -97,14 +91,17 @@ def _verdicts(certificates: tuple[Certificate, ...]) -> Int[np.ndarray, " certif
     return np.array([verdicts[each.passed] for each in certificates], np.int8)
 
 
-def _pair_gates(view: ClipView) -> Variables:
+def _pair_gates(view: TraceView, layer: int) -> Variables:
+    gated = [modality for modality in view.modalities if gates_weigh_maps(view, modality, layer)]
+    if not gated:
+        return {}
     weights = {
-        (modality, branch): weight[0].mean(0)
-        for modality, layer in view.layers.items()
-        for branch, weight in gated_weight(layer).items()
+        (modality, branch): weight[0]
+        for modality in gated
+        for branch, weight in frame_gated_weight(view, modality, layer).items()
     }
-    gates = np.stack([to_numpy(layer.gates["local"][0].mean(0)) for layer in view.layers.values()])
-    through = by_branch(view, weights, (view.clip.frames,))
+    through = by_branch(view, layer, weights, (view.frames,))
+    gates = by_modality(view, {name: view.layer(name, layer).gates["local"][0].mean(0) for name in gated})
     return {
         "gated_weight": labelled(("modality", "branch", "frame"), through, "weight let through", "share of 1"),
         "gate_map": labelled(("modality", "query", "key"), gates, "gate of the local branch, mean over heads", "1"),

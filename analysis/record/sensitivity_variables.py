@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from analysis.record.labelled import Variables, labelled
-from analysis.sensitivity.norms import local_sensitivity
-from analysis.sensitivity.of_view import view_gradient_norms
-from analysis.view import ClipView, to_numpy
+from analysis.record.labelled import Variables, by_modality, labelled
+from analysis.sensitivity.of_view import view_gradient_norms, view_sensitivity
+from analysis.view import TraceView
 
 
-def sensitivity_variables(view: ClipView) -> Variables:
+def sensitivity_variables(view: TraceView, layer: int = 0) -> Variables:
     """`gradient_norm` (modality, query, key), G of equation 10; `sensitivity` (modality, frame), S_i.
 
     S_i is measured by the neighbourhood chosen, else by the model's own; absent where there is neither. Both are absent
-    in the control, whose frames do not depend on each other.
+    in the control, whose frames do not depend on each other, and where the model gives no gradient norms.
     """
-    if not view.branches:
-        return {}
-    norms = {modality: view_gradient_norms(view, modality) for modality in view.layers}
-    values = np.stack([to_numpy(each) for each in norms.values()])
-    found = {"gradient_norm": labelled(("modality", "query", "key"), values, "norm of dY[query] / dX[key]", "Y per X")}
-    if view.neighbourhood is not None:
-        shares = np.stack([to_numpy(local_sensitivity(each, view.neighbourhood)) for each in norms.values()])
-        found["sensitivity"] = labelled(("modality", "frame"), shares, "local sensitivity S_i", "0.5 even, 1 local")
-    return found
+    norms = {modality: view_gradient_norms(view, modality, layer) for modality in view.modalities}
+    shares = {modality: view_sensitivity(view, modality, view.neighbourhood, layer) for modality in view.modalities}
+    norms, shares = ({name: one[0] for name, one in each.items() if one is not None} for each in (norms, shares))
+    variables: Variables = {}
+    if norms:
+        values, meaning = by_modality(view, norms), "norm of dY[query] / dX[key]"
+        variables["gradient_norm"] = labelled(("modality", "query", "key"), values, meaning, "Y per X")
+    if shares:
+        values, meaning = by_modality(view, shares), "local sensitivity S_i"
+        variables["sensitivity"] = labelled(("modality", "frame"), values, meaning, "0.5 even, 1 local")
+    return variables

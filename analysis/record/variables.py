@@ -1,9 +1,12 @@
-"""The variables of a record: small functions, each from a `ClipView` to the arrays that it adds.
+"""The variables of a record: small functions, each from a view of one clip to the arrays that it adds.
 
-A part that a model does not have (a local branch, gates, attention at all) is absent, never zero.
+Parts of a layer are given its number too. A part that a model does not have (a local branch, gates, attention at all),
+or cannot say (`analysis.view.Capabilities`), is absent, never zero.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -11,37 +14,34 @@ import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
-from analysis.attention.branch_profiles import branch_profiles
 from analysis.attention.certificates import CHECKS
-from analysis.attention.gates import mean_gates
-from analysis.attention.profiles import unevenness
+from analysis.attention.of_view import (
+    branch_head_profiles,
+    branch_profile,
+    branch_unevenness,
+    frame_gates,
+    gates_weigh_maps,
+)
 from analysis.attention.similarity import frame_cosine_similarity
 from analysis.record.explanation_variables import explanation_variables
-from analysis.record.labelled import Part, Variables, labelled, text
+from analysis.record.labelled import ClipPart, LayerPart, Variables, by_branch, labelled, maps_of, text
 from analysis.record.map_variables import certificate_variables, contribution_variables, pattern_variables
 from analysis.record.sensitivity_variables import sensitivity_variables
-from analysis.view import ClipView, to_numpy
+from analysis.view import TraceView, to_numpy
 from gmsa_models.data.clip import Segment
 
 
-def attention_variables(view: ClipView) -> Variables:
+def attention_variables(view: TraceView, layer: int = 0) -> Variables:
     """`attention` (modality, branch, head, query, key): weights after the softmax, NaN for heads a branch lacks."""
-    if not view.branches:
+    maps = {place: view.layer(place[0], layer).weights[place[1]][0] for place in maps_of(view, layer)}
+    if not maps:
         return {}
-    frames = view.clip.frames
-    values = np.full((len(view.modalities), len(view.branches), view.heads, frames, frames), np.nan, np.float32)
-    for row, modality in enumerate(view.modalities):
-        for column, branch in enumerate(view.branches):
-            weights = view.layers[modality].weights[branch][0]
-            values[row, column, view.heads_of(branch)] = to_numpy(weights)
-    return {
-        "attention": labelled(
-            ("modality", "branch", "head", "query", "key"), values, "attention weight", "share of the query's 1"
-        )
-    }
+    values = by_branch(view, layer, maps, (view.heads, view.frames, view.frames))
+    dims = ("modality", "branch", "head", "query", "key")
+    return {"attention": labelled(dims, values, "attention weight", "share of the query's 1")}
 
 
-def neighbourhood_variables(view: ClipView) -> Variables:
+def neighbourhood_variables(view: TraceView) -> Variables:
     """`neighbourhood` (query, key): True where the local branch may attend; absent without one."""
     if view.neighbourhood is None:
         return {}
@@ -49,89 +49,93 @@ def neighbourhood_variables(view: ClipView) -> Variables:
     return {"neighbourhood": labelled(("query", "key"), mask, "the query's local branch may attend to the key")}
 
 
-def similarity_variables(view: ClipView) -> Variables:
-    """`similarity` (modality, query, key): cosine of the clip's own features; NaN for a frame that is all zeros."""
-    values = np.stack([_similarity(torch.from_numpy(view.clip.floats(modality))) for modality in view.modalities])
+def similarity_variables(view: TraceView) -> Variables:
+    """`similarity` (modality, query, key): cosine of the clip's own features; NaN for a frame that is all zeros.
+
+    NaN throughout for a modality that the clip has no features of; absent where it has none of any.
+    """
+    known = [modality for modality in view.modalities if modality in view.one.features]
+    if not known:
+        return {}
+    values = np.full((len(view.modalities), view.frames, view.frames), np.nan, np.float32)
+    for modality in known:
+        features = torch.from_numpy(view.one.floats(modality))
+        values[view.modalities.index(modality)] = _similarity(features)
     return {"similarity": labelled(("modality", "query", "key"), values, "cosine similarity of features", "1")}
 
 
-def profile_variables(view: ClipView) -> Variables:
+def profile_variables(view: TraceView, layer: int = 0) -> Variables:
     """`profile` (modality, branch, frame), `head_profile`, and how uneven each profile is."""
-    if not view.branches:
+    places = maps_of(view, layer)
+    if not places:
         return {}
-    shape = (len(view.modalities), len(view.branches), view.heads, view.clip.frames)
-    values = torch.full(shape, torch.nan, dtype=torch.float32)
-    for row, modality in enumerate(view.modalities):
-        for column, branch in enumerate(view.branches):
-            each = branch_profiles(view, modality, branch)
-            values[row, column, view.heads_of(branch)] = each.float().cpu()
-    profile = values.nanmean(dim=2)
-    uneven = unevenness(profile)
-    return {
-        "profile": labelled(
-            ("modality", "branch", "frame"), to_numpy(profile), "attention received", "1 = uniform attention"
-        ),
+
+    def array(values: dict[tuple[str, str], Tensor], *shape: int) -> np.ndarray:
+        return by_branch(view, layer, values, shape)
+
+    heads = array({at: branch_head_profiles(view, *at, layer)[0] for at in places}, view.heads, view.frames)
+    profile = array({at: branch_profile(view, *at, layer)[0] for at in places}, view.frames)
+    uneven = {at: branch_unevenness(view, *at, layer) for at in places}
+    by_frame, units = ("modality", "branch", "frame"), "1 = uniform attention"
+    variables = {
+        "profile": labelled(by_frame, profile, "attention received", units),
         "head_profile": labelled(
-            ("modality", "branch", "head", "frame"),
-            to_numpy(values),
-            "attention received, head by head",
-            "1 = uniform attention",
+            ("modality", "branch", "head", "frame"), heads, "attention received, head by head", units
         ),
-        "profile_entropy": labelled(("modality", "branch"), to_numpy(uneven.entropy), "entropy of profile", "nat"),
-        "profile_relative_entropy": labelled(
-            ("modality", "branch"),
-            to_numpy(uneven.relative_entropy),
-            "entropy of profile / ln(frames)",
-            "1 = even",
-        ),
-        "profile_gini": labelled(("modality", "branch"), to_numpy(uneven.gini), "Gini of profile", "0 = even"),
     }
+    for field, name, meaning, unit in (
+        ("entropy", "profile_entropy", "entropy of profile", "nat"),
+        ("relative_entropy", "profile_relative_entropy", "entropy of profile / ln(frames)", "1 = even"),
+        ("gini", "profile_gini", "Gini of profile", "0 = even"),
+    ):
+        values = array({at: getattr(each, field) for at, each in uneven.items()}, 1)[..., 0]
+        variables[name] = labelled(("modality", "branch"), values, meaning, unit)
+    return variables
 
 
-def gate_variables(view: ClipView) -> Variables:
+def gate_variables(view: TraceView, layer: int = 0) -> Variables:
     """`gate` (modality, branch, frame): R_g and R_l of each query frame, see `mean_gates`; absent without gates.
 
     Its attribute `averaged_over` says over what. The two branches add to 1 in GateOp, in GateAtt at single pairs only.
     """
-    if not next(iter(view.layers.values())).gates:
+    gates = {modality: frame_gates(view, modality, layer) for modality in view.modalities}
+    placed = {(modality, branch): gate[0] for modality, each in gates.items() for branch, gate in each.items()}
+    if not placed:
         return {}
-    values = np.full((len(view.modalities), len(view.branches), view.clip.frames), np.nan, np.float32)
-    for row, modality in enumerate(view.modalities):
-        for branch, gate in mean_gates(view.layers[modality]).items():
-            values[row, view.branches.index(branch)] = to_numpy(gate[0])
+    values = by_branch(view, layer, placed, (view.frames,))
     gate = labelled(("modality", "branch", "frame"), values, "mean gate", "share of 1")
-    pairs = view.model.config.attention == "gate-att"
+    pairs = any(gates_weigh_maps(view, modality, layer) for modality in view.modalities)
     gate.attrs["averaged_over"] = "heads; global: every key, local: keys inside N_i" if pairs else "features"
     return {"gate": gate}
 
 
-def score_variables(view: ClipView) -> Variables:
+def score_variables(view: TraceView) -> Variables:
     """`score` (class): probability, the sigmoid of `logit` (class)."""
-    logits = view.trace.logits[0].float()
+    logits = view.logits[0].float()
     return {
         "score": labelled(("class",), to_numpy(logits.sigmoid()), "probability", "1"),
         "logit": labelled(("class",), to_numpy(logits), "logit", "nat"),
     }
 
 
-def label_variables(view: ClipView) -> Variables:
+def label_variables(view: TraceView) -> Variables:
     """`label` (class): True for the clip's labels among the model's classes; attributes hold all of them.
 
     Absent where the labels are of another data set than the model's classes.
     """
     if not view.labelled:
         return {}
-    known = np.isin(view.vocabulary.indices, view.clip.labels)
+    known = np.isin(view.vocabulary.indices, view.one.labels)
     return {"label": labelled(("class",), known, "label of the clip")}
 
 
-def segment_variables(view: ClipView) -> Variables:
+def segment_variables(view: TraceView) -> Variables:
     """Known spans: `segment_start`, `segment_end` (seconds, as `frame`), `segment_kind`, `segment_label` (names).
 
     `segment_class` (segment, class): 1 the span shows the class, 0 it was rated absent, NaN not said; absent where the
     labels are of another data set than the model's classes. All are absent where no span is known.
     """
-    clip = view.clip
+    clip = view.one
     length = clip.frames * clip.frame_seconds
     spans = [segment for segment in clip.segments if segment.start < length]
     if not spans:
@@ -152,16 +156,18 @@ def segment_variables(view: ClipView) -> Variables:
     return variables | {"segment_class": ratings}
 
 
-PARTS: dict[str, Part] = {
+LAYER_PARTS: dict[str, LayerPart] = {
     "attention": attention_variables,
-    "neighbourhood": neighbourhood_variables,
-    "similarity": similarity_variables,
     "profile": profile_variables,
     "gate": gate_variables,
     "pattern": pattern_variables,
     "contribution": contribution_variables,
     "certificate": certificate_variables,
     "sensitivity": sensitivity_variables,
+}
+CLIP_PARTS: dict[str, ClipPart] = {
+    "neighbourhood": neighbourhood_variables,
+    "similarity": similarity_variables,
     "score": score_variables,
     "label": label_variables,
     "segment": segment_variables,
@@ -183,14 +189,16 @@ DEFAULT_PARTS = (
     "label",
     "segment",
 )
+PARTS = (*DEFAULT_PARTS, "explanation")
 
 
-def coordinates(view: ClipView) -> dict[str, xr.DataArray]:
+def coordinates(view: TraceView, layers: Sequence[int] = (0,)) -> dict[str, xr.DataArray]:
     """One coordinate a dimension; frames (also as query and key) by the second of the video at which they start."""
-    seconds = np.asarray(view.clip.seconds, np.float64)
+    seconds = np.asarray(view.one.seconds, np.float64)
     labels = np.asarray(view.vocabulary.indices, np.int64)
     coords = {name: _coordinate(name, seconds, "start of the frame in the video", "s") for name in FRAME_DIMENSIONS}
     return coords | {
+        "layer": _coordinate("layer", np.asarray(layers, np.int64), "encoder layer"),
         "modality": _coordinate("modality", text(view.modalities), "stream of the video"),
         "branch": _coordinate("branch", text(view.branches), "branch of the attention block"),
         "head": _coordinate("head", np.arange(view.heads), "attention head"),
@@ -216,18 +224,18 @@ def _similarity(features: Float[Tensor, "frames dim"]) -> Float[np.ndarray, "fra
     return values.numpy()
 
 
-def _shown(view: ClipView, segment: Segment) -> list[str]:
+def _shown(view: TraceView, segment: Segment) -> list[str]:
     scores = segment.scores or (1.0,) * len(segment.labels)
     pairs = zip(segment.labels, scores, strict=True)
     return [_label_name(view, label) for label, score in pairs if score > 0]
 
 
-def _label_name(view: ClipView, label: int) -> str:
+def _label_name(view: TraceView, label: int) -> str:
     """Name of one of the clip's labels, by the model's classes where these are of the same data set."""
-    return view.vocabulary.name(label) if view.labelled else f"label {label} of {view.clip.dataset}"
+    return view.vocabulary.name(label) if view.labelled else f"label {label} of {view.one.dataset}"
 
 
-def _ratings(view: ClipView, segments: list[Segment]) -> Float[np.ndarray, "segment class"]:
+def _ratings(view: TraceView, segments: list[Segment]) -> Float[np.ndarray, "segment class"]:
     values = np.full((len(segments), len(view.vocabulary)), np.nan, np.float32)
     for row, segment in enumerate(segments):
         for label, score in zip(segment.labels, segment.scores or (1.0,) * len(segment.labels), strict=True):

@@ -94,7 +94,7 @@ def frame_gradient_norms(
         batch = clip if isinstance(clip, Batch) else Batch.from_clips([clip], max_frames=model.config.max_frames)
         for features, valid in zip(batch.features[modality], batch.valid, strict=True):
             part = _part(replica, features[valid], modality, at, layer)
-            results.append([_pad(each, valid) for each in compute(part, **options)])
+            results.append([pad_norms(each, valid) for each in compute(part, **options)])
     norms, errors = (torch.stack(each) for each in zip(*results, strict=True))
     if isinstance(clip, Clip):
         norms, errors = norms[0], errors[0]
@@ -264,7 +264,7 @@ def _part(model: GMSAClassifier, features: Float[Tensor, "frames width"], modali
     return _Part(wanted, hidden[0], lambda frames: wanted.attention.trace(frames.unsqueeze(0), None).output[0])
 
 
-def _pad(norms: Float[Tensor, "query key"], valid: Bool[Tensor, " frames"]) -> Float[Tensor, "frames frames"]:
+def pad_norms(norms: Float[Tensor, "query key"], valid: Bool[Tensor, " frames"]) -> Float[Tensor, "frames frames"]:
     """Norms of the valid frames among NaN for the padded ones."""
     padded = norms.new_full((len(valid), len(valid)), torch.nan)
     padded[valid[:, None] & valid[None, :]] = norms.flatten()

@@ -1,21 +1,75 @@
-"""Gradient norms of a clip that a model has seen, computed once."""
+"""Gradient norms and local sensitivity of a view, batched; records, sweeps, studies and explanations take them here."""
 
 from __future__ import annotations
 
-from jaxtyping import Float
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from analysis.sensitivity.norms import block_gradient_norms
-from analysis.view import ClipView
+from analysis.sensitivity.autograd import autograd_norms
+from analysis.sensitivity.norms import local_sensitivity, pad_norms
+from analysis.view import RecordError, TraceView
+from gmsa_models.masks import Neighbourhood
 
 # About the most that the intermediate results of gradient norms may take.
 GRADIENT_BYTES = 2**27
 
+Function = Callable[[Float[Tensor, "frames dim"]], Float[Tensor, "frames _"]]
+Norms = Float[Tensor, "batch query key"]
 
-def view_gradient_norms(view: ClipView, modality: str) -> Float[Tensor, "query key"]:
-    """G of one modality of a clip, exact, computed once a view; of a model with attention."""
-    key = view.layer, modality
-    if key not in view.gradient_norms:
-        block = view.model.encoders[modality].layers[view.layer].attention
-        view.gradient_norms[key] = block_gradient_norms(block, view.layers[modality].input[0], GRADIENT_BYTES)
-    return view.gradient_norms[key]
+
+def view_gradient_norms(view: TraceView, modality: str, layer: int = 0) -> Norms | None:
+    """G of one layer, exact, computed once a view; NaN at padding.
+
+    None where the layer has no maps (the control), or its model cannot say.
+    """
+    compute = view.capabilities.gradient_norms
+    if compute is None or not view.layer(modality, layer).weights:
+        return None
+    return view.once(("gradient norms", modality, layer), lambda: compute(view, modality, layer))
+
+
+def view_sensitivity(
+    view: TraceView, modality: str, neighbourhood: Neighbourhood | Bool[Tensor, "_ _"] | None, layer: int = 0
+) -> Float[Tensor, "batch frames"] | None:
+    """S_i by a neighbourhood, see `local_sensitivity`; None without one, and where `view_gradient_norms` is None."""
+    norms = view_gradient_norms(view, modality, layer)
+    return None if norms is None or neighbourhood is None else local_sensitivity(norms, neighbourhood)
+
+
+def layer_norms(
+    view: TraceView, modality: str, layer: int, norms: Callable[[Float[Tensor, "frames dim"]], Tensor]
+) -> Norms:
+    """G clip by clip, from what each clip's real frames were to the layer.
+
+    Args:
+        view, modality, layer: which layer; its `input` is X.
+        norms: from the frames of one clip to its G, (query, key).
+
+    Raises:
+        RecordError: the layer's input was not recorded.
+    """
+    inputs = view.layer(modality, layer).input
+    if inputs is None:
+        raise RecordError(f"layer {layer} of {modality!r} has no recorded input; gradient norms are taken by it")
+    each = [pad_norms(norms(frames[valid]), valid) for frames, valid in zip(inputs, view.valid, strict=True)]
+    return torch.stack(each)
+
+
+def autograd_capability(
+    function: Callable[[str, int], Function], max_bytes: int = GRADIENT_BYTES
+) -> Callable[[TraceView, str, int], Norms]:
+    """`Capabilities.gradient_norms` of any module that can be differentiated.
+
+    Args:
+        function: (modality, layer) -> from the layer's input frames, of one clip without padding, to its output frames.
+        max_bytes: about the most that intermediate results may take.
+    """
+
+    def compute(view: TraceView, modality: str, layer: int) -> Norms:
+        of_layer = function(modality, layer)
+        return layer_norms(view, modality, layer, lambda frames: autograd_norms(of_layer, frames, max_bytes))
+
+    return compute

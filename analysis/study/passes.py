@@ -8,17 +8,17 @@ import numpy as np
 import torch
 import xarray as xr
 
-from analysis.attention.blend import blended_attention
 from analysis.attention.lags import mass_by_lag, mean_by_lag
+from analysis.attention.of_view import block_map, branch_profile, branch_unevenness, branch_verticality
 from analysis.attention.similarity import frame_cosine_similarity
-from analysis.attention.verticality import verticality
-from analysis.record.inspect import inspect_clip
-from analysis.sensitivity.norms import frame_gradient_norms, local_sensitivity
+from analysis.gmsa_view import view_clips
+from analysis.sensitivity.of_view import view_gradient_norms, view_sensitivity
+from analysis.view import TraceView
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
-from gmsa_models.masks import Neighbourhood, neighbourhood_mask
+from gmsa_models.evaluating import standard_contexts
+from gmsa_models.masks import Neighbourhood
 
-PARTS = ("attention", "profile", "gate")
 TOP = 0.1  # "a few frames": the tenth that receives most
 
 
@@ -53,7 +53,8 @@ def model_statistics(
     source = modality if modality in model.config.modalities else next(iter(model.config.modalities))
     each = []
     for clip in clips:
-        each.append(_clip_statistics(model, clip, neighbourhood, source))
+        with standard_contexts():
+            each.append(_clip_statistics(view_clips(model, [clip], chosen=neighbourhood), source))
         progress(1)
     together = xr.concat(each, "video", join="override")
     return together.assign_coords(video=np.array([clip.id for clip in clips])).assign_attrs(gradient_modality=source)
@@ -77,61 +78,65 @@ def clip_statistics(clips: Sequence[Clip], modalities: Sequence[str]) -> xr.Data
     )
 
 
-def _clip_statistics(model: GMSAClassifier, clip: Clip, neighbourhood: Neighbourhood, source: str) -> xr.Dataset:
-    record = inspect_clip(model, clip, parts=PARTS)
-    norms = frame_gradient_norms(model, clip, source)
-    modalities = [str(name) for name in record["modality"].values]
-    seconds = np.arange(record.sizes["frame"]) * clip.frame_seconds
-    attention = np.stack([mass_by_lag(blended_attention(record, name)) for name in modalities])
+def _clip_statistics(view: TraceView, source: str) -> xr.Dataset:
+    seconds = np.arange(view.frames) * view.one.frame_seconds
+    attention = np.stack([mass_by_lag(_numpy(block_map(view, name)[0])) for name in view.modalities])
+    gini = lambda *place: branch_unevenness(view, *place).gini[0]  # noqa: E731
+    top = lambda *place: _top_share(branch_profile(view, *place)[0])  # noqa: E731
     variables = {
-        "gini": record["profile_gini"].transpose("modality", "branch").drop_vars("model"),
-        "top_share": _top_share(record),
+        "gini": (("modality", "branch"), _by_branch(view, gini), {"long_name": "Gini of profile", "units": "0 = even"}),
+        "top_share": (("modality", "branch"), _by_branch(view, top)),
         "attention_by_lag": (("modality", "lag"), attention),
-        "gradient_by_lag": ("lag", mass_by_lag(norms.double().cpu().numpy())),
-        **_sensitivities(model, norms, neighbourhood),
-        **global_verticality(record),
+        "gradient_by_lag": ("lag", mass_by_lag(view_gradient_norms(view, source)[0].double().cpu().numpy())),
+        **_sensitivities(view, source),
+        **global_verticality(view),
     }
-    coords = {"modality": np.array(modalities), "branch": record["branch"].values.astype(str)}
+    coords = {"modality": np.array(view.modalities), "branch": np.array(view.branches)}
     return xr.Dataset(variables).assign_coords(coords | {"lag": seconds, "frame": seconds})
+
+
+def _by_branch(view: TraceView, statistic: Callable[[str, str], torch.Tensor]) -> np.ndarray:
+    """A number a modality and branch."""
+    return np.array(
+        [[float(statistic(name, branch)) for branch in view.branches] for name in view.modalities], np.float32
+    )
+
+
+def _numpy(values: torch.Tensor) -> np.ndarray:
+    return values.float().cpu().numpy()
 
 
 def _similarity_by_lag(clip: Clip, modality: str) -> np.ndarray:
     return mean_by_lag(frame_cosine_similarity(torch.from_numpy(clip.floats(modality))).numpy())
 
 
-def _sensitivities(model: GMSAClassifier, norms: torch.Tensor, shared: Neighbourhood) -> dict[str, tuple]:
-    own = model.config.neighbourhood
-    chosen = {"sensitivity": shared} | ({} if own is None else {"own_sensitivity": own})
-    masks = {name: neighbourhood_mask(each, len(norms)) for name, each in chosen.items()}
-    return {name: ("frame", local_sensitivity(norms, mask).double().cpu().numpy()) for name, mask in masks.items()}
+def _sensitivities(view: TraceView, modality: str) -> dict[str, tuple]:
+    each = {name: view_sensitivity(view, modality, pattern) for name, pattern in (
+        ("sensitivity", view.chosen), ("own_sensitivity", view.own),
+    )}  # fmt: skip
+    return {name: ("frame", values[0].double().cpu().numpy()) for name, values in each.items() if values is not None}
 
 
-def global_verticality(record: xr.Dataset) -> dict[str, xr.DataArray]:
+def global_verticality(view: TraceView) -> dict[str, xr.DataArray]:
     """Verticality (modality, head) of the global branch, the one that every block has; heads that it lacks are NaN.
 
     Args:
-        record: with `attention`, dimensions in any order.
+        view: of one clip.
 
     Returns:
         `verticality`, `verticality_by_chance` and `verticality_adjusted`; see `analysis.attention.verticality`.
     """
-    weights = record["attention"].sel(branch="global").transpose("modality", "head", "query", "key")
-    there = [int(head) for head in weights["head"].values if not np.isnan(weights.sel(head=head).values[0, 0, 0])]
-    found = verticality(torch.from_numpy(weights.sel(head=there).values.copy()))
-    heads = xr.DataArray(weights["head"].values, dims="head")
-    values = {
-        "verticality": found.value,
-        "verticality_by_chance": found.null_mean,
-        "verticality_adjusted": found.adjusted,
-    }
-    return {
-        name: xr.DataArray(value.numpy(), {"head": there}, ("modality", "head")).reindex(head=heads)
-        for name, value in values.items()
-    }
+    fields = {"verticality": "value", "verticality_by_chance": "null_mean", "verticality_adjusted": "adjusted"}
+    values = {name: np.full((len(view.modalities), view.heads), np.nan) for name in fields}
+    for row, modality in enumerate(view.modalities):
+        lines, heads = branch_verticality(view, modality, "global"), view.layer(modality).heads_of("global")
+        for name, field in fields.items():
+            values[name][row, heads] = getattr(lines, field)[0].cpu().numpy()
+    coords = {"modality": np.array(view.modalities), "head": np.arange(view.heads)}
+    return {name: xr.DataArray(each, coords, ("modality", "head")) for name, each in values.items()}
 
 
-def _top_share(record: xr.Dataset) -> xr.DataArray:
-    profile = record["profile"].transpose("modality", "branch", "frame")
-    count = max(1, round(TOP * profile.sizes["frame"]))
-    highest = np.sort(profile.values, axis=-1)[..., -count:].sum(-1)
-    return xr.DataArray(highest / profile.values.sum(-1), dims=("modality", "branch"))
+def _top_share(profile: torch.Tensor) -> torch.Tensor:
+    """Of one profile."""
+    count = max(1, round(TOP * len(profile)))
+    return profile.sort().values[-count:].sum() / profile.sum()

@@ -17,13 +17,13 @@ from analysis.study.neighbourhoods import neighbourhood_text
 from analysis.study.results import PERCENT
 from analysis.study.selection import Selection, select
 from analysis.study.study import Settings, StudyError
+from analysis.sweep.columns import Column
 from analysis.sweep.contents import SweepContents
 from analysis.sweep.store import read_sweep
 from analysis.sweep.summaries import classes_of, dense_scores, sweep_metrics, video_scores
 from gmsa_models.checkpoints.files import describe, load
 from gmsa_models.checkpoints.model_file import ModelFile
 from gmsa_models.classifier import parameter_mib
-from gmsa_models.trace import BRANCHES
 from gmsa_models.variants import nearest_variant
 
 SENSITIVITIES = ("sensitivity", "own_sensitivity")
@@ -139,7 +139,7 @@ class SweptStudy:
     @cached_property
     def statistics(self) -> dict[str, xr.Dataset]:
         """Model with attention -> `sensitivity` and, where it has one, `own_sensitivity` (video, frame); seconds."""
-        names = self._columns(*(f"frames_{name}" for name in SENSITIVITIES))
+        names = [column.name for column in self._columns(*(f"frames_{name}" for name in SENSITIVITIES))]
         found = {}
         for model, rows in self._rows("frame_seconds", *names).items():
             curves = {name: self._stream(rows, f"frames_{name}") for name in SENSITIVITIES}
@@ -162,7 +162,7 @@ class SweptStudy:
     def mean_sensitivity(self) -> dict[str, xr.Dataset]:
         """Model with attention -> `sensitivity` and, where it has one, `own_sensitivity` (video), over all frames."""
         found = {}
-        for model, rows in self._chosen_rows(*self._columns(*SENSITIVITIES)).items():
+        for model, rows in self._chosen_rows(*(each.name for each in self._columns(*SENSITIVITIES))).items():
             streams = {name: self._stream(rows, name) for name in SENSITIVITIES}
             there = {name: ("video", values.to_numpy()) for name, values in streams.items() if values is not None}
             if there:
@@ -190,37 +190,36 @@ class SweptStudy:
         return self._by_branch("verticality_adjusted")
 
     def _by_branch(self, name: str) -> dict[str, xr.Dataset]:
-        found = {}
-        for model, rows in self._chosen_rows(*self._columns(name)).items():
-            there = [column for column in self._columns(name) if rows[column].notna().any()]
-            parts = [column.removeprefix(f"{name}_").rpartition("_") for column in there]
-            modalities, branches = (list(dict.fromkeys(part[at] for part in parts)) for at in (0, 2))
-            if there:
-                columns = [[f"{name}_{modality}_{branch}" for branch in branches] for modality in modalities]
-                values = np.stack([np.stack([rows[one].to_numpy() for one in each], -1) for each in columns], 1)
-                coords = {"modality": np.array(modalities), "branch": np.array(branches)}
-                found[model] = xr.Dataset({name: (("video", "modality", "branch"), values)}, coords)
-        return found
+        columns = self._columns(name)
+        tables = {}
+        for model, rows in self._chosen_rows(*(each.name for each in columns)).items():
+            filled = [each for each in columns if rows[each.name].notna().any()]
+            if not filled:
+                continue
+            modalities = list(dict.fromkeys(each.modality for each in filled))
+            branches = list(dict.fromkeys(each.branch for each in filled))
+            values = np.full((len(rows), len(modalities), len(branches)), np.nan)
+            for each in filled:
+                values[:, modalities.index(each.modality), branches.index(each.branch)] = rows[each.name].to_numpy()
+            coords = {"modality": np.array(modalities), "branch": np.array(branches)}
+            tables[model] = xr.Dataset({name: (("video", "modality", "branch"), values)}, coords)
+        return tables
 
-    def _columns(self, *names: str) -> list[str]:
-        """Columns of these names, with a modality and perhaps a branch behind."""
-        modalities = self.modalities
-        ends = [*modalities, *(f"{modality}_{branch}" for modality in modalities for branch in BRANCHES)]
-        wanted = {f"{name}_{end}" for name in names for end in ends}
-        return [column for column in self.sweep.columns if column in wanted]
+    def _columns(self, *statistics: str) -> list[Column]:
+        """Columns of these statistics, in the table's order."""
+        return [column for column in self.sweep.columns if column.statistic in statistics]
 
     @property
     def modalities(self) -> list[str]:
         """Of all models of the sweep, that of the settings first."""
-        starts = ("frames_sensitivity_", "sensitivity_")
-        found = [name.removeprefix(start) for start in starts for name in self.sweep.columns if name.startswith(start)]
-        found += [name.split("_")[1] for name in self.sweep.columns if name.startswith("gini_")]
-        return sorted(dict.fromkeys(found), key=lambda name: name != self.settings.modality)
+        columns = self._columns("frames_sensitivity", "sensitivity", "gini")
+        names = dict.fromkeys(column.modality for column in columns)
+        return sorted(names, key=lambda name: name != self.settings.modality)
 
-    def _stream(self, rows: pd.DataFrame, name: str) -> pd.Series | None:
+    def _stream(self, rows: pd.DataFrame, statistic: str) -> pd.Series | None:
         """Values of the first modality that the model has; None where it has none."""
-        columns = [f"{name}_{modality}" for modality in self.modalities]
-        return next((rows[one] for one in columns if one in rows and rows[one].notna().any()), None)
+        columns = sorted(self._columns(statistic), key=lambda each: self.modalities.index(each.modality))
+        return next((rows[each.name] for each in columns if rows[each.name].notna().any()), None)
 
     def _chosen_rows(self, *columns: str) -> dict[str, pd.DataFrame]:
         rows = self._rows(*columns)

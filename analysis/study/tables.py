@@ -10,7 +10,9 @@ import numpy as np
 import xarray as xr
 
 from analysis.attention.lags import uniform_mass_by_lag
-from analysis.record.inspect import inspect_clip
+from analysis.gmsa_view import view_clips
+from analysis.inspect.clips import inspect_clip
+from analysis.record.assemble import record_of
 from analysis.statistics.intervals import (
     mean_interval,
     normal_interval,
@@ -48,8 +50,9 @@ MADE = (
 def similarity_and_attention(study: Study) -> Tables:
     """Figure 1: Baseline's record of the video of Figure 3, with the three heads of each modality that are drawn."""
     _, clip = study.story
-    record = inspect_clip(study.model(study.baseline), clip, parts=("attention", "similarity", "profile", "segment"))
-    lines = global_verticality(record)["verticality"]
+    view = view_clips(study.model(study.baseline), [clip])
+    record = record_of(view, parts=("attention", "similarity", "profile", "segment"))
+    lines = global_verticality(view)["verticality"]
     kept = _few_heads(record.drop_vars("segment_class", errors="ignore")).assign(verticality=lines)
     return {"record": _small(kept)}
 

@@ -7,16 +7,20 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import torch
 from torch import Tensor
 
-from analysis.attention.gates import attention_block, branch_contributions, contribution_norms, local_share, mean_gates
-from analysis.attention.maps import layer_maps
-from analysis.attention.pattern_table import PATTERNS, branch_patterns
-from analysis.attention.profiles import unevenness
-from analysis.sensitivity.norms import local_sensitivity
+from analysis.attention.of_view import (
+    branch_head_patterns,
+    branch_profile,
+    branch_unevenness,
+    frame_gates,
+    frame_local_share,
+)
+from analysis.attention.pattern_table import PATTERNS
+from analysis.sensitivity.of_view import view_sensitivity
 from analysis.statistics.resampling import video_metrics
-from analysis.sweep.traced import TracedBatch
+from analysis.sweep.columns import Column, column_name
+from analysis.view import TraceView
 from gmsa_models.trace import BRANCHES
 
 TOP_K = 20  # predictions a video: those that GAP and MAP use
@@ -24,7 +28,7 @@ NUMBER, CURVE = pa.float64(), pa.list_(pa.float32())
 LABELS = pa.list_(pa.int32())
 SCORES = "scores"  # the analysis that holds a clip's labels against the model's classes
 
-Columns = dict[str, pa.DataType]
+Columns = tuple[Column, ...]
 Values = Mapping[str, Iterable]  # one value a video of the batch
 
 
@@ -42,12 +46,12 @@ class Analysis:
     Attributes:
         meaning: in a few words.
         columns: modalities -> the columns, whatever the model: where a model lacks one, its values are null.
-        compute: a traced batch -> values of those columns that the model has.
+        compute: a view of a batch, its neighbourhood chosen -> values of those columns that the model has.
     """
 
     meaning: str
     columns: Callable[[Sequence[str]], Columns]
-    compute: Callable[[TracedBatch], Values]
+    compute: Callable[[TraceView], Values]
 
 
 def chosen(names: Sequence[str]) -> dict[str, Analysis]:
@@ -62,17 +66,19 @@ def chosen(names: Sequence[str]) -> dict[str, Analysis]:
 
 
 def _score_columns(modalities: Sequence[str]) -> Columns:
-    top = {"top_classes": LABELS, "top_scores": CURVE}
-    return {"known_labels": LABELS} | top | {"perr": NUMBER, "hit_at_1": NUMBER}
+    kinds = {"known_labels": LABELS, "top_classes": LABELS, "top_scores": CURVE, "perr": NUMBER, "hit_at_1": NUMBER}
+    return tuple(Column(name, kind) for name, kind in kinds.items())
 
 
-def _scores(traced: TracedBatch) -> Values:
+def _scores(view: TraceView) -> Values:
     """`known_labels`: of the clip's labels those that the model has. `top_classes`, `top_scores`: its 20 highest."""
-    scores = traced.trace.logits.float().sigmoid().cpu().numpy()
-    labels = traced.batch.labels.bool().cpu().numpy()
+    scores = view.logits.float().sigmoid().cpu().numpy()
+    labels = np.zeros(scores.shape, bool)
+    for row, clip in enumerate(view.clips):
+        labels[row, list(clip.positions(view.vocabulary))] = True
     # A stable sort of the negated scores: the class that comes first wins a tie, as in the evaluation of models.
     ranking = np.argsort(-scores, axis=1, kind="stable")[:, :TOP_K]
-    classes = np.array(traced.model.vocabulary.indices, np.int32)
+    classes = np.array(view.vocabulary.indices, np.int32)
     return {
         "known_labels": [classes[row] for row in labels],
         "top_classes": list(classes[ranking]),
@@ -81,64 +87,75 @@ def _scores(traced: TracedBatch) -> Values:
     }
 
 
-def _uneven(traced: TracedBatch) -> Values:
+def _maps(view: TraceView) -> Iterable[tuple[str, str]]:
+    """Modality and branch of every map of the first layer."""
+    for modality in view.modalities:
+        yield from ((modality, branch) for branch in view.branches if branch in view.layer(modality).weights)
+
+
+def _uneven(view: TraceView) -> Values:
     values = {}
-    for (modality, branch), profile in traced.profiles.items():
-        found = unevenness(profile)
-        values[f"gini_{modality}_{branch}"] = _numbers(found.gini)
-        values[f"relative_entropy_{modality}_{branch}"] = _numbers(found.relative_entropy)
+    for place in _maps(view):
+        uneven = branch_unevenness(view, *place)
+        values[column_name("gini", *place)] = _numbers(uneven.gini)
+        values[column_name("relative_entropy", *place)] = _numbers(uneven.relative_entropy)
     return values
 
 
-def _profiles(traced: TracedBatch) -> Values:
-    return {f"profile_{'_'.join(where)}": _curves(traced, each) for where, each in traced.profiles.items()}
+def _profiles(view: TraceView) -> Values:
+    return {column_name("profile", *place): _curves(view, branch_profile(view, *place)) for place in _maps(view)}
 
 
-def _pattern_means(traced: TracedBatch) -> Values:
-    return {name: _numbers(values.double().nanmean(-1)) for name, values in _head_values(traced)}
+def _pattern_means(view: TraceView) -> Values:
+    return {
+        column_name(name, *place): _numbers(values.double().nanmean(-1))
+        for place in _maps(view)
+        for name, values in branch_head_patterns(view, *place).items()
+    }
 
 
-def _pattern_heads(traced: TracedBatch) -> Values:
-    return {f"heads_{name}": list(values.float().cpu().numpy()) for name, values in _head_values(traced)}
+def _pattern_heads(view: TraceView) -> Values:
+    return {
+        column_name(f"heads_{name}", *place): list(values.float().cpu().numpy())
+        for place in _maps(view)
+        for name, values in branch_head_patterns(view, *place).items()
+    }
 
 
-def _head_values(traced: TracedBatch) -> Iterable[tuple[str, Tensor]]:
-    """Column, and (batch, heads) of every pattern of every branch; distances in seconds."""
-    seconds = torch.tensor(traced.batch.frame_seconds, dtype=torch.float32, device=traced.trace.valid.device)[:, None]
-    for modality in traced.modalities:
-        layer = traced.trace.layer(modality)
-        for branch in layer_maps(layer):
-            for name, values in branch_patterns(layer, branch, traced.trace.valid).items():
-                scaled = values * seconds if PATTERNS[name].units == "s" else values
-                yield f"{name}_{modality}_{branch}", scaled
+def _sensitivities(view: TraceView) -> Iterable[tuple[str, str, Tensor]]:
+    """Statistic, modality, and (batch, frames) of S_i: by the shared neighbourhood, and by the model's own."""
+    for modality in view.modalities:
+        for name, pattern in (("sensitivity", view.chosen), ("own_sensitivity", view.own)):
+            values = view_sensitivity(view, modality, pattern)
+            if values is not None:
+                yield name, modality, values
 
 
-def _sensitivities(traced: TracedBatch) -> Iterable[tuple[str, Tensor]]:
-    """Column, and (batch, frames) of S_i: by the shared neighbourhood, and by the model's own."""
-    own = traced.model.config.neighbourhood
-    for modality, norms in traced.gradient_norms.items():
-        yield f"sensitivity_{modality}", local_sensitivity(norms, traced.neighbourhood)
-        if own is not None:
-            yield f"own_sensitivity_{modality}", local_sensitivity(norms, own)
+def _sensitivity_means(view: TraceView) -> Values:
+    return {
+        column_name(name, modality): _numbers(values.double().nanmean(-1))
+        for name, modality, values in _sensitivities(view)
+    }
 
 
-def _sensitivity_means(traced: TracedBatch) -> Values:
-    return {name: _numbers(values.double().nanmean(-1)) for name, values in _sensitivities(traced)}
+def _sensitivity_curves(view: TraceView) -> Values:
+    return {
+        column_name(f"frames_{name}", modality): _curves(view, values)
+        for name, modality, values in _sensitivities(view)
+    }
 
 
-def _sensitivity_curves(traced: TracedBatch) -> Values:
-    return {f"frames_{name}": _curves(traced, values) for name, values in _sensitivities(traced)}
-
-
-def _gates(traced: TracedBatch) -> Values:
+def _gates(view: TraceView) -> Values:
     """`gate_local`: mean R_l, over pairs inside N_i or over features. `local_share`: see `analysis.attention.gates`."""
     values = {}
-    for modality in traced.modalities if traced.model.config.neighbourhood is not None else ():
-        layer, valid = traced.trace.layer(modality), traced.trace.valid
-        norms = contribution_norms(branch_contributions(attention_block(traced.model, modality), layer), valid)
-        values[f"local_share_{modality}"] = _numbers(local_share(norms).double().nanmean(-1))
-        if layer.gates:
-            values[f"gate_local_{modality}"] = _numbers(mean_gates(layer, valid)["local"].double().nanmean(-1))
+    for modality in view.modalities:
+        means = {
+            "local_share": frame_local_share(view, modality),
+            "gate_local": frame_gates(view, modality).get("local"),
+        }
+        for name, mean in means.items():
+            if mean is not None:
+                values[column_name(name, modality)] = _numbers(mean.double().nanmean(-1))
     return values
 
 
@@ -146,22 +163,22 @@ def _numbers(values: Tensor) -> np.ndarray:
     return values.double().cpu().numpy()
 
 
-def _curves(traced: TracedBatch, values: Tensor) -> list[np.ndarray]:
+def _curves(view: TraceView, values: Tensor) -> list[np.ndarray]:
     """One array a clip, without its padding."""
     whole = values.float().cpu().numpy()
-    return [row[: clip.frames] for row, clip in zip(whole, traced.clips, strict=True)]
+    return [row[: clip.frames] for row, clip in zip(whole, view.clips, strict=True)]
 
 
 def _by_branch(names: Iterable[str], kind: pa.DataType) -> Callable[[Sequence[str]], Columns]:
     names = tuple(names)
-    return lambda modalities: {
-        f"{name}_{modality}_{branch}": kind for name in names for modality in modalities for branch in BRANCHES
-    }
+    return lambda modalities: tuple(
+        Column(name, kind, modality, branch) for name in names for modality in modalities for branch in BRANCHES
+    )
 
 
 def _by_modality(names: Iterable[str], kind: pa.DataType) -> Callable[[Sequence[str]], Columns]:
     names = tuple(names)
-    return lambda modalities: {f"{name}_{modality}": kind for name in names for modality in modalities}
+    return lambda modalities: tuple(Column(name, kind, modality) for name in names for modality in modalities)
 
 
 ANALYSES: dict[str, Analysis] = {

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from analysis.sweep.columns import Column
 from analysis.sweep.notes import failed_shards, planned_parts
 from analysis.sweep.store import columns_in, common_provenance, finished_parts, tables_in
 
@@ -32,7 +33,7 @@ class SweepContents:
     models: Mapping[str, str]
     settings: Mapping[str, Any]
     versions: Mapping[str, str]
-    columns: tuple[str, ...]
+    columns: tuple[Column, ...]
     shards: tuple[Mapping[str, Any], ...]
     videos: int
     left_out: int

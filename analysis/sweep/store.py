@@ -18,6 +18,7 @@ from analysis.sweep import checksums
 from analysis.sweep.analyses import LABELS, chosen
 from analysis.sweep.bounds import KEY, check_provenance, reason, rows_of_models
 from analysis.sweep.checksums import DamagedError, check_columns, checked_metadata, room_for, seal
+from analysis.sweep.columns import Column, column_of
 from analysis.sweep.places import check_apart
 from analysis.sweep.plan import ShardTask, SweepError, difference
 from gmsa_models.data.atomic import cannot_write, replaced_when_done
@@ -36,7 +37,7 @@ class OutputError(OSError):
 
 def schema_of(task: ShardTask) -> pa.Schema:
     """Columns of a shard's table: the key, the clip, and those of each analysis; the same for all shards of a sweep."""
-    columns = {
+    fields = {
         "model": pa.string(),
         MODEL_SHA256: pa.string(),
         "video": pa.string(),
@@ -46,9 +47,16 @@ def schema_of(task: ShardTask) -> pa.Schema:
         "frame_seconds": pa.float64(),
         "labels": LABELS,
     }
-    for analysis in chosen(task.settings.analyses).values():
-        columns |= analysis.columns(task.modalities)
-    return pa.schema(list(columns.items()))
+    columns = [
+        each for analysis in chosen(task.settings.analyses).values() for each in analysis.columns(task.modalities)
+    ]
+    names = [*fields, *(each.name for each in columns)]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise SweepError(
+            f"two columns would be called {twice[0]!r}, of the modalities {', '.join(task.modalities)}; sweep the "
+            "models of these apart, into two folders"
+        )
+    return pa.schema([*(pa.field(name, kind) for name, kind in fields.items()), *(each.field() for each in columns)])
 
 
 def write_part(task: ShardTask, tables: Iterable[pa.Table], about: Mapping[str, Any]) -> int:
@@ -108,15 +116,17 @@ def provenance_of(path: Path) -> dict[str, Any] | None:
     return None
 
 
-def columns_in(path: Path) -> list[str]:
+def columns_in(path: Path) -> list[Column]:
     """Columns of a shard's table, as `read_sweep` gives them.
 
     Raises:
         SweepError: it is not of a sweep, or damaged.
     """
     with path.open("rb") as file:
-        names = _opened(path, file)[0].schema.to_arrow_schema().names
-    return names if MODEL_SHA256 in names else [names[0], MODEL_SHA256, *names[1:]]
+        columns = [column_of(field) for field in _opened(path, file)[0].schema.to_arrow_schema()]
+    if MODEL_SHA256 not in [each.name for each in columns]:
+        columns.insert(1, Column(MODEL_SHA256, pa.string()))
+    return columns
 
 
 def _opened(path: Path, file: BinaryIO) -> tuple[pq.FileMetaData, dict[str, Any]]:
@@ -172,7 +182,7 @@ def read_sweep(
     """
     paths = finished_parts(folder)
     made = common_provenance(paths, folder)
-    known = columns_in(paths[0])
+    known = [column.name for column in columns_in(paths[0])]
     names = known if columns is None else list(dict.fromkeys([*KEY, *columns]))
     _check_known("column", names, known)
     wanted = list(made["models"]) if models is None else list(models)

@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from analysis.gmsa_view import view_clips
 from analysis.sweep.analyses import SCORES, Analysis, chosen
+from analysis.sweep.memory import pass_bytes
 from analysis.sweep.plan import Shard, ShardTask, SweepError, identity
 from analysis.sweep.store import MODEL_SHA256, OutputError, schema_of, write_part
-from analysis.sweep.traced import TracedBatch, pass_bytes, trace_clips
+from analysis.view import TraceView
 from analysis.workers import one_thread_each
 from gmsa_models.checkpoints.files import load
 from gmsa_models.checkpoints.model_file import ModelFile
@@ -201,11 +203,9 @@ def _model_table(task: ShardTask, name: str, model: GMSAClassifier, clips: Seque
     analyses = list(chosen(task.settings.analyses).values())
     for places in _batches(clips, model, task):
         gradients = int(task.settings.memory * GRADIENT_SHARE)
-        traced = trace_clips(
-            model, [clips[place] for place in places], task.settings.neighbourhood, gradients,
-            labels=SCORES in task.settings.analyses,
-        )  # fmt: skip
-        for column, found in computed_columns(traced, analyses):
+        batch = [clips[place] for place in places]
+        view = view_clips(model, batch, chosen=task.settings.neighbourhood, max_bytes=gradients)
+        for column, found in computed_columns(view, analyses):
             rows = values.setdefault(column, [None] * len(clips))
             for place, value in zip(places, found, strict=True):
                 rows[place] = value
@@ -214,11 +214,11 @@ def _model_table(task: ShardTask, name: str, model: GMSAClassifier, clips: Seque
     return pa.table(arrays, schema=schema)
 
 
-def computed_columns(traced: TracedBatch, analyses: Iterable[Analysis]) -> Iterator[tuple[str, Iterable]]:
-    """Columns with a value a clip of the batch."""
+def computed_columns(view: TraceView, analyses: Iterable[Analysis]) -> Iterator[tuple[str, Iterable]]:
+    """Columns with a value a clip of the view."""
     for analysis in analyses:
         with standard_contexts():
-            found = analysis.compute(traced)
+            found = analysis.compute(view)
         yield from found.items()
 
 

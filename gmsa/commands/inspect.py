@@ -44,7 +44,7 @@ def inspect(
             )
         records = saved_records([clip, *([against] if against else [])])
     else:
-        from analysis.record.inspect_source import ExplainingStopped, inspect_source
+        from analysis.inspect.source import ExplainingStopped, inspect_source
 
         names = [model] if against is None else [model, against]
         try:

@@ -8,10 +8,10 @@ import torch
 from small_models import KINDS, moved, small_clip, small_model
 
 from analysis import Replacer, ablate_clip, context_means, inspect_clip
+from analysis.gmsa_view import view_clips
 from analysis.sensitivity.norms import frame_gradient_norms
 from analysis.study.steps import step_seconds
 from analysis.sweep.analyses import ANALYSES
-from analysis.sweep.traced import trace_clips
 from analysis.sweep.work import computed_columns
 from gmsa_models import load, save
 from gmsa_models.data.clip import Batch
@@ -73,8 +73,8 @@ def curve_values(model):
 
 
 def sweep_values(model):
-    traced = trace_clips(model, [CLIP, small_clip(9, 1)], Toeplitz(5), 2**20)
-    found = dict(computed_columns(traced, ANALYSES.values()))
+    view = view_clips(model, [CLIP, small_clip(9, 1)], chosen=Toeplitz(5))
+    found = dict(computed_columns(view, ANALYSES.values()))
     return {
         name: np.concatenate([np.ravel(np.asarray(each, np.float64)) for each in values])
         for name, values in found.items()

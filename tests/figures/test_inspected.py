@@ -18,8 +18,8 @@ from small_models import VOCABULARY, small_clip, small_model
 from analysis import DEFAULT_PARTS, combine_models, inspect_clip
 from analysis.explanations.registry import EXPLANATIONS, applicable
 from analysis.explanations.scores import score_explanation
+from analysis.inspect.source import inspect_source
 from analysis.record.files import open_record, save_record
-from analysis.record.inspect_source import inspect_source
 from analysis.view import RecordError
 from figures.inspection import saved_records, write_inspection
 from figures.inspector.header import describe_clip, describe_model
@@ -180,7 +180,7 @@ class TestOneClassIsExplained:
         other = small_model()
         other.vocabulary = Vocabulary("other", (0, 1, 2, 3, 4), ("Sky", "car", "Sea", "Sun", "Game"))
         save(other, made / "runs/8/model.safetensors")
-        monkeypatch.setattr("analysis.record.explanation_variables.explain_all", None)  # nothing is explained before
+        monkeypatch.setattr("analysis.explanations.class_explanations.explain_all", None)  # nothing is explained before
         done = two(made, "--target", "Food")
         assert (done.exit_code, done.stdout) == (2, "")
         assert "model 'small-gate-op@8': no class 'Food' among the 5 of other" in done.stderr
@@ -218,7 +218,7 @@ class TestStoppedWhileExplaining:
                 raise KeyboardInterrupt
             return score_explanation(*given)
 
-        monkeypatch.setattr("analysis.record.explanation_variables.score_explanation", interrupted)
+        monkeypatch.setattr("analysis.explanations.class_explanations.score_explanation", interrupted)
         done = two(made, "--explain")
         assert done.exit_code == 130
         *_, last = done.stderr.splitlines()
@@ -248,7 +248,7 @@ class TestStoppedWhileExplaining:
         pty = pytest.importorskip("pty")
         words = ["inspect", f"{made}/clips.tfrecord#clip1", "--model", f"{made}/runs/7/model.safetensors",
                  "--explain", "--out", f"{made}/out"]  # fmt: skip
-        endless = "import time, gmsa, analysis.record.explanation_variables as room\n"
+        endless = "import time, gmsa, analysis.explanations.class_explanations as room\n"
         endless += f"room.score_explanation = lambda *given: time.sleep(600)\ngmsa.app({words})"
         ours, theirs = pty.openpty()
         with subprocess.Popen([sys.executable, "-c", endless], stdout=subprocess.PIPE, stderr=theirs) as process:
@@ -354,7 +354,7 @@ class TestPythonThatShowsItAgain:
 class TestRefusedBeforeComputing:
     @pytest.fixture(autouse=True)
     def nothing_is_computed(self, monkeypatch):
-        monkeypatch.setattr("analysis.record.inspect_source.inspect_clip", None)
+        monkeypatch.setattr("analysis.inspect.source.inspect_clip", None)
 
     def test_a_folder_that_cannot_be_written(self, made):
         (made / "file").write_text("")

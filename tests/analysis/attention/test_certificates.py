@@ -7,7 +7,8 @@ import pytest
 import torch
 from small_models import KINDS, small_clip, small_model
 
-from analysis.attention.certificates import CHECKS, Certificate, certificate_table, certify
+from analysis.attention.certificates import CHECKS, Certificate, certificate_table
+from analysis.inspect.maps import certify
 from gmsa_models import Batch
 from gmsa_models.attention import blocks as attention
 from gmsa_models.masks import BlockDiagonal, Toeplitz, ToeplitzDilated

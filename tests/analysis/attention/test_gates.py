@@ -10,7 +10,6 @@ from small_models import KINDS, small_clip, small_model
 
 from analysis.attention.gates import (
     GateError,
-    attention_block,
     branch_contributions,
     contribution_norms,
     feature_gates,
@@ -20,9 +19,9 @@ from analysis.attention.gates import (
     output_bias,
     pair_gates,
 )
-from analysis.record.inspect import inspect_clip
+from analysis.gmsa_view import attention_block, view_clips
+from analysis.inspect.clips import inspect_clip
 from analysis.sweep.analyses import chosen
-from analysis.sweep.traced import trace_clips
 from gmsa_models import Batch
 from gmsa_models.masks import BlockDiagonal, Toeplitz
 from gmsa_models.trace import LayerTrace
@@ -130,8 +129,8 @@ def test_one_mean_gate_a_frame_in_records_and_sweeps():
     for branch in ("global", "local"):
         np.testing.assert_allclose(gate.sel(branch=branch), gates[branch][1, :7], rtol=1e-6)
     assert "local: keys inside N_i" in gate.attrs["averaged_over"]
-    traced_batch = trace_clips(model, [clip], BlockDiagonal(3), 2**20)
-    swept = chosen(["gates"])["gates"].compute(traced_batch)["gate_local_visual"]
+    view = view_clips(model, [clip], chosen=BlockDiagonal(3))
+    swept = chosen(["gates"])["gates"].compute(view)["gate_local_visual"]
     assert swept[0] == pytest.approx(float(gate.sel(branch="local").mean()), rel=1e-6)
     torch.testing.assert_close(mean_gates(traced("gate-op")[3])["local"], feature_gates(traced("gate-op")[3])["local"])
     with pytest.raises(GateError):

@@ -7,7 +7,8 @@ from small_models import small_clip, small_model
 
 from analysis.attention.pattern_table import pattern_table
 from analysis.attention.segments import frame_groups
-from analysis.attention.taxonomy import MEASURES, RULES, head_kind, head_taxonomy, segment_share
+from analysis.attention.taxonomy import MEASURES, RULES, head_kind, segment_share
+from analysis.inspect.maps import head_taxonomy
 from gmsa_models.data.clip import Batch
 
 

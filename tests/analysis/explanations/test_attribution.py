@@ -23,7 +23,7 @@ from analysis.explanations.explanation import ExplanationError
 from analysis.explanations.faithfulness import Replacer
 from analysis.explanations.registry import EXPLANATIONS, UnknownExplanationError, applicable, explain, explain_all
 from analysis.explanations.sanity import rank_correlation_with_shuffled
-from analysis.record.inspect import inspect_clip
+from analysis.inspect.clips import inspect_clip
 from gmsa_models import Batch, load, read_clips
 from gmsa_models.evaluating import evaluating
 

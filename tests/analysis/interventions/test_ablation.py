@@ -15,7 +15,8 @@ from references.ablation import (
 )
 from small_models import small_clip, small_model
 
-from analysis.attention.gates import GateError, attention_block
+from analysis.attention.gates import GateError
+from analysis.gmsa_view import attention_block
 from analysis.interventions.ablation import (
     Ablation,
     AblationError,

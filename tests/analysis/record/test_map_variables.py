@@ -9,9 +9,11 @@ import xarray as xr
 from small_models import KINDS, small_clip, small_model
 
 from analysis import combine_models, inspect_clip
-from analysis.attention.certificates import CHECKS, certify
-from analysis.attention.gates import attention_block, branch_contributions, contribution_norms
+from analysis.attention.certificates import CHECKS
+from analysis.attention.gates import branch_contributions, contribution_norms
 from analysis.attention.pattern_table import PATTERNS, pattern_table
+from analysis.gmsa_view import attention_block
+from analysis.inspect.maps import certify
 from analysis.record.map_variables import FAILED, NOTHING_TO_CHECK, PASSED
 from gmsa_models import Batch, load, read_clips
 from gmsa_models.attention import blocks

@@ -11,9 +11,9 @@ import torch
 import xarray as xr
 from small_models import KINDS, VOCABULARY, small_clip, small_model
 
-import analysis.record.inspect as record_module
+import analysis.record.assemble as record_module
 from analysis import DEFAULT_PARTS, RecordError, combine_models, inspect_clip, inspect_clips
-from analysis.record.variables import PARTS
+from analysis.record.variables import CLIP_PARTS, PARTS
 from gmsa_models import Batch, read_clips
 from gmsa_models.masks import Toeplitz, neighbourhood_mask
 
@@ -205,7 +205,8 @@ def test_a_chosen_neighbourhood_and_chosen_parts():
 def test_the_default_parts_are_parts_and_others_come_only_when_asked_for(monkeypatch):
     assert set(DEFAULT_PARTS) <= set(PARTS)
     extra = {"extra": lambda view: {"extra": xr.DataArray(np.float32(1.5))}}
-    monkeypatch.setattr(record_module, "PARTS", PARTS | extra)
+    monkeypatch.setattr(record_module, "PARTS", (*PARTS, "extra"))
+    monkeypatch.setattr(record_module, "CLIP_PARTS", CLIP_PARTS | extra)
     assert "extra" not in inspect_clip(small_model(), small_clip())
     assert inspect_clip(small_model(), small_clip(), parts=[*DEFAULT_PARTS, "extra"])["extra"] == 1.5
 

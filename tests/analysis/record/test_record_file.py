@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from small_models import small_clip, small_model
 
 from analysis import combine_models, inspect_clip
+from analysis.record.assemble import RECORD_VERSION
 from analysis.record.files import (
     NEWEST_VERSION,
     DamagedRecordFileError,
@@ -26,7 +27,6 @@ from analysis.record.files import (
     open_record,
     save_record,
 )
-from analysis.record.inspect import RECORD_VERSION
 from figures.inspection import saved_records
 
 

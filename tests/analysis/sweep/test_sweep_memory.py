@@ -10,8 +10,8 @@ from small_models import small_clip
 from sweep_shards import write_models, write_shards
 
 from analysis.sweep import SweepError, SweepSettings
+from analysis.sweep.memory import pass_bytes
 from analysis.sweep.run import plan_sweep
-from analysis.sweep.traced import pass_bytes
 from analysis.sweep.work import _batches, _windows
 from gmsa_models import load, read_clips
 

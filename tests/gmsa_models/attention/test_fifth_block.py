@@ -7,9 +7,9 @@ from small_models import moved, small_clip, small_model
 from torch import nn
 
 from analysis import ablate_clip, all_ablations, applicable, context_means, explain_all, inspect_clip
-from analysis.attention.certificates import certify
 from analysis.explanations.attribution.perturbations import CARRIED
 from analysis.explanations.faithfulness import Replacer
+from analysis.inspect.maps import certify
 from analysis.sensitivity.closed_form.forms import CLOSED_FORMS
 from analysis.sensitivity.norms import frame_gradient_norms
 from figures.inspector.payload import pack

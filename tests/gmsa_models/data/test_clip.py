@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from references.reading import dequantize_value
 from small_models import small_model
 
-from analysis.record.inspect import inspect_clip
+from analysis.inspect.clips import inspect_clip
 from analysis.view import features_sha256
 from gmsa_models.data.clip import Batch, Clip, ClipError, Segment, dequantize, quantize
 from gmsa_models.data.tfrecord.records import decode_clip, encode_clip

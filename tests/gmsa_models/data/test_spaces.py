@@ -12,9 +12,9 @@ from small_models import VOCABULARY, small_clip, small_model
 from typer.testing import CliRunner
 
 from analysis.explanations.scores import explained_labels
+from analysis.inspect.clips import inspect_clip
 from analysis.interventions.ablation_scores import ablate_clip, ablation_scores, context_means
 from analysis.record.files import open_record, save_record
-from analysis.record.inspect import inspect_clip
 from analysis.study.scores import score_models
 from figures.inspector.header import describe_clip
 from figures.inspector.records import InspectorError, split_records

@@ -23,9 +23,9 @@ from analysis import (
     inspect_clip,
     rank_correlation_with_shuffled,
 )
+from analysis.gmsa_view import view_clips
 from analysis.sensitivity.norms import frame_gradient_norms
 from analysis.study.scores import score_models
-from analysis.sweep.traced import trace_clips
 from analysis.workers import map_in_threads, one_thread_each
 from gmsa_models.evaluating import evaluating, evaluation_replica, standard_contexts
 from gmsa_models.evaluation.scoring import evaluate, predict
@@ -50,7 +50,7 @@ USES = {
     "evaluate": lambda model: evaluate(model, [CLIP]),
     "predict": lambda model: predict(model, [CLIP]),
     "score models": lambda model: score_models({"one": model}, [CLIP]),
-    "sweep": lambda model: trace_clips(model, [CLIP], Toeplitz(3), 2**20),
+    "sweep": lambda model: view_clips(model, [CLIP], chosen=Toeplitz(3)),
 }
 
 

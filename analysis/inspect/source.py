@@ -8,8 +8,8 @@ from itertools import islice
 import torch
 import xarray as xr
 
-from analysis.record.explanation_variables import explanation_steps
-from analysis.record.inspect import inspect_clip
+from analysis.explanations.class_explanations import explanation_steps
+from analysis.inspect.clips import inspect_clip
 from gmsa_models.checkpoints.files import load
 from gmsa_models.checkpoints.names import name_checkpoints, renamed
 from gmsa_models.classifier import GMSAClassifier

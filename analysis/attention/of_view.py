@@ -1,0 +1,102 @@
+"""What a view's maps and gates come to, batched: the one place where records, sweeps and studies take each from.
+
+Every function takes a view, a modality and the number of a layer; values at padded frames are NaN.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from analysis.attention.gates import PerBranch, contribution_norms, gated_weight, local_share, mean_gates
+from analysis.attention.maps import attention_rows, layer_maps
+from analysis.attention.pattern_table import PATTERNS, branch_patterns
+from analysis.attention.profiles import Unevenness, head_profiles, unevenness
+from analysis.attention.verticality import Verticality, row_verticality
+from analysis.view import TraceView, frame_seconds
+
+
+def branch_head_profiles(
+    view: TraceView, modality: str, branch: str, layer: int = 0
+) -> Float[Tensor, "batch heads frames"]:
+    """Attention received, head by head of a branch, each over its own mask; see `head_profiles`."""
+
+    def compute() -> Float[Tensor, "batch heads frames"]:
+        parts = layer_maps(view.layer(modality, layer))[branch]
+        return torch.cat([head_profiles(part.weights, part.neighbourhood, view.valid) for part in parts], -2)
+
+    return view.once(("head profiles", modality, branch, layer), compute)
+
+
+def branch_profile(view: TraceView, modality: str, branch: str, layer: int = 0) -> Float[Tensor, "batch frames"]:
+    """Attention received, mean over the heads of a branch; see `attention_profile`."""
+    return branch_head_profiles(view, modality, branch, layer).mean(-2)
+
+
+def branch_unevenness(view: TraceView, modality: str, branch: str, layer: int = 0) -> Unevenness:
+    """Gini coefficient and entropy of `branch_profile`, one value a clip."""
+    return unevenness(branch_profile(view, modality, branch, layer))
+
+
+def branch_head_patterns(
+    view: TraceView, modality: str, branch: str, layer: int = 0
+) -> dict[str, Float[Tensor, "batch heads"]]:
+    """Every key of `PATTERNS` of a branch's heads; distances in seconds."""
+
+    def compute() -> dict[str, Float[Tensor, "batch heads"]]:
+        seconds = frame_seconds(view)[:, None]
+        values = branch_patterns(view.layer(modality, layer), branch, view.valid)
+        return {name: each * seconds if PATTERNS[name].units == "s" else each for name, each in values.items()}
+
+    return view.once(("head patterns", modality, branch, layer), compute)
+
+
+def branch_verticality(view: TraceView, modality: str, branch: str, layer: int = 0) -> Verticality:
+    """Verticality of a branch's heads alone, as it is among `branch_head_patterns`: (batch, heads)."""
+    parts = layer_maps(view.layer(modality, layer))[branch]
+    each = [row_verticality(attention_rows(part.weights, part.neighbourhood, view.valid)) for part in parts]
+    names = ("value", "null_mean", "null_deviation", "adjusted", "p_value")
+    return Verticality(*(torch.cat([getattr(one, name) for one in each], -1) for name in names))
+
+
+def frame_gates(view: TraceView, modality: str, layer: int = 0) -> PerBranch:
+    """Mean gates of each frame, branch by branch, see `mean_gates`; empty without gates."""
+    traced = view.layer(modality, layer)
+    return mean_gates(traced, view.valid) if traced.gates else {}
+
+
+def gates_weigh_maps(view: TraceView, modality: str, layer: int = 0) -> bool:
+    """Whether the layer has gates over pairs of frames (as GateAtt), not over features (as GateOp) and not none."""
+    return any(gate.ndim == 4 for gate in view.layer(modality, layer).gates.values())
+
+
+def frame_gated_weight(view: TraceView, modality: str, layer: int = 0) -> PerBranch:
+    """Weight that gates over pairs of frames let through, mean over heads, see `gated_weight`; empty without them."""
+    if not gates_weigh_maps(view, modality, layer):
+        return {}
+    return {branch: each.mean(1) for branch, each in gated_weight(view.layer(modality, layer), view.valid).items()}
+
+
+def frame_contributions(view: TraceView, modality: str, layer: int = 0) -> PerBranch:
+    """Norm of what each branch adds to each frame, see `contribution_norms`; empty where the model cannot say."""
+    contributions = view.capabilities.contributions
+    if contributions is None or not view.layer(modality, layer).weights:
+        return {}
+    return contribution_norms(contributions(view, modality, layer), view.valid)
+
+
+def frame_local_share(view: TraceView, modality: str, layer: int = 0) -> Float[Tensor, "batch frames"] | None:
+    """Share of the local branch in each frame's output, see `local_share`; None without a local branch."""
+    norms = frame_contributions(view, modality, layer)
+    return local_share(norms) if "local" in norms else None
+
+
+def block_map(view: TraceView, modality: str, layer: int = 0) -> Float[Tensor, "batch query key"]:
+    """The one map that stands for a block, mean over heads; as `analysis.attention.blend` takes it from a record."""
+    weights = {branch: each.mean(1) for branch, each in view.layer(modality, layer).weights.items()}
+    if "combined" in weights:
+        return weights["combined"]
+    if not (gates := frame_gates(view, modality, layer)):
+        return weights["global"]
+    return sum(gate[:, :, None] * weights[branch] for branch, gate in gates.items())

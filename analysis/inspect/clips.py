@@ -1,0 +1,114 @@
+"""From a GMSA model and clips to records: everything that the model saw, as one labelled data set a clip."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import SupportsIndex
+
+import xarray as xr
+
+from analysis.explanations.class_explanations import ClassExplanations, explain_class
+from analysis.explanations.explanation import class_position
+from analysis.gmsa_view import view_clips
+from analysis.record.assemble import check_parts, record_of
+from analysis.view import TraceView, type_name
+from gmsa_models.classifier import GMSAClassifier
+from gmsa_models.data.clip import Clip
+from gmsa_models.evaluating import evaluation_replica
+from gmsa_models.masks import Neighbourhood
+
+
+def inspect_clip(
+    model: GMSAClassifier,
+    clip: Clip,
+    *,
+    neighbourhood: Neighbourhood | None = None,
+    layer: int = 0,
+    layers: Sequence[int] | str | None = None,
+    parts: Sequence[str] | None = None,
+    target: SupportsIndex | str | None = None,
+    explanation_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> xr.Dataset:
+    """Everything that a model saw in a clip, as one data set: the record from which all views are drawn.
+
+    Dimensions: `layer` (only where several are asked for), `modality`, `branch` (only those that the model's block
+    has), `head`, `query` (the frame that attends: the row), `key` (the frame attended to), `frame`, `class`, `segment`,
+    `check` (of certificates). Frames are labelled by the second of the video at which they start. What the model lacks
+    is absent. Floating-point variables are float32, but seconds float64; NaN says "there is none". Where the clip's
+    labels are of another data set than the model's classes, `label` and `segment_class` are absent.
+
+    Args:
+        model: on any device, in any floating-point type. It is computed in that type, and in float32 if that is half
+            precision (bfloat16 or float16), from the same weights: what the model itself computes differs by the
+            rounding of its type. Attributes `weights_type` and `computed_in` name both.
+        clip: its frames beyond the model's `max_frames` are left out, and `clip_frames` says how many it had.
+        neighbourhood: analyse by these N_i; default: the model's own. The attention weights are the model's either way.
+        layer: which encoder layer, from 0.
+        layers: several encoder layers, or "all", in place of `layer`. Where these are more than one, what is of a layer
+            (attention, profiles, patterns, gates, contributions, certificates, sensitivity) has `layer` as its first
+            dimension; a record of one layer has none.
+        parts: keys of `PARTS`; default: `DEFAULT_PARTS`.
+        target: the class that the part "explanation" explains, by its position or name; None: the most probable.
+        explanation_progress: called as the part "explanation" goes on, with the steps done and their number; see
+            `explanation_steps`. Calls come one at a time, from any thread.
+
+    Returns:
+        The record. `to_netcdf` and `to_zarr` save it whole; its attributes say which checkpoint (`checkpoint_name` as
+        the card has it, `checkpoint_sha256`, and `checkpoint_path` of one that is not in the zoo), clip and software.
+        The coordinate `model` is what the model is called beside others: `model.origin["name"]`.
+
+    Raises:
+        RecordError (a ValueError): a layer the model lacks, or both `layer` and `layers`.
+        KeyError: a part that is not in `PARTS`.
+        UnfitClipError (a ValueError): a modality that the clip lacks, or features of another width or space.
+    """
+    return next(
+        inspect_clips(
+            model, [clip], neighbourhood=neighbourhood, layer=layer, layers=layers, parts=parts, target=target,
+            explanation_progress=explanation_progress,
+        )
+    )  # fmt: skip
+
+
+def inspect_clips(
+    model: GMSAClassifier,
+    clips: Iterable[Clip],
+    *,
+    batch_size: int = 1,
+    neighbourhood: Neighbourhood | None = None,
+    layer: int = 0,
+    layers: Sequence[int] | str | None = None,
+    parts: Sequence[str] | None = None,
+    target: SupportsIndex | str | None = None,
+    progress: Callable[[int], None] = lambda records: None,
+    explanation_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Iterator[xr.Dataset]:
+    """A record a clip, in order, made as they are asked for; clips go through the model `batch_size` at a time.
+
+    Args:
+        clips: any iterable; it is read no further ahead than one batch.
+        batch_size: clips a pass; padding changes no record beyond rounding.
+        progress: called after each record with 1.
+        model, neighbourhood, layer, layers, parts, target, explanation_progress: see `inspect_clip`; the steps are
+            those of each record.
+
+    Raises:
+        ValueError: a batch size below 1; and as `inspect_clip`.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; expected at least 1")
+    names, weights_type = check_parts(parts), type_name(next(model.parameters()))
+    position = None if target is None else class_position(model, target)
+
+    def explanations(view: TraceView) -> ClassExplanations:
+        return explain_class(evaluation_replica(model, widen=True), view, position, explanation_progress)
+
+    waiting = iter(clips)
+    while batch := list(islice(waiting, batch_size)):
+        view = view_clips(model, batch, chosen=neighbourhood)
+        view = replace(view, capabilities=replace(view.capabilities, explanations=explanations))
+        for one in view.each():
+            yield record_of(one, layer=layer, layers=layers, parts=names).assign_attrs(weights_type=weights_type)
+            progress(1)
