@@ -13,7 +13,7 @@ import xarray as xr
 
 from analysis.record.errors import AGAIN, NewerRecordError, NotARecordError, quoted
 
-NEWEST_VERSION = 2  # of `record_version`, as `analysis.record.inspect` writes it
+NEWEST_VERSION = 2  # of `record_version`, as `analysis.record.assemble` writes it
 # What every record has, of one model or several.
 TEXTS = ("clip", "source", "features_sha256")
 LISTS = {"labels": int, "label_names": str}
