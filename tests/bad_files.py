@@ -23,12 +23,7 @@ from references.reading import (
 from small_models import small_clip
 
 from gmsa_models.data.clip import LARGEST_LABEL
-from gmsa_models.data.errors import (
-    ContentError,
-    DamagedRecordError,
-    NotATFRecordError,
-    TruncatedRecordError,
-)
+from gmsa_models.data.tfrecord.errors import ContentError, DamagedRecordError, NotATFRecordError, TruncatedRecordError
 from gmsa_models.data.tfrecord.framing import masked_checksum
 from gmsa_models.data.tfrecord.records import encode_clip
 from gmsa_models.feeding import UnfitClipError

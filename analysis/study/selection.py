@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Int
 
 from gmsa_models.data.clip import Clip
-from gmsa_models.data.sources import DEMO, read_clips
+from gmsa_models.data.demo_videos import DEMO, demo_videos, is_demo
+from gmsa_models.data.sources import read_clips
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,6 @@ def clips_at(source: Sequence[str], places: Sequence[int]) -> Iterator[Clip]:
 
 def _demo_names(source: Sequence[str]) -> list[str] | None:
     """`demo:N` of every clip, each of which can be made alone; None for any other source."""
-    names = []
-    for one in source:
-        if not one.startswith(DEMO):
-            return None
-        first, dash, last = one.removeprefix(DEMO).partition("-")
-        names += [f"{DEMO}{index}" for index in range(int(first), int(last) if dash else int(first) + 1)]
-    return names
+    if not all(map(is_demo, source)):
+        return None
+    return [f"{DEMO}{index}" for one in source for index in demo_videos(one)]

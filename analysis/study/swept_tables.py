@@ -11,7 +11,7 @@ from analysis.study.claims import Claim
 from analysis.study.results import scored_text
 from analysis.study.swept import SweptStudy
 from analysis.sweep.analyses import ANALYSES
-from gmsa_models.data.sources import DEMO
+from gmsa_models.data.demo_videos import is_demo
 
 Made = TypeVar("Made")
 
@@ -80,7 +80,7 @@ def claim_rows(study: SweptStudy) -> tables.Tables:
     count = f"{len(study.models)} model{'' if len(study.models) == 1 else 's'}"
     scored = scored_text(study.videos, study.unlabelled, "whole")
     about = f"{count} on {scored} of the sweep of {len(study.source)} shards. Left out: {'. '.join(left)}."
-    made = f" {MADE}" if any(one.startswith(DEMO) for one in study.source) else ""
+    made = f" {MADE}" if any(is_demo(one) for one in study.source) else ""
     return {"claims": claims.claims_table(found).assign_attrs(about=about + made)}
 
 

@@ -29,7 +29,7 @@ from analysis.study.passes import global_verticality
 from analysis.study.results import results_table, scored_text
 from analysis.study.study import Settings, Study, StudyError
 from analysis.study.swept import SweptStudy
-from gmsa_models.data.sources import DEMO
+from gmsa_models.data.demo_videos import is_demo
 from gmsa_models.masks import BlockDiagonal, Neighbourhood, Toeplitz, ToeplitzDilated, neighbourhood_mask
 
 Tables = dict[str, xr.Dataset]
@@ -206,7 +206,7 @@ def claim_rows(study: Study) -> Tables:
         f"{len(study.models)} models on {scored_text(study.videos, study.unlabelled)} of `{', '.join(study.source)}`"
     )
     close = f"maps and gradients on the first {study.selection.frames} frames of {len(study.clips)} of them"
-    made = f" {MADE}" if any(one.startswith(DEMO) for one in study.source) else ""
+    made = f" {MADE}" if any(is_demo(one) for one in study.source) else ""
     return {"claims": claims.claims_table(found).assign_attrs(about=f"{about}; {close}.{made}")}
 
 
@@ -240,7 +240,7 @@ def said_of(tables: Tables, study: Study | SweptStudy | None) -> Tables:
     whose style the model is drawn.
     """
     source = () if study is None else study.source
-    about = {"of": "demo" if bool(source) and all(one.startswith(DEMO) for one in source) else ""}
+    about = {"of": "demo" if bool(source) and all(is_demo(one) for one in source) else ""}
     variants = {} if study is None else {name: like for name, like in study.variants.items() if name != like}
     if variants:
         about["variants"] = json.dumps(variants, ensure_ascii=False)

@@ -13,8 +13,8 @@ from typing import Any
 from analysis.sweep.analyses import DEFAULT_ANALYSES, chosen
 from gmsa_models.checkpoints.model_file import ModelFile
 from gmsa_models.checkpoints.names import name_checkpoints
+from gmsa_models.data.demo_videos import DEMO, demo_videos, is_demo, parse_demo
 from gmsa_models.data.paths import expand
-from gmsa_models.data.sources import DEMO
 from gmsa_models.evaluation.scoring import NoVocabularyError
 from gmsa_models.masks import Neighbourhood, Toeplitz, neighbourhood_to_dict
 
@@ -154,18 +154,19 @@ def find_models(names: Sequence[str]) -> tuple[tuple[ModelFile, ...], tuple[str,
 
 
 def find_shards(data: Sequence[str]) -> list[Shard]:
-    """Shards that paths, globs and `demo:A-B` name, in order.
+    """Shards - files of clips, whatever their format - that paths, globs and `demo:A-B` name, in order.
 
     A shard is called by its file's name, with as many of its folders as tell all of them apart.
 
     Raises:
         SourceNotFoundError: one of them names none.
         SweepError: a file that is named twice, or something that is no list of shards.
+        SourceError: demo videos that are not there.
     """
     shards: list[Shard] = []
     paths: list[Path] = []
     for one in data:
-        if one.startswith(DEMO):
+        if is_demo(one):
             shards += _demo_shards(one)
         elif one.endswith(".parquet") or ("#" in one and not os.path.exists(one)):
             raise SweepError(f"{one!r}: a sweep reads whole TFRecord shards; give their paths or a glob")
@@ -201,18 +202,15 @@ def demo_shard(start: int, stop: int) -> Shard:
 
 def demo_range(data: Mapping[str, Any]) -> tuple[int, int] | None:
     """First demo video and the one after the last, of the data in a provenance; None for files."""
-    if not data["fingerprint"].startswith(DEMO):
+    if not is_demo(data["fingerprint"]):
         return None
-    start, _, stop = data["fingerprint"].removeprefix(DEMO).partition("-")
-    return int(start), int(stop)
+    videos = parse_demo(data["fingerprint"])
+    return videos.start, videos.stop
 
 
 def _demo_shards(source: str) -> list[Shard]:
-    first, _, last = source.removeprefix(DEMO).partition("-")
-    if not first.isdigit() or not (last or first).isdigit():
-        raise SweepError(f"{source!r} is not a demo video; expected 'demo:3', or 'demo:0-8' for 0 to 7")
-    start, stop = int(first), int(last) if last else int(first) + 1
-    return [demo_shard(at, min(at + DEMO_SHARD, stop)) for at in range(start, stop, DEMO_SHARD)]
+    videos = demo_videos(source)
+    return [demo_shard(at, min(at + DEMO_SHARD, videos.stop)) for at in videos[::DEMO_SHARD]]
 
 
 def _short_names(paths: Sequence[Path]) -> list[str]:

@@ -98,7 +98,7 @@ def run_sweep(
 
     Args:
         models: names in the zoo or files.
-        data: paths or globs of TFRecord shards, or `demo:A-B`.
+        data: paths or globs of files of clips, or `demo:A-B`.
         out: made if it is not there.
         settings: what is computed, how; default: `SweepSettings()`.
         engine: a key of `ENGINES`.
@@ -111,7 +111,7 @@ def run_sweep(
         OutputError: `out` cannot be written; what is finished there is kept.
         FolderInUseError: another process is writing to `out`.
         NoMainGuardError: see `gmsa_models.workers`.
-        SourceNotFoundError, UnknownCheckpointError, UnknownAnalysisError: before anything is done.
+        SourceError, SourceNotFoundError, UnknownCheckpointError, UnknownAnalysisError: before anything is done.
     """
     if engine == "processes":
         leave_if_imported()

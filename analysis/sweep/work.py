@@ -23,9 +23,10 @@ from gmsa_models.checkpoints.files import load
 from gmsa_models.checkpoints.model_file import ModelFile
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
+from gmsa_models.data.demo_videos import is_demo
 from gmsa_models.data.paths import skip_handler
 from gmsa_models.data.skipped import Skipped
-from gmsa_models.data.sources import DEMO, read_clips
+from gmsa_models.data.sources import read_clips
 from gmsa_models.evaluating import standard_contexts
 from gmsa_models.feeding import Inputs, fitting
 
@@ -107,7 +108,7 @@ def _of_one_state(shard: Shard, tables: Iterator[pa.Table]) -> Iterator[pa.Table
 def _state(shard: Shard) -> tuple:
     """Size and fingerprint, and what the system says of when the file changed."""
     path = Path(shard.source)
-    if shard.source.startswith(DEMO):
+    if is_demo(shard.source):
         return ((shard.bytes, shard.fingerprint),)
     with suppress(OSError):  # the reader says what is wrong
         about = path.stat()

@@ -17,10 +17,10 @@ import xarray as xr
 
 from figures.files import digest, sha256
 from figures.pipeline.tables import TablesError, load_tables, save_tables
+from gmsa_models.data.demo_videos import is_demo
 
 HASHED_BYTES = 2**30  # more data than this are told by name, size and time of change instead of by every byte
 COMPUTED_WITH = ("torch", "numpy", "scipy", "xarray")
-DEMO = "demo:"
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class DiskCache:
 
 
 def _source_digest(source: str) -> object:
-    if source.startswith(DEMO):
+    if is_demo(source):
         # The demo set is made by code, whose digest stands elsewhere, from one file.
         return [source, sha256(_package("gmsa_models") / "data" / "demo" / "class_statistics.safetensors")]
     pattern, _, identity = source.partition("#") if not os.path.exists(source) else (source, "", "")

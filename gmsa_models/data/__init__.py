@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from gmsa_models.data.clip import Batch, Clip, ClipError, Segment, dequantize, quantize
     from gmsa_models.data.sources import read_clips
     from gmsa_models.data.spaces import FeatureSpace
-    from gmsa_models.data.tfrecord.files import TFRecordError, write_clips
+    from gmsa_models.data.tfrecord.errors import TFRecordError
+    from gmsa_models.data.tfrecord.files import write_clips
     from gmsa_models.data.vocabulary import Vocabulary
 
 __all__ = [
@@ -33,7 +34,7 @@ _MODULES = {
     "ClipError": "gmsa_models.data.clip",
     "FeatureSpace": "gmsa_models.data.spaces",
     "Segment": "gmsa_models.data.clip",
-    "TFRecordError": "gmsa_models.data.tfrecord.files",
+    "TFRecordError": "gmsa_models.data.tfrecord.errors",
     "Vocabulary": "gmsa_models.data.vocabulary",
     "dequantize": "gmsa_models.data.clip",
     "quantize": "gmsa_models.data.clip",

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from reprlib import Repr
+from typing import Any
 
 _brief = Repr()
 _brief.maxstring = _brief.maxother = 100
@@ -35,68 +36,34 @@ class UnreadableError(ValueError):
     kind = "unreadable"
 
 
-class TFRecordError(UnreadableError):
-    """A TFRecord file or record that cannot be read.
+class ClipFileError(UnreadableError):
+    """A file of clips, or one clip of it, that cannot be read; each format has its own kinds of it.
 
     Attributes:
         path: the file.
-        record: number of the record in the file from 0, or None when the whole file is meant.
-        offset: byte at which the record starts, or None.
+        record: number of the clip in the file from 0, or None when the whole file is meant.
+        offset: where the clip starts, as its `Place` says, or None.
         reason: what was wrong, without the place.
     """
 
-    kind = "TFRecord"
+    kind = "file of clips"
 
     def __init__(self, path: str | Path, reason: str, record: int | None = None, offset: int | None = None) -> None:
-        place = "" if record is None else f", record {record} at byte {offset}"
-        super().__init__(f"{path}{place}: {reason}")
+        super().__init__(f"{path}{self._place(record, offset)}: {reason}")
         self.path, self.reason, self.record, self.offset = Path(path), reason, record, offset
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.path, self.reason, self.record, self.offset)
 
-
-class NotATFRecordError(TFRecordError):
-    """A directory, a pipe, an empty file, another format, or a file whose very first header is damaged."""
-
-    kind = "not a TFRecord"
+    @staticmethod
+    def _place(record: int | None, offset: int | None) -> str:
+        return "" if record is None else f", clip {record}"
 
 
-class UnreadableFileError(TFRecordError):
+class UnreadableFileError(ClipFileError):
     """The operating system does not give the file, or not all of it."""
 
     kind = "file not given by the system"
-
-
-class TruncatedRecordError(TFRecordError):
-    """The file ends inside the record."""
-
-    kind = "truncated"
-
-
-class DamagedRecordError(TFRecordError):
-    """The length or the data does not match its checksum."""
-
-    kind = "checksum"
-
-
-class OversizedRecordError(TFRecordError):
-    """More data than is read as one record."""
-
-    kind = "too long"
-
-
-class ContentError(TFRecordError):
-    """A record that came through whole but is not what it should be; `kind` says which part of it."""
-
-    def __init__(
-        self, path: str | Path, reason: str, record: int | None = None, offset: int | None = None, kind: str = "content"
-    ) -> None:
-        super().__init__(path, reason, record, offset)
-        self.kind = kind
-
-    def __reduce__(self) -> tuple:
-        return type(self), (self.path, self.reason, self.record, self.offset, self.kind)
 
 
 class UnfitClipError(UnreadableError):
@@ -115,36 +82,6 @@ class ForeignFeaturesError(UnfitClipError):
     """A clip whose features lie in another space than those that the model was trained on."""
 
     kind = "features of another space"
-
-
-class RecordError(ValueError):
-    """A record's content that is not what it should be; the message says which part, and what was expected."""
-
-    kind = "content"
-
-
-class NotAnExampleError(RecordError):
-    """Bytes that are not the protobuf message they should be."""
-
-    kind = "not an example"
-
-
-class FeatureError(RecordError):
-    """A context feature (id, labels, times, ratings, means) that is missing, or of the wrong kind, number or range."""
-
-    kind = "context feature"
-
-
-class FramesError(RecordError):
-    """Frame lists that are missing, uneven, not finite, or do not fit together."""
-
-    kind = "frames"
-
-
-class ExtensionError(RecordError):
-    """The `gmsa_clip` feature is not what `extension.py` describes."""
-
-    kind = "gmsa_clip feature"
 
 
 OnSkip = Callable[[UnreadableError], None]

@@ -11,11 +11,12 @@ import numpy as np
 from jaxtyping import Integer
 
 from gmsa_models.data.clip import Clip
+from gmsa_models.data.demo_videos import is_demo
 from gmsa_models.data.errors import OnSkip
+from gmsa_models.data.formats import open_clips
 from gmsa_models.data.index import RecordIndex, index_records
 from gmsa_models.data.paths import Source
-from gmsa_models.data.sources import DEMO, read_clips, split_id
-from gmsa_models.data.tfrecord.framing import RecordFile
+from gmsa_models.data.sources import read_clips, split_id
 
 # How many records' checksums, or clips in hand, are looked at; 65,536 checksums take 0.2 s out of the page cache.
 MOST_CHECKSUMS, MOST_CLIPS = 65_536, 256
@@ -24,9 +25,9 @@ MOST_CHECKSUMS, MOST_CLIPS = 65_536, 256
 def fingerprint_source(source: Source, on_skip: OnSkip | None = None) -> str:
     """A digest of the clips that a source names, in their order.
 
-    Of TFRecord files and catalogues it covers the length of every record and the stored checksums of `MOST_CHECKSUMS`
-    of them, evenly spaced (of all, where they are no more). Names and dates of files are not part of it: data that was
-    moved or copied is the same, files of a glob that change their order are not.
+    Of files and catalogues it covers the length of every clip and the checksums (`ClipFile.checksum`) of
+    `MOST_CHECKSUMS` of them, evenly spaced (of all, where they are no more). Names and dates of files are not part of
+    it: data that was moved or copied is the same, files of a glob that change their order are not.
 
     Args:
         source: as `read_clips` takes it.
@@ -36,11 +37,11 @@ def fingerprint_source(source: Source, on_skip: OnSkip | None = None) -> str:
         SHA-256, as hex.
 
     Raises:
-        SourceNotFoundError, SourceError, TFRecordError, CatalogError: as `index_records` and `read_clips` do.
+        SourceNotFoundError, SourceError, ClipFileError, CatalogError: as `index_records` and `read_clips` do.
     """
     found = hashlib.sha256()
     for one in [source] if isinstance(source, str | Path) else source:
-        if str(one).startswith(DEMO):
+        if is_demo(one):
             found.update(str(one).encode())  # its clips are part of this package
         elif split_id(str(one))[1] is not None:
             found.update(fingerprint_clips(list(read_clips(one))).encode())
@@ -75,13 +76,13 @@ def _add_records(found: hashlib._Hash, index: RecordIndex) -> None:
 
 
 def _checksums(index: RecordIndex) -> Iterator[int]:
-    """Stored checksums of some of the records, in their order."""
+    """Checksums of some of the clips, in their order."""
     chosen = _spread(len(index), MOST_CHECKSUMS)
     starts = np.flatnonzero(np.diff(index.shard[chosen], prepend=-1))  # where the next file begins
     for group in np.split(chosen, starts[1:]) if len(chosen) else ():
-        with RecordFile(index.paths[int(index.shard[group[0]])]) as file:
+        with open_clips(index.paths[int(index.shard[group[0]])]) as file:
             for record in group.tolist():
-                yield file.checksum(index.span(record))
+                yield file.checksum(index.place(record))
 
 
 def _spread(count: int, most: int) -> Integer[np.ndarray, places]:

@@ -1,4 +1,4 @@
-"""Index: where every record of some shards lies, so that any of them is read at once, in any order."""
+"""Index: where every clip of some files lies, so that any of them is read at once, in any order."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from pathlib import Path
 
 import numpy as np
 
-from gmsa_models.data.errors import OnSkip, TFRecordError
+from gmsa_models.data.errors import ClipFileError, OnSkip
+from gmsa_models.data.formats import is_catalog, open_clips
 from gmsa_models.data.paths import Source, SourceError, expand
-from gmsa_models.data.tfrecord.framing import RecordFile, Span
+from gmsa_models.data.reader import Place
 
 
 @dataclass(frozen=True)
 class RecordIndex:
-    """Where every record of some shards lies.
+    """Where every clip of some files, called shards, lies; see `reader.Place`.
 
     Attributes:
         paths: the shards.
-        shard: (records,) number of each record's shard in `paths`.
-        number: (records,) of the record in its shard.
-        offset: (records,) byte at which it starts.
-        length: (records,) bytes of data.
+        shard: (records,) number of each clip's shard in `paths`.
+        number: (records,) of the clip in its shard.
+        offset: (records,) where it starts: of a TFRecord, the byte.
+        length: (records,) how much it takes: of a TFRecord, bytes of data.
     """
 
     paths: tuple[Path, ...]
@@ -35,29 +36,29 @@ class RecordIndex:
     def __len__(self) -> int:
         return len(self.shard)
 
-    def span(self, record: int) -> Span:
-        """Where record number `record` of all shards lies in its own."""
-        return Span(int(self.number[record]), int(self.offset[record]), int(self.length[record]))
+    def place(self, record: int) -> Place:
+        """Where clip number `record` of all shards lies in its own."""
+        return Place(int(self.number[record]), int(self.offset[record]), int(self.length[record]))
 
 
 def index_records(source: Source, on_skip: OnSkip | None = None) -> RecordIndex:
-    """Find every record of some shards, by their headers or from a catalogue.
+    """Find every clip of some files, as their formats tell without reading one, or from a catalogue.
 
-    An index by headers is kept in memory for as long as the files stay as they are.
+    The index of a file is kept in memory for as long as the file stays as it is.
 
     Args:
-        source: TFRecord files or globs, or one catalogue (`.parquet`), which saves a look at every header.
+        source: files of clips or globs, or one catalogue (`.parquet`), which saves a look at every file.
         on_skip: called with each reason not to find all records of a file, instead of raising it; those before the
             fault stay. Data that does not match its checksum is noticed only when it is read.
 
     Raises:
-        TFRecordError: a header that cannot be believed, unless `on_skip` takes it.
+        ClipFileError: a file whose clips cannot be told, unless `on_skip` takes it.
         SourceNotFoundError: a path or glob that matches nothing.
         CatalogError: not a catalogue; a shard that is missing or has changed, unless `on_skip` takes it.
         SourceError: files that hold no record.
     """
     paths = expand(source)
-    catalogs = [path for path in paths if path.suffix == ".parquet"]
+    catalogs = [path for path in paths if is_catalog(path)]
     if catalogs and len(paths) > 1:
         raise SourceError(
             f"{catalogs[0]}: a catalogue is a source by itself; it was given with {len(paths) - 1} others"
@@ -84,21 +85,21 @@ def _found(path: Path, on_skip: OnSkip | None) -> np.ndarray:
 
 
 @lru_cache(maxsize=8192)
-def _index_file(path: Path, modified: int, size: int) -> tuple[np.ndarray, TFRecordError | None]:
+def _index_file(path: Path, modified: int, size: int) -> tuple[np.ndarray, ClipFileError | None]:
     """(3, records): number, offset, length; and what keeps the rest from being found.
 
     `modified` and `size` are there so that a changed file is read again.
     """
     flat, error = array("q"), None  # 24 bytes a record: a file may hold millions of empty ones
     try:
-        with RecordFile(path) as file:
-            for span in file.spans():
-                flat.extend((span.number, span.offset, span.length))
-    except TFRecordError as caught:
+        with open_clips(path) as file:
+            for place in file.places():
+                flat.extend((place.number, place.offset, place.length))
+    except ClipFileError as caught:
         error = caught.with_traceback(None)
     return np.array(flat, np.int64).reshape(-1, 3).T, error
 
 
 def count_clips(source: Source, on_skip: OnSkip | None = None) -> int:
-    """How many records some shards hold; `on_skip` as for `index_records`."""
+    """How many clips some files hold; `on_skip` as for `index_records`."""
     return len(index_records(source, on_skip))

@@ -10,14 +10,14 @@ import numpy as np
 
 from gmsa_models.data.clip import Clip
 from gmsa_models.data.errors import OnSkip, UnreadableError
+from gmsa_models.data.formats import open_clips
 from gmsa_models.data.index import RecordIndex, count_clips, index_records
 from gmsa_models.data.paths import Source, SourceError
-from gmsa_models.data.tfrecord.files import read_clip_at
-from gmsa_models.data.tfrecord.framing import RecordFile
+from gmsa_models.data.reader import ClipFile
 
 __all__ = ["RecordIndex", "count_clips", "index_records", "shuffled_clips"]
 
-_MOST_OPEN_FILES = 64
+_MOST_OPEN_FILES, _MOST_MEMORY = 64, 1 << 30  # bytes of open files that stay in memory, but for the last opened
 
 
 def shuffled_clips(
@@ -37,7 +37,7 @@ def shuffled_clips(
     the remainder is left out, another one each epoch.
 
     Args:
-        source: TFRecord files or globs, or one catalogue (`.parquet`).
+        source: files of clips or globs, or one catalogue (`.parquet`).
         seed, epoch: together they fix the order of all processes.
         rank: of this process, 0 to world_size - 1.
         world_size: how many processes share the clips.
@@ -50,7 +50,7 @@ def shuffled_clips(
 
     Raises:
         SourceError: numbers that make no sense, fewer clips than processes, or none that can be read.
-        TFRecordError: a record that cannot be read, unless `on_skip` takes it; names file, record and offset.
+        ClipFileError: a clip that cannot be read, unless `on_skip` takes it; names the file and the clip.
     """
     index = index_records(source, on_skip)
     _check_shares(len(index), rank, world_size, skip, buffer)
@@ -89,14 +89,14 @@ class _Share:
     order: np.ndarray
     on_skip: OnSkip | None
     check: Callable[[Clip], None]
-    files: OrderedDict[int, RecordFile] = field(default_factory=OrderedDict)
+    files: OrderedDict[int, ClipFile] = field(default_factory=OrderedDict)
 
     def read(self, place: int) -> Clip:
         """The clip at a place, or the next one that can be read, past the end and on from the start."""
         for step in range(len(self.order)):
             record = int(self.order[(place + step) % len(self.order)])
             try:
-                clip = read_clip_at(self._file(int(self.index.shard[record])), self.index.span(record))
+                clip = self._file(int(self.index.shard[record])).clip(self.index.place(record))
                 self.check(clip)
             except UnreadableError as error:
                 if self.on_skip is None:
@@ -106,12 +106,19 @@ class _Share:
                 return clip
         raise SourceError(f"none of {len(self.order)} records can be read")
 
-    def _file(self, shard: int) -> RecordFile:
-        file = self.files.pop(shard, None) or RecordFile(self.index.paths[shard])
+    def _file(self, shard: int) -> ClipFile:
+        file = self.files.pop(shard, None)
+        if file is None:
+            self._make_room()
+            file = open_clips(self.index.paths[shard])
         self.files[shard] = file
-        if len(self.files) > _MOST_OPEN_FILES:
-            self.files.popitem(last=False)[1].close()
         return file
+
+    def _make_room(self) -> None:
+        while self.files and (
+            len(self.files) >= _MOST_OPEN_FILES or sum(file.memory for file in self.files.values()) > _MOST_MEMORY
+        ):
+            self.files.popitem(last=False)[1].close()
 
 
 def _read_in_order(share: _Share, skip: int) -> Iterator[Clip]:

@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from gmsa_models.data.clip import Clip
+from gmsa_models.data.demo_videos import demo_videos, is_demo
+from gmsa_models.data.errors import OnSkip
+from gmsa_models.data.formats import is_catalog, open_clips, read_file
 from gmsa_models.data.paths import (
     SkippedWarning,
     Source,
@@ -16,8 +19,7 @@ from gmsa_models.data.paths import (
     expand,
     skip_handler,
 )
-from gmsa_models.data.tfrecord.files import read_clip_at, read_file
-from gmsa_models.data.tfrecord.framing import OnSkip, RecordFile, Span, read_each
+from gmsa_models.data.reader import ClipFile, Place, read_each
 
 __all__ = [
     "OnSkip",
@@ -30,8 +32,6 @@ __all__ = [
     "read_clips",
 ]
 
-DEMO = "demo:"
-
 
 def read_clips(
     source: Source, *, on_error: str = "fail", on_skip: OnSkip | None = None, verify: bool = True
@@ -39,14 +39,14 @@ def read_clips(
     """Every clip that a source names, in order, one at a time.
 
     Args:
-        source: a TFRecord file, a glob of them (read in sorted order), `file-or-glob#id` for one clip, a catalogue
-            (`.parquet`) or `catalogue#id`, `demo:3` or `demo:0-8` (0 to 7), or a list of any of these.
+        source: a file of clips (see `formats.FORMATS`), a glob of them (read in sorted order), `file-or-glob#id` for
+            one clip, a catalogue (`.parquet`) or `catalogue#id`, `demo:3` or `demo:0-8` (0 to 7), or a list of these.
         on_error: "fail" raises the first error; "skip" leaves out what cannot be read and goes on.
         on_skip: with "skip", called with each error; default: a `SkippedWarning`. `Skipped` counts them by kind.
         verify: check the checksums.
 
     Raises:
-        TFRecordError: a file or record that cannot be read; names file, record and offset.
+        ClipFileError: a file or clip that cannot be read (a TFRecordError, for example); names both.
         SourceNotFoundError: a path or glob that matches nothing (at once, before any clip is read).
         UnknownClipError: an id that is not there.
         SourceError: a source that cannot be understood.
@@ -63,20 +63,20 @@ def read_clips(
 def find_clip(paths: Sequence[Path], identity: str, on_skip: OnSkip | None = None) -> Clip:
     """The first clip with this id, found by reading on from the first file; a catalogue finds it at once.
 
-    Only records that contain the id's bytes are taken apart.
+    Only clips that may have the id, by what their format can tell without reading them, are taken apart.
 
     Args:
-        paths: TFRecord files, searched in order.
+        paths: files of clips, searched in order.
         identity: the clip's id.
         on_skip: called with the error of each file or record that cannot be read, instead of raising it.
 
     Raises:
         UnknownClipError: no record has the id; says how many were looked at.
-        TFRecordError: a record before the one wanted cannot be read, unless `on_skip` takes it.
+        ClipFileError: a clip before the one wanted cannot be read, unless `on_skip` takes it.
     """
     looked = 0
     for path in paths:
-        for clip in _candidates(path, identity.encode(), on_skip):
+        for clip in _candidates(path, identity, on_skip):
             looked += 1
             if clip is not None and clip.id == identity:
                 return clip
@@ -84,23 +84,23 @@ def find_clip(paths: Sequence[Path], identity: str, on_skip: OnSkip | None = Non
     raise UnknownClipError(f"no clip {identity!r} among the {looked} records of {place}")
 
 
-def _candidates(path: Path, needle: bytes, on_skip: OnSkip | None) -> Iterator[Clip | None]:
-    """The clip of each record that contains `needle`, None for each other record."""
+def _candidates(path: Path, identity: str, on_skip: OnSkip | None) -> Iterator[Clip | None]:
+    """The clip of each place that may have the id, None for each other place."""
 
-    def read(file: RecordFile, span: Span) -> Clip | None:
-        return read_clip_at(file, span) if needle in file.data(span) else None
+    def read(file: ClipFile, place: Place) -> Clip | None:
+        return file.clip(place) if file.may_be(place, identity) else None
 
-    return read_each(path, read, on_skip)
+    return read_each(path, open_clips, read, on_skip)
 
 
 def _reader(source: str | Path, on_skip: OnSkip | None, verify: bool) -> Callable[[], Iterable[Clip]]:
     """Check a source now; return what reads it later."""
     text = str(source)
-    if text.startswith(DEMO):
+    if is_demo(text):
         return _demo_reader(text)
     path, identity = split_id(text)
     paths = expand(path)
-    if path.endswith(".parquet"):
+    if is_catalog(path):
         from gmsa_models.data.catalog import catalog
 
         if identity is not None:
@@ -125,13 +125,7 @@ def split_id(source: str) -> tuple[str, str | None]:
 
 
 def _demo_reader(source: str) -> Callable[[], Iterable[Clip]]:
-    first, dash, last = source.removeprefix(DEMO).partition("-")
-    try:
-        start, stop = int(first), int(last) if dash else int(first) + 1
-    except ValueError:
-        raise SourceError(f"{source!r} is not a demo video; expected 'demo:3', or 'demo:0-8' for 0 to 7") from None
+    videos = demo_videos(source)
     from gmsa_models.data.montage import make as montage
 
-    if not 0 <= start < stop <= montage.DEMO_VIDEOS:
-        raise SourceError(f"{source!r}: demo videos are demo:0 to demo:{montage.DEMO_VIDEOS - 1}")
-    return lambda: (montage.demo_clip(index) for index in range(start, stop))
+    return lambda: (montage.demo_clip(index) for index in videos)

@@ -16,7 +16,8 @@ import torch
 
 from gmsa_models.checkpoints.files import load, save
 from gmsa_models.classifier import GMSAClassifier, ModelConfig
-from gmsa_models.data.montage.make import DEMO_VIDEOS, demo_vocabulary
+from gmsa_models.data.demo_videos import DEMO_VIDEOS
+from gmsa_models.data.montage.make import demo_vocabulary
 from gmsa_models.data.montage.recipe import MontageRecipe
 from gmsa_models.data.montage.shards import write_montages
 from gmsa_models.data.montage.video_vectors import read_video_vectors

@@ -34,12 +34,12 @@ from gmsa_models.data.catalog.table import (
     writer,
 )
 from gmsa_models.data.clip import Clip
-from gmsa_models.data.errors import OnSkip, TFRecordError, UnreadableError, brief
+from gmsa_models.data.errors import ClipFileError, OnSkip, UnreadableError, brief
+from gmsa_models.data.formats import open_clips
 from gmsa_models.data.parquet_pages import spread_texts
 from gmsa_models.data.paths import DuplicateClipError, Source, UnknownClipError, expand, skip_handler
+from gmsa_models.data.reader import ClipEntry, ClipFile, Place, once_an_id, read_each
 from gmsa_models.data.spaces import spaces_to_dict
-from gmsa_models.data.tfrecord.files import once_an_id, read_clip_at
-from gmsa_models.data.tfrecord.framing import RecordFile, Span, read_each
 
 Progress = Callable[[int, int, int], None]
 _NAMED = 3  # records of one id that a message names
@@ -75,13 +75,13 @@ def build_catalog(
     Memory holds one row group, whatever the size of the data.
 
     Args:
-        source: TFRecord files or globs.
+        source: files of clips or globs.
         out_path: the `.parquet` file; shards are named relative to its folder, so both can move together.
         progress: called after each shard with shards done, shards in all, records so far.
         on_error: "fail" or "skip"; `on_skip` takes what is skipped.
 
     Raises:
-        TFRecordError: a record that cannot be read.
+        ClipFileError: a record that cannot be read.
         SourceNotFoundError: no shard.
         CatalogError: the name does not end in `.parquet`, or no record could be read.
     """
@@ -106,7 +106,7 @@ def open_clip(path: str | Path, identity: str) -> Clip:
         UnknownClipError: no such id; names some that are near.
         DuplicateClipError: several records have it; names them.
         CatalogError: not a catalogue, or a shard is missing or has changed since it was written.
-        TFRecordError: the record is damaged.
+        ClipFileError: the record is damaged.
     """
     with opened(path) as table:
         rows, found = _find_rows(table, identity)
@@ -132,7 +132,7 @@ def read_catalog(path: str | Path, on_skip: OnSkip | None = None) -> Iterator[Cl
 
     Raises:
         CatalogError: not a catalogue; a shard that is missing or has changed, unless `on_skip` takes it.
-        TFRecordError: a damaged record, unless `on_skip` takes it.
+        ClipFileError: a damaged record, unless `on_skip` takes it.
     """
     name, file = None, None
     try:
@@ -144,7 +144,7 @@ def read_catalog(path: str | Path, on_skip: OnSkip | None = None) -> Iterator[Cl
                     name, file = row["shard"], None
                     file = _open_shard(Path(path), row["shard"], row["shard_bytes"])
                 clip = None if file is None else _read_row(Path(path), file, row)
-            except (CatalogError, TFRecordError) as error:
+            except (CatalogError, ClipFileError) as error:
                 if on_skip is None:
                     raise
                 on_skip(error)
@@ -234,22 +234,22 @@ def _write_rows(
 
 def _shard_rows(path: Path, folder: Path, on_skip: OnSkip | None) -> Iterator[dict[str, Any]]:
     shard = PurePosixPath(Path(os.path.relpath(path.resolve(), folder.resolve()))).as_posix()
-    read = once_an_id(read_clip_at)
-    return read_each(path, lambda file, span: _row(read(file, span), shard, file.size, span), on_skip)
+    read = once_an_id(lambda file, place: file.entry(place))
+    return read_each(path, open_clips, lambda file, place: _row(read(file, place), shard, file.size, place), on_skip)
 
 
-def _row(clip: Clip, shard: str, size: int, span: Span) -> dict[str, Any]:
+def _row(entry: ClipEntry, shard: str, size: int, place: Place) -> dict[str, Any]:
     return {
-        "id": clip.id,
+        "id": entry.id,
         "shard": shard,
         "shard_bytes": size,
-        "record": span.number,
-        "offset": span.offset,
-        "length": span.length,
-        "frames": clip.frames,
-        "labels": clip.labels,
-        "dataset": clip.dataset,
-        "spaces": json.dumps(spaces_to_dict(clip.spaces)),
+        "record": place.number,
+        "offset": place.offset,
+        "length": place.length,
+        "frames": entry.frames,
+        "labels": entry.labels,
+        "dataset": entry.dataset,
+        "spaces": json.dumps(spaces_to_dict(entry.spaces or {})),
     }
 
 
@@ -279,15 +279,15 @@ def _near(table: pq.ParquetFile, identity: str) -> str:
     return f"; near it: {', '.join(near[:5])}; {hint}" if near else f"; {hint}"
 
 
-def _open_shard(catalog: Path, shard: str, size: int) -> RecordFile:
+def _open_shard(catalog: Path, shard: str, size: int) -> ClipFile:
     if Path(shard).is_absolute():
         raise CatalogShardError(
             f"{catalog}: its shard {shard!r} is an absolute path; shards are named relative to the catalogue: write it "
             "again with `gmsa catalog`"
         )
     try:
-        file = RecordFile(catalog.parent / shard)
-    except (OSError, TFRecordError) as error:
+        file = open_clips(catalog.parent / shard)
+    except (OSError, ClipFileError) as error:
         raise CatalogShardError(
             f"{catalog}: its shard {shard!r} cannot be opened ({error}); shards are looked for beside the catalogue: "
             "move them there, or write the catalogue again"
@@ -301,7 +301,7 @@ def _open_shard(catalog: Path, shard: str, size: int) -> RecordFile:
     return file
 
 
-def _read_row(catalog: Path, file: RecordFile, row: dict[str, Any]) -> Clip:
+def _read_row(catalog: Path, file: ClipFile, row: dict[str, Any]) -> Clip:
     stale = (
         f"{catalog}: its row for {brief(row['id'])} does not fit {brief(row['shard'])} any more; "
         "write the catalogue again"
@@ -309,10 +309,10 @@ def _read_row(catalog: Path, file: RecordFile, row: dict[str, Any]) -> Clip:
     if not 0 <= row["offset"] < file.size:
         raise CatalogRowError(f"{stale} (offset {row['offset']} of {file.size} bytes)")
     try:
-        span = file.span(row["offset"], row["record"])
-    except TFRecordError as error:
+        place = file.place(row["offset"], row["record"])
+    except ClipFileError as error:
         raise CatalogRowError(f"{stale} ({error.reason})") from None
-    clip = read_clip_at(file, span)
+    clip = file.clip(place)
     if clip.id != row["id"]:
         raise CatalogRowError(f"{stale} (there is {brief(clip.id)})")
     return clip

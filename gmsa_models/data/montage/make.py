@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from gmsa_models.data.clip import Clip, Segment
+from gmsa_models.data.demo_videos import DEMO_VIDEOS
 from gmsa_models.data.montage.class_statistics import shipped_statistics
 from gmsa_models.data.montage.recipe import (
     LEAST_WITHIN,
@@ -21,7 +22,6 @@ from gmsa_models.data.montage.recipe import (
 from gmsa_models.data.spaces import YOUTUBE_8M, published_spaces
 from gmsa_models.data.vocabulary import Vocabulary
 
-DEMO_VIDEOS = 512
 DEMO_SEED = 8
 # Three of four videos are short, as in the training of the zoo.
 ZOO_FRAMES = ((0.75, 60, 150), (0.25, 150, 300))

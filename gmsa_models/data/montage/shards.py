@@ -189,7 +189,7 @@ def _is_earlier_version_of(
 
 def _has_first(shard: _Shard, source: VectorSource, recipe: MontageRecipe, seed: int) -> bool:
     """Whether a shard begins with the video that it should begin with."""
-    from gmsa_models.data.tfrecord.files import read_file
+    from gmsa_models.data.formats import read_file
 
     made, there = montage(source, recipe, seed, shard.start), next(iter(read_file(shard.path)), None)
     return (

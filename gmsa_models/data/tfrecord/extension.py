@@ -14,8 +14,9 @@ from collections.abc import Callable
 from typing import Any
 
 from gmsa_models.data.clip import LARGEST_LABEL, Clip, Segment
-from gmsa_models.data.errors import ExtensionError, brief
+from gmsa_models.data.errors import brief
 from gmsa_models.data.spaces import is_name, spaces_from_dict, spaces_to_dict
+from gmsa_models.data.tfrecord.errors import ExtensionError
 
 EXTENSION = "gmsa_clip"
 VERSION = 1

@@ -1,72 +1,51 @@
-"""TFRecord files of clips: read every clip of a file, one clip at an offset, write clips."""
+"""TFRecord files of clips: a `ClipFile` of YouTube-8M's and AudioSet's records; write clips as such a file."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from collections.abc import Iterable
+from functools import cached_property, partial
 from pathlib import Path
 
 from gmsa_models.data.atomic import replaced_when_done
 from gmsa_models.data.clip import Clip
-from gmsa_models.data.errors import ContentError, brief
-from gmsa_models.data.tfrecord.framing import (
-    OnSkip,
-    RecordFile,
-    Span,
-    TFRecordError,
-    decode_at,
-    frame_record,
-    read_each,
-)
+from gmsa_models.data.reader import ClipEntry, Place
+from gmsa_models.data.tfrecord.errors import ContentError, TFRecordError
+from gmsa_models.data.tfrecord.framing import RecordFile, decode_at, frame_record
 from gmsa_models.data.tfrecord.records import decode_clip, encode_clip
 from gmsa_models.data.tfrecord.video_level import VideoLevel, read_video_level
 
-__all__ = ["TFRecordError", "VideoLevel", "read_clip_at", "read_file", "read_video_level", "write_clips"]
+__all__ = ["ClipRecords", "TFRecordError", "VideoLevel", "read_video_level", "write_clips"]
 
 
-def read_clip_at(file: RecordFile, span: Span) -> Clip:
-    """The clip of one record.
-
-    Raises:
-        TFRecordError: damaged data, or a record that is not a clip; names file, record and offset.
-    """
-    return decode_at(file, span, partial(decode_clip, where=str(file.path)))
-
-
-def read_file(path: str | Path, on_skip: OnSkip | None = None, verify: bool = True) -> Iterator[Clip]:
-    """Every clip of one file, in order.
-
-    Args:
-        path: a TFRecord file.
-        on_skip: called with each reason not to read a record, instead of raising it; see `read_each`.
-        verify: check the checksums.
+class ClipRecords(RecordFile):
+    """An open TFRecord file of clips, as `reader.ClipFile` says; places are in bytes, one a record.
 
     Raises:
-        TFRecordError: what cannot be read, unless `on_skip` takes it.
-        FileNotFoundError: no such file.
+        TFRecordError: as `RecordFile`; in all that reads a clip: damaged data, or a record that is not a clip.
     """
-    return read_each(path, once_an_id(read_clip_at), on_skip, verify)
 
+    memory = 0
 
-def once_an_id(read: Callable[[RecordFile, Span], Clip]) -> Callable[[RecordFile, Span], Clip]:
-    """The same reader of one file's records, which refuses a second record of an id: `file#id` would name either.
+    @cached_property
+    def _decode(self) -> partial[Clip]:
+        return partial(decode_clip, where=str(self.path))
 
-    Raises:
-        ContentError: from the reader, of the second record; names the first.
-    """
-    first: dict[str, int] = {}
+    def clip(self, place: Place) -> Clip:
+        """The clip of one record."""
+        return decode_at(self, place, self._decode)
 
-    def read_new(file: RecordFile, span: Span) -> Clip:
-        clip = read(file, span)
-        if (number := first.setdefault(clip.id, span.number)) != span.number:
-            reason = (
-                f"has the id {brief(clip.id)}, as record {number} has; give each its own, or leave the second out "
-                "(on_error='skip', --on-error skip)"
-            )
-            raise ContentError(file.path, reason, span.number, span.offset, "duplicate id")
-        return clip
+    def entry(self, place: Place) -> ClipEntry:
+        """What a list says of one record, all of which is read and checked."""
+        clip = self.clip(place)
+        return ClipEntry(clip.id, clip.frames, clip.labels, clip.dataset, clip.spaces)
 
-    return read_new
+    def may_be(self, place: Place, identity: str) -> bool:
+        """Whether the record contains the id's bytes, anywhere."""
+        return identity.encode() in self.data(place)
+
+    def error(self, place: Place, reason: str, kind: str) -> ContentError:
+        """An error of that kind, with the record's place."""
+        return ContentError(self.path, reason, place.number, place.offset, kind)
 
 
 def write_clips(path: str | Path, clips: Iterable[Clip]) -> int:

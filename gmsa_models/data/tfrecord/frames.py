@@ -6,7 +6,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from gmsa_models.data.errors import FramesError, NotAnExampleError, brief
+from gmsa_models.data.errors import brief
+from gmsa_models.data.tfrecord.errors import FramesError, NotAnExampleError
 from gmsa_models.data.tfrecord.schema import DecodeError, Feature, FeatureList, parse
 from gmsa_models.data.tfrecord.wire import MOST_FRAMES, frame_messages
 

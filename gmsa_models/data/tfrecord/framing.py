@@ -14,26 +14,26 @@ import os
 import stat
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
 import google_crc32c
 
-from gmsa_models.data.errors import (
+from gmsa_models.data.reader import Place
+from gmsa_models.data.tfrecord.errors import (
     ContentError,
     DamagedRecordError,
     NotATFRecordError,
-    OnSkip,
     OversizedRecordError,
     RecordError,
     TFRecordError,
     TruncatedRecordError,
-    UnreadableFileError,
+    UnreadableTFRecordError,
 )
 
 Read = TypeVar("Read")
+Opened = TypeVar("Opened")
 _HEADER, _FOOTER = struct.Struct("<QI"), struct.Struct("<I")
 LONGEST_RECORD = 1 << 28  # bytes; a 5,000-frame YouTube-8M video has 6 million
 _AGAIN = "fetch the file again, or leave out what cannot be read (on_error='skip', --on-error skip)"
@@ -45,21 +45,6 @@ _OTHER_FORMATS = {
     b"PAR1": ("a Parquet file", "if it is a catalogue, its name must end in .parquet"),
     b"<": ("perhaps a web page or XML", "the download may have failed: fetch the file again"),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Where one record lies.
-
-    Attributes:
-        number: of the record in its file, from 0.
-        offset: byte of the file at which the record (its header) starts.
-        length: bytes of data.
-    """
-
-    number: int
-    offset: int
-    length: int
 
 
 def masked_checksum(data: bytes) -> int:
@@ -105,7 +90,7 @@ class RecordFile:
             os.close(self._descriptor)
             self._descriptor = None
 
-    def __enter__(self) -> RecordFile:
+    def __enter__(self: Opened) -> Opened:
         return self
 
     def __exit__(
@@ -117,7 +102,7 @@ class RecordFile:
         if getattr(self, "_descriptor", None) is not None:  # never opened, or closed
             self.close()
 
-    def spans(self) -> Iterator[Span]:
+    def places(self) -> Iterator[Place]:
         """Every record's place, in file order, by its header alone.
 
         Raises:
@@ -125,11 +110,11 @@ class RecordFile:
         """
         number, offset = 0, 0
         while offset < self.size:
-            span = self.span(offset, number)
-            yield span
-            number, offset = number + 1, offset + _HEADER.size + span.length + _FOOTER.size
+            place = self.place(offset, number)
+            yield place
+            number, offset = number + 1, offset + _HEADER.size + place.length + _FOOTER.size
 
-    def span(self, offset: int, number: int = 0) -> Span:
+    def place(self, offset: int, number: int = 0) -> Place:
         """The place of the record that starts at byte `offset`.
 
         Raises:
@@ -149,38 +134,38 @@ class RecordFile:
         if length > LONGEST_RECORD:
             reason = f"{length} bytes of data; at most {LONGEST_RECORD} are read as one record; cut it into several"
             raise OversizedRecordError(self.path, reason, number, offset)
-        return Span(number, offset, length)
+        return Place(number, offset, length)
 
-    def data(self, span: Span) -> bytes:
+    def data(self, place: Place) -> bytes:
         """The data of one record.
 
         Raises:
             TFRecordError: it lies outside the file, or does not match its checksum.
         """
-        start = span.offset + _HEADER.size
-        if span.offset < 0 or span.length < 0 or start + span.length + _FOOTER.size > self.size:
-            reason = f"a record of {span.length} bytes does not fit this file; {_AGAIN}"
-            raise TruncatedRecordError(self.path, reason, span.number, span.offset)
-        data = self._read(span.length, start, span.number, span.offset)
-        footer = self._read(_FOOTER.size, start + span.length, span.number, span.offset)
-        if len(data) < span.length or len(footer) < _FOOTER.size:
+        start = place.offset + _HEADER.size
+        if place.offset < 0 or place.length < 0 or start + place.length + _FOOTER.size > self.size:
+            reason = f"a record of {place.length} bytes does not fit this file; {_AGAIN}"
+            raise TruncatedRecordError(self.path, reason, place.number, place.offset)
+        data = self._read(place.length, start, place.number, place.offset)
+        footer = self._read(_FOOTER.size, start + place.length, place.number, place.offset)
+        if len(data) < place.length or len(footer) < _FOOTER.size:
             reason = f"the file was cut short while it was read; {_AGAIN}"
-            raise TruncatedRecordError(self.path, reason, span.number, span.offset)
+            raise TruncatedRecordError(self.path, reason, place.number, place.offset)
         if self.verify and masked_checksum(data) != _FOOTER.unpack(footer)[0]:
-            reason = f"its {span.length} bytes of data do not match their checksum: damaged; {_AGAIN}"
-            raise DamagedRecordError(self.path, reason, span.number, span.offset)
+            reason = f"its {place.length} bytes of data do not match their checksum: damaged; {_AGAIN}"
+            raise DamagedRecordError(self.path, reason, place.number, place.offset)
         return data
 
-    def checksum(self, span: Span) -> int:
+    def checksum(self, place: Place) -> int:
         """The checksum of a record's data as it is stored, which is not compared with the data here.
 
         Raises:
             TFRecordError: it lies outside the file.
         """
-        footer = self._read(_FOOTER.size, span.offset + _HEADER.size + span.length, span.number, span.offset)
+        footer = self._read(_FOOTER.size, place.offset + _HEADER.size + place.length, place.number, place.offset)
         if len(footer) < _FOOTER.size:
-            reason = f"a record of {span.length} bytes does not fit this file; {_AGAIN}"
-            raise TruncatedRecordError(self.path, reason, span.number, span.offset)
+            reason = f"a record of {place.length} bytes does not fit this file; {_AGAIN}"
+            raise TruncatedRecordError(self.path, reason, place.number, place.offset)
         return _FOOTER.unpack(footer)[0]
 
     def _read(self, size: int, start: int, number: int, offset: int) -> bytes:
@@ -188,7 +173,7 @@ class RecordFile:
             return os.pread(self._descriptor, size, start)
         except OSError as error:
             reason = f"reading failed: {error.strerror}; check the disk or network"
-            raise UnreadableFileError(self.path, reason, number, offset) from None
+            raise UnreadableTFRecordError(self.path, reason, number, offset) from None
 
     def _bad_header(self, header: bytes, number: int, offset: int) -> TFRecordError:
         if offset > 0:
@@ -219,58 +204,23 @@ def _check_ordinary(path: Path) -> None:
         raise NotATFRecordError(path, "is a pipe or device, not an ordinary file; save it to a file first")
 
 
-def _not_given(path: Path, error: OSError | ValueError) -> UnreadableFileError:
+def _not_given(path: Path, error: OSError | ValueError) -> UnreadableTFRecordError:
     """A file that the operating system does not give."""
     if isinstance(error, PermissionError):
-        return UnreadableFileError(path, "may not be read by this user; check its permissions")
-    return UnreadableFileError(path, f"cannot be opened: {getattr(error, 'strerror', None) or error}; check the path")
+        return UnreadableTFRecordError(path, "may not be read by this user; check its permissions")
+    return UnreadableTFRecordError(
+        path, f"cannot be opened: {getattr(error, 'strerror', None) or error}; check the path"
+    )
 
 
-def decode_at(file: RecordFile, span: Span, decode: Callable[[bytes], Read]) -> Read:
+def decode_at(file: RecordFile, place: Place, decode: Callable[[bytes], Read]) -> Read:
     """One record, decoded.
 
     Raises:
         TFRecordError: damaged data, or `decode` raised a RecordError; names file, record and offset.
     """
-    data = file.data(span)
+    data = file.data(place)
     try:
         return decode(data)
     except RecordError as error:
-        raise ContentError(file.path, f"{error}; {_REWRITE}", span.number, span.offset, error.kind) from None
-
-
-def read_each(
-    path: str | Path, read: Callable[[RecordFile, Span], Read], on_skip: OnSkip | None = None, verify: bool = True
-) -> Iterator[Read]:
-    """What `read` makes of every record of one file, in order.
-
-    Args:
-        path: a TFRecord file.
-        read: takes the open file and where a record lies.
-        on_skip: called with each reason not to read a record, instead of raising it; reading then goes on with the next
-            record where the framing still tells where that is.
-        verify: check the checksums.
-
-    Raises:
-        TFRecordError: what cannot be read, unless `on_skip` takes it.
-        FileNotFoundError: no such file, unless `on_skip` takes it: a file may go while others are read.
-    """
-    try:
-        with RecordFile(path, verify) as file:
-            for span in file.spans():
-                try:
-                    result = read(file, span)
-                except TFRecordError as error:
-                    if on_skip is None:
-                        raise
-                    on_skip(error)
-                else:
-                    yield result
-    except TFRecordError as error:
-        if on_skip is None:
-            raise
-        on_skip(error)
-    except FileNotFoundError:
-        if on_skip is None:
-            raise
-        on_skip(UnreadableFileError(path, "is not there any more"))
+        raise ContentError(file.path, f"{error}; {_REWRITE}", place.number, place.offset, error.kind) from None

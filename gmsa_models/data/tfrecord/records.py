@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from gmsa_models.data.clip import LARGEST_LABEL, Clip, ClipError, Segment
-from gmsa_models.data.errors import FeatureError, FramesError, NotAnExampleError, RecordError, brief, is_plain
+from gmsa_models.data.errors import brief, is_plain
 from gmsa_models.data.spaces import AUDIOSET, YOUTUBE_8M, published_spaces
+from gmsa_models.data.tfrecord.errors import FeatureError, FramesError, NotAnExampleError, RecordError
 from gmsa_models.data.tfrecord.extension import EXTENSION, decode_extension, encode_extension
 from gmsa_models.data.tfrecord.frames import pack_frames, unpack_frames
 from gmsa_models.data.tfrecord.schema import DecodeError, PackedSequenceExample, parse

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gmsa_models.data.errors import FeatureError, NotAnExampleError, OnSkip, brief
+from gmsa_models.data.errors import OnSkip, brief
 from gmsa_models.data.paths import Source, expand, skip_handler
-from gmsa_models.data.tfrecord.framing import RecordFile, Span, decode_at, read_each
+from gmsa_models.data.reader import Place, read_each
+from gmsa_models.data.tfrecord.errors import FeatureError, NotAnExampleError
+from gmsa_models.data.tfrecord.framing import RecordFile, decode_at
 from gmsa_models.data.tfrecord.records import read_context, read_id, read_labels, values_of
 from gmsa_models.data.tfrecord.schema import DecodeError, Example, parse
 from gmsa_models.data.tfrecord.wire import LARGE_RECORD
@@ -46,7 +48,7 @@ def read_video_level(source: Source, *, on_error: str = "fail", on_skip: OnSkip 
         SourceNotFoundError: a path or glob that matches nothing (at once).
     """
     paths, handler = expand(source), skip_handler(on_error, on_skip)
-    return (video for path in paths for video in read_each(path, _read, handler))
+    return (video for path in paths for video in read_each(path, RecordFile, _read, handler))
 
 
 def decode_video_level(data: bytes) -> VideoLevel:
@@ -68,8 +70,8 @@ def decode_video_level(data: bytes) -> VideoLevel:
     return VideoLevel(identity, features, read_labels(context))
 
 
-def _read(file: RecordFile, span: Span) -> VideoLevel:
-    return decode_at(file, span, decode_video_level)
+def _read(file: RecordFile, place: Place) -> VideoLevel:
+    return decode_at(file, place, decode_video_level)
 
 
 def _mean(context: dict, name: str) -> np.ndarray:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gmsa_models.data.errors import FeatureError, FramesError, NotAnExampleError
+from gmsa_models.data.tfrecord.errors import FeatureError, FramesError, NotAnExampleError
 
 LARGE_RECORD = 1 << 22  # bytes; a YouTube-8M video of 300 frames has 350 thousand
 LONGEST_CONTEXT = 1 << 22  # bytes; a video with a thousand rated segments has 20 thousand

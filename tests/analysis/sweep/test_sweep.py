@@ -29,6 +29,7 @@ from analysis.sweep.analyses import UnknownAnalysisError
 from analysis.sweep.store import OutputError
 from gmsa_models import load, read_clips, save, write_clips
 from gmsa_models.checkpoints.names import SameModelError
+from gmsa_models.data.paths import SourceError
 from gmsa_models.evaluation.metrics import classification_metrics
 from gmsa_models.evaluation.scoring import NoVocabularyError, evaluate
 from gmsa_models.masks import Toeplitz
@@ -309,7 +310,7 @@ class TestRequests:
             ([], ["demo:0"], {}, SweepError, "expected at least one"),
             (["control", "control"], ["demo:0"], {}, SameModelError, "given twice"),
             (["control"], ["demo:0", "demo:0"], {}, SweepError, "named twice"),
-            (["control"], ["demo:x"], {}, SweepError, "is not a demo video"),
+            (["control"], ["demo:x"], {}, SourceError, "is not a demo video"),
             (["control"], ["catalog.parquet"], {}, SweepError, "reads whole TFRecord shards"),
             (["control"], ["demo:0"], {"analyses": ("score",)}, UnknownAnalysisError, "known: scores, unevenness"),
             (["control"], ["demo:0"], {"batch_size": 0}, SweepError, "batch_size is 0"),

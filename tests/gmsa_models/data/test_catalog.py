@@ -12,8 +12,8 @@ from gmsa_models.data.index import index_records
 from gmsa_models.data.paths import DuplicateClipError, SourceError, SourceNotFoundError, UnknownClipError
 from gmsa_models.data.shuffle import shuffled_clips
 from gmsa_models.data.sources import read_clips
+from gmsa_models.data.tfrecord.errors import TFRecordError
 from gmsa_models.data.tfrecord.files import write_clips
-from gmsa_models.data.tfrecord.framing import TFRecordError
 from tests.gmsa_models.data.test_clip import clip
 from tests.gmsa_models.data.test_sources import damage, ids
 

@@ -13,11 +13,12 @@ from small_models import VOCABULARY, small_clip, small_model
 from gmsa_models import read_clips, save, write_clips
 from gmsa_models.data.catalog.catalog import build_catalog
 from gmsa_models.data.catalog.table import CatalogError, CatalogRowError, CatalogShardError
-from gmsa_models.data.errors import ContentError, DamagedRecordError, FramesError, TFRecordError, UnreadableError
+from gmsa_models.data.errors import UnreadableError
 from gmsa_models.data.index import index_records
 from gmsa_models.data.paths import SkippedWarning
 from gmsa_models.data.shuffle import shuffled_clips
 from gmsa_models.data.skipped import Skipped
+from gmsa_models.data.tfrecord.errors import ContentError, DamagedRecordError, FramesError, TFRecordError
 from gmsa_models.data.tfrecord.framing import frame_record
 from gmsa_models.evaluation.scoring import evaluate, predict
 from gmsa_models.feeding import Inputs, TrainingClips, UnfitClipError, check_fits, fitting

@@ -13,8 +13,9 @@ from gmsa_models.data.sources import (
     UnknownClipError,
     read_clips,
 )
+from gmsa_models.data.tfrecord.errors import TFRecordError
 from gmsa_models.data.tfrecord.files import write_clips
-from gmsa_models.data.tfrecord.framing import RecordFile, TFRecordError
+from gmsa_models.data.tfrecord.framing import RecordFile
 from tests.gmsa_models.data.test_clip import clip
 
 SHARDS = {"a": 5, "b": 7, "c": 11}  # name -> records
@@ -38,7 +39,7 @@ def ids(clips):
 def damage(path, record, byte=30):
     """Flip a bit in the data of one record."""
     with RecordFile(path) as file:
-        span = list(file.spans())[record]
+        span = list(file.places())[record]
     data = bytearray(path.read_bytes())
     data[span.offset + byte] ^= 1
     path.write_bytes(bytes(data))

@@ -10,15 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from references.reading import record
 
-from gmsa_models.data.tfrecord.files import read_file, write_clips
-from gmsa_models.data.tfrecord.framing import (
-    LONGEST_RECORD,
-    RecordFile,
-    Span,
-    TFRecordError,
-    frame_record,
-    masked_checksum,
-)
+from gmsa_models.data.formats import read_file
+from gmsa_models.data.reader import Place
+from gmsa_models.data.tfrecord.errors import TFRecordError
+from gmsa_models.data.tfrecord.files import write_clips
+from gmsa_models.data.tfrecord.framing import LONGEST_RECORD, RecordFile, frame_record, masked_checksum
 from tests.gmsa_models.data.test_clip import clip
 
 
@@ -42,8 +38,8 @@ def test_checksum_by_hand():
 def test_spans_are_where_records_lie(tmp_path):
     path = write(tmp_path, record(b"abc") + record(b"") + record(b"defgh"))
     with RecordFile(path) as file:
-        spans = list(file.spans())
-        assert spans == [Span(0, 0, 3), Span(1, 19, 0), Span(2, 35, 5)]
+        spans = list(file.places())
+        assert spans == [Place(0, 0, 3), Place(1, 19, 0), Place(2, 35, 5)]
         assert [file.data(span) for span in reversed(spans)] == [b"defgh", b"", b"abc"]
 
 
@@ -53,7 +49,7 @@ def small(tmp_path_factory):
     path = tmp_path_factory.mktemp("small") / "small.tfrecord"
     write_clips(path, [clip(name, frames, (1, 2)) for name, frames in (("a", 2), ("b", 3), ("c", 5))])
     with RecordFile(path) as file:
-        return path.read_bytes(), [span.offset for span in file.spans()]
+        return path.read_bytes(), [span.offset for span in file.places()]
 
 
 def test_truncation_anywhere_is_an_error_and_keeps_what_came_before(small, tmp_path):
@@ -68,7 +64,7 @@ def test_truncation_anywhere_is_an_error_and_keeps_what_came_before(small, tmp_p
         assert errors[0].record in (len(clips), None)
         assert errors[0].offset in (starts[len(clips)], None)
         with pytest.raises(TFRecordError, match="left"), RecordFile(tmp_path / "x.tfrecord") as file:
-            list(file.spans())  # headers alone tell, so an index of a cut file is not made
+            list(file.places())  # headers alone tell, so an index of a cut file is not made
 
 
 def test_a_flipped_bit_in_any_byte_is_detected(small, tmp_path):
@@ -120,7 +116,7 @@ def test_a_record_of_absurd_size_is_refused(tmp_path):
 
 def test_a_span_outside_the_file_is_refused(small, tmp_path):
     with RecordFile(write(tmp_path, small[0])) as file:
-        for span in (Span(0, 0, 10**12), Span(0, -5, 3), Span(0, 10**6, 3), Span(0, 0, -1)):
+        for span in (Place(0, 0, 10**12), Place(0, -5, 3), Place(0, 10**6, 3), Place(0, 0, -1)):
             with pytest.raises(TFRecordError, match="does not fit"):
                 file.data(span)
 

@@ -18,9 +18,10 @@ from references.reading import (
 )
 
 from gmsa_models.data.clip import LARGEST_LABEL, Clip, Segment
+from gmsa_models.data.formats import read_file
+from gmsa_models.data.tfrecord.errors import RecordError, TFRecordError
 from gmsa_models.data.tfrecord.extension import EXTENSION
-from gmsa_models.data.tfrecord.files import TFRecordError, read_file, read_video_level, write_clips
-from gmsa_models.data.tfrecord.framing import RecordError
+from gmsa_models.data.tfrecord.files import read_video_level, write_clips
 from gmsa_models.data.tfrecord.records import decode_clip, encode_clip
 from gmsa_models.data.tfrecord.schema import SequenceExample
 from tests.gmsa_models.data.test_clip import clip

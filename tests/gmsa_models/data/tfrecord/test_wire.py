@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from references.reading import bytes_feature, example, field, float_feature, int_feature, sequence_example, varint
 
-from gmsa_models.data.errors import FeatureError, FramesError, NotAnExampleError, RecordError
 from gmsa_models.data.tfrecord import frames, wire
+from gmsa_models.data.tfrecord.errors import FeatureError, FramesError, NotAnExampleError, RecordError
 from gmsa_models.data.tfrecord.extension import EXTENSION
 from gmsa_models.data.tfrecord.records import decode_clip
 from gmsa_models.data.tfrecord.schema import FeatureList

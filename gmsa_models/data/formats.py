@@ -1,0 +1,58 @@
+"""Formats of files of clips, by how a file's name ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+from gmsa_models.data.clip import Clip
+from gmsa_models.data.errors import OnSkip
+from gmsa_models.data.reader import ClipFile, once_an_id, read_each
+
+
+def _open_tfrecord(path: str | Path, verify: bool) -> ClipFile:
+    from gmsa_models.data.tfrecord.files import ClipRecords
+
+    return ClipRecords(path, verify)
+
+
+# How a file's name ends -> what opens it: (path, whether to check checksums) -> the open file.
+FORMATS: dict[str, Callable[[str | Path, bool], ClipFile]] = {".tfrecord": _open_tfrecord}
+DEFAULT = ".tfrecord"  # of any other name: YouTube-8M's shards have had several
+
+
+def open_clips(path: str | Path, verify: bool = True) -> ClipFile:
+    """Open a file of clips, whatever its format.
+
+    Args:
+        path: an ordinary file.
+        verify: check the checksums of its clips where the format has some.
+
+    Raises:
+        ClipFileError: not a file of that format, or one that the system does not give.
+        FileNotFoundError: no such file.
+    """
+    return FORMATS.get(Path(path).suffix.lower(), FORMATS[DEFAULT])(path, verify)
+
+
+def read_file(path: str | Path, on_skip: OnSkip | None = None, verify: bool = True) -> Iterator[Clip]:
+    """Every clip of one file, in order.
+
+    Args:
+        path: the file, of any format.
+        on_skip: called with each reason not to read a clip, instead of raising it; see `read_each`.
+        verify: check the checksums.
+
+    Raises:
+        ClipFileError: what cannot be read, unless `on_skip` takes it.
+        FileNotFoundError: no such file.
+    """
+    return read_each(
+        path, partial(open_clips, verify=verify), once_an_id(lambda file, place: file.clip(place)), on_skip
+    )
+
+
+def is_catalog(path: str | Path) -> bool:
+    """Whether a file is a catalogue of clips rather than a file of clips."""
+    return Path(path).suffix == ".parquet"
