@@ -1,32 +1,54 @@
 """Overview: one clip as one model saw it, or as two did, on one page.
 
 From the top: how alike the frames are and what three heads attend to; what each frame receives, branch by branch; the
-gates; the segments that are known; beside them the predictions.
+gates; whatever else the record draws over time by its own word (`analysis.record.lanes`); the segments that are known;
+beside them the predictions.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
 
+from analysis.record.lanes import record_lanes
 from figures.panels.common import TITLE_SHARE
 from figures.panels.maps import choose_heads, draw_attention, draw_difference, draw_similarity
 from figures.panels.predictions import draw_predictions, labels_text
-from figures.panels.time import draw_gates, draw_profiles, draw_segments, gate_legend, place_labels, profile_legend
+from figures.panels.time import draw_gates, draw_lane, draw_segments, gate_legend, lane_legend, lines_of, place_labels
 from figures.style import PAGE_WIDTH, model_style, use_style
 from figures.styled_figure import StyledFigure
 from figures.texts import brief, fit, fit_name, plain, short_number, text_points
 
 # Inches; a row of maps has its colour bars beneath it.
-MAP_ROW, PROFILE_ROW, GATE_ROW, STRIP, LANE, PREDICTIONS = 2.25, 1.1, 0.8, 0.2, 0.13, 1.9
+MAP_ROW, PROFILE_ROW, LINE_ROW, STRIP, LANE, PREDICTIONS = 2.25, 1.1, 0.8, 0.2, 0.13, 1.9
 LEGEND_AND_AXIS, LEGEND_LINE, TITLE, MORE_TITLE_LINES = 0.5, 0.14, 0.55, 0.32
 TIME_WIDTH, SCORE_WIDTH = 2.1, 1.0  # of the lower part, relative
 STRIP_INCHES = 3.9  # width of a panel over time once its labels stand
+WIDE_STRIP_INCHES = PAGE_WIDTH - 0.8  # of one without predictions beside it
+GATE, SEGMENTS = "gate", "segments"  # drawn in ways of their own: the local gates of all modalities; known spans
 MAP_POINTS = 92.0  # width of a map, and so of its title
 LABELS = 104  # characters of the line of labels, so that what follows them stays
 TITLE_POINTS, CLIP_SHARE = 8.5, 0.3  # of the page's title; at most so much of it is the clip's name
+
+
+@dataclass(frozen=True)
+class TimePanel:
+    """A panel over time.
+
+    Attributes:
+        name: of the variable, or `SEGMENTS`.
+        chosen: labels of its dimensions, see `lines_of`.
+        height: inches.
+    """
+
+    name: str
+    chosen: Mapping[str, str]
+    height: float
 
 
 class RecordMismatchError(ValueError):
@@ -68,10 +90,10 @@ def draw(record: xr.Dataset, against: xr.Dataset | None = None, top: int = 7) ->
 def _draw_with_attention(figure: Figure, records: list[xr.Dataset], top: int) -> None:
     modalities = [str(name) for name in records[0]["modality"].values]
     mapped = [one for one in records if "attention" in one]
-    heights = _time_heights(records, len(modalities))
+    panels = _time_panels(records, modalities, STRIP_INCHES)
     scored = [one for one in records if "score" in one]
     legend = LEGEND_AND_AXIS + (LEGEND_LINE if len(records) > 1 else 0.0)
-    below = max(sum(heights) + legend if heights else 0.0, PREDICTIONS * len(scored))
+    below = max(sum(panel.height for panel in panels) + legend if panels else 0.0, PREDICTIONS * len(scored))
     titled = MAP_ROW + (MORE_TITLE_LINES if len(mapped) > 1 else 0.0)
     rows = [titled] * len(modalities) + ([below] if below else [])
     figure.set_size_inches(PAGE_WIDTH, TITLE + sum(rows))
@@ -81,29 +103,27 @@ def _draw_with_attention(figure: Figure, records: list[xr.Dataset], top: int) ->
     if not below:
         return
     lower = grid[len(modalities)].subgridspec(1, 2, width_ratios=[TIME_WIDTH, SCORE_WIDTH])
-    if heights:
-        _draw_time(figure, lower[0], records, modalities, heights)
+    if panels:
+        over_time = lower[0].subgridspec(len(panels), 1, height_ratios=[panel.height for panel in panels])
+        _draw_time(figure, [over_time[row] for row in range(len(panels))], records, panels, STRIP_INCHES)
     _draw_scores(figure, lower[1], scored, top)
 
 
 def _draw_without_attention(figure: Figure, records: list[xr.Dataset], top: int) -> None:
-    """The control, or a record without maps: similarity and predictions side by side, the segments beneath."""
+    """The control, or a record without maps: similarity and predictions side by side, what is over time beneath."""
     modalities = [str(name) for name in records[0]["modality"].values]
-    labels = place_labels(records[0], PAGE_WIDTH - 0.8)
-    strip = _strip_height(records[0], labels)
+    panels = _time_panels(records, modalities, WIDE_STRIP_INCHES)
     scored = [one for one in records if "score" in one]
     alike = modalities if "similarity" in records[0] else []
-    above = max(MAP_ROW, PREDICTIONS * len(scored))
-    figure.set_size_inches(PAGE_WIDTH, TITLE + above + (strip + LEGEND_AND_AXIS if strip else 0.0))
-    grid = figure.add_gridspec(2 if strip else 1, 1, height_ratios=[above, strip] if strip else None)
+    heights = [max(MAP_ROW, PREDICTIONS * len(scored)), *(panel.height for panel in panels)]
+    figure.set_size_inches(PAGE_WIDTH, TITLE + sum(heights) + (LEGEND_AND_AXIS if panels else 0.0))
+    grid = figure.add_gridspec(len(heights), 1, height_ratios=heights)
     upper = grid[0].subgridspec(1, len(alike) + 1, width_ratios=[1.0] * len(alike) + [1.6])
     for column, modality in enumerate(alike):
         draw_similarity(figure.add_subplot(upper[column]), records[0], modality)
     _draw_scores(figure, upper[len(alike)], scored, top)
-    if strip:
-        axes = figure.add_subplot(grid[1])
-        draw_segments(axes, records[0], labels)
-        axes.set_xlabel("time (s)", labelpad=1)
+    if panels:
+        _draw_time(figure, [grid[row + 1] for row in range(len(panels))], records, panels, WIDE_STRIP_INCHES)
 
 
 def _draw_maps(figure: Figure, place: SubplotSpec, records: list[xr.Dataset], modality: str) -> None:
@@ -130,30 +150,46 @@ def _add_to_title(axes: Axes, *lines: str) -> None:
     axes.set_title("\n".join([*lines, axes.get_title()]))
 
 
+def _time_panels(records: list[xr.Dataset], modalities: list[str], width: float) -> list[TimePanel]:
+    """What the records draw over time, from the top: a panel a modality, but one of all gates; then the segments."""
+    lanes = {name: lane for one in records for name, lane in record_lanes(one).items() if lane.overview}
+    panels = []
+    for name in sorted(lanes, key=lambda name: lanes[name].order):
+        having = [one for one in records if name in one]
+        height = PROFILE_ROW if any("branch" in one[name].dims for one in having) else LINE_ROW
+        of_clip = all("modality" not in one[name].dims for one in having)
+        if name == GATE:
+            panels.append(TimePanel(GATE, {}, LINE_ROW))
+            continue
+        for chosen in [{}] if of_clip else [{"modality": modality} for modality in modalities]:
+            if any(lines_of(one, name, chosen) for one in records):
+                panels.append(TimePanel(name, chosen, height))
+    strip = _strip_height(records[0], place_labels(records[0], width))
+    return [*panels, *([TimePanel(SEGMENTS, {}, strip)] if strip else [])]
+
+
 def _draw_time(
-    figure: Figure, place: SubplotSpec, records: list[xr.Dataset], modalities: list[str], heights: list[float]
+    figure: Figure, places: list[SubplotSpec], records: list[xr.Dataset], panels: list[TimePanel], width: float
 ) -> None:
-    """Profiles, gates and segments on one time axis, one under the other."""
-    grid = place.subgridspec(len(heights), 1, height_ratios=heights)
-    panels: list[Axes] = []
-    for row in range(len(heights)):
-        panels.append(figure.add_subplot(grid[row], sharex=panels[0] if panels else None))
-    profiled = modalities if any("profile" in one for one in records) else []
-    for axes, modality in zip(panels, profiled, strict=False):
-        draw_profiles(axes, records, modality)
-        _draw_gini(axes, records, modality)
-    if profiled:
-        profile_legend(panels[0], records, STRIP_INCHES, loc="lower left", bbox_to_anchor=(0, 1.13))
-    rest = panels[len(profiled) :]
-    if any("gate" in one for one in records):
-        axes = rest.pop(0)
-        draw_gates(axes, records)
-        gate_legend(axes, records, STRIP_INCHES, loc="lower right", bbox_to_anchor=(1, 1.02))
-    if rest:
-        draw_segments(rest[0], records[0], place_labels(records[0], STRIP_INCHES))
-    for axes in panels[:-1]:
+    """All panels on one time axis, one under the other."""
+    drawn: list[Axes] = []
+    for place, panel in zip(places, panels, strict=True):
+        axes = figure.add_subplot(place, sharex=drawn[0] if drawn else None)
+        drawn.append(axes)
+        if panel.name == SEGMENTS:
+            draw_segments(axes, records[0], place_labels(records[0], width))
+        elif panel.name == GATE:
+            draw_gates(axes, records)
+            gate_legend(axes, records, STRIP_INCHES, loc="lower right", bbox_to_anchor=(1, 1.02))
+        else:
+            draw_lane(axes, records, panel.name, panel.chosen, panel.height)
+        if panel.name == "profile":
+            _draw_gini(axes, records, panel.chosen["modality"])
+    names = {panel.name for panel in panels} - {SEGMENTS, GATE}
+    lane_legend(drawn[0], records, names, STRIP_INCHES, loc="lower left", bbox_to_anchor=(0, 1.13))
+    for axes in drawn[:-1]:
         axes.tick_params(labelbottom=False)
-    panels[-1].set_xlabel("time (s)", labelpad=1)
+    drawn[-1].set_xlabel("time (s)", labelpad=1)
 
 
 def _draw_gini(axes: Axes, records: list[xr.Dataset], modality: str) -> None:
@@ -184,13 +220,6 @@ def _draw_title(figure: Figure, records: list[xr.Dataset]) -> None:
     names = " and ".join(fit_name(_name(record), left / len(records), TITLE_POINTS) for record in records)
     lines = (f"{clip}: {names}, {seconds}", fit(f"labels: {plain(labels_text(first, LABELS))}", room, TITLE_POINTS))
     figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=TITLE_POINTS)
-
-
-def _time_heights(records: list[xr.Dataset], modalities: int) -> list[float]:
-    gates = [GATE_ROW] if any("gate" in one for one in records) else []
-    strip = _strip_height(records[0], place_labels(records[0], STRIP_INCHES))
-    profiles = [PROFILE_ROW] * modalities if any("profile" in one for one in records) else []
-    return profiles + gates + ([strip] if strip else [])
 
 
 def _strip_height(record: xr.Dataset, labels: list) -> float:

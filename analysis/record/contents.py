@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from analysis.record.errors import AGAIN, NewerRecordError, NotARecordError, quoted
+from analysis.record.lanes import CONTROL, LaneError, record_lanes
 
 NEWEST_VERSION = 2  # of `record_version`, as `analysis.record.assemble` writes it
 # What every record has, of one model or several.
@@ -71,7 +71,6 @@ RANGES = {
     "gradient_norm": (0.0, np.finfo(np.float32).max),
 }
 ROUNDING = 0.01  # of half precision and sums of it
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # a terminal obeys them
 
 
 def check_version(path: Path, attributes: Mapping[str, Any]) -> None:
@@ -105,7 +104,7 @@ def check_contents(path: Path, record: xr.Dataset) -> None:
     Raises:
         NotARecordError: names the attribute, coordinate or variable.
     """
-    for check in (_check_attributes, _check_coordinates, _check_dimensions, _check_texts, _check_values):
+    for check in (_check_attributes, _check_coordinates, _check_dimensions, _check_texts, _check_lanes, _check_values):
         if wrong := check(record):
             raise NotARecordError(f"{path}: {wrong}; {AGAIN}")
 
@@ -162,7 +161,7 @@ def _is_number(value: Any) -> bool:
 
 def _is_plain(text: object) -> bool:
     """Whether it is text without control characters, which a terminal would obey when it is printed."""
-    return isinstance(text, str) and _CONTROL.search(text) is None
+    return isinstance(text, str) and CONTROL.search(text) is None
 
 
 def _check_coordinates(record: xr.Dataset) -> str:
@@ -209,14 +208,22 @@ def _check_texts(record: xr.Dataset) -> str:
     return ""
 
 
+def _check_lanes(record: xr.Dataset) -> str:
+    try:
+        record_lanes(record)
+    except LaneError as error:
+        return str(error)
+    return ""
+
+
 def _check_values(record: xr.Dataset) -> str:
-    for name in DIMENSIONS:
+    for name in dict.fromkeys([*DIMENSIONS, *record_lanes(record)]):
         if name not in record.variables or name in TEXT_VARIABLES:
             continue
         values = record[name].values
         least, most = RANGES.get(name, (-np.finfo(np.float32).max, np.finfo(np.float32).max))
         with np.errstate(over="ignore"):
-            outside = (values < least - ROUNDING) | (values > most * (1 + ROUNDING))
+            outside = (values < least - ROUNDING) | (values > most * (1 + ROUNDING)) | np.isinf(values)
         if outside.any():
             return f"variable {name!r} has {float(values[outside][0]):g}; expected values in [{least:g}, {most:g}]"
     if "score" in record and "model" not in record["score"].dims and np.isnan(record["score"].values).any():

@@ -10,6 +10,7 @@ from analysis.explanations.explanation import Explanation
 from analysis.explanations.faithfulness import MEASURES
 from analysis.explanations.ground_truth import EVIDENCE_MEASURES
 from analysis.record.labelled import Variables, labelled, text
+from analysis.record.lanes import Lane
 from analysis.view import TraceView
 
 # By which way through the first layer a share reaches the frame.
@@ -32,7 +33,13 @@ def explanation_variables(view: TraceView) -> Variables:
     values = np.stack([one.values.float().numpy() for one in each.values()])
     scores = [[result.scores[method][measure] for measure in ALL_MEASURES] for method in each]
     variables = {
-        "explanation": labelled(("explainer", "modality", "frame"), values, f"explanation of {name}", "see units"),
+        "explanation": labelled(
+            ("explainer", "modality", "frame"),
+            values,
+            f"explanation of {name}",
+            "see units",
+            Lane(name="explanation", units="", reference=0.0, height=66, order=60.0, overview=False),
+        ),
         "explanation_units": labelled(("explainer",), text(one.units for one in each.values()), "units of explanation"),
         "explanation_way": labelled(
             ("explainer", "way", "modality", "frame"),

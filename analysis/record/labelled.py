@@ -9,6 +9,7 @@ import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
+from analysis.record.lanes import Lane
 from analysis.view import TraceView, to_numpy
 
 # Stands for True and False, and for a whole number, where a model or a layer lacks the variable.
@@ -19,9 +20,12 @@ ClipPart = Callable[[TraceView], Variables]
 LayerPart = Callable[[TraceView, int], Variables]
 
 
-def labelled(dims: tuple[str, ...], values: np.ndarray, meaning: str, units: str = "") -> xr.DataArray:
-    """An array with named axes that says what it is."""
-    return xr.DataArray(values, dims=dims, attrs={"long_name": meaning} | ({"units": units} if units else {}))
+def labelled(
+    dims: tuple[str, ...], values: np.ndarray, meaning: str, units: str = "", lane: Lane | None = None
+) -> xr.DataArray:
+    """An array with named axes that says what it is and, where it is drawn over time, how."""
+    attributes = {"long_name": meaning} | ({"units": units} if units else {})
+    return xr.DataArray(values, dims=dims, attrs=attributes | ({} if lane is None else lane.attributes()))
 
 
 def text(values: Iterable[object]) -> np.ndarray:

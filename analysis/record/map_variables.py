@@ -15,6 +15,7 @@ from analysis.attention.of_view import (
 )
 from analysis.attention.pattern_table import PATTERNS
 from analysis.record.labelled import Variables, by_branch, by_modality, labelled, maps_of, text
+from analysis.record.lanes import Lane
 from analysis.view import TraceView
 
 # What `certificate` holds.
@@ -50,7 +51,8 @@ def contribution_variables(view: TraceView, layer: int = 0) -> Variables:
     if placed:
         values = by_branch(view, layer, placed, (view.frames,))
         meaning = "norm of what the branch adds"
-        variables["contribution"] = labelled(("modality", "branch", "frame"), values, meaning, "norm of Y")
+        lane = Lane(name="contribution", units="norm in the output", least=0.0, order=30.0, overview=False)
+        variables["contribution"] = labelled(("modality", "branch", "frame"), values, meaning, "norm of Y", lane)
     shares = {modality: frame_local_share(view, modality, layer) for modality in view.modalities}
     if shares := {modality: share[0] for modality, share in shares.items() if share is not None}:
         meaning = "local part of the output, ||local|| / (||local|| + ||global||)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from analysis.record.labelled import Variables, by_modality, labelled
+from analysis.record.lanes import Lane
 from analysis.sensitivity.of_view import view_gradient_norms, view_sensitivity
 from analysis.view import TraceView
 
@@ -19,8 +20,10 @@ def sensitivity_variables(view: TraceView, layer: int = 0) -> Variables:
     variables: Variables = {}
     if norms:
         values, meaning = by_modality(view, norms), "norm of dY[query] / dX[key]"
-        variables["gradient_norm"] = labelled(("modality", "query", "key"), values, meaning, "Y per X")
+        lane = Lane("received", "gradient received", "1 = even", "gradient", 1.0, least=0.0, order=50.0, overview=False)
+        variables["gradient_norm"] = labelled(("modality", "query", "key"), values, meaning, "Y per X", lane)
     if shares:
         values, meaning = by_modality(view, shares), "local sensitivity S_i"
-        variables["sensitivity"] = labelled(("modality", "frame"), values, meaning, "0.5 even, 1 local")
+        lane = Lane("line", "sensitivity S", "1 = all local", "S", 0.5, order=40.0, overview=False)
+        variables["sensitivity"] = labelled(("modality", "frame"), values, meaning, "0.5 even, 1 local", lane)
     return variables

@@ -25,6 +25,7 @@ from analysis.attention.of_view import (
 from analysis.attention.similarity import frame_cosine_similarity
 from analysis.record.explanation_variables import explanation_variables
 from analysis.record.labelled import ClipPart, LayerPart, Variables, by_branch, labelled, maps_of, text
+from analysis.record.lanes import Lane
 from analysis.record.map_variables import certificate_variables, contribution_variables, pattern_variables
 from analysis.record.sensitivity_variables import sensitivity_variables
 from analysis.view import TraceView, to_numpy
@@ -77,8 +78,9 @@ def profile_variables(view: TraceView, layer: int = 0) -> Variables:
     profile = array({at: branch_profile(view, *at, layer)[0] for at in places}, view.frames)
     uneven = {at: branch_unevenness(view, *at, layer) for at in places}
     by_frame, units = ("modality", "branch", "frame"), "1 = uniform attention"
+    lane = Lane(units="1 = uniform", reference=1.0, least=0.0, height=64, order=10.0)
     variables = {
-        "profile": labelled(by_frame, profile, "attention received", units),
+        "profile": labelled(by_frame, profile, "attention received", units, lane),
         "head_profile": labelled(
             ("modality", "branch", "head", "frame"), heads, "attention received, head by head", units
         ),
@@ -103,7 +105,8 @@ def gate_variables(view: TraceView, layer: int = 0) -> Variables:
     if not placed:
         return {}
     values = by_branch(view, layer, placed, (view.frames,))
-    gate = labelled(("modality", "branch", "frame"), values, "mean gate", "share of 1")
+    lane = Lane(name="gates", units="mean, 0 to 1", reference=0.5, order=20.0)
+    gate = labelled(("modality", "branch", "frame"), values, "mean gate", "share of 1", lane)
     pairs = any(gates_weigh_maps(view, modality, layer) for modality in view.modalities)
     gate.attrs["averaged_over"] = "heads; global: every key, local: keys inside N_i" if pairs else "features"
     return {"gate": gate}

@@ -20,25 +20,19 @@ import json
 import math
 import struct
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from analysis.record.lanes import lane_values, record_lanes
 from figures.inspector.header import describe_clip, describe_look, describe_model
 from figures.inspector.records import has_values, model_name, split_records
 from figures.inspector.strip import sprite, strip_colours
 
-VERSION = 3
+VERSION = 4
 PRECISIONS = ("float32", "float16")
-# Variables drawn over time, with their leading dimensions.
-CURVES = {
-    "profile": ("modality", "branch"),
-    "gate": ("modality", "branch"),
-    "contribution": ("modality", "branch"),
-    "sensitivity": ("modality",),
-    "explanation": ("modality", "explainer"),
-}
 
 
 class PrecisionError(ValueError):
@@ -140,7 +134,7 @@ def pack_in_parts(
     models = []
     for index, record in enumerate(records):
         _add_model(arrays, f"{index}", record)
-        models.append(describe_model(record))
+        models.append(describe_model(record) | {"lanes": _add_lanes(arrays, f"{index}/lane", record)})
     first, rest = arrays.parts(_shown(records, view))
     header = {"version": VERSION, "precision": precision, "first": len(first), "clip": clip, "models": models}
     text = json.dumps(header | look | {"arrays": arrays.about}, ensure_ascii=False, allow_nan=False).encode()
@@ -155,8 +149,7 @@ def _shown(records: list[xr.Dataset], view: Mapping[str, Any]) -> set[str]:
     for index, record in enumerate(records):
         if model_name(record) not in names:
             continue
-        shown.add(f"{index}/gradient/{modality}")  # its column sums are drawn over time
-        shown |= {f"{index}/gate/{modality}"} if view.get("left") == "gate" else set()
+        shown |= {f"{index}/{view['left']}/{modality}"} if view.get("left") in ("gate", "gradient") else set()
         branches = _names(record, "branch") if "branch" in record.dims else []
         branch = view["branch"] if view.get("branch") in branches else next(iter(branches), "")
         heads = range(record.sizes.get("head", 0)) if view.get("head") == -1 else [view.get("head", 0)]
@@ -184,9 +177,6 @@ def _add_model(arrays: _Arrays, prefix: str, record: xr.Dataset) -> None:
     mask = record["neighbourhood"].values if "neighbourhood" in record else None
     if mask is not None:
         arrays.add(f"{prefix}/neighbourhood", mask.astype(np.uint8))
-    for name, dimensions in CURVES.items():
-        if name in record:
-            _add_curves(arrays, f"{prefix}/{name}", record[name], dimensions)
     if "score" in record:
         arrays.add(f"{prefix}/score", record["score"].values.astype(np.float32))
     if not record.sizes["frame"]:
@@ -200,12 +190,19 @@ def _add_model(arrays: _Arrays, prefix: str, record: xr.Dataset) -> None:
         _add_attention(arrays, prefix, record["attention"], mask)
 
 
-def _add_curves(arrays: _Arrays, name: str, variable: xr.DataArray, dimensions: tuple[str, ...]) -> None:
-    values = variable.transpose(*dimensions, "frame").values.astype(np.float32)
-    for index in np.ndindex(values.shape[:-1]):
-        if np.isfinite(values[index]).any():
-            labels = [str(variable[dim].values[place]) for dim, place in zip(dimensions, index, strict=True)]
-            arrays.add("/".join([name, *labels]), values[index])
+def _add_lanes(arrays: _Arrays, prefix: str, record: xr.Dataset) -> list[dict[str, Any]]:
+    """Every line over time that has a number, under its labels; says how each lane is drawn, from the top."""
+    described = []
+    for name, lane in record_lanes(record).items():
+        curves = lane_values(record[name], lane)
+        values = curves.values.astype(np.float32)
+        dimensions = [[str(dim), _names(curves, str(dim))] for dim in curves.dims[:-1]]
+        for index in np.ndindex(values.shape[:-1]):
+            if np.isfinite(values[index]).any():
+                labels = (names[place] for (_, names), place in zip(dimensions, index, strict=True))
+                arrays.add("/".join([prefix, name, *labels]), values[index])
+        described.append({"variable": name, "dimensions": dimensions} | asdict(lane))
+    return described
 
 
 def _add_attention(arrays: _Arrays, prefix: str, attention: xr.DataArray, mask: np.ndarray | None) -> None:

@@ -14,11 +14,12 @@ from matplotlib.colors import LogNorm, Normalize, SymLogNorm
 from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
 
+from analysis.record.lanes import record_lanes
 from figures.inspector.choices import ALL_HEADS
 from figures.inspector.records import has_values, model_name
 from figures.panels.maps import QUANTILE, time_edges
 from figures.panels.predictions import draw_predictions
-from figures.panels.time import draw_gates, draw_profiles, draw_segments, place_labels, profile_legend
+from figures.panels.time import draw_lane, draw_segments, lane_legend, lines_of, place_labels
 from figures.style import DIFFERENCE, EXCLUDED, PAGE_WIDTH, SIMILARITY, WEIGHTS, model_style, use_style
 from figures.styled_figure import StyledFigure
 
@@ -28,8 +29,9 @@ LEFT = {  # trait `left` -> variable, title, colours
     "gradient": ("gradient_norm", "gradient norm", WEIGHTS),
     "gate": ("gate_map", "gate of the local branch", SIMILARITY),
 }
+SEGMENTS = "segments"  # stands for them among names of variables
 CURSOR, PREDICTIONS = "#0a5ec2", 8
-MAP_HEIGHT, LANE_HEIGHT, EXTRA, LEGEND_INCHES = 2.5, 0.85, 0.6, 3.5
+MAP_HEIGHT, LANE_HEIGHT, EXTRA, LEGEND_INCHES = 2.5, 1.0, 0.6, 3.5
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class FrameMap:
 
 
 def draw_view(records: Sequence[xr.Dataset], view: Mapping[str, Any]) -> Figure:
-    """Draw what the inspector shows: its maps with cursor and zoom, attention profiles, gates, S, predictions.
+    """Draw what the inspector shows: its maps with cursor and zoom, all that is drawn over time, predictions.
 
     Args:
         records: one a model, of one clip.
@@ -195,9 +197,17 @@ def scaled(values: np.ndarray, colours: str, scale: str) -> tuple[np.ndarray, No
 
 
 def _lanes(shown: Sequence[xr.Dataset], view: Mapping[str, Any]) -> list[str]:
-    here = [one for one in shown if view["modality"] in one["modality"].values]
-    there = [name for name in ("profile", "gate", "sensitivity", "explanation") if any(name in one for one in here)]
-    return [*there, "segments"] if "segment" in shown[0].dims else there
+    """Names of the variables over time that have a line in the view, from the top; then `SEGMENTS`."""
+    lanes = {name: lane for record in shown for name, lane in record_lanes(record).items()}
+    ordered = sorted(lanes, key=lambda name: lanes[name].order)
+    seen = [name for name in ordered if any(lines_of(record, name, _chosen(view)) for record in shown)]
+    return [*seen, SEGMENTS] if "segment" in shown[0].dims else seen
+
+
+def _chosen(view: Mapping[str, Any]) -> dict[str, str]:
+    """Label of each dimension of which one is shown."""
+    head = {} if view["head"] == ALL_HEADS else {"head": str(view["head"])}
+    return {"modality": view["modality"], "explainer": view["explanation"]} | head
 
 
 def _draw_lower(
@@ -207,9 +217,12 @@ def _draw_lower(
     grid = lower[0].subgridspec(max(1, len(lanes)), 1)
     edges = time_edges(shown[0])
     first, last = view["span"]
+    legend = next((lane for lane in lanes if any(lane in one and "branch" in one[lane].dims for one in shown)), None)
     for row, lane in enumerate(lanes):
         axes = figure.add_subplot(grid[row])
         _draw_lane(axes, lane, shown, view)
+        if lane == legend:
+            lane_legend(axes, shown, lanes, LEGEND_INCHES, loc="upper right")
         axes.axvline((edges[view["frame"]] + edges[view["frame"] + 1]) / 2, color=CURSOR, linewidth=0.8)
         axes.set_xlim(edges[first], edges[last])
         axes.tick_params(labelbottom=row == len(lanes) - 1)
@@ -221,31 +234,12 @@ def _draw_lower(
 
 
 def _draw_lane(axes: Axes, lane: str, shown: Sequence[xr.Dataset], view: Mapping[str, Any]) -> None:
-    modality = view["modality"]
-    if lane == "profile":
-        draw_profiles(axes, shown, modality)
-        profile_legend(axes, shown, LEGEND_INCHES, loc="upper right")
-    elif lane == "gate":
-        draw_gates(axes, [one.sel(modality=[modality]) for one in shown if modality in one["modality"].values])
-    elif lane == "segments":
+    if lane == SEGMENTS:
         draw_segments(axes, shown[0], place_labels(shown[0], PAGE_WIDTH * 0.6))
-    elif lane == "explanation":
-        _draw_curves(axes, shown, "explanation", {"modality": modality, "explainer": view["explanation"]})
-        axes.axhline(0, color="#999999", linewidth=0.5)
-        explained = [str(one["explanation"].attrs.get("class_name", "")) for one in shown if "explanation" in one]
+        return
+    draw_lane(axes, shown, lane, _chosen(view), LANE_HEIGHT)
+    if any("explainer" in one[lane].dims for one in shown if lane in one):
+        explained = [str(one[lane].attrs.get("class_name", "")) for one in shown if lane in one]
         classes = " and ".join(name for name in dict.fromkeys(explained) if name)
         title = f"{view['explanation']} of {classes}" if classes else view["explanation"]
         axes.set_title(title, loc="left", fontsize=6, pad=1)
-        axes.set_ylabel("explains")
-    else:
-        _draw_curves(axes, shown, "sensitivity", {"modality": modality})
-        axes.set_ylabel("$S_i$\n(1 = all local)", parse_math=True)
-
-
-def _draw_curves(axes: Axes, shown: Sequence[xr.Dataset], name: str, place: Mapping[str, str]) -> None:
-    """A curve of each model that has the variable there; the second one dashed."""
-    for record, line in zip(shown, ("-", (0, (3, 1))), strict=False):
-        if name in record and all(value in record[axis].values for axis, value in place.items()):
-            axes.stairs(
-                record[name].sel(place).values, time_edges(record), baseline=None, color="#222222", linestyle=line
-            )

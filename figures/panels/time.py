@@ -1,20 +1,25 @@
-"""Panels over time: attention received, gates, and the segments that are known."""
+"""Panels over time: what a record draws there by its own word, gates, and the segments that are known."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import matplotlib as mpl
+import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from analysis.record.lanes import chosen_dimensions, lane_values, record_lanes
 from figures.panels.common import fitted_legend
 from figures.panels.maps import time_edges
 from figures.style import BACKGROUND, BRANCHES, EVENT, REFERENCE, branch_style, ground, model_style, on_ground
-from figures.texts import brief, plain, shorten, text_points
+from figures.texts import brief, fit, plain, shorten, text_points
 
 SECOND_LINE = (0, (3, 1))  # the record that the first is held against
 MODALITY_COLOURS = ("#222222", "#8c8c8c", "#1b4f9c", "#d55e00")
@@ -22,28 +27,75 @@ LEAST_GATE_REACH = 0.05  # the axis of gates shows at least 0.45 to 0.55
 LABEL_POINTS, LONGEST_LABEL, MOST_LANES = 6.5, 26, 5
 
 
-def draw_profiles(axes: Axes, records: Sequence[xr.Dataset], modality: str) -> None:
-    """Attention received by each frame, a line a branch; 1 = uniform attention over the branch's mask."""
+def draw_lane(axes: Axes, records: Sequence[xr.Dataset], name: str, chosen: Mapping[str, str], inches: float) -> None:
+    """A variable over time as its lane says: a line a branch, or a label of what other dimensions it has.
+
+    Args:
+        axes: of the panel.
+        records: one a model; the second one's lines are dashed. One of them at least has the variable.
+        name: of the variable.
+        chosen: labels by dimension, see `lines_of`.
+        inches: height of the panel, which its name and units must fit.
+    """
     _shade_events(axes, records[0])
-    axes.axhline(1.0, color=on_ground(REFERENCE), linewidth=0.6, zorder=1)
+    lane = next(record_lanes(one)[name] for one in records if name in one)
+    if lane.reference is not None:
+        axes.axhline(lane.reference, color=on_ground(REFERENCE), linewidth=0.6, zorder=1)
+    named = {}
     for record, line in zip(records, ("-", SECOND_LINE), strict=False):
-        if "profile" not in record or modality not in record["modality"]:
-            continue
-        profile = record["profile"].sel(modality=modality)
-        for branch in [name for name in BRANCHES if name in record["branch"]]:
-            style = branch_style(branch)
-            axes.stairs(
-                profile.sel(branch=branch).values,
-                time_edges(record),
-                baseline=None,
-                color=style.colour,
-                linestyle=style.line if line == "-" else line,
-                linewidth=1.1 if line == "-" else 0.8,
-                zorder=3 if branch == "local" else 2,
-            )
-    axes.set_ylim(0, None)
-    axes.set_ylabel(f"{brief(modality)}\nattention received\n(1 = uniform)")
+        for place, (labels, values) in enumerate(lines_of(record, name, chosen)):
+            look = _branch_look(labels["branch"], line) if "branch" in labels else _look(place, line)
+            drawn = axes.stairs(values, time_edges(record), baseline=None, **look)
+            named |= {} if set(labels) <= {"branch"} else {plain(" ".join(labels.values())): drawn}
+    if named:
+        axes.add_artist(Legend(axes, named.values(), named.keys(), fontsize=6, loc="upper right"))
+    axes.set_ylim(lane.least, lane.most)
+    words = [brief(chosen.get("modality", "")), plain(lane.name), f"({plain(lane.units)})" if lane.units else ""]
+    room, size = 72 * inches, mpl.rcParams["axes.labelsize"]
+    axes.set_ylabel("\n".join(fit(each, room, size) for each in words if each))
     _over_time(axes, records[0])
+
+
+def lines_of(record: xr.Dataset, name: str, chosen: Mapping[str, str]) -> list[tuple[dict[str, str], np.ndarray]]:
+    """Lines of a record's variable over time.
+
+    Args:
+        record: of one model.
+        name: of a variable that has a lane; without it there are no lines.
+        chosen: label of each dimension of `analysis.record.lanes.CHOSEN`; the variable's first where it is not said.
+
+    Returns:
+        Of each line its labels by dimension, and its values (frame); no line of NaN alone.
+    """
+    if name not in record:
+        return []
+    curves = lane_values(record[name], record_lanes(record)[name])
+    for dimension in chosen_dimensions(curves):
+        labels = [str(label) for label in curves[dimension].values]
+        if (wanted := chosen.get(dimension) or labels[0]) not in labels:
+            return []
+        curves = curves.isel({dimension: labels.index(wanted)})
+    dimensions = [str(dimension) for dimension in curves.dims[:-1]]
+    names = itertools.product(*([str(label) for label in curves[each].values] for each in dimensions))
+    lines = zip(names, curves.values.reshape(-1, curves.sizes["frame"]), strict=True)
+    return [
+        (dict(zip(dimensions, labels, strict=True)), values) for labels, values in lines if np.isfinite(values).any()
+    ]
+
+
+def _branch_look(branch: str, line: str | tuple) -> dict[str, Any]:
+    style = branch_style(branch)
+    first = line == "-"
+    return {
+        "color": style.colour,
+        "linestyle": style.line if first else line,
+        "linewidth": 1.1 if first else 0.8,
+        "zorder": 3 if branch == "local" else 2,
+    }
+
+
+def _look(place: int, line: str | tuple) -> dict[str, Any]:
+    return {"color": on_ground(MODALITY_COLOURS[place % len(MODALITY_COLOURS)]), "linestyle": line}
 
 
 def draw_gates(axes: Axes, records: Sequence[xr.Dataset]) -> None:
@@ -138,17 +190,20 @@ def _shade_events(axes: Axes, record: xr.Dataset) -> None:
             axes.axvspan(start, end, facecolor=on_ground(EVENT), edgecolor=ground(), alpha=0.6, linewidth=0.6, zorder=0)
 
 
-def profile_legend(axes: Axes, records: Sequence[xr.Dataset], inches: float, **where: Any) -> None:
-    """What the lines of `draw_profiles` are: a colour a branch; of two models, beneath them, solid and dashed."""
-    seen = [name for name in BRANCHES if any("profile" in one and name in one["branch"] for one in records)]
+def lane_legend(axes: Axes, records: Sequence[xr.Dataset], names: Collection[str], inches: float, **where: Any) -> None:
+    """What the lines of `draw_lane` are: a colour a branch; of two models, beneath them, solid and dashed."""
+    having = [one for one in records if any(name in one for name in names)]
+    seen = [name for name in BRANCHES if any("branch" in one.coords and name in one["branch"] for one in having)]
     styles = [branch_style(name) for name in seen]
     colours = [_line(style.label, style.colour, style.line, 1.1) for style in styles]
     models = [
         _line(model_style(record["model"].item()).label, on_ground(MODALITY_COLOURS[0]), line, width)
         for record, line, width in zip(records, ("-", SECOND_LINE), (1.1, 0.8), strict=False)
-        if "profile" in record and len(records) > 1
+        if len(records) > 1 and any(record is one for one in having)
     ]
-    columns = max(len(colours), len(models), 1)
+    if not (colours or models):
+        return
+    columns = max(len(colours), len(models))
     filled = [*colours, *[_line(" ", "none")] * (columns - len(colours))] if models else colours
     # A legend is filled column after column: a branch, and a model beneath it.
     pairs = [one for column in range(columns) for one in (filled[column : column + 1] + models[column : column + 1])]
@@ -156,7 +211,7 @@ def profile_legend(axes: Axes, records: Sequence[xr.Dataset], inches: float, **w
 
 
 def gate_legend(axes: Axes, records: Sequence[xr.Dataset], inches: float, **where: Any) -> None:
-    """What the lines of `draw_gates` are: a colour a modality; solid and dashed are the models of `profile_legend`."""
+    """What the lines of `draw_gates` are: a colour a modality; solid and dashed are the models of `lane_legend`."""
     named = dict.fromkeys(brief(name) for one in records if "gate" in one for name in one["modality"].values)
     lines = [_line(name, on_ground(colour)) for name, colour in zip(named, MODALITY_COLOURS, strict=False)]
     fitted_legend(axes, lines, len(lines), inches, borderaxespad=0, **where)

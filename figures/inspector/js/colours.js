@@ -10,6 +10,10 @@ export const THEMES = {
     event: "#6b5a22", chosen: "#b58a1e", background: "#2a2d34", yes: "#4fb38a", other: "#5a606c", outline: "#46dcc0",
   },
 };
+/** Lines over time that have no colour of a branch. */
+export const LINES = {
+  light: ["#1d2129", "#8c8c8c", "#1b4f9c", "#d55e00"], dark: ["#e8eaee", "#8d95a3", "#6cb2ff", "#ffa04d"],
+};
 export const SCALES = { linear: "linear", log: "log", row: "per row" };
 const QUANTILE = 0.995; // where a map's colours end, so that single spikes do not leave all else pale
 const DECADES = 4; // that the log scale shows

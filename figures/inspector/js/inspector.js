@@ -2,7 +2,7 @@
 
 import { formatNumber } from "./words.js";
 import { THEMES } from "./colours.js";
-import { START, TRAITS, Scene } from "./state.js";
+import { START, TRAITS, Scene, linesKey } from "./state.js";
 import { create, BOLD, text, fitted } from "./drawing.js";
 import { EDGE, MapPanel } from "./maps.js";
 import { PredictionPanel } from "./predictions.js";
@@ -110,7 +110,7 @@ export class Inspector {
       for (const [name, colour] of Object.entries(THEMES[theme])) this.root.style.setProperty(`--${name}`, colour);
       this.root.style.colorScheme = theme;
     }
-    const shape = [state.model, state.against, state.view, state.head < 0, state.pinned, state.modality].join("|");
+    const shape = [state.model, state.against, state.view, state.head < 0, state.pinned, linesKey(state)].join("|");
     if (shape !== this.shape) { this.shape = shape; this.layout(); }
     this.panels.filter((panel) => panel.width).forEach((panel) => panel.paint(state, theme));
     const { hover, ...chosen } = state, made = JSON.stringify(chosen);

@@ -1,21 +1,25 @@
 /** Everything over time: the strip of frames, segments, curves. */
 
 import { clock, formatNumber } from "./words.js";
-import { THEMES } from "./colours.js";
+import { THEMES, LINES } from "./colours.js";
 import { FONT, BOLD, text, fitted, line } from "./drawing.js";
 import { Panel, spanBetween } from "./panel.js";
+import { linesKey } from "./state.js";
 
 const GUTTER = { left: 142, right: 138 }; // of the lanes
 
 /**
- * @typedef {{name: string, unit: string, height: number, series: Series[], reference: ?number, range: ?number[]}} Lane
+ * How a record's variable is drawn, as the payload says, and its lines.
+ * @typedef {{name: string, units: string, label: string, height: number, series: Series[], reference: ?number, least: ?number,
+ *   most: ?number, note: ?string}} Lane
  * @typedef {{label: string, colour: string, dashed: boolean, values: Float32Array}} Series   values: shape (frame)
  */
 
 /** Everything over time, one lane under the other, on one axis. */
 export class LanePanel extends Panel {
   constructor(inspector) {
-    super(inspector, "lanes", "Over time: frames, known segments, attention profiles, gates, sensitivity, gradient");
+    const { scene } = inspector, names = scene.lanes(scene.models.map((_, index) => index)).map(({ name }) => name);
+    super(inspector, "lanes", `Over time: ${["frames", "known segments", ...names].join(", ")}`);
     this.span = (from, to) => spanBetween(from, to, this.box(), inspector.state.span);
     this.thumbnails = null;
     const bytes = this.scene.payload.array("thumbnails");
@@ -29,8 +33,8 @@ export class LanePanel extends Panel {
   box() { return { x: GUTTER.left, y: 0, width: this.width - GUTTER.left - GUTTER.right, height: this.height - 18 }; }
 
   key(state) {
-    return [state.model, state.against, state.modality, state.span, state.class_, state.explanation, state.pinned && state.branch,
-      state.pinned && state.frame, state.pinned && state.lastHead].join("|");
+    return [state.model, state.against, linesKey(state), state.span, state.class_, state.pinned && state.branch,
+      state.pinned && state.frame].join("|");
   }
 
   /** Height in pixels that the lanes need. */
@@ -45,30 +49,30 @@ export class LanePanel extends Panel {
     return [...strips, ...segments, ...this.curves(state)];
   }
 
-  /** @returns {Lane[]} those for which the payload has values */
+  /** @returns {Lane[]} those that have a line */
   curves(state) {
-    const { scene } = this, theme = this.inspector.theme();
-    const colours = scene.payload.header.branches[theme], ink = THEMES[theme].ink;
-    const shown = scene.shown(state);
-    const each = (make) => shown.flatMap((index, order) => make(index).filter(({ values }) => values)
-      .map((series) => ({ ...series, dashed: order > 0, model: order })));
-    const byBranch = (name) => each((index) => scene.models[index].branches.map((branch) =>
-      ({ label: branch, colour: colours[branch], values: scene.curve(index, name, state.modality, branch) })));
-    const single = (make, label) => each((index) => [{ label, colour: ink, values: make(index) }]);
-    const lanes = [
-      { name: "attention received", unit: "1 = uniform", height: 64, series: byBranch("profile"), reference: 1, range: [0, null] },
-      { name: "gates", unit: "mean, 0 to 1", height: 50, series: byBranch("gate"), reference: 0.5, range: null },
-      { name: "contribution", unit: "norm in the output", height: 50, series: byBranch("contribution"), reference: null, range: [0, null] },
-      { name: "sensitivity S", unit: "1 = all local", height: 50, reference: 0.5, range: null,
-        series: single((index) => scene.curve(index, "sensitivity", state.modality), "S") },
-      { name: "gradient received", unit: "1 = even", height: 50, reference: 1, range: [0, null],
-        series: single((index) => scene.gradientMass(index, state.modality), "gradient") },
-      { name: "explanation", unit: "", height: 66, reference: 0, range: null,
-        note: `${state.explanation}${this.explained(shown)}   ${scene.models[shown[0]].explanations?.[state.explanation] ?? ""}`,
-        series: single((index) => scene.curve(index, "explanation", state.modality, state.explanation), "value") },
-      ...(state.pinned ? [this.pinnedLane(state, colours)] : []),
-    ];
+    const { scene } = this, theme = this.inspector.theme(), shown = scene.shown(state);
+    const lanes = [...scene.lanes(shown).map((lane) => this.lane(lane, shown, state, theme)),
+      ...(state.pinned ? [this.pinnedLane(state, scene.payload.header.branches[theme])] : [])];
     return lanes.filter((lane) => lane.series.length).map((lane) => ({ kind: "curves", ...lane }));
+  }
+
+  /** A variable of the record: its lines, dashed of the second model; in the colours of their branches, if they have any. */
+  lane({ kind, ...lane }, shown, state, theme) {
+    const { scene } = this, branches = scene.payload.header.branches[theme];
+    const series = shown.flatMap((index, order) => scene.lines(index, lane.variable, state).map((line, place) => ({
+      label: line.labels.join(" ") || lane.label, colour: branches[line.branch] ?? LINES[theme][place % LINES[theme].length],
+      dashed: order > 0, model: order, values: line.values,
+    })));
+    const rows = new Set(series.map(({ label }) => label)).size;
+    return { ...lane, series, height: Math.max(lane.height, 15 * rows + 4), note: this.note(lane, shown, state) };
+  }
+
+  /** Of a lane that has explanations: by which method, of which class, and how faithful it is. */
+  note({ dimensions }, shown, state) {
+    if (!dimensions.some(([name]) => name === "explainer")) return null;
+    const faithful = this.scene.models[shown[0]].explanations?.[state.explanation] ?? "";
+    return `${state.explanation}${this.explained(shown)}   ${faithful}`;
   }
 
   /** Of which class the explanations are; of each model by its name where they are of different ones. */
@@ -90,8 +94,8 @@ export class LanePanel extends Panel {
       const label = map.branch === state.branch ? "weight" : map.branch;
       return [{ label, colour: colours[map.branch], dashed: order > 0, model: order, values: row }];
     });
-    return { name: `${scene.axisClock(scene.seconds[state.frame])} attends to`, unit: `head ${head + 1}, ${state.branch}`, height: 50, series,
-      reference: 1 / frames, range: [0, null] };
+    return { name: `${scene.axisClock(scene.seconds[state.frame])} attends to`, units: `head ${head + 1}, ${state.branch}`, height: 50, series,
+      reference: 1 / frames, least: 0, most: null };
   }
 
   place(state, box = this.box()) {
@@ -121,8 +125,8 @@ export class LanePanel extends Panel {
       const above = lane.note ? 13 : 0; // room for a note over the curves
       const box = { ...this.box(), y: y + 3 + above, height: lane.height - 6 - above };
       Object.assign(lane, { y, box });
-      text(context, lane.name, 2, lane.kind === "curves" ? y + 15 : y + lane.height / 2 + 4,
-        { colour: colours.ink, font: lane.kind === "curves" ? BOLD : FONT });
+      const curves = lane.kind === "curves", font = curves ? BOLD : FONT;
+      text(context, fitted(context, lane.name, GUTTER.left - 8, font), 2, curves ? y + 15 : y + lane.height / 2 + 4, { colour: colours.ink, font });
       context.save();
       context.beginPath();
       context.rect(box.x, box.y - 1, box.width, box.height + 2);
@@ -222,16 +226,17 @@ export class LanePanel extends Panel {
       }
     }
     if (low > high) [low, high] = [0, 1];
-    if (lane.range) return [lane.range[0], Math.max(high, lane.reference ?? 0) * 1.06 || 1];
-    [low, high] = [Math.min(low, lane.reference), Math.max(high, lane.reference)];
-    const room = Math.max(0.02, (high - low) * 0.08);
+    [low, high] = [Math.min(low, lane.reference ?? low), Math.max(high, lane.reference ?? high)];
+    if (lane.least !== null) return [lane.least, lane.most ?? lane.least + (Math.max(0, high - lane.least) * 1.06 || 1)];
+    if (lane.most !== null) return [lane.most - (Math.max(0, lane.most - low) * 1.06 || 1), lane.most];
+    const room = lane.reference === null ? (high - low) * 0.08 || 0.02 : Math.max(0.02, (high - low) * 0.08);
     return [low - room, high + room];
   }
 
   /** Unit and ends of the axis on the left. */
   drawLegend(context, lane, colours) {
     const ends = { colour: colours.muted, align: "right" };
-    text(context, fitted(context, lane.unit, GUTTER.left - 34), 2, lane.y + 29, { colour: colours.muted });
+    text(context, fitted(context, lane.units, GUTTER.left - 34), 2, lane.y + 29, { colour: colours.muted });
     text(context, formatNumber(lane.high, 2), GUTTER.left - 4, lane.box.y + 9, ends);
     text(context, formatNumber(lane.low, 2), GUTTER.left - 4, lane.box.y + lane.box.height, ends);
   }

@@ -26,6 +26,12 @@ const LEFTS = {
   gate: ["similarity", "gate of the local branch, mean over heads", "R of the local branch"],
 };
 
+/** Dimensions of a lane of which one label is shown at a time, and what of the state says which. */
+const CHOSEN = { layer: "layer", modality: "modality", explainer: "explanation", head: "lastHead" };
+
+/** What of the state decides which lines the lanes have. @param {State} state */
+export function linesKey(state) { return Object.values(CHOSEN).map((name) => state[name] ?? "").join("|"); }
+
 // Seconds. Axes of a clip that begins later count from its start: the minutes of a longer time do not fit beside a map.
 const LONGEST_CLOCK = 60000;
 
@@ -168,23 +174,24 @@ export class Scene {
     }));
   }
 
-  /** A curve over frames. @returns {?Float32Array} shape (frame) */
-  curve(index, name, modality, branch) {
-    return this.payload.array([index, name, modality, branch].filter((part) => part !== undefined).join("/"));
+  /** Lanes that some of the models have, from the top. @param {number[]} shown models */
+  lanes(shown) {
+    const found = new Map(shown.flatMap((index) => this.models[index].lanes).reverse().map((lane) => [lane.variable, lane]));
+    return [...found.values()].reverse().sort((one, other) => one.order - other.order);
   }
 
-  /** Share of all gradient that goes to each frame, times frames: 1 = even. @returns {?Float32Array} shape (frame) */
-  gradientMass(index, modality) {
-    const name = `${index}/gradient/${modality}`, values = this.payload.array(name), frames = this.frames;
-    if (!values) return null;
-    return this.differences.get(`mass ${name}`, () => {
-      const mass = new Float32Array(frames);
-      let total = 0;
-      for (let at = 0; at < values.length; at++) {
-        if (values[at] === values[at]) { mass[at % frames] += values[at]; total += values[at]; }
-      }
-      return { value: mass.map((each) => (total > 0 ? (each * frames) / total : NaN)), weight: frames };
-    });
+  /** A model's lines in a lane: of chosen dimensions the label that the state says, of others every label. @returns {{labels: string[], branch: ?string, values: Float32Array}[]} */
+  lines(index, variable, state) {
+    const lane = this.models[index].lanes.find((each) => each.variable === variable);
+    let lines = lane ? [{ path: [index, "lane", variable], labels: [], branch: null }] : [];
+    for (const [dimension, names] of lane?.dimensions ?? []) {
+      const chosen = dimension in CHOSEN;
+      const shown = chosen ? [`${state[CHOSEN[dimension]] ?? ""}` || names[0]] : names;
+      lines = lines.flatMap(({ path, labels, branch }) => shown.map((name) => ({
+        path: [...path, name], labels: chosen ? labels : [...labels, name], branch: dimension === "branch" ? name : branch,
+      })));
+    }
+    return lines.map((line) => ({ ...line, values: this.payload.array(line.path.join("/")) })).filter(({ values }) => values);
   }
 
   /** Minutes and seconds at which a frame starts. */

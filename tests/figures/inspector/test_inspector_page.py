@@ -308,7 +308,7 @@ def test_an_explanation_is_chosen_and_its_faithfulness_stands_beside_it(opened):
     expected = float(explained_record()["explanation"].values[0, 0, 6])
     assert view.page.evaluate(f"{lane}.series[0].values[6]") == pytest.approx(expected)
     before = view.drawn("lanes")
-    view.page.get_by_label("explanation").select_option("rollout")
+    view.page.get_by_label("explanation", exact=True).select_option("rollout")
     view.settle()
     assert view.drawn("lanes") != before
     assert view.page.evaluate(f"{lane}.note") == (

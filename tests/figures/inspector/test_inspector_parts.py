@@ -66,7 +66,13 @@ def test_the_first_part_holds_what_the_view_shows_and_the_two_are_the_payload():
     there = names_in_first(first)
     maps = {name for name in there if name.startswith("similarity") or "/attention/" in name}
     assert maps == {"similarity/visual", "0/attention/visual/local/2"}
-    assert {"0/gradient/visual", "0/neighbourhood", "0/score", "0/profile/audio/local", "strip/audio"} <= there
+    assert {
+        "0/neighbourhood",
+        "0/score",
+        "0/lane/profile/audio/local",
+        "0/lane/gradient_norm/visual",
+        "strip/audio",
+    } <= there
     assert not {"0/gradient/audio", "0/gate/visual"} & there
     joined, whole = Unpacked(first + rest), Unpacked(pack(record))
     assert set(joined.header["arrays"]) == set(whole.header["arrays"])
@@ -136,6 +142,6 @@ def test_a_view_without_its_maps_says_so_and_completes(tmp_path, precision):
     next(browsers, None)
     assert problems == []
     assert found["before"]["maps"] == [0, 0]
-    assert found["before"]["same"] == ["predictions"]  # the lanes lack the share of gradient, which is of a map
+    assert found["before"]["same"] == ["lanes", "predictions"]
     assert found["before"]["told"] == ""
     assert found["after"] == ["left", "first", "lanes", "predictions"]

@@ -63,7 +63,7 @@ def test_float32_is_the_record():
     symmetric = np.array_equal(similarity, similarity.T)
     assert unpacked.header["arrays"]["similarity/audio"].get("symmetric", False) == symmetric
     np.testing.assert_array_equal(unpacked["similarity/audio"], similarity)
-    np.testing.assert_array_equal(unpacked["0/sensitivity/audio"], record["sensitivity"].sel(modality="audio"))
+    np.testing.assert_array_equal(unpacked["0/lane/sensitivity/audio"], record["sensitivity"].sel(modality="audio"))
     assert unpacked.header["clip"]["python"] == "clip = next(iter(gmsa_models.read_clips('demo:7')))"
 
 
@@ -241,14 +241,14 @@ def test_no_difference_of_unlike_branches():
 def test_explanations_are_sent_told_and_drawn():
     record = explained_record()
     sent = Unpacked(pack(record))
-    np.testing.assert_array_equal(sent["0/explanation/audio/saliency"], record["explanation"].values[0, 1])
-    assert "0/explanation/audio/rollout" not in sent.header["arrays"]
+    np.testing.assert_array_equal(sent["0/lane/explanation/audio/saliency"], record["explanation"].values[0, 1])
+    assert "0/lane/explanation/audio/rollout" not in sent.header["arrays"]
     model = sent.header["models"][0]
     assert model["explained"] == "Food"
     assert model["explanations"]["saliency"] == "deletion 0.25 · insertion 0.75"
     inspector = Inspector(record, explanation="rollout")
-    lane = next(axes for axes in inspector.figure().axes if axes.get_ylabel() == "explains")
-    np.testing.assert_allclose(lane.patches[0].get_data().values, record["explanation"].values[1, 0])
+    lane = next(axes for axes in inspector.figure().axes if axes.get_ylabel() == "visual\nexplanation")
+    np.testing.assert_allclose(lane.patches[-1].get_data().values, record["explanation"].values[1, 0])
     assert lane.get_title(loc="left") == "rollout of Food"
     with pytest.raises(traitlets.TraitError, match="explanation is 'lime'; these records have 'saliency', 'rollout'"):
         inspector.explanation = "lime"
