@@ -39,9 +39,9 @@ def saved_records(paths: Sequence[str | Path]) -> list[xr.Dataset]:
         check_drawable(record, f"the record of {record['model'].item()!s} in {', '.join(map(str, paths))}")
     explained = {str(one["explanation"].attrs.get("class_name")): one for one in records if "explanation" in one}
     if len(explained) > 1:
-        told = ", ".join(f"{name!r} by model {one['model'].item()!r}" for name, one in explained.items())
+        classes = ", ".join(f"{name!r} by model {one['model'].item()!r}" for name, one in explained.items())
         raise InspectorError(
-            f"the records explain different classes: {told}; expected one: write them again with --target"
+            f"the records explain different classes: {classes}; expected one: write them again with --target"
         )
     return records
 
@@ -73,7 +73,7 @@ def write_inspection(
         written.append(save_record(record, path.with_name(f"{path.name}.nc")))
     path = out / _stem(out, records)
     if len(records) == 2:
-        written += save(draw(*records, top=top), path, provenance=provenance(records, command))
+        written += save(draw(records[0], records[1], top), path, provenance=provenance(records, command))
     if html:
         view = {"against": str(records[1]["model"].item())} if len(records) > 1 else {}
         written.append(write_html(records, path.with_name(f"{path.name}.html"), view))
@@ -83,12 +83,13 @@ def write_inspection(
 def provenance(records: Sequence[xr.Dataset], command: str) -> dict[str, Any]:
     """Where a figure of these records comes from, for the JSON beside it."""
     first = records[0].attrs
-    told = ("checkpoint_name", "checkpoint_path", "checkpoint_sha256")
+    shared = ("checkpoint_name", "checkpoint_path", "checkpoint_sha256")
     return {
         "command": command,
         "clip": {name: first[name] for name in ("clip", "source", "features_sha256") if name in first},
         "models": [
-            {"name": model_name(one)} | {name: one.attrs[name] for name in told if name in one.attrs} for one in records
+            {"name": model_name(one)} | {name: one.attrs[name] for name in shared if name in one.attrs}
+            for one in records
         ],
     }
 

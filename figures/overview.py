@@ -7,19 +7,29 @@ beside them the predictions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from analysis.record.lanes import record_lanes
 from figures.panels.common import TITLE_SHARE
 from figures.panels.maps import choose_heads, draw_attention, draw_difference, draw_similarity
 from figures.panels.predictions import draw_predictions, labels_text
-from figures.panels.time import draw_gates, draw_lane, draw_segments, gate_legend, lane_legend, lines_of, place_labels
+from figures.panels.time import (
+    PlacedLabel,
+    draw_gates,
+    draw_lane,
+    draw_segments,
+    gate_legend,
+    lane_legend,
+    lines_of,
+    place_labels,
+)
 from figures.style import PAGE_WIDTH, model_style, use_style
 from figures.styled_figure import StyledFigure
 from figures.texts import brief, fit, fit_name, plain, short_number, text_points
@@ -79,8 +89,8 @@ def draw(record: xr.Dataset, against: xr.Dataset | None = None, top: int = 7) ->
     records = [record] if against is None else [record, against]
     _check_one_clip(records)
     with use_style():
-        figure = StyledFigure(layout="constrained")
-        figure.get_layout_engine().set(w_pad=0.03, h_pad=0.045, hspace=0.0, wspace=0.0)
+        layout = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.045, hspace=0.0, wspace=0.0)
+        figure = StyledFigure(layout=layout)
         _draw_title(figure, records)
         seen = [one for one in records if "attention" in one]
         (_draw_with_attention if seen else _draw_without_attention)(figure, records, top)
@@ -140,7 +150,7 @@ def _draw_maps(figure: Figure, place: SubplotSpec, records: list[xr.Dataset], mo
             _add_to_title(axes, fit_name(_name(record), MAP_POINTS))
     if len(having) > 1:
         axes = figure.add_subplot(grid[3])
-        draw_difference(axes, *having, modality)
+        draw_difference(axes, having[0], having[1], modality)
         axes.set_title(axes.get_title().replace(modality, brief(modality)).rpartition("\n")[2])
         first, second = map(_name, having)
         _add_to_title(axes, fit_name(first, MAP_POINTS), fit_name(f"− {second}", MAP_POINTS))
@@ -222,7 +232,7 @@ def _draw_title(figure: Figure, records: list[xr.Dataset]) -> None:
     figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=TITLE_POINTS)
 
 
-def _strip_height(record: xr.Dataset, labels: list) -> float:
+def _strip_height(record: xr.Dataset, labels: Sequence[PlacedLabel]) -> float:
     """Inches of the segments' strip; 0 without segments."""
     if "segment" not in record.dims:
         return 0.0

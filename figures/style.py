@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 import matplotlib.style
@@ -28,6 +28,10 @@ from gmsa_models.data.atomic import replaced_when_done, write_text
 
 PAGE_WIDTH, COLUMN_WIDTH = 7.0, 3.39  # inches: ICASSP text and column width
 SOFTWARE = ("gmsa-workbench", "matplotlib", "numpy", "xarray")
+
+
+# A line style of matplotlib: a name, or an offset and the lengths of dashes and gaps, in points.
+LineDashes = Literal["-", "--", "-.", ":", "none"] | tuple[float, tuple[float, ...]]
 
 
 @dataclass(frozen=True)
@@ -43,13 +47,15 @@ class LineStyle:
 
     label: str
     colour: str
-    line: str | tuple = "-"
+    line: LineDashes = "-"
     marker: str = "o"
 
 
 # Families from dark to light: CIE lightness about 13, 33, 53 and 72.
 _BASELINE, _SHARE_ATT, _GATE_OP, _GATE_ATT, _CONTROL = "#222222", "#1b4f9c", "#d55e00", "#e6a800", "#8c8c8c"
-_BLOCKS, _BAND, _DILATED = "-", (0, (4, 1.5)), (0, (1, 1))
+_BLOCKS: LineDashes = "-"
+_BAND: LineDashes = (0, (4, 1.5))
+_DILATED: LineDashes = (0, (1, 1))
 
 MODELS: dict[str, LineStyle] = {
     "baseline": LineStyle("Baseline", _BASELINE, "-", "D"),
@@ -72,7 +78,7 @@ BRANCHES: dict[str, LineStyle] = {
 }
 
 WEIGHTS = "magma_r"  # sequential, pale = 0, dark = much
-DIFFERENCE = "PuOr_r"  # diverging, white = equal; what it shows is also told by sign and place
+DIFFERENCE = "PuOr_r"  # diverging, white = equal; sign and place show the same
 SIMILARITY = "cividis"  # sequential, light = alike
 EXCLUDED = "#e4e4e4"  # a pair of frames outside the neighbourhood
 EVENT, BACKGROUND = "#f2dfa6", "#eeeeee"  # known segments
@@ -83,7 +89,7 @@ REFERENCE = "#9a9a9a"  # lines that say "even", "uniform", "the same"
 LAYOUTS = 2
 
 SALT = "gmsa"  # of the names inside an SVG: without one they are drawn by lot
-_RC = {
+_RC: dict[Any, Any] = {  # by matplotlib's names
     "figure.dpi": 100,
     "savefig.dpi": 220,
     "font.size": 7.5,
@@ -246,8 +252,8 @@ def save(
     path = Path(path)
     written = save_pictures(figure, path, formats)
     about = {"software": software()} | dict(provenance or {})
-    told = json.dumps(about, indent=2, ensure_ascii=False) + "\n"
-    return [*written, write_text(path.with_name(f"{path.name}.json"), told)]
+    text = json.dumps(about, indent=2, ensure_ascii=False) + "\n"
+    return [*written, write_text(path.with_name(f"{path.name}.json"), text)]
 
 
 def save_pictures(figure: Figure, path: Path, formats: Sequence[str]) -> list[Path]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import xarray as xr
-from rich.console import Group
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -51,7 +51,7 @@ def clip_summary(records: Sequence[xr.Dataset], top: int) -> Group:
     head = Text.assemble(
         ("clip ", "dim"), (visible(first.attrs["clip"]), "bold"), f"  {frames}\n", ("labels ", "dim"), labels
     )
-    tables = [predictions_table(record, top) for record in records if "score" in record]
+    tables: list[RenderableType] = [predictions_table(record, top) for record in records if "score" in record]
     if any("profile_gini" in record or record.attrs["attention_kind"] == "none" for record in records):
         tables.append(profiles_table(records))
     return Group(head, *tables, *(explanations_table(record) for record in records if "faithfulness" in record))
@@ -117,14 +117,14 @@ def explanations_table(record: xr.Dataset) -> Table:
     table = Table(title=title, title_justify="left", box=None)
     table.add_column("explanation", no_wrap=True)
     known = record["faithfulness"].notnull().any("explainer").to_series()
-    there = {name: told for name, told in MEASURE_COLUMNS.items() if known[name]}
-    for told, _ in there.values():
-        table.add_column(told, justify="right")
+    columns = {name: column for name, column in MEASURE_COLUMNS.items() if known[name]}
+    for heading, _ in columns.values():
+        table.add_column(heading, justify="right")
     values = record["faithfulness"].transpose("explainer", "measure")
-    best = {name: sign * (sign * values.sel(measure=name)).max().item() for name, (_, sign) in there.items()}
+    best = {name: sign * (sign * values.sel(measure=name)).max().item() for name, (_, sign) in columns.items()}
     for method in values["explainer"].values:
         cells = []
-        for name in there:
+        for name in columns:
             value = values.sel(explainer=method, measure=name).item()
             shown = "" if value != value else short_number(value)
             cells.append(Text(shown, style="bold green" if value == best[name] else ""))
@@ -172,8 +172,8 @@ def models_tables(descriptions: Sequence[Any]) -> Group:
         test, scores = headline_scores(each.card)
         if test not in tables:
             used = predictions_text(predictions_used(test, scores))
-            told = f"scores in percent on {visible(test)}, {used}" if test else "not scored"
-            tables[test] = _models_table(f"{told} ({each.config.classes} classes)")
+            title = f"scores in percent on {visible(test)}, {used}" if test else "not scored"
+            tables[test] = _models_table(f"{title} ({each.config.classes} classes)")
         tables[test].add_row(
             visible(each.name),
             "" if each.config.neighbourhood is None else neighbourhood_text(each.config.neighbourhood),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 
 BAD_INPUT, FAILED, STOPPED = 2, 1, 130
 LONGEST_LINE = 1200  # characters of an error
-ClickError = typer.BadParameter.__base__  # what typer raises for options and arguments it cannot read
+# What typer raises for options and arguments that it cannot read.
+ClickError: type[typer.BadParameter] = typer.BadParameter.__base__  # type: ignore[assignment]  # not exported
 
 
 class OneLineErrors(TyperGroup):
     """A command group whose errors are one line on stderr: 2 for bad input, 1 for anything else, 130 when stopped."""
 
-    def main(self, args: list[str] | None = None, standalone_mode: bool = True, **extra: Any) -> Any:
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> Any:
         """Run; `--debug` anywhere shows the whole traceback instead."""
         replace_what_cannot_be_shown()
         given = list(sys.argv[1:] if args is None else args)
@@ -60,7 +61,7 @@ _OBEYED = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029\u061c\u200e\
 
 def visible(text: object) -> str:
     """A text from a file as a terminal may show it: what the terminal would obey stands there as an escape."""
-    return _OBEYED.sub(lambda found: ascii(found[0])[1:-1], str(text))
+    return _OBEYED.sub(lambda match: ascii(match[0])[1:-1], str(text))
 
 
 @contextmanager
@@ -85,8 +86,9 @@ def progress_bar() -> Progress:
     console = Console(stderr=True)
     # The time left is estimated over the last minutes, since one step may take one; an output that is no terminal
     # would get an empty line.
-    shown = {"transient": True, "speed_estimate_period": 300, "disable": not console.is_terminal}
-    return Progress(*columns, console=console, **shown)
+    return Progress(
+        *columns, console=console, transient=True, speed_estimate_period=300, disable=not console.is_terminal
+    )
 
 
 @contextmanager

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gmsa_models.checkpoints.files import available, describe, load, save
-    from gmsa_models.classifier import GMSAClassifier, ModelConfig
+    from gmsa_models.classifier import GMSAClassifier
+    from gmsa_models.config import ModelConfig
     from gmsa_models.data import Batch, Clip, Segment, Vocabulary, read_clips, write_clips
     from gmsa_models.evaluation import metrics
     from gmsa_models.trace import AttentionTrace, LayerTrace
@@ -39,7 +40,7 @@ _MODULES = {
     "Clip": "gmsa_models.data",
     "GMSAClassifier": "gmsa_models.classifier",
     "LayerTrace": "gmsa_models.trace",
-    "ModelConfig": "gmsa_models.classifier",
+    "ModelConfig": "gmsa_models.config",
     "Segment": "gmsa_models.data",
     "Vocabulary": "gmsa_models.data",
     "available": "gmsa_models.checkpoints.files",

@@ -1,144 +1,28 @@
-"""ModelConfig, one encoder a modality, and the classifier on top: any number of streams, two in the paper."""
+"""The classifier: one encoder a modality and a linear layer on top; any number of streams, two in the paper."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from gmsa_models.attention import ATTENTION, AttentionBlock, xavier_linear
+from gmsa_models.config import ConfigError, ModelConfig
 from gmsa_models.data.clip import Batch
-from gmsa_models.data.errors import brief, is_plain
 from gmsa_models.data.spaces import FeatureSpace, published_spaces, spaces_from_dict
 from gmsa_models.data.vocabulary import Vocabulary
-from gmsa_models.masks import Neighbourhood, neighbourhood_from_dict, neighbourhood_to_dict
 from gmsa_models.trace import AttentionTrace, LayerTrace
-
-NORMS = ("pre", "post")
-MOST_MODALITIES = 32
-LARGEST_SIZE = 2**31 - 1  # of any width or number, so that products of two still fit 64 bits
-
-_NAMESPACE = nn.ModuleDict()  # which takes no name that it has an attribute of
 
 Frames = Float[Tensor, "batch frames dim"]
 Valid = Bool[Tensor, "batch frames"]
 
 
-class ConfigError(ValueError):
-    """A model that cannot be; the message names the field, what it is and what it may be."""
-
-
 class BatchError(ValueError):
     """A batch that does not fit the model; the message says what was received and expected."""
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """Everything that fixes a model's shape; it travels inside the checkpoint.
-
-    Attributes:
-        attention: a key of `ATTENTION`: "baseline", "share-att", "gate-att", "gate-op", or "none" (the control).
-        modalities: name -> width of its frames, in the order in which pooled vectors are joined.
-        classes: number of outputs.
-        neighbourhood: N_i of the local branch; needed by the three blocks that have one, None in the others.
-        widths: name -> D, with a `Linear` from the frames to D; None: D is the frames' width, and no such `Linear`.
-        heads: M; must divide every D, and be even for "share-att".
-        layers: encoder layers a modality; the paper has 1.
-        feed_forward: hidden width of the feed-forward, in D.
-        max_frames: longest clip, in frames.
-        norm: "pre": layer norm before attention and feed-forward, and once more before pooling; "post": after
-            each residual.
-        bias: biases in the Q, K, V and output projections.
-        dropout: probability in [0, 1) on what attention and feed-forward add, in training only.
-    """
-
-    attention: str
-    modalities: dict[str, int]
-    classes: int
-    neighbourhood: Neighbourhood | None = None
-    widths: dict[str, int] | None = None
-    heads: int = 8
-    layers: int = 1
-    feed_forward: int = 2
-    max_frames: int = 300
-    norm: str = "pre"
-    bias: bool = True
-    dropout: float = 0.0
-
-    def __post_init__(self) -> None:
-        _check_choice("attention", self.attention, tuple(ATTENTION))
-        _check_choice("norm", self.norm, NORMS)
-        for name in ("classes", "heads", "layers", "feed_forward", "max_frames"):
-            _check_positive(name, getattr(self, name))
-        if not isinstance(self.bias, bool):
-            raise ConfigError(f"bias is {brief(self.bias)}; expected True or False")
-        if not isinstance(self.dropout, int | float) or not 0 <= self.dropout < 1:
-            raise ConfigError(f"dropout is {self.dropout!r}; expected a probability in [0, 1)")
-        self._check_modalities()
-        self._check_attention()
-
-    def _check_modalities(self) -> None:
-        if not 0 < len(self.modalities) <= MOST_MODALITIES:
-            raise ConfigError(
-                f"modalities has {len(self.modalities) or 'no'} entries; expected 1 to {MOST_MODALITIES} names, each "
-                "with the width of its frames"
-            )
-        for name, width in self.modalities.items():
-            if not name or "." in name or not is_plain(name) or hasattr(_NAMESPACE, name):
-                raise ConfigError(
-                    f"modality name {brief(name)}; expected a word without dots that torch has no use for"
-                )
-            _check_positive(f"modalities[{name!r}]", width)
-        if self.widths is not None and set(self.widths) != set(self.modalities):
-            raise ConfigError(f"widths are for {sorted(self.widths)}; modalities are {sorted(self.modalities)}")
-        for name in self.modalities:
-            _check_positive(f"widths[{name!r}]", self.width(name))
-
-    def _check_attention(self) -> None:
-        block = ATTENTION[self.attention]
-        if block is not None and block.local and self.neighbourhood is None:
-            raise ConfigError(f"attention {self.attention!r} has a local branch and needs a neighbourhood, got None")
-        if (block is None or not block.local) and self.neighbourhood is not None:
-            raise ConfigError(f"attention {self.attention!r} takes no neighbourhood, got {self.neighbourhood!r}")
-        if block is not None and block.combined == "joined" and self.heads % 2:
-            raise ConfigError(f"attention {self.attention!r} halves its heads; heads is {self.heads}, which is odd")
-        for name in self.modalities:
-            if block is not None and self.width(name) % self.heads:
-                raise ConfigError(f"{self.heads} heads do not divide the width {self.width(name)} of {name!r}")
-
-    def width(self, modality: str) -> int:
-        """D of a modality."""
-        return self.modalities[modality] if self.widths is None else self.widths[modality]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values that JSON can hold; `from_dict` reads them back to an equal config."""
-        values = asdict(self)
-        values["neighbourhood"] = None if self.neighbourhood is None else neighbourhood_to_dict(self.neighbourhood)
-        return values
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> ModelConfig:
-        """The inverse of `to_dict`.
-
-        Raises:
-            ConfigError: a field missing, unknown or out of range; names it.
-        """
-        known = [field.name for field in fields(cls)]
-        if unknown := sorted(set(values) - set(known)):
-            raise ConfigError(f"a model config has no {', '.join(unknown)}; it has {', '.join(known)}")
-        if missing := [name for name in ("attention", "modalities", "classes") if name not in values]:
-            raise ConfigError(f"a model config needs {', '.join(missing)}; got {', '.join(values)}")
-        values = dict(values)
-        for name in ("modalities", "widths", "neighbourhood"):
-            if not isinstance(values.get(name, {}), dict | None):
-                raise ConfigError(f"{name} is {brief(values[name])}; expected names with values")
-        if values.get("neighbourhood") is not None:
-            values["neighbourhood"] = neighbourhood_from_dict(values["neighbourhood"])
-        return cls(**values)
 
 
 class EncoderLayer(nn.Module):
@@ -153,8 +37,10 @@ class EncoderLayer(nn.Module):
         block = ATTENTION[config.attention]
         self.norm_first = config.norm == "pre"
         self.attention: AttentionBlock | None = None
-        self.norm_attention: nn.LayerNorm | None = None
-        if block is not None:
+        self.norm_attention: nn.Module
+        if block is None:
+            self.norm_attention = nn.Identity()
+        else:
             self.attention = block(dim, config.heads, config.neighbourhood, config.max_frames, config.bias)
             self.norm_attention = nn.LayerNorm(dim)
         hidden = config.feed_forward * dim
@@ -198,11 +84,14 @@ class EncoderLayer(nn.Module):
 class Encoder(nn.Module):
     """One modality: an optional projection to D, the layers, and under "pre" a last layer norm before pooling."""
 
+    layers: Sequence[EncoderLayer]
+
     def __init__(self, config: ModelConfig, modality: str) -> None:
         super().__init__()
         dim = config.width(modality)
         self.project = None if config.widths is None else xavier_linear(config.modalities[modality], dim)
-        self.layers = nn.ModuleList(EncoderLayer(config, dim) for _ in range(config.layers))
+        layers = nn.ModuleList(EncoderLayer(config, dim) for _ in range(config.layers))
+        self.layers = cast(Sequence[EncoderLayer], layers)  # torch's list does not tell the type of its modules
         # Under "pre" the residual stream is never normed; without this the classifier would see its raw scale.
         self.norm = nn.LayerNorm(dim) if config.norm == "pre" else nn.Identity()
 
@@ -224,10 +113,11 @@ class Encoder(nn.Module):
         self, frames: Float[Tensor, "batch frames width"], valid: Valid | None, grad: bool
     ) -> tuple[Frames, tuple[LayerTrace, ...]]:
         """The same, with a trace of every layer."""
-        hidden, traces = self.embed(frames), []
+        hidden = self.embed(frames)
+        traces: list[LayerTrace] = []
         for layer in self.layers:
             traces.append(layer.trace(hidden, valid, grad))
-            hidden = traces[-1].encoded
+            hidden = traces[-1].recorded("encoded")
         return self.norm(hidden), tuple(traces)
 
 
@@ -246,6 +136,8 @@ class GMSAClassifier(nn.Module):
         ConfigError: a vocabulary whose length is not the number of classes.
     """
 
+    encoders: Mapping[str, Encoder]
+
     def __init__(self, config: ModelConfig, vocabulary: Vocabulary | None = None) -> None:
         super().__init__()
         if vocabulary is not None and len(vocabulary) != config.classes:
@@ -254,7 +146,8 @@ class GMSAClassifier(nn.Module):
         self.vocabulary = vocabulary
         self.card: dict[str, Any] = {}
         self.origin: dict[str, Any] = {}
-        self.encoders = nn.ModuleDict({name: Encoder(config, name) for name in config.modalities})
+        encoders = nn.ModuleDict({name: Encoder(config, name) for name in config.modalities})
+        self.encoders = cast(Mapping[str, Encoder], encoders)  # as the layers of an encoder
         self.classifier = xavier_linear(sum(config.width(name) for name in config.modalities), config.classes)
 
     @property
@@ -292,7 +185,8 @@ class GMSAClassifier(nn.Module):
             BatchError: as for `forward`.
         """
         valid = self._check(batch)
-        layers, pooled = {}, {}
+        layers: dict[str, tuple[LayerTrace, ...]] = {}
+        pooled: dict[str, Float[Tensor, "batch _"]] = {}
         with torch.set_grad_enabled(grad):
             for name, encoder in self.encoders.items():
                 encoded, layers[name] = encoder.trace(batch.features[name], valid, grad)
@@ -335,13 +229,3 @@ def mean_over_valid(
 def parameter_mib(model: nn.Module) -> float:
     """Size of a model's parameters in MiB (2^20 bytes) as stored; the paper's "MB" is MiB of float32."""
     return sum(parameter.numel() * parameter.element_size() for parameter in model.parameters()) / 2**20
-
-
-def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ConfigError(f"{name} {brief(value)} is unknown; known: {', '.join(known)}")
-
-
-def _check_positive(name: str, value: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= LARGEST_SIZE:
-        raise ConfigError(f"{name} is {brief(value)}; expected a whole number of at least 1, at most {LARGEST_SIZE}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -44,25 +44,35 @@ def evaluation_replica(model: Model, *, widen: bool = False) -> Model:
     Returns:
         Of the model's class. Parameters that were made in inference mode are copied, so that gradients can pass.
     """
-    made: dict[int, nn.Module | Tensor | None] = {id(None): None}
+    tensors: dict[int, Tensor] = {}
+    modules: dict[int, nn.Module] = {}
 
     def weight(tensor: Tensor | None) -> Tensor | None:
-        if id(tensor) not in made:
-            made[id(tensor)] = _weight(tensor, widen)
-        return made[id(tensor)]
+        if tensor is None:
+            return None
+        if id(tensor) not in tensors:
+            tensors[id(tensor)] = _weight(tensor, widen)
+        return tensors[id(tensor)]
 
     def replica(module: nn.Module | None) -> nn.Module | None:
-        if id(module) not in made:
-            one = made[id(module)] = module.__new__(type(module))
-            one.__dict__ = module.__dict__ | {"training": False, _ORIGINAL: weakref.ref(original_of(module))}
-            one._parameters = {name: weight(each) for name, each in module._parameters.items()}
-            one._buffers = {name: weight(each) for name, each in module._buffers.items()}
-            one._modules = {name: replica(each) for name, each in module._modules.items()}
-            for hooks in [name for name in one.__dict__ if "_hooks" in name]:
-                one.__dict__[hooks] = one.__dict__[hooks].copy()  # captum hangs its own on it
-        return made[id(module)]
+        if module is None:
+            return None
+        if id(module) not in modules:
+            result = modules[id(module)] = module.__new__(type(module))
+            # captum adds hooks of its own
+            hooks = {name: each.copy() for name, each in module.__dict__.items() if "_hooks" in name}
+            result.__dict__ = {
+                **module.__dict__,
+                **hooks,
+                "training": False,
+                _ORIGINAL: weakref.ref(original_of(module)),
+                "_parameters": {name: weight(each) for name, each in module._parameters.items()},
+                "_buffers": {name: weight(each) for name, each in module._buffers.items()},
+                "_modules": {name: replica(each) for name, each in module._modules.items()},
+            }
+        return modules[id(module)]
 
-    return replica(model)
+    return cast(Model, replica(model))  # a replica has the class of its original
 
 
 def original_of(module: nn.Module) -> nn.Module:

@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count, islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
+from typing_extensions import TypeIs
 
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import QUANTIZED_MAXIMUM, QUANTIZED_MINIMUM, Batch, Clip, ClipError
@@ -152,7 +153,7 @@ def fitting(clips: Iterable[Clip], inputs: Inputs, on_skip: OnSkip | None = None
             yield clip
 
 
-def in_hand(source: ClipSource) -> bool:
+def in_hand(source: ClipSource) -> TypeIs[Sequence[Clip]]:
     """True for a sequence of clips, False for what names files."""
     if isinstance(source, str | Path):
         return False
@@ -244,11 +245,11 @@ def planned_batches(
     first, inside = divmod(start, window)
     clips = iter(stream(epoch, first * window * batch_size))
     for number in count(first):
-        held = list(islice(clips, window * batch_size))
-        whole = len(held) // batch_size
-        held = sorted(held[: whole * batch_size], key=lambda clip: clip.frames)
+        alike = list(islice(clips, window * batch_size))
+        whole = len(alike) // batch_size
+        alike = sorted(alike[: whole * batch_size], key=lambda clip: clip.frames)
         order = np.random.default_rng((seed, epoch, number)).permutation(whole)[inside:]
-        yield from (held[position * batch_size : (position + 1) * batch_size] for position in order)
+        yield from (alike[position * batch_size : (position + 1) * batch_size] for position in order)
         if whole < window:
             return
         inside = 0
@@ -256,10 +257,10 @@ def planned_batches(
 
 def prefetched(items: Iterable[Item], depth: int = 4) -> Iterator[Item]:
     """The same items, made ahead of time by a background thread; its errors are raised here."""
-    ready: queue.Queue = queue.Queue(maxsize=depth)
+    ready: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue(maxsize=depth)
     stopped, end = threading.Event(), object()
 
-    def put(item: object) -> bool:
+    def put(item: tuple[Any, BaseException | None]) -> bool:
         while not stopped.is_set():
             try:
                 ready.put(item, timeout=0.1)

@@ -65,10 +65,12 @@ def block_state(
     traced, encoder = trace.layer(modality, layer), model.encoders[modality]
     if (block := encoder.layers[layer].attention) is None:
         raise RecomputeError("the control (attention 'none') has no attention block")
+    before = trace.layer(modality, layer - 1).recorded("encoded") if layer else None
+    hidden = encoder.embed(batch.features[modality]) if before is None else before
     return BlockState(
         modality=modality,
         layer=layer,
-        hidden=trace.layer(modality, layer - 1).encoded if layer else encoder.embed(batch.features[modality]),
+        hidden=hidden,
         contexts=block.contexts(traced),
         shut={branch: block.with_branch_shut(traced, branch) for branch in block.branches if block.gated},
         pooled=trace.pooled,

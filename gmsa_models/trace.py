@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 BRANCHES = ("global", "local", "combined")
+
+
+class TraceError(ValueError):
+    """Something that a trace does not hold; the message says what."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,17 @@ class LayerTrace:
     branch_outputs: dict[str, Float[Tensor, "batch frames dim"]] = field(default_factory=dict)
     neighbourhood: Bool[Tensor, "query key"] | None = None
     head_groups: dict[str, tuple[HeadGroup, ...]] = field(default_factory=dict)
+
+    def recorded(self, name: Literal["input", "output", "encoded"]) -> Float[Tensor, "batch frames dim"]:
+        """One of the three that a trace of another module may lack.
+
+        Raises:
+            TraceError: it was not recorded.
+        """
+        values: Tensor | None = getattr(self, name)
+        if values is None:
+            raise TraceError(f"the layer's {name} was not recorded; a trace of a GMSA model has it")
+        return values
 
     def heads_of(self, branch: str) -> slice:
         """Which of the layer's heads the maps of a branch are of.

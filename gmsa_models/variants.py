@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 
-from gmsa_models.classifier import GMSAClassifier, ModelConfig
+from gmsa_models.classifier import GMSAClassifier
+from gmsa_models.config import ModelConfig
 from gmsa_models.data.vocabulary import Vocabulary
 from gmsa_models.masks import BlockDiagonal, Neighbourhood, Toeplitz, ToeplitzDilated
+
+Value = TypeVar("Value")
 
 # Attention block and neighbourhood of each column of the results table. The paper gives no sizes for ShareAtt; it
 # takes GateOp's here, so that the two families differ in the block only. TD_80's dilation, not given either, is 2.
@@ -189,7 +193,7 @@ def _streams(
     return inputs, widths
 
 
-def _look_up(table, name: str, what: str):
+def _look_up(table: Mapping[str, Value], name: str, what: str) -> Value:
     if name not in table:
         raise UnknownVariantError(f"unknown {what} {name!r}; known: {', '.join(table)}")
     return table[name]

@@ -46,7 +46,8 @@ class WorkerContext(SpawnContext):
         leave_if_imported()
         _check_program()
 
-    def Process(self, *args: Any, **more: Any) -> WorkerProcess:  # noqa: N802 (as executors call it)
+    # Executors call it as a method; the base class has a class there.
+    def Process(self, *args: Any, **more: Any) -> WorkerProcess:  # type: ignore[override]  # noqa: N802
         """A worker that is not started yet; arguments as those of `multiprocessing.Process`."""
         self.started.append(WorkerProcess(*args, **more))
         return self.started[-1]
@@ -129,5 +130,6 @@ def _interrupts_held_back() -> Iterator[None]:
 
 
 def _end_with_parent() -> None:
-    parent_process().join()
+    if (parent := parent_process()) is not None:
+        parent.join()
     os._exit(1)

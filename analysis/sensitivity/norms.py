@@ -258,10 +258,14 @@ def _part(model: GMSAClassifier, features: Float[Tensor, "frames width"], modali
         if at == "attention" and wanted.attention is not None and wanted.norm_first:
             hidden = wanted.norm_attention(hidden)
     if at == "encoder":
-        return _Part(wanted, hidden[0], lambda frames: wanted.trace(frames.unsqueeze(0), None, False).encoded[0])
-    if wanted.attention is None:
+        return _Part(wanted, hidden[0], lambda frames: _encoded(wanted, frames))
+    if (block := wanted.attention) is None:
         return _Part(wanted, hidden[0], lambda frames: 0.0 * frames)
-    return _Part(wanted, hidden[0], lambda frames: wanted.attention.trace(frames.unsqueeze(0), None).output[0])
+    return _Part(wanted, hidden[0], lambda frames: block.trace(frames.unsqueeze(0), None).output[0])
+
+
+def _encoded(layer: EncoderLayer, frames: Frames) -> Frames:
+    return layer.trace(frames.unsqueeze(0), None, False).recorded("encoded")[0]
 
 
 def pad_norms(norms: Float[Tensor, "query key"], valid: Bool[Tensor, " frames"]) -> Float[Tensor, "frames frames"]:

@@ -27,8 +27,8 @@ from analysis.statistics.intervals import (
     resample_counts,
 )
 from analysis.statistics.multiplicity import adjust_p_values
-from analysis.statistics.resampling import METRICS, resampled_metrics, video_metrics
-from gmsa_models.evaluation.metrics import MetricsError, classification_metrics
+from analysis.statistics.resampling import resampled_metrics, video_metrics
+from gmsa_models.evaluation.metrics import METRICS, MetricsError, classification_metrics
 
 BOOTSTRAP, PERMUTATION = "paired bootstrap", "paired permutation"
 PERCENT = 100.0
@@ -184,13 +184,12 @@ def compare_scores(
         MetricsError: an unknown metric, or no video with a label.
     """
     _check_same(tables)
-    arrays = {
-        name: tuple(np.asarray(table[part].transpose("video", "class")) for part in ("score", "label"))
-        for name, table in tables.items()
-    }
-    videos = len(next(iter(arrays.values()))[0])
+    videos = next(iter(tables.values())).sizes["video"]
     counts = resample_counts(videos, resamples, seed)
-    samples = {name: score_sample(*pair, counts, metrics) for name, pair in arrays.items()}
+    samples = {
+        name: score_sample(_array(each, "score"), _array(each, "label"), counts, metrics)
+        for name, each in tables.items()
+    }
     rows = [
         _row(metric, first, second, score_difference(samples[first], samples[second], metric, permutations, seed))
         for metric in metrics
@@ -249,6 +248,10 @@ def _normal_p(difference: float, draws: Float[np.ndarray, " resamples"]) -> floa
     if deviation == 0:
         return 1.0 if difference == 0 else 0.0
     return float(2 * stats.norm.sf(abs(difference) / deviation))
+
+
+def _array(table: xr.Dataset, part: str) -> np.ndarray:
+    return np.asarray(table[part].transpose("video", "class"))
 
 
 def _check_same(tables: Mapping[str, xr.Dataset]) -> None:

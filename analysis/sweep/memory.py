@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gmsa_models.classifier import ModelConfig
+from gmsa_models.config import ModelConfig
 
 BYTES = 4  # of a float32
 # Maps of frames x frames a head that are held at once while all patterns of a branch are computed, beside the trace's.

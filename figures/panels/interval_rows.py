@@ -40,16 +40,16 @@ def draw_interval_rows(
         axes.axhspan(row - 0.5, row + 0.5, color=on_ground("#f4f4f4"), linewidth=0, zorder=0)
     axes.axvline(reference, color=on_ground("#9a9a9a"), linewidth=0.7, linestyle=(0, (1, 2)), zorder=1)
     for index, name in enumerate(models):
-        style, there = model_style(name), np.isfinite(values[index])
-        y = np.arange(len(rows))[there] + offsets[index]
-        ends = np.vstack([values[index] - low[index], high[index] - values[index]])[:, there]
+        style, shown = model_style(name), np.isfinite(values[index])
+        y = np.arange(len(rows))[shown] + offsets[index]
+        ends = np.vstack([values[index] - low[index], high[index] - values[index]])[:, shown]
         known = np.isfinite(ends).all(0)
         axes.errorbar(
-            values[index][there][known], y[known], xerr=np.maximum(ends[:, known], 0), fmt="none",
+            values[index][shown][known], y[known], xerr=np.maximum(ends[:, known], 0), fmt="none",
             ecolor=style.colour, elinewidth=0.6, zorder=2,
         )  # fmt: skip
         axes.plot(
-            values[index][there], y, linestyle="none", marker=style.marker, markersize=2.6, color=style.colour,
+            values[index][shown], y, linestyle="none", marker=style.marker, markersize=2.6, color=style.colour,
             gid=plain(name), zorder=3,
         )  # fmt: skip
     axes.set_yticks(range(len(rows)), [shorten(plain(row), LONGEST_ROW) for row in rows])

@@ -18,10 +18,20 @@ from matplotlib.ticker import MaxNLocator
 from analysis.record.lanes import chosen_dimensions, lane_values, record_lanes
 from figures.panels.common import fitted_legend
 from figures.panels.maps import time_edges
-from figures.style import BACKGROUND, BRANCHES, EVENT, REFERENCE, branch_style, ground, model_style, on_ground
+from figures.style import (
+    BACKGROUND,
+    BRANCHES,
+    EVENT,
+    REFERENCE,
+    LineDashes,
+    branch_style,
+    ground,
+    model_style,
+    on_ground,
+)
 from figures.texts import brief, fit, plain, shorten, text_points
 
-SECOND_LINE = (0, (3, 1))  # the record that the first is held against
+LINES: tuple[LineDashes, ...] = ("-", (0, (3, 1)))  # of a record, and of the one that it is compared with
 MODALITY_COLOURS = ("#222222", "#8c8c8c", "#1b4f9c", "#d55e00")
 LEAST_GATE_REACH = 0.05  # the axis of gates shows at least 0.45 to 0.55
 LABEL_POINTS, LONGEST_LABEL, MOST_LANES = 6.5, 26, 5
@@ -41,8 +51,8 @@ def draw_lane(axes: Axes, records: Sequence[xr.Dataset], name: str, chosen: Mapp
     lane = next(record_lanes(one)[name] for one in records if name in one)
     if lane.reference is not None:
         axes.axhline(lane.reference, color=on_ground(REFERENCE), linewidth=0.6, zorder=1)
-    named = {}
-    for record, line in zip(records, ("-", SECOND_LINE), strict=False):
+    named: dict[str, Any] = {}
+    for record, line in zip(records, LINES, strict=False):
         for place, (labels, values) in enumerate(lines_of(record, name, chosen)):
             look = _branch_look(labels["branch"], line) if "branch" in labels else _look(place, line)
             drawn = axes.stairs(values, time_edges(record), baseline=None, **look)
@@ -83,7 +93,7 @@ def lines_of(record: xr.Dataset, name: str, chosen: Mapping[str, str]) -> list[t
     ]
 
 
-def _branch_look(branch: str, line: str | tuple) -> dict[str, Any]:
+def _branch_look(branch: str, line: LineDashes) -> dict[str, Any]:
     style = branch_style(branch)
     first = line == "-"
     return {
@@ -94,7 +104,7 @@ def _branch_look(branch: str, line: str | tuple) -> dict[str, Any]:
     }
 
 
-def _look(place: int, line: str | tuple) -> dict[str, Any]:
+def _look(place: int, line: LineDashes) -> dict[str, Any]:
     return {"color": on_ground(MODALITY_COLOURS[place % len(MODALITY_COLOURS)]), "linestyle": line}
 
 
@@ -102,7 +112,7 @@ def draw_gates(axes: Axes, records: Sequence[xr.Dataset]) -> None:
     """Mean gate of the local branch, a line a modality; `analysis.attention.gates.mean_gates` says over what."""
     _shade_events(axes, records[0])
     axes.axhline(0.5, color=on_ground(REFERENCE), linewidth=0.6, zorder=1)
-    for record, line in zip(records, ("-", SECOND_LINE), strict=False):
+    for record, line in zip(records, LINES, strict=False):
         if "gate" not in record:
             continue
         for modality, colour in zip(record["modality"].values, MODALITY_COLOURS, strict=False):
@@ -167,8 +177,8 @@ def draw_segments(axes: Axes, record: xr.Dataset, labels: Sequence[PlacedLabel])
     for start, end, label in _segments(record):
         colour = on_ground(EVENT if label else BACKGROUND)
         axes.axvspan(start, end, lanes / (lanes + 1), 1.0, facecolor=colour, edgecolor=ground())
-    for label in labels:
-        axes.text(label.seconds, -label.lane - 0.5, label.text, fontsize=LABEL_POINTS, ha="center", va="center")
+    for placed in labels:
+        axes.text(placed.seconds, -placed.lane - 0.5, placed.text, fontsize=LABEL_POINTS, ha="center", va="center")
     axes.set_ylim(-lanes, 1)
     axes.set_yticks([])
     axes.set_ylabel("segments", rotation=0, ha="right", va="center")
@@ -198,7 +208,7 @@ def lane_legend(axes: Axes, records: Sequence[xr.Dataset], names: Collection[str
     colours = [_line(style.label, style.colour, style.line, 1.1) for style in styles]
     models = [
         _line(model_style(record["model"].item()).label, on_ground(MODALITY_COLOURS[0]), line, width)
-        for record, line, width in zip(records, ("-", SECOND_LINE), (1.1, 0.8), strict=False)
+        for record, line, width in zip(records, LINES, (1.1, 0.8), strict=False)
         if len(records) > 1 and any(record is one for one in having)
     ]
     if not (colours or models):
@@ -217,7 +227,7 @@ def gate_legend(axes: Axes, records: Sequence[xr.Dataset], inches: float, **wher
     fitted_legend(axes, lines, len(lines), inches, borderaxespad=0, **where)
 
 
-def _line(label: str, colour: str, line: str | tuple = "-", width: float = 1.1) -> Line2D:
+def _line(label: str, colour: str, line: LineDashes = "-", width: float = 1.1) -> Line2D:
     return Line2D([], [], color=colour, linestyle=line, linewidth=width, label=label)
 
 

@@ -40,7 +40,8 @@ def draw(costs: xr.Dataset, width: float = PAGE_WIDTH) -> Figure:
         panels = figure.subplots(*shape, squeeze=False, sharex=True).ravel()
         for place, (axes, modality) in enumerate(zip(panels, modalities, strict=True)):
             one = costs.sel(modality=modality)
-            draw_interval_rows(axes, models, rows, *(one[name].values for name in ("cost", "low", "high")), 0.0)
+            values, low, high = (one[name].values for name in ("cost", "low", "high"))
+            draw_interval_rows(axes, models, rows, values, low, high, 0.0)
             letter(axes, place, brief(modality))
             axes.tick_params(labelleft=not wide or place == 0)
             if wide or place == len(modalities) - 1:

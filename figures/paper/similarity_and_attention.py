@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
+import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Rectangle
 
 from figures.panels.common import TITLE_POINTS, TITLE_SHARE, WIDE, letter
@@ -42,10 +45,9 @@ def draw(record: xr.Dataset, width: float = PAGE_WIDTH) -> Figure:
     wide = width >= WIDE
     rows, columns = (len(modalities), HEADS + 1) if wide else (HEADS + 1, len(modalities))
     with use_style():
-        figure = StyledFigure(
-            figsize=(width, TITLE + rows * (width / columns - 0.35 + PANEL_EXTRA)), layout="compressed"
-        )
-        figure.get_layout_engine().set(h_pad=SPACE)
+        height = TITLE + rows * (width / columns - 0.35 + PANEL_EXTRA)
+        layout = ConstrainedLayoutEngine(h_pad=SPACE, compress=True)
+        figure = StyledFigure(figsize=(width, height), layout=layout)
         panels = figure.subplots(rows, columns, squeeze=False)
         for place, modality in enumerate(modalities):
             draw_row(panels[place] if wide else panels[:, place], record, modality, place * (HEADS + 1))
@@ -53,7 +55,7 @@ def draw(record: xr.Dataset, width: float = PAGE_WIDTH) -> Figure:
     return figure
 
 
-def draw_row(panels: list[Axes], record: xr.Dataset, modality: str, first: int) -> None:
+def draw_row(panels: Sequence[Axes] | np.ndarray, record: xr.Dataset, modality: str, first: int) -> None:
     """One modality: similarity and its heads; panels without a head are removed. Letters count from `first`."""
     draw_similarity(panels[0], record, modality)
     letter(panels[0], first, f"{brief(modality)},\nsimilarity of frames", TITLE_PAD)

@@ -38,7 +38,8 @@ def inspect(
     if _is_saved_record(clip):
         if explain or target:
             raise ClickError(f"{clip} is a saved record: it holds what was explained then. Give the video for another")
-        if context.get_parameter_source("model").name != "DEFAULT":
+        source = context.get_parameter_source("model")
+        if source is not None and source.name != "DEFAULT":
             raise ClickError(
                 f"{clip} is a saved record: it is shown without a model. Leave --model out, or give the video"
             )

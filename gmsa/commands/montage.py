@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -41,7 +42,7 @@ def montage(
     processes: Annotated[int, typer.Option(min=1)] = 1,
 ) -> None:
     """Make labelled videos with exactly known segments, as YouTube-8M shards."""
-    from gmsa_models.data.montage.class_statistics import shipped_statistics
+    from gmsa_models.data.montage.class_statistics import ClassStatistics, shipped_statistics
     from gmsa_models.data.montage.recipe import MontageRecipe
     from gmsa_models.data.montage.shards import unshipped_classes, write_montages
     from gmsa_models.data.montage.video_vectors import read_video_vectors
@@ -67,25 +68,26 @@ def montage(
             "none of the shipped models', which score without them; for theirs give --classes gate-op-bd20",
             file=sys.stderr,
         )
-    variation = {} if vectors else {"variation": dict(source.variation)}
-    recipe = MontageRecipe(mix=mix, frames=frames, events=events, **variation)
+    recipe = MontageRecipe(mix=mix, frames=frames, events=events)
+    if isinstance(source, ClassStatistics):
+        recipe = replace(recipe, variation=dict(source.variation))
     with progress_bar() as progress:
         task = progress.add_task("videos", total=count)
         paths = write_montages(source, recipe, seed, count, out, shards, processes, lambda n: progress.advance(task, n))
     print(f"wrote {count} videos of {len(source.kept)} classes to {len(paths)} shards in {out}")
 
 
-def _classes(told: str) -> Vocabulary:
+def _classes(name: str) -> Vocabulary:
     """Of a class table, or of a model; YouTube-8M's, as the labels of video-level vectors are."""
     from gmsa_models import Vocabulary, describe
     from gmsa_models.data.montage.make import demo_vocabulary
 
-    found = Vocabulary.read_csv(told) if told.endswith(".csv") else describe(told).vocabulary
+    classes = Vocabulary.read_csv(name) if name.endswith(".csv") else describe(name).vocabulary
     expected = demo_vocabulary().dataset
-    if found is None or found.dataset not in ("", expected):  # a bare class table is of no data set
-        theirs = "no classes" if found is None else f"classes of {found.dataset!r}"
-        raise typer.BadParameter(f"--classes {told} has {theirs}; expected those of {expected!r}, as vectors have them")
-    return found
+    if classes is None or classes.dataset not in ("", expected):  # a bare class table is of no data set
+        theirs = "no classes" if classes is None else f"classes of {classes.dataset!r}"
+        raise typer.BadParameter(f"--classes {name} has {theirs}; expected those of {expected!r}, as vectors have them")
+    return classes
 
 
 def _brief(labels: Sequence[int]) -> str:

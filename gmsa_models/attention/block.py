@@ -6,12 +6,13 @@ are. A new block is a class with these members and the two forms of its computat
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from gmsa_models.attention.functions import Frames, Heads, join_heads, xavier_linear
+from gmsa_models.attention.functions import Frames, Heads, Valid, join_heads, xavier_linear
 from gmsa_models.masks import Neighbourhood, neighbourhood_mask
 from gmsa_models.trace import HeadGroup, LayerTrace
 
@@ -36,7 +37,7 @@ class BlockTrace:
     head_groups: dict[str, tuple[HeadGroup, ...]] = field(default_factory=dict)
 
 
-class AttentionBlock(nn.Module):
+class AttentionBlock(nn.Module, ABC):
     """What the blocks share: Q, K and V of every head, the two plain forms of attention, and what analysis asks for.
 
     Attributes:
@@ -61,6 +62,7 @@ class AttentionBlock(nn.Module):
     local: bool = True
     combined: str = ""
     gated: str = ""
+    output: nn.Linear  # W_O; a block with other projections says how it joins and weighs its contexts
 
     def __init__(
         self, dim: int, heads: int, neighbourhood: Neighbourhood | None, max_frames: int, bias: bool = True
@@ -80,20 +82,36 @@ class AttentionBlock(nn.Module):
         self.key = xavier_linear(dim, dim, bias)
         self.value = xavier_linear(dim, dim, bias)
 
+    @abstractmethod
+    def forward(self, inputs: Frames, valid: Valid | None = None) -> Frames:
+        """Y from X, with no more maps than it must make; `valid` None: no frame is padding."""
+
+    @abstractmethod
+    def trace(self, inputs: Frames, valid: Valid | None = None) -> BlockTrace:
+        """The same with all its maps, as the equations stand."""
+
     def project(self, inputs: Frames) -> tuple[Heads, Heads, Heads]:
         """Queries, keys and values, head by head."""
-        return tuple(
-            projection(inputs).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for projection in (self.query, self.key, self.value)
-        )
+        return self._split_heads(self.query(inputs)), self._split_heads(self.key(inputs)), self.values(inputs)
 
     def values(self, inputs: Frames) -> Heads:
         """V of every head."""
-        return self.value(inputs).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return self._split_heads(self.value(inputs))
+
+    @property
+    def local_neighbourhood(self) -> Neighbourhood:
+        """N_i of the local branch.
+
+        Raises:
+            AttentionError: a block without a local branch.
+        """
+        if self.neighbourhood is None:
+            raise AttentionError(f"{type(self).__name__} has no local branch, so no neighbourhood")
+        return self.neighbourhood
 
     def mask(self, inputs: Frames) -> Bool[Tensor, "query key"]:
         """N as a matrix over the frames of these inputs."""
-        return neighbourhood_mask(self.neighbourhood, inputs.shape[1], inputs.device)
+        return neighbourhood_mask(self.local_neighbourhood, inputs.shape[1], inputs.device)
 
     def heads_of(self, branch: str) -> slice:
         """Which of the layer's heads a branch has; all of them, unless the block says otherwise."""
@@ -102,10 +120,12 @@ class AttentionBlock(nn.Module):
     def head_groups(self, mask: Bool[Tensor, "query key"] | None) -> dict[str, tuple[HeadGroup, ...]]:
         """The heads of each map of a trace, cut where the mask changes; `mask`: N, None without a local branch."""
         masks = {branch: mask if branch == "local" else None for branch in self.branches}
-        groups = {branch: (_head_group(self.heads_of(branch), each),) for branch, each in masks.items()}
+        groups: dict[str, tuple[HeadGroup, ...]] = {
+            branch: (_head_group(self.heads_of(branch), each),) for branch, each in masks.items()
+        }
         match self.combined:
             case "joined":
-                groups["combined"] = tuple(group for (group,) in groups.values())
+                groups["combined"] = tuple(group for each in groups.values() for group in each)
             case "blended":
                 groups["combined"] = (HeadGroup(0, self.heads, None),)
         return groups
@@ -217,6 +237,9 @@ class AttentionBlock(nn.Module):
             AttentionError: a block without gates.
         """
         raise AttentionError(f"{type(self).__name__} has no gates; only a branch with a gate can be shut")
+
+    def _split_heads(self, frames: Frames) -> Heads:
+        return frames.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
 def _head_group(heads: slice, mask: Bool[Tensor, "query key"] | None) -> HeadGroup:

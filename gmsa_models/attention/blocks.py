@@ -82,7 +82,7 @@ class ShareAtt(AttentionBlock):
         """Y from X; `valid` None: no frame is padding."""
         (query_g, query_l), (key_g, key_l), (value_g, value_l) = (each.chunk(2, 1) for each in self.project(inputs))
         context_g = global_attention(query_g, key_g, value_g, valid)
-        context_l = local_attention(query_l, key_l, value_l, self.neighbourhood, valid)
+        context_l = local_attention(query_l, key_l, value_l, self.local_neighbourhood, valid)
         return self.output(join_heads(torch.cat([context_g, context_l], 1)))
 
     def trace(self, inputs: Frames, valid: Valid | None = None) -> BlockTrace:
@@ -145,7 +145,8 @@ class GateAtt(AttentionBlock):
         """Y from X; `valid` None: no frame is padding."""
         frames = inputs.shape[1]
         gates = self.gate_global[:frames, :frames], self.gate_local[:frames, :frames]
-        return self.output(join_heads(gated_attention(*self.project(inputs), *gates, self.neighbourhood, valid)))
+        contexts = gated_attention(*self.project(inputs), *gates, self.local_neighbourhood, valid)
+        return self.output(join_heads(contexts))
 
     def trace(self, inputs: Frames, valid: Valid | None = None) -> BlockTrace:
         """The same with its maps."""
@@ -172,7 +173,7 @@ class GateAtt(AttentionBlock):
 
     def contexts(self, layer: LayerTrace) -> Contexts:
         """(R_g * A_g) V and (R_l * A_l) V; a trace holds neither."""
-        value = self.values(layer.input)
+        value = self.values(layer.recorded("input"))
         return {branch: maps @ value for branch, maps in self.context_maps(layer).items()}
 
     def join_branches(self, contexts: Contexts) -> Heads:
@@ -225,7 +226,7 @@ class GateOp(AttentionBlock):
         """Y from X; `valid` None: no frame is padding."""
         query, key, value = self.project(inputs)
         context_g = join_heads(global_attention(query, key, value, valid))
-        context_l = join_heads(local_attention(query, key, value, self.neighbourhood, valid))
+        context_l = join_heads(local_attention(query, key, value, self.local_neighbourhood, valid))
         return self._gated(context_g, context_l)
 
     def trace(self, inputs: Frames, valid: Valid | None = None) -> BlockTrace:
@@ -283,12 +284,15 @@ class GateOp(AttentionBlock):
 
     def with_branch_shut(self, layer: LayerTrace, branch: str) -> tuple[Contexts, Gates | None]:
         """The other output passes whole."""
-        gate = torch.zeros_like(layer.output)
+        gate = torch.zeros_like(layer.recorded("output"))
         return self.contexts(layer), {name: gate if name == branch else torch.ones_like(gate) for name in self.branches}
 
     def _gated(self, context_g: Frames, context_l: Frames) -> Frames:
-        weights = (self.output_global, self.output_local, self.gate_global, self.gate_local)
-        return gated_output(context_g, context_l, *(each.weight for each in weights), self.output_bias)
+        outputs, gates = self.output_weights(), self.gate_weights()
+        return gated_output(
+            context_g, context_l, outputs["global"], outputs["local"], gates["global"], gates["local"],
+            self.output_bias,
+        )  # fmt: skip
 
 
 # "none" is the control: an encoder layer that is feed-forward only.

@@ -35,13 +35,11 @@ def attention_weights(
         Equations 1 and 2.
     """
     logits = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
-    allowed = mask
-    if valid is not None:
-        # Both ways: also a padded query attends to nothing.
-        pairs = valid[:, None, :, None] & valid[:, None, None, :]
-        allowed = pairs if mask is None else pairs & mask
-    weights = masked_softmax(logits, allowed)
-    return weights if valid is None else weights * pairs
+    if valid is None:
+        return masked_softmax(logits, mask)
+    # Both ways: also a padded query attends to nothing.
+    pairs = valid[:, None, :, None] & valid[:, None, None, :]
+    return masked_softmax(logits, pairs if mask is None else pairs & mask) * pairs
 
 
 def global_attention(query: Heads, key: Heads, value: Heads, valid: Valid | None) -> Heads:

@@ -31,7 +31,8 @@ from gmsa_models.checkpoints.header import (
     UnreadableCheckpointError,
     UnsavableError,
 )
-from gmsa_models.classifier import GMSAClassifier, ModelConfig
+from gmsa_models.classifier import GMSAClassifier
+from gmsa_models.config import ModelConfig
 from gmsa_models.data.atomic import replaced_when_done
 from gmsa_models.data.clip import LARGEST_LABEL
 from gmsa_models.data.errors import brief, is_plain
@@ -74,7 +75,7 @@ class Description:
     path: Path
     config: ModelConfig
     vocabulary: Vocabulary | None
-    card: dict
+    card: dict[str, Any]
     format_version: int
     parameters: int
     bytes: int

@@ -6,6 +6,7 @@ import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -104,7 +105,7 @@ class Header:
         checksum: of contents and tensors, see `checkpoints.checksum`; None in a file from before there was one.
     """
 
-    contents: dict
+    contents: dict[str, Any]
     shapes: dict[str, torch.Size]
     checksum: object = None
 
@@ -163,7 +164,7 @@ def _check_kind(path: Path, start: bytes, length: int, size: int) -> None:
         raise NotACheckpointError(f"{path}: not a safetensors file (starts with {start[:8]!r})")
 
 
-def _parse(path: Path, text: object, what: str) -> dict:
+def _parse(path: Path, text: Any, what: str) -> dict[str, Any]:
     try:
         value = json.loads(text, object_pairs_hook=_unique)
     except (TypeError, ValueError, RecursionError) as error:
@@ -173,7 +174,7 @@ def _parse(path: Path, text: object, what: str) -> dict:
     return value
 
 
-def _unique(pairs: list[tuple[str, object]]) -> dict:
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     """A JSON object; of a name that comes twice, readers differ in which they take."""
     values = dict(pairs)
     if len(values) < len(pairs):
@@ -181,7 +182,7 @@ def _unique(pairs: list[tuple[str, object]]) -> dict:
     return values
 
 
-def _check_entries(path: Path, entries: dict, data_bytes: int) -> dict[str, torch.Size]:
+def _check_entries(path: Path, entries: dict[str, Any], data_bytes: int) -> dict[str, torch.Size]:
     """Shapes of the tensors, which must tile the data exactly."""
     if len(entries) > MOST_TENSORS:
         raise HeaderError(f"{path}: {len(entries)} tensors; at most {MOST_TENSORS} are read")
@@ -218,7 +219,7 @@ def _check_spans(path: Path, spans: list[tuple[int, int]], data_bytes: int) -> N
         raise HeaderError(f"{path}: {data_bytes - position} bytes after the last tensor belong to none")
 
 
-def _contents(path: Path, metadata: object) -> dict:
+def _contents(path: Path, metadata: object) -> dict[str, Any]:
     if not isinstance(metadata, dict) or METADATA_KEY not in metadata:
         raise NotACheckpointError(
             f"{path}: safetensors, but without the {METADATA_KEY!r} metadata that gmsa_models.save writes; "

@@ -16,6 +16,7 @@ from gmsa_models.data.clip import Batch, Clip
 from gmsa_models.data.errors import OnSkip
 from gmsa_models.data.paths import skip_handler
 from gmsa_models.data.sources import read_clips
+from gmsa_models.data.vocabulary import Vocabulary
 from gmsa_models.evaluating import evaluating, evaluation_replica
 from gmsa_models.evaluation.metrics import ClassificationMetrics
 from gmsa_models.feeding import ClipSource, Collation, Inputs, RawBatch, fitting, in_hand, prefetched
@@ -107,7 +108,10 @@ def in_order(
     batches: Iterable[tuple[list[int], RawBatch, Float[Tensor, "batch classes"]]], model: GMSAClassifier
 ) -> Predictions:
     """The predictions of a model for some batches, put in the order of the source."""
-    rows, ids, scores, labels = [], [], [], []
+    rows: list[int] = []
+    ids: list[str] = []
+    scores: list[np.ndarray] = []
+    labels: list[np.ndarray] = []
     for places, batch, values in batches:
         rows.extend(places)
         ids.extend(batch.ids)
@@ -157,25 +161,34 @@ def batch_scores(model: GMSAClassifier, batch: Batch) -> Float[Tensor, "batch cl
         return replica(batch.to(parameter.device, parameter.dtype)).float().sigmoid()
 
 
-def collation_of(model: GMSAClassifier) -> Collation:
-    """How clips become this model's batches.
+def vocabulary_of(model: GMSAClassifier) -> Vocabulary:
+    """What the model's outputs stand for.
 
     Raises:
-        NoVocabularyError: the model has no vocabulary.
+        NoVocabularyError: the model does not say.
     """
     if model.vocabulary is None:
         raise NoVocabularyError(
             "the model has no vocabulary, so the labels of a clip cannot be matched to its outputs; "
             "build it with build(..., vocabulary=...)"
         )
-    return Collation(tuple(model.config.modalities), model.vocabulary, model.config.max_frames)
+    return model.vocabulary
+
+
+def collation_of(model: GMSAClassifier) -> Collation:
+    """How clips become this model's batches.
+
+    Raises:
+        NoVocabularyError: the model has no vocabulary.
+    """
+    return Collation(tuple(model.config.modalities), vocabulary_of(model), model.config.max_frames)
 
 
 def sorted_batches(clips: Iterable[Clip], batch_size: int, collate: Collation) -> Iterator[tuple[list[int], RawBatch]]:
     """Mini-batches of clips of like length, with their places in the source; `WINDOW` batches are sorted at a time."""
     numbered = enumerate(clips)
-    while held := list(islice(numbered, batch_size * WINDOW)):
-        held.sort(key=lambda pair: pair[1].frames)
-        for start in range(0, len(held), batch_size):
-            numbers, chosen = zip(*held[start : start + batch_size], strict=True)
+    while window := list(islice(numbered, batch_size * WINDOW)):
+        window.sort(key=lambda pair: pair[1].frames)
+        for start in range(0, len(window), batch_size):
+            numbers, chosen = zip(*window[start : start + batch_size], strict=True)
             yield list(numbers), collate(chosen)

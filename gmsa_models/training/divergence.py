@@ -49,11 +49,11 @@ def divergence(what: str, progress: Progress, directory: Path, saved_step: int) 
     kept = [f"{state} of step {saved_step}"] if saved_step else []
     kept += [] if progress.best is None else [f"{best} of step {progress.best_step}"]
     if saved_step:
-        told = f"What was saved before is finite and stays ({', '.join(kept)}): the same command goes on from there"
+        result = f"What was saved before is finite and stays ({', '.join(kept)}): the same command goes on from there"
     else:
-        told = f"No state had been saved before{''.join(f'; {one} stays' for one in kept)}"
+        result = f"No state had been saved before{''.join(f'; {one} stays' for one in kept)}"
     start = "" if progress.best is None else f", which may start from fit(load({str(best)!r}), ...)"
     return (
-        f"{what} by step {progress.step}: the training diverged, and nothing of it is saved. {told}. For another "
+        f"{what} by step {progress.step}: the training diverged, and nothing of it is saved. {result}. For another "
         f"result train in another folder (--out) with a lower learning_rate or a longer warmup{start}"
     )

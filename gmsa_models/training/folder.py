@@ -14,7 +14,7 @@ from gmsa_models.training.state import ResumeError
 
 @contextmanager
 def alone_in(fabric: Fabric, directory: Path) -> Iterator[None]:
-    """Keep other runs out of a folder; the first process holds it, and all of them hear that it could not.
+    """Keep other runs out of a folder; the first process locks it, and all of them raise if it could not.
 
     Raises:
         FolderInUseError: another process holds it.
@@ -27,8 +27,8 @@ def alone_in(fabric: Fabric, directory: Path) -> Iterator[None]:
         except OSError as error:
             refusal = error
     if fabric.world_size > 1:
-        said = fabric.broadcast(None if refusal is None else str(refusal))
-        refusal = refusal or (FolderInUseError(said) if said else None)
+        refused = fabric.broadcast(None if refusal is None else str(refusal))
+        refusal = refusal or (FolderInUseError(refused) if refused else None)
     if refusal is not None:
         raise refusal
     try:

@@ -15,6 +15,7 @@ from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.errors import OnSkip, brief
 from gmsa_models.data.fingerprint import fingerprint_clips, fingerprint_source
 from gmsa_models.data.vocabulary import Vocabulary
+from gmsa_models.evaluation.scoring import vocabulary_of
 from gmsa_models.feeding import ClipSource, TrainingClips, in_hand
 from gmsa_models.training.recipe import Recipe
 
@@ -40,7 +41,7 @@ def identity_of(
     parts = {
         "model": model.config.to_dict(),
         "initial weights": {"sha256": _digest_tensors(model.state_dict())},
-        "classes": _classes(model.vocabulary),
+        "classes": _classes(vocabulary_of(model)),
         "recipe": recipe.to_dict(),
         "training data": {**_data(clips.source, on_skip), "clips": len(clips)},
         VALIDATION: None if validation is None else _data(validation, on_skip),
@@ -68,8 +69,8 @@ def _changed(then: Any, now: Any) -> str:
     if not isinstance(then, dict) or not isinstance(now, dict):
         return f"{_words(then)}, now {_words(now)}"
     changed = [name for name in {**now, **then} if then.get(name) != now.get(name) and name != "sha256"]
-    told = [f"{name} {brief(then.get(name))}, now {brief(now.get(name))}" for name in changed]
-    return "; ".join(told) or "of other contents"
+    changes = [f"{name} {brief(then.get(name))}, now {brief(now.get(name))}" for name in changed]
+    return "; ".join(changes) or "of other contents"
 
 
 def _words(value: Any) -> str:
@@ -84,7 +85,7 @@ def _data(source: ClipSource, on_skip: OnSkip | None) -> dict[str, Any]:
 
 
 def _classes(vocabulary: Vocabulary) -> dict[str, Any]:
-    """Each class as its own entry would make a message of thousands: only their number is told."""
+    """Each class as its own entry would make a message of thousands, so only their number is in it."""
     contents = json.dumps([vocabulary.dataset, vocabulary.indices, vocabulary.names])
     return {
         "dataset": vocabulary.dataset,
@@ -94,8 +95,8 @@ def _classes(vocabulary: Vocabulary) -> dict[str, Any]:
 
 
 def _digest_tensors(tensors: Mapping[str, Tensor]) -> str:
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for name, value in tensors.items():
-        found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return found.hexdigest()
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

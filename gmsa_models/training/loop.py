@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from gmsa_models.checkpoints.files import check_savable, load, save
 from gmsa_models.classifier import GMSAClassifier
@@ -94,8 +95,9 @@ def fit(
     """
     collation_of(model)
     handler = skip_handler(on_error, on_skip)
+    precision: Any = recipe.precision  # one of the literals that Fabric takes, which `Recipe` has checked
     fabric = Fabric(
-        accelerator=accelerator, devices=devices, num_nodes=num_nodes, strategy=strategy, precision=recipe.precision
+        accelerator=accelerator, devices=devices, num_nodes=num_nodes, strategy=strategy, precision=precision
     )
     fabric.launch()
     with alone_in(fabric, Path(out_dir)):
@@ -148,7 +150,7 @@ class _Run:
             fused=self.recipe.precision != "16-mixed",
         )
         self.objective, self.optimizer = self.fabric.setup(Objective(self.model), optimizer)
-        self.average = {} if self.recipe.ema_decay is None else {k: v.clone() for k, v in self.weights.items()}
+        self.average = None if self.recipe.ema_decay is None else _average(self.model, self.recipe.ema_decay)
         if state := load_state(self.directory / "state.pt", self.identity, earlier):
             self.progress, tensors, self.same_validation = state
             self.model.load_state_dict(tensors["model"])
@@ -156,8 +158,8 @@ class _Run:
             if scale := tensors.get("precision"):
                 self.fabric.strategy.precision.load_state_dict(scale)
             self.losses = list(tensors["losses"])
-            for name, value in self.average.items():
-                value.copy_(tensors["average"][name])
+            if self.average is not None:
+                self.average.module.load_state_dict(tensors["average"])
 
     def _check(self) -> None:
         """Refuse, before the first step, what would only show when the model is saved or scored."""
@@ -175,6 +177,11 @@ class _Run:
     def weights(self) -> dict[str, Tensor]:
         """The model's tensors, as they are now."""
         return self.model.state_dict()
+
+    @property
+    def averages(self) -> dict[str, Tensor]:
+        """Their averages; empty without averaging."""
+        return {} if self.average is None else self.average.module.state_dict()
 
     def train(self, show: bool) -> None:
         """The loop: a step, then what is due after it."""
@@ -230,7 +237,7 @@ class _Run:
         features = {name: values.to(device, non_blocking=True) for name, values in batch.features.items()}
         loss = self.objective(features, batch.valid.to(device), batch.labels.to(device))
         self.fabric.backward(loss)
-        norm: Tensor | float = float("nan")
+        norm = None
         if recipe.clip_norm is not None:
             # A gradient that is not finite is float16's scaler's business, or shows in the loss of the next log line.
             norm = self.fabric.clip_gradients(
@@ -239,10 +246,9 @@ class _Run:
         self.optimizer.step()
         self.optimizer.zero_grad()
         at.step += 1
-        if self.average:
-            for name, value in self.weights.items():
-                self.average[name].lerp_(value, 1.0 - recipe.ema_decay)
-        return loss.detach(), norm
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+        return loss.detach(), float("nan") if norm is None else norm
 
     def _line(self, norm: Tensor | float, marked: tuple[float, int]) -> Values:
         at, recipe = self.progress, self.recipe
@@ -287,15 +293,15 @@ class _Run:
 
     def _swap(self, weights: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Put the averaged weights (or `weights`) into the model; return what was there."""
-        if not self.average:
+        if self.average is None:
             return {}
-        held = {name: value.clone() for name, value in self.weights.items()}
-        self.model.load_state_dict(weights or self.average)
-        return held
+        replaced = {name: value.clone() for name, value in self.weights.items()}
+        self.model.load_state_dict(weights or self.averages)
+        return replaced
 
     def _check_finite(self) -> None:
         """Refuse to go on, or to save, where training has diverged; every process finds the same."""
-        if name := first_not_finite(self.weights, self.average, self.optimizer.state_dict()["state"]):
+        if name := first_not_finite(self.weights, self.averages, self.optimizer.state_dict()["state"]):
             raise self._diverged(f"{name} is not finite")
 
     def _diverged(self, what: str) -> DivergedError:
@@ -307,7 +313,7 @@ class _Run:
             tensors = {
                 "model": self.weights,
                 "optimizer": self.optimizer.state_dict(),
-                "average": self.average,
+                "average": self.averages,
                 "precision": self.fabric.strategy.precision.state_dict(),  # the scale of the loss, in float16
                 "losses": [loss.cpu() for loss in self.losses],
             }
@@ -353,7 +359,7 @@ class _Run:
         model = load(path)
         scores = model.card["validation"]
         if self.validation_source is not None and self.was_finished and not self.same_validation:
-            scores = self._score_later(model)
+            scores = self._score_later(model, self.validation_source)
         return TrainingResult(
             model=model,
             path=path,
@@ -363,14 +369,21 @@ class _Run:
             trained=not self.was_finished,
         )
 
-    def _score_later(self, model: GMSAClassifier) -> Values:
+    def _score_later(self, model: GMSAClassifier, source: ClipSource) -> Values:
         """Score a finished model on validation clips that its card does not know; its file stays as it is."""
-        scores = validate(self.fabric, model, self.validation_source, self.recipe.batch_size, self.on_skip)
+        scores = validate(self.fabric, model, source, self.recipe.batch_size, self.on_skip)
         if self.fabric.is_global_zero:
             about = {"model_sha256": model.origin["sha256"], "data": self.identity[VALIDATION], "scores": scores}
             with replaced_when_done(self.directory / "validation.json") as temporary:
                 temporary.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
         return scores
+
+
+def _average(model: nn.Module, decay: float) -> AveragedModel:
+    """An exponential average that starts from the model's weights as they are."""
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
+    average.n_averaged += 1  # else the first update would replace them
+    return average
 
 
 def _share(batch_size: int, processes: int, clips: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 PRECISIONS = ("32-true", "64-true", "bf16-mixed", "16-mixed", "bf16-true")
 MONITORS = ("gap", "map", "perr", "hit_at_1")
@@ -82,12 +83,12 @@ class Recipe:
         progress = (step - self.warmup) / max(1, steps - self.warmup)
         return self.learning_rate * 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """Plain values, for the card and for JSON."""
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict) -> Recipe:
+    def from_dict(cls, values: dict[str, Any]) -> Recipe:
         """The inverse of `to_dict`.
 
         Raises:

@@ -103,21 +103,21 @@ def load_state(path: Path, run: Identity, earlier: str) -> tuple[Progress, dict[
     try:
         _check_archive(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-        progress, tensors, found = Progress(**state["progress"]), state["tensors"], state["run"]
+        progress, tensors, earlier_run = Progress(**state["progress"]), state["tensors"], state["run"]
         _check_progress(progress)
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:300]
         raise ResumeError(f"{path}: cannot be read ({reason}); {_elsewhere(path)}") from error
-    if isinstance(found, str):
-        if found != earlier:
+    if isinstance(earlier_run, str):
+        if earlier_run != earlier:
             raise ResumeError(
                 f"{path}: of a run with another model, initial weights, recipe or number of training clips (an earlier "
                 f"version wrote it, and not in which of them they differ); {_elsewhere(path)}"
             )
-    elif differing := _refused(found, run, progress.finished):
-        told = "; ".join(f"{name} ({changed})" for name, changed in differing.items())
-        raise ResumeError(f"{path.parent} holds a run with other {told}; {_remedy(path, differing, progress)}")
-    return progress, tensors, isinstance(found, dict) and not differences(found, run)
+    elif differing := _refused(earlier_run, run, progress.finished):
+        changes = "; ".join(f"{name} ({changed})" for name, changed in differing.items())
+        raise ResumeError(f"{path.parent} holds a run with other {changes}; {_remedy(path, differing, progress)}")
+    return progress, tensors, isinstance(earlier_run, dict) and not differences(earlier_run, run)
 
 
 def _check_progress(progress: Progress) -> None:
@@ -151,21 +151,23 @@ def _check_archive(path: Path) -> None:
 
 def _tensors(value: object) -> list[torch.Tensor]:
     """Every tensor in nested dicts and lists."""
-    found, waiting, seen = [], [value], set()
+    result: list[torch.Tensor] = []
+    waiting: list[object] = [value]
+    seen: set[int] = set()
     while waiting:
         one = waiting.pop()
         if isinstance(one, torch.Tensor):
-            found.append(one)
+            result.append(one)
         elif isinstance(one, dict | list | tuple) and id(one) not in seen:
             seen.add(id(one))
             waiting += one.values() if isinstance(one, dict) else one
-    return found
+    return result
 
 
-def _refused(found: Identity, run: Identity, finished: bool) -> dict[str, str]:
+def _refused(earlier: Identity, run: Identity, finished: bool) -> dict[str, str]:
     """Differences, but for validation data that a finished run is to be scored on."""
-    differing = differences(found, run)
-    if finished and found[VALIDATION] is None:
+    differing = differences(earlier, run)
+    if finished and earlier[VALIDATION] is None:
         differing.pop(VALIDATION, None)
     return differing
 

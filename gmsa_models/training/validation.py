@@ -10,7 +10,7 @@ from lightning_fabric import Fabric
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.errors import OnSkip
 from gmsa_models.evaluation.metrics import ClassificationMetrics
-from gmsa_models.evaluation.scoring import limited, scored_batches
+from gmsa_models.evaluation.scoring import limited, scored_batches, vocabulary_of
 from gmsa_models.feeding import ClipSource, Inputs, TrainingDataError
 
 
@@ -18,18 +18,19 @@ def check_labels(model: GMSAClassifier, source: ClipSource, on_skip: OnSkip | No
     """Check that a source can score a model; it is read up to the first clip that has one of the model's classes.
 
     Raises:
+        NoVocabularyError: the model does not say what its outputs stand for.
         TrainingDataError: no clip has, so that no score is defined and none can choose the weights that are kept.
         UnfitClipError: a clip before it does not fit the model, unless `on_skip` takes it; a ForeignLabelsError where
             its labels are of another data set than the model's classes.
     """
-    read = 0
-    ignored = None if on_skip is None else lambda error: None  # told when it is scored
+    vocabulary, read = vocabulary_of(model), 0
+    ignored = None if on_skip is None else lambda error: None  # reported when it is scored
     for clip in limited(source, inputs=Inputs.of(model), on_skip=ignored):
         read += 1
-        if clip.positions(model.vocabulary):
+        if clip.positions(vocabulary):
             return
     raise TrainingDataError(
-        f"none of the {read} validation clips has a label of the model's {len(model.vocabulary)} classes, so no score "
+        f"none of the {read} validation clips has a label of the model's {len(vocabulary)} classes, so no score "
         "is defined; give validation data and a class table that belong together, or train without validation"
     )
 
@@ -46,7 +47,7 @@ def validate(
     for _, batch, scores in scored_batches(model, clips, batch_size, fabric.device):
         metrics.update(scores, batch.labels)
     if fabric.world_size > 1:
-        gathered: list[ClassificationMetrics | None] = [None] * fabric.world_size
+        gathered = [metrics] * fabric.world_size
         torch.distributed.all_gather_object(gathered, metrics)
         metrics = ClassificationMetrics()
         for one in gathered:

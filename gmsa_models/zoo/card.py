@@ -65,9 +65,9 @@ def predictions_used(test: str, scores: Mapping[str, float | None]) -> int | Non
         scores: of the test.
     """
     if "top_k" in scores:
-        return scores["top_k"]
+        return None if scores["top_k"] is None else int(scores["top_k"])
     return None if test in ALL_USED else 20
 
 
-def _pairs(values: dict) -> str:
+def _pairs(values: Mapping[str, object]) -> str:
     return ", ".join(f"{key} {value}" for key, value in values.items())

@@ -15,7 +15,8 @@ from pathlib import Path
 import torch
 
 from gmsa_models.checkpoints.files import load, save
-from gmsa_models.classifier import GMSAClassifier, ModelConfig
+from gmsa_models.classifier import GMSAClassifier
+from gmsa_models.config import ModelConfig
 from gmsa_models.data.demo_videos import DEMO_VIDEOS
 from gmsa_models.data.montage.make import demo_vocabulary
 from gmsa_models.data.montage.recipe import MontageRecipe
@@ -133,8 +134,8 @@ def train(name: str, progress: bool = True) -> Path:
     model = load(result.path)
     scores = {}
     for test, (source, top_k) in task.tests.items():
-        found = evaluate(model, source, top_k=top_k)
-        scores[test] = {key: round(value, 6) for key, value in found.items()} | {"top_k": top_k}
+        values = evaluate(model, source, top_k=top_k)
+        scores[test] = {key: round(value, 6) for key, value in values.items()} | {"top_k": top_k}
         print(name, test, scores[test], flush=True)
     model.card = {**model.card, "scores": scores}
     path = save(model, ZOO / f"{name}.safetensors")

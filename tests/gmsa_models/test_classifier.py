@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from gmsa_models.attention import ATTENTION
-from gmsa_models.classifier import BatchError, ConfigError, GMSAClassifier, ModelConfig, mean_over_valid, parameter_mib
+from gmsa_models.classifier import BatchError, GMSAClassifier, mean_over_valid, parameter_mib
+from gmsa_models.config import ConfigError, ModelConfig
 from gmsa_models.data.clip import Batch
 from gmsa_models.data.vocabulary import Vocabulary
 from gmsa_models.masks import BlockDiagonal, NeighbourhoodError, Toeplitz, ToeplitzDilated

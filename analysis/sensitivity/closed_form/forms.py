@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -56,7 +57,7 @@ def _share_att(block: AttentionBlock, inputs: Frames, max_bytes: int) -> Norms:
     return plain.squared_norms(weights, query, key, value, plain_tables(block), max_bytes)
 
 
-def _gate_att(block: AttentionBlock, inputs: Frames, max_bytes: int) -> Norms:
+def _gate_att(block: GateAtt, inputs: Frames, max_bytes: int) -> Norms:
     query, key, value = _project(block, inputs)
     frames = len(inputs)
     maps = gate_att.gated_maps(
@@ -68,7 +69,7 @@ def _gate_att(block: AttentionBlock, inputs: Frames, max_bytes: int) -> Norms:
     return gate_att.squared_norms(maps, query, key, value, plain_tables(block), max_bytes)
 
 
-def _gate_op(block: AttentionBlock, inputs: Frames, max_bytes: int) -> Norms:
+def _gate_op(block: GateOp, inputs: Frames, max_bytes: int) -> Norms:
     query, key, value = _project(block, inputs)
     tables = gate_op_tables(block)
     weights_local = _weights(query, key, block.mask(inputs.unsqueeze(0)))
@@ -78,14 +79,16 @@ def _gate_op(block: AttentionBlock, inputs: Frames, max_bytes: int) -> Norms:
 
 def _project(block: AttentionBlock, inputs: Frames) -> tuple[Heads, Heads, Heads]:
     wide = torch.promote_types(inputs.dtype, torch.float32)
-    return tuple(each.squeeze(0).to(wide) for each in block.project(inputs.unsqueeze(0)))
+    query, key, value = (each.squeeze(0).to(wide) for each in block.project(inputs.unsqueeze(0)))
+    return query, key, value
 
 
 def _weights(query: Heads, key: Heads, mask: Tensor | None) -> Float[Tensor, "heads query key"]:
     return attention_weights(query.unsqueeze(0), key.unsqueeze(0), mask, None).squeeze(0)
 
 
-CLOSED_FORMS: dict[type[AttentionBlock], Callable[[AttentionBlock, Frames, int], Norms]] = {
+# Each takes blocks of its own class.
+CLOSED_FORMS: dict[type[AttentionBlock], Callable[[Any, Frames, int], Norms]] = {
     Baseline: _baseline,
     ShareAtt: _share_att,
     GateAtt: _gate_att,

@@ -18,6 +18,9 @@ line of J alone is here and in `gate_op_values`, what the second adds in `gate_o
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import add
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -103,7 +106,7 @@ def _at_every_key(
     tables: GateOpTables,
 ) -> Float[Tensor, "rows key"]:
     """Head n of the global branch against every head of it: A^n A^m (constant + 2 v_j^n . (B^n)^T z)."""
-    crossing = sum((tile.factors[s] * vectors) @ tables.matrices[s, head].T for s in BRANCH_MATRICES[GLOBAL])
+    crossing = reduce(add, ((tile.factors[s] * vectors) @ tables.matrices[s, head].T for s in BRANCH_MATRICES[GLOBAL]))
     met = (crossing @ (2 * value).T).add_(constant.unsqueeze(-1)).mul_(tile.weights[GLOBAL])
     return met.sum(0).mul_(tile.weights[GLOBAL, head])
 
@@ -118,7 +121,7 @@ def _at_near_keys(
 ) -> Float[Tensor, "rows near"]:
     """Head n of one branch against every head of the `others`: A^n A^m (constant + 2 (B^n v_j^n) . z)."""
     near = tile.near_weights
-    met = sum((tile.factors[s] * vectors) @ tile.moved[s, head].T for s in BRANCH_MATRICES[branch])
+    met = reduce(add, ((tile.factors[s] * vectors) @ tile.moved[s, head].T for s in BRANCH_MATRICES[branch]))
     met.mul_(2.0).add_(constant.unsqueeze(-1)).mul_(near[others])
     return met.sum((0, 1)).mul_(near[branch, head])
 

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
-from gmsa_models.attention import AttentionBlock
+from gmsa_models.attention import AttentionBlock, GateOp
 from gmsa_models.evaluating import original_of
 
 Matrix = Float[Tensor, "dim dim"]
@@ -76,7 +76,8 @@ class GateOpTables:
     query_factor: Matrix
 
 
-_TABLES: WeakKeyDictionary[AttentionBlock, tuple[tuple[Tensor, ...], PlainTables | GateOpTables]] = WeakKeyDictionary()
+# Block -> the weights that its tables were made from, and the tables, of the kind that its class has.
+_TABLES: WeakKeyDictionary[nn.Module, tuple[tuple[Tensor, ...], Any]] = WeakKeyDictionary()
 
 
 def plain_tables(block: AttentionBlock) -> PlainTables:
@@ -84,7 +85,7 @@ def plain_tables(block: AttentionBlock) -> PlainTables:
     return _cached(block, [block.query, block.key, block.value, block.output], _make_plain_tables)
 
 
-def gate_op_tables(block: AttentionBlock) -> GateOpTables:
+def gate_op_tables(block: GateOp) -> GateOpTables:
     """Tables of a GateOp block, from the cache if its weights are as they were."""
     outputs = [block.output_global, block.gate_global, block.output_local, block.gate_local]
     return _cached(block, [block.query, block.key, block.value, *outputs], _make_gate_op_tables)
@@ -103,7 +104,7 @@ def table_bytes(block: AttentionBlock) -> int:
     return sum(each.numel() * each.element_size() for each in (*weights, *vars(tables).values()))
 
 
-def _cached(block: AttentionBlock, linears: list[torch.nn.Linear], make: Callable[..., Tables]) -> Tables:
+def _cached(block: AttentionBlock, linears: list[nn.Linear], make: Callable[..., Tables]) -> Tables:
     """Tables from the cache, made anew when a weight differs in any value, in type or in device.
 
     Values are compared, since neither versions nor addresses of parameters notice every way to change them.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -55,7 +57,7 @@ class GatedOutput(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx,
+        ctx: Any,
         context_g: Rows,
         context_l: Rows,
         output_g: Weight,
@@ -73,7 +75,7 @@ class GatedOutput(torch.autograd.Function):
         return output if bias is None else output.add_(bias)
 
     @staticmethod
-    def backward(ctx, grad: Rows) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Rows) -> tuple[Tensor | None, ...]:
         """dY_g = R dY, dY_l = dY - R dY, dz = (Y_g - Y_l) R (1 - R) dY; frozen weights have none."""
         refuse_second_derivative()
         context_g, context_l, output_g, output_l, gate_g, gate_l, gate, difference = ctx.saved_tensors

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
@@ -66,7 +67,7 @@ class GatedAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx,
+        ctx: Any,
         query: Heads,
         key: Heads,
         value: Heads,
@@ -90,7 +91,7 @@ class GatedAttention(torch.autograd.Function):
         return output
 
     @staticmethod
-    def backward(ctx, grad: Heads) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Heads) -> tuple[Tensor | None, ...]:
         """Through the product with V, the blend, and the product of Q and K; frozen gates have none."""
         refuse_second_derivative()
         query, key, value, gate_g, gate_l, *maps = ctx.saved_tensors

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -66,7 +67,7 @@ class LocalAttention(torch.autograd.Function):
     """Contexts of a row of steps, span by span."""
 
     @staticmethod
-    def forward(ctx, query: Steps, key: Steps, value: Steps, tiling: Tiling, forbidden: Mask | None) -> Steps:
+    def forward(ctx: Any, query: Steps, key: Steps, value: Steps, tiling: Tiling, forbidden: Mask | None) -> Steps:
         """Keeps the weights, which are small, if there will be a gradient."""
         context, kept = query.new_empty(query.shape), []
         for span in _spans(tiling, query):
@@ -82,7 +83,7 @@ class LocalAttention(torch.autograd.Function):
         return context
 
     @staticmethod
-    def backward(ctx, grad: Steps) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Steps) -> tuple[Tensor | None, ...]:
         """The gradient of softmax attention; a key's is the sum over the tiles that it is in."""
         refuse_second_derivative()
         query, key, value, *kept = ctx.saved_tensors

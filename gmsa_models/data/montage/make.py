@@ -33,10 +33,21 @@ Drawn = tuple[dict[str, np.ndarray], tuple[int, ...], str]  # vectors, labels, o
 class VectorSource(Protocol):
     """What a montage is made of: real video-level vectors, or statistics of them."""
 
-    name: str
-    between_variance: Mapping[str, np.ndarray]
-    kept: tuple[int, ...]  # labels that events may have
-    sha256: str  # of all that is drawn from
+    @property
+    def name(self) -> str:
+        """What a clip's `source` calls it."""
+
+    @property
+    def between_variance(self) -> Mapping[str, np.ndarray]:
+        """Modality -> (dim,), variance over the videos of the data set."""
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """Labels that events may have."""
+
+    @property
+    def sha256(self) -> str:
+        """Of all that is drawn from."""
 
     def sample_event(self, rng: np.random.Generator, balance: float = 0.0) -> Drawn:
         """Vectors of a labelled video, its labels, its origin."""

@@ -12,7 +12,8 @@ from analysis.sensitivity.closed_form import forms as closed_form
 from analysis.sensitivity.closed_form import gate_op, gate_op_query, plain, tables
 from analysis.sensitivity.norms import frame_gradient_norms, local_sensitivity
 from gmsa_models.attention import Baseline
-from gmsa_models.classifier import GMSAClassifier, ModelConfig
+from gmsa_models.classifier import GMSAClassifier
+from gmsa_models.config import ModelConfig
 from gmsa_models.data.clip import Batch, Clip
 from gmsa_models.masks import BlockDiagonal, Toeplitz, ToeplitzDilated, neighbourhood_mask
 

@@ -18,8 +18,8 @@ from analysis.statistics.intervals import (
     sign_test_p,
     spearman,
 )
-from analysis.statistics.resampling import METRICS, resampled_metrics
-from gmsa_models.evaluation.metrics import MetricsError, classification_metrics
+from analysis.statistics.resampling import resampled_metrics
+from gmsa_models.evaluation.metrics import METRICS, MetricsError, classification_metrics
 
 
 def test_resamples_draw_as_many_videos_and_follow_the_seed():

@@ -21,8 +21,9 @@ from gmsa_models.evaluation.metrics import MetricsError, classification_metrics
 from gmsa_models.evaluation.scoring import NoVocabularyError, collation_of, evaluate, predict
 from gmsa_models.feeding import Collation, TrainingClips, TrainingDataError, planned_batches, prefetched
 from gmsa_models.training import loop as training
+from gmsa_models.training.divergence import DivergedError
 from gmsa_models.training.log import TrainingLog
-from gmsa_models.training.loop import DivergedError, fit
+from gmsa_models.training.loop import fit
 from gmsa_models.training.recipe import Recipe, RecipeError
 from gmsa_models.training.state import ResumeError
 
@@ -99,6 +100,7 @@ class TestFit:
         held = []
 
         def recording(path, run, progress, tensors):
+            assert list(tensors["average"]) == list(tensors["model"])  # as in states of earlier versions
             held.append([tensors[part]["classifier.weight"].clone() for part in ("model", "average")])
 
         monkeypatch.setattr(training, "save_state", recording)

@@ -22,7 +22,8 @@ from gmsa_models.data.vocabulary import VocabularyError
 from gmsa_models.evaluation.scoring import evaluate
 from gmsa_models.feeding import TrainingDataError
 from gmsa_models.training import loop as training
-from gmsa_models.training.loop import DivergedError, fit
+from gmsa_models.training.divergence import DivergedError
+from gmsa_models.training.loop import fit
 from gmsa_models.training.recipe import PRECISIONS
 from gmsa_models.training.result import TrainingResult
 from gmsa_models.training.state import Progress, ResumeError, save_state
