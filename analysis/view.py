@@ -274,7 +274,7 @@ def _cut(group: HeadGroup, frames: int) -> HeadGroup:
 
 
 def type_name(values: Tensor) -> str:
-    """ "float32" and the like."""
+    """Name of a tensor's type, such as "float32"."""
     return str(values.dtype).removeprefix("torch.")
 
 

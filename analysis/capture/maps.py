@@ -49,6 +49,7 @@ class ScoredMaps:
         self.scale = max(1.0, largest(self.value))
 
     def part(self, rows: Rows, heads: list[int] | None) -> tuple[Float[Tensor, "*lead rows key"], float]:
+        """Weights of these rows and heads, and how far the output that they give is from the call's."""
         # An output behind a projection needs all heads.
         computed = heads if self.project is None else None
         weights = self._weights(rows, computed)
@@ -105,6 +106,7 @@ class GivenMaps:
         self.scale = max(1.0, largest(self.value))
 
     def part(self, rows: Rows, heads: list[int] | None) -> tuple[Float[Tensor, "*lead rows key"], float]:
+        """Weights of these rows and heads, and how far the output that they give is from the call's."""
         weights = select_heads(self.weights, heads)[..., rows, :]
         operand = weights if self.operand is self.weights else select_heads(self.operand, heads)[..., rows, :]
         value, output = (select_heads(each, heads) for each in (self.value, self.output))

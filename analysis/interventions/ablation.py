@@ -57,7 +57,7 @@ class Ablation:
 
     @property
     def unit(self) -> str:
-        """ "branch", "head", "head of a branch", or "block" when everything is taken away."""
+        """What it takes away: "branch", "head", "head of a branch", or "block" where that is everything."""
         if self.head is None:
             return "block" if self.branch is None else "branch"
         return "head" if self.branch is None else "head of a branch"

@@ -85,9 +85,11 @@ class DiskCache:
     """Computed tables in a folder, found again by what they were computed from."""
 
     def __init__(self, folder: Path, common: Mapping[str, object]) -> None:
-        """Args:
-        folder: made when the first table is kept.
-        common: part of every key: code and versions.
+        """A cache in a folder.
+
+        Args:
+            folder: made when the first table is kept.
+            common: part of every key: code and versions.
         """
         self.folder, self.common = folder, dict(common)
         self._used: set[Path] = set()

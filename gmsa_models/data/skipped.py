@@ -24,6 +24,7 @@ class Skipped:
     _seen: set[int] = field(default_factory=set, repr=False)  # a number an error, not its message
 
     def __call__(self, error: UnreadableError) -> None:
+        """Count one error; the same message counts once."""
         message = str(error)
         if hash(message) in self._seen:
             return

@@ -72,7 +72,9 @@ def squared_norms(clip: GateOpClip, tables: GateOpTables, max_bytes: int) -> Flo
 
 
 def _alone_and_crossed(clip: GateOpClip, tile: Tile, tables: GateOpTables) -> Float[Tensor, "rows key"]:
-    """The first line of J alone, less the values' own pairs: a sum over pairs of branch heads (b, m) and (c, n) of
+    """The first line of J alone, less the values' own pairs.
+
+    A sum over pairs of branch heads (b, m) and (c, n) of
 
     A_ij^bm A_ij^cn [<B^bm W_V^m, B^cn W_V^n> + 2 (v_j^n - o_i^cn) . (B^cn)^T z - (w_i^m . w_i^n) (B o)^bm . (B o)^cn]
     with z = B^bm (W_V^m w_i^n - (w_i^m . w_i^n) o_i^bm), a vector over components.

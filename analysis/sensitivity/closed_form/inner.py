@@ -1,4 +1,6 @@
-"""Rows of frame Jacobian norms from inner vectors, for blocks with one output matrix. With the symbols of `tables`
+"""Rows of frame Jacobian norms from inner vectors, for blocks with one output matrix.
+
+With the symbols of `tables`
 
     J_ij = sum_m A_ij^m P_m + W_O^m u_ij^m (w_i^m)^T + [i = j] sum_m sum_k W_O^m u_ik^m (kappa_k^m)^T,
 
