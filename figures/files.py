@@ -7,6 +7,8 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+__all__ = ["code_digest", "digest", "sha256"]
+
 
 def sha256(path: Path) -> str:
     """Digest of a file's bytes."""

@@ -15,6 +15,8 @@ from matplotlib.font_manager import FontEntry, FontProperties, findfont, findSys
 from matplotlib.ft2font import FT2Font
 from matplotlib.text import Text
 
+__all__ = ["find_glyphs", "font_for", "without_glyph_warnings"]
+
 _LOG = logging.getLogger(__name__)
 # Fonts whose letters are not what their codes say, or which have a box for everything.
 _NOT_TEXT = ("cm", "STIXNonUnicode", "STIXSize", "Last Resort", "Wingdings", "Webdings", "Symbol")

@@ -26,6 +26,36 @@ from figures.glyphs import find_glyphs, without_glyph_warnings
 from figures.texts import plain
 from gmsa_models.data.atomic import replaced_when_done, write_text
 
+__all__ = [
+    "BACKGROUND",
+    "BRANCHES",
+    "COLUMN_WIDTH",
+    "DIFFERENCE",
+    "EVENT",
+    "EXCLUDED",
+    "MODELS",
+    "OTHER",
+    "PAGE_WIDTH",
+    "REFERENCE",
+    "SIMILARITY",
+    "TRUE",
+    "WEIGHTS",
+    "FormatError",
+    "LineDashes",
+    "LineStyle",
+    "StyleFileError",
+    "branch_style",
+    "default_settings",
+    "ground",
+    "model_style",
+    "on_ground",
+    "save",
+    "save_pictures",
+    "software",
+    "use_style",
+    "use_variants",
+]
+
 PAGE_WIDTH, COLUMN_WIDTH = 7.0, 3.39  # inches: ICASSP text and column width
 SOFTWARE = ("gmsa-workbench", "matplotlib", "numpy", "xarray")
 

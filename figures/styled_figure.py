@@ -13,6 +13,8 @@ from matplotlib.transforms import Bbox
 
 from figures.glyphs import find_glyphs, without_glyph_warnings
 
+__all__ = ["StyledFigure"]
+
 SCREEN_DENSITY = 2  # pixels of a notebook's picture a pixel of the page: sharp on dense screens
 # What matplotlib does not count as style: it stays the user's.
 _NOT_STYLE = (

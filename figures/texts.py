@@ -14,6 +14,21 @@ from matplotlib.textpath import text_to_path
 
 from figures.glyphs import font_for, without_glyph_warnings
 
+__all__ = [
+    "brief",
+    "fit",
+    "fit_name",
+    "in_formula",
+    "latex_text",
+    "markdown_text",
+    "plain",
+    "short_number",
+    "shorten",
+    "table_text",
+    "text_points",
+    "wrap",
+]
+
 ELLIPSIS = "…"
 LONG_NUMBER = 1e6
 BRIEF = 30  # letters

@@ -11,6 +11,8 @@ import typer
 if TYPE_CHECKING:
     import torch
 
+__all__ = ["command_line", "device_of", "show", "use_threads"]
+
 
 def show(shown: Any) -> None:
     """Print tables or text on the screen."""

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+__all__ = ["AsJson", "Device", "Model", "OnError", "Threads"]
+
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ... or auto: a GPU if there is one.")]
 Model = Annotated[str, typer.Option(help="Name of a trained model (`gmsa models`), or a .safetensors file.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of each operation.")]

@@ -15,6 +15,16 @@ from figures.style import model_style
 from figures.texts import short_number
 from gmsa.terminal import visible
 
+__all__ = [
+    "certificates_text",
+    "clip_summary",
+    "explanations_table",
+    "models_tables",
+    "predictions_table",
+    "profiles_table",
+    "scores_table",
+]
+
 SCORES = {"gap": "GAP", "map": "MAP", "perr": "PERR", "hit_at_1": "Hit@1"}
 BAR_WIDTH = 12  # characters of a probability of 1
 # Variables of a record, averaged over heads or frames.

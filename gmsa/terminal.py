@@ -16,6 +16,19 @@ if TYPE_CHECKING:
 
     from gmsa_models.data.skipped import Skipped
 
+__all__ = [
+    "FAILED",
+    "STOPPED",
+    "ClickError",
+    "OneLineErrors",
+    "left_out",
+    "one_line",
+    "progress_bar",
+    "progress_of",
+    "say",
+    "visible",
+]
+
 BAD_INPUT, FAILED, STOPPED = 2, 1, 130
 LONGEST_LINE = 1200  # characters of an error
 # What typer raises for options and arguments that it cannot read.

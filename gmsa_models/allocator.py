@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 
+__all__ = ["keep_freed_memory"]
+
 # Of glibc's malloc.h: keep this much at the top of the heap, give blocks up to this size from it, this many heaps.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 KEPT, LARGEST_BLOCK = 2**31 - 1, 2**25  # 32 MiB is the most that glibc takes

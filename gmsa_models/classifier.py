@@ -17,6 +17,8 @@ from gmsa_models.data.spaces import FeatureSpace, published_spaces, spaces_from_
 from gmsa_models.data.vocabulary import Vocabulary
 from gmsa_models.trace import AttentionTrace, LayerTrace
 
+__all__ = ["BatchError", "Encoder", "EncoderLayer", "GMSAClassifier", "mean_over_valid", "parameter_mib"]
+
 Frames = Float[Tensor, "batch frames dim"]
 Valid = Bool[Tensor, "batch frames"]
 

@@ -12,6 +12,8 @@ from gmsa_models.attention import ATTENTION
 from gmsa_models.data.errors import brief, is_plain
 from gmsa_models.masks import Neighbourhood, neighbourhood_from_dict, neighbourhood_to_dict
 
+__all__ = ["ConfigError", "ModelConfig"]
+
 NORMS = ("pre", "post")
 MOST_MODALITIES = 32
 LARGEST_SIZE = 2**31 - 1  # of any width or number, so that products of two still fit 64 bits

@@ -10,6 +10,8 @@ from typing import TypeVar, cast
 import torch
 from torch import Tensor, nn
 
+__all__ = ["evaluating", "evaluation_replica", "original_of", "standard_contexts"]
+
 Model = TypeVar("Model", bound=nn.Module)
 
 _ORIGINAL = "_evaluated_original"  # attribute of a replica's modules: a weak reference

@@ -24,6 +24,21 @@ from gmsa_models.data.sources import Source
 from gmsa_models.data.spaces import FeatureSpace
 from gmsa_models.data.vocabulary import Vocabulary
 
+__all__ = [
+    "ClipSource",
+    "Collation",
+    "Inputs",
+    "RawBatch",
+    "TrainingClips",
+    "TrainingDataError",
+    "check_fits",
+    "fitting",
+    "in_hand",
+    "planned_batches",
+    "prefetched",
+    "widen",
+]
+
 Item = TypeVar("Item")
 ClipStream = Callable[[int, int], Iterable[Clip]]  # (epoch, clips to skip) -> the rest of that epoch
 ClipSource = Source | Sequence[Clip]

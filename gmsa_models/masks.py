@@ -11,6 +11,20 @@ from torch import Tensor
 
 from gmsa_models.data.errors import brief
 
+__all__ = [
+    "NEIGHBOURHOODS",
+    "BlockDiagonal",
+    "Neighbourhood",
+    "NeighbourhoodError",
+    "Toeplitz",
+    "ToeplitzDilated",
+    "masked_softmax",
+    "neighbourhood_from_dict",
+    "neighbourhood_mask",
+    "neighbourhood_to_dict",
+    "padded_neighbours",
+]
+
 LARGEST = 2**31 - 1  # frames
 
 

@@ -18,6 +18,8 @@ from gmsa_models.classifier import GMSAClassifier, mean_over_valid
 from gmsa_models.data.clip import Batch
 from gmsa_models.trace import AttentionTrace
 
+__all__ = ["BlockState", "RecomputeError", "block_state", "logits_from"]
+
 
 class RecomputeError(ValueError):
     """A block or an output that cannot be computed on from; the message says what was received and expected."""

@@ -8,6 +8,8 @@ from typing import Literal
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+__all__ = ["BRANCHES", "AttentionTrace", "HeadGroup", "LayerTrace", "TraceError"]
+
 BRANCHES = ("global", "local", "combined")
 
 

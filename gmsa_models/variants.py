@@ -13,6 +13,19 @@ from gmsa_models.config import ModelConfig
 from gmsa_models.data.vocabulary import Vocabulary
 from gmsa_models.masks import BlockDiagonal, Neighbourhood, Toeplitz, ToeplitzDilated
 
+__all__ = [
+    "COLUMNS",
+    "CONTROL",
+    "PUBLISHED",
+    "PUBLISHED_FAMILY",
+    "VARIANTS",
+    "Size",
+    "UnknownVariantError",
+    "build",
+    "nearest_variant",
+    "variant_config",
+]
+
 Value = TypeVar("Value")
 
 # Attention block and neighbourhood of each column of the results table. The paper gives no sizes for ShareAtt; it

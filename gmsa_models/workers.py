@@ -17,6 +17,8 @@ from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
 from typing import Any
 
+__all__ = ["NoMainGuardError", "WorkerContext", "WorkerProcess", "leave_if_imported"]
+
 NO_GUARD = 79  # exit code of a worker whose program starts workers while it is imported; no signal, no usual code
 GUARD = (
     "put what the program does into a function and call it under `if __name__ == '__main__':`, since each worker "

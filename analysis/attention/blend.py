@@ -6,6 +6,8 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
+__all__ = ["blended_attention"]
+
 
 def blended_attention(record: xr.Dataset, modality: str) -> Float[np.ndarray, "query key"]:
     """The one map that stands for a block: what its output is a mixture by, averaged over heads.

@@ -21,6 +21,8 @@ from gmsa_models.evaluating import standard_contexts
 from gmsa_models.masks import neighbourhood_mask
 from gmsa_models.trace import LayerTrace
 
+__all__ = ["CHECKS", "Certificate", "certificate_table", "certify_layer"]
+
 # Gates are computed again in float64 for about this many queries a map.
 SAMPLED_QUERIES = 32
 

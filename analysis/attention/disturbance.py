@@ -22,6 +22,8 @@ from analysis.attention.maps import layer_maps
 from gmsa_models.attention import AttentionBlock, BlockTrace
 from gmsa_models.trace import LayerTrace
 
+__all__ = ["ODDS_TOLERANCE", "Evidence", "OddsChange", "Orientation", "epsilon", "gather"]
+
 # Nats. Float32 logits of size l carry an error of a few l * 1e-7: below 1e-4 for any that a softmax can use.
 ODDS_TOLERANCE = 1e-3
 # Nats. What the counter-test asks for: ten times what the test allows.

@@ -9,6 +9,19 @@ from torch import Tensor
 from gmsa_models.attention import AttentionBlock
 from gmsa_models.trace import LayerTrace
 
+__all__ = [
+    "GateError",
+    "PerBranch",
+    "branch_contributions",
+    "contribution_norms",
+    "feature_gates",
+    "gated_weight",
+    "local_share",
+    "mean_gates",
+    "output_bias",
+    "pair_gates",
+]
+
 PerBranch = dict[str, Float[Tensor, "batch frames"]]
 
 

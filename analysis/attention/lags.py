@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
+__all__ = ["mass_by_lag", "mean_by_lag", "uniform_mass_by_lag"]
+
 
 def mass_by_lag(pairs: Float[np.ndarray, "query key"]) -> Float[np.ndarray, " lag"]:
     """Share of a map's mass that lies on pairs of frames `lag` frames apart, either way.

@@ -12,6 +12,8 @@ from torch import Tensor
 from gmsa_models.attention import BlockTrace
 from gmsa_models.trace import BRANCHES, LayerTrace
 
+__all__ = ["AttentionRows", "MapError", "MaskedMap", "attention_rows", "attention_support", "layer_maps"]
+
 
 class MapError(ValueError):
     """A map that is none: weight where none may be, negative or not finite, or masks of another size."""

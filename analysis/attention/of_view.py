@@ -16,6 +16,20 @@ from analysis.attention.profiles import Unevenness, head_profiles, unevenness
 from analysis.attention.verticality import Verticality, row_verticality
 from analysis.view import TraceView, frame_seconds
 
+__all__ = [
+    "block_map",
+    "branch_head_patterns",
+    "branch_head_profiles",
+    "branch_profile",
+    "branch_unevenness",
+    "branch_verticality",
+    "frame_contributions",
+    "frame_gated_weight",
+    "frame_gates",
+    "frame_local_share",
+    "gates_weigh_maps",
+]
+
 
 def branch_head_profiles(
     view: TraceView, modality: str, branch: str, layer: int = 0

@@ -24,6 +24,8 @@ from analysis.attention.verticality import row_verticality
 from analysis.view import TraceView
 from gmsa_models.trace import AttentionTrace, LayerTrace
 
+__all__ = ["INDEX", "PATTERNS", "Pattern", "branch_patterns", "pattern_table"]
+
 # Frames on either side that count as the diagonal.
 WITHIN = 2
 MASS = 0.9

@@ -15,6 +15,24 @@ from torch import Tensor
 
 from analysis.attention.maps import AttentionRows, MapError, attention_rows
 
+__all__ = [
+    "attention_entropy",
+    "diagonal_share",
+    "head_distances",
+    "head_redundancy",
+    "hoyer_sparsity",
+    "keys_for_mass",
+    "mean_attention_distance",
+    "pairwise_distances",
+    "relative_attention_entropy",
+    "relative_row_entropy",
+    "row_diagonal_share",
+    "row_distance",
+    "row_entropy",
+    "row_keys_for_mass",
+    "row_sparsity",
+]
+
 Maps = Float[Tensor, "*batch heads query key"]
 Mask = Bool[Tensor, "_ _"] | None
 Valid = Bool[Tensor, "*_"] | None

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from analysis.attention.maps import MapError, attention_support
 
+__all__ = ["ProfileError", "Unevenness", "attention_profile", "head_profiles", "unevenness"]
+
 
 class ProfileError(ValueError):
     """A profile that is not defined for what was given; the message says which part."""

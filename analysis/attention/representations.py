@@ -18,6 +18,8 @@ from analysis.attention.similarity import (
 from gmsa_models.attention import join_heads
 from gmsa_models.trace import AttentionTrace, LayerTrace
 
+__all__ = ["REPRESENTATIONS", "RepresentationError", "cka_table", "head_contexts", "traced_frames", "traced_similarity"]
+
 # Which frames of a layer: X, the block's context (heads joined), Y, and the layer's output.
 REPRESENTATIONS: dict[str, Callable[[LayerTrace], Float[Tensor, "batch frames _"]]] = {
     "input": lambda layer: layer.input,

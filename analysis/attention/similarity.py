@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+__all__ = ["SimilarityError", "frame_centred_cosine_similarity", "frame_cosine_similarity", "linear_cka"]
+
 # Rounding leaves about this many units in the last place when a constant clip loses its mean.
 ROUNDING = 16.0
 

@@ -15,6 +15,8 @@ from analysis.attention.segments import frame_groups
 from analysis.view import TraceView
 from gmsa_models.evaluating import standard_contexts
 
+__all__ = ["MEASURES", "RULES", "head_kind", "segment_share", "view_taxonomy"]
+
 # Kind -> column of `head_taxonomy`, and from which value on a head is of that kind. The first that holds is its kind;
 # none: "mixed". Each column is 0 for a map that is uniform over its own mask.
 RULES: dict[str, tuple[str, float]] = {

@@ -36,6 +36,8 @@ from torch import Tensor
 
 from analysis.attention.maps import AttentionRows, attention_rows
 
+__all__ = ["Geometry", "Verticality", "row_verticality", "shuffle_within", "shuffled_verticality", "verticality"]
+
 # Below this many roundings of uniform shares a map deviates from uniform by rounding alone.
 ROUNDINGS = 16.0
 

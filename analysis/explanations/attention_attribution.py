@@ -13,6 +13,8 @@ from analysis.view import TraceView
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
 
+__all__ = ["gradient_received", "profile_explanation", "sensitivity_weighted_profile"]
+
 
 def profile_explanation(
     model: GMSAClassifier, clip: Clip, target: int, *, branch: str, view: TraceView | None = None

@@ -10,6 +10,8 @@ from analysis.explanations.explanation import Explanation
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
 
+__all__ = ["mean_frame_similarity", "random_order"]
+
 
 def random_order(model: GMSAClassifier, clip: Clip, target: int, *, seed: int = 0) -> Explanation:
     """Uniform random numbers in [0, 1), other ones in each clip.

@@ -13,6 +13,8 @@ from analysis.explanations.scores import score_explanation
 from analysis.view import TraceView
 from gmsa_models.classifier import GMSAClassifier
 
+__all__ = ["ClassExplanations", "explain_class", "explanation_steps"]
+
 
 @dataclass(frozen=True)
 class ClassExplanations:

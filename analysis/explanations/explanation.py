@@ -14,6 +14,8 @@ from torch import Tensor
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
 
+__all__ = ["Explanation", "ExplanationError", "class_position"]
+
 FrameValues = Float[Tensor, "modality frame"]
 
 

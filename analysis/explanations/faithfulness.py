@@ -27,6 +27,8 @@ from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
 from gmsa_models.evaluating import evaluation_replica, standard_contexts
 
+__all__ = ["MEASURES", "FaithfulnessCurves", "Replacer"]
+
 # Shares of the frames at which comprehensiveness and sufficiency are taken, as in DeYoung et al.
 FRACTIONS = (0.01, 0.05, 0.1, 0.2, 0.5)
 SCALES = ("probability", "logit")

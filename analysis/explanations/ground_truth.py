@@ -11,6 +11,8 @@ from torch import Tensor
 from analysis.explanations.explanation import ExplanationError
 from gmsa_models.data.clip import Clip
 
+__all__ = ["EVIDENCE_MEASURES", "Evidence", "evidence_scores", "label_evidence"]
+
 EVIDENCE_MEASURES = ("evidence_auc", "evidence_precision", "pointing")
 
 

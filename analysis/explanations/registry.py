@@ -24,6 +24,16 @@ from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
 from gmsa_models.evaluating import evaluating, evaluation_replica
 
+__all__ = [
+    "EXPLANATIONS",
+    "MethodSpec",
+    "UnknownExplanationError",
+    "applicable",
+    "check_method",
+    "explain",
+    "explain_all",
+]
+
 
 class UnknownExplanationError(KeyError):
     """An explanation that is not on offer; the message lists those that are."""

@@ -12,6 +12,8 @@ from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
 from gmsa_models.evaluating import standard_contexts
 
+__all__ = ["rank_correlation_with_shuffled"]
+
 
 def shuffled_weights(model: GMSAClassifier, seed: int = 0) -> GMSAClassifier:
     """A copy with the entries of every parameter in random order: the same numbers, nothing learnt.

@@ -16,6 +16,8 @@ from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
 from gmsa_models.data.vocabulary import Vocabulary
 
+__all__ = ["explained_labels", "explanation_scores", "score_explanation"]
+
 COLUMNS = ("video", "label", "method", "measure", "value")
 RANDOM_ORDERS = "random-order"
 

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from analysis.sensitivity.chunking import chunks
 
+__all__ = ["ProbeError", "autograd_norms", "sampled_norms"]
+
 Frames = Float[Tensor, "frames dim"]
 Function = Callable[[Frames], Frames]
 

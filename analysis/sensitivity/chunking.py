@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+__all__ = ["MemoryBoundError", "chunks"]
+
 
 class MemoryBoundError(ValueError):
     """A bound on memory that is not a positive number of bytes."""

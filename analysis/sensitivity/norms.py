@@ -18,6 +18,16 @@ from gmsa_models.data.clip import Batch, Clip
 from gmsa_models.evaluating import evaluating
 from gmsa_models.masks import Neighbourhood, neighbourhood_mask
 
+__all__ = [
+    "LagProfile",
+    "SensitivityError",
+    "block_gradient_norms",
+    "frame_gradient_norms",
+    "lag_profile",
+    "local_sensitivity",
+    "pad_norms",
+]
+
 Frames = Float[Tensor, "frames dim"]
 Norms = Float[Tensor, "*batch query key"]
 

@@ -13,6 +13,8 @@ from analysis.sensitivity.norms import local_sensitivity, pad_norms
 from analysis.view import RecordError, TraceView
 from gmsa_models.masks import Neighbourhood
 
+__all__ = ["GRADIENT_BYTES", "layer_norms", "view_gradient_norms", "view_sensitivity"]
+
 # About the most that the intermediate results of gradient norms may take.
 GRADIENT_BYTES = 2**27
 

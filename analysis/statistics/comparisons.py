@@ -30,6 +30,18 @@ from analysis.statistics.multiplicity import adjust_p_values
 from analysis.statistics.resampling import resampled_metrics, video_metrics
 from gmsa_models.evaluation.metrics import METRICS, MetricsError, classification_metrics
 
+__all__ = [
+    "PERMUTATIONS",
+    "Difference",
+    "ScoreSample",
+    "compare_scores",
+    "compare_values",
+    "corrected",
+    "score_difference",
+    "score_sample",
+    "value_difference",
+]
+
 BOOTSTRAP, PERMUTATION = "paired bootstrap", "paired permutation"
 PERCENT = 100.0
 PERMUTATIONS = 9_999

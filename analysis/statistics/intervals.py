@@ -13,6 +13,22 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import stats
 
+__all__ = [
+    "RESAMPLES",
+    "Interval",
+    "RankCorrelation",
+    "StatisticsError",
+    "interval",
+    "mean_interval",
+    "normal_interval",
+    "paired_permutation_p",
+    "percentile_ends",
+    "resample_counts",
+    "resampled_means",
+    "sign_test_p",
+    "spearman",
+]
+
 LEVEL = 0.95
 RESAMPLES = 2000
 PERMUTATIONS = 99_999

@@ -10,6 +10,8 @@ from scipy import stats
 
 from analysis.statistics.intervals import StatisticsError
 
+__all__ = ["CORRECTIONS", "adjust_p_values"]
+
 PValues = Float[np.ndarray, " tests"]
 
 

@@ -16,6 +16,8 @@ from scipy.sparse import csr_array
 
 from gmsa_models.evaluation.metrics import METRICS, MetricsError
 
+__all__ = ["resampled_metrics", "video_metrics"]
+
 CHUNK = 100
 
 Scores = Float[np.ndarray, "videos classes"]

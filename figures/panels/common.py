@@ -17,6 +17,17 @@ from matplotlib.lines import Line2D
 from figures.style import REFERENCE, model_style, on_ground
 from figures.texts import brief, fit_name, plain, text_points
 
+__all__ = [
+    "TITLE_POINTS",
+    "TITLE_SHARE",
+    "WIDE",
+    "draw_model_curve",
+    "fitted_legend",
+    "letter",
+    "model_legend",
+    "videos",
+]
+
 BAND = 0.16  # opacity of an interval
 TITLE_POINTS, TITLE_SHARE = 7.5, 0.93  # of a figure's title: its size, and how much of the width it may take
 WIDE = 5.0  # inches: from here on panels stand side by side

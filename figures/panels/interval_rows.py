@@ -11,6 +11,8 @@ from matplotlib.axes import Axes
 from figures.style import model_style, on_ground
 from figures.texts import plain, shorten
 
+__all__ = ["draw_interval_rows"]
+
 SPREAD = 0.76  # how much of a row its models take
 LONGEST_ROW = 40  # letters
 

@@ -14,6 +14,8 @@ from matplotlib.ticker import MaxNLocator
 from figures.style import DIFFERENCE, EXCLUDED, SIMILARITY, WEIGHTS, model_style
 from figures.texts import brief
 
+__all__ = ["QUANTILE", "HeadMap", "choose_heads", "draw_attention", "draw_difference", "draw_similarity", "time_edges"]
+
 # A map's colours end where 1 pair in 200 lies above: single spikes would leave all else pale.
 QUANTILE = 0.995
 

@@ -13,6 +13,8 @@ from matplotlib.axes import Axes
 from figures.style import OTHER, TRUE, on_ground
 from figures.texts import fit, fit_name, plain, short_number, text_points
 
+__all__ = ["CHECK", "Prediction", "draw_predictions", "foreign_labels", "labels_text", "shown_rows", "top_predictions"]
+
 CHECK = "\N{CHECK MARK}"
 TEXT = 7.0  # points
 SCORE = "0.00"

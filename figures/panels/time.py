@@ -31,6 +31,19 @@ from figures.style import (
 )
 from figures.texts import brief, fit, plain, shorten, text_points
 
+__all__ = [
+    "LABEL_POINTS",
+    "MOST_LANES",
+    "PlacedLabel",
+    "draw_gates",
+    "draw_lane",
+    "draw_segments",
+    "gate_legend",
+    "lane_legend",
+    "lines_of",
+    "place_labels",
+]
+
 LINES: tuple[LineDashes, ...] = ("-", (0, (3, 1)))  # of a record, and of the one that it is compared with
 MODALITY_COLOURS = ("#222222", "#8c8c8c", "#1b4f9c", "#d55e00")
 LEAST_GATE_REACH = 0.05  # the axis of gates shows at least 0.45 to 0.55

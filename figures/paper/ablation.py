@@ -11,6 +11,8 @@ from figures.style import PAGE_WIDTH, use_style
 from figures.styled_figure import StyledFigure
 from figures.texts import brief
 
+__all__ = ["draw"]
+
 ROW, EXTRA, LEGEND_LINE = 0.42, 0.55, 0.14  # inches
 
 

@@ -18,6 +18,8 @@ from figures.style import EVENT, PAGE_WIDTH, REFERENCE, LineStyle, branch_style,
 from figures.styled_figure import StyledFigure
 from figures.texts import brief, fit, fit_name, plain, wrap
 
+__all__ = ["draw", "note_lines"]
+
 # Inches.
 PROFILE, STRIP, LANE, LEGEND, NOTE, TITLE = 1.15, 0.2, 0.13, 0.7, 0.13, 0.2
 ABOVE = 0.2  # from a panel to the legend above its title

@@ -10,6 +10,8 @@ import xarray as xr
 
 from figures.texts import short_number, table_text
 
+__all__ = ["draw"]
+
 SIGNS = {">": "> 0", ">=": "≥ 0", "": "informs only"}
 HEAD = """# The paper's claims on these data
 

@@ -11,6 +11,8 @@ from figures.panels.interval_rows import draw_interval_rows
 from figures.style import PAGE_WIDTH, use_style
 from figures.styled_figure import StyledFigure
 
+__all__ = ["draw"]
+
 ROW, EXTRA, LEGEND_LINE = 0.36, 0.5, 0.14  # inches
 CHANCE = 0.5
 

@@ -12,6 +12,8 @@ from figures.style import PAGE_WIDTH, REFERENCE, on_ground, use_style
 from figures.styled_figure import StyledFigure
 from figures.texts import brief
 
+__all__ = ["draw"]
+
 PANEL, LEGEND_LINE, LEGEND_COLUMNS = 2.1, 0.14, {True: 6, False: 3}
 KINDS = {"attention": "attention mass", "gradient": "gradient mass"}
 

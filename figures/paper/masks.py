@@ -15,6 +15,8 @@ from figures.style import COLUMN_WIDTH, use_style
 from figures.styled_figure import StyledFigure
 from figures.texts import brief, wrap
 
+__all__ = ["CHOSEN", "INSIDE", "OUTSIDE", "describe", "draw"]
+
 OUTSIDE, INSIDE, CHOSEN = "#f0f0f0", "#a3b3d0", "#d55e00"  # told apart in grey, too
 PANEL_EXTRA, GAP = 0.95, 0.25  # inches: of a panel's height and width that are text and space
 

@@ -9,6 +9,8 @@ from matplotlib.figure import Figure
 from figures.style import default_settings
 from figures.styled_figure import StyledFigure
 
+__all__ = ["REAL_COLOUR", "draw"]
+
 TOLERANCE = 0.15
 REAL_COLOUR, MONTAGE_COLOUR = "#222222", "#d55e00"
 

@@ -13,6 +13,8 @@ from figures.panels.common import videos
 from figures.style import model_style
 from figures.texts import latex_text, markdown_text, short_number
 
+__all__ = ["draw"]
+
 METRICS = {"gap": "GAP", "map": "MAP", "perr": "PERR", "hit_at_1": "Hit@1"}
 ABSENT = "–"
 CAPTION = (

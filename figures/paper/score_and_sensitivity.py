@@ -12,6 +12,8 @@ from figures.style import PAGE_WIDTH, model_style, use_style
 from figures.styled_figure import StyledFigure
 from figures.texts import in_formula, plain
 
+__all__ = ["draw"]
+
 PANEL, LEGEND_LINE, LEGEND_COLUMNS = 2.0, 0.14, {True: 5, False: 3}
 
 

@@ -14,6 +14,8 @@ from figures.style import PAGE_WIDTH, REFERENCE, on_ground, use_style
 from figures.styled_figure import StyledFigure
 from figures.texts import brief, in_formula
 
+__all__ = ["CurvesError", "draw"]
+
 PANEL, TITLE_LINE, EXTRA, LEGEND_LINE, LEGEND_COLUMNS = 1.45, 0.13, 0.45, 0.14, {True: 5, False: 3}
 FAMILIES = {"share-att": "ShareAtt", "gate-att": "GateAtt", "gate-op": "GateOp"}
 NEEDED = ("shared", "shared_low", "shared_high", "kind")

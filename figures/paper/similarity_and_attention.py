@@ -18,6 +18,8 @@ from figures.style import PAGE_WIDTH, model_style, on_ground, use_style
 from figures.styled_figure import StyledFigure
 from figures.texts import brief, fit, plain
 
+__all__ = ["draw"]
+
 PANEL_EXTRA = 1.02  # inches of a panel's height that are title, axis and colour bar
 TITLE, SPACE = 0.25, 0.07
 TITLE_PAD = 8.0  # points, so that the events' bars fit beneath

@@ -11,6 +11,8 @@ from gmsa.options import OnError
 from gmsa.terminal import left_out, progress_bar
 from gmsa_models.data.atomic import check_folder
 
+__all__ = ["catalog"]
+
 
 def catalog(
     data: Annotated[list[str], typer.Argument(help="TFRecord files or globs (quote a glob).")],

@@ -11,6 +11,8 @@ from gmsa.common import device_of, show, use_threads
 from gmsa.options import AsJson, Device, Model, OnError, Threads
 from gmsa.terminal import left_out
 
+__all__ = ["evaluate"]
+
 
 def evaluate(
     data: Annotated[list[str], typer.Option(help="TFRecord files, globs, catalogues or demo:A-B; may be repeated.")],

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from figures.pipeline.pipeline import Outcome, Request
 
+__all__ = ["figures", "inches", "words"]
+
 OK, FAILED = 0, 1
 WIDTHS = {"column": 3.39, "page": 7.0}  # inches, ICASSP
 

@@ -13,6 +13,8 @@ from gmsa.options import Device, Model, OnError, Threads
 from gmsa.terminal import STOPPED, ClickError, left_out, progress_of, say
 from gmsa_models.data.atomic import check_folder
 
+__all__ = ["inspect"]
+
 
 def inspect(
     context: typer.Context,

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+__all__ = ["lab"]
+
 
 def lab(folder: Annotated[Path, typer.Option(help="The notebooks.")] = Path("notebooks")) -> None:
     """Open the notebooks in JupyterLab."""

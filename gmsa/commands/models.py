@@ -7,6 +7,8 @@ import json
 from gmsa.common import show
 from gmsa.options import AsJson
 
+__all__ = ["models"]
+
 
 def models(as_json: AsJson = False) -> None:
     """List the trained models with their sizes and scores."""

@@ -17,6 +17,8 @@ from gmsa_models.data.atomic import check_folder
 if TYPE_CHECKING:
     from gmsa_models import Vocabulary
 
+__all__ = ["montage"]
+
 
 def montage(
     out: Annotated[Path, typer.Option(help="Folder of the shards.")],

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from analysis.sweep import SweepResult
     from analysis.sweep.work import Outcome
 
+__all__ = ["Bar", "sweep"]
+
 MEBI = 2**20
 
 

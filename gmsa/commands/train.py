@@ -15,6 +15,8 @@ from gmsa.terminal import left_out
 if TYPE_CHECKING:
     from gmsa_models.data.skipped import Skipped
 
+__all__ = ["train"]
+
 
 def train(
     data: Annotated[list[str], typer.Option(help="Training TFRecord files or globs; may be repeated.")],

@@ -16,6 +16,8 @@ from gmsa_models.attention.functions import Frames, Heads, Valid, join_heads, xa
 from gmsa_models.masks import Neighbourhood, neighbourhood_mask
 from gmsa_models.trace import HeadGroup, LayerTrace
 
+__all__ = ["AttentionBlock", "AttentionError", "BlockTrace", "Contexts", "Gates"]
+
 Contexts = dict[str, Float[Tensor, "batch _ frames head_dim"]]
 Gates = dict[str, Float[Tensor, "batch frames dim"]]
 

@@ -28,6 +28,8 @@ from gmsa_models.attention.kernels.local_attention import local_attention
 from gmsa_models.masks import Neighbourhood
 from gmsa_models.trace import LayerTrace
 
+__all__ = ["ATTENTION", "Baseline", "GateAtt", "GateOp", "ShareAtt"]
+
 
 class Baseline(AttentionBlock):
     """Ordinary multi-headed self-attention: every head attends to every frame.

@@ -8,6 +8,18 @@ from torch.nn import functional
 
 from gmsa_models.masks import masked_softmax
 
+__all__ = [
+    "Frames",
+    "Heads",
+    "Valid",
+    "attention_weights",
+    "gate_linear",
+    "global_attention",
+    "join_heads",
+    "near_zero",
+    "xavier_linear",
+]
+
 # Gates begin near 1/2: a branch is neither shut nor favoured before there is evidence for it.
 GATE_DEVIATION = 0.02
 

@@ -41,6 +41,20 @@ from gmsa_models.data.vocabulary import Vocabulary
 from gmsa_models.evaluating import standard_contexts
 from gmsa_models.variants import VARIANTS
 
+__all__ = [
+    "LONGEST_NAME",
+    "ZOO",
+    "Description",
+    "OtherCheckpointError",
+    "UnknownCheckpointError",
+    "available",
+    "check_savable",
+    "describe",
+    "find",
+    "load",
+    "save",
+]
+
 ZOO = Path(__file__).parents[1] / "zoo"
 LONGEST_NAME = 100  # characters of a card's name, which becomes part of file names
 

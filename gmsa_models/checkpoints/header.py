@@ -12,6 +12,27 @@ import torch
 
 from gmsa_models.data.errors import brief
 
+__all__ = [
+    "FORMAT_VERSION",
+    "MAXIMUM_HEADER_BYTES",
+    "METADATA_KEY",
+    "CheckpointError",
+    "CorruptCheckpointError",
+    "Header",
+    "HeaderError",
+    "MissingTensorError",
+    "NewerFormatError",
+    "NotACheckpointError",
+    "PickleRefusedError",
+    "TensorShapeError",
+    "TruncatedCheckpointError",
+    "UnknownTensorError",
+    "UnreadableCheckpointError",
+    "UnsavableError",
+    "parse",
+    "read",
+]
+
 # Raise it when an older reader would misread a newer file.
 FORMAT_VERSION = 1
 METADATA_KEY = "gmsa_models"

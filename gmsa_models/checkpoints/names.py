@@ -11,6 +11,8 @@ from gmsa_models.checkpoints.files import LONGEST_NAME, ZOO, Description, descri
 from gmsa_models.checkpoints.header import CheckpointError, UnreadableCheckpointError
 from gmsa_models.data.errors import brief, is_plain
 
+__all__ = ["NamedCheckpoint", "SameModelError", "check_name", "name_checkpoints", "renamed"]
+
 HASH_DIGITS = 8  # of a SHA-256, where it stands in a name
 
 

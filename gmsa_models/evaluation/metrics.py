@@ -8,6 +8,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
+__all__ = ["METRICS", "ClassificationMetrics", "MetricsError", "classification_metrics", "mean_average_precision"]
+
 METRICS = ("gap", "map", "perr", "hit_at_1")
 Matrix = np.ndarray | Tensor  # (videos, classes), checked here rather than by its annotation
 

@@ -21,6 +21,20 @@ from gmsa_models.evaluating import evaluating, evaluation_replica
 from gmsa_models.evaluation.metrics import ClassificationMetrics
 from gmsa_models.feeding import ClipSource, Collation, Inputs, RawBatch, fitting, in_hand, prefetched
 
+__all__ = [
+    "NoVocabularyError",
+    "Predictions",
+    "batch_scores",
+    "collation_of",
+    "evaluate",
+    "in_order",
+    "limited",
+    "predict",
+    "scored_batches",
+    "sorted_batches",
+    "vocabulary_of",
+]
+
 # Batches' worth of clips that are sorted by length together, so that little is padding.
 WINDOW = 8
 

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from gmsa_models.training.state import Progress
 
+__all__ = ["DivergedError", "divergence", "first_not_finite"]
+
 
 class DivergedError(ArithmeticError, ValueError):
     """A loss, weights or a state of the optimiser that are not finite; the message says when, and what is kept."""

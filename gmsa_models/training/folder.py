@@ -11,6 +11,8 @@ from lightning_fabric import Fabric
 from gmsa_models.data.lock import FolderInUseError, locked
 from gmsa_models.training.state import ResumeError
 
+__all__ = ["alone_in", "check_kept"]
+
 
 @contextmanager
 def alone_in(fabric: Fabric, directory: Path) -> Iterator[None]:

@@ -19,6 +19,8 @@ from gmsa_models.evaluation.scoring import vocabulary_of
 from gmsa_models.feeding import ClipSource, TrainingClips, in_hand
 from gmsa_models.training.recipe import Recipe
 
+__all__ = ["VALIDATION", "Identity", "differences", "identity_of"]
+
 Identity = dict[str, Any]
 VALIDATION = "validation data"
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from gmsa_models.data.atomic import cannot_write, replaced_when_done
 
+__all__ = ["TrainingLog", "Values"]
+
 COLUMNS = (
     "step", "epoch", "videos", "seconds", "learning_rate", "loss", "gradient_norm", "videos_per_second",
     "validation_gap", "validation_map", "validation_perr", "validation_hit_at_1", "validation_videos",

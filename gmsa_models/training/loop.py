@@ -42,6 +42,8 @@ from gmsa_models.training.result import TrainingResult
 from gmsa_models.training.state import Progress, earlier_fingerprint, load_state, save_state
 from gmsa_models.training.validation import check_labels, validate
 
+__all__ = ["fit"]
+
 
 def fit(
     model: GMSAClassifier,

@@ -12,6 +12,8 @@ from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Batch
 from gmsa_models.feeding import widen
 
+__all__ = ["Objective", "parameter_groups"]
+
 
 class Objective(nn.Module):
     """Batch tensors -> the loss; one module, so that Fabric casts its inputs and DDP averages its gradient."""

@@ -6,6 +6,8 @@ import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+__all__ = ["MONITORS", "PRECISIONS", "Recipe", "RecipeError"]
+
 PRECISIONS = ("32-true", "64-true", "bf16-mixed", "16-mixed", "bf16-true")
 MONITORS = ("gap", "map", "perr", "hit_at_1")
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.training.log import Values
 
+__all__ = ["TrainingResult"]
+
 
 @dataclass(frozen=True)
 class TrainingResult:

@@ -19,6 +19,8 @@ from gmsa_models.data.atomic import replaced_when_done
 from gmsa_models.training.identity import VALIDATION, Identity, differences
 from gmsa_models.training.recipe import Recipe
 
+__all__ = ["Progress", "ResumeError", "earlier_fingerprint", "fingerprint", "load_state", "save_state"]
+
 # What the pickle in a state may name; of what torch allows beside, some makes gigabytes of a few bytes.
 _NAMED = re.compile(
     r"collections OrderedDict|torch\._utils _rebuild_tensor_v2|torch \w+Storage|torch\.storage \w+Storage"

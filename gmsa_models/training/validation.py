@@ -13,6 +13,8 @@ from gmsa_models.evaluation.metrics import ClassificationMetrics
 from gmsa_models.evaluation.scoring import limited, scored_batches, vocabulary_of
 from gmsa_models.feeding import ClipSource, Inputs, TrainingDataError
 
+__all__ = ["check_labels", "validate"]
+
 
 def check_labels(model: GMSAClassifier, source: ClipSource, on_skip: OnSkip | None = None) -> None:
     """Check that a source can score a model; it is read up to the first clip that has one of the model's classes.

@@ -9,6 +9,8 @@ from pathlib import Path
 from gmsa_models.checkpoints.files import Description, describe
 from gmsa_models.data.atomic import replaced_when_done
 
+__all__ = ["predictions_used", "write_card"]
+
 # Tests whose scores use every prediction of a video, in cards of before scores said how many they use.
 ALL_USED = ("AudioSet eval",)
 SCORES = {"gap": "GAP", "map": "MAP", "perr": "PERR", "hit_at_1": "Hit@1"}

@@ -30,6 +30,8 @@ from gmsa_models.training.recipe import Recipe
 from gmsa_models.variants import VARIANTS, build
 from gmsa_models.zoo.card import write_card
 
+__all__ = ["main", "train"]
+
 DATA = Path("../shared/data")
 VECTORS = DATA / "yt8m_video_level.npz"
 RUNS = Path("runs")

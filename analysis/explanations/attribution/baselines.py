@@ -13,6 +13,8 @@ from analysis.explanations.explanation import ExplanationError
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
 
+__all__ = ["baseline_inputs"]
+
 Frames = Float[Tensor, "frames width"]
 Other = Float[Tensor, "others width"] | None
 

@@ -16,6 +16,8 @@ from torch import Tensor
 from analysis.explanations.attribution.seeding import seeded
 from analysis.explanations.attribution.stream import FRAMES_TOGETHER, Stream
 
+__all__ = ["Found", "deep_lift", "gradient_shap", "input_x_gradient", "integrated_gradients", "saliency"]
+
 Frames = Float[Tensor, "frames width"]
 Found = tuple[Frames, float | None]
 

@@ -24,6 +24,8 @@ from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
 from gmsa_models.evaluating import evaluating
 
+__all__ = ["gradient_explanation", "occlusion_explanation", "shapley_explanation"]
+
 # Name -> the method on one stream, whether values are shares of a logit, and whether it uses the baseline.
 GRADIENTS: dict[str, tuple[Callable[..., Found], bool, bool]] = {
     "saliency": (saliency, False, False),

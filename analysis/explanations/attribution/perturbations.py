@@ -13,6 +13,8 @@ from analysis.explanations.incremental.after_attention import AfterAttention
 from analysis.explanations.incremental.gated_masks import GatedMasks
 from gmsa_models.attention import AttentionBlock, GateAtt
 
+__all__ = ["CARRIED", "KeptScores", "kept_scores", "occlusion", "segment_shapley"]
+
 Frames = Float[Tensor, "frames width"]
 Groups = Int[Tensor, " frames"]
 

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
+__all__ = ["seeded"]
+
 # Those generators belong to the whole process: two threads that drew at once would share one stream of numbers, and
 # what each got would depend on which was faster.
 _ONE_AT_A_TIME = threading.RLock()

@@ -18,6 +18,8 @@ from analysis.explanations.explanation import ExplanationError
 from gmsa_models.classifier import GMSAClassifier, mean_over_valid
 from gmsa_models.data.clip import Clip
 
+__all__ = ["FRAMES_TOGETHER", "Stream", "stream_inputs", "streams"]
+
 # Frames that pass through an encoder together: enough for matrix products, few enough to stay in memory.
 FRAMES_TOGETHER = 6000
 

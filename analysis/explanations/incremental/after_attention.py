@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from analysis.explanations.attribution.stream import Stream
 
+__all__ = ["TOKENS", "AfterAttention"]
+
 # Frames that go through together: what they need on the way stays in the cache.
 TOKENS = 2048
 

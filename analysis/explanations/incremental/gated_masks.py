@@ -21,6 +21,8 @@ from torch import Tensor
 from gmsa_models.attention import GateAtt
 from gmsa_models.masks import neighbourhood_mask, padded_neighbours
 
+__all__ = ["GatedMasks"]
+
 Frames = Float[Tensor, "frames dim"]
 Kept = Bool[Tensor, " frames"]
 Choices = Bool[Tensor, "choices frames"]

@@ -20,6 +20,8 @@ from analysis.explanations.incremental.after_attention import TOKENS, AfterAtten
 from analysis.explanations.incremental.running_contexts import RunningContexts, SmallWeightsError
 from gmsa_models.attention import AttentionBlock
 
+__all__ = ["replacement_curve"]
+
 Frames = Float[Tensor, "frames width"]
 Hidden = Float[Tensor, "twice dim"]
 Steps = Float[Tensor, " steps"]

@@ -21,6 +21,8 @@ from torch.nn import functional
 from gmsa_models.attention import AttentionBlock
 from gmsa_models.masks import neighbourhood_mask, padded_neighbours
 
+__all__ = ["RunningContexts", "SmallWeightsError"]
+
 HeadRows = Float[Tensor, "heads rows _"]
 Values = Float[Tensor, "twice heads wider"]
 Rows = Int[Tensor, " rows"]

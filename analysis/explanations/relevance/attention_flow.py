@@ -18,6 +18,8 @@ from analysis.explanations.relevance.branch_maps import branch_maps, over_heads
 from gmsa_models.attention import AttentionBlock
 from gmsa_models.trace import LayerTrace
 
+__all__ = ["FrameParts", "attention_rollout", "gradient_weighted_attention"]
+
 FrameMap = Float[Tensor, "query key"]
 Parts = dict[str, FrameMap]
 FrameParts = dict[str, Float[Tensor, " frames"]]

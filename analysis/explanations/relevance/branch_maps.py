@@ -8,6 +8,8 @@ from torch import Tensor
 from gmsa_models.attention import AttentionBlock
 from gmsa_models.trace import LayerTrace
 
+__all__ = ["branch_maps", "over_heads"]
+
 HeadMaps = dict[str, Float[Tensor, "_ query key"]]
 
 

@@ -14,6 +14,8 @@ from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
 from gmsa_models.evaluating import evaluating
 
+__all__ = ["flow_explanation", "propagation_explanation"]
+
 FLOWS: dict[str, Callable[..., FrameParts]] = {
     "rollout": attention_rollout,
     "gradient-weighted-attention": gradient_weighted_attention,

@@ -22,6 +22,8 @@ from gmsa_models.attention import AttentionBlock
 from gmsa_models.classifier import EncoderLayer
 from gmsa_models.trace import LayerTrace
 
+__all__ = ["FrozenNonlinearities", "propagated_relevance"]
+
 Frames = Float[Tensor, "1 frames dim"]
 FrameParts = dict[str, Float[Tensor, " frames"]]
 

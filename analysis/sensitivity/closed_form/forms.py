@@ -13,6 +13,8 @@ from analysis.sensitivity.closed_form import gate_att, gate_op, gate_op_state, p
 from analysis.sensitivity.closed_form.tables import gate_op_tables, plain_tables
 from gmsa_models.attention import AttentionBlock, Baseline, GateAtt, GateOp, ShareAtt, attention_weights
 
+__all__ = ["CLOSED_FORMS", "ClosedFormError", "closed_form_norms"]
+
 Frames = Float[Tensor, "frames dim"]
 Norms = Float[Tensor, "query key"]
 Heads = Float[Tensor, "heads frames head_dim"]

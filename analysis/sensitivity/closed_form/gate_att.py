@@ -24,6 +24,8 @@ from torch import Tensor
 from analysis.sensitivity.closed_form.inner import row_chunks, squared_rows
 from analysis.sensitivity.closed_form.tables import PlainTables
 
+__all__ = ["GatedMaps", "gated_maps", "squared_norms"]
+
 Heads = Float[Tensor, "heads frames head_dim"]
 Maps = Float[Tensor, "heads query key"]
 

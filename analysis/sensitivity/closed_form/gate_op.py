@@ -39,6 +39,8 @@ from analysis.sensitivity.closed_form.gate_op_state import (
 from analysis.sensitivity.closed_form.gate_op_values import global_value_pairs, near_value_pairs
 from analysis.sensitivity.closed_form.tables import GateOpTables
 
+__all__ = ["squared_norms"]
+
 # Queries taken together: enough for matrix products, few enough that their local keys stay near the band.
 TILE = 50
 

@@ -15,6 +15,8 @@ from analysis.sensitivity.chunking import chunks
 from analysis.sensitivity.closed_form.gate_op_state import BRANCH_MATRICES, GLOBAL, LOCAL, GateOpClip, Tile, move
 from analysis.sensitivity.closed_form.tables import GateOpTables
 
+__all__ = ["as_query"]
+
 # Frames whose Y and inner vectors go through the caches together: one frame at D = 1024 in float32, many at D = 128.
 CACHE_BYTES = 2**22
 # Y L with L lower triangular is taken this many columns at a time, skipping the zeros of L above them.

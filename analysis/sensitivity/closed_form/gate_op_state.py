@@ -10,6 +10,8 @@ from torch import Tensor
 
 from analysis.sensitivity.closed_form.tables import GateOpTables
 
+__all__ = ["BRANCH_MATRICES", "GLOBAL", "LOCAL", "GateOpClip", "Tile", "gate_op_clip", "gate_op_tile", "move"]
+
 Heads = Float[Tensor, "heads frames head_dim"]
 Maps = Float[Tensor, "heads query key"]
 

@@ -15,6 +15,8 @@ from analysis.sensitivity.chunking import chunks
 from analysis.sensitivity.closed_form.gate_op_state import BRANCH_MATRICES, GLOBAL, LOCAL, GateOpClip, Tile
 from analysis.sensitivity.closed_form.tables import GateOpTables
 
+__all__ = ["global_value_pairs", "near_value_pairs"]
+
 
 def global_value_pairs(clip: GateOpClip, tables: GateOpTables, max_bytes: int) -> Float[Tensor, "query key"]:
     """The term above where both branches are global, for every query i and key j.

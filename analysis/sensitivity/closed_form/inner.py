@@ -19,6 +19,8 @@ from torch import Tensor
 from analysis.sensitivity.chunking import chunks
 from analysis.sensitivity.closed_form.tables import PlainTables
 
+__all__ = ["row_chunks", "squared_rows"]
+
 Inner = Float[Tensor, "rows key heads head_dim"]
 RowMaps = Float[Tensor, "rows key heads"]
 Queries = Float[Tensor, "heads rows head_dim"]

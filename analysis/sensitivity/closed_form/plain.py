@@ -20,6 +20,8 @@ from torch import Tensor
 from analysis.sensitivity.closed_form.inner import row_chunks, squared_rows
 from analysis.sensitivity.closed_form.tables import HeadPairs, PlainTables
 
+__all__ = ["squared_norms"]
+
 Heads = Float[Tensor, "heads frames head_dim"]
 Maps = Float[Tensor, "heads query key"]
 

@@ -22,6 +22,8 @@ from torch import Tensor, nn
 from gmsa_models.attention import AttentionBlock, GateOp
 from gmsa_models.evaluating import original_of
 
+__all__ = ["GateOpTables", "HeadPairs", "PlainTables", "clear_tables", "gate_op_tables", "plain_tables", "table_bytes"]
+
 Matrix = Float[Tensor, "dim dim"]
 HeadPairs = Float[Tensor, "heads head_dim heads head_dim"]
 Tables = TypeVar("Tables")

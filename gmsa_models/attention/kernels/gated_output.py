@@ -10,6 +10,8 @@ from torch import Tensor
 
 from gmsa_models.attention.kernels.second_derivative import refuse_second_derivative
 
+__all__ = ["GatedOutput", "gated_output"]
+
 Rows = Float[Tensor, "rows dim"]
 Weight = Float[Tensor, "dim dim"]
 

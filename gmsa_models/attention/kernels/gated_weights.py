@@ -20,6 +20,8 @@ from gmsa_models.attention.kernels.second_derivative import refuse_second_deriva
 from gmsa_models.attention.kernels.tiling import Tiling, tile_frames, tile_mask, tiles
 from gmsa_models.masks import Neighbourhood, masked_softmax
 
+__all__ = ["GatedAttention", "gated_attention"]
+
 # Numbers in the maps of the clips that go through together on a CPU: 1 MiB in float32; at least one clip does.
 PART_NUMBERS = 2**18
 

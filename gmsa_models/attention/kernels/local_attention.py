@@ -20,6 +20,8 @@ from gmsa_models.attention.kernels.second_derivative import refuse_second_deriva
 from gmsa_models.attention.kernels.tiling import Tiling, tile_mask, tiles
 from gmsa_models.masks import Neighbourhood, masked_softmax
 
+__all__ = ["LocalAttention", "local_attention", "softmax_backward"]
+
 # Numbers in one span's copy of the keys: 2 MiB in float32. Elsewhere than on a CPU, launches cost more than memory.
 SPAN_NUMBERS, SPAN_NUMBERS_ELSEWHERE = 2**19, 2**28
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+__all__ = ["SecondDerivativeError", "refuse_second_derivative"]
+
 
 class SecondDerivativeError(RuntimeError):
     """A derivative of a derivative was asked of a gradient written by hand."""

@@ -18,6 +18,8 @@ from torch.nn import functional
 
 from gmsa_models.masks import BlockDiagonal, Neighbourhood, NeighbourhoodError, Toeplitz, ToeplitzDilated
 
+__all__ = ["Tiling", "tile_frames", "tile_mask", "tiles"]
+
 # Bringing a key into a tile costs about as much as so many products with it (2 cores, d = 128, float32).
 KEY_OVERHEAD = 16
 
