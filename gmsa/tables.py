@@ -87,7 +87,7 @@ def _prediction_row(each: Prediction) -> tuple[str, ...]:
 
 
 def profiles_table(records: Sequence[xr.Dataset]) -> Table | Text:
-    """What each branch's maps do, in a line: unevenness, vertical lines, locality, certificates.
+    """What each branch's maps do, in a line: unevenness, vertical lines, locality; checks where they were made.
 
     S is of the frames that have it, and stands with the global branch when the block has no other, else with the
     local one. A line of text where no model has attention.
@@ -101,7 +101,9 @@ def profiles_table(records: Sequence[xr.Dataset]) -> Table | Text:
     columns = {name: column for name, column in MAP_COLUMNS.items() if any(name in record for record in having)}
     for column in columns.values():
         table.add_column(column, justify="right")
-    table.add_column("checks")
+    certified = any("certificate" in record for record in having)
+    if certified:
+        table.add_column("checks")
     for record in having:
         for modality in record["modality"].values:
             for branch in record["branch"].values:
@@ -109,7 +111,8 @@ def profiles_table(records: Sequence[xr.Dataset]) -> Table | Text:
                 values = (_mean(one, name) if _shown(record, name, branch) else "" for name in columns)
                 verdict = certificates_text(one)
                 names = (_label(record), visible(modality), visible(branch))
-                table.add_row(*names, *values, verdict, style="red" if "failed" in verdict else None)
+                verdicts = [verdict] if certified else []
+                table.add_row(*names, *values, *verdicts, style="red" if "failed" in verdict else None)
     return table
 
 

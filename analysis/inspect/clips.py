@@ -28,6 +28,7 @@ def inspect_clip(
     layer: int = 0,
     layers: Sequence[int] | str | None = None,
     parts: Sequence[str] | None = None,
+    certify: bool = False,
     target: SupportsIndex | str | None = None,
     explanation_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> xr.Dataset:
@@ -49,7 +50,8 @@ def inspect_clip(
         layers: several encoder layers, or "all", in place of `layer`. Where these are more than one, what is of a layer
             (attention, profiles, patterns, gates, contributions, certificates, sensitivity) has `layer` as its first
             dimension; a record of one layer has none.
-        parts: keys of `PARTS`; default: `DEFAULT_PARTS`.
+        parts: of `PARTS`; default: `DEFAULT_PARTS`, which are all but "certificate" and "explanation".
+        certify: check every map too, whatever the parts: adds "certificate".
         target: the class that the part "explanation" explains, by its position or name; None: the most probable.
         explanation_progress: called as the part "explanation" goes on, with the steps done and their number; see
             `explanation_steps`. Calls come one at a time, from any thread.
@@ -66,8 +68,8 @@ def inspect_clip(
     """
     return next(
         inspect_clips(
-            model, [clip], neighbourhood=neighbourhood, layer=layer, layers=layers, parts=parts, target=target,
-            explanation_progress=explanation_progress,
+            model, [clip], neighbourhood=neighbourhood, layer=layer, layers=layers, parts=parts, certify=certify,
+            target=target, explanation_progress=explanation_progress,
         )
     )  # fmt: skip
 
@@ -81,6 +83,7 @@ def inspect_clips(
     layer: int = 0,
     layers: Sequence[int] | str | None = None,
     parts: Sequence[str] | None = None,
+    certify: bool = False,
     target: SupportsIndex | str | None = None,
     progress: Callable[[int], None] = lambda records: None,
     explanation_progress: Callable[[int, int], None] = lambda done, total: None,
@@ -91,15 +94,16 @@ def inspect_clips(
         clips: any iterable; it is read no further ahead than one batch.
         batch_size: clips a pass; padding changes no record beyond rounding.
         progress: called after each record with 1.
-        model, neighbourhood, layer, layers, parts, target, explanation_progress: see `inspect_clip`; the steps are
-            those of each record.
+        model, neighbourhood, layer, layers, parts, certify, target, explanation_progress: see `inspect_clip`; the
+            steps are those of each record.
 
     Raises:
         ValueError: a batch size below 1; and as `inspect_clip`.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; expected at least 1")
-    names, weights_type = check_parts(parts), type_name(next(model.parameters()))
+    weights_type, names = type_name(next(model.parameters())), check_parts(parts)
+    names = tuple(dict.fromkeys((*names, "certificate"))) if certify else names
     position = None if target is None else class_position(model, target)
 
     def explanations(view: TraceView) -> ClassExplanations:

@@ -38,6 +38,7 @@ def inspect_source(
     names: Sequence[str],
     device: torch.device,
     *,
+    certify: bool = False,
     explain: bool = False,
     target: str | None = None,
     on_error: str = "fail",
@@ -51,6 +52,7 @@ def inspect_source(
         source: as `read_clips` takes it.
         names: of models, or checkpoint files; each model is called as `name_checkpoints` says.
         device: where they run.
+        certify: check every attention map too.
         explain: explain a class too, the same by all models.
         target: which class, by name; default: the first model's likeliest. Explains it.
         on_error, on_skip: see `read_clips`.
@@ -70,9 +72,9 @@ def inspect_source(
     clip = _first_clip(source, models, on_error, on_skip, tell)
     _check_same_frames(models, clip)
     if not (explain or target):
-        return [inspect_clip(model, clip) for model in models]
+        return [inspect_clip(model, clip, certify=certify) for model in models]
     targets = _explained(models, clip, target)
-    records = [inspect_clip(model, clip) for model in models]
+    records = [inspect_clip(model, clip, certify=certify) for model in models]
     try:
         explained = _explanations(models, clip, targets, progress)
     except KeyboardInterrupt:

@@ -177,7 +177,7 @@ CLIP_PARTS: dict[str, ClipPart] = {
     "explanation": explanation_variables,
 }
 
-# What a record holds unless told otherwise: all but the parts that cost more than the rest together.
+# What a record holds unless told otherwise: all but the parts that run the model again, many times or for checks alone.
 DEFAULT_PARTS = (
     "attention",
     "neighbourhood",
@@ -186,13 +186,12 @@ DEFAULT_PARTS = (
     "gate",
     "pattern",
     "contribution",
-    "certificate",
     "sensitivity",
     "score",
     "label",
     "segment",
 )
-PARTS = (*DEFAULT_PARTS, "explanation")
+PARTS = (*DEFAULT_PARTS, "certificate", "explanation")
 
 
 def coordinates(view: TraceView, layers: Sequence[int] = (0,)) -> dict[str, xr.DataArray]:

@@ -194,6 +194,7 @@ def _python_of_record(record: xr.Dataset) -> str:
         inspect.append('parts=[*DEFAULT_PARTS, "explanation"]')
         if "target" in record["explanation"].attrs:
             inspect.append(f"target={int(record['explanation'].attrs['target'])}")
+    inspect += ["certify=True"] if "certificate" in record else []
     if layer := int(attributes.get("layer", 0)):
         inspect.append(f"layer={layer}")
     chosen = json.loads(attributes.get("neighbourhood_config", "null"))

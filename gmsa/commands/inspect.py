@@ -24,6 +24,7 @@ def inspect(
     out: Annotated[Path, typer.Option(help="Folder for the pictures and the records.")] = Path("inspected"),
     top: Annotated[int, typer.Option("--top", "--classes", min=1, help="How many classes to list.")] = 7,
     html: Annotated[bool, typer.Option("--html", help="Write the inspector too, as one HTML file.")] = False,
+    certify: Annotated[bool, typer.Option("--certify", help="Check every attention map by running it again.")] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Explain a class by every method; some seconds.")] = False,
     target: Annotated[str | None, typer.Option(help="Class to explain; default: the likeliest.")] = None,
     on_error: OnError = "fail",
@@ -40,6 +41,10 @@ def inspect(
     if _is_saved_record(clip):
         if explain or target:
             raise ClickError(f"{clip} is a saved record: it holds what was explained then. Give the video for another")
+        if certify:
+            raise ClickError(
+                f"{clip} is a saved record: it is shown without a model. Give the video to certify its maps"
+            )
         source = context.get_parameter_source("model")
         if source is not None and source.name != "DEFAULT":
             raise ClickError(
@@ -53,8 +58,8 @@ def inspect(
         try:
             with left_out() as skipped, progress_of("explaining") as progress:
                 records = inspect_source(
-                    clip, names, device_of(device), explain=explain, target=target, on_error=on_error, on_skip=skipped,
-                    tell=say, progress=progress,
+                    clip, names, device_of(device), certify=certify, explain=explain, target=target, on_error=on_error,
+                    on_skip=skipped, tell=say, progress=progress,
                 )  # fmt: skip
         except ExplainingStopped as error:
             stopped, records = True, error.records

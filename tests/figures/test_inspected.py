@@ -75,6 +75,19 @@ class TestTwoModelsOfOneName:
         about = json.loads(next((made / "out").glob("*-against-*.json")).read_text())
         assert [each["name"] for each in about["models"]] == ["small-gate-op@7", "small-gate-op@8"]
 
+    def test_both_are_certified_where_that_is_asked_for(self, made):
+        assert "passed" not in two(made).stdout
+        done = two(made, "--certify")
+        assert done.exit_code == 0, done.output
+        assert done.stdout.count("passed") == 8  # two models, two modalities, two branches
+        paths = sorted((made / "out").glob("*.nc"))
+        assert all("certificate" in open_record(path) for path in paths)
+        again = run("inspect", paths[0], "--out", made / "again")
+        assert again.stdout.count("passed") == 4
+        refused = run("inspect", paths[0], "--certify", "--out", made / "again")
+        assert refused.exit_code == 2
+        assert "is a saved record: it is shown without a model. Give the video to certify its maps" in refused.stderr
+
     def test_one_model_twice_is_refused_before_anything_is_made(self, made):
         model = made / "runs/7/model.safetensors"
         done = run("inspect", made / "clips.tfrecord#clip1", "--model", model, "--against", model, "--out", made / "o")

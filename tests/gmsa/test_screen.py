@@ -23,7 +23,7 @@ def lines(shown, width: int = 80) -> list[str]:
 
 @pytest.mark.parametrize("kind", KINDS[:-1])
 def test_a_line_a_branch_fits_eighty_columns_and_holds_the_records_numbers(kind):
-    record = inspect_clip(small_model(kind), small_clip())
+    record = inspect_clip(small_model(kind), small_clip(), certify=True)
     title, *shown = lines(profiles_table([record]))
     header = " ".join(line for line in shown if "passed" not in line)
     rows = [line for line in shown if "passed" in line]
@@ -41,6 +41,14 @@ def test_a_line_a_branch_fits_eighty_columns_and_holds_the_records_numbers(kind)
         checks = 6 if branch == "local" or (kind, branch) == ("share-att", "combined") else 5
         expected = [modality, branch, *(f"{number:.2f}" for number in numbers), str(checks), "passed"]
         assert row.split()[-len(expected) :] == expected
+
+
+def test_no_column_of_checks_where_none_were_made():
+    plain, certified = (inspect_clip(small_model(), small_clip(), certify=certify) for certify in (False, True))
+    assert not any("checks" in line or "passed" in line for line in lines(profiles_table([plain])))
+    both = lines(profiles_table([plain, certified]))
+    assert any("checks" in line for line in both)
+    assert sum("passed" in line for line in both) == 2 * certified.sizes["branch"]
 
 
 def test_failures_are_named(monkeypatch):

@@ -23,7 +23,7 @@ JUDGED = {*PATTERNS, "contribution", "certificate", "certificate_worst"}
 
 def traced(kind: str):
     model, clip = small_model(kind), small_clip(frame_seconds=0.5)
-    return model, clip, model.trace(Batch.from_clips([clip])), inspect_clip(model, clip)
+    return model, clip, model.trace(Batch.from_clips([clip])), inspect_clip(model, clip, certify=True)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -79,6 +79,22 @@ def test_certificates_are_in_the_record(kind):
     assert (record["certificate"] != FAILED).all()
 
 
+def test_maps_are_certified_only_where_that_is_asked_for():
+    model, clip = small_model(), small_clip()
+    by_default = inspect_clip(model, clip)
+    assert not any(name.startswith("certificate") for name in by_default.variables)
+    certified = inspect_clip(model, clip, certify=True)
+    assert (
+        certified.drop_vars([name for name in certified.variables if name.startswith("certificate")])
+        .drop_dims("check")
+        .identical(by_default)
+    )
+    for parts in (("certificate",), ("score", "certificate")):
+        assert inspect_clip(model, clip, parts=parts).equals(inspect_clip(model, clip, parts=parts, certify=True))
+    chosen = inspect_clip(model, clip, parts=("score",), certify=True)
+    assert set(chosen.data_vars) == {"score", "logit", *(name for name in certified if name.startswith("certificate"))}
+
+
 def test_a_faulty_model_is_marked_in_its_record(monkeypatch):
     right = blocks.attention_weights
     monkeypatch.setattr(blocks, "attention_weights", lambda *given: right(*given).mT.contiguous())
@@ -90,7 +106,7 @@ def test_a_faulty_model_is_marked_in_its_record(monkeypatch):
 
 def test_records_of_several_models_join_with_them(tmp_path):
     clip = small_clip()
-    joined = combine_models([inspect_clip(small_model(kind), clip) for kind in KINDS])
+    joined = combine_models([inspect_clip(small_model(kind), clip, certify=True) for kind in KINDS])
     assert joined["certificate"].dims == ("model", "modality", "branch", "check")
     assert (joined["certificate"].sel(model="small-none") == NOTHING_TO_CHECK).all()
     assert (joined["certificate"].sel(model="small-gate-op", branch="combined") == NOTHING_TO_CHECK).all()

@@ -51,7 +51,7 @@ def test_no_fast_path_knows_it():
 
 def test_a_record_has_every_part_and_its_numbers_are_the_blocks(model):
     clip = small_clip()
-    record = inspect_clip(model, clip)
+    record = inspect_clip(model, clip, certify=True)
     block = model.encoders["visual"].layers[0].attention
     assert record["branch"].values.tolist() == ["global", "local", "combined"]
     assert {"gate", "gate_map", "contribution", "sensitivity", "certificate"} <= set(record.data_vars)
