@@ -92,15 +92,6 @@ class Explanation:
             raise ExplanationError(f"{self.method!r} orders frames; its values do not add up to shares of modalities")
         return dict(zip(self.modalities, self.values.sum(1).tolist(), strict=True))
 
-    @property
-    def two_ways(self) -> dict[str, FrameValues]:
-        """`branches` with the residual, which goes from a frame to itself and so stays in every N_i, as local."""
-        if not self.branches:
-            return {}
-        none = torch.zeros_like(self.values)
-        local = self.branches.get("local", none) + self.branches.get("residual", none)
-        return {"global": self.branches.get("global", none), "local": local}
-
 
 # A method with its options bound: model, clip (cut to the model's longest), target -> what it says.
 Method = Callable[[GMSAClassifier, Clip, int], Explanation]

@@ -16,9 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from analysis.attention.segments import frame_groups
 from analysis.explanations.attribution.baselines import baseline_inputs
-from analysis.explanations.attribution.perturbations import kept_scores
 from analysis.explanations.attribution.stream import stream_inputs, streams
 from analysis.explanations.explanation import ExplanationError, class_position
 from analysis.explanations.incremental.replacement import replacement_curve
@@ -140,32 +138,6 @@ class Replacer:
         half = len(self._streams)
         deletion, backwards = sum(found[:half]), sum(found[half:])
         return FaithfulnessCurves(deletion + self._bias, backwards.flip(0) + self._bias, self.baseline)
-
-    def segment_curves(self, values: Float[Tensor, " frames"]) -> FaithfulnessCurves:
-        """The same, a segment of `frame_groups` at a time, in the order of the mean value of their frames.
-
-        Args:
-            values: one number a frame.
-
-        Raises:
-            ExplanationError: as `curves`.
-        """
-        self._order(values)
-        groups = frame_groups(self.clip)
-        sizes = torch.bincount(groups).double()
-        mean = torch.zeros_like(sizes).index_add_(0, groups, values.double().nan_to_num(nan=0.0)) / sizes
-        order = mean.argsort(descending=True, stable=True)
-        rank = torch.empty_like(order)
-        rank[order] = torch.arange(len(order))
-        steps = torch.arange(len(order) + 1)[:, None]
-        kept = torch.cat([rank[groups] >= steps, rank[groups] < steps])
-        with standard_contexts():
-            found = sum(
-                kept_scores(stream, self._inputs[name], self._baselines[name], kept)
-                for name, stream in self._streams.items()
-            )
-        deletion, insertion = (found + self._bias).cpu().chunk(2)
-        return FaithfulnessCurves(deletion, insertion, self.baseline)
 
     def random_curves(self, count: int = 5, seed: int = 0) -> list[FaithfulnessCurves]:
         """Curves of random rankings, which a faithful one must beat; each stands with its reverse, as good as it.

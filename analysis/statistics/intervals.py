@@ -7,7 +7,7 @@ Videos are what is drawn at random, so intervals resample videos. All statistics
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import permutations as all_orders
+from math import factorial
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -239,14 +239,12 @@ def sign_test_p(one: int, other: int) -> float:
 
 
 def _order_p(one: Float[np.ndarray, " pairs"], two: Float[np.ndarray, " pairs"], permutations: int, seed: int) -> float:
-    observed = abs(float(one @ two)) * (1 - 1e-12)
-    if len(one) <= EXACT_ORDERS:
-        orders = np.array(list(all_orders(range(len(one)))))
-        return float((np.abs(two[orders] @ one) >= observed).mean())
-    generator = np.random.default_rng(seed)
-    shuffled = generator.permuted(np.broadcast_to(two, (permutations, len(two))), axis=1)
-    extreme = int((np.abs(shuffled @ one) >= observed).sum())
-    return (extreme + 1) / (permutations + 1)
+    every = factorial(len(one)) if len(one) <= EXACT_ORDERS else 0
+    test = stats.permutation_test(
+        (two,), lambda order, axis: np.abs(order @ one), permutation_type="pairings", vectorized=True, batch=CHUNK,
+        n_resamples=max(permutations, every), alternative="greater", rng=np.random.default_rng(seed),
+    )  # fmt: skip
+    return float(test.pvalue)
 
 
 def _spearman_ends(rho: float, pairs: int, level: float) -> tuple[float, float]:

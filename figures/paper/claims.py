@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-
 import numpy as np
 import xarray as xr
 
@@ -66,12 +63,7 @@ def verdict_lines(claims: xr.Dataset) -> list[str]:
 def csv_text(claims: xr.Dataset) -> str:
     """Every number, a row a part."""
     columns = ["claim", "statement", "verdict", "what", "sign", "estimate", "low", "high", "p_value", "sample"]
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(columns)
-    for part in range(claims.sizes["part"]):
-        writer.writerow([_plain(claims[name].values[part]) for name in columns])
-    return out.getvalue()
+    return claims[columns].to_dataframe()[columns].to_csv(index=False, lineterminator="\n")
 
 
 def _detail_lines(claims: xr.Dataset) -> list[str]:
@@ -92,9 +84,3 @@ def _value(one: xr.Dataset) -> str:
     digits = 2 if abs(estimate) >= 0.1 else 3
     ends = "" if np.isnan(low) else f" [{short_number(low, digits)}, {short_number(high, digits)}]"
     return f"{short_number(estimate, digits)}{ends}".replace("-", "−")
-
-
-def _plain(value: np.generic) -> str:
-    if isinstance(value, np.floating):
-        return "" if np.isnan(value) else repr(float(value))
-    return str(value)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable
 
 import numpy as np
@@ -39,21 +37,11 @@ def draw(table: xr.Dataset, width: float = 0.0) -> dict[str, str]:
 
 def csv_text(table: xr.Dataset) -> str:
     """Every number, a row a model; empty where there is none."""
-    columns = [f"{metric}{end}" for metric in METRICS for end in ("", "_low", "_high", "_published")]
-    others = ["time", "published_time", "size", "published_size"]
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["model", *columns, *others])
-    for name in table["model"].values:
-        one = table.sel(model=name)
-        row = [
-            float(one[variable].sel(metric=metric))
-            for metric in METRICS
-            for variable in ("score", "low", "high", "published")
-        ]
-        row += [float(one[variable]) for variable in others]
-        writer.writerow([str(name), *("" if np.isnan(value) else repr(value) for value in row)])
-    return out.getvalue()
+    parts = {"": "score", "_low": "low", "_high": "high", "_published": "published"}
+    scores = {f"{metric}{end}": table[part].sel(metric=metric) for metric in METRICS for end, part in parts.items()}
+    others = {name: table[name] for name in ("time", "published_time", "size", "published_size")}
+    columns = {name: values.reset_coords(drop=True) for name, values in (scores | others).items()}
+    return xr.Dataset(columns).to_dataframe().to_csv(lineterminator="\n")
 
 
 def markdown(table: xr.Dataset) -> str:

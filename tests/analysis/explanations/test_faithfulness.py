@@ -77,26 +77,6 @@ def test_weights_too_small_to_divide_by_go_by_passes():
 SEGMENTS = (range(3), range(3, 7), range(7, 13))
 
 
-@pytest.mark.parametrize(
-    ("values", "highest_first"),
-    [
-        (VALUES, (2, 1, 0)),  # means 4.33, 4.5, 6.5
-        (torch.tensor([9.0, 5, 4, 1, 0, 3, 0, 5, 5, 5, 5, 5, 5]), (0, 2, 1)),  # means 6, 1, 5; the last has most in all
-    ],
-)
-def test_segment_curves_replace_whole_segments_in_the_order_of_their_means(values, highest_first):
-    model, clip = small_model("gate-att").double(), small_clip()
-    inputs, start = stream_inputs(model, clip), baseline_inputs(model, clip, "mean")
-    found = Replacer(model, clip, 2).segment_curves(values)
-    for step in range(4):
-        frames = [frame for place in highest_first[:step] for frame in SEGMENTS[place]]
-        expected = slow.logit(model, slow.replaced(inputs, start, frames), 2)
-        assert float(found.deletion[step]) == pytest.approx(expected, abs=1e-10)
-        rest = [frame for frame in range(13) if frame not in frames]
-        expected = slow.logit(model, slow.replaced(inputs, start, rest), 2)
-        assert float(found.insertion[step]) == pytest.approx(expected, abs=1e-10)
-
-
 def test_measures_by_hand():
     curves = FaithfulnessCurves(torch.tensor([4.0, 3, 1, 0, 0]), torch.tensor([0.0, 2, 3, 4, 4]), "mean")
     found = curves.measures((0.25, 0.5), "logit")

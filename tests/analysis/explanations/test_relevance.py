@@ -22,7 +22,6 @@ def test_local_and_global_parts_add_up_to_the_whole(kind, layers, method):
     expected = {"global", "residual"} | (set() if kind == "baseline" else {"local"})
     assert set(found.branches) == expected
     torch.testing.assert_close(sum(found.branches.values()), found.values, rtol=0, atol=1e-12)
-    torch.testing.assert_close(sum(found.two_ways.values()), found.values, rtol=0, atol=1e-12)
     assert all(each.abs().max() > 1e-9 for each in found.branches.values())
 
 

@@ -38,7 +38,6 @@ USES = {
     "explain": lambda model: explain(model, CLIP, 2, "saliency"),
     "explain all": lambda model: explain_all(model, CLIP, 2),
     "curves": lambda model: Replacer(model, CLIP, 2).curves(torch.arange(13.0)),
-    "segment curves": lambda model: Replacer(model, CLIP, 2).segment_curves(torch.arange(13.0)),
     "explanation scores": lambda model: explanation_scores(model, [CLIP], ["saliency"]),
     "shuffled": lambda model: rank_correlation_with_shuffled(model, CLIP, 2, "saliency"),
     "gradients": lambda model: frame_gradient_norms(model, CLIP, "visual"),
