@@ -49,9 +49,9 @@ def markdown(claims: xr.Dataset) -> str:
 def verdict_lines(claims: xr.Dataset) -> list[str]:
     """A Markdown table, a row a claim: statement, the numbers that decide, verdict."""
     lines = ["| | claim | verdict | numbers that decide [95 % interval] |", "|---|---|---|---|"]
-    for name in dict.fromkeys(claims["claim"].values.tolist()):
-        rows = claims.isel(part=claims["claim"].values == name)
-        telling = rows.isel(part=rows["sign"].values != "")
+    for name in dict.fromkeys(claims["claim"].to_numpy().tolist()):
+        rows = claims.isel(part=claims["claim"].to_numpy() == name)
+        telling = rows.isel(part=rows["sign"].to_numpy() != "")
         each = [telling.isel(part=part) for part in range(telling.sizes["part"])]
         numbers = "; ".join(f"{table_text(one['short'].item())} {_value(one)}" for one in each)
         first = rows.isel(part=0)

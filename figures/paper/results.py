@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from figures.panels.common import videos
@@ -53,25 +54,11 @@ def markdown(table: xr.Dataset) -> str:
 
 def latex(table: xr.Dataset) -> str:
     """A LaTeX table for booktabs; the best score of each column is bold."""
-    rows = _rows(table, latex_text, lambda text: rf"\textbf{{{text}}}")
-    rows = [[cell.replace(ABSENT, "--") for cell in row] for row in rows]
-    header = [latex_text(cell) for cell in _header()]
-    body = [" & ".join(row) + r" \\" for row in rows]
-    return "\n".join(
-        [
-            r"\begin{table*}",
-            r"\centering\footnotesize",
-            rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}",
-            r"\toprule",
-            " & ".join(header) + r" \\",
-            r"\midrule",
-            *body,
-            r"\bottomrule",
-            r"\end{tabular}",
-            rf"\caption{{{latex_text(caption(table))}}}",
-            r"\end{table*}",
-        ]
-    ) + "\n"  # fmt: skip
+    rows, header = _rows(table, latex_text, lambda text: rf"\textbf{{{text}}}"), _header()
+    frame = pd.DataFrame(rows, columns=[latex_text(cell) for cell in header]).replace(ABSENT, "--")
+    tabular = frame.to_latex(index=False, column_format="l" + "r" * (len(header) - 1))
+    place = "\\begin{table*}\n\\centering\\footnotesize\n"
+    return f"{place}{tabular}\\caption{{{latex_text(caption(table))}}}\n\\end{{table*}}\n"
 
 
 def caption(table: xr.Dataset) -> str:
@@ -88,7 +75,7 @@ def _header() -> list[str]:
 def _rows(table: xr.Dataset, written: Callable[[str], str], bold: Callable[[str], str]) -> list[list[str]]:
     best = {metric: float(table["score"].sel(metric=metric).max()) for metric in METRICS}
     rows = []
-    for name in table["model"].values:
+    for name in table["model"].to_numpy():
         one = table.sel(model=name)
         row = [written(model_style(str(name)).label)]
         for metric in METRICS:
