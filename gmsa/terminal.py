@@ -90,12 +90,18 @@ def left_out() -> Iterator[Skipped]:
             say(line)
 
 
-def progress_bar() -> Progress:
-    """A progress bar on stderr, so that stdout stays fit for a pipe."""
+def progress_bar(counted: str | None = None) -> Progress:
+    """A progress bar on stderr, so that stdout stays fit for a pipe; the one that all commands use.
+
+    Args:
+        counted: what stands after the bar, with a task's fields by name: "{task.fields[videos]} videos"; default: how
+            many steps are done, of how many.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    steps = MofNCompleteColumn() if counted is None else TextColumn(counted)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), steps, TimeRemainingColumn())
     console = Console(stderr=True)
     # The time left is estimated over the last minutes, since one step may take one; an output that is no terminal
     # would get an empty line.

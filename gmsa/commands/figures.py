@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gmsa.terminal import one_line
+from gmsa.terminal import one_line, progress_bar
 from gmsa_models.data.atomic import check_folder
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
     from figures.pipeline.pipeline import Outcome, Request
 
 __all__ = ["figures", "inches", "words"]
@@ -93,7 +91,7 @@ def run(request: Request, check: bool = False) -> int:
     from gmsa_models.allocator import keep_freed_memory
 
     keep_freed_memory()
-    with _progress() as progress:
+    with progress_bar() as progress:
         task = progress.add_task("figures", total=None)
 
         def advance(stage: str, done: int, total: int | None) -> None:
@@ -149,11 +147,3 @@ def _summary(outcome: Outcome) -> str:
 
 def _command() -> str:
     return " ".join(["gmsa", shlex.join(sys.argv[1:])]).strip()
-
-
-def _progress() -> Progress:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=Console(stderr=True), transient=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gmsa.commands.figures import words
-from gmsa.terminal import FAILED, one_line
+from gmsa.terminal import FAILED, one_line, progress_bar
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -64,7 +64,7 @@ def sweep(
     )  # fmt: skip
     for line in renamed(name_checkpoints(words(model))):
         print(f"gmsa: {one_line(line)}", file=sys.stderr)
-    with _progress() as progress:
+    with progress_bar("{task.fields[videos]} videos, {task.fields[rate]:.1f}/s") as progress:
         result = run_sweep(
             words(model), data, out, settings, engine=engine, workers=workers, address=address, again=again,
             watch=Bar(progress),
@@ -118,18 +118,3 @@ def summary(result: SweepResult) -> str:
     parts += [f"{result.unchanged} finished before"] if result.unchanged else []
     parts += [f"{len(result.failed)} FAILED, see {result.folder / 'failed'}"] if result.failed else []
     return f"{', '.join(parts)}, in {result.folder}"
-
-
-def _progress() -> Progress:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[videos]} videos, {task.fields[rate]:.1f}/s"),
-        TimeRemainingColumn(),
-    )
-    # Off a terminal an empty line takes the place of the bar; shards that fail are told of either way.
-    return Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty())
