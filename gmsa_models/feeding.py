@@ -56,7 +56,7 @@ class TrainingClips:
     """One process's share of the training clips, in an order that the seed and the epoch decide.
 
     Attributes:
-        source: TFRecord files or globs; or clips in hand: any sequence of them, which may make each when it is asked.
+        source: files of clips or globs; or clips in hand: any sequence of them, which may make each when it is asked.
         seed: of the order.
         rank, world_size: which share, of how many. Every share has the same size; what remains is left out.
         inputs: what a clip must have; None: not checked here.

@@ -97,7 +97,7 @@ def hanging(path: Path) -> None:
 NETCDF: dict[str, tuple[Make, str, str]] = {
     "a chunk that unpacks to 1.5 GiB": (hdf5(bombed), "DamagedRecordFileError", "damaged|more memory"),
     "60,000 long texts": (hdf5(long_texts), "DamagedRecordFileError", "claim|more memory|memory allocation failed"),
-    "numbers that widen": (hdf5(widened), "NotARecordError", "'scale_factor'; records are not packed that way"),
+    "numbers that widen": (hdf5(widened), "NotARecordError", "'scale_factor'; values are not packed that way here"),
     "numbers that widen by a fill value": (hdf5(filled), "DamagedRecordFileError", "bytes that claim"),
     "four million chunks": (hdf5(many_chunks), "DamagedRecordFileError", "'score' has 4194304 chunks; at most"),
     "two thousand attributes": (hdf5(many_attributes), "DamagedRecordFileError", "has 2000 attributes; at most 100"),

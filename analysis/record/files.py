@@ -19,9 +19,9 @@ from analysis.record.errors import (
     RecordFileError,
     quoted,
 )
-from analysis.record.probe import refusal
 from analysis.record.zarr_files import check_zarr
 from gmsa_models.data.atomic import replaced_when_done
+from gmsa_models.data.hdf5_probe import refusal
 
 __all__ = [
     "NEWEST_VERSION",

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from analysis.record.errors import AGAIN, DamagedRecordFileError, NotARecordError, quoted
-from analysis.record.limits import DECODED, LONGEST_METADATA, Claims, claimed, width
+from gmsa_models.data.claims import DECODED, LONGEST_METADATA, Claims, claimed, width
 
 ABOUT = "zarr.json"
 MOST_FILES, DEEPEST = 1 << 15, 32

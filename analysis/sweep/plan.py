@@ -14,6 +14,7 @@ from analysis.sweep.analyses import DEFAULT_ANALYSES, chosen
 from gmsa_models.checkpoints.model_file import ModelFile
 from gmsa_models.checkpoints.names import name_checkpoints
 from gmsa_models.data.demo_videos import DEMO, demo_videos, is_demo, parse_demo
+from gmsa_models.data.formats import is_catalog
 from gmsa_models.data.paths import expand
 from gmsa_models.evaluation.scoring import NoVocabularyError
 from gmsa_models.masks import Neighbourhood, Toeplitz, neighbourhood_to_dict
@@ -168,10 +169,14 @@ def find_shards(data: Sequence[str]) -> list[Shard]:
     for one in data:
         if is_demo(one):
             shards += _demo_shards(one)
-        elif one.endswith(".parquet") or ("#" in one and not os.path.exists(one)):
-            raise SweepError(f"{one!r}: a sweep reads whole TFRecord shards; give their paths or a glob")
+        elif "#" in one and not os.path.exists(one):
+            raise SweepError(f"{one!r}: a sweep reads whole files of clips; give their paths or a glob")
         else:
             paths += [path.resolve() for path in expand(one)]
+    if catalog := next(filter(is_catalog, paths), None):
+        raise SweepError(
+            f"{str(catalog)!r} is a catalogue: a sweep reads whole files of clips; give their paths or a glob"
+        )
     names = _short_names(paths)
     shards += [Shard(name, str(path), *identity(path)) for name, path in zip(names, paths, strict=True)]
     if len({shard.name for shard in shards}) < len(shards):

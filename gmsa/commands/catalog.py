@@ -15,7 +15,7 @@ __all__ = ["catalog"]
 
 
 def catalog(
-    data: Annotated[list[str], typer.Argument(help="TFRecord files or globs (quote a glob).")],
+    data: Annotated[list[str], typer.Argument(help="Files of clips or globs (quote a glob).")],
     out: Annotated[Path, typer.Option(help="The .parquet file to write.")] = Path("catalog.parquet"),
     on_error: OnError = "fail",
 ) -> None:

@@ -15,7 +15,7 @@ __all__ = ["evaluate"]
 
 
 def evaluate(
-    data: Annotated[list[str], typer.Option(help="TFRecord files, globs, catalogues or demo:A-B; may be repeated.")],
+    data: Annotated[list[str], typer.Option(help="Files of clips, globs, catalogues or demo:A-B; may be repeated.")],
     model: Model = "gate-op-bd20",
     batch_size: Annotated[int, typer.Option(min=1)] = 32,
     top_k: Annotated[int, typer.Option(min=0, help="Predictions a video that GAP and MAP use; 0: all.")] = 20,

@@ -25,7 +25,7 @@ WIDTHS = {"column": 3.39, "page": 7.0}  # inches, ICASSP
 def figures(
     data: Annotated[
         list[str] | None,
-        typer.Option(help="Videos: TFRecord file or glob, file#id, catalogue, demo:0-400, or a .txt with one a line."),
+        typer.Option(help="Videos: file of clips or glob, file#id, catalogue, demo:0-400, or a .txt with one a line."),
     ] = None,
     models: Annotated[list[str] | None, typer.Option(help="Names or files, with commas; default: the zoo's.")] = None,
     out: Annotated[Path, typer.Option(help="Folder of the files.")] = Path("figures/out"),

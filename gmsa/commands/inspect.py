@@ -18,7 +18,7 @@ __all__ = ["inspect"]
 
 def inspect(
     context: typer.Context,
-    clip: Annotated[str, typer.Argument(metavar="CLIP", help="demo:3, a .tfrecord, file#id, catalog#id or record.nc.")],
+    clip: Annotated[str, typer.Argument(metavar="CLIP", help="demo:3, a file, file#id, catalog#id or record.nc.")],
     model: Model = "gate-op-bd20",
     against: Annotated[str | None, typer.Option(help="A second model, or saved record, to hold against it.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for the pictures and the records.")] = Path("inspected"),

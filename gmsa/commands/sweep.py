@@ -23,7 +23,7 @@ MEBI = 2**20
 
 
 def sweep(
-    data: Annotated[list[str], typer.Option(help="TFRecord shards, globs of them, or demo:A-B; may be repeated.")],
+    data: Annotated[list[str], typer.Option(help="Files of clips, globs of them, or demo:A-B; may be repeated.")],
     model: Annotated[list[str], typer.Option(help="Trained models or files, with commas; may be repeated.")],
     out: Annotated[Path, typer.Option(help="Folder of the table; given again, a stopped sweep goes on from there.")],
     analyses: Annotated[

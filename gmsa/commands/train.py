@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,7 +20,7 @@ __all__ = ["train"]
 
 
 def train(
-    data: Annotated[list[str], typer.Option(help="Training TFRecord files or globs; may be repeated.")],
+    data: Annotated[list[str], typer.Option(help="Training files or globs; may be repeated.")],
     out: Annotated[Path, typer.Option(help="Folder of the run; given again, a stopped run goes on from there.")],
     variant: Annotated[str, typer.Option(help="One of the paper's ten columns, or control.")] = "gate-op-bd20",
     name: Annotated[
@@ -28,7 +29,10 @@ def train(
     size: Annotated[str, typer.Option(help="paper or demo.")] = "demo",
     validation: Annotated[list[str] | None, typer.Option(help="Validation files or globs.")] = None,
     vocabulary: Annotated[Path | None, typer.Option(help="Class table (CSV); default: the demo's classes.")] = None,
-    modality: Annotated[list[str] | None, typer.Option(help="Only these inputs, for example audio.")] = None,
+    modality: Annotated[
+        list[str] | None,
+        typer.Option(help="Only these inputs, for example audio; of your own features with their width: visual:1280."),
+    ] = None,
     max_frames: Annotated[int | None, typer.Option(min=1, help="The longest clip; longer ones are cut.")] = None,
     dropout: Annotated[float, typer.Option(min=0.0, max=0.99)] = 0.0,
     weights_seed: Annotated[int, typer.Option(help="Seed of the initial weights.")] = 0,
@@ -56,7 +60,7 @@ def train(
     threads: Threads = None,
 ) -> None:
     """Train one of the paper's models; a run that was stopped goes on when the command is given again."""
-    given = locals() | {"modalities": tuple(modality) if modality else None}
+    given = locals() | {"modalities": modalities_of(modality)}
     with left_out() as skipped:
         result = _train(given, skipped)
     if not _is_first_process():
@@ -68,6 +72,23 @@ def train(
     )
     done = f"wrote {result.path}" if result.trained else f"{result.path} was finished already, and stays as it is"
     print(f"{done} (step {result.step}, {result.seconds:.0f} s){': ' + scores if scores else ''}")
+
+
+def modalities_of(options: Sequence[str] | None) -> tuple[str, ...] | dict[str, int] | None:
+    """Modalities as `build` takes them: names alone are of YouTube-8M, names with a width of one's own features.
+
+    Raises:
+        typer.BadParameter: a width that is none, or names of both kinds.
+    """
+    if not options or not any(":" in one for one in options):
+        return tuple(options) if options else None
+    widths = {}
+    for one in options:
+        name, _, width = one.rpartition(":")
+        if not name or not width.isdecimal() or int(width) < 1:
+            raise typer.BadParameter(f"--modality {one!r}; expected all as NAME:WIDTH, for example visual:1280")
+        widths[name] = int(width)
+    return widths
 
 
 def _train(given: dict[str, Any], skipped: Skipped) -> Any:

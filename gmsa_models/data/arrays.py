@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import zipfile
 import zlib
 from collections.abc import Collection, Mapping
+from io import BufferedIOBase
 from pathlib import Path
 
 import numpy as np
@@ -31,12 +33,19 @@ def arrays_digest(arrays: Mapping[str, np.ndarray]) -> str:
     return found.hexdigest()
 
 
-def read_arrays(path: str | Path, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
+def read_arrays(
+    path: str | Path,
+    names: Collection[str] | None = None,
+    *,
+    bytes_a_byte: int = _BYTES_A_BYTE,
+    allowance: int = _ALLOWANCE,
+) -> dict[str, np.ndarray]:
     """The arrays of an `.npz`, by name.
 
     Args:
         path: of the file.
         names: which are read, of those that are there; default: all. The others are not unpacked.
+        bytes_a_byte, allowance: the most that is unpacked, for each byte of the file and for any file.
 
     Raises:
         ArraysError: not an ordinary file, not an `.npz`, damaged, or an array that is pickled or of another size than
@@ -50,7 +59,7 @@ def read_arrays(path: str | Path, names: Collection[str] | None = None) -> dict[
         with zipfile.ZipFile(path) as file:
             members = {member.filename.removesuffix(".npy"): member for member in _members(path, file)}
             wanted = {name: member for name, member in members.items() if names is None or name in names}
-            _check_claims(path, list(wanted.values()))
+            _check_claims(path, list(wanted.values()), bytes_a_byte * path.stat().st_size + allowance)
             return {name: _read(path, file, member) for name, member in wanted.items()}
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OverflowError) as error:
         # RuntimeError: of an encrypted one, or one packed in a way that zipfile does not know
@@ -64,37 +73,45 @@ def _members(path: Path, file: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
     return members
 
 
-def _check_claims(path: Path, members: list[zipfile.ZipInfo]) -> None:
-    claimed, limit = sum(member.file_size for member in members), _BYTES_A_BYTE * path.stat().st_size + _ALLOWANCE
+def _check_claims(path: Path, members: list[zipfile.ZipInfo], limit: int) -> None:
+    claimed = sum(member.file_size for member in members)
     if claimed > limit:
         raise ArraysError(
-            f"{path}: claims {claimed} bytes of arrays; at most {limit} are read of a file of its size; write it again"
+            f"{path}: claims {claimed} bytes of arrays; at most {limit} are read of a file of its size; write it "
+            "again, with numpy.savez if they are packed so well"
         )
 
 
 def _read(path: Path, file: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
     with file.open(member) as stream:
-        shape, dtype, left = _header(path, stream, member)
-        if dtype.hasobject:
-            raise ArraysError(f"{path}: array {brief(member.filename)} is pickled, which can run any code; not read")
-        count = 1
-        for size in shape:
-            count *= size
-        if count * dtype.itemsize != left or min(shape, default=0) < 0:
-            raise ArraysError(
-                f"{path}: array {brief(member.filename)} is said to be {dtype} of shape {brief(shape)}, but has {left} "
-                "bytes"
-            )
+        read_header(path, stream, member.file_size, member.filename)
     with file.open(member) as stream:
         return np.lib.format.read_array(stream, allow_pickle=False, max_header_size=_LONGEST_HEADER)
 
 
-def _header(path: Path, stream: zipfile.ZipExtFile, member: zipfile.ZipInfo) -> tuple[tuple[int, ...], np.dtype, int]:
-    """Shape and type of an array, and how many bytes follow."""
+def read_header(path: Path, stream: BufferedIOBase, size: int, name: str) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and type of an array in numpy's format, whose bytes are as many as they say.
+
+    Args:
+        path: of the file, for errors.
+        stream: at its beginning; is left after the header.
+        size: bytes of header and values.
+        name: of the array, for errors.
+
+    Raises:
+        ArraysError: not an array, pickled, or of another size than it says.
+    """
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     try:
         version = np.lib.format.read_magic(stream)
         shape, _, dtype = readers[version](stream, max_header_size=_LONGEST_HEADER)
     except (ValueError, KeyError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
-        raise ArraysError(f"{path}: {brief(member.filename)} is not an array: {brief(str(error))}") from None
-    return shape, dtype, member.file_size - stream.tell()
+        raise ArraysError(f"{path}: {brief(name)} is not an array: {brief(str(error))}") from None
+    if dtype.hasobject:
+        raise ArraysError(f"{path}: array {brief(name)} is pickled, which can run any code; not read")
+    left = size - stream.tell()
+    if math.prod(shape) * dtype.itemsize != left or min(shape, default=0) < 0:
+        raise ArraysError(
+            f"{path}: array {brief(name)} is said to be {dtype} of shape {brief(shape)}, but has {left} bytes"
+        )
+    return shape, dtype

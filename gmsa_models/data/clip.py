@@ -141,6 +141,8 @@ class Clip:
         source: where the clip came from (`file#record`, or the recipe of a made clip).
         dataset: whose classes `labels` count, as `Vocabulary.dataset`: "youtube-8m"; "": not said.
         spaces: modality -> the space that its features lie in, where that is known.
+        alignment: what was cut so that modalities of different lengths became one, by which rule of `ALIGNMENTS`; "":
+            nothing was.
 
     Numbers of numpy become Python's, any sequence a tuple, and an array is copied only where its rows do not lie one
     after another or its bytes are in another order than the machine's.
@@ -155,6 +157,7 @@ class Clip:
     source: str = ""
     dataset: str = ""
     spaces: Mapping[str, FeatureSpace] = field(default_factory=dict)
+    alignment: str = ""
 
     def __post_init__(self) -> None:
         self._normalise()

@@ -17,8 +17,39 @@ def _open_tfrecord(path: str | Path, verify: bool) -> ClipFile:
     return ClipRecords(path, verify)
 
 
+def _open_npy(path: str | Path, verify: bool) -> ClipFile:
+    from gmsa_models.data.array_files.numpy_files import NpyClip
+
+    return NpyClip(path)
+
+
+def _open_npz(path: str | Path, verify: bool) -> ClipFile:
+    from gmsa_models.data.array_files.numpy_files import NpzClips
+
+    return NpzClips(path)
+
+
+def _open_hdf5(path: str | Path, verify: bool) -> ClipFile:
+    from gmsa_models.data.array_files.hdf5 import Hdf5Clips
+
+    return Hdf5Clips(path)
+
+
+def _open_parquet(path: str | Path, verify: bool) -> ClipFile:
+    from gmsa_models.data.array_files.parquet import ParquetClips
+
+    return ParquetClips(path)
+
+
 # How a file's name ends -> what opens it: (path, whether to check checksums) -> the open file.
-FORMATS: dict[str, Callable[[str | Path, bool], ClipFile]] = {".tfrecord": _open_tfrecord}
+FORMATS: dict[str, Callable[[str | Path, bool], ClipFile]] = {
+    ".tfrecord": _open_tfrecord,
+    ".npy": _open_npy,
+    ".npz": _open_npz,
+    ".h5": _open_hdf5,
+    ".hdf5": _open_hdf5,
+    ".parquet": _open_parquet,
+}
 DEFAULT = ".tfrecord"  # of any other name: YouTube-8M's shards have had several
 
 
@@ -54,5 +85,9 @@ def read_file(path: str | Path, on_skip: OnSkip | None = None, verify: bool = Tr
 
 
 def is_catalog(path: str | Path) -> bool:
-    """Whether a file is a catalogue of clips rather than a file of clips."""
-    return Path(path).suffix == ".parquet"
+    """Whether a file is a catalogue of clips rather than a file of clips: a `.parquet` without columns of features."""
+    if Path(path).suffix != ".parquet":
+        return False
+    from gmsa_models.data.array_files.parquet import has_streams
+
+    return not has_streams(path)

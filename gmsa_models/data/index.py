@@ -23,8 +23,8 @@ class RecordIndex:
         paths: the shards.
         shard: (records,) number of each clip's shard in `paths`.
         number: (records,) of the clip in its shard.
-        offset: (records,) where it starts: of a TFRecord, the byte.
-        length: (records,) how much it takes: of a TFRecord, bytes of data.
+        offset: (records,) where it starts, as its format counts.
+        length: (records,) how much it takes, as its format counts.
     """
 
     paths: tuple[Path, ...]

@@ -28,8 +28,8 @@ class Place:
 
     Attributes:
         number: of the clip in its file, from 0.
-        offset: where it starts, as the format counts: bytes of a TFRecord, frames of an array.
-        length: how much it takes, likewise.
+        offset: where it starts, as the format counts: the byte in a TFRecord, the number again in a file of arrays.
+        length: how much it takes: bytes of data in a TFRecord, frames in a file of arrays.
     """
 
     number: int

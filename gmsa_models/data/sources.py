@@ -100,7 +100,7 @@ def _reader(source: str | Path, on_skip: OnSkip | None, verify: bool) -> Callabl
         return _demo_reader(text)
     path, identity = split_id(text)
     paths = expand(path)
-    if is_catalog(path):
+    if any(map(is_catalog, paths)):
         from gmsa_models.data.catalog import catalog
 
         if identity is not None:

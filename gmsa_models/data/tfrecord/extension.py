@@ -1,9 +1,9 @@
 """What a Clip knows and YouTube-8M's features cannot say, as one more context feature of JSON.
 
 `{"version": 1, "frame_seconds": s, "start_seconds": s, "segments": [[start, end, labels, scores, kind, origin], ...],
-"dataset": name, "spaces": {modality: {"name": name, "width": w}, ...}}`; all but the version may be left out. Without
-`dataset` and `spaces` a record is of what its form tells, see `records.py`. JSON keeps Python's floats exactly, where a
-FloatList has float32.
+"dataset": name, "spaces": {modality: {"name": name, "width": w}, ...}, "alignment": text}`; all but the version may be
+left out. Without `dataset` and `spaces` a record is of what its form tells, see `records.py`. JSON keeps Python's
+floats exactly, where a FloatList has float32.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gmsa_models.data.clip import LARGEST_LABEL, Clip, Segment
-from gmsa_models.data.errors import brief
+from gmsa_models.data.errors import brief, is_plain
 from gmsa_models.data.spaces import is_name, spaces_from_dict, spaces_to_dict
 from gmsa_models.data.tfrecord.errors import ExtensionError
 
@@ -31,6 +31,7 @@ def encode_extension(clip: Clip, lossless: bool, meaning: dict[str, Any]) -> byt
         meaning: `dataset` and `spaces` that the record's form tells; what the clip has otherwise is written.
     """
     said = {name: value for name, value in _meaning(clip).items() if value != meaning[name]}
+    said |= {"alignment": clip.alignment} if clip.alignment else {}
     if lossless and clip.frame_seconds == 1.0 and clip.start_seconds == 0.0 and not said:
         return None
     content = {
@@ -49,7 +50,7 @@ def _meaning(clip: Clip) -> dict[str, Any]:
 
 
 def decode_extension(data: bytes) -> dict[str, Any]:
-    """Those of `frame_seconds`, `start_seconds`, `segments`, `dataset` and `spaces` of a Clip that it has.
+    """Those of `frame_seconds`, `start_seconds`, `segments`, `dataset`, `spaces`, `alignment` of a Clip that it has.
 
     Raises:
         ExtensionError: not the JSON described above, or of a newer version.
@@ -87,6 +88,12 @@ def _dataset(value: Any) -> str:
     return value
 
 
+def _alignment(value: Any) -> str:
+    if not is_plain(value):
+        raise ValueError(f"alignment is {brief(value)}; expected plain text")
+    return value
+
+
 def _segment(start: Any, end: Any, labels: Any, scores: Any, kind: Any, origin: Any) -> Segment:
     if not all(type(label) is int and 0 <= label <= LARGEST_LABEL for label in labels):
         raise ValueError(f"segment labels are {brief(labels)}; expected whole numbers of 0 to {LARGEST_LABEL}")
@@ -107,4 +114,5 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "segments": _segments,
     "dataset": _dataset,
     "spaces": spaces_from_dict,
+    "alignment": _alignment,
 }

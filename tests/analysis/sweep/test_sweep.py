@@ -311,7 +311,7 @@ class TestRequests:
             (["control", "control"], ["demo:0"], {}, SameModelError, "given twice"),
             (["control"], ["demo:0", "demo:0"], {}, SweepError, "named twice"),
             (["control"], ["demo:x"], {}, SourceError, "is not a demo video"),
-            (["control"], ["catalog.parquet"], {}, SweepError, "reads whole TFRecord shards"),
+            (["control"], ["absent.tfrecord#id"], {}, SweepError, "reads whole files of clips"),
             (["control"], ["demo:0"], {"analyses": ("score",)}, UnknownAnalysisError, "known: scores, unevenness"),
             (["control"], ["demo:0"], {"batch_size": 0}, SweepError, "batch_size is 0"),
             (["control"], ["demo:0"], {"on_error": "stop"}, SweepError, "expected 'fail' or 'skip'"),

@@ -1,4 +1,4 @@
-"""How much the file of a record may hold and take, whatever it says of itself. Imports the standard library only."""
+"""How much a file of arrays may hold and take, whatever it says of itself. Imports the standard library only."""
 
 from __future__ import annotations
 
@@ -13,11 +13,6 @@ TEXT = 64  # bytes that an empty text takes in an array: a pointer and an object
 WIDEST = 8  # bytes a value of a whole number may take once it is decoded
 # Attributes by which readers make other values, and other types, of those in the file; records have none of them.
 DECODED = frozenset({"scale_factor", "add_offset", "_Unsigned", "missing_value", "_Encoding"})
-
-
-def limit(size: int) -> int:
-    """The most bytes of values that a file of `size` bytes may hold."""
-    return BYTES_A_BYTE * size + ALLOWANCE
 
 
 def width(kind: str, itemsize: int) -> int:
@@ -50,14 +45,21 @@ def claimed(itemsize: int, shape: Iterable[int], chunks: Iterable[int]) -> int:
 class Claims:
     """What the variables of one file take together, counted as they are seen.
 
+    Args:
+        size: bytes of the file.
+        bytes_a_byte, allowance: the most bytes of values, of each of the file's and of any file.
+        most: variables.
+
     Attributes:
         limit: the most bytes.
         variables: how many were seen.
         bytes: what they take, at least.
     """
 
-    def __init__(self, size: int) -> None:
-        self.size, self.limit = size, limit(size)
+    def __init__(
+        self, size: int, bytes_a_byte: int = BYTES_A_BYTE, allowance: int = ALLOWANCE, most: int = MOST_VARIABLES
+    ) -> None:
+        self.size, self.limit, self.most = size, bytes_a_byte * size + allowance, most
         self.variables = self.bytes = 0
 
     def add(self, taken: int, variables: int = 1) -> None:
@@ -68,8 +70,8 @@ class Claims:
         """
         self.variables += variables
         self.bytes += taken
-        if self.variables > MOST_VARIABLES or self.bytes > self.limit:
+        if self.variables > self.most or self.bytes > self.limit:
             raise ValueError(
                 f"{self.size} bytes that claim {self.variables} variables of {self.bytes} bytes or more; at most "
-                f"{MOST_VARIABLES} and {self.limit} are read"
+                f"{self.most} and {self.limit} are read"
             )

@@ -1,8 +1,9 @@
-"""Read a NetCDF-4 file in a process of its own: what is damaged can make the HDF5 library crash or loop for ever.
+"""Read an HDF5 file in a process of its own: what is damaged can make the HDF5 library crash or loop for ever.
 
-Run as a program by `analysis.record.files`, with the file, the seconds of processor time that it may take and the bytes
-that its values may. It ends with 0 when everything in the file is of a kind that records have and was read, and with
-`REFUSED` and what is wrong on stdout when not. A signal ends it when the library crashed or went on for too long.
+Run as a program with the file, the seconds of processor time that it may take, and the kind of file it should be: a
+record (NetCDF-4) or clips. It ends with 0 when everything in the file is of a kind that such files have and was read,
+and with `REFUSED` and what is wrong on stdout when not. A signal ends it when the library crashed or went on for too
+long.
 """
 
 from __future__ import annotations
@@ -18,7 +19,17 @@ from typing import TYPE_CHECKING
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from analysis.record.limits import DECODED, LONGEST_METADATA, MOST_ATTRIBUTES, Claims, claimed, width
+from gmsa_models.data.claims import (
+    ALLOWANCE,
+    BYTES_A_BYTE,
+    DECODED,
+    LONGEST_METADATA,
+    MOST_ATTRIBUTES,
+    MOST_VARIABLES,
+    Claims,
+    claimed,
+    width,
+)
 
 if TYPE_CHECKING:
     import h5py
@@ -31,18 +42,28 @@ _FILTERS = frozenset({1, 2, 3})
 _CRASHED = "damaged so that the HDF5 library crashes or hangs on it"
 
 
+# Kind of file -> what its values may take (see `Claims`), and whether it may have groups of variables.
+RECORD, CLIPS = "record", "clips"
+_KINDS = {RECORD: (BYTES_A_BYTE, ALLOWANCE, MOST_VARIABLES, False), CLIPS: (1, 1 << 26, 200_000, True)}
+
+
 class OtherContentError(ValueError):
-    """Content that no record has."""
+    """Content that no file of the kind has."""
 
 
-def refusal(path: Path) -> tuple[bool, str] | None:
+def refusal(path: Path, kind: str = RECORD) -> tuple[bool, str] | None:
     """What is wrong with a file that begins as HDF5, found by reading all of it in another process.
 
+    Args:
+        path: of the file.
+        kind: `RECORD` or `CLIPS`.
+
     Returns:
-        Whether it is something other than a record (else it is damaged), and the reason; None where nothing is wrong.
+        Whether it is something other than such a file (else it is damaged), and the reason; None where nothing is
+        wrong.
     """
     seconds = _SECONDS + path.stat().st_size // _BYTES_A_SECOND
-    command = [sys.executable, "-P", __file__, str(path), str(seconds)]
+    command = [sys.executable, "-P", __file__, str(path), str(seconds), kind]
     one_thread = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     try:
         done = subprocess.run(command, capture_output=True, check=False, timeout=_LONGEST_WAIT, env=one_thread)
@@ -54,37 +75,55 @@ def refusal(path: Path) -> tuple[bool, str] | None:
     return None if done.returncode == 0 else (False, _CRASHED)
 
 
-def read_all(path: str) -> None:
+def read_all(path: str, kind: str = RECORD) -> None:
     """Read every attribute, dimension and value of a file, each after what it claims has been checked.
 
     Raises:
-        OtherContentError: something that no record has.
+        OtherContentError: something that no file of the kind has.
         ValueError: more than the file's bytes can hold.
     """
     import h5py
 
-    claims = Claims(Path(path).stat().st_size)
+    *limits, groups = _KINDS[kind]
+    claims = Claims(Path(path).stat().st_size, *limits)
     with h5py.File(path) as file:
-        _read_attributes(file, "the file", claims)
-        for name in file:
-            variable = _variable(file, name)
-            claims.add(_claimed(variable, name))
-            _read_attributes(variable, f"variable {name!r:.100}", claims)
-            for dimension in variable.dims:
-                len(dimension)
-            _read_values(variable, claims)
+        _read_group(file, "the file", claims, groups)
 
 
-def _variable(file: h5py.File, name: str) -> h5py.Dataset:
+def _read_group(group: h5py.Group, place: str, claims: Claims, groups: bool) -> None:
+    """All variables of a group, and of the groups in it where it may have some: those have none."""
+    import h5py
+
+    _read_attributes(group, place, claims)
+    for name in group:
+        if groups and _is(h5py.Group, group, name):
+            claims.add(0)
+            _read_group(group[name], f"group {name!r:.100}", claims, groups=False)
+            continue
+        variable = _variable(group, name, "groups in groups, or links" if place != "the file" else "a group or a link")
+        claims.add(_claimed(variable, name))
+        _read_attributes(variable, f"variable {name!r:.100}", claims)
+        for dimension in variable.dims:
+            len(dimension)
+        _read_values(variable, claims)
+
+
+def _is(kind: type, group: h5py.Group, name: str) -> bool:
+    """Whether a name stands for something of that kind in this file, and is no link to elsewhere."""
+    import h5py
+
+    return isinstance(group.get(name, getlink=True), h5py.HardLink) and group.get(name, getclass=True) is kind
+
+
+def _variable(group: h5py.Group, name: str, other: str) -> h5py.Dataset:
     """A variable whose values lie in this file, packed as records are."""
     import h5py
 
-    link = file.get(name, getlink=True)
-    if not isinstance(link, h5py.HardLink) or file.get(name, getclass=True) is not h5py.Dataset:
-        raise OtherContentError(f"{name!r:.100} is a group or a link to elsewhere; a record has variables only")
-    variable = file[name]
+    if not _is(h5py.Dataset, group, name):
+        raise OtherContentError(f"{name!r:.100} is {other} to elsewhere; expected variables only")
+    variable = group[name]
     if variable.external or variable.is_virtual:
-        raise OtherContentError(f"variable {name!r:.100} lies in another file; a record has all in one")
+        raise OtherContentError(f"variable {name!r:.100} lies in another file; expected all in one")
     made = variable.id.get_create_plist()
     filters = [made.get_filter(number)[0] for number in range(made.get_nfilters())]
     if not _FILTERS.issuperset(filters) or len(set(filters)) < len(filters):
@@ -110,7 +149,7 @@ def _read_attributes(owner: h5py.HLObject, place: str, claims: Claims) -> None:
     total = 0
     for name in owner.attrs:
         if name in DECODED:
-            raise OtherContentError(f"{place} has the attribute {name!r:.100}; records are not packed that way")
+            raise OtherContentError(f"{place} has the attribute {name!r:.100}; values are not packed that way here")
         about = owner.attrs.get_id(name)
         total += about.dtype.itemsize * (about.get_space().get_simple_extent_npoints())
         if total > LONGEST_METADATA:
@@ -146,10 +185,10 @@ def main() -> None:
     """The program."""
     import h5py  # before the limits, as what it takes is not the file's  # noqa: F401
 
-    path, seconds = sys.argv[1], int(sys.argv[2])
-    _limit(seconds, Claims(Path(path).stat().st_size).limit + _WORKING_BYTES)
+    path, seconds, kind = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+    _limit(seconds, Claims(Path(path).stat().st_size, *_KINDS[kind][:3]).limit + _WORKING_BYTES)
     try:
-        read_all(path)
+        read_all(path, kind)
     except OtherContentError as error:
         wrong = True, str(error)
     except MemoryError:
