@@ -30,7 +30,7 @@ class Options:
     heads: tuple[int, ...] | None = None
     queries: tuple[int, ...] | None = None
     layout: Layout | Mapping[str, Layout | None] | None = None
-    max_bytes: int = 1 << 24
+    max_bytes: int = 1 << 23
 
     def __post_init__(self) -> None:
         if self.reduce not in REDUCTIONS:

@@ -78,7 +78,7 @@ def capture(
     heads: Sequence[int] | None = None,
     queries: Sequence[int] | None = None,
     layout: Layout | Mapping[str, Layout | None] | None = None,
-    max_bytes: int = 1 << 24,
+    max_bytes: int = 1 << 23,
 ) -> Iterator[Captured]:
     """Record the attention of a module while it runs inside the `with`.
 
