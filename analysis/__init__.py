@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from analysis.explanations.scores import explanation_scores
     from analysis.inspect.clips import inspect_clip, inspect_clips
     from analysis.inspect.maps import certify, head_taxonomy
+    from analysis.inspect.module import inspect_module
     from analysis.interventions.ablation import Ablation, ContextMeans, all_ablations
     from analysis.interventions.ablation_scores import ablate_clip, ablation_costs, ablation_scores, context_means
     from analysis.record.combine import combine_models
@@ -67,6 +68,7 @@ __all__ = [
     "head_taxonomy",
     "inspect_clip",
     "inspect_clips",
+    "inspect_module",
     "linear_cka",
     "local_sensitivity",
     "local_share",
@@ -115,6 +117,7 @@ _MODULES = {
     "head_taxonomy": "analysis.inspect.maps",
     "inspect_clip": "analysis.inspect.clips",
     "inspect_clips": "analysis.inspect.clips",
+    "inspect_module": "analysis.inspect.module",
     "linear_cka": "analysis.attention.similarity",
     "local_sensitivity": "analysis.sensitivity.norms",
     "local_share": "analysis.attention.gates",

@@ -43,7 +43,7 @@ class ModelNote:
 class Capabilities:
     """What only the model itself can give of a view; None: it cannot, and records lack that part.
 
-    The first three are called with the view, a modality and the number of a layer.
+    All but `explanations` are called with the view, a modality and the number of a layer.
 
     Attributes:
         gradient_norms: G of equation 10, (batch, query, key), NaN at padding. Of a module that can be differentiated:
@@ -51,6 +51,7 @@ class Capabilities:
         contributions: branch -> its part of the layer's output before the bias, (batch, frames, dim).
         certificates: checks of the layer's maps, each an `analysis.attention.certificates.Certificate`, branch by
             branch, in the order of `CHECKS`.
+        gradient_norm_errors: standard errors of G, where it is sampled.
         explanations: the `analysis.explanations.class_explanations.ClassExplanations` of one class of one clip; called
             with the view alone.
     """
@@ -59,6 +60,7 @@ class Capabilities:
     contributions: Callable[[TraceView, str, int], dict[str, Float[Tensor, "batch frames _"]]] | None = None
     certificates: Callable[[TraceView, str, int], Sequence[Any]] | None = None
     explanations: Callable[[TraceView], Any] | None = None
+    gradient_norm_errors: Callable[[TraceView, str, int], Float[Tensor, "batch query key"]] | None = None
 
 
 @dataclass(frozen=True)
@@ -266,6 +268,7 @@ def _take_layer(layer: LayerTrace, one: slice, frames: int) -> LayerTrace:
         head_groups={
             branch: tuple(_cut(group, frames) for group in each) for branch, each in layer.head_groups.items()
         },
+        outside={branch: values[one, :, :frames] for branch, values in layer.outside.items()},
     )
 
 

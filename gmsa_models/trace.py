@@ -54,6 +54,8 @@ class LayerTrace:
             bias is in neither.
         neighbourhood: N as a matrix, True = may attend; None in a block without a local branch. Padding is not in it.
         head_groups: branch -> which heads its maps are of, and with which masks.
+        outside: branch -> share of each query frame's weight on tokens of no frame (class token, registers), beside
+            which the rows of `weights` sum to 1; empty where every token is a frame's, as in a GMSA model.
     """
 
     input: Float[Tensor, "batch frames dim"] | None = None
@@ -65,6 +67,7 @@ class LayerTrace:
     branch_outputs: dict[str, Float[Tensor, "batch frames dim"]] = field(default_factory=dict)
     neighbourhood: Bool[Tensor, "query key"] | None = None
     head_groups: dict[str, tuple[HeadGroup, ...]] = field(default_factory=dict)
+    outside: dict[str, Float[Tensor, "batch _ query"]] = field(default_factory=dict)
 
     def recorded(self, name: Literal["input", "output", "encoded"]) -> Float[Tensor, "batch frames dim"]:
         """One of the three that a trace of another module may lack.

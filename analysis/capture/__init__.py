@@ -1,5 +1,6 @@
 """Attention of any PyTorch module, recorded call by call, each map verified against what the module computed."""
 
+from analysis.capture.adapter import Adapter, GivenAttention, capture_adapted
 from analysis.capture.call import AttentionCall
 from analysis.capture.capture import Captured, capture
 from analysis.capture.errors import CaptureError, LayoutError
@@ -7,13 +8,16 @@ from analysis.capture.frame_maps import FrameMap
 from analysis.capture.layout import CrossLayout, TokenLayout, TokenTable
 
 __all__ = [
+    "Adapter",
     "AttentionCall",
     "CaptureError",
     "Captured",
     "CrossLayout",
     "FrameMap",
+    "GivenAttention",
     "LayoutError",
     "TokenLayout",
     "TokenTable",
     "capture",
+    "capture_adapted",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 import torch
 from jaxtyping import Float
@@ -31,6 +32,26 @@ class Options:
     queries: tuple[int, ...] | None = None
     layout: Layout | Mapping[str, Layout | None] | None = None
     max_bytes: int = 1 << 23
+
+    @classmethod
+    def of(
+        cls,
+        reduce: str | None,
+        layers: Sequence[str | int] | None,
+        heads: Sequence[int] | None,
+        queries: Sequence[int] | None,
+        layout: Layout | Mapping[str, Layout | None] | None,
+        max_bytes: int,
+    ) -> Options:
+        """From any sequences."""
+        names, numbers, rows = (None if each is None else tuple(each) for each in (layers, heads, queries))
+        return cls(reduce, names, numbers, rows, layout, max_bytes)
+
+    def wants(self, module: str, number: int) -> bool:
+        """Whether `layers` has a module; `number`: which of the attention modules it is."""
+        return self.layers is None or any(
+            number == each if isinstance(each, int) else fnmatchcase(module, each) for each in self.layers
+        )
 
     def __post_init__(self) -> None:
         if self.reduce not in REDUCTIONS:

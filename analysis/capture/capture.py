@@ -78,7 +78,7 @@ def capture(
     heads: Sequence[int] | None = None,
     queries: Sequence[int] | None = None,
     layout: Layout | Mapping[str, Layout | None] | None = None,
-    max_bytes: int = 1 << 23,
+    max_bytes: int = Options.max_bytes,
 ) -> Iterator[Captured]:
     """Record the attention of a module while it runs inside the `with`.
 
@@ -113,14 +113,7 @@ def capture(
         LayoutError: a layout that does not fit a call.
     """
     _refuse_graphs(module)
-    wanted = Options(
-        reduce,
-        None if layers is None else tuple(layers),
-        None if heads is None else tuple(heads),
-        None if queries is None else tuple(queries),
-        layout,
-        max_bytes,
-    )
+    wanted = Options.of(reduce, layers, heads, queries, layout, max_bytes)
     recogniser = Recogniser(module, needed=reduce == "frames") if layout is None else None
     modules = ModuleStack(module)
     recorder = Recorder(modules, lambda: wanted if recogniser is None else replace(wanted, layout=recogniser.layouts()))

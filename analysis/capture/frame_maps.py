@@ -44,30 +44,42 @@ class FrameSums:
     """
 
     def __init__(self, queries: TokenTable, keys: TokenTable, shape: tuple[int, int], device: torch.device) -> None:
-        self.fold = queries.fold
-        self.of_query = queries.of_frames(device)
-        self.of_key = keys.of_frames(device)
+        self.fold, self.keys = queries.fold, keys
+        self.of_query = torch.where(queries.frame < 0, queries.frames, queries.frame).to(device)
+        self.regular = keys.regular()
+        self.of_key = None if self.regular else keys.of_frames(device)
         clips = shape[0] // self.fold
         self.sums = torch.zeros(clips, shape[1], queries.frames + 1, keys.frames + 1, device=device)
         self.counts = torch.zeros(clips, queries.frames + 1, device=device)
 
     def add(self, weights: Float[Tensor, "batch heads rows key"], rows: Rows) -> None:
         """Add some rows of the map; `rows`: which query tokens they are."""
-        of_query = self.of_query[:, :, rows]
-        by_key = self._by_key_frame(weights.unflatten(0, (-1, self.fold)))
-        self.sums += (
-            torch.einsum("cfhqk,dfqn->chnk", by_key, of_query)
-            if len(of_query) == 1
-            else torch.einsum("cfhqk,cfqn->chnk", by_key, of_query)
-        )
-        self.counts += of_query.sum((1, 2))
+        by_key = self._by_key_frame(weights.unflatten(0, (-1, self.fold))).transpose(1, 2).flatten(2, 3)
+        of_query = self.of_query[:, :, rows].flatten(1)
+        ones = self.counts.new_ones(of_query.shape[1])
+        if len(of_query) == 1:
+            self.sums.index_add_(2, of_query[0], by_key.to(self.sums.dtype))
+            self.counts.index_add_(1, of_query[0], ones.expand(len(self.counts), -1))
+            return
+        for clip, frames in enumerate(of_query):
+            self.sums[clip].index_add_(1, frames, by_key[clip].to(self.sums.dtype))
+            self.counts[clip].index_add_(0, frames, ones)
 
     def _by_key_frame(
         self, weights: Float[Tensor, "clips fold heads rows key"]
     ) -> Float[Tensor, "clips fold heads rows columns"]:
-        if self.of_key.shape[:2] == (1, 1):
-            return weights @ self.of_key[0, 0]
-        return weights @ self.of_key.unsqueeze(2)
+        if self.of_key is not None:
+            of_key = self.of_key.to(weights.dtype)
+            return weights @ (of_key[0, 0] if of_key.shape[:2] == (1, 1) else of_key.unsqueeze(2))
+        # Tokens that lie in order need no product with a table, which for many frames costs as much as the map itself.
+        front, axis = self.regular
+        inner = self.keys.frames * self.keys.patches
+        parts = weights[..., front : front + inner]
+        if self.keys.patches > 1:
+            sizes = (self.keys.frames, self.keys.patches) if axis else (self.keys.patches, self.keys.frames)
+            parts = parts.unflatten(-1, sizes).sum(-1 if axis else -2)
+        others = weights[..., :front].sum(-1, keepdim=True) + weights[..., front + inner :].sum(-1, keepdim=True)
+        return torch.cat([parts, others], -1)
 
     def result(self) -> FrameMap:
         """The map between frames."""

@@ -54,6 +54,23 @@ class TokenTable:
         """Itself."""
         return self
 
+    def regular(self) -> tuple[int, int] | None:
+        """How many tokens lie before those of the frames, and 1 if these go frame by frame, 0 if patch by patch.
+
+        None where they go neither way, or are not the same in all rows.
+        """
+        inner = (self.frame >= 0).sum(2)
+        if self.frame.shape[:2] != (1, 1) or int(inner) != self.frames * self.patches:
+            return None
+        front = int((self.frame[0, 0] >= 0).nonzero()[0])
+        numbers = [values[0, 0, front : front + int(inner)] for values in (self.frame, self.patch)]
+        for axis, count in ((1, self.patches), (0, self.frames)):
+            outer, fast = numbers if axis else numbers[::-1]
+            position = torch.arange(len(outer), device=outer.device)
+            if torch.equal(outer, position // count) and torch.equal(fast, position % count):
+                return front, axis
+        return None
+
     def of_frames(self, device: torch.device) -> Float[Tensor, "clips fold tokens columns"]:
         """One-hot: a column a frame, the last one for tokens of none."""
         columns = torch.where(self.frame < 0, self.frames, self.frame).to(device)

@@ -6,7 +6,6 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack, contextmanager
-from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
 
@@ -124,10 +123,7 @@ class Recorder(TorchFunctionMode):
         return sum(call.module == where for call in self.calls) + self.skipped[where]
 
     def _left_out(self, options: Options, where: str) -> bool:
-        layers = options.layers
-        if layers is not None and not any(
-            self._sites.index(where) == each if isinstance(each, int) else fnmatchcase(where, each) for each in layers
-        ):
+        if not options.wants(where, self._sites.index(where)):
             return True
         return options.reduce == "frames" and layout_of(options.layout, where) is None
 

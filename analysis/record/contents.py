@@ -26,6 +26,7 @@ NUMBER_COORDINATES = ("frame", "query", "key", "head", "class")
 # The dimensions of what views draw, where a record has it; one of several models has `model` ahead.
 DIMENSIONS = {
     "attention": ("modality", "branch", "head", "query", "key"),
+    "attention_outside": ("modality", "branch", "head", "query"),
     "neighbourhood": ("query", "key"),
     "similarity": ("modality", "query", "key"),
     "profile": ("modality", "branch", "frame"),
@@ -62,6 +63,7 @@ OVERVIEW_WITH_ATTENTION = {"profile": "profile", "head_profile": "profile"}
 # Least and largest values; NaN says "there is none", where rounding may pass the ends by `ROUNDING`.
 RANGES = {
     "attention": (0.0, 1.0),
+    "attention_outside": (0.0, 1.0),
     "gate": (0.0, 1.0),
     "sensitivity": (0.0, 1.0),
     "score": (0.0, 1.0),

@@ -11,6 +11,8 @@ from analysis.view import TraceView
 def sensitivity_variables(view: TraceView, layer: int = 0) -> Variables:
     """`gradient_norm` (modality, query, key), G of equation 10; `sensitivity` (modality, frame), S_i.
 
+    `gradient_norm_error`: of a sampled G, its standard error.
+
     S_i is measured by the neighbourhood chosen, else by the model's own; absent where there is neither. Both are absent
     in the control, whose frames do not depend on each other, and where the model gives no gradient norms.
     """
@@ -22,6 +24,11 @@ def sensitivity_variables(view: TraceView, layer: int = 0) -> Variables:
         values, meaning = by_modality(view, norms), "norm of dY[query] / dX[key]"
         lane = Lane("received", "gradient received", "1 = even", "gradient", 1.0, least=0.0, order=50.0, overview=False)
         variables["gradient_norm"] = labelled(("modality", "query", "key"), values, meaning, "Y per X", lane)
+    errors = view.capabilities.gradient_norm_errors
+    if norms and errors is not None:
+        values = by_modality(view, {modality: errors(view, modality, layer)[0] for modality in norms})
+        meaning = "standard error of gradient_norm"
+        variables["gradient_norm_error"] = labelled(("modality", "query", "key"), values, meaning, "Y per X")
     if shares:
         values, meaning = by_modality(view, shares), "local sensitivity S_i"
         lane = Lane("line", "sensitivity S", "1 = all local", "S", 0.5, order=40.0, overview=False)

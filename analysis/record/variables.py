@@ -33,13 +33,23 @@ from gmsa_models.data.clip import Segment
 
 
 def attention_variables(view: TraceView, layer: int = 0) -> Variables:
-    """`attention` (modality, branch, head, query, key): weights after the softmax, NaN for heads a branch lacks."""
+    """`attention` (modality, branch, head, query, key): weights after the softmax, NaN for heads a branch lacks.
+
+    `attention_outside` (modality, branch, head, query): the share on tokens of no frame; absent where there are none.
+    """
     maps = {place: view.layer(place[0], layer).weights[place[1]][0] for place in maps_of(view, layer)}
     if not maps:
         return {}
     values = by_branch(view, layer, maps, (view.heads, view.frames, view.frames))
     dims = ("modality", "branch", "head", "query", "key")
-    return {"attention": labelled(dims, values, "attention weight", "share of the query's 1")}
+    variables = {"attention": labelled(dims, values, "attention weight", "share of the query's 1")}
+    outside = {place: view.layer(place[0], layer).outside.get(place[1]) for place in maps}
+    shares = {place: each[0] for place, each in outside.items() if each is not None}
+    if shares:
+        values = by_branch(view, layer, shares, (view.heads, view.frames))
+        meaning = "attention to tokens of no frame"
+        variables["attention_outside"] = labelled(dims[:-1], values, meaning, "share of the query's 1")
+    return variables
 
 
 def neighbourhood_variables(view: TraceView) -> Variables:

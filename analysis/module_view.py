@@ -1,0 +1,267 @@
+"""The view of any PyTorch module: maps between frames as captured, features and logits, and G by differentiation."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from analysis.capture import Adapter, AttentionCall, Captured, capture, capture_adapted
+from analysis.capture.adapter import Inputs
+from analysis.capture.layout import Layout
+from analysis.module_sites import Probes, Site, call_module, find_sites, norms_of
+from analysis.view import Capabilities, ModelNote, RecordError, TraceView
+from gmsa_models.data.clip import Clip
+from gmsa_models.data.vocabulary import Vocabulary
+from gmsa_models.masks import Neighbourhood
+from gmsa_models.trace import HeadGroup, LayerTrace
+
+ACTIVATIONS = ("softmax", "sigmoid")
+Layouts = Layout | Mapping[str, Layout | None]
+
+
+@dataclass(frozen=True)
+class ModuleClip:
+    """What is known of the one input beside its numbers.
+
+    Attributes:
+        id: what it is called.
+        frame_seconds: seconds from one time step of the layout to the next; a tubelet is as long as its frames.
+        start_seconds: where in its video it begins.
+        source: where it came from.
+    """
+
+    id: str = "input"
+    frame_seconds: float = 1.0
+    start_seconds: float = 0.0
+    source: str = ""
+
+
+def view_module(
+    module: nn.Module,
+    inputs: Inputs,
+    *,
+    layout: Layouts | None = None,
+    class_names: Sequence[str] | None = None,
+    streams: Mapping[str, str] | None = None,
+    activation: str = "softmax",
+    adapter: Adapter | None = None,
+    features: Mapping[str, Float[np.ndarray, "frames _"]] | None = None,
+    clip: ModuleClip | None = None,
+    chosen: Neighbourhood | None = None,
+    probes: Probes | None = None,
+) -> TraceView:
+    """What a module saw in one clip; see `analysis.inspect_module` for the arguments, errors and conventions.
+
+    Returns:
+        Its modalities are the streams, its branch is "global". A layer's `input` and `output` are the numbers of all
+        tokens of a frame in one row.
+    """
+    if activation not in ACTIVATIONS:
+        raise RecordError(f"activation is {activation!r}; expected one of {', '.join(map(repr, ACTIVATIONS))}")
+    with _evaluating(module), torch.no_grad():
+        captured, output = _captured(module, inputs, layout, adapter)
+        calls = _streams(captured, streams)
+        sites = (
+            {}
+            if adapter is not None
+            else find_sites(module, inputs, captured.calls)
+        )
+    logits = _logits(module, output)
+    made = _clip(clip or ModuleClip(), calls, _features(calls, sites, features))
+    probes = probes or Probes()
+    norms, errors = (partial(_norms_and_errors, calls, sites, probes, which) for which in (0, 1))
+    return TraceView(
+        clips=(made,),
+        whole=(made,),
+        layers={name: tuple(_layer(call, sites.get(call.name)) for call in each) for name, each in calls.items()},
+        valid=torch.ones(1, made.frames, dtype=torch.bool, device=logits.device),
+        logits=_log_odds(logits) if activation == "softmax" else logits,
+        vocabulary=_vocabulary(module, class_names, logits.shape[1]),
+        model=_note(module, captured),
+        chosen=chosen,
+        capabilities=Capabilities(
+            gradient_norms=norms if sites else None,
+            gradient_norm_errors=errors if sites and probes.count is not None else None,
+        ),
+    )
+
+
+def _captured(
+    module: nn.Module, inputs: Inputs, layout: Layouts | None, adapter: Adapter | None
+) -> tuple[Captured, Any]:
+    if adapter is not None:
+        return capture_adapted(module, inputs, adapter, reduce="frames", layout=layout), adapter.logits(module, inputs)
+    with capture(module, reduce="frames", layout=layout) as captured:
+        output = call_module(module, inputs)
+    return captured, output
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """In evaluation mode meanwhile; every submodule is in its own mode again afterwards."""
+    modes = {each: each.training for each in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for each, training in modes.items():
+            each.training = training
+
+
+def _streams(captured: Captured, patterns: Mapping[str, str] | None) -> dict[str, list[AttentionCall]]:
+    """Name of a stream -> its calls, one a layer, as many in each.
+
+    Raises:
+        RecordError: streams of unequal numbers of layers or of time steps, one without calls, or several clips.
+    """
+    if patterns is None:
+        calls = _by_path(captured)
+    else:
+        calls = {
+            name: [call for call in captured if fnmatchcase(call.module, pattern)] for name, pattern in patterns.items()
+        }
+    counts = {name: len(each) for name, each in calls.items()}
+    if len(set(counts.values())) != 1 or 0 in counts.values():
+        raise RecordError(
+            f"the streams have {counts} layers; expected as many in each, at least one. Choose them: "
+            f"streams={{'name': 'pattern of module paths'}}; recorded were {', '.join(captured.names)}"
+        )
+    steps = {call.name: tuple(call.frames.weights.shape[-2:]) for each in calls.values() for call in each}
+    if len(set(steps.values())) != 1 or len(set(next(iter(steps.values())))) != 1:
+        raise RecordError(f"a record needs calls of the same time steps, queries and keys alike; here are {steps}")
+    clips = {len(call.frames.weights) for each in calls.values() for call in each}
+    if clips != {1}:
+        raise RecordError(f"the inputs are a batch of {max(clips)} clips; a record is of one: give them one by one")
+    return calls
+
+
+def _by_path(captured: Captured) -> dict[str, list[AttentionCall]]:
+    """Calls whose paths differ in numbers only are the layers of one stream, named by what the others' paths lack."""
+    counts = Counter(call.module for call in captured)
+    # The branches of a block: as many calls in each of several modules. One module alone is used again instead.
+    branches = next(iter(counts.values())) if len(counts) > 1 and len(set(counts.values())) == 1 else 1
+    groups: dict[tuple[str, ...], list[AttentionCall]] = {}
+    for call in captured:
+        words = tuple(word for word in call.module.split(".") if not word.isdigit())
+        number = call.index % branches
+        groups.setdefault((*words, f"#{number}") if number else words, []).append(call)
+    named: dict[str, list[AttentionCall]] = {}
+    for words, calls in groups.items():
+        others = {word for each in groups if each != words for word in each}
+        own = ".".join(word for word in words if others and word not in others)
+        name = own.removesuffix("_attention").removesuffix("_attn") or "attention"
+        named[name if name not in named else ".".join(words)] = calls
+    return named
+
+
+def _layer(call: AttentionCall, site: Site | None) -> LayerTrace:
+    """The maps are of the branch "global", whatever their masks are."""
+    heads = len(call.heads)
+    outside = {"global": call.frames.outside} if bool((call.frames.outside > 0).any()) else {}
+    return LayerTrace(
+        input=None if site is None else site.by_frame(site.tokens).flatten(1)[None],
+        output=None if site is None else site.by_frame(site.output).flatten(1)[None],
+        weights={"global": call.frames.weights},
+        head_groups={"global": (HeadGroup(0, heads, None),)},
+        outside=outside,
+    )
+
+
+def _features(
+    calls: Mapping[str, Sequence[AttentionCall]],
+    sites: Mapping[str, Site],
+    given: Mapping[str, Float[np.ndarray, "frames _"]] | None,
+) -> dict[str, np.ndarray]:
+    """Those given, else what each stream's first layer was given, as the mean over a frame's tokens."""
+    if given is not None:
+        return {name: np.asarray(values) for name, values in given.items()}
+    firsts = {name: sites[each[0].name] for name, each in calls.items() if each[0].name in sites}
+    if not firsts:
+        raise RecordError(
+            "the features of the frames are not known, since no module that attends is given tokens of its own: give "
+            f"features={{{next(iter(calls))!r}: array (time steps, dim)}}"
+        )
+    return {name: site.by_frame(site.tokens).mean(1).float().cpu().numpy() for name, site in firsts.items()}
+
+
+def _clip(known: ModuleClip, calls: Mapping[str, Sequence[AttentionCall]], features: dict[str, np.ndarray]) -> Clip:
+    first = next(iter(calls.values()))[0]
+    steps = first.frames.weights.shape[-1]
+    if wrong := {name: len(values) for name, values in features.items() if len(values) != steps}:
+        raise RecordError(f"features have {wrong} rows; expected {steps}, one a time step")
+    return Clip(known.id, features, frame_seconds=known.frame_seconds, start_seconds=known.start_seconds,
+                source=known.source)  # fmt: skip
+
+
+def _logits(module: nn.Module, output: Any) -> Float[Tensor, "1 classes"]:
+    """`output.logits`, or the output itself.
+
+    Raises:
+        RecordError: there are none of shape (1, classes).
+    """
+    logits = getattr(output, "logits", output)
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != 1:
+        shape = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
+        raise RecordError(
+            f"{type(module).__name__} returned {shape}; expected logits (1, classes), by themselves or as `.logits`. "
+            "Put the model into a module that returns them, or give an adapter"
+        )
+    return logits.detach()
+
+
+def _log_odds(logits: Float[Tensor, "1 classes"]) -> Float[Tensor, "1 classes"]:
+    """Logits whose sigmoid is the softmax of these: log p / (1 - p)."""
+    shares = torch.log_softmax(logits.double(), 1)
+    return (shares - torch.log1p(-shares.exp().clamp(max=1 - 1e-16))).to(logits.dtype)
+
+
+def _vocabulary(module: nn.Module, names: Sequence[str] | None, classes: int) -> Vocabulary:
+    """Those given, else the configuration's, else numbered."""
+    labels = getattr(getattr(module, "config", None), "id2label", None)
+    if names is None and isinstance(labels, Mapping) and len(labels) == classes:
+        names = [str(labels[index]) for index in range(classes)]
+    names = [f"class {index}" for index in range(classes)] if names is None else list(names)
+    if len(names) != classes:
+        raise RecordError(f"{len(names)} class names; the module has {classes} classes")
+    return Vocabulary("", tuple(range(classes)), tuple(names))
+
+
+def _note(module: nn.Module, captured: Captured) -> ModelNote:
+    name = type(module).__name__
+    attributes = {
+        "checkpoint_name": name,
+        "attention_kind": "module",
+        "attention_modules": ", ".join(captured.names),
+        "attention_verified": f"max |P V - out| {captured.difference:.3g}",
+    }
+    return ModelNote(name, attributes)
+
+
+def _norms_and_errors(
+    calls: Mapping[str, Sequence[AttentionCall]],
+    sites: Mapping[str, Site],
+    probes: Probes,
+    which: int,
+    view: TraceView,
+    modality: str,
+    layer: int,
+) -> Float[Tensor, "1 query key"]:
+    """G of the module that attends, over all numbers of a frame's tokens (0), or its standard error (1)."""
+    name = calls[modality][layer].name
+    if name not in sites:
+        raise RecordError(
+            f"{name} is not given tokens, so that its gradient norms are not known: leave out the part 'sensitivity'"
+        )
+    site = sites[name]
+    frames = site.by_frame(site.tokens).flatten(1)
+    return view.once(("norms and errors", modality, layer), lambda: norms_of(site, frames, probes))[which][None]
