@@ -19,6 +19,8 @@ from analysis.capture.adapter import Inputs
 from analysis.sensitivity.autograd import autograd_norms, sampled_norms
 from analysis.sensitivity.of_view import GRADIENT_BYTES
 
+__all__ = ["Probes", "Site", "call_module", "find_sites", "norms_of"]
+
 
 @dataclass(frozen=True)
 class Probes:

@@ -25,6 +25,8 @@ from gmsa_models.data.vocabulary import Vocabulary
 from gmsa_models.masks import Neighbourhood
 from gmsa_models.trace import HeadGroup, LayerTrace
 
+__all__ = ["ModuleClip", "view_module"]
+
 ACTIVATIONS = ("softmax", "sigmoid")
 Layouts = Layout | Mapping[str, Layout | None]
 
@@ -71,11 +73,7 @@ def view_module(
     with _evaluating(module), torch.no_grad():
         captured, output = _captured(module, inputs, layout, adapter)
         calls = _streams(captured, streams)
-        sites = (
-            {}
-            if adapter is not None
-            else find_sites(module, inputs, captured.calls)
-        )
+        sites = {} if adapter is not None else find_sites(module, inputs, captured.calls)
     logits = _logits(module, output)
     made = _clip(clip or ModuleClip(), calls, _features(calls, sites, features))
     probes = probes or Probes()

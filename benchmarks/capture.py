@@ -198,7 +198,7 @@ def main() -> None:
         f"`python benchmarks/capture.py --rounds {arguments.rounds} --write`: random weights, layers of the published",
         "base sizes (two each), a batch of 1; modules of torch: 2 clips of 300 frames. From eager: largest difference",
         "of a weight from what `output_attentions=True` returns (of TimeSformer the spatial maps only, of Swin the",
-        "last block of a stage). Time: processor seconds by those of the eager run that returns its maps. Peak memory of",
+        "last block of a stage). Time: processor seconds by those of the eager run that returns its maps. Peak memory:",
         "recorded / eager.",
         "",
         "| model | calls | recorded as | tokens → frames | from eager | P V - out | time | peak, MiB |",

@@ -17,6 +17,8 @@ from analysis.capture.errors import CaptureError
 from analysis.capture.layout import Layout, layout_of
 from analysis.capture.maps import GivenMaps
 
+__all__ = ["Adapter", "GivenAttention", "Inputs", "capture_adapted"]
+
 Inputs = Tensor | tuple[Any, ...] | Mapping[str, Any]
 
 
@@ -33,7 +35,7 @@ class GivenAttention:
 
     module: str
     weights: Float[Tensor, "batch heads query key"]
-    value: Float[Tensor, "batch heads key value_dim"]
+    value: Float[Tensor, "batch heads _ value_dim"]
     output: Float[Tensor, "batch heads query value_dim"]
 
 

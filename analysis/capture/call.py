@@ -16,6 +16,8 @@ from analysis.capture.frame_maps import FrameMap, FrameSums, Rows, spatial_map, 
 from analysis.capture.layout import Layout, TokenTable, fit, layout_of
 from analysis.capture.maps import Shape, TokenMaps
 
+__all__ = ["AttentionCall", "Options", "make_call"]
+
 # How far P V may be from the output, in units of the largest value (at least 1). Half precision rounds the scores, the
 # weights or the output once more than the recomputation does, each by at most half an epsilon.
 BOUNDS = {torch.float64: 1e-10, torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}

@@ -17,6 +17,8 @@ from analysis.capture.layout import Layout
 from analysis.capture.recognised import Recogniser
 from analysis.capture.recorder import ModuleStack, Recorder
 
+__all__ = ["Captured", "capture"]
+
 
 @dataclass
 class Captured:

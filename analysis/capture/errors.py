@@ -1,5 +1,7 @@
 """Errors of capturing; each message says which call, what was received, what was expected, and the remedy."""
 
+__all__ = ["CaptureError", "LayoutError"]
+
 
 class CaptureError(ValueError):
     """Attention that cannot be recorded, or a recorded map that does not explain what the module computed."""

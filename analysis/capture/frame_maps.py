@@ -13,6 +13,8 @@ from analysis.capture.errors import LayoutError
 from analysis.capture.layout import TokenTable
 from analysis.capture.maps import Rows
 
+__all__ = ["FrameMap", "FrameSums", "spatial_map", "tokens_of_frames"]
+
 
 @dataclass(frozen=True, eq=False)
 class FrameMap:

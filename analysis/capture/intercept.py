@@ -14,6 +14,8 @@ from torch.nn import functional as F
 from analysis.capture.errors import CaptureError
 from analysis.capture.maps import Rows, ScoredMaps
 
+__all__ = ["flex", "multi_head", "refuse_nested", "scaled_dot_product"]
+
 _MULTI_HEAD = inspect.signature(F.multi_head_attention_forward)
 _SDPA = inspect.Signature(
     [

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from analysis.capture.errors import LayoutError
 
+__all__ = ["CrossLayout", "Layout", "TokenLayout", "TokenTable", "fit", "layout_of"]
+
 ORDERS = ("frame patch", "patch frame")
 FOLDED = ("patch", "frame")
 

@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+__all__ = ["GivenMaps", "Rows", "ScoredMaps", "Shape", "TokenMaps"]
+
 Rows = slice | Tensor
 Shape = tuple[int, int, int, int]
 

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from analysis.capture.errors import LayoutError
 from analysis.capture.layout import Layout, TokenLayout, TokenTable
 
+__all__ = ["RECOGNISED", "Recogniser"]
+
 Layouts = dict[str, Layout | None]
 
 

@@ -20,6 +20,8 @@ from analysis.capture.layout import layout_of
 from analysis.capture.maps import TokenMaps
 from analysis.capture.softmaxes import SoftmaxProducts
 
+__all__ = ["ModuleStack", "Recorder"]
+
 
 class ModuleStack:
     """Which submodules are running, outermost first, by their paths.

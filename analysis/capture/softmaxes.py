@@ -12,6 +12,8 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from analysis.capture.maps import GivenMaps
 
+__all__ = ["Product", "SoftmaxProducts"]
+
 SOFTMAXES = {torch.softmax, torch.special.softmax, torch.Tensor.softmax, F.softmax}
 PRODUCTS = {
     torch.matmul,

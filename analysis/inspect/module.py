@@ -17,6 +17,8 @@ from analysis.module_view import ModuleClip, view_module
 from analysis.record.assemble import record_of
 from gmsa_models.masks import Neighbourhood
 
+__all__ = ["inspect_module"]
+
 
 def inspect_module(
     module: nn.Module,
