@@ -19,7 +19,8 @@ import torch
 _LOCK = threading.Lock()
 _ENTERED: list[int] = []  # for each block that is open, the number of threads to go back to
 
-Item, Result = TypeVar("Item"), TypeVar("Result")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def cores() -> int:

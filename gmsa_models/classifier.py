@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from gmsa_models.attention import ATTENTION, AttentionBlock, xavier_linear
+from gmsa_models.attention import ATTENTION, AttentionBlock, AttentionError, xavier_linear
 from gmsa_models.config import ConfigError, ModelConfig
 from gmsa_models.data.clip import Batch
 from gmsa_models.data.spaces import FeatureSpace, published_spaces, spaces_from_dict
@@ -49,6 +49,17 @@ class EncoderLayer(nn.Module):
         self.feed_forward = nn.Sequential(xavier_linear(dim, hidden), nn.GELU(), xavier_linear(hidden, dim))
         self.norm_feed_forward = nn.LayerNorm(dim)
         self.dropout = nn.Dropout(config.dropout)
+
+    @property
+    def block(self) -> AttentionBlock:
+        """The attention block.
+
+        Raises:
+            AttentionError: the control, which has none.
+        """
+        if self.attention is None:
+            raise AttentionError("the control (attention 'none') has no attention block")
+        return self.attention
 
     def forward(self, hidden: Frames, valid: Valid | None = None) -> Frames:
         """The layer's output from its input; `valid` None: no frame is padding."""

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from analysis.attention.disturbance import ODDS_TOLERANCE, Evidence, epsilon, gather
 from analysis.attention.maps import layer_maps
-from gmsa_models.attention import AttentionBlock
+from gmsa_models.attention import AttentionBlock, BlockTrace
 from gmsa_models.evaluating import standard_contexts
 from gmsa_models.masks import neighbourhood_mask
 from gmsa_models.trace import LayerTrace
@@ -95,7 +95,8 @@ def check_rows(evidence: Evidence, branch: str) -> Finding:
     layer, valid = evidence.recorded, evidence.valid
     sums = _of_queries(layer.weights[branch].double().sum(-1), valid)
     # Storing a weight rounds it once; the softmax's own sum over T keys rounds T times at most, in float32 or wider.
-    tolerance = epsilon(layer.input) + layer.input.shape[1] * epsilon(sums.float())
+    inputs = layer.recorded("input")
+    tolerance = epsilon(inputs) + inputs.shape[1] * epsilon(sums.float())
     explanation = f"rows sum to {sums.min():.6f} to {sums.max():.6f}"
     if not _is_gated(evidence, branch):
         return float((sums - 1).abs().max()), tolerance, explanation
@@ -110,12 +111,14 @@ def check_neighbourhood(evidence: Evidence, branch: str) -> Finding:
     block, recorded = evidence.block, evidence.recorded
     if branch == "global" or _is_gated(evidence, branch):
         return None, 0.0, "this branch may attend to every frame"
-    mask = neighbourhood_mask(block.neighbourhood, recorded.input.shape[1], recorded.input.device)
-    if not torch.equal(mask, recorded.neighbourhood):
+    inputs = recorded.recorded("input")
+    mask = neighbourhood_mask(block.local_neighbourhood, inputs.shape[1], inputs.device)
+    if recorded.neighbourhood is None or not torch.equal(mask, recorded.neighbourhood):
         return math.inf, 0.0, f"the recorded neighbourhood is not that of {block.neighbourhood}"
+    layers: list[LayerTrace | BlockTrace] = [recorded, *evidence.again]
     outside = [
         float((part.weights.abs() * ~mask).max())
-        for layer in (recorded, *evidence.again)
+        for layer in layers
         for part in layer_maps(layer)[branch]
         if part.neighbourhood is not None
     ]
@@ -124,7 +127,7 @@ def check_neighbourhood(evidence: Evidence, branch: str) -> Finding:
 
 def check_padding(evidence: Evidence, branch: str) -> Finding:
     """No weight on padded keys or in rows of padded queries, exactly; real frames declared padding get none either."""
-    pairs = [(evidence.recorded, evidence.valid)]
+    pairs: list[tuple[LayerTrace | BlockTrace, Tensor]] = [(evidence.recorded, evidence.valid)]
     pairs += [(layer, evidence.valid & ~evidence.hidden) for layer in evidence.again]
     padded, hidden = int((~evidence.valid).sum()), int(evidence.hidden.sum())
     if padded + hidden == 0:
@@ -159,7 +162,7 @@ def check_orientation(evidence: Evidence, branch: str) -> Finding:
 def check_context(evidence: Evidence, branch: str) -> Finding:
     """The context that the block went on with is this map times V."""
     layer, valid = evidence.recorded, evidence.valid
-    _, _, value = evidence.block.project(layer.input.to(evidence.block.value.weight.dtype))
+    _, _, value = evidence.block.project(layer.recorded("input").to(evidence.block.value.weight.dtype))
     first = layer_maps(layer)[branch][0].first_head
     weights = layer.weights[branch]
     again = weights.to(value.dtype) @ value[:, first : first + weights.shape[1]]
@@ -193,8 +196,9 @@ def _check_gating(evidence: Evidence) -> Finding:
     """
     if not _branches_pass(evidence):
         return math.inf, 0.0, "the global or the local map is not certified"
-    layer, block, frames = evidence.recorded, evidence.block, evidence.recorded.input.shape[1]
-    rows = torch.arange(0, frames, max(1, frames // SAMPLED_QUERIES), device=layer.input.device)
+    layer, block = evidence.recorded, evidence.block
+    frames, device = layer.weights["global"].shape[-1], layer.weights["global"].device
+    rows = torch.arange(0, frames, max(1, frames // SAMPLED_QUERIES), device=device)
     expected = block.combine({name: layer.weights[name][:, :, rows].double() for name in block.branches})
     worst = float((layer.weights["combined"][:, :, rows] - expected).abs().max())
     explanation = f"largest difference from R_g A_g + R_l A_l, gates recomputed, in {len(rows)} rows"

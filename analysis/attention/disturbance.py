@@ -126,7 +126,8 @@ def gather(block: AttentionBlock, recorded: LayerTrace, valid: Bool[Tensor, "bat
         seed: of the frames that are moved and the directions they are moved in.
     """
     generator = torch.Generator().manual_seed(seed)
-    inputs, base = recorded.input, recorded
+    inputs = recorded.recorded("input")
+    base: LayerTrace | BlockTrace = recorded
     if epsilon(inputs) > FLOAT32_EPSILON:
         block, inputs = copy.deepcopy(block).float(), inputs.float()
         base = block.trace(inputs, valid)
@@ -176,7 +177,7 @@ def _orientations(
     untouched: Bool[Tensor, "batch frames"],
 ) -> dict[str, Orientation]:
     """One a branch that is a softmax and has odds to compare."""
-    found = {}
+    found: dict[str, Orientation] = {}
     for branch in ("global", "local"):
         if branch not in base.weights:
             continue

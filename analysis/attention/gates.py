@@ -50,7 +50,7 @@ def pair_gates(
     """
     gates = _gates(layer, 4, "pairs of frames in this layer; GateAtt has them")
     keys = _real(layer, valid)[:, None, None, :]
-    if inside:
+    if inside and layer.neighbourhood is not None:
         keys = keys & layer.neighbourhood
     count = keys.sum(-1).to(gates["global"].dtype)
     means = {branch: (gate * keys).sum(-1) / count for branch, gate in gates.items()}

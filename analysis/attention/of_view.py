@@ -5,6 +5,9 @@ Every function takes a view, a modality and the number of a layer; values at pad
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import add
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -113,4 +116,4 @@ def block_map(view: TraceView, modality: str, layer: int = 0) -> Float[Tensor, "
         return weights["combined"]
     if not (gates := frame_gates(view, modality, layer)):
         return weights["global"]
-    return sum(gate[:, :, None] * weights[branch] for branch, gate in gates.items())
+    return reduce(add, (gate[:, :, None] * weights[branch] for branch, gate in gates.items()))

@@ -22,10 +22,10 @@ __all__ = ["REPRESENTATIONS", "RepresentationError", "cka_table", "head_contexts
 
 # Which frames of a layer: X, the block's context (heads joined), Y, and the layer's output.
 REPRESENTATIONS: dict[str, Callable[[LayerTrace], Float[Tensor, "batch frames _"]]] = {
-    "input": lambda layer: layer.input,
+    "input": lambda layer: layer.recorded("input"),
     "context": lambda layer: join_heads(_context(layer)),
-    "output": lambda layer: layer.output,
-    "encoded": lambda layer: layer.encoded,
+    "output": lambda layer: layer.recorded("output"),
+    "encoded": lambda layer: layer.recorded("encoded"),
 }
 
 

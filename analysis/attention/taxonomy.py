@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -26,7 +27,7 @@ RULES: dict[str, tuple[str, float]] = {
     "local": ("local", 0.3),
     "uniform": ("uniform", 0.8),
 }
-Values = float | np.ndarray | pd.Series
+Values: TypeAlias = float | np.ndarray | pd.Series
 MEASURES = tuple(column for column, _ in RULES.values())
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from analysis.attention.of_view import branch_profile
 from analysis.attention.profiles import attention_profile
@@ -57,7 +59,10 @@ def sensitivity_weighted_profile(
     values = []
     for modality in view.modalities:
         layer = view.layer(modality)
-        share = view_sensitivity(view, modality, layer.neighbourhood)[0].nan_to_num(nan=0.5)[:, None]
+        sensitivity = view_sensitivity(view, modality, layer.neighbourhood)
+        if sensitivity is None:
+            raise ExplanationError("this model cannot say how its outputs depend on its frames")
+        share = sensitivity[0].nan_to_num(nan=0.5)[:, None]
         local, everywhere = (layer.weights[name][0].mean(0) for name in ("local", "global"))
         values.append(attention_profile((share * local + (1 - share) * everywhere)[None]))
     return Explanation("sensitivity-weighted", target, torch.stack(values).cpu(), view.modalities)
@@ -75,5 +80,12 @@ def gradient_received(model: GMSAClassifier, clip: Clip, target: int, *, view: T
     view = view or view_clips(model, [clip])
     if not view.branches:
         raise ExplanationError("the control (attention 'none') has no attention block whose gradient could be received")
-    received = torch.stack([view_gradient_norms(view, modality)[0].mean(0) for modality in view.modalities])
+    received = torch.stack([_norms(view, modality).mean(0) for modality in view.modalities])
     return Explanation("gradient-received", target, (received / received.mean(1, keepdim=True)).cpu(), view.modalities)
+
+
+def _norms(view: TraceView, modality: str) -> Float[Tensor, "query key"]:
+    norms = view_gradient_norms(view, modality)
+    if norms is None:
+        raise ExplanationError("this model cannot say how its outputs depend on its frames")
+    return norms[0]

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import add
 from typing import SupportsIndex
 
 import torch
@@ -134,9 +135,9 @@ class Replacer:
         order = self._order(values)
         jobs = [(name, each) for each in (order, order.flip(0)) for name in self._streams]
         with standard_contexts():
-            found = map_in_threads(lambda job: self._curve(*job), jobs)
+            curves = map_in_threads(lambda job: self._curve(*job), jobs)
         half = len(self._streams)
-        deletion, backwards = sum(found[:half]), sum(found[half:])
+        deletion, backwards = reduce(add, curves[:half]), reduce(add, curves[half:])
         return FaithfulnessCurves(deletion + self._bias, backwards.flip(0) + self._bias, self.baseline)
 
     def random_curves(self, count: int = 5, seed: int = 0) -> list[FaithfulnessCurves]:

@@ -15,6 +15,7 @@ from analysis.explanations.registry import applicable, check_method, explain_all
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
 from gmsa_models.data.vocabulary import Vocabulary
+from gmsa_models.evaluation.scoring import vocabulary_of
 
 __all__ = ["explained_labels", "explanation_scores", "score_explanation"]
 
@@ -34,12 +35,13 @@ def score_explanation(explanation: Explanation, clip: Clip, label: int, replacer
     Returns:
         Measures of `MEASURES` and `EVIDENCE_MEASURES`; NaN for evidence that does not decide.
     """
-    values, found = explanation.frames, {}
+    values = explanation.frames
+    measures: dict[str, float] = {}
     if replacer is not None:
-        found |= replacer.curves(values).measures()
+        measures |= replacer.curves(values).measures()
     evidence = label_evidence(clip, label, len(values))
     nothing = dict.fromkeys(EVIDENCE_MEASURES, float("nan"))
-    return found | (evidence_scores(values, evidence) if evidence.decides else nothing)
+    return measures | (evidence_scores(values, evidence) if evidence.decides else nothing)
 
 
 def explanation_scores(
@@ -68,23 +70,25 @@ def explanation_scores(
         Columns `COLUMNS`; `video` is the clip's id, `label` the data set's.
 
     Raises:
+        NoVocabularyError: the model does not say what its outputs stand for.
         UnknownExplanationError: an unknown method.
         ForeignLabelsError: a clip whose labels are of another data set than the model's classes.
     """
-    asked = applicable(model) if methods is None else tuple(methods)
-    for name in asked:
+    chosen = applicable(model) if methods is None else tuple(methods)
+    vocabulary = vocabulary_of(model)
+    for name in chosen:
         check_method(name)
-    names = [name for name in asked if name in applicable(model)]
+    names = [name for name in chosen if name in applicable(model)]
     rows = []
     for clip in clips:
         short = clip.cut(model.config.max_frames)
-        # Explanations are not told where segments begin and end: what they find, they find in the frames.
-        untold = replace(short, segments=())
-        for label, target in islice(explained_labels(model.vocabulary, short), labels):
+        # Explanations do not know where segments begin and end: what they find, they find in the frames.
+        without_segments = replace(short, segments=())
+        for label, target in islice(explained_labels(vocabulary, short), labels):
             replacer = Replacer(model, short, target, baseline) if faithfulness else None
             found = {
                 name: score_explanation(each, short, label, replacer)
-                for name, each in explain_all(model, untold, target, names).items()
+                for name, each in explain_all(model, without_segments, target, names).items()
             }
             if replacer is not None:
                 found[RANDOM_ORDERS] = _mean([each.measures() for each in replacer.random_curves(2)])

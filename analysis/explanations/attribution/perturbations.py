@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -19,7 +22,7 @@ Frames = Float[Tensor, "frames width"]
 Groups = Int[Tensor, " frames"]
 
 # Blocks whose contexts under one choice of frames are made from those under the choice before.
-CARRIED: dict[type[AttentionBlock], type[GatedMasks]] = {GateAtt: GatedMasks}
+CARRIED: dict[type[AttentionBlock], Callable[[Any, Frames, Frames], GatedMasks]] = {GateAtt: GatedMasks}
 LONG = 128  # frames from which on that takes less time
 
 
@@ -55,10 +58,12 @@ class KeptScores:
         with torch.no_grad():
             # Frames are embedded one by one, so each of the two is once, whatever the number of masks.
             self._both = stream.encoder.embed(torch.stack([inputs, baseline]))
-            fast = CARRIED.get(type(layer.attention)) if len(stream.encoder.layers) == 1 else None
-            carried = fast is not None and count >= LONG and inputs.device.type == "cpu"
-            self._masks = fast(layer.attention, *layer.attention_input(self._both)) if carried else None
-            self._after = AfterAttention(stream) if carried else None
+            self._carried: tuple[GatedMasks, AfterAttention] | None = None
+            block, alone = layer.attention, len(stream.encoder.layers) == 1
+            fast = CARRIED.get(type(block)) if block is not None and alone else None
+            if fast is not None and count >= LONG and inputs.device.type == "cpu":
+                own, other = layer.attention_input(self._both)
+                self._carried = fast(block, own, other), AfterAttention(stream)
 
     def __call__(self, kept: Bool[Tensor, "masks frames"]) -> Float[Tensor, " masks"]:
         """The stream's logit with the frames where `kept` is False replaced."""
@@ -69,15 +74,17 @@ class KeptScores:
 
     def _scores(self, kept: Bool[Tensor, "masks frames"]) -> Float[Tensor, " masks"]:
         stream = self._stream
-        hidden = torch.where(kept[:, :, None], *self._both)
-        if self._masks is None:
+        own, other = self._both
+        hidden = torch.where(kept[:, :, None], own, other)
+        if self._carried is None:
             return stream.resume(hidden)
-        contexts = self._masks.contexts(kept).flatten(0, 1)
-        output = stream.encoder.layers[0].attention.output
+        masks, after = self._carried
+        contexts = masks.contexts(kept).flatten(0, 1)
+        output = stream.encoder.layers[0].block.output
         sums = hidden.flatten(0, 1).addmm_(contexts, output.weight.T)
         if output.bias is not None:
             sums += output.bias
-        return self._after(sums).view(kept.shape).mean(1)
+        return after(sums).view(kept.shape).mean(1)
 
 
 def occlusion(stream: Stream, inputs: Frames, baseline: Frames, groups: Groups) -> Float[Tensor, " frames"]:

@@ -121,13 +121,14 @@ class GatedMasks:
 
     def __init__(self, block: GateAtt, own: Frames, other: Frames) -> None:
         frames = len(own)
-        query, key, self._value = block.project(torch.stack([own, other]))
+        query, key, value = block.project(torch.stack([own, other]))
+        self._own_value, self._other_value = value
         # logits[a, b]: queries of the clip (a = 0) or of the baseline (1), keys likewise.
         logits = (query * query.shape[-1] ** -0.5)[:, None] @ key[None].mT
         # By key and by query: what is looked up lies together. Those of the clip, then those of the baseline.
         self._by_key = logits.permute(1, 4, 0, 2, 3).flatten(0, 1).contiguous()
         self._by_query = logits.permute(0, 3, 1, 2, 4).flatten(0, 1).contiguous()
-        self._near = neighbourhood_mask(block.neighbourhood, frames, own.device)
+        self._near = neighbourhood_mask(block.local_neighbourhood, frames, own.device)
         self._neighbours, there = padded_neighbours(self._near)
         self._pairs = (torch.arange(frames, device=own.device)[:, None] * frames + self._neighbours).flatten()
         near_logits = logits.flatten(3)[..., self._pairs].unflatten(3, there.shape)
@@ -146,7 +147,7 @@ class GatedMasks:
             kept: True where the clip's own frame stays.
         """
         local = self._local(kept)
-        value = torch.where(kept[:, None, :, None], *self._value)
+        value = torch.where(kept[:, None, :, None], self._own_value, self._other_value)
         found = torch.empty_like(value)
         for step, *of_choice in zip(self._plan(kept, local), local, value, found, strict=True):
             self._blend(self._moved(step), *of_choice)
@@ -220,6 +221,7 @@ class GatedMasks:
             self._live = step
             return step
         if step.again or self._live is None:
+            assert self._first is not None  # the plan of the first choices made it
             self._live = self._first.copy()
         if len(step.keys):
             self._change(self._live, step)
@@ -268,7 +270,8 @@ class GatedMasks:
 
     def _local(self, kept: Choices) -> Near:
         """The local branch's attention weights."""
-        of_query = torch.where(kept[:, None, None, :, None], *self._near_logits)
+        own, other = self._near_logits
+        of_query = torch.where(kept[:, None, None, :, None], own, other)
         return torch.where(kept[:, self._neighbours][:, None], of_query[:, 0], of_query[:, 1]).softmax(-1)
 
     def _minus_local(self, local: Float[Tensor, "queries heads near"], queries: Places) -> Maps:

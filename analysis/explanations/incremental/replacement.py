@@ -113,7 +113,7 @@ def _added(
     same = contexts.alike and int(rows[0]) >= len(hidden) // 2
     everywhere = contexts.everywhere(rows[:1] if same else rows, steps)
     near = None if contexts.neighbours is None else contexts.near(rows, steps)
-    sums = _Sums.of(stream.encoder.layers[0].attention, hidden[rows], near, len(times))
+    sums = _Sums.of(stream.encoder.layers[0].block, hidden[rows], near, len(times))
     after, shares = AfterAttention(stream), torch.zeros_like(times)
     for part in _runs(range(len(times)), max(1, TOKENS // len(rows))):
         there = times[part].flatten().nonzero()[:, 0]

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from gmsa_models.attention import AttentionBlock
+from gmsa_models.attention import AttentionBlock, AttentionError
 from gmsa_models.masks import neighbourhood_mask, padded_neighbours
 
 __all__ = ["RunningContexts", "SmallWeightsError"]
@@ -45,13 +45,13 @@ class _Neighbours:
     Attributes:
         mask: N, query by key.
         keys: where a frame has fewer neighbours than another, others behind them.
-        there: which are neighbours.
+        near: which are neighbours.
         replaced: how many are, at every step.
     """
 
     mask: Bool[Tensor, "query key"]
     keys: Int[Tensor, "frames most"]
-    there: Bool[Tensor, "frames most"]
+    near: Bool[Tensor, "frames most"]
     replaced: Int[Tensor, "steps frames"]
 
     @classmethod
@@ -88,7 +88,7 @@ class RunningContexts:
         query, key, value = (each[0] for each in block.project(inputs[None]))
         neighbours = None
         if block.local:
-            mask = neighbourhood_mask(block.neighbourhood, count, inputs.device)
+            mask = neighbourhood_mask(block.local_neighbourhood, count, inputs.device)
             neighbours = _Neighbours.of(mask[order][:, order])
         return cls(
             query * query.shape[-1] ** -0.5,
@@ -134,21 +134,24 @@ class RunningContexts:
 
         Raises:
             SmallWeightsError: weights too small to divide by.
+            AttentionError: a block without a local branch.
         """
+        if (neighbours := self.neighbours) is None:
+            raise AttentionError("a block without a local branch has no neighbours")
         heads, count, value = self.local_heads, len(self.value) // 2, self.value
         place = rows % count
-        keys, there = self.neighbours.keys[place], self.neighbours.there[place]
+        keys, near = neighbours.keys[place], neighbours.near[place]
         others = keys[:, :1] * 0 + count if self.alike else keys + count
         logits = self._logits(heads, rows)
         own, other = (logits.take_along_dim(each[None], 2) for each in (keys, others))
-        both = torch.stack([own, other.expand_as(own)], 2).masked_fill_(~there[:, None], -torch.inf)
+        both = torch.stack([own, other.expand_as(own)], 2).masked_fill_(~near[:, None], -torch.inf)
         own, other = self._weights(both.flatten(2)).chunk(2, -1)
         values = (
             value[:, heads].index_select(0, each.T.flatten()).unflatten(0, each.T.shape)
             for each in (keys, others[:1] if self.alike else others)
         )
         fixed = value.new_zeros(len(own), len(rows), value.shape[-1])
-        return _quotients(fixed, own, other, *values), self.neighbours.replaced[steps][:, place]
+        return _quotients(fixed, own, other, *values), neighbours.replaced[steps][:, place]
 
     def _logits(self, heads: slice, rows: Rows) -> HeadRows:
         """Of every key, or of the clip's and one of the baseline's where those are alike."""

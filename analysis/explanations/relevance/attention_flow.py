@@ -8,6 +8,8 @@ the last layer. The parts of the result are told apart in the first layer, the o
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
+from operator import add
 
 import torch
 from jaxtyping import Float
@@ -41,8 +43,8 @@ def attention_rollout(stream: Stream, inputs: Float[Tensor, "frames width"]) -> 
         _, layers = stream.encoder.trace(inputs[None], None, False)
     followed = []
     for layer, traced in zip(stream.encoder.layers, layers, strict=True):
-        parts = over_heads(branch_maps(layer.attention, traced), layer.attention.heads)
-        rows = sum(parts.values()).sum(-1, keepdim=True)
+        parts = over_heads(branch_maps(layer.block, traced), layer.block.heads)
+        rows = reduce(add, parts.values()).sum(-1, keepdim=True)
         eye = torch.eye(len(inputs), dtype=inputs.dtype, device=inputs.device)
         followed.append({name: 0.5 * each / rows for name, each in parts.items()} | {"residual": 0.5 * eye})
     return _follow(followed)
@@ -64,12 +66,12 @@ def gradient_weighted_attention(stream: Stream, inputs: Float[Tensor, "frames wi
         encoded, layers = stream.encoder.trace(inputs[None], None, True)
         score = encoded.mean(1)[0] @ stream.weights
         gradients = torch.autograd.grad(score, [each for layer in layers for each in _maps(layer).values()])
-    gradients, followed = iter(gradients), []
+    of_map, followed = iter(gradients), []
     for layer, traced in zip(stream.encoder.layers, layers, strict=True):
-        kinds = {name: next(gradients)[0].clamp(min=0.0) for name in _maps(traced)}
-        maps = traced.weights if "combined" not in kinds else branch_maps(layer.attention, traced)
+        kinds = {name: next(of_map)[0].clamp(min=0.0) for name in _maps(traced)}
+        maps = traced.weights if "combined" not in kinds else branch_maps(layer.block, traced)
         parts = {
-            name: _weighted(kinds, name, (each[0] if each.ndim == 4 else each).detach(), layer.attention)
+            name: _weighted(kinds, name, (each[0] if each.ndim == 4 else each).detach(), layer.block)
             for name, each in maps.items()
             if name != "combined"
         }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import reduce
+from operator import add
 
 import torch
 
@@ -54,7 +56,7 @@ def propagation_explanation(model: GMSAClassifier, clip: Clip, target: int) -> E
 
 
 def _together(found: Mapping[str, FrameParts]) -> tuple[torch.Tensor, tuple[str, ...]]:
-    return torch.stack([sum(parts.values()).cpu() for parts in found.values()]), tuple(found)
+    return torch.stack([reduce(add, parts.values()).cpu() for parts in found.values()]), tuple(found)
 
 
 def _branches(found: Mapping[str, FrameParts]) -> dict[str, torch.Tensor]:

@@ -83,6 +83,7 @@ def _affine(
 ) -> Float[Tensor, " batch"]:
     """The stream with its non-linear parts held; the first layer takes each way's copy of the frames by its way."""
     hidden = {way: stream.encoder.embed(each) for way, each in frames.items()}
+    after = hidden["residual"]
     for layer, trace in zip(stream.encoder.layers, traces, strict=True):
         after = _affine_layer(layer, hidden, trace, held)
         hidden = dict.fromkeys(hidden, after)
