@@ -108,11 +108,10 @@ class _Share:
 
     def _file(self, shard: int) -> ClipFile:
         file = self.files.pop(shard, None)
-        if file is None:
+        if file is None or file.memory:
             self._make_room()
-            file = open_clips(self.index.paths[shard])
-        self.files[shard] = file
-        return file
+        self.files[shard] = open_clips(self.index.paths[shard]) if file is None else file
+        return self.files[shard]
 
     def _make_room(self) -> None:
         while self.files and (

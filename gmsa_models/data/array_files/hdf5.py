@@ -16,11 +16,11 @@ from gmsa_models.data.errors import brief
 from gmsa_models.data.hdf5_probe import CLIPS, refusal
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
-_REMEDY = "write it again, without compression, or with gzip where that saves less than half"
+_REMEDY = "write it again, without compression if that saves much"
 
 
 class Hdf5Clips(ArrayClips):
-    """An open HDF5 file. What other files say in the file's attributes holds for all clips of its groups."""
+    """An open HDF5 file. Attributes of the file hold for the clips of all its groups that do not say otherwise."""
 
     def __init__(self, path: str | Path) -> None:
         super().__init__(path)

@@ -15,7 +15,7 @@ from gmsa_models.data.errors import brief
 
 # Of an .npz of many clips: their ids, and how many frames each has. Other values are one for all clips or one a clip.
 IDS, LENGTHS = "ids", "lengths"
-_ALLOWANCE = 1 << 27  # bytes that an .npz may unpack to beyond its own
+_ALLOWANCE = 1 << 26  # bytes that an .npz may unpack to beyond its own
 
 
 class NpyClip(ArrayClips):
@@ -117,7 +117,9 @@ class NpzClips(ArrayClips):
         return {name: self._arrays[name][self._rows(number)].shape for name in self._names}
 
     def _streams(self, number: int) -> Mapping[str, np.ndarray]:
-        return {name: self._arrays[name][self._rows(number)].copy() for name in self._names}
+        if self._count() == 1:
+            return {name: self._arrays[name] for name in self._names}
+        return {name: self._arrays[name][self._rows(number)].copy() for name in self._names}  # lets go of the others
 
     def close(self) -> None:
         """Let go of the arrays."""

@@ -1,5 +1,6 @@
 """Files of a user's own arrays: each format gives the same clips, opens everywhere, and has one error a fault."""
 
+import re
 import subprocess
 import sys
 from contextlib import suppress
@@ -312,20 +313,35 @@ def test_damage_is_read_or_is_one_error(suffix, data, tmp_path):
         list(read_clips(path, on_error="skip", on_skip=lambda error: None))
 
 
-def test_a_hostile_npz_takes_little_memory(tmp_path):
-    np.savez_compressed(tmp_path / "bomb.npz", visual=np.zeros((100_000, 1000), np.float32))
+def write_bomb(path):
+    """A small file that claims 400 MB of zeros."""
+    shape = (100_000, 1000)
+    if path.suffix == ".npz":
+        np.savez_compressed(path, visual=np.zeros(shape, np.float32))
+    elif path.suffix == ".h5":
+        with h5py.File(path, "w") as file:
+            file.create_dataset("visual", shape, "f4", chunks=(1000, 1000), compression="gzip")
+    else:
+        row = pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(10**8, np.float32)), 1000)
+        pq.write_table(pa.table({"visual": row}), path, use_dictionary=True)
+
+
+@MANY
+def test_a_hostile_file_takes_little_memory(suffix, tmp_path):
+    path = tmp_path / f"bomb{suffix}"
+    write_bomb(path)
+    assert path.stat().st_size < 2_000_000
     code = (
         "import resource, sys; from gmsa_models.data.sources import read_clips; list(read_clips('demo:0'))\n"
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "def most(): return max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, -1))\n"
+        "before = most()\n"
         "try: list(read_clips(sys.argv[1]))\n"
         "except ValueError as error: print(error)\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+        "print(most() - before)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, tmp_path / "bomb.npz"], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
     message, grown = done.stdout.splitlines()
-    assert "claims 400000" in message
+    assert re.search("claims? .*400|unpacks to|says", message)
     assert int(grown) < 200_000  # kB
 
 
