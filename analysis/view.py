@@ -263,6 +263,7 @@ def _take_layer(layer: LayerTrace, one: slice, frames: int) -> LayerTrace:
         weights={branch: by_pair(values) for branch, values in layer.weights.items()},
         gates={name: (by_pair if gate.ndim == 4 else by_frame)(gate) for name, gate in layer.gates.items()},
         contexts={branch: values[one, :, :frames] for branch, values in layer.contexts.items()},
+        gated_contexts={branch: values[one, :, :frames] for branch, values in layer.gated_contexts.items()},
         branch_outputs={branch: by_frame(values) for branch, values in layer.branch_outputs.items()},
         neighbourhood=None if layer.neighbourhood is None else layer.neighbourhood[:frames, :frames],
         head_groups={

@@ -2,25 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
-from typing import Any, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from gmsa_models.attention import ATTENTION, AttentionBlock, AttentionError, xavier_linear
+from gmsa_models.attention.stages import NO_EDIT, BlockEdit
 from gmsa_models.config import ConfigError, ModelConfig
 from gmsa_models.data.clip import Batch
 from gmsa_models.data.spaces import FeatureSpace, published_spaces, spaces_from_dict
 from gmsa_models.data.vocabulary import Vocabulary
-from gmsa_models.trace import AttentionTrace, LayerTrace
+from gmsa_models.trace import AttentionTrace, LayerTrace, Stage
 
-__all__ = ["BatchError", "Encoder", "EncoderLayer", "GMSAClassifier", "mean_over_valid", "parameter_mib"]
+__all__ = [
+    "BatchError",
+    "Encoder",
+    "EncoderLayer",
+    "GMSAClassifier",
+    "PassEdit",
+    "mean_over_valid",
+    "parameter_mib",
+]
 
 Frames = Float[Tensor, "batch frames dim"]
 Valid = Bool[Tensor, "batch frames"]
+
+
+@runtime_checkable
+class PassEdit(Protocol):
+    """What is changed, or watched, in a pass."""
+
+    def __call__(self, stage: Stage, value: Tensor) -> Tensor:
+        """What the pass goes on with in place of `value`: `value` itself where nothing is changed."""
+
+    def of_layer(self, modality: str, layer: int) -> BlockEdit:
+        """What is changed in one encoder layer: the stages of its block, and its output "encoded"."""
+
+    def valid(self, modality: str, valid: Valid | None, frames: Frames) -> Valid | None:
+        """Which frames of a modality are real."""
+
+
+LayerEdits = Callable[[int], BlockEdit]
 
 
 class BatchError(ValueError):
@@ -67,16 +93,17 @@ class EncoderLayer(nn.Module):
             return self._feed_forward(hidden)
         return self.finish(hidden, self.attention(self.attention_input(hidden), valid))
 
-    def trace(self, hidden: Frames, valid: Valid | None, grad: bool) -> LayerTrace:
-        """The same, with everything that the attention block computed."""
+    def trace(self, hidden: Frames, valid: Valid | None, grad: bool, edit: BlockEdit = NO_EDIT) -> LayerTrace:
+        """The same, with everything that the attention block computed; `edit`: what is changed on the way."""
         if grad and not hidden.requires_grad:
             # Frozen parameters and plain features leave no graph; X must be there to differentiate by.
             hidden = hidden.detach().requires_grad_()
         if self.attention is None:
-            return LayerTrace(input=hidden, output=torch.zeros_like(hidden), encoded=self._feed_forward(hidden))
-        inputs = self.attention_input(hidden)
-        block = self.attention.trace(inputs, valid)
-        encoded = self.finish(hidden, block.output)
+            encoded = edit("", "encoded", self._feed_forward(hidden))
+            return LayerTrace(input=hidden, output=torch.zeros_like(hidden), encoded=encoded)
+        inputs = edit("", "input", self.attention_input(hidden))
+        block = self.attention.trace(inputs, valid, edit)
+        encoded = edit("", "encoded", self.finish(hidden, block.output))
         return LayerTrace(input=inputs, encoded=encoded, **{f.name: getattr(block, f.name) for f in fields(block)})
 
     def attention_input(self, hidden: Frames) -> Frames:
@@ -123,13 +150,17 @@ class Encoder(nn.Module):
         return self.norm(hidden)
 
     def trace(
-        self, frames: Float[Tensor, "batch frames width"], valid: Valid | None, grad: bool
+        self,
+        frames: Float[Tensor, "batch frames width"],
+        valid: Valid | None,
+        grad: bool,
+        edits: LayerEdits = lambda layer: NO_EDIT,
     ) -> tuple[Frames, tuple[LayerTrace, ...]]:
-        """The same, with a trace of every layer."""
+        """The same, with a trace of every layer; `edits`: what is changed in each."""
         hidden = self.embed(frames)
         traces: list[LayerTrace] = []
-        for layer in self.layers:
-            traces.append(layer.trace(hidden, valid, grad))
+        for number, layer in enumerate(self.layers):
+            traces.append(layer.trace(hidden, valid, grad, edits(number)))
             hidden = traces[-1].recorded("encoded")
         return self.norm(hidden), tuple(traces)
 
@@ -186,7 +217,7 @@ class GMSAClassifier(nn.Module):
         ]
         return self.classifier(torch.cat(pooled, -1))
 
-    def trace(self, batch: Batch, grad: bool = False) -> AttentionTrace:
+    def trace(self, batch: Batch, grad: bool = False, edit: PassEdit | None = None) -> AttentionTrace:
         """One pass with everything it computed; its logits are those of `forward`.
 
         Args:
@@ -201,11 +232,28 @@ class GMSAClassifier(nn.Module):
         layers: dict[str, tuple[LayerTrace, ...]] = {}
         pooled: dict[str, Float[Tensor, "batch _"]] = {}
         with torch.set_grad_enabled(grad):
-            for name, encoder in self.encoders.items():
-                encoded, layers[name] = encoder.trace(batch.features[name], valid, grad)
-                pooled[name] = mean_over_valid(encoded, valid)
+            for name in self.encoders:
+                layers[name], pooled[name] = self.trace_stream(batch, name, valid, grad, edit)
             logits = self.classifier(torch.cat(list(pooled.values()), -1))
         return AttentionTrace(layers=layers, valid=batch.valid, pooled=pooled, logits=logits)
+
+    def trace_stream(
+        self, batch: Batch, modality: str, valid: Valid | None, grad: bool = False, edit: PassEdit | None = None
+    ) -> tuple[tuple[LayerTrace, ...], Float[Tensor, "batch dim"]]:
+        """The layers of one modality, and the mean over its valid frames; see `trace`.
+
+        Args:
+            valid: True where a frame is real; None: everywhere.
+            batch, modality, grad, edit: see `trace`.
+        """
+        encoder, frames = self.encoders[modality], batch.features[modality]
+        if edit is None:
+            encoded, layers = encoder.trace(frames, valid, grad)
+            return layers, mean_over_valid(encoded, valid)
+        valid = edit.valid(modality, valid, frames)
+        frames = edit(Stage(modality, None, "", "input"), frames)
+        encoded, layers = encoder.trace(frames, valid, grad, lambda layer: edit.of_layer(modality, layer))
+        return layers, edit(Stage(modality, None, "", "pooled"), mean_over_valid(encoded, valid))
 
     def _check(self, batch: Batch) -> Valid | None:
         """`batch.valid`, or None where nothing is padding; raises on a batch that does not fit."""

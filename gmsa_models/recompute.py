@@ -7,18 +7,19 @@ the second, `logits_from` the rest of the model. With nothing changed they give 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gmsa_models.attention import Contexts, Frames, Gates, Valid
+from gmsa_models.attention import AttentionBlock, CleanPass, Contexts, Frames, Gates, Valid
 from gmsa_models.classifier import GMSAClassifier, mean_over_valid
 from gmsa_models.data.clip import Batch
 from gmsa_models.trace import AttentionTrace
 
-__all__ = ["BlockState", "RecomputeError", "block_state", "logits_from"]
+__all__ = ["BlockState", "RecomputeError", "block_state", "logits_from", "pooled_from"]
 
 
 class RecomputeError(ValueError):
@@ -68,15 +69,16 @@ def block_state(
     if (block := encoder.layers[layer].attention) is None:
         raise RecomputeError("the control (attention 'none') has no attention block")
     before = trace.layer(modality, layer - 1).recorded("encoded") if layer else None
-    hidden = encoder.embed(batch.features[modality]) if before is None else before
+    valid = None if batch.full else batch.valid
+    clean = CleanPass(block, traced.recorded("input"), valid, traced)
     return BlockState(
         modality=modality,
         layer=layer,
-        hidden=hidden,
-        contexts=block.contexts(traced),
-        shut={branch: block.with_branch_shut(traced, branch) for branch in block.branches if block.gated},
+        hidden=encoder.embed(batch.features[modality]) if before is None else before,
+        contexts=clean.contexts,
+        shut=_shut(block, clean) if block.gated else {},
         pooled=trace.pooled,
-        valid=None if batch.full else batch.valid,
+        valid=valid,
     )
 
 
@@ -100,9 +102,50 @@ def logits_from(
         raise RecomputeError(
             f"outputs of shape {tuple(output.shape)}; expected (copies, {', '.join(map(str, expected))})"
         )
-    encoder = model.encoders[state.modality]
-    valid = None if state.valid is None else state.valid.repeat(copies, 1)
-    hidden = encoder.layers[state.layer].finish(state.hidden.expand(output.shape).flatten(0, 1), output.flatten(0, 1))
-    pooled = mean_over_valid(encoder.resume(hidden, valid, state.layer + 1), valid).unflatten(0, (copies, -1))
+    pooled = pooled_from(model, state.modality, state.layer, state.hidden, output, state.valid)
     parts = {name: other.expand(copies, *other.shape) for name, other in state.pooled.items()}
     return model.classifier(torch.cat(list((parts | {state.modality: pooled}).values()), -1))
+
+
+def pooled_from(
+    model: GMSAClassifier,
+    modality: str,
+    layer: int,
+    hidden: Frames,
+    output: Float[Tensor, "copies batch frames dim"],
+    valid: Valid | None,
+) -> Float[Tensor, "copies batch dim"]:
+    """Pooled vectors of one modality, had an attention block returned other outputs.
+
+    Args:
+        model: in evaluation mode, if it has dropout.
+        modality, layer: whose block.
+        hidden: what the layer was given, before norm and attention.
+        output: any number of outputs Y for each clip of the batch.
+        valid: True where a frame is real; None: everywhere.
+    """
+    encoder, copies = model.encoders[modality], len(output)
+    valid = None if valid is None else valid.repeat(copies, 1)
+    hidden = encoder.layers[layer].finish(hidden.expand(output.shape).flatten(0, 1), output.flatten(0, 1))
+    return mean_over_valid(encoder.resume(hidden, valid, layer + 1), valid).unflatten(0, (copies, -1))
+
+
+def _shut(block: AttentionBlock, clean: CleanPass) -> dict[str, tuple[Contexts, Gates | None]]:
+    passes = {branch: block.trace(clean.inputs, clean.valid, _Shut(branch), clean) for branch in block.branches}
+    return {
+        branch: (block.contexts(each), each.gates if block.gated == "outputs" else None)
+        for branch, each in passes.items()
+    }
+
+
+@dataclass(frozen=True)
+class _Shut:
+    """The gate of a branch at 0 and the other's at 1, everywhere."""
+
+    branch: str
+
+    def __call__(self, branch: str, quantity: str, value: Tensor) -> Tensor:
+        return torch.full_like(value, float(self.branch == "local")) if quantity == "gate" else value
+
+    def touches(self, branch: str, quantities: Collection[str]) -> bool:
+        return branch == "" and "gate" in quantities

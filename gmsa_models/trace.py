@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-__all__ = ["BRANCHES", "AttentionTrace", "HeadGroup", "LayerTrace", "TraceError"]
+__all__ = ["BRANCHES", "AttentionTrace", "HeadGroup", "LayerTrace", "Stage", "TraceError"]
 
 BRANCHES = ("global", "local", "combined")
 
 
 class TraceError(ValueError):
     """Something that a trace does not hold; the message says what."""
+
+
+class Stage(NamedTuple):
+    """One value that a pass computes on its way, where it can be read and changed.
+
+    Attributes:
+        stream: the modality.
+        layer: which encoder layer, from 0; None: before or after all of them.
+        branch: of the attention block; "" where a value is of no branch.
+        quantity: what it is: of a block one of `attention.QUANTITIES`; "encoded" of a layer; "input" and "pooled"
+            before and after the layers.
+    """
+
+    stream: str
+    layer: int | None
+    branch: str
+    quantity: str
 
 
 @dataclass(frozen=True)
@@ -50,6 +67,7 @@ class LayerTrace:
         gates: R_g under "global", R_l under "local", adding to 1. GateAtt: (batch, heads, query, key); GateOp:
             (batch, frames, dim); else empty.
         contexts: branch -> A V, head by head, for each branch in `weights` whose A V the block uses.
+        gated_contexts: GateAtt's (R_g * A_g) V under "global" and (R_l * A_l) V under "local"; else empty.
         branch_outputs: GateOp's Y_g under "global" and Y_l under "local"; else empty. The block's shared output
             bias is in neither.
         neighbourhood: N as a matrix, True = may attend; None in a block without a local branch. Padding is not in it.
@@ -64,6 +82,7 @@ class LayerTrace:
     weights: dict[str, Float[Tensor, "batch _ query key"]] = field(default_factory=dict)
     gates: dict[str, Float[Tensor, "batch ..."]] = field(default_factory=dict)
     contexts: dict[str, Float[Tensor, "batch _ frames _"]] = field(default_factory=dict)
+    gated_contexts: dict[str, Float[Tensor, "batch _ frames _"]] = field(default_factory=dict)
     branch_outputs: dict[str, Float[Tensor, "batch frames dim"]] = field(default_factory=dict)
     neighbourhood: Bool[Tensor, "query key"] | None = None
     head_groups: dict[str, tuple[HeadGroup, ...]] = field(default_factory=dict)
@@ -101,12 +120,14 @@ class AttentionTrace:
         valid: True where a frame is real.
         pooled: modality -> mean over the valid frames of what the encoder returned; the classifier's input.
         logits: (batch, classes), before the sigmoid; equal to `model(batch)`.
+        watched: values of stages that were asked for; see `analysis.interventions.run_with`.
     """
 
     layers: dict[str, tuple[LayerTrace, ...]]
     valid: Bool[Tensor, "batch frames"]
     pooled: dict[str, Float[Tensor, "batch _"]]
     logits: Float[Tensor, "batch classes"]
+    watched: dict[Stage, Tensor] = field(default_factory=dict)
 
     def layer(self, modality: str, index: int = 0) -> LayerTrace:
         """One layer of one modality.

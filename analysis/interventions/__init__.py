@@ -1,1 +1,1 @@
-"""Interventions: what a model says without a head or a branch, and what that costs."""
+"""Interventions: a pass is changed at named sites, and what that does to the answer; ablation is one use of it."""

@@ -6,7 +6,8 @@ its heads, and what follows from contexts is computed again: output projection, 
 residual, feed-forward, later layers, pooling, classifier. What lies before stays: maps, GateAtt's gates (they read
 maps), the other modality. The three ways are in `KINDS`.
 
-Nothing is hooked and no weight is changed: contexts come from one trace of each clip, and every ablation starts there.
+An ablation is a list of edits (`edits_of`): patches of contexts, or a forced gate. Here contexts come from one trace of
+each clip, and the edits of every ablation start there.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from analysis.gmsa_view import attention_block
-from gmsa_models.attention import AttentionBlock, Contexts, Gates, Heads
+from analysis.interventions.edits import Edit, ForceGate, Patch
+from analysis.interventions.plan import Clock, EditPlan
+from analysis.interventions.sites import Site
+from gmsa_models.attention import AttentionBlock, Contexts, Gates
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.recompute import BlockState, logits_from
 
@@ -110,14 +114,38 @@ def all_ablations(
     return tuple(found)
 
 
+def edits_of(model: GMSAClassifier, ablation: Ablation, means: ContextMeans | None = None) -> tuple[Edit, ...]:
+    """An ablation as edits: what `run_with` takes.
+
+    Args:
+        model: with that block.
+        ablation: of `KINDS`.
+        means: for kind "mean".
+
+    Raises:
+        AblationError: a branch, head or kind that the block lacks, or means that are missing.
+    """
+    block = attention_block(model, ablation.modality, ablation.layer)
+    _check(block, ablation, means)
+    if ablation.kind == "shut":
+        return (ForceGate(Site(ablation.modality, "gate", ablation.layer), 0, ablation.branch),)
+    patches = []
+    for branch in (ablation.branch,) if ablation.branch else block.branches:
+        own, heads = block.heads_of(branch), () if ablation.head is None else (ablation.head,)
+        if not heads or own.start <= ablation.head < own.stop:
+            mean = means.values[ablation.modality, branch][:, None] if ablation.kind == "mean" else "zero"
+            patches.append(Patch(Site(ablation.modality, "contexts", ablation.layer, branch, heads), mean))
+    return tuple(patches)
+
+
 def ablated_contexts(
-    block: AttentionBlock, state: BlockState, ablation: Ablation, means: ContextMeans | None = None
+    model: GMSAClassifier, state: BlockState, ablation: Ablation, means: ContextMeans | None = None
 ) -> tuple[Contexts, Gates | None]:
     """Contexts after an ablation, and GateOp's gates where the ablation sets them.
 
     Args:
-        block: the attention block.
-        state: of that block in a pass.
+        model: the model.
+        state: of the ablation's block in a pass.
         ablation: of that block.
         means: for kind "mean".
 
@@ -127,15 +155,12 @@ def ablated_contexts(
     Raises:
         AblationError: a branch, head or kind that the block lacks, or means that are missing.
     """
-    _check(block, ablation, means)
+    edits = edits_of(model, ablation, means)
     if ablation.kind == "shut":
         return state.shut[ablation.branch]
-    contexts = dict(state.contexts)
-    for branch in (ablation.branch,) if ablation.branch else tuple(contexts):
-        heads = _heads(block, branch, ablation.head)
-        mean = means.values[ablation.modality, branch] if ablation.kind == "mean" else None
-        contexts[branch] = _replaced(contexts[branch], heads, mean)
-    return contexts, None
+    plan = EditPlan.of(model, edits, Clock(state.hidden.shape[1], 1, state.valid))
+    change = plan.of_layer(state.modality, state.layer)
+    return {branch: change(branch, "contexts", each) for branch, each in state.contexts.items()}, None
 
 
 def ablated_logits(
@@ -159,7 +184,7 @@ def ablated_logits(
     parts = []
     for start in range(0, len(ablations), at_once):
         outputs = [
-            block.output_from(*ablated_contexts(block, state, one, means)) for one in ablations[start : start + at_once]
+            block.output_from(*ablated_contexts(model, state, one, means)) for one in ablations[start : start + at_once]
         ]
         parts.append(logits_from(model, state, torch.stack(outputs)))
     return torch.cat(parts)
@@ -180,20 +205,6 @@ def by_block(ablations: Sequence[Ablation]) -> Iterator[tuple[tuple[str, int], l
     for place, one in enumerate(ablations):
         places.setdefault((one.modality, one.layer), []).append(place)
     yield from places.items()
-
-
-def _replaced(context: Heads, heads: slice, mean: Float[Tensor, "heads head_dim"] | None) -> Heads:
-    changed = context.clone()
-    changed[:, heads] = 0.0 if mean is None else mean[heads, None, :].to(context)
-    return changed
-
-
-def _heads(block: AttentionBlock, branch: str, head: int | None) -> slice:
-    """Where a head stands among the heads of a branch; an empty slice where the branch has it not (ShareAtt)."""
-    if head is None:
-        return slice(None)
-    own = block.heads_of(branch)
-    return slice(head - own.start, head - own.start + 1) if own.start <= head < own.stop else slice(0, 0)
 
 
 def _check_known(what: str, names: Sequence[str], known: Sequence[str] | Mapping[str, str]) -> None:

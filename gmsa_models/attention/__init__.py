@@ -13,13 +13,17 @@ from gmsa_models.attention.functions import (
     near_zero,
     xavier_linear,
 )
+from gmsa_models.attention.stages import QUANTITIES, WHOLE, CleanPass
 
 __all__ = [
     "ATTENTION",
+    "QUANTITIES",
+    "WHOLE",
     "AttentionBlock",
     "AttentionError",
     "Baseline",
     "BlockTrace",
+    "CleanPass",
     "Contexts",
     "Frames",
     "GateAtt",

@@ -1,7 +1,8 @@
 """The contract of an attention block: what analysis needs to know of one, said once.
 
-Its branches and which heads each has; how its output follows from what its heads hand on (the contexts); what its gates
-are. A new block is a class with these members and the two forms of its computation, `forward` and `trace`.
+Its branches and which heads each has; what its gates are and which stage they follow from; how its output follows from
+what its heads hand on (the contexts). A new block is a class with these members, which `trace` goes through stage by
+stage (`stages.py`), and `forward`, the same computation without the maps that it need not make.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from gmsa_models.attention.functions import Frames, Heads, Valid, join_heads, xavier_linear
+from gmsa_models.attention.stages import NO_EDIT, AnyGates, BlockEdit, CleanPass, Contexts, Maps, staged_pass
 from gmsa_models.masks import Neighbourhood, neighbourhood_mask
 from gmsa_models.trace import HeadGroup, LayerTrace
 
 __all__ = ["AttentionBlock", "AttentionError", "BlockTrace", "Contexts", "Gates"]
 
-Contexts = dict[str, Float[Tensor, "batch _ frames head_dim"]]
 Gates = dict[str, Float[Tensor, "batch frames dim"]]
 
 
@@ -34,6 +35,7 @@ class BlockTrace:
     weights: dict[str, Float[Tensor, "batch _ query key"]]
     contexts: dict[str, Float[Tensor, "batch _ frames _"]]
     gates: dict[str, Float[Tensor, "batch ..."]] = field(default_factory=dict)
+    gated_contexts: dict[str, Float[Tensor, "batch _ frames _"]] = field(default_factory=dict)
     branch_outputs: dict[str, Float[Tensor, "batch frames dim"]] = field(default_factory=dict)
     neighbourhood: Bool[Tensor, "query key"] | None = None
     head_groups: dict[str, tuple[HeadGroup, ...]] = field(default_factory=dict)
@@ -88,9 +90,36 @@ class AttentionBlock(nn.Module, ABC):
     def forward(self, inputs: Frames, valid: Valid | None = None) -> Frames:
         """Y from X, with no more maps than it must make; `valid` None: no frame is padding."""
 
-    @abstractmethod
-    def trace(self, inputs: Frames, valid: Valid | None = None) -> BlockTrace:
-        """The same with all its maps, as the equations stand."""
+    def trace(
+        self,
+        inputs: Frames,
+        valid: Valid | None = None,
+        edit: BlockEdit = NO_EDIT,
+        clean: CleanPass | None = None,
+    ) -> BlockTrace:
+        """Y from X with every map, as the equations stand.
+
+        Args:
+            inputs: X.
+            valid: True where a frame is real; None: no frame is padding.
+            edit: what is changed on the way; see `stages.QUANTITIES`.
+            clean: the pass of the same inputs without edits, from which what lies before the edits is taken.
+        """
+        done = staged_pass(self, inputs, valid, edit, clean)
+        plain = {}
+        if self.gated == "maps":
+            plain = {branch: weights @ done.values[branch] for branch, weights in done.weights.items()}
+        joined = {} if done.joined is None or not self.combined else {"combined": done.joined}
+        return BlockTrace(
+            output=done.output,
+            weights=done.weights | done.combined,
+            contexts=(plain or done.contexts) | joined,
+            gates=done.gates,
+            gated_contexts=done.contexts if plain else {},
+            branch_outputs=done.branch_outputs,
+            neighbourhood=done.neighbourhood,
+            head_groups=self.head_groups(done.neighbourhood),
+        )
 
     def project(self, inputs: Frames) -> tuple[Heads, Heads, Heads]:
         """Queries, keys and values, head by head."""
@@ -132,11 +161,27 @@ class AttentionBlock(nn.Module, ABC):
                 groups["combined"] = (HeadGroup(0, self.heads, None),)
         return groups
 
-    def context_maps(self, layer: LayerTrace | BlockTrace) -> dict[str, Float[Tensor, "batch _ query key"]]:
-        """The maps whose product with the values of each branch's heads are its contexts."""
-        return {branch: layer.weights[branch] for branch in self.branches}
+    def gates_of_maps(self, weights: Maps) -> AnyGates:
+        """R_g and R_l from the maps; of a block whose gates weigh maps."""
+        return {}
 
-    def contexts(self, layer: LayerTrace) -> Contexts:
+    def gated_maps(self, weights: Maps, gates: AnyGates) -> Maps:
+        """The maps whose product with the values of each branch's heads are its contexts."""
+        return {branch: weights[branch] for branch in self.branches}
+
+    def gates_of_contexts(self, contexts: Contexts) -> AnyGates:
+        """R_g and R_l from the contexts; of a block whose gates weigh outputs."""
+        return {}
+
+    def blend(self, contexts: Contexts, gates: AnyGates) -> tuple[Frames, dict[str, Frames]]:
+        """Y from contexts and gates, and the branches' outputs before they are gated; where gates weigh outputs."""
+        raise AttentionError(f"{type(self).__name__} has one output projection, and no outputs to blend")
+
+    def context_maps(self, layer: LayerTrace | BlockTrace) -> Maps:
+        """`gated_maps` of a trace."""
+        return self.gated_maps(layer.weights, layer.gates)
+
+    def contexts(self, layer: LayerTrace | BlockTrace) -> Contexts:
         """What each head of each branch hands on: the block's output follows from these alone.
 
         Baseline: A V under "global". ShareAtt: A V of its global heads and of its local heads. GateAtt: (R_g * A_g) V
@@ -227,18 +272,6 @@ class AttentionBlock(nn.Module, ABC):
             AttentionError: a block without a combined map.
         """
         raise AttentionError(f"{type(self).__name__} has no combined map")
-
-    def with_branch_shut(self, layer: LayerTrace, branch: str) -> tuple[Contexts, Gates | None]:
-        """Contexts, and gates where they come after, had the branch's gate been 0 and the other's 1 everywhere.
-
-        Args:
-            layer: a trace of this block.
-            branch: which one is shut.
-
-        Raises:
-            AttentionError: a block without gates.
-        """
-        raise AttentionError(f"{type(self).__name__} has no gates; only a branch with a gate can be shut")
 
     def _split_heads(self, frames: Frames) -> Heads:
         return frames.unflatten(-1, (self.heads, -1)).transpose(1, 2)

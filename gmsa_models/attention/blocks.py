@@ -1,7 +1,7 @@
 """The four attention blocks of the paper, each one class, to be read beside its equations.
 
 Every block has two forms of one computation: `forward`, which makes no more maps than it must, and `trace`, which
-makes them all, as the equations stand. A test holds them equal.
+makes them all, stage by stage (`stages.py`), as the equations in its members stand. A test holds them equal.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from gmsa_models.attention.functions import (
     Frames,
     Heads,
     Valid,
-    attention_weights,
     gate_linear,
     global_attention,
     join_heads,
@@ -25,6 +24,7 @@ from gmsa_models.attention.functions import (
 from gmsa_models.attention.kernels.gated_output import gated_output
 from gmsa_models.attention.kernels.gated_weights import gated_attention
 from gmsa_models.attention.kernels.local_attention import local_attention
+from gmsa_models.attention.stages import AnyGates, Maps
 from gmsa_models.masks import Neighbourhood
 from gmsa_models.trace import LayerTrace
 
@@ -50,14 +50,6 @@ class Baseline(AttentionBlock):
     def forward(self, inputs: Frames, valid: Valid | None = None) -> Frames:
         """Y from X; `valid` None: no frame is padding."""
         return self.output(join_heads(global_attention(*self.project(inputs), valid)))
-
-    def trace(self, inputs: Frames, valid: Valid | None = None) -> BlockTrace:
-        """The same with its maps."""
-        query, key, value = self.project(inputs)
-        weights = attention_weights(query, key, None, valid)
-        context = weights @ value
-        output, groups = self.output(join_heads(context)), self.head_groups(None)
-        return BlockTrace(output, {"global": weights}, {"global": context}, head_groups=groups)
 
 
 class ShareAtt(AttentionBlock):
@@ -86,23 +78,6 @@ class ShareAtt(AttentionBlock):
         context_g = global_attention(query_g, key_g, value_g, valid)
         context_l = local_attention(query_l, key_l, value_l, self.local_neighbourhood, valid)
         return self.output(join_heads(torch.cat([context_g, context_l], 1)))
-
-    def trace(self, inputs: Frames, valid: Valid | None = None) -> BlockTrace:
-        """The same with its maps."""
-        query, key, value = self.project(inputs)
-        (query_g, query_l), (key_g, key_l), mask = query.chunk(2, 1), key.chunk(2, 1), self.mask(inputs)
-        weights_g = attention_weights(query_g, key_g, None, valid)
-        weights_l = attention_weights(query_l, key_l, mask, valid)
-        combined = torch.cat([weights_g, weights_l], 1)
-        context = combined @ value
-        context_g, context_l = context.chunk(2, 1)
-        return BlockTrace(
-            output=self.output(join_heads(context)),
-            weights={"global": weights_g, "local": weights_l, "combined": combined},
-            contexts={"global": context_g, "local": context_l, "combined": context},
-            neighbourhood=mask,
-            head_groups=self.head_groups(mask),
-        )
 
     def heads_of(self, branch: str) -> slice:
         """The first half of the heads is global, the last local."""
@@ -150,33 +125,17 @@ class GateAtt(AttentionBlock):
         contexts = gated_attention(*self.project(inputs), *gates, self.local_neighbourhood, valid)
         return self.output(join_heads(contexts))
 
-    def trace(self, inputs: Frames, valid: Valid | None = None) -> BlockTrace:
-        """The same with its maps."""
-        mask = self.mask(inputs)
-        query, key, value = self.project(inputs)
-        weights_g = attention_weights(query, key, None, valid)
-        weights_l = attention_weights(query, key, mask, valid)
-        gate_g, gate_l = self.map_gates(weights_g, weights_l)
-        combined = gate_g * weights_g + gate_l * weights_l
-        weights = {"global": weights_g, "local": weights_l, "combined": combined}
-        contexts = {branch: each @ value for branch, each in weights.items()}
-        return BlockTrace(
-            output=self.output(join_heads(contexts["combined"])),
-            weights=weights,
-            contexts=contexts,
-            gates={"global": gate_g, "local": gate_l},
-            neighbourhood=mask,
-            head_groups=self.head_groups(mask),
-        )
+    def gates_of_maps(self, weights: Maps) -> AnyGates:
+        """Equation 3."""
+        return dict(zip(self.branches, self.map_gates(weights["global"], weights["local"]), strict=True))
 
-    def context_maps(self, layer: LayerTrace | BlockTrace) -> dict[str, Float[Tensor, "batch heads query key"]]:
+    def gated_maps(self, weights: Maps, gates: AnyGates) -> Maps:
         """R_g * A_g and R_l * A_l."""
-        return {branch: gate * layer.weights[branch] for branch, gate in layer.gates.items()}
+        return {branch: gate * weights[branch] for branch, gate in gates.items()}
 
-    def contexts(self, layer: LayerTrace) -> Contexts:
-        """(R_g * A_g) V and (R_l * A_l) V; a trace holds neither."""
-        value = self.values(layer.recorded("input"))
-        return {branch: maps @ value for branch, maps in self.context_maps(layer).items()}
+    def contexts(self, layer: LayerTrace | BlockTrace) -> Contexts:
+        """(R_g * A_g) V and (R_l * A_l) V."""
+        return layer.gated_contexts
 
     def join_branches(self, contexts: Contexts) -> Heads:
         """The sum of the two."""
@@ -186,11 +145,6 @@ class GateAtt(AttentionBlock):
         """R_g A_g + R_l A_l; equation 3 works row by row, so that some rows suffice."""
         gates = self.map_gates(weights["global"], weights["local"])
         return gates[0] * weights["global"] + gates[1] * weights["local"]
-
-    def with_branch_shut(self, layer: LayerTrace, branch: str) -> tuple[Contexts, Gates | None]:
-        """The other map passes whole."""
-        zero = torch.zeros_like(layer.contexts[branch])
-        return {name: zero if name == branch else layer.contexts[name] for name in self.branches}, None
 
     def map_gates(
         self, global_rows: Float[Tensor, "batch heads rows key"], local_rows: Float[Tensor, "batch heads rows key"]
@@ -231,36 +185,25 @@ class GateOp(AttentionBlock):
         context_l = join_heads(local_attention(query, key, value, self.local_neighbourhood, valid))
         return self._gated(context_g, context_l)
 
-    def trace(self, inputs: Frames, valid: Valid | None = None) -> BlockTrace:
-        """The same with its maps."""
-        query, key, value = self.project(inputs)
-        mask = self.mask(inputs)
-        weights = {
-            "global": attention_weights(query, key, None, valid),
-            "local": attention_weights(query, key, mask, valid),
+    def gates_of_contexts(self, contexts: Contexts) -> AnyGates:
+        """Equation 8."""
+        linear = self.gate_global(join_heads(contexts["global"])), self.gate_local(join_heads(contexts["local"]))
+        return dict(zip(self.branches, torch.softmax(torch.stack(linear), 0), strict=True))
+
+    def blend(self, contexts: Contexts, gates: AnyGates) -> tuple[Frames, dict[str, Frames]]:
+        """Equation 9; Y_g and Y_l."""
+        outputs = {
+            "global": self.output_global(join_heads(contexts["global"])),
+            "local": self.output_local(join_heads(contexts["local"])),
         }
-        contexts = {branch: each @ value for branch, each in weights.items()}
-        context_g, context_l = (join_heads(each) for each in contexts.values())
-        gate_g, gate_l = torch.softmax(torch.stack([self.gate_global(context_g), self.gate_local(context_l)]), 0)
-        output_g, output_l = self.output_global(context_g), self.output_local(context_l)
-        output = gate_g * output_g + gate_l * output_l
-        return BlockTrace(
-            output=output if self.output_bias is None else output + self.output_bias,
-            weights=weights,
-            contexts=contexts,
-            gates={"global": gate_g, "local": gate_l},
-            branch_outputs={"global": output_g, "local": output_l},
-            neighbourhood=mask,
-            head_groups=self.head_groups(mask),
-        )
+        output = gates["global"] * outputs["global"] + gates["local"] * outputs["local"]
+        return output if self.output_bias is None else output + self.output_bias, outputs
 
     def output_from(self, contexts: Contexts, gates: Gates | None = None) -> Frames:
         """Equation 9, and 8 where gates are not given."""
-        context_g, context_l = (join_heads(contexts[branch]) for branch in self.branches)
         if gates is None:
-            return self._gated(context_g, context_l)
-        output = gates["global"] * self.output_global(context_g) + gates["local"] * self.output_local(context_l)
-        return output if self.output_bias is None else output + self.output_bias
+            return self._gated(*(join_heads(contexts[branch]) for branch in self.branches))
+        return self.blend(contexts, gates)[0]
 
     def output_weights(self) -> dict[str, Float[Tensor, "dim _"]]:
         """W^og and W^ol."""
@@ -283,11 +226,6 @@ class GateOp(AttentionBlock):
         return {
             branch: layer.gates[branch].mean(-1)[:, None, :, None] * layer.weights[branch] for branch in self.branches
         }
-
-    def with_branch_shut(self, layer: LayerTrace, branch: str) -> tuple[Contexts, Gates | None]:
-        """The other output passes whole."""
-        gate = torch.zeros_like(layer.recorded("output"))
-        return self.contexts(layer), {name: gate if name == branch else torch.ones_like(gate) for name in self.branches}
 
     def _gated(self, context_g: Frames, context_l: Frames) -> Frames:
         outputs, gates = self.output_weights(), self.gate_weights()

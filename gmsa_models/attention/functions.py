@@ -12,10 +12,12 @@ __all__ = [
     "Frames",
     "Heads",
     "Valid",
+    "attention_logits",
     "attention_weights",
     "gate_linear",
     "global_attention",
     "join_heads",
+    "logits_to_weights",
     "near_zero",
     "xavier_linear",
 ]
@@ -40,18 +42,41 @@ def attention_weights(
         valid: True where a frame is real; None: all are.
 
     Returns:
-        Weights in [0, 1]; a valid row sums to 1. Exactly 0 outside the mask, on padded keys and in the rows of
-        padded queries.
+        See `logits_to_weights`.
 
     Source:
         Equations 1 and 2.
     """
-    logits = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
-    if valid is None:
-        return masked_softmax(logits, mask)
+    return logits_to_weights(attention_logits(query, key), mask, valid)
+
+
+def attention_logits(query: Heads, key: Heads) -> Float[Tensor, "batch heads query key"]:
+    """Q K^T / sqrt(d)."""
+    return (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
+
+
+def logits_to_weights(
+    logits: Float[Tensor, "batch heads query key"],
+    mask: Bool[Tensor, "query key"] | Bool[Tensor, "_ heads query key"] | None,
+    valid: Valid | None,
+) -> Float[Tensor, "batch heads query key"]:
+    """Attention weights from attention logits.
+
+    Args:
+        logits: before the softmax.
+        mask: True = may attend; None: every pair. One of each head may leave queries that attend to nothing.
+        valid: True where a frame is real; None: all are.
+
+    Returns:
+        Weights in [0, 1]; a valid row sums to 1. Exactly 0 outside the mask, on padded keys, in the rows of padded
+        queries and in those that attend to nothing.
+    """
     # Both ways: also a padded query attends to nothing.
-    pairs = valid[:, None, :, None] & valid[:, None, None, :]
-    return masked_softmax(logits, pairs if mask is None else pairs & mask) * pairs
+    pairs = None if valid is None else valid[:, None, :, None] & valid[:, None, None, :]
+    allowed = mask if pairs is None else pairs if mask is None else pairs & mask
+    weights = masked_softmax(logits, allowed)
+    attends = allowed if mask is not None and mask.ndim == 4 else pairs
+    return weights if attends is None else weights * attends
 
 
 def global_attention(query: Heads, key: Heads, value: Heads, valid: Valid | None) -> Heads:

@@ -24,7 +24,9 @@ from analysis.interventions.ablation import (
     ablated_contexts,
     ablated_logits,
     all_ablations,
+    edits_of,
 )
+from analysis.interventions.running import logits_with, run_with
 from gmsa_models.attention import AttentionError
 from gmsa_models.data.clip import Batch
 from gmsa_models.masks import Toeplitz
@@ -171,14 +173,14 @@ def test_a_branch_of_a_gated_block_by_the_equations(kind, branch, way):
         parts[branch] = [0.0 * each + one for each, one in zip(parts[branch], mean, strict=True)]
     expected = output_by_definition(block, parts["global"], parts["local"], opened)
     with torch.inference_mode():
-        found = block.output_from(*ablated_contexts(block, state, Ablation("visual", way, branch), means))[0].numpy()
+        found = block.output_from(*ablated_contexts(model, state, Ablation("visual", way, branch), means))[0].numpy()
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
 
 
 def test_one_head_of_one_branch_leaves_the_other_branch_alone():
     model, batch = random_model("gate-op"), batch_of(7)
-    block, state = attention_block(model, "audio"), states_of(model, batch)["audio"]
-    contexts, gates = ablated_contexts(block, state, Ablation("audio", "zero", "local", 2))
+    state = states_of(model, batch)["audio"]
+    contexts, gates = ablated_contexts(model, state, Ablation("audio", "zero", "local", 2))
     assert gates is None
     assert not contexts["local"][:, 2].any()
     for branch, heads in (("local", [0, 1, 3]), ("global", [0, 1, 2, 3])):
@@ -261,6 +263,17 @@ def test_what_does_not_fit_a_block_is_refused():
         attention_block(model, "visual").output_from(state.contexts, gates)
     with pytest.raises(RecomputeError, match=r"expected \(copies, 1, 7, 12\)"):
         logits_from(model, state, state.hidden[None, :, :5])
+
+
+@EVERY_BLOCK
+def test_ablations_are_edits(kind):
+    model, clip, means = random_model(kind, layers=2), small_clip(13), made_means(random_model(kind, layers=2))
+    chosen = all_ablations(model)
+    found = logits_with(model, clip, [edits_of(model, one, means) for one in chosen])
+    for one, logits in zip(chosen, found, strict=True):
+        np.testing.assert_allclose(logits, logits_after(model, batch_of(13), one, means)[0], rtol=1e-9, atol=1e-9)
+        edited = run_with(model, clip, edits_of(model, one, means)).logits[0]
+        np.testing.assert_allclose(logits, edited, rtol=1e-9, atol=1e-9)
 
 
 def test_a_wide_neighbourhood_makes_shutting_either_branch_alike():

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from fifth_block import HeadGate
 from small_models import moved, small_clip, small_model
-from torch import nn
 
 from analysis import ablate_clip, all_ablations, applicable, context_means, explain_all, inspect_clip
 from analysis.explanations.attribution.perturbations import CARRIED
@@ -15,27 +15,8 @@ from analysis.sensitivity.norms import frame_gradient_norms
 from figures.inspector.payload import pack
 from figures.overview import draw
 from gmsa_models import Batch
-from gmsa_models.attention import ATTENTION, GateAtt, attention_weights, join_heads
+from gmsa_models.attention import ATTENTION
 from gmsa_models.masks import Toeplitz
-
-
-class HeadGate(GateAtt):
-    """GateAtt whose gate is one number a head: R_g = sigmoid(g_m), R_l = 1 - R_g."""
-
-    def __init__(self, dim, heads, neighbourhood, max_frames, bias=True):
-        super().__init__(dim, heads, neighbourhood, max_frames, bias)
-        del self.gate_global, self.gate_local
-        self.gate = nn.Parameter(torch.linspace(-1.0, 1.0, heads))
-
-    def forward(self, inputs, valid=None):
-        query, key, value = self.project(inputs)
-        rows = (attention_weights(query, key, mask, valid) for mask in (None, self.mask(inputs)))
-        weights = dict(zip(self.branches, rows, strict=True))
-        return self.output(join_heads(self.combine(weights) @ value))
-
-    def map_gates(self, global_rows, local_rows):
-        gate = self.gate.sigmoid().to(global_rows.dtype)[:, None, None].expand_as(global_rows)
-        return torch.stack([gate, 1 - gate])
 
 
 @pytest.fixture
