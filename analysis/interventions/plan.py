@@ -36,6 +36,8 @@ __all__ = ["Clock", "EditPlan"]
 # Value of a site in a pass of the source clip: (site, clip) -> value of a batch of one.
 SourceValues = Callable[[Site, object], Tensor]
 Change = Callable[[Tensor], Tensor]
+# From the value after the changes before it at the same stage, and the value before all of them.
+StageChange = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class _Action:
     """
 
     edit: Edit
-    change: Change
+    change: StageChange
     sets: bool
     heads: tuple[int, ...]
     frames: slice
@@ -161,8 +163,9 @@ class EditPlan:
 
     def __call__(self, stage: Stage, value: Tensor) -> Tensor:
         """The value after the changes at a stage."""
+        before = value
         for action in self.actions.get(stage, ()):
-            value = action.change(value)
+            value = action.change(value, before)
         if stage in self.watch:
             self.watched[stage] = value
         return value
@@ -246,7 +249,7 @@ def _action(
             return stage, _Action(edit, partial(_scaled, places, span, edit.factor), False, heads, span)
         case MoveFrames():
             order = _moved(edit, clock)
-            return stage, _Action(edit, lambda frames: frames[:, order], True, (), everywhere)
+            return stage, _Action(edit, lambda frames, before: frames[:, order], True, (), everywhere)
         case Patch():
             span = slice(0, 1) if site.quantity == "pooled" else clock.span(edit.at)
             change = partial(_patched, places, span, _patch_value(edit, site, span, clock, source))
@@ -268,32 +271,34 @@ def _region(value: Tensor, heads: Sequence[int], span: slice) -> tuple[slice | l
     return (slice(None), span) if value.ndim == 3 else (slice(None),)
 
 
-def _without_edges(heads: Sequence[int], queries: slice, keys: slice, value: Tensor) -> Tensor:
+def _without_edges(heads: Sequence[int], queries: slice, keys: slice, value: Tensor, before: Tensor) -> Tensor:
     changed = value.clone(memory_format=torch.contiguous_format)
     for head in heads:
         changed[:, head, queries, keys] = 0
     return changed
 
 
-def _filled(heads: Sequence[int], span: slice, number: Number, value: Tensor) -> Tensor:
+def _filled(heads: Sequence[int], span: slice, number: Number, value: Tensor, before: Tensor) -> Tensor:
     changed = value.clone()
     changed[_region(value, heads, span)] = number
     return changed
 
 
-def _scaled(heads: Sequence[int], span: slice, factor: Number, value: Tensor) -> Tensor:
+def _scaled(heads: Sequence[int], span: slice, factor: Number, value: Tensor, before: Tensor) -> Tensor:
     region, changed = _region(value, heads, span), value.clone()
     changed[region] = factor * value[region]
     return changed
 
 
-def _other_neighbourhood(neighbourhood: Neighbourhood, mask: Bool[Tensor, "query key"]) -> Bool[Tensor, "query key"]:
+def _other_neighbourhood(
+    neighbourhood: Neighbourhood, mask: Bool[Tensor, "query key"], before: Tensor
+) -> Bool[Tensor, "query key"]:
     return neighbourhood_mask(neighbourhood, len(mask), mask.device)
 
 
-def _patched(heads: Sequence[int], span: slice, source: Change, value: Tensor) -> Tensor:
+def _patched(heads: Sequence[int], span: slice, source: Change, value: Tensor, before: Tensor) -> Tensor:
     region, changed = _region(value, heads, span), value.clone()
-    changed[region] = source(value)[region].to(value)
+    changed[region] = source(before)[region].to(value)
     return changed
 
 

@@ -1,0 +1,136 @@
+"""Effects of knocking out and patching: against a pass a cell, by finite steps, and on a planted circuit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from fifth_block import HeadGate
+from small_models import moved, small_clip, small_model
+
+from analysis.interventions.edits import EditError
+from analysis.interventions.effects import (
+    DIRECTIONS,
+    effect_edits,
+    effect_map,
+    effect_units,
+    taken_spans,
+    windows_of,
+)
+from analysis.interventions.running import logits_with
+from gmsa_models.attention import ATTENTION
+from gmsa_models.data.clip import Clip
+from gmsa_models.masks import BlockDiagonal, Toeplitz
+
+BLOCKS = ("baseline", "share-att", "gate-att", "gate-op", "head-gate")
+WINDOWS = ((0.0, 4.0), (9.0, 13.0), (3.0, 10.0))
+
+
+@pytest.fixture(autouse=True)
+def fifth(monkeypatch):
+    monkeypatch.setitem(ATTENTION, "head-gate", HeadGate)
+
+
+def model_of(kind, **changes):
+    neighbourhood = None if kind == "baseline" else Toeplitz(5)
+    return moved(small_model(kind, neighbourhood=neighbourhood, **changes).double(), 0.3)
+
+
+@pytest.mark.parametrize("kind", BLOCKS)
+@pytest.mark.parametrize(("source", "norm", "layers"), [(None, "post", 1), ("clip", "pre", 2)])
+def test_every_cell_is_a_pass_of_its_own(kind, source, norm, layers):
+    model, clip = model_of(kind, norm=norm, layers=layers), small_clip(13)
+    source = small_clip(13, 5) if source == "clip" else source
+    found = effect_map(model, clip, 2, windows=WINDOWS, source=source)
+    quantity = "weights" if source is None else "values"
+    cells = [
+        (stream, unit) for stream in model.encoders for unit in effect_units(model.encoders[stream].layers[0].attention)
+    ]
+    sites = [unit.site(stream, 0, quantity) for stream, unit in cells]
+    base = logits_with(model, clip, [effect_edits(site, [(0.0, 13.0)], source) for site in sites])[:, 2]
+    clean = logits_with(model, clip, [[]])[0, 2]
+    np.testing.assert_allclose(found["clean"], clean, rtol=1e-9)
+    np.testing.assert_allclose(found["base"].values.flatten(), base, rtol=1e-8, atol=1e-9)
+    for direction in DIRECTIONS:
+        lists = [
+            effect_edits(site, taken_spans(window, direction, 13.0), source) for site in sites for window in WINDOWS
+        ]
+        after = logits_with(model, clip, lists)[:, 2].reshape(len(sites), -1)
+        expected = after - (clean if direction == "noising" else base[:, None])
+        effect = found["effect"].sel(direction=direction).values.reshape(len(sites), -1)
+        np.testing.assert_allclose(effect, expected, rtol=1e-7, atol=1e-9)
+        assert np.abs(effect).max() > 1e-3
+    np.testing.assert_allclose(found["error"], found["attribution"] - found["effect"])
+
+
+@pytest.mark.parametrize("kind", BLOCKS)
+def test_attribution_is_exact_for_small_changes(kind):
+    """Patches with nearly the clip's own values: the error falls with the square of the change."""
+    model, clip = model_of(kind), small_clip(13)
+    errors = []
+    for step in (1.0, 0.1):
+        features = {name: clip.floats(name) + np.float32(0.02 * step) for name in clip.features}
+        other = Clip(id="near", features=features, labels=())
+        found = effect_map(model, clip, 2, windows=WINDOWS, source=other).sel(direction="noising")
+        errors.append(np.abs(found["error"]).max() / np.abs(found["effect"]).max())
+    assert float(errors[1]) < 0.2 * float(errors[0]) + 1e-6
+    assert float(errors[1]) < 0.02
+
+
+def planted(strength: float = 1.0):
+    """A model in which frames of marker 1 say the class, and head 2 of the local branch alone carries it.
+
+    Width 4 x 3: component 6 of a frame, in head 2's part, is the marker; values of every other head are 0, and so is
+    the global branch's output. Attention is even over the neighbourhood.
+    """
+    model = small_model("gate-op", ("visual",), neighbourhood=BlockDiagonal(4), classes=2).double()
+    block = model.encoders["visual"].layers[0].attention
+    with torch.no_grad():
+        for parameter in block.parameters():
+            parameter.zero_()
+        block.value.weight[6, 6] = strength
+        block.output_local.weight[0, 6] = 1.0
+        model.encoders["visual"].layers[0].norm_attention.weight.fill_(1.0)
+        model.classifier.weight.zero_()
+        model.classifier.weight[1, 0] = 1.0
+    return model
+
+
+def planted_clip(at: slice) -> Clip:
+    features = np.zeros((16, 12), np.float32)
+    features[:, 1] = 1.0
+    features[at, 6] = 2.0
+    return Clip(id="planted", features={"visual": features}, labels=())
+
+
+def test_a_planted_circuit_is_found_and_nothing_else():
+    found = effect_map(planted(), planted_clip(slice(8, 12)), 1, windows=[(i, i + 4.0) for i in (0.0, 4.0, 8.0, 12.0)])
+    noising = found["effect"].sel(direction="noising", modality="visual")
+    carrying = (found["branch"] == "local") & found["head"].isin([-1, 2])
+    assert float(np.abs(noising.where(~carrying)).max()) < 1e-9
+    strongest = noising.where(carrying, drop=True)
+    assert (strongest.isel(window=2) < -0.1).all()
+    assert strongest.argmin("window").values.tolist() == [2, 2]
+    denoising = found["effect"].sel(direction="denoising", modality="visual").where(carrying, drop=True)
+    assert denoising.argmax("window").values.tolist() == [2, 2]
+
+
+def test_nothing_is_found_where_nothing_is_planted():
+    found = effect_map(planted(0.0), planted_clip(slice(8, 12)), 1, windows=windows_of(planted_clip(slice(0, 1)), 4))
+    assert float(np.abs(found["effect"]).max()) < 1e-9
+
+
+def test_windows_cover_the_clip_and_errors_are_clear():
+    clip = small_clip(13)
+    assert windows_of(clip) == ((0.0, 10.0), (10.0, 13.0))
+    found = effect_map(model_of("gate-op"), clip, "Food")
+    assert found["start"].values.tolist() == [0.0, 10.0]
+    assert found.attrs["intervention"] == "knock-out"
+    with pytest.raises(EditError, match="expected at least one frame, 1 s"):
+        windows_of(clip, 0.5)
+    with pytest.raises(EditError, match="no frame starts in 20 to 30 s"):
+        effect_map(model_of("gate-op"), clip, 2, windows=[(20.0, 30.0)])
+    with pytest.raises(EditError, match="the clip to patch from has 7 frames"):
+        effect_map(model_of("gate-op"), clip, 2, source=small_clip(7))
+    with pytest.raises(ValueError, match="control"):
+        effect_map(small_model("none"), clip, 2)
