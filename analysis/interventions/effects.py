@@ -1,8 +1,8 @@
 """effect_map: what each window of seconds does for a class through each head and each branch, by intervention.
 
 Up to its contexts every head works alone. So one edited pass up to the contexts, with a window knocked out or patched
-in all heads of a branch, gives the contexts of each head's cell and of the branch's; what follows is done for the frames
-whose contexts changed. Nothing is approximated but `attribution`: one gradient by the contexts, times their change.
+in all heads of a branch, gives the contexts of each head's cell and of the branch's. What follows is done for frames
+whose contexts changed. All is exact but `attribution`: one gradient by the contexts, times their change.
 """
 
 from __future__ import annotations
