@@ -19,9 +19,9 @@ import torch
 from measuring import interleaved, machine, ratio, report
 
 from analysis.explanations.attribution.baselines import baseline_inputs
-from analysis.explanations.attribution.stream import stream_inputs
 from analysis.explanations.faithfulness import Replacer
 from analysis.explanations.registry import explain_all
+from analysis.explanations.stream import stream_inputs
 from gmsa_models import GMSAClassifier, load, read_clips
 from gmsa_models.allocator import keep_freed_memory
 from gmsa_models.data.clip import Batch, Clip

@@ -13,11 +13,11 @@ import torch
 from torch import nn
 
 from analysis.explanations.attribution.baselines import baseline_inputs
-from analysis.explanations.attribution.stream import stream_inputs
 from analysis.explanations.faithfulness import Replacer
 from analysis.explanations.ground_truth import evidence_scores, label_evidence
 from analysis.explanations.registry import explain
 from analysis.explanations.scores import explained_labels
+from analysis.explanations.stream import stream_inputs
 from gmsa_models import GMSAClassifier, load, read_clips
 from gmsa_models.data.clip import Batch, Clip
 

@@ -18,9 +18,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from analysis.explanations.attribution.baselines import baseline_inputs
-from analysis.explanations.attribution.stream import stream_inputs, streams
 from analysis.explanations.explanation import ExplanationError, class_position
 from analysis.explanations.incremental.replacement import replacement_curve
+from analysis.explanations.stream import stream_inputs, streams
 from analysis.workers import map_in_threads
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip

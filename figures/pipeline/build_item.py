@@ -8,18 +8,16 @@ from concurrent.futures import Executor, Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from figures.files import code_digest, digest, sha256
 from figures.pipeline.catalogue import Item
 from figures.pipeline.drawing import Drawing, drawn, numbers_file
 from figures.pipeline.from_sweep import Source
+from figures.pipeline.request import Request
 from figures.pipeline.tables import save_tables
 from figures.style import software
 from gmsa_models.data.atomic import write_text
-
-if TYPE_CHECKING:
-    from figures.pipeline.pipeline import Request
 
 CACHE = ".cache"
 

@@ -12,11 +12,11 @@ import xarray as xr
 from figures.files import code_digest, digest
 from figures.pipeline.catalogue import Item
 from figures.pipeline.provenance import Checkpoint, NoModelError, data_digest, find_checkpoints, versions, zoo
+from figures.pipeline.request import Request
 
 if TYPE_CHECKING:
     from analysis.study.swept import SweptStudy
     from analysis.sweep import SweepContents
-    from figures.pipeline.pipeline import Request
 
 
 class LackingError(ValueError):

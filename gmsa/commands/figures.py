@@ -14,7 +14,8 @@ from gmsa.terminal import one_line, progress_bar
 from gmsa_models.data.atomic import check_folder
 
 if TYPE_CHECKING:
-    from figures.pipeline.pipeline import Outcome, Request
+    from figures.pipeline.pipeline import Outcome
+    from figures.pipeline.request import Request
 
 __all__ = ["figures", "inches", "words"]
 
@@ -67,7 +68,7 @@ def figures(
     force: Annotated[bool, typer.Option("--force", help="Make everything anew, changed or not.")] = False,
 ) -> None:
     """Draw the paper's figures and table; only what has changed. Exit code 1 if a figure failed or numbers differ."""
-    from figures.pipeline.pipeline import FORMATS, Request
+    from figures.pipeline.request import FORMATS, Request
 
     if sweep is not None and redraw_from is not None:
         raise typer.BadParameter("--sweep and --from: numbers come from one place; give one of them")

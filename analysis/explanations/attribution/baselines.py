@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from analysis.explanations.attribution.stream import stream_inputs
 from analysis.explanations.explanation import ExplanationError
+from analysis.explanations.stream import stream_inputs
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
 

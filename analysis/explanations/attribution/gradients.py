@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from analysis.explanations.attribution.seeding import seeded
-from analysis.explanations.attribution.stream import FRAMES_TOGETHER, Stream
+from analysis.explanations.stream import FRAMES_TOGETHER, Stream
 
 __all__ = ["Found", "deep_lift", "gradient_shap", "input_x_gradient", "integrated_gradients", "saliency"]
 

@@ -18,8 +18,8 @@ from analysis.explanations.attribution.gradients import (
     saliency,
 )
 from analysis.explanations.attribution.perturbations import occlusion, segment_shapley
-from analysis.explanations.attribution.stream import stream_inputs, streams
 from analysis.explanations.explanation import Explanation, ExplanationError
+from analysis.explanations.stream import stream_inputs, streams
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
 from gmsa_models.evaluating import evaluating

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from analysis.explanations.attribution.stream import Stream
+from analysis.explanations.stream import Stream
 
 __all__ = ["TOKENS", "AfterAttention"]
 

@@ -14,10 +14,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from analysis.explanations.attribution.perturbations import kept_scores
-from analysis.explanations.attribution.stream import Stream
 from analysis.explanations.incremental.after_attention import TOKENS, AfterAttention
+from analysis.explanations.incremental.kept_scores import kept_scores
 from analysis.explanations.incremental.running_contexts import RunningContexts, SmallWeightsError
+from analysis.explanations.stream import Stream
 from gmsa_models.attention import AttentionBlock
 
 __all__ = ["replacement_curve"]

@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from analysis.explanations.attribution.stream import Stream
 from analysis.explanations.relevance.branch_maps import branch_maps, over_heads
+from analysis.explanations.stream import Stream
 from gmsa_models.attention import AttentionBlock
 from gmsa_models.trace import LayerTrace
 

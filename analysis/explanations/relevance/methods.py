@@ -8,10 +8,10 @@ from operator import add
 
 import torch
 
-from analysis.explanations.attribution.stream import stream_inputs, streams
 from analysis.explanations.explanation import Explanation
 from analysis.explanations.relevance.attention_flow import FrameParts, attention_rollout, gradient_weighted_attention
 from analysis.explanations.relevance.propagation import propagated_relevance
+from analysis.explanations.stream import stream_inputs, streams
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
 from gmsa_models.evaluating import evaluating

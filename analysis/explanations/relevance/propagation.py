@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from analysis.explanations.attribution.stream import Stream
+from analysis.explanations.stream import Stream
 from gmsa_models.attention import AttentionBlock
 from gmsa_models.classifier import EncoderLayer
 from gmsa_models.trace import LayerTrace

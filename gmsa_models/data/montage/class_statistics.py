@@ -10,7 +10,7 @@ real vector is stored: every number is an average over many videos.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -22,7 +22,6 @@ from safetensors.numpy import save_file
 from gmsa_models.data.arrays import arrays_digest
 from gmsa_models.data.atomic import replaced_when_done
 from gmsa_models.data.montage.recipe import FrameVariation
-from gmsa_models.data.montage.video_vectors import VideoVectors
 from gmsa_models.data.vocabulary import Vocabulary
 
 FORMAT, FORMAT_VERSION = "gmsa-class-statistics", 1
@@ -159,15 +158,6 @@ class ClassStatistics:
         ends = np.cumsum(list(self.modalities.values()))
         return dict(zip(self.modalities, np.split(vector, ends[:-1]), strict=True))
 
-    @classmethod
-    def fit(
-        cls, vectors: VideoVectors, vocabulary: Vocabulary, provenance: Mapping[str, str] | None = None
-    ) -> ClassStatistics:
-        """Fit to real video-level vectors; see `statistics_fit.fit_statistics`."""
-        from gmsa_models.data.montage.fit_class_statistics import fit_statistics
-
-        return fit_statistics(vectors, vocabulary, provenance or {})
-
     def save(self, path: str | Path) -> None:
         """Write a safetensors file with everything inside; it appears whole or not at all."""
         metadata = {
@@ -269,14 +259,3 @@ def _running_share(counts: np.ndarray) -> np.ndarray:
 def _pick(chances: np.ndarray, rng: np.random.Generator) -> int:
     """A row drawn by its running share."""
     return int(np.searchsorted(chances, rng.random(), side="right"))
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """`python -m gmsa_models.data.montage.class_statistics`: fit and write a statistics file."""
-    from gmsa_models.data.montage.fit_class_statistics import fit_command
-
-    fit_command(arguments)
-
-
-if __name__ == "__main__":
-    main()

@@ -23,9 +23,12 @@ EVENT_FACTORS, BACKGROUND_FACTORS = 128, 64
 GROUPS, LEAST_GROUP = 192, 10  # groups of backgrounds, and the fewest videos that one may average
 LEVELS = 16  # how finely the distributions of strength and scale are kept; a level averages many videos
 SEED = 0
+MODULE = "gmsa_models.data.montage.fit_class_statistics"
 
 
-def fit_statistics(vectors: VideoVectors, vocabulary: Vocabulary, provenance: Mapping[str, str]) -> ClassStatistics:
+def fit_statistics(
+    vectors: VideoVectors, vocabulary: Vocabulary, provenance: Mapping[str, str] | None = None
+) -> ClassStatistics:
     """Fit the statistics to all videos of a source.
 
     Args:
@@ -57,7 +60,7 @@ def fit_statistics(vectors: VideoVectors, vocabulary: Vocabulary, provenance: Ma
         classes=vectors.vocabulary(vocabulary),
         tensors=half | _count_label_sets(sets),
         variation={modality: VARIATION[modality] for modality in vectors.features},
-        provenance={**provenance, "videos": str(len(vectors)), "events": str(len(vectors.labelled))},
+        provenance={**(provenance or {}), "videos": str(len(vectors)), "events": str(len(vectors.labelled))},
     )
 
 
@@ -178,9 +181,9 @@ def _count_label_sets(sets: list[tuple[int, ...]]) -> dict[str, np.ndarray]:
     }
 
 
-def fit_command(arguments: Sequence[str] | None = None) -> None:
-    """Parse the command line, fit, write, and say what was written."""
-    parser = argparse.ArgumentParser(prog="python -m gmsa_models.data.montage.class_statistics", description=__doc__)
+def main(arguments: Sequence[str] | None = None) -> None:
+    """`python -m gmsa_models.data.montage.fit_class_statistics`: fit, write, and say what was written."""
+    parser = argparse.ArgumentParser(prog=f"python -m {MODULE}", description=__doc__)
     parser.add_argument("--vectors", required=True, help="video-level .npz, or TFRecord shards (path or glob)")
     parser.add_argument("--vocabulary", required=True, help="YouTube-8M's vocabulary.csv")
     parser.add_argument("--out", required=True, help="safetensors file to write")
@@ -189,7 +192,7 @@ def fit_command(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     vectors = read_video_vectors(options.vectors, options.split, options.classes)
     provenance = describe_source(options.vectors) | {"split": options.split}
-    statistics = ClassStatistics.fit(vectors, Vocabulary.read_csv(options.vocabulary), provenance)
+    statistics = fit_statistics(vectors, Vocabulary.read_csv(options.vocabulary), provenance)
     Path(options.out).parent.mkdir(parents=True, exist_ok=True)
     statistics.save(options.out)
     size = Path(options.out).stat().st_size
@@ -203,3 +206,7 @@ def describe_source(source: str) -> dict[str, str]:
     if path.is_file():
         described["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
     return described
+
+
+if __name__ == "__main__":
+    main()

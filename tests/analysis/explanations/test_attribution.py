@@ -16,13 +16,13 @@ import analysis.explanations.registry as explanations
 from analysis.attention.segments import frame_groups
 from analysis.explanations.attribution.baselines import baseline_inputs
 from analysis.explanations.attribution.gradients import gradient_shap
-from analysis.explanations.attribution.perturbations import kept_scores
 from analysis.explanations.attribution.seeding import seeded
-from analysis.explanations.attribution.stream import Stream, stream_inputs, streams
 from analysis.explanations.explanation import ExplanationError
 from analysis.explanations.faithfulness import Replacer
+from analysis.explanations.incremental.kept_scores import kept_scores
 from analysis.explanations.registry import EXPLANATIONS, UnknownExplanationError, applicable, explain, explain_all
 from analysis.explanations.sanity import rank_correlation_with_shuffled
+from analysis.explanations.stream import Stream, stream_inputs, streams
 from analysis.inspect.clips import inspect_clip
 from gmsa_models import Batch, load, read_clips
 from gmsa_models.evaluating import evaluating

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from small_models import KINDS, moved, small_clip, small_model
 
 from analysis.explanations.attribution.baselines import baseline_inputs
-from analysis.explanations.attribution.stream import stream_inputs
 from analysis.explanations.explanation import ExplanationError
 from analysis.explanations.faithfulness import FaithfulnessCurves, Replacer
 from analysis.explanations.ground_truth import Evidence, evidence_scores, label_evidence
 from analysis.explanations.incremental import replacement
 from analysis.explanations.scores import explained_labels, explanation_scores
+from analysis.explanations.stream import stream_inputs
 from gmsa_models import Segment
 from gmsa_models.masks import BlockDiagonal, Toeplitz, ToeplitzDilated
 

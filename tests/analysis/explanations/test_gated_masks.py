@@ -4,11 +4,11 @@ import pytest
 import torch
 from small_models import moved, small_model
 
-import analysis.explanations.attribution.perturbations as perturbations
 import analysis.explanations.incremental.gated_masks as module
-from analysis.explanations.attribution.perturbations import kept_scores
-from analysis.explanations.attribution.stream import streams
+from analysis.explanations.incremental import kept_scores as scores_of_choices
 from analysis.explanations.incremental.gated_masks import GatedMasks, _Live
+from analysis.explanations.incremental.kept_scores import kept_scores
+from analysis.explanations.stream import streams
 from gmsa_models.masks import BlockDiagonal, Toeplitz, ToeplitzDilated
 
 FRAMES = 24
@@ -97,7 +97,7 @@ def test_scores_are_those_of_whole_passes(monkeypatch, norm):
     )
     expected = kept_scores(stream, inputs, baseline, choices("any"))
     calls = []
-    monkeypatch.setattr(perturbations, "LONG", FRAMES)
+    monkeypatch.setattr(scores_of_choices, "LONG", FRAMES)
     monkeypatch.setattr(
         GatedMasks, "contexts", lambda self, kept, old=GatedMasks.contexts: calls.append(len(kept)) or old(self, kept)
     )

@@ -5,8 +5,8 @@ import references.explanations as slow
 import torch
 from small_models import KINDS, small_clip, small_model
 
-from analysis.explanations.attribution.stream import stream_inputs, streams
 from analysis.explanations.registry import explain
+from analysis.explanations.stream import stream_inputs, streams
 from gmsa_models.data.clip import Batch
 from gmsa_models.evaluating import evaluating
 

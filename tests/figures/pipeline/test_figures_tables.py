@@ -1,12 +1,16 @@
 """Numbers beside figures: saved, read again, compared bit for bit."""
 
 import hashlib
+import inspect
+from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
 from paper_tables import tiny_claims, tiny_curves, tiny_record
 
+import figures
+from figures.pipeline.catalogue import ITEMS
 from figures.pipeline.tables import TablesError, differences, load_tables, save_tables
 
 TABLES = {"record": tiny_record(), "curves": tiny_curves(), "claims": tiny_claims()}
@@ -121,3 +125,9 @@ def test_a_damaged_file_is_refused_or_says_the_same(tmp_path):
             refused.append(str(error))
     assert len(refused) > 120
     assert all(str(damaged) in each for each in refused)
+
+
+@pytest.mark.parametrize("item", ITEMS, ids=[item.name for item in ITEMS])
+def test_committed_numbers_go_by_the_names_that_their_figure_takes(item):
+    tables = load_tables(Path(figures.__file__).parent / "rendered" / f"{item.name}.npz")
+    inspect.signature(item.draw).bind(**tables, width=3.0)

@@ -7,8 +7,8 @@ from fifth_block import HeadGate
 from small_models import moved, small_clip, small_model
 
 from analysis import ablate_clip, all_ablations, applicable, context_means, explain_all, inspect_clip
-from analysis.explanations.attribution.perturbations import CARRIED
 from analysis.explanations.faithfulness import Replacer
+from analysis.explanations.incremental.kept_scores import CARRIED
 from analysis.inspect.maps import certify
 from analysis.sensitivity.closed_form.forms import CLOSED_FORMS
 from analysis.sensitivity.norms import frame_gradient_norms

@@ -12,10 +12,9 @@ from gmsa_models.data.montage.class_statistics import (
     SHIPPED,
     ClassStatistics,
     StatisticsError,
-    main,
     shipped_statistics,
 )
-from gmsa_models.data.montage.fit_class_statistics import LEAST_GROUP, factorise
+from gmsa_models.data.montage.fit_class_statistics import LEAST_GROUP, factorise, fit_statistics, main
 from gmsa_models.data.montage.make import MontageRecipe, montage
 from gmsa_models.data.montage.video_vectors import (
     VideoVectorError,
@@ -47,7 +46,7 @@ def vectors():
 
 @pytest.fixture(scope="module")
 def fitted(vectors):
-    return ClassStatistics.fit(vectors, TABLE, {"source": "made by hand"})
+    return fit_statistics(vectors, TABLE, {"source": "made by hand"})
 
 
 # --- real vectors -----------------------------------------------------------------------------------------------------
@@ -148,7 +147,7 @@ def planted(videos=3000):
 
 def test_fit_finds_planted_means_and_effects():
     source, effects, mean = planted()
-    fitted = ClassStatistics.fit(source, TABLE)
+    fitted = fit_statistics(source, TABLE)
     np.testing.assert_allclose(fitted.tensors["event_mean"], mean, atol=0.05)
     np.testing.assert_allclose(fitted.tensors["effects"], effects, atol=0.05)
     assert fitted.tensors["event_strengths"].mean() == pytest.approx(1, abs=0.1)
@@ -156,7 +155,7 @@ def test_fit_finds_planted_means_and_effects():
 
 def test_drawn_videos_have_the_mean_variance_and_labels_of_real_ones():
     source, _, _ = planted()
-    fitted = ClassStatistics.fit(source, TABLE)
+    fitted = fit_statistics(source, TABLE)
     for sample in ("sample_event", "sample_background"):
         rng = np.random.default_rng(1)
         real, made = ([getattr(one, sample)(rng) for _ in range(3000)] for one in (source, fitted))
@@ -172,7 +171,7 @@ def test_drawn_videos_lie_as_far_from_the_mean_as_real_ones():
     values = rng.normal(0, 0.3, (3000, 31)) * rng.choice([0.4, 1.0, 2.0], (3000, 1))
     labels = [(0,) if row % 2 else () for row in range(3000)]
     source = video_vectors([str(row) for row in range(3000)], {"visual": values}, labels, kept=[0])
-    fitted = ClassStatistics.fit(source, TABLE)
+    fitted = fit_statistics(source, TABLE)
     # A background is never nearer than its group's mean, so the nearest of them are not compared.
     for sample, quantiles in (("sample_event", [0.15, 0.5, 0.85]), ("sample_background", [0.5, 0.85])):
         sizes = []
@@ -267,10 +266,10 @@ def test_truncated_missing_and_foreign_files(tmp_path, fitted):
 def test_fit_refuses_what_it_cannot_use(vectors):
     strange = video_vectors(["a", "b"], {"smell": np.zeros((2, 3))}, [(1,), ()], kept=1)
     with pytest.raises(StatisticsError, match="no frame variation is known of \\['smell'\\]"):
-        ClassStatistics.fit(strange, TABLE)
+        fit_statistics(strange, TABLE)
     small = video_vectors(["a", "b"], {"visual": np.zeros((2, 3))}, [(1,), ()], kept=1)
     with pytest.raises(StatisticsError, match="expected two of each"):
-        ClassStatistics.fit(small, TABLE)
+        fit_statistics(small, TABLE)
 
 
 def test_the_command_writes_a_file(tmp_path, vectors, capsys):
