@@ -18,9 +18,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from analysis.attention.segments import WINDOW
-from analysis.explanations.attribution.stream import Stream
 from analysis.explanations.explanation import class_position
 from analysis.explanations.incremental.after_attention import AfterAttention
+from analysis.explanations.stream import Stream
 from analysis.gmsa_view import attention_block
 from analysis.interventions.edits import EditError, KnockOut, Number, Patch, Seconds
 from analysis.interventions.running import EditRun
