@@ -17,6 +17,7 @@ from matplotlib.gridspec import SubplotSpec
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from analysis.record.lanes import record_lanes
+from analysis.record.layers import layers_text, of_layer
 from figures.panels.common import TITLE_SHARE
 from figures.panels.maps import choose_heads, draw_attention, draw_difference, draw_similarity
 from figures.panels.predictions import draw_predictions, labels_text
@@ -65,7 +66,7 @@ class RecordMismatchError(ValueError):
     """Two records that cannot stand in one overview; the message says why."""
 
 
-def draw(record: xr.Dataset, against: xr.Dataset | None = None, top: int = 7) -> Figure:
+def draw(record: xr.Dataset, against: xr.Dataset | None = None, top: int = 7, layer: int | None = None) -> Figure:
     """Draw the overview of a record, or of two records of one clip.
 
     Visual signs. Maps: the query is the row, the key the column; dark = much weight, grey = outside the neighbourhood;
@@ -79,19 +80,22 @@ def draw(record: xr.Dataset, against: xr.Dataset | None = None, top: int = 7) ->
         against: a second model's record of the same clip: dashed lines and predictions of its own; the maps are then
             one head of each model and the difference of the two.
         top: how many predictions to show; the clip's labels that are not among them follow with their rank.
+        layer: which layer of records that hold several; None: the first. The title says which.
 
     Returns:
         A figure of page width.
 
     Raises:
         RecordMismatchError: the two records are of different clips, or of different frames of it.
+        LayerError: a layer that a record does not hold.
     """
-    records = [record] if against is None else [record, against]
+    whole = [record] if against is None else [record, against]
+    records = [of_layer(one, layer) for one in whole]
     _check_one_clip(records)
     with use_style():
         layout = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.045, hspace=0.0, wspace=0.0)
         figure = StyledFigure(layout=layout)
-        _draw_title(figure, records)
+        _draw_title(figure, records, layers_text(whole, [layer] * len(whole)))
         seen = [one for one in records if "attention" in one]
         (_draw_with_attention if seen else _draw_without_attention)(figure, records, top)
     return figure
@@ -222,10 +226,10 @@ def _draw_scores(figure: Figure, place: SubplotSpec, records: list[xr.Dataset], 
         draw_predictions(figure.add_subplot(grid[row]), record, top, f"predictions of {_name(record)}")
 
 
-def _draw_title(figure: Figure, records: list[xr.Dataset]) -> None:
+def _draw_title(figure: Figure, records: list[xr.Dataset], layers: str) -> None:
     first, room = records[0], 72 * PAGE_WIDTH * TITLE_SHARE
     clip = fit_name(plain(first.attrs["clip"]), CLIP_SHARE * room, TITLE_POINTS)
-    seconds = f"{first.sizes['frame'] * first.attrs['frame_seconds']:g} s"
+    seconds = f"{first.sizes['frame'] * first.attrs['frame_seconds']:g} s{layers}"
     left = room - text_points(f"{clip}:  and , {seconds}", TITLE_POINTS)
     names = " and ".join(fit_name(_name(record), left / len(records), TITLE_POINTS) for record in records)
     lines = (f"{clip}: {names}, {seconds}", fit(f"labels: {plain(labels_text(first, LABELS))}", room, TITLE_POINTS))

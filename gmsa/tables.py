@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from analysis.record.layers import of_layer, record_layers
 from figures.panels.predictions import CHECK, Prediction, foreign_labels, labels_text, top_predictions
 from figures.style import model_style
 from figures.texts import short_number
@@ -62,7 +63,7 @@ def clip_summary(records: Sequence[xr.Dataset], top: int) -> Group:
         ("clip ", "dim"), (visible(first.attrs["clip"]), "bold"), f"  {frames}\n", ("labels ", "dim"), labels
     )
     tables: list[RenderableType] = [predictions_table(record, top) for record in records if "score" in record]
-    if any("profile_gini" in record or record.attrs["attention_kind"] == "none" for record in records):
+    if any("profile_gini" in record or record.attrs.get("attention_kind") == "none" for record in records):
         tables.append(profiles_table(records))
     return Group(head, *tables, *(explanations_table(record) for record in records if "faithfulness" in record))
 
@@ -96,7 +97,8 @@ def profiles_table(records: Sequence[xr.Dataset]) -> Table | Text:
     if not having:
         return Text("no attention: this model averages its frames")
     table = Table(title="attention received, and what its maps do", title_justify="left", box=None)
-    for name in ("model", "modality", "branch"):
+    several = any("layer" in record.dims for record in having)
+    for name in ("model", *(["layer"] if several else []), "modality", "branch"):
         table.add_column(name, no_wrap=True, min_width=len(name))
     columns = {name: column for name, column in MAP_COLUMNS.items() if any(name in record for record in having)}
     for column in columns.values():
@@ -104,13 +106,14 @@ def profiles_table(records: Sequence[xr.Dataset]) -> Table | Text:
     certified = any("certificate" in record for record in having)
     if certified:
         table.add_column("checks")
-    for record in having:
+    for record, layer in [(of_layer(each, number), number) for each in having for number in record_layers(each)]:
         for modality in record["modality"].values:
             for branch in record["branch"].values:
                 one = record.sel(modality=modality, branch=branch)
                 values = (_mean(one, name) if _shown(record, name, branch) else "" for name in columns)
                 verdict = certificates_text(one)
-                names = (_label(record), visible(modality), visible(branch))
+                place = [str(layer)] if several else []
+                names = (_label(record), *place, visible(modality), visible(branch))
                 verdicts = [verdict] if certified else []
                 table.add_row(*names, *values, *verdicts, style="red" if "failed" in verdict else None)
     return table

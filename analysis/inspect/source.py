@@ -41,6 +41,8 @@ def inspect_source(
     certify: bool = False,
     explain: bool = False,
     target: str | None = None,
+    layer: int = 0,
+    layers: Sequence[int] | str | None = None,
     on_error: str = "fail",
     on_skip: OnSkip | None = None,
     tell: Callable[[str], None] = print,
@@ -55,6 +57,7 @@ def inspect_source(
         certify: check every attention map too.
         explain: explain a class too, the same by all models.
         target: which class, by name; default: the first model's likeliest. Explains it.
+        layer, layers: see `inspect_clip`; of every model.
         on_error, on_skip: see `read_clips`.
         tell: is told when the source holds more clips, and when a model is called otherwise than by its card.
         progress: called as the class is explained, with the steps done and their number, of all models together.
@@ -72,9 +75,9 @@ def inspect_source(
     clip = _first_clip(source, models, on_error, on_skip, tell)
     _check_same_frames(models, clip)
     if not (explain or target):
-        return [inspect_clip(model, clip, certify=certify) for model in models]
+        return [inspect_clip(model, clip, layer=layer, layers=layers, certify=certify) for model in models]
     targets = _explained(models, clip, target)
-    records = [inspect_clip(model, clip, certify=certify) for model in models]
+    records = [inspect_clip(model, clip, layer=layer, layers=layers, certify=certify) for model in models]
     try:
         explained = _explanations(models, clip, targets, progress)
     except KeyboardInterrupt:

@@ -55,7 +55,8 @@ def record_of(
                 variables |= CLIP_PARTS[name](view)
             else:
                 variables |= _over_layers([LAYER_PARTS[name](view, number) for number in numbers])
-    used = {"modality", "frame"}.union(*(array.dims for array in variables.values()))
+    always = {"modality", "frame", *(["layer"] if len(numbers) > 1 else [])}
+    used = always.union(*(array.dims for array in variables.values()))
     coords = {name: array for name, array in coordinates(view, numbers).items() if set(array.dims) <= used}
     record = xr.Dataset(variables, coords)
     # An object, because fixed-width text has no place in the Zarr format yet.

@@ -22,8 +22,9 @@ NUMBERS = ("frame_seconds", "clip_frames")
 OPTIONAL_TEXTS = ("checkpoint_name", "attention_kind", "checkpoint_sha256", "vocabulary")
 # Coordinates along themselves; the first two, and `model`, are always there.
 TEXT_COORDINATES = ("modality", "branch", "explainer", "measure", "check")
-NUMBER_COORDINATES = ("frame", "query", "key", "head", "class")
-# The dimensions of what views draw, where a record has it; one of several models has `model` ahead.
+NUMBER_COORDINATES = ("frame", "query", "key", "head", "class", "layer")
+# The dimensions of what views draw, where a record has it; one of several models has `model` ahead, and then `layer`
+# what is of a layer (`LAYERED`) in one of several layers.
 DIMENSIONS = {
     "attention": ("modality", "branch", "head", "query", "key"),
     "attention_outside": ("modality", "branch", "head", "query"),
@@ -46,6 +47,7 @@ DIMENSIONS = {
     "segment_label": ("segment",),
     "segment_class": ("segment", "class"),
 }
+LAYERED = frozenset({"attention", "profile", "head_profile", "gate", "gradient_norm", "sensitivity", "certificate"})
 TEXT_VARIABLES = frozenset({"class_name", "segment_kind", "segment_label"})
 # What a variable always has beside it.
 NEEDS = {
@@ -170,6 +172,8 @@ def _check_coordinates(record: xr.Dataset) -> str:
     for name in ("model", "modality", "frame"):
         if name not in record.coords:
             return f"coordinate {name!r} is missing"
+    if "layer" in record.dims and "layer" not in record.coords:
+        return "coordinate 'layer' is missing, along which variables are"
     if record["model"].dims not in ((), ("model",)):
         return f"coordinate 'model' has dimensions {quoted(record['model'].dims)}"
     for name in (*TEXT_COORDINATES, *NUMBER_COORDINATES):
@@ -182,14 +186,19 @@ def _check_coordinates(record: xr.Dataset) -> str:
             return f"coordinate {name!r} has a value twice"
         if name in NUMBER_COORDINATES and not np.isfinite(values.values).all():
             return f"coordinate {name!r} has a value that is not finite"
+        if name == "layer" and (values.dtype.kind not in "iu" or not (values.values >= 0).all() or not values.size):
+            return f"coordinate 'layer' has {quoted(values.values.tolist())}; expected whole numbers of at least 0"
     frames = record["frame"].values
     return "" if len(frames) and (np.diff(frames) > 0).all() else "coordinate 'frame' does not rise, or is empty"
 
 
 def _check_dimensions(record: xr.Dataset) -> str:
     for name, expected in DIMENSIONS.items():
-        if name in record.variables and tuple(dim for dim in record[name].dims if dim != "model") != expected:
-            return f"variable {name!r} has dimensions {quoted(record[name].dims)}; expected {expected}"
+        if name not in record.variables:
+            continue
+        allowed = [expected, *([("layer", *expected)] if name in LAYERED and "layer" in record.coords else [])]
+        if tuple(dim for dim in record[name].dims if dim != "model") not in allowed:
+            return f"variable {name!r} has dimensions {quoted(record[name].dims)}; expected {allowed[-1]}"
     for name, needs in NEEDS.items():
         if name in record.variables and (missing := [each for each in needs if each not in record.variables]):
             return f"variable {missing[0]!r} is missing, which {name!r} needs"

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from analysis.record.layers import of_layer, record_layers
 from figures.inspector.records import InspectorError, has_values, model_name
 
 ALL_HEADS, NO_CLASS = -1, -1
 # Traits that make up a view, in the order in which Python that reproduces it names them.
-VIEW = ("frame", "modality", "branch", "head", "model", "against", "view", "scale", "class_", "span", "pinned", "theme",
-        "left", "explanation")  # fmt: skip
+VIEW = ("frame", "modality", "layer", "branch", "head", "model", "against", "view", "scale", "class_", "span", "pinned",
+        "theme", "left", "explanation")  # fmt: skip
 # Variables that can stand beside the attention maps.
 LEFT = {"similarity": "similarity", "gradient": "gradient_norm", "gate": "gate_map"}
 # Traits whose values are the same whatever the records hold.
@@ -28,7 +29,7 @@ FIXED: dict[str, tuple[Any, ...]] = {
 
 @dataclass(frozen=True)
 class ModelChoices:
-    """What the record of one model holds.
+    """What one layer of a model's record holds.
 
     Attributes:
         modalities: names, as in the record.
@@ -58,13 +59,14 @@ class Choices:
 
     def __init__(self, records: Sequence[xr.Dataset]) -> None:
         self.frames = records[0].sizes["frame"]
-        self.models = {model_name(record): _choices_of_model(record) for record in records}
+        self.models = {model_name(record): _layers_of_model(record) for record in records}
 
     def start(self) -> dict[str, Any]:
         """The view that an inspector starts with."""
         first = {"frame": 0, "head": 0, "model": next(iter(self.models)), "against": "", "class_": NO_CLASS}
         first |= {name: values[0] for name, values in FIXED.items()} | {"left": "similarity"}
-        return self.nearest(first | {"modality": "", "branch": "", "explanation": "", "span": [0, self.frames]})
+        first |= {"layer": -1, "modality": "", "branch": "", "explanation": "", "span": [0, self.frames]}
+        return self.nearest(first)
 
     def check(self, view: Mapping[str, Any]) -> None:
         """Refuse values that no record has.
@@ -89,8 +91,8 @@ class Choices:
     def nearest(self, view: Mapping[str, Any]) -> dict[str, Any]:
         """A view whose traits go together.
 
-        Of the models as chosen: a name (modality, branch, method) that the first one lacks becomes its first, a head
-        that the branch lacks the nearest in number, a map beside it that is not there "similarity".
+        Of the models as chosen: a layer or name (modality, branch, method) that the first one lacks becomes its first,
+        a head that the branch lacks the nearest in number, a map beside it that is not there "similarity".
 
         Args:
             view: all traits by name; each of a value that `check` lets pass.
@@ -99,7 +101,9 @@ class Choices:
             All traits by name.
         """
         near = dict(view)
-        model = self.models[near["model"]]
+        layers = self.models[near["model"]]
+        near["layer"] = near["layer"] if near["layer"] in layers else next(iter(layers))
+        model = layers[near["layer"]]
         near["against"] = "" if near["against"] == near["model"] else near["against"]
         near["modality"] = _first_unless(near["modality"], model.modalities)
         near["branch"] = _first_unless(near["branch"], model.branches(near["modality"]))
@@ -113,11 +117,13 @@ class Choices:
 
     def _known(self, name: str) -> tuple[Any, ...] | range:
         """Every value that a trait may have in some record."""
-        models = self.models.values()
+        models = [model for layers in self.models.values() for model in layers.values()]
         if name in FIXED:
             return FIXED[name]
         if name == "frame":
             return range(max(1, self.frames))
+        if name == "layer":
+            return tuple(dict.fromkeys(layer for layers in self.models.values() for layer in layers))
         if name == "modality":
             found = [model.modalities for model in models]
         elif name == "branch":
@@ -156,7 +162,11 @@ def _first_unless(value: str, known: Sequence[str]) -> str:
     return value if value in known else next(iter(known), "")
 
 
-def _choices_of_model(record: xr.Dataset) -> ModelChoices:
+def _layers_of_model(record: xr.Dataset) -> dict[int, ModelChoices]:
+    return {layer: _choices_of_layer(of_layer(record, layer)) for layer in record_layers(record)}
+
+
+def _choices_of_layer(record: xr.Dataset) -> ModelChoices:
     modalities = _names(record, "modality")
     return ModelChoices(
         modalities,

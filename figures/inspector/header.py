@@ -49,14 +49,19 @@ def describe_clip(records: list[xr.Dataset]) -> dict[str, Any]:
     }
 
 
-def describe_model(record: xr.Dataset) -> dict[str, Any]:
-    """Name, kind, branches, modalities, heads, and which class each of its scores is of."""
+def describe_model(record: xr.Dataset, layers: tuple[int, ...]) -> dict[str, Any]:
+    """Name, kind, branches, modalities, heads, and which class each of its scores is of.
+
+    Args:
+        record: of one layer of the model.
+        layers: all that there are of it.
+    """
     name = model_name(record)
     return {
         "name": name,
         "label": model_style(name).label,
         "argument": shlex.quote(str(record.attrs.get("checkpoint_path", name))),
-        "python": _python_of_record(record),
+        "python": _python_of_record(record, layers),
         "kind": str(record.attrs.get("attention_kind", "")),
         "sha256": str(record.attrs.get("checkpoint_sha256", "")),
         "layer": int(record.attrs.get("layer", 0)),
@@ -182,7 +187,7 @@ def _python_of_clip(clip: str, source: str) -> str:
     return f"clip = next(iter(gmsa_models.read_clips({found!r})))"
 
 
-def _python_of_record(record: xr.Dataset) -> str:
+def _python_of_record(record: xr.Dataset, layers: tuple[int, ...]) -> str:
     """Python that makes the record again from `clip`, by the same file of weights, or says that it has changed."""
     attributes, name = record.attrs, model_name(record)
     called = str(attributes.get("checkpoint_name", name))
@@ -195,7 +200,9 @@ def _python_of_record(record: xr.Dataset) -> str:
         if "target" in record["explanation"].attrs:
             inspect.append(f"target={int(record['explanation'].attrs['target'])}")
     inspect += ["certify=True"] if "certificate" in record else []
-    if layer := int(attributes.get("layer", 0)):
+    if len(layers) > 1:
+        inspect.append(f"layers={list(layers)}")
+    elif layer := int(attributes.get("layer", 0)):
         inspect.append(f"layer={layer}")
     chosen = json.loads(attributes.get("neighbourhood_config", "null"))
     if chosen and chosen != json.loads(attributes.get("model_config", "{}")).get("neighbourhood"):

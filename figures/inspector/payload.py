@@ -27,6 +27,7 @@ import numpy as np
 import xarray as xr
 
 from analysis.record.lanes import lane_values, record_lanes
+from analysis.record.layers import of_layer, record_layers
 from figures.inspector.header import describe_clip, describe_look, describe_model
 from figures.inspector.records import has_values, model_name, split_records
 from figures.inspector.strip import sprite, strip_colours
@@ -131,23 +132,39 @@ def pack_in_parts(
     for name, table in look.pop("tables").items():
         arrays.add(f"colours/{name}", table)
     clip = describe_clip(records) | _add_clip(arrays, records)
-    models = []
-    for index, record in enumerate(records):
-        _add_model(arrays, f"{index}", record)
-        models.append(describe_model(record) | {"lanes": _add_lanes(arrays, f"{index}/lane", record)})
-    first, rest = arrays.parts(_shown(records, view))
+    models, layers = [], _layer_records(records)
+    held = {model_name(record): record_layers(record) for record in records}
+    first_of = {model_name(record): index for index, record in reversed(list(enumerate(layers)))}
+    for index, record in enumerate(layers):
+        _add_model(arrays, f"{index}", record, f"{first_of[model_name(record)]}")
+        models.append(
+            describe_model(record, held[model_name(record)]) | {"lanes": _add_lanes(arrays, f"{index}/lane", record)}
+        )
+    first, rest = arrays.parts(_shown(layers, view))
     header = {"version": VERSION, "precision": precision, "first": len(first), "clip": clip, "models": models}
     text = json.dumps(header | look | {"arrays": arrays.about}, ensure_ascii=False, allow_nan=False).encode()
     text += b" " * (-(len(text) + 4) % 8)
     return b"".join([struct.pack("<I", len(text)), text, first]), rest
 
 
+def _layer_records(records: list[xr.Dataset]) -> list[xr.Dataset]:
+    """One record a model and layer: the payload's models."""
+    return [of_layer(record, layer) for record in records for layer in record_layers(record)]
+
+
+def _shown_layer(records: list[xr.Dataset], name: str, layer: object) -> int:
+    """Which of the payload's models a name stands for: its layer that is shown, else its first."""
+    places = [index for index, record in enumerate(records) if model_name(record) == name]
+    return next((place for place in places if record_layers(records[place]) == (layer,)), next(iter(places), -1))
+
+
 def _shown(records: list[xr.Dataset], view: Mapping[str, Any]) -> set[str]:
-    """Names of the maps that a view shows."""
+    """Names of the maps that a view shows, of records of one layer each."""
     modality, names = view.get("modality", ""), (view.get("model"), view.get("against"))
     shown = {f"similarity/{modality}"}
+    indices = [_shown_layer(records, str(name), view.get("layer")) for name in names if name]
     for index, record in enumerate(records):
-        if model_name(record) not in names:
+        if index not in indices:
             continue
         shown |= {f"{index}/{view['left']}/{modality}"} if view.get("left") in ("gate", "gradient") else set()
         branches = _names(record, "branch") if "branch" in record.dims else []
@@ -173,9 +190,12 @@ def _add_clip(arrays: _Arrays, records: list[xr.Dataset]) -> dict[str, Any]:
     return {"thumbnails": about}
 
 
-def _add_model(arrays: _Arrays, prefix: str, record: xr.Dataset) -> None:
+def _add_model(arrays: _Arrays, prefix: str, record: xr.Dataset, first: str) -> None:
+    """What is of one layer of a model; `first`: prefix of the model's first layer, which the mask is stored with."""
     mask = record["neighbourhood"].values if "neighbourhood" in record else None
-    if mask is not None:
+    if mask is not None and prefix != first:
+        arrays.alias(f"{prefix}/neighbourhood", f"{first}/neighbourhood")
+    elif mask is not None:
         arrays.add(f"{prefix}/neighbourhood", mask.astype(np.uint8))
     if "score" in record:
         arrays.add(f"{prefix}/score", record["score"].values.astype(np.float32))

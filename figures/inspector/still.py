@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
 
 from analysis.record.lanes import record_lanes
+from analysis.record.layers import layers_text, of_layer, record_layers
 from figures.inspector.choices import ALL_HEADS
 from figures.inspector.records import has_values, model_name
 from figures.panels.maps import QUANTILE, time_edges
@@ -64,7 +65,9 @@ def draw_view(records: Sequence[xr.Dataset], view: Mapping[str, Any]) -> Figure:
         A figure of page width in the house style, always on white.
     """
     by_name = {model_name(record): record for record in records}
-    shown = [by_name[name] for name in (view["model"], view["against"]) if name]
+    chosen = [by_name[name] for name in (view["model"], view["against"]) if name]
+    layers = [view["layer"] if view.get("layer") in record_layers(one) else None for one in chosen]
+    shown = [of_layer(one, layer) for one, layer in zip(chosen, layers, strict=True)]
     with use_style():
         figure = StyledFigure(layout="constrained")
         if not shown[0].sizes["frame"]:
@@ -79,7 +82,7 @@ def draw_view(records: Sequence[xr.Dataset], view: Mapping[str, Any]) -> Figure:
             _draw_group(figure, upper[column], shown[0], group, view)
         _draw_lower(figure, grid[1], shown, lanes, view)
         names = " and ".join(model_style(model_name(record)).label for record in shown)
-        title = f"{shown[0].attrs.get('clip', '')}: {names}, {view['modality']}"
+        title = f"{shown[0].attrs.get('clip', '')}: {names}, {view['modality']}{layers_text(chosen, layers)}"
         figure.suptitle(title, x=0.01, ha="left", fontsize=8.5)
     return figure
 

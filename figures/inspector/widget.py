@@ -23,7 +23,7 @@ from figures.inspector.still import draw_view
 
 CLOSED = "this inspector was closed and its records are gone; make a new one of them"
 # Traits that follow when the record no longer has what they name.
-_DEPEND_ON = ("model", "against", "modality", "branch", "head", "left", "explanation")
+_DEPEND_ON = ("model", "against", "modality", "layer", "branch", "head", "left", "explanation")
 
 
 class Inspector(anywidget.AnyWidget):
@@ -41,6 +41,7 @@ class Inspector(anywidget.AnyWidget):
     Attributes:
         frame: the time cursor, index from 0.
         modality, branch: names, as in the record.
+        layer: number of the encoder layer; of records that hold several, see `inspect_clip(..., layers="all")`.
         head: from 0; -1 = all heads as small multiples.
         model: name of the model shown; `against`: a second one, or "".
         view: "side" (by side) or "difference" (signed, first less second).
@@ -62,6 +63,7 @@ class Inspector(anywidget.AnyWidget):
     rest = traitlets.Bytes().tag(sync=True)
     frame = traitlets.Int(0).tag(sync=True)
     modality = traitlets.Unicode().tag(sync=True)
+    layer = traitlets.Int(0).tag(sync=True)
     branch = traitlets.Unicode().tag(sync=True)
     head = traitlets.Int(0).tag(sync=True)
     model = traitlets.Unicode().tag(sync=True)
@@ -130,7 +132,9 @@ class Inspector(anywidget.AnyWidget):
         except InspectorError as error:
             raise traitlets.TraitError(str(error)) from None
 
-    @traitlets.validate("frame", "head", "span", "class_", "modality", "branch", "model", "left", "explanation")
+    @traitlets.validate(
+        "frame", "head", "span", "class_", "modality", "layer", "branch", "model", "left", "explanation"
+    )
     def _known(self, proposal: Any) -> Any:
         self._check({proposal["trait"].name: proposal["value"]})
         return proposal["value"]

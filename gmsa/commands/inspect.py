@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -27,6 +27,7 @@ def inspect(
     certify: Annotated[bool, typer.Option("--certify", help="Check every attention map by running it again.")] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Explain a class by every method; some seconds.")] = False,
     target: Annotated[str | None, typer.Option(help="Class to explain; default: the likeliest.")] = None,
+    layer: Annotated[str, typer.Option(metavar="N|all", help="Encoder layer, from 0; or all of them.")] = "0",
     on_error: OnError = "fail",
     device: Device = "auto",
     threads: Threads = None,
@@ -50,6 +51,8 @@ def inspect(
             raise ClickError(
                 f"{clip} is a saved record: it is shown without a model. Leave --model out, or give the video"
             )
+        if layer != "0":
+            raise ClickError(f"{clip} is a saved record: it holds the layers of then. Give the video for another")
         records = saved_records([clip, *([against] if against else [])])
     else:
         from analysis.inspect.source import ExplainingStopped, inspect_source
@@ -59,7 +62,7 @@ def inspect(
             with left_out() as skipped, progress_of("explaining") as progress:
                 records = inspect_source(
                     clip, names, device_of(device), certify=certify, explain=explain, target=target, on_error=on_error,
-                    on_skip=skipped, tell=say, progress=progress,
+                    on_skip=skipped, tell=say, progress=progress, **_layers(layer),
                 )  # fmt: skip
         except ExplainingStopped as error:
             stopped, records = True, error.records
@@ -70,6 +73,15 @@ def inspect(
         print(f"wrote {path}")
     if stopped:
         sys.exit(STOPPED)
+
+
+def _layers(option: str) -> dict[str, Any]:
+    """`--layer` as `inspect_source` takes it."""
+    if option == "all":
+        return {"layers": "all"}
+    if not (option.isascii() and option.isdigit()):
+        raise ClickError(f"--layer is {option!r}; expected the number of a layer, from 0, or all")
+    return {"layer": int(option)}
 
 
 def _is_saved_record(clip: str) -> bool:

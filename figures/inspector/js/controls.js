@@ -58,7 +58,7 @@ function shellQuoted(word) {
 }
 
 export const KEYS = "← → frame (Shift: 10) · ↑ ↓ head · space plays · Enter pins · drag zooms, double-click or Esc resets · "
-  + "+ − zoom · M modality · B branch · A all heads · S scale · D difference";
+  + "+ − zoom · M modality · L layer · B branch · A all heads · S scale · D difference";
 
 /** Everything above and below the panels. */
 export class Controls {
@@ -66,7 +66,7 @@ export class Controls {
     this.inspector = inspector;
     const { scene } = inspector;
     const same = (values) => values.map((value) => [value, value]);
-    const models = scene.models.map((model) => [model.name, model.label]);
+    const models = [...new Map(scene.models.map((model) => [model.name, model.label]))];
     this.parts = [
       new List(inspector, "model", "model", () => models),
       new List(inspector, "against", "against", (state) => (models.length < 2 ? []
@@ -74,6 +74,7 @@ export class Controls {
       new Choice(inspector, "view", "compare", (state) => (state.against
         ? [["side", "side by side"], ["difference", "difference"]] : [])),
       new Choice(inspector, "modality", "modality", (state) => same(scene.models[scene.index(state.model)].modalities)),
+      new Choice(inspector, "layer", "layer", (state) => scene.layers(state.model).map((layer) => [layer, `${layer}`, `layer ${layer}`])),
       new Choice(inspector, "branch", "branch", (state) => same(scene.branches(state.model, state.modality))),
       new Choice(inspector, "head", "head", (state) => this.heads(state)),
       new Choice(inspector, "scale", "scale", (state) => (scene.heads(state.model, state.modality, state.branch).length

@@ -273,7 +273,8 @@ export class Inspector {
 
   fileName(suffix) {
     const { state, scene } = this;
-    return [scene.clip.id, state.model, state.against, state.modality, state.branch].filter(Boolean).join("-")
+    const layer = scene.layers(state.model).length > 1 ? `layer${state.layer}` : "";
+    return [scene.clip.id, state.model, state.against, state.modality, layer, state.branch].filter(Boolean).join("-")
       .replace(/[^\w.-]+/g, "-") + suffix;
   }
 

@@ -26,6 +26,7 @@ function actionsOfKeys(inspector, step) {
     Escape: () => inspector.set({ pinned: false, span: [0, scene.frames] }),
     "+": () => inspector.zoom(0.5), "=": () => inspector.zoom(0.5), "-": () => inspector.zoom(2),
     m: () => inspector.set({ modality: next(model.modalities, state.modality) }),
+    l: () => inspector.set({ layer: next(scene.layers(state.model), state.layer) }),
     b: () => inspector.set({ branch: next(scene.branches(state.model, state.modality), state.branch) }),
     s: () => inspector.set({ scale: next(Object.keys(SCALES), state.scale) }),
     a: () => inspector.set({ head: state.head < 0 ? state.lastHead : -1 }),

@@ -6,18 +6,18 @@ import { SCALES, topOf, pictureOf } from "./colours.js";
 
 /**
  * What is shown; those in `TRAITS` are the widget's traits.
- * @typedef {{frame: number, modality: string, branch: string, head: number, model: string, against: string,
+ * @typedef {{frame: number, modality: string, layer: number, branch: string, head: number, model: string, against: string,
  *   view: "side"|"difference", scale: string, class_: number, span: number[], pinned: boolean, theme: string,
  *   left: "similarity"|"gradient"|"gate", explanation: string, hover: ?{query: ?number, key: ?number}, playing: boolean, lastHead: number}} State
  *   head -1 = all; lastHead = the head that was chosen last, marked among all; class_ -1 = none; span = [first frame, frame after the last]; hover is the pointer's place
  */
 export const START = {
-  frame: 0, modality: "", branch: "", head: 0, model: "", against: "", view: "side", scale: "linear", class_: -1,
+  frame: 0, modality: "", layer: 0, branch: "", head: 0, model: "", against: "", view: "side", scale: "linear", class_: -1,
   span: [0, 0], pinned: false, theme: "auto", left: "similarity", explanation: "", hover: null, playing: false, lastHead: 0,
 };
 
-export const TRAITS = ["frame", "modality", "branch", "head", "model", "against", "view", "scale", "class_", "span", "pinned",
-  "theme", "left", "explanation"];
+export const TRAITS = ["frame", "modality", "layer", "branch", "head", "model", "against", "view", "scale", "class_", "span",
+  "pinned", "theme", "left", "explanation"];
 
 /** Maps that can stand beside the attention maps: kind, title, unit. */
 const LEFTS = {
@@ -50,7 +50,14 @@ export class Scene {
     this.tops = new Map();
   }
 
-  index(name) { return this.models.findIndex((model) => model.name === name); }
+  /** Of the payload's models, one a model and layer: the one of the layer that is shown, else the first of that name. */
+  index(name) {
+    const exact = this.models.findIndex((model) => model.name === name && model.layer === this.layer);
+    return exact >= 0 ? exact : this.models.findIndex((model) => model.name === name);
+  }
+
+  /** Layers of a model that the payload holds. */
+  layers(name) { return this.models.filter((model) => model.name === name).map((model) => model.layer); }
 
   /** Heads that a model's branch has, from 0. */
   heads(name, modality, branch) {
@@ -71,6 +78,8 @@ export class Scene {
     const next = { ...state };
     const pick = (value, known) => (known.includes(value) ? value : known[0] ?? "");
     next.model = pick(next.model, this.models.map((model) => model.name));
+    next.layer = pick(Number(next.layer), this.layers(next.model));
+    this.layer = next.layer; // `index` goes by it
     next.against = next.against !== next.model && this.index(next.against) >= 0 ? next.against : "";
     next.modality = pick(next.modality, this.models[this.index(next.model)].modalities);
     next.branch = pick(next.branch, this.branches(next.model, next.modality));
@@ -111,13 +120,13 @@ export class Scene {
 
   /** @returns {?FrameMap} of one model, branch and head */
   attention(index, modality, branch, head) {
-    const model = this.models[index];
+    const model = this.models[index], layer = this.layers(model.name).length > 1 || model.layer ? ` · layer ${model.layer}` : "";
     const own = this.branchOf(index, branch);
     const name = `${index}/attention/${modality}/${own}/${head}`;
     if (!this.payload.has(name)) return null;
     const { payload, frames } = this, { support } = payload.about(name);
     return {
-      key: name, kind: "weights", head, branch: own, frames, title: `${model.label} · ${own}`, unit: "attention weight",
+      key: name, kind: "weights", head, branch: own, frames, title: `${model.label}${layer} · ${own}`, unit: "attention weight",
       here: payload.here(name),
       get values() { return payload.array(name); },
       get mask() { return support ? payload.array(support) : null; },
