@@ -93,3 +93,14 @@ def explained_record(**changes) -> xr.Dataset:
     return record.assign(
         explanation=explanation, faithfulness=xr.DataArray(faithful, measures, ("explainer", "measure"))
     )
+
+
+def layered_record(layers: int, **changes) -> xr.Dataset:
+    """`made_record` of several layers, each with maps and curves of its own."""
+    each = [made_record(seed=seed, **changes) for seed in range(layers)]
+    of_layer = ("attention", "profile", "gate", "gate_map", "verticality", "gradient_norm", "sensitivity")
+    joined = {
+        name: xr.concat([one[name] for one in each], "layer").transpose("layer", *each[0][name].dims)
+        for name in of_layer
+    }
+    return each[0].assign(joined).assign_coords(layer=np.arange(layers))

@@ -22,7 +22,7 @@ from analysis.sweep.plan import (
     find_shards,
     source_id,
 )
-from analysis.sweep.store import OutputError, tables_in
+from analysis.sweep.store import OutputError, schema_of, tables_in
 from analysis.sweep.work import DONE, FAILED, STOPPED, Outcome
 from gmsa_models.data.atomic import remove_leftovers
 from gmsa_models.data.lock import locked
@@ -170,17 +170,17 @@ def plan_sweep(
     """A task a shard, in order; see `place_shards`.
 
     Raises:
-        SweepError: no models or shards, or shards that cannot be told apart.
+        SweepError: no models or shards, shards that cannot be told apart, or columns of one name.
     """
     files, modalities = find_models(models)
     shards, folder = find_shards(data), out.resolve()
     if not shards:
         raise SweepError(f"no shards in {', '.join(data) or 'no data'}; expected at least one")
     tables = {path: made["data"] for path, made in tables_in(folder).items()}
-    return [
-        ShardTask(shard, files, modalities, settings, path)
-        for shard, path in place_shards(shards, folder, tables, again)
-    ]
+    placed = place_shards(shards, folder, tables, again)
+    tasks = [ShardTask(shard, files, modalities, settings, path) for shard, path in placed]
+    schema_of(tasks[0])  # columns of one name are refused before anything is read
+    return tasks
 
 
 def _is_finished(task: ShardTask, made: Mapping[str, Any] | None, again: bool) -> bool:

@@ -13,7 +13,7 @@ from figures.inspector import Inspector, InspectorError, write_html
 from figures.inspector.choices import Choices
 from figures.inspector.still import draw_view
 from tests.browser import SCREEN, started_browser
-from tests.inspector_records import explained_record, made_record
+from tests.inspector_records import explained_record, layered_record, made_record
 
 PAGE = "document.querySelector('.gmsa-inspector').inspector"
 
@@ -129,3 +129,23 @@ def test_page_and_python_choose_the_same(tmp_path):
         near = choices.nearest(view)
         assert {name: one[name] for name in near} == near, json.dumps(view)
     assert {name: first[name] for name in choices.start()} == choices.start()
+
+
+def test_a_layer_that_the_model_lacks_becomes_its_first():
+    several = layered_record(3, frames=13).isel(layer=[1, 2])
+    plain = made_record(13, name="single", seed=5)
+    inspector = Inspector([several, plain], layer=2)
+    assert (inspector.layer, inspector.choices.start()["layer"]) == (2, 1)
+    with pytest.raises(traitlets.TraitError, match="layer is 3; these records have 1, 2, 0"):
+        inspector.layer = 3
+    inspector.model = "single"
+    assert inspector.layer == 0
+    inspector.model = "gate-op-tp30"
+    assert inspector.layer == 1
+    inspector.layer, inspector.against = 2, "single"
+    figure = inspector.figure()
+    assert ", layer 2 and 0 of 1, 2" in figure.get_suptitle()
+    drawn = {axes.get_title(): axes.images[0].get_array() for axes in figure.axes if axes.images}
+    (title,) = (title for title in drawn if "TP30" in title and "global" in title)
+    expected = several["attention"].sel(layer=2, modality="visual", branch="global", head=0)
+    np.testing.assert_array_equal(drawn[title], expected)

@@ -14,7 +14,7 @@ import pytest
 from figures.inspector import write_html
 from figures.style import WEIGHTS
 from tests.browser import SCREEN, started_browser
-from tests.inspector_records import explained_record, made_record
+from tests.inspector_records import explained_record, layered_record, made_record
 
 ROOT = "document.querySelector('.gmsa-inspector').inspector"
 
@@ -425,3 +425,34 @@ def test_a_thousand_frames_and_sixteen_heads(opened):
     view.page.mouse.move(*view.cell("first", 500, 250))
     assert "head 2" in view.readout()
     assert view.page.evaluate(f"{ROOT}.measure(['ArrowDown', 'ArrowRight'], 4)")["p95"] > 0
+
+
+def test_layers_are_chosen_by_button_and_key_and_stand_in_titles_and_python(opened):
+    record = layered_record(3, name="gate-att")
+    view = opened(record, {"layer": 1})
+    assert view.page.locator("[aria-label=layer] button").all_text_contents() == ["0", "1", "2"]
+    for layer in (1, 2):
+        view.page.mouse.move(*view.cell("first", 7, 11))
+        weight = float(record["attention"].sel(layer=layer, modality="visual", branch="global", head=0)[7, 11])
+        told = re.search(r"attention weight ([\d.e−-]+)", view.readout())[1].replace("−", "-")
+        assert float(told) == pytest.approx(weight, rel=1e-5)
+        assert f"· layer {layer} ·" in view.page.evaluate(f"{ROOT}.first.source({ROOT}.state).title")
+        before = view.drawn("first"), view.drawn("lanes"), view.drawn("left")
+        view.press("l")
+        assert view.drawn("first") != before[0]
+        assert view.drawn("lanes") != before[1]
+        assert view.drawn("left") == before[2]
+    assert view.state("layer") == 0
+    view.page.click("[aria-label='layer 2']")
+    assert view.state("layer") == 2
+    assert "layer=2" in view.page.evaluate(f"{ROOT}.python()")
+    assert "layers=[0, 1, 2])" in view.page.evaluate(f"{ROOT}.python()")
+    assert view.page.evaluate(f"{ROOT}.fileName('.png')") == "demo-0007-gate-att-visual-layer2-global.png"
+
+
+def test_a_record_of_one_layer_has_no_choice_of_layers(opened):
+    view = opened(made_record())
+    assert view.page.locator("[aria-label=layer] button").count() <= 1
+    assert not view.page.locator("[aria-label=layer]").is_visible()
+    view.press("l")
+    assert view.state("layer") == 0

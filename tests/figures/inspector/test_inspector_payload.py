@@ -23,7 +23,7 @@ from figures.inspector.records import split_records
 from figures.inspector.still import scaled
 from figures.inspector.strip import sprite, strip_colours
 from figures.style import DIFFERENCE, WEIGHTS
-from tests.inspector_records import explained_record, made_record
+from tests.inspector_records import explained_record, layered_record, made_record
 
 
 class Unpacked:
@@ -300,3 +300,19 @@ def test_gmsa_inspect_writes_one_page_for_all_models(tmp_path):
     header = Unpacked(zlib.decompress(base64.b64decode(packed))).header
     assert [model["name"] for model in header["models"]] == ["small-gate-op", "small-baseline"]
     assert header["models"][0]["patterns"]["visual/local/0"].startswith("verticality ")
+
+
+def test_each_layer_is_a_model_of_the_payload_and_what_is_of_the_clip_is_there_once():
+    record = layered_record(3)
+    payload = Unpacked(pack([record, made_record(name="other", seed=7)]))
+    models = [(each["name"], each["layer"]) for each in payload.header["models"]]
+    assert models == [("gate-op-tp30", 0), ("gate-op-tp30", 1), ("gate-op-tp30", 2), ("other", 0)]
+    for layer in range(3):
+        expected = record["attention"].sel(layer=layer, modality="audio", branch="local", head=3)
+        mask = payload[f"{layer}/neighbourhood"] > 0
+        np.testing.assert_array_equal(payload[f"{layer}/attention/audio/local/3"], expected.values[mask])
+        profile = record["profile"].sel(layer=layer, modality="audio", branch="local")
+        np.testing.assert_array_equal(payload[f"{layer}/lane/profile/audio/local"], profile)
+    assert payload.header["arrays"]["2/neighbourhood"] == {"same": "0/neighbourhood"}
+    assert "layers=[0, 1, 2]" in payload.header["models"][1]["python"]
+    assert "layer" not in payload.header["models"][3]["python"]

@@ -1,0 +1,110 @@
+"""Columns of a sweep say what they are of as data; names with underscores come back whole, old tables open."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from small_models import moved, small_clip, small_model
+
+from analysis.attention.pattern_table import PATTERNS
+from analysis.study.study import Settings
+from analysis.study.swept import SweptStudy
+from analysis.sweep.analyses import ANALYSES
+from analysis.sweep.columns import BRANCH_STATISTICS, MODALITY_STATISTICS, Column, column_of
+from analysis.sweep.contents import sweep_contents
+from analysis.sweep.plan import SweepError, SweepSettings
+from analysis.sweep.run import run_sweep
+from analysis.sweep.store import finished_parts, read_sweep
+from gmsa_models import save, write_clips
+from gmsa_models.masks import Toeplitz
+from gmsa_models.trace import BRANCHES
+
+MODALITIES = ("front_camera", "audio")
+
+
+def test_every_column_is_read_back_as_what_it_is():
+    for analysis in ANALYSES.values():
+        for column in analysis.columns(MODALITIES):
+            assert column_of(column.field()) == column
+            assert column.name == column.field().name
+
+
+def test_a_column_without_metadata_is_told_by_the_known_names():
+    for analysis in ANALYSES.values():
+        for column in analysis.columns(MODALITIES):
+            assert column_of(pa.field(column.name, column.kind)) == column
+    known = {(each.statistic, bool(each.branch)) for each in _columns() if each.modality}
+    assert known == {(name, True) for name in BRANCH_STATISTICS} | {(name, False) for name in MODALITY_STATISTICS}
+    assert column_of(pa.field("video", pa.string())) == Column("video", pa.string())
+    assert {f"heads_{name}" for name in PATTERNS} <= set(BRANCH_STATISTICS)
+
+
+def _columns():
+    return [column for analysis in ANALYSES.values() for column in analysis.columns(("visual",))]
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """The folder of a sweep of three clips by a model whose first stream has an underscore in its name."""
+    folder = tmp_path_factory.mktemp("sweep")
+    widths = {"front_camera": 12, "audio": 8}
+    model = moved(small_model("share-att", modalities=MODALITIES, input_widths=widths))
+    clips = []
+    for seed, frames in enumerate((13, 9, 11)):
+        clip = small_clip(frames, seed)
+        features = {"front_camera": clip.features["visual"], "audio": clip.features["audio"]}
+        clips.append(small_clip(frames, seed, features=features))
+    save(model, folder / "model.safetensors")
+    write_clips(folder / "clips.tfrecord", clips)
+    settings = SweepSettings(tuple(ANALYSES), neighbourhood=Toeplitz(5))
+    run_sweep([str(folder / "model.safetensors")], [str(folder / "clips.tfrecord")], folder / "out", settings)
+    return folder / "out"
+
+
+def study_of(folder):
+    contents = sweep_contents(folder)
+    return SweptStudy(contents, dict.fromkeys(contents.models), Settings(modality="front_camera", videos=3))
+
+
+def test_the_study_reads_what_the_sweep_wrote(swept):
+    study, rows = study_of(swept), read_sweep(swept)
+    assert study.modalities == ["front_camera", "audio"]
+    (gini,) = (table["gini"] for table in study.unevenness.values())
+    assert gini["modality"].values.tolist() == ["front_camera", "audio"]
+    assert gini["branch"].values.tolist() == list(BRANCHES)
+    for modality in MODALITIES:
+        for branch in BRANCHES:
+            expected = rows[f"gini_{modality}_{branch}"]
+            np.testing.assert_array_equal(gini.sel(modality=modality, branch=branch), expected)
+    (table,) = study.mean_sensitivity.values()
+    np.testing.assert_array_equal(table["own_sensitivity"], rows["own_sensitivity_front_camera"])
+    (curves,) = study.statistics.values()
+    np.testing.assert_allclose(curves["sensitivity"][1], rows["frames_sensitivity_front_camera"][1][:9])
+    (lines,) = (table["verticality_adjusted"] for table in study.vertical.values())
+    expected = rows["verticality_adjusted_front_camera_global"]
+    np.testing.assert_array_equal(lines.sel(modality="front_camera", branch="global"), expected)
+
+
+def test_a_table_of_an_earlier_version_opens_as_well(swept, tmp_path):
+    (part,) = finished_parts(swept)
+    table, about = pq.read_table(part), pq.read_metadata(part).metadata[b"gmsa_sweep"]
+    fields = [pa.field(field.name, field.type) for field in table.schema]
+    about = about.replace(b'"checksums": true', b'"checksums": false')
+    pq.write_table(table.cast(pa.schema(fields)).replace_schema_metadata({b"gmsa_sweep": about}), tmp_path / part.name)
+    assert all(not field.metadata for field in pq.read_schema(tmp_path / part.name))
+    assert sweep_contents(tmp_path).columns == sweep_contents(swept).columns
+    with pytest.warns(UserWarning, match="no checksums"):
+        (old,) = study_of(tmp_path).unevenness.values()
+    (new,) = study_of(swept).unevenness.values()
+    np.testing.assert_array_equal(old["gini"], new["gini"])
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path):
+    names = ("adjusted_x", "x")
+    model = small_model(modalities=names, input_widths=dict.fromkeys(names, 8))
+    save(model, tmp_path / "model.safetensors")
+    clip = small_clip(features={name: small_clip().features["audio"] for name in names})
+    write_clips(tmp_path / "clips.tfrecord", [clip])
+    with pytest.raises(SweepError, match="two columns would be called 'verticality_adjusted_x_global'"):
+        run_sweep([str(tmp_path / "model.safetensors")], [str(tmp_path / "clips.tfrecord")], tmp_path / "out",
+                  SweepSettings(("patterns",)))  # fmt: skip
