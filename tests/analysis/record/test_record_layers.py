@@ -111,8 +111,7 @@ def test_more_layers_than_the_files_bytes_can_hold_are_refused(three, tmp_path):
         three[1].attrs,
     )
     path = tmp_path / "record.nc"
-    many.to_netcdf(
-        path, engine="h5netcdf", encoding=dict.fromkeys(("head_profile", "layer"), {"zlib": True, "complevel": 9})
-    )
+    packed = {name: {"zlib": True, "complevel": 9} for name in ("head_profile", "layer")}
+    many.to_netcdf(path, engine="h5netcdf", encoding=packed)
     with pytest.raises(DamagedRecordFileError, match=r"bytes that claim .* are read"):
         open_record(path)
