@@ -200,7 +200,7 @@ export class Scene {
         path: [...path, name], labels: chosen ? labels : [...labels, name], branch: dimension === "branch" ? name : branch,
       })));
     }
-    return lines.map((line) => ({ ...line, values: this.payload.array(line.path.join("/")) })).filter(({ values }) => values);
+    return lines.map((each) => ({ ...each, values: this.payload.array(each.path.join("/")) })).filter(({ values }) => values);
   }
 
   /** Minutes and seconds at which a frame starts. */
