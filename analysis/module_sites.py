@@ -123,6 +123,8 @@ def _site(
     module: nn.Module, call: AttentionCall, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
 ) -> Site | None:
     """None where no argument, or not the output, has the tokens of the call on its first two axes."""
+    if call.tables is None:
+        return None
     table = call.tables[0]
     rows, turned = (table.fold, table.tokens), isinstance(module, nn.MultiheadAttention) and not module.batch_first
     shape = rows[::-1] if turned else rows

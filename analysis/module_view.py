@@ -134,10 +134,10 @@ def _streams(captured: Captured, patterns: Mapping[str, str] | None) -> dict[str
             f"the streams have {counts} layers; expected as many in each, at least one. Choose them: "
             f"streams={{'name': 'pattern of module paths'}}; recorded were {', '.join(captured.names)}"
         )
-    steps = {call.name: tuple(call.frames.weights.shape[-2:]) for each in calls.values() for call in each}
+    steps = {call.name: tuple(call.frame_map.weights.shape[-2:]) for each in calls.values() for call in each}
     if len(set(steps.values())) != 1 or len(set(next(iter(steps.values())))) != 1:
         raise RecordError(f"a record needs calls of the same time steps, queries and keys alike; here are {steps}")
-    clips = {len(call.frames.weights) for each in calls.values() for call in each}
+    clips = {len(call.frame_map.weights) for each in calls.values() for call in each}
     if clips != {1}:
         raise RecordError(f"the inputs are a batch of {max(clips)} clips; a record is of one: give them one by one")
     return calls
@@ -165,11 +165,11 @@ def _by_path(captured: Captured) -> dict[str, list[AttentionCall]]:
 def _layer(call: AttentionCall, site: Site | None) -> LayerTrace:
     """The maps are of the branch "global", whatever their masks are."""
     heads = len(call.heads)
-    outside = {"global": call.frames.outside} if bool((call.frames.outside > 0).any()) else {}
+    outside = {"global": call.frame_map.outside} if bool((call.frame_map.outside > 0).any()) else {}
     return LayerTrace(
         input=None if site is None else site.by_frame(site.tokens).flatten(1)[None],
         output=None if site is None else site.by_frame(site.output).flatten(1)[None],
-        weights={"global": call.frames.weights},
+        weights={"global": call.frame_map.weights},
         head_groups={"global": (HeadGroup(0, heads, None),)},
         outside=outside,
     )
@@ -194,7 +194,7 @@ def _features(
 
 def _clip(known: ModuleClip, calls: Mapping[str, Sequence[AttentionCall]], features: dict[str, np.ndarray]) -> Clip:
     first = next(iter(calls.values()))[0]
-    steps = first.frames.weights.shape[-1]
+    steps = first.frame_map.weights.shape[-1]
     if wrong := {name: len(values) for name, values in features.items() if len(values) != steps}:
         raise RecordError(f"features have {wrong} rows; expected {steps}, one a time step")
     return Clip(known.id, features, frame_seconds=known.frame_seconds, start_seconds=known.start_seconds,

@@ -6,6 +6,7 @@ from analysis.capture.capture import Captured, capture
 from analysis.capture.errors import CaptureError, LayoutError
 from analysis.capture.frame_maps import FrameMap
 from analysis.capture.layout import CrossLayout, TokenLayout, TokenTable
+from analysis.capture.pretrained import load_pretrained
 
 __all__ = [
     "Adapter",
@@ -20,4 +21,5 @@ __all__ = [
     "TokenTable",
     "capture",
     "capture_adapted",
+    "load_pretrained",
 ]

@@ -103,6 +103,17 @@ class AttentionCall:
         """Path of the module, with the number of the call if it is not the first."""
         return f"{self.module}#{self.index}" if self.index else self.module
 
+    @property
+    def frame_map(self) -> FrameMap:
+        """The map between frames.
+
+        Raises:
+            CaptureError: a call without a layout.
+        """
+        if self.frames is None:
+            raise CaptureError(f"{self.name}: a map between frames needs a layout")
+        return self.frames
+
     def spatial_map(self, frame: int) -> Float[Tensor, "clips heads key_frame patch"]:
         """Where one query frame attends: mean weight of its tokens on every patch of every frame.
 

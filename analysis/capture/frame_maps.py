@@ -48,8 +48,8 @@ class FrameSums:
     def __init__(self, queries: TokenTable, keys: TokenTable, shape: tuple[int, int], device: torch.device) -> None:
         self.fold, self.keys = queries.fold, keys
         self.of_query = torch.where(queries.frame < 0, queries.frames, queries.frame).to(device)
-        self.regular = keys.regular()
-        self.of_key = None if self.regular else keys.of_frames(device)
+        regular = keys.regular()
+        self.key_frames = keys.of_frames(device) if regular is None else regular
         clips = shape[0] // self.fold
         self.sums = torch.zeros(clips, shape[1], queries.frames + 1, keys.frames + 1, device=device)
         self.counts = torch.zeros(clips, queries.frames + 1, device=device)
@@ -70,11 +70,11 @@ class FrameSums:
     def _by_key_frame(
         self, weights: Float[Tensor, "clips fold heads rows key"]
     ) -> Float[Tensor, "clips fold heads rows columns"]:
-        if self.of_key is not None:
-            of_key = self.of_key.to(weights.dtype)
+        if isinstance(self.key_frames, Tensor):
+            of_key = self.key_frames.to(weights.dtype)
             return weights @ (of_key[0, 0] if of_key.shape[:2] == (1, 1) else of_key.unsqueeze(2))
         # Tokens that lie in order need no product with a table, which for many frames costs as much as the map itself.
-        front, axis = self.regular
+        front, axis = self.key_frames
         inner = self.keys.frames * self.keys.patches
         parts = weights[..., front : front + inner]
         if self.keys.patches > 1:

@@ -1,0 +1,104 @@
+"""A transformers model from a folder on this machine: weights in safetensors only, every one of them in its place."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from analysis.capture.errors import CaptureError
+
+__all__ = ["load_pretrained"]
+
+PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".h5", ".msgpack")
+
+
+def load_pretrained(folder: str | Path) -> nn.Module:
+    """A model as `save_pretrained` of transformers wrote it, in evaluation mode. Nothing is downloaded.
+
+    Args:
+        folder: with `config.json`, whose `architectures` names a class of transformers, and weights in safetensors.
+
+    Raises:
+        CaptureError: no such folder; no configuration, or one whose class transformers lacks or that asks for code of
+            its own; no weights, or pickled ones; weights that did not load, loaded as other numbers, or are missing.
+        ImportError: transformers is not installed.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise CaptureError(f"{folder} is no folder; expected one with config.json and weights in safetensors")
+    name = _class_name(folder)
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        pickled = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES)
+        found = f"only {pickled[0]}, which may run code when it is opened and is refused" if pickled else "none"
+        raise CaptureError(
+            f"{folder} has no weights in safetensors: {found}. Write them with model.save_pretrained(folder)"
+        )
+    import transformers
+
+    kind = getattr(transformers, name, None)
+    if kind is None or not hasattr(kind, "from_pretrained"):
+        raise CaptureError(
+            f"{folder / 'config.json'}: transformers {transformers.__version__} has no model {name!r:.100}"
+        )
+    try:
+        model, report = kind.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, trust_remote_code=False, output_loading_info=True,
+            dtype="auto",
+        )  # fmt: skip
+        _check_loaded(folder, files, model, report)
+    except (SafetensorError, RuntimeError, OSError, KeyError) as error:
+        raise CaptureError(f"{folder}: the weights cannot be read: {str(error).splitlines()[0]:.300}") from error
+    return model.eval()
+
+
+def _class_name(folder: Path) -> str:
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise CaptureError(f"{folder} has no config.json that can be read; expected one of transformers") from None
+    except ValueError:
+        raise CaptureError(f"{path} is no JSON; expected a configuration of transformers") from None
+    if not isinstance(config, dict) or "auto_map" in config:
+        what = "asks for code of its own (auto_map), which is not run" if isinstance(config, dict) else "is no object"
+        raise CaptureError(f"{path} {what}; expected the configuration of a model that transformers has")
+    names = config.get("architectures")
+    if not isinstance(names, list) or len(names) != 1 or not isinstance(names[0], str):
+        raise CaptureError(f"{path}: architectures is {names!s:.100}; expected a list of one class name")
+    return names[0]
+
+
+def _check_loaded(folder: Path, files: list[Path], model: nn.Module, report: dict[str, object]) -> None:
+    """Every weight of the model came from the files, and every tensor of the files is in the model, number by number.
+
+    A loader that renames weights may lose some without a word: biases of queries and values have loaded as zeros.
+    """
+    for what in ("missing_keys", "mismatched_keys", "error_msgs"):
+        if names := report.get(what):
+            first = next(iter(names)) if isinstance(names, list | set | tuple | dict) else names
+            raise CaptureError(f"{folder}: {what.replace('_', ' ')} while loading, the first is {first!s:.200}")
+    present = {_digest(values) for values in model.state_dict().values()}
+    for name, values in _tensors(files):
+        if _digest(values) not in present:
+            raise CaptureError(
+                f"{folder}: {name} {tuple(values.shape)} did not load: nothing in the model has its numbers"
+            )
+
+
+def _tensors(files: list[Path]) -> Iterator[tuple[str, Tensor]]:
+    for path in files:
+        with safe_open(path, "pt") as opened:
+            for name in opened.keys():  # noqa: SIM118  # no mapping
+                yield name, opened.get_tensor(name)
+
+
+def _digest(values: Tensor) -> tuple[str, bytes]:
+    data = values.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    return str(values.dtype), hashlib.sha256(data.numpy().tobytes()).digest()

@@ -1,0 +1,106 @@
+"""load_pretrained: models from a local folder; what is refused."""
+
+import json
+
+import pytest
+import torch
+import transformers
+from foreign_models import FOREIGN
+from safetensors.torch import load_file, save_file
+
+from analysis.capture import CaptureError, load_pretrained
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A small VideoMAE classifier, whose biases are not zeros."""
+    config = transformers.VideoMAEConfig(**FOREIGN["VideoMAE"].sizes, num_labels=5)
+    torch.manual_seed(0)
+    model = transformers.VideoMAEForVideoClassification(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape))
+    model.save_pretrained(tmp_path)
+    return tmp_path
+
+
+def change(path, **values):
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def test_a_folder_gives_the_model_that_was_saved(folder):
+    model = load_pretrained(folder)
+    assert not model.training
+    saved = load_file(folder / "model.safetensors")
+    numbers = sorted(float(values.double().sum()) for values in saved.values())
+    assert sorted(float(values.double().sum()) for values in model.state_dict().values()) == pytest.approx(numbers)
+    with torch.no_grad():
+        assert model(FOREIGN["VideoMAE"].example(1)).logits.shape == (1, 5)
+
+
+def test_biases_that_did_not_load_are_refused(folder, monkeypatch):
+    """As in a release of transformers, which loaded the biases of queries and values as zeros and said nothing."""
+    load = transformers.VideoMAEForVideoClassification.from_pretrained.__func__
+
+    def without_biases(kind, *args, **kwargs):
+        model, report = load(kind, *args, **kwargs)
+        names = [name for name, _ in model.named_parameters() if "layer.1" in name and name.endswith("bias")]
+        with torch.no_grad():
+            model.get_parameter(names[0]).zero_()
+        return model, report
+
+    monkeypatch.setattr(transformers.VideoMAEForVideoClassification, "from_pretrained", classmethod(without_biases))
+    with pytest.raises(CaptureError, match=r"layer\.1\..*bias \(\d+,\) did not load: nothing in the model has"):
+        load_pretrained(folder)
+
+
+def test_weights_that_are_missing_are_refused(folder):
+    saved = load_file(folder / "model.safetensors")
+    del saved["classifier.bias"]
+    save_file(saved, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CaptureError, match=r"missing keys while loading, the first is classifier\.bias"):
+        load_pretrained(folder)
+
+
+def test_pickles_are_refused(folder):
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(b"not opened")
+    with pytest.raises(CaptureError, match=r"only pytorch_model\.bin, which may run code .* refused.*save_pretrained"):
+        load_pretrained(folder)
+
+
+def test_a_folder_without_weights_is_refused(folder):
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(CaptureError, match="has no weights in safetensors: none"):
+        load_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"auto_map": {"AutoModel": "mine.Model"}}, r"asks for code of its own \(auto_map\), which is not run"),
+        ({"architectures": ["Mine"]}, "has no model 'Mine'"),
+        ({"architectures": ["logging"]}, "has no model 'logging'"),
+        ({"architectures": None}, "architectures is None; expected a list of one class name"),
+    ],
+)
+def test_other_configurations_are_refused(folder, values, message):
+    change(folder / "config.json", **values)
+    with pytest.raises(CaptureError, match=message):
+        load_pretrained(folder)
+
+
+def test_what_is_no_folder_or_no_file_is_refused(folder):
+    with pytest.raises(CaptureError, match="is no folder; expected one with config"):
+        load_pretrained(folder / "other")
+    (folder / "model.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0{}")
+    with pytest.raises(CaptureError, match="the weights cannot be read"):
+        load_pretrained(folder)
+    (folder / "config.json").write_text("{")
+    with pytest.raises(CaptureError, match="is no JSON"):
+        load_pretrained(folder)
+    (folder / "config.json").unlink()
+    with pytest.raises(CaptureError, match=r"has no config\.json"):
+        load_pretrained(folder)
