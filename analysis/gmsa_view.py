@@ -25,6 +25,8 @@ from gmsa_models.evaluating import evaluating
 from gmsa_models.feeding import Inputs, check_fits
 from gmsa_models.masks import Neighbourhood
 
+__all__ = ["attention_block", "view_clips"]
+
 
 def view_clips(
     model: GMSAClassifier,

@@ -19,6 +19,17 @@ from gmsa_models.data.vocabulary import Vocabulary
 from gmsa_models.masks import Neighbourhood, neighbourhood_mask
 from gmsa_models.trace import BRANCHES, HeadGroup, LayerTrace
 
+__all__ = [
+    "Capabilities",
+    "ModelNote",
+    "RecordError",
+    "TraceView",
+    "features_sha256",
+    "frame_seconds",
+    "to_numpy",
+    "type_name",
+]
+
 Value = TypeVar("Value")
 
 

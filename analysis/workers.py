@@ -16,6 +16,8 @@ from typing import TypeVar
 
 import torch
 
+__all__ = ["cores", "map_in_threads", "one_thread_each"]
+
 _LOCK = threading.Lock()
 _ENTERED: list[int] = []  # for each block that is open, the number of threads to go back to
 

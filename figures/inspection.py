@@ -18,6 +18,8 @@ from figures.overview import draw
 from figures.style import save
 from gmsa_models.data.file_names import HASHED, file_name
 
+__all__ = ["provenance", "saved_records", "write_inspection"]
+
 LONGEST_CLIP, LONGEST_MODEL = 100, 55  # bytes in a file's name, which has at most 255 with all that is added
 
 

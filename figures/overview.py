@@ -35,6 +35,8 @@ from figures.style import PAGE_WIDTH, model_style, use_style
 from figures.styled_figure import StyledFigure
 from figures.texts import brief, fit, fit_name, plain, short_number, text_points
 
+__all__ = ["RecordMismatchError", "TimePanel", "draw"]
+
 # Inches; a row of maps has its colour bars beneath it.
 MAP_ROW, PROFILE_ROW, LINE_ROW, STRIP, LANE, PREDICTIONS = 2.25, 1.1, 0.8, 0.2, 0.13, 1.9
 LEGEND_AND_AXIS, LEGEND_LINE, TITLE, MORE_TITLE_LINES = 0.5, 0.14, 0.55, 0.32

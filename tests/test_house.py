@@ -5,6 +5,8 @@ import importlib
 import re
 import subprocess
 import sys
+import tomllib
+from collections import Counter
 from pathlib import Path
 
 import typer
@@ -138,3 +140,57 @@ def test_every_name_that_a_package_exports_is_there():
     for package in ("analysis", "gmsa_models", "gmsa_models.data", "figures.inspector"):
         module = importlib.import_module(package)
         assert {name for name in module.__all__ if not hasattr(module, name)} == set(), package
+
+
+def defined_names(tree: ast.Module) -> set[str]:
+    """What stands at the top of a module: definitions, assignments, imports, and what it loads when asked."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            names |= {each.asname or each.name for each in node.names}
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        names |= {each.id for target in targets if target for each in ast.walk(target) if isinstance(each, ast.Name)}
+    return names
+
+
+def exported_names(tree: ast.Module) -> list[str] | None:
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return ast.literal_eval(node.value)
+    return None
+
+
+def test_every_module_exports_what_exists_and_what_others_use():
+    """In `__all__` of each public module: all that others import from it; else only classes and what others name."""
+    files = {path: text for path, text in texts() if path.suffix in {".py", ".md", ".ipynb"}}
+    trees = {path: ast.parse(text) for path, text in files.items() if path.suffix == ".py"}
+    words = Counter(word for text in files.values() for word in set(re.findall(r"\w+", text)))
+    imported: dict[str, set[str]] = {}
+    for path, tree in trees.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and path.relative_to(ROOT).parts[0] != "tests":
+                imported.setdefault(node.module or "", set()).update(each.name for each in node.names)
+    for path, tree in trees.items():
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        own = {name for name in defined_names(tree) if not name.startswith("_")}
+        if parts[0] not in (*ROOMS, "gmsa") or parts[-1] == "__main__" or not own:
+            continue
+        exported = exported_names(tree)
+        assert exported is not None, f"{path}: no __all__"
+        assert set(exported) <= own, path
+        module = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        modules = {other.relative_to(ROOT).stem for other in trees if other.parent == path.parent}
+        missing = {name for name in imported.get(module, set()) & own if not name.startswith("_")} - set(exported)
+        assert not missing - modules, f"{path}: {missing} are imported from it"
+        classes = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
+        assert not {name for name in exported if name not in classes and words[name] < 2}, f"{path}: used nowhere else"
+
+
+def test_every_package_says_that_it_is_typed():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    for package in (*ROOMS, "gmsa"):
+        assert (ROOT / package / "py.typed").is_file(), package
+        assert "py.typed" in settings["tool"]["setuptools"]["package-data"][package], package

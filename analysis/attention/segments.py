@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gmsa_models.data.clip import Clip
 
-__all__ = ["frame_groups"]
+__all__ = ["WINDOW", "frame_groups"]
 
 WINDOW = 10.0  # seconds of a group where no segments are known
 

@@ -12,9 +12,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from analysis.capture.errors import CaptureError, LayoutError
-from analysis.capture.frame_maps import FrameMap, FrameSums, Rows, spatial_map, tokens_of_frames
+from analysis.capture.frame_maps import FrameMap, FrameSums, spatial_map, tokens_of_frames
 from analysis.capture.layout import Layout, TokenTable, fit, layout_of
-from analysis.capture.maps import Shape, TokenMaps
+from analysis.capture.maps import Rows, Shape, TokenMaps
 
 __all__ = ["AttentionCall", "Options", "make_call"]
 

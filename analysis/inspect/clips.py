@@ -19,6 +19,8 @@ from gmsa_models.data.clip import Clip
 from gmsa_models.evaluating import evaluation_replica
 from gmsa_models.masks import Neighbourhood
 
+__all__ = ["inspect_clip", "inspect_clips"]
+
 
 def inspect_clip(
     model: GMSAClassifier,

@@ -13,6 +13,8 @@ from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
 from gmsa_models.trace import AttentionTrace
 
+__all__ = ["certify", "head_taxonomy"]
+
 
 def certify(model: GMSAClassifier, trace: AttentionTrace, *, layer: int = 0, seed: int = 0) -> tuple[Certificate, ...]:
     """Check every attention map of a traced layer; only the model's weights and the traced X are taken as given.

@@ -20,6 +20,8 @@ from gmsa_models.data.sources import read_clips
 from gmsa_models.data.vocabulary import VocabularyError
 from gmsa_models.feeding import Inputs, fitting
 
+__all__ = ["ExplainingStopped", "inspect_source"]
+
 
 class ExplainingStopped(KeyboardInterrupt):
     """An interrupt while a class was being explained.

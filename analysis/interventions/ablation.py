@@ -27,6 +27,17 @@ from gmsa_models.attention import AttentionBlock, Contexts, Gates
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.recompute import BlockState, logits_from
 
+__all__ = [
+    "Ablation",
+    "AblationError",
+    "ContextMeans",
+    "ablated_contexts",
+    "ablated_logits",
+    "all_ablations",
+    "by_block",
+    "summed_contexts",
+]
+
 KINDS: dict[str, str] = {
     "mean": "contexts are replaced by their mean over a data set: what they say of this video is gone",
     "zero": "contexts are replaced by 0: the branch's or the head's share of the output is gone",

@@ -22,13 +22,15 @@ from analysis.interventions.ablation import (
 )
 from analysis.statistics.comparisons import PERMUTATIONS, corrected, score_difference, score_sample
 from analysis.statistics.intervals import RESAMPLES, resample_counts
-from analysis.statistics.resampling import METRICS
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
 from gmsa_models.evaluating import evaluating
+from gmsa_models.evaluation.metrics import METRICS
 from gmsa_models.evaluation.scoring import collation_of, limited, sorted_batches
 from gmsa_models.feeding import ClipSource, Inputs, RawBatch
 from gmsa_models.recompute import BlockState, block_state
+
+__all__ = ["ablate_clip", "ablation_costs", "ablation_scores", "context_means"]
 
 # What one pass saw is kept for the second up to so many bytes; beyond, clips are read and traced again.
 MAX_KEPT_BYTES = 2**29

@@ -17,7 +17,6 @@ from gmsa_models.data.clip import Clip
 from gmsa_models.masks import Neighbourhood
 
 __all__ = [
-    "OWN_SOURCES",
     "DropFrames",
     "Edit",
     "EditError",

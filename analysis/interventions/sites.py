@@ -13,7 +13,7 @@ from gmsa_models.attention import QUANTITIES, WHOLE, AttentionBlock
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.trace import AttentionTrace, LayerTrace, Stage
 
-__all__ = ["BY_HEAD", "Site", "SiteError", "heads_at", "matching_sites", "site_value", "sites"]
+__all__ = ["Site", "SiteError", "heads_at", "matching_sites", "site_value", "sites"]
 
 ANY = "*"
 # Quantities of a stream as a whole, and of a layer besides those of its block.

@@ -18,6 +18,8 @@ from gmsa_models.data.spaces import spaces_to_dict
 from gmsa_models.evaluating import standard_contexts
 from gmsa_models.masks import neighbourhood_to_dict
 
+__all__ = ["RECORD_VERSION", "UnknownPartError", "check_parts", "record_of"]
+
 RECORD_VERSION = 2  # 1: GateAtt's local `gate` was averaged over every key, also where the local map is 0
 SOFTWARE = ("gmsa-workbench", "torch", "numpy", "xarray")
 ALL_LAYERS = "all"

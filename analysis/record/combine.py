@@ -11,6 +11,8 @@ from analysis.record.labelled import nothing
 from analysis.view import RecordError
 from gmsa_models.trace import BRANCHES
 
+__all__ = ["combine_models"]
+
 # What the clip alone decides, whichever model looked at it.
 CLIP_VARIABLES = frozenset(
     {"similarity", "label", "segment_start", "segment_end", "segment_kind", "segment_label", "segment_class"}

@@ -13,6 +13,8 @@ import xarray as xr
 from analysis.record.errors import AGAIN, NewerRecordError, NotARecordError, quoted
 from analysis.record.lanes import CONTROL, LaneError, record_lanes
 
+__all__ = ["NEWEST_VERSION", "check_contents", "check_drawable", "check_version"]
+
 NEWEST_VERSION = 2  # of `record_version`, as `analysis.record.assemble` writes it
 # What every record has, of one model or several.
 TEXTS = ("clip", "source", "features_sha256")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+__all__ = ["AGAIN", "DamagedRecordFileError", "NewerRecordError", "NotARecordError", "RecordFileError", "quoted"]
+
 AGAIN = "write the record again (gmsa inspect, analysis.inspect_clip)"
 
 

@@ -13,6 +13,8 @@ from analysis.record.labelled import Variables, labelled, text
 from analysis.record.lanes import Lane
 from analysis.view import TraceView
 
+__all__ = ["explanation_variables"]
+
 # By which way through the first layer a share reaches the frame.
 WAYS = ("global", "local", "residual")
 ALL_MEASURES = (*MEASURES, *EVIDENCE_MEASURES)

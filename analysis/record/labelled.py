@@ -12,6 +12,8 @@ from torch import Tensor
 from analysis.record.lanes import Lane
 from analysis.view import TraceView, to_numpy
 
+__all__ = ["ClipPart", "LayerPart", "Variables", "by_branch", "by_modality", "labelled", "maps_of", "nothing", "text"]
+
 # Stands for True and False, and for a whole number, where a model or a layer lacks the variable.
 NOT_THERE = -1
 

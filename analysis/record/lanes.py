@@ -18,6 +18,8 @@ import xarray as xr
 
 from analysis.record.errors import quoted
 
+__all__ = ["CONTROL", "EARLIER", "MOST_LINES", "Lane", "LaneError", "chosen_dimensions", "lane_values", "record_lanes"]
+
 KINDS = {"line": ("frame",), "received": ("query", "key")}  # and the dimensions that become the time axis
 CHOSEN = ("layer", "modality", "explainer", "head")
 MOST_LINES, MOST_LANES = 12, 32  # of one lane, of one record

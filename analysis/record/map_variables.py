@@ -18,6 +18,15 @@ from analysis.record.labelled import Variables, by_branch, by_modality, labelled
 from analysis.record.lanes import Lane
 from analysis.view import TraceView
 
+__all__ = [
+    "FAILED",
+    "NOTHING_TO_CHECK",
+    "PASSED",
+    "certificate_variables",
+    "contribution_variables",
+    "pattern_variables",
+]
+
 # What `certificate` holds.
 PASSED, FAILED, NOTHING_TO_CHECK = 1, 0, -1
 

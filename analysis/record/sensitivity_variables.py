@@ -7,6 +7,8 @@ from analysis.record.lanes import Lane
 from analysis.sensitivity.of_view import view_gradient_norms, view_sensitivity
 from analysis.view import TraceView
 
+__all__ = ["sensitivity_variables"]
+
 
 def sensitivity_variables(view: TraceView, layer: int = 0) -> Variables:
     """`gradient_norm` (modality, query, key), G of equation 10; `sensitivity` (modality, frame), S_i.

@@ -31,6 +31,8 @@ from analysis.record.sensitivity_variables import sensitivity_variables
 from analysis.view import TraceView, to_numpy
 from gmsa_models.data.clip import Segment
 
+__all__ = ["CLIP_PARTS", "DEFAULT_PARTS", "LAYER_PARTS", "PARTS", "coordinates"]
+
 
 def attention_variables(view: TraceView, layer: int = 0) -> Variables:
     """`attention` (modality, branch, head, query, key): weights after the softmax, NaN for heads a branch lacks.

@@ -15,6 +15,8 @@ import numpy as np
 from analysis.record.errors import AGAIN, DamagedRecordFileError, NotARecordError, quoted
 from gmsa_models.data.claims import DECODED, LONGEST_METADATA, Claims, claimed, width
 
+__all__ = ["check_zarr"]
+
 ABOUT = "zarr.json"
 MOST_FILES, DEEPEST = 1 << 15, 32
 _TYPES = frozenset({"bool", "string"}) | {

@@ -22,6 +22,21 @@ from analysis.statistics.intervals import (
     spearman,
 )
 
+__all__ = [
+    "CONFIRMED",
+    "NOT_CONFIRMED",
+    "UNDECIDED",
+    "Claim",
+    "Part",
+    "claims_table",
+    "judge",
+    "locality_and_score",
+    "neighbours_alike",
+    "order_of_scores",
+    "uneven_global_profile",
+    "vertical_lines",
+]
+
 CONFIRMED, NOT_CONFIRMED, UNDECIDED = "confirmed", "not confirmed", "undecided"
 NEAR_SECONDS, FAR_SECONDS = 1.0, 30.0  # C5: neighbours against frames half a minute or more apart
 FAMILIES = ("baseline", "share-att", "gate-att", "gate-op")

@@ -11,6 +11,8 @@ from jaxtyping import Bool, Float
 
 from analysis.statistics.intervals import sign_test_p
 
+__all__ = ["RULE", "Contrast", "clearest", "contrast"]
+
 RULE = (
     "of all videos where only the other model's first guess is a label, the one with the largest margin (how much "
     "more probable each of the two finds its own first guess than the other's, summed)"

@@ -18,6 +18,8 @@ from gmsa_models.data.clip import Clip
 from gmsa_models.data.sources import read_clips
 from gmsa_models.data.vocabulary import Vocabulary
 
+__all__ = ["ablation_table", "evidence_found", "explained_clips", "in_order"]
+
 METRIC = "gap"
 
 

@@ -6,6 +6,8 @@ import re
 
 from gmsa_models.masks import BlockDiagonal, Neighbourhood, NeighbourhoodError, Toeplitz, ToeplitzDilated
 
+__all__ = ["neighbourhood_from_text", "neighbourhood_text"]
+
 WRITTEN = re.compile(r"(BD|TP|TD)(\d+)(?:[x×](\d+))?", re.IGNORECASE)
 
 

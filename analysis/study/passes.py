@@ -19,6 +19,8 @@ from gmsa_models.data.clip import Clip
 from gmsa_models.evaluating import standard_contexts
 from gmsa_models.masks import Neighbourhood
 
+__all__ = ["clip_statistics", "global_verticality", "model_statistics"]
+
 TOP = 0.1  # "a few frames": the tenth that receives most
 
 

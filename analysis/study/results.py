@@ -9,9 +9,11 @@ import xarray as xr
 from jaxtyping import Int
 
 from analysis.statistics.intervals import normal_interval
-from analysis.statistics.resampling import METRICS, resampled_metrics
-from gmsa_models.evaluation.metrics import classification_metrics
+from analysis.statistics.resampling import resampled_metrics
+from gmsa_models.evaluation.metrics import METRICS, classification_metrics
 from gmsa_models.variants import PUBLISHED, PUBLISHED_FAMILY
+
+__all__ = ["PERCENT", "metric_draws", "results_table", "scored_text"]
 
 PERCENT = 100.0
 

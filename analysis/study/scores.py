@@ -14,6 +14,8 @@ from gmsa_models.data.clip import Batch, Clip
 from gmsa_models.evaluation.scoring import Predictions, batch_scores, collation_of, in_order, sorted_batches
 from gmsa_models.feeding import Collation, Inputs, RawBatch, fitting, prefetched
 
+__all__ = ["score_models"]
+
 # Clips held at a time: enough that batches of like length form, few enough that long data sets stream.
 WINDOW = 128
 BATCH_SIZE = 32

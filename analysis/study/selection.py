@@ -12,6 +12,8 @@ from gmsa_models.data.clip import Clip
 from gmsa_models.data.demo_videos import DEMO, demo_videos, is_demo
 from gmsa_models.data.sources import read_clips
 
+__all__ = ["Selection", "clips_at", "select"]
+
 
 @dataclass(frozen=True)
 class Selection:

@@ -13,6 +13,8 @@ import xarray as xr
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Batch
 
+__all__ = ["step_seconds"]
+
 CLIPS, FRAMES, REPEATS = 4, 300, 3
 
 

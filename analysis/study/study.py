@@ -28,6 +28,8 @@ from gmsa_models.data.sources import read_clips
 from gmsa_models.masks import Neighbourhood, Toeplitz, neighbourhood_to_dict
 from gmsa_models.variants import nearest_variant
 
+__all__ = ["Cache", "NoCache", "Settings", "Study", "StudyError"]
+
 Progress = Callable[[str, int, int | None], None]
 SHARED = Toeplitz(30)
 

@@ -12,7 +12,7 @@ import xarray as xr
 from jaxtyping import Int
 
 from analysis.statistics.intervals import resample_counts, resampled_means
-from analysis.statistics.resampling import METRICS, resampled_metrics
+from analysis.statistics.resampling import resampled_metrics
 from analysis.study.neighbourhoods import neighbourhood_text
 from analysis.study.results import PERCENT
 from analysis.study.selection import Selection, select
@@ -24,7 +24,10 @@ from analysis.sweep.summaries import classes_of, dense_scores, sweep_metrics, vi
 from gmsa_models.checkpoints.files import describe, load
 from gmsa_models.checkpoints.model_file import ModelFile
 from gmsa_models.classifier import parameter_mib
+from gmsa_models.evaluation.metrics import METRICS
 from gmsa_models.variants import nearest_variant
+
+__all__ = ["SweptStudy"]
 
 SENSITIVITIES = ("sensitivity", "own_sensitivity")
 WHOLE = ("perr", "hit_at_1")  # scores that are means over videos

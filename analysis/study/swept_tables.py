@@ -9,9 +9,12 @@ from typing import Generic, TypeVar
 from analysis.study import claims, tables
 from analysis.study.claims import Claim
 from analysis.study.results import scored_text
+from analysis.study.study import StudyError
 from analysis.study.swept import SweptStudy
 from analysis.sweep.analyses import ANALYSES
 from gmsa_models.data.demo_videos import is_demo
+
+__all__ = ["Drawn", "lacking", "swept_tables"]
 
 Made = TypeVar("Made")
 
@@ -57,7 +60,7 @@ def _lines(study: SweptStudy) -> Claim:
     """By the mean over heads, which the sweep holds in their place."""
     baselines = [name for name, kind in _kinds(study).items() if kind == "baseline"]
     if not baselines:
-        raise tables.StudyError(f"no Baseline among the models {', '.join(study.models)}; C4 needs one")
+        raise StudyError(f"no Baseline among the models {', '.join(study.models)}; C4 needs one")
     heads = study.vertical[baselines[0]].sel(branch="global", drop=True).expand_dims("head")
     return claims.vertical_lines(heads, study.settings.seed, study.settings.resamples)
 
@@ -114,7 +117,7 @@ def swept_tables(key: str, study: SweptStudy) -> tables.Tables:
         StudyError: the sweep lacks something; see `lacking`.
     """
     if lack := lacking(key, study):
-        raise tables.StudyError(lack)
+        raise StudyError(lack)
     return tables.said_of(FROM_SWEEP[key].make(study), study)
 
 

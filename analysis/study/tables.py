@@ -32,6 +32,8 @@ from analysis.study.swept import SweptStudy
 from gmsa_models.data.demo_videos import is_demo
 from gmsa_models.masks import BlockDiagonal, Neighbourhood, Toeplitz, ToeplitzDilated, neighbourhood_mask
 
+__all__ = ["TABLES", "Tables", "results", "said_of", "score_and_sensitivity", "sensitivity", "tables_of"]
+
 Tables = dict[str, xr.Dataset]
 
 MASK_FRAMES = 60

@@ -23,6 +23,8 @@ from analysis.sweep.columns import Column, column_name
 from analysis.view import TraceView
 from gmsa_models.trace import BRANCHES
 
+__all__ = ["ANALYSES", "DEFAULT_ANALYSES", "LABELS", "SCORES", "TOP_K", "Analysis", "UnknownAnalysisError", "chosen"]
+
 TOP_K = 20  # predictions a video: those that GAP and MAP use
 NUMBER, CURVE = pa.float64(), pa.list_(pa.float32())
 LABELS = pa.list_(pa.int32())

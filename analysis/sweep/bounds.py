@@ -14,6 +14,8 @@ import pyarrow.parquet as pq
 from gmsa_models.data.errors import brief
 from gmsa_models.data.parquet_pages import PagesError, open_parquet, spread_texts
 
+__all__ = ["KEY", "check_provenance", "reason", "rows_of_models"]
+
 # How much the columns that are read may become, beside what they take in the file.
 BYTES_A_BYTE, ALLOWANCE = 32, 1 << 25
 ROWS = 1 << 14  # read at once

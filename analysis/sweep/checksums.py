@@ -20,6 +20,8 @@ import pyarrow.parquet as pq
 
 from gmsa_models.data.parquet_pages import read_footer
 
+__all__ = ["KEY", "DamagedError", "check_columns", "checked_metadata", "room_for", "seal"]
+
 KEY = b"gmsa_sweep_checksums"
 MAGIC = b"PAR1"
 _DIGEST, _COLUMN, _END = 64, 8, 8  # digits of a SHA-256 and of a CRC-32C; bytes that close a file

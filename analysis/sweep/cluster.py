@@ -12,6 +12,8 @@ from analysis.sweep.plan import ShardTask, SweepError
 from analysis.sweep.pool import LOST, TRIES
 from analysis.sweep.work import FAILED, Outcome, do_shard
 
+__all__ = ["on_ray", "ray_module", "start_here"]
+
 # Shards that are handed to the cluster ahead of those that run, so that no core waits for this process.
 AHEAD = 2
 STARTS = 5  # of a cluster on this machine

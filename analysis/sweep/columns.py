@@ -10,6 +10,8 @@ import pyarrow as pa
 from analysis.attention.pattern_table import PATTERNS
 from gmsa_models.trace import BRANCHES
 
+__all__ = ["Column", "column_name", "column_of"]
+
 # Statistics of a modality and branch, and of a modality, by which columns of earlier versions are told.
 BRANCH_STATISTICS = (
     "gini", "relative_entropy", "profile", *PATTERNS, *(f"heads_{name}" for name in PATTERNS),

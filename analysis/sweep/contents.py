@@ -11,6 +11,8 @@ from analysis.sweep.columns import Column
 from analysis.sweep.notes import failed_shards, planned_parts
 from analysis.sweep.store import columns_in, common_provenance, finished_parts, tables_in
 
+__all__ = ["SweepContents", "sweep_contents"]
+
 
 @dataclass(frozen=True)
 class SweepContents:

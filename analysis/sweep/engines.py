@@ -9,6 +9,8 @@ from analysis.sweep.plan import ShardTask, SweepError
 from analysis.sweep.pool import in_processes
 from analysis.sweep.work import Advance, Outcome, do_shard
 
+__all__ = ["ENGINES", "Engine", "EngineOptions", "engine_of"]
+
 
 @dataclass(frozen=True)
 class EngineOptions:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from gmsa_models.config import ModelConfig
 
+__all__ = ["pass_bytes"]
+
 BYTES = 4  # of a float32
 # Maps of frames x frames a head that are held at once while all patterns of a branch are computed, beside the trace's.
 MAP_COPIES = 10

@@ -16,6 +16,8 @@ from analysis.sweep.plan import ShardTask, SweepError, demo_range, difference, n
 from analysis.sweep.store import finished_parts, provenance_of, writing
 from gmsa_models.data.atomic import replaced_when_done
 
+__all__ = ["FAILED", "failed_shards", "failure_path", "notes_in", "planned_parts", "record_failure", "record_plan"]
+
 FAILED = "failed"  # folder of the notes on failures
 SHARDS = "shards.txt"  # a line a file that the sweep is to have
 COLUMNS = ("shard", "source", "kind", "reason")

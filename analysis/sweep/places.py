@@ -15,6 +15,8 @@ from typing import Any
 from analysis.sweep.plan import Shard, SweepError, demo_range, demo_shard, name_of, source_id
 from gmsa_models.data.file_names import HASH_DIGITS, HASHED, file_name
 
+__all__ = ["check_apart", "part_name", "place_shards"]
+
 SUFFIX = ".parquet"
 LONGEST = 160  # bytes of a file's name before its suffix: temporary files add to it, and 255 is the most
 Tables = Mapping[Path, Mapping[str, Any]]  # finished file -> the data of its provenance

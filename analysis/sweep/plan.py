@@ -19,6 +19,22 @@ from gmsa_models.data.paths import expand
 from gmsa_models.evaluation.scoring import NoVocabularyError
 from gmsa_models.masks import Neighbourhood, Toeplitz, neighbourhood_to_dict
 
+__all__ = [
+    "Shard",
+    "ShardTask",
+    "SweepError",
+    "SweepSettings",
+    "demo_range",
+    "demo_shard",
+    "difference",
+    "find_models",
+    "find_shards",
+    "identity",
+    "name_of",
+    "plain_text",
+    "source_id",
+]
+
 FORMAT_VERSION = 1
 COMPUTED_WITH = ("gmsa-workbench", "torch", "numpy")
 DEMO_SHARD = 64  # demo videos a shard

@@ -13,6 +13,8 @@ from analysis.sweep.work import FAILED, Outcome, do_shard
 from analysis.workers import cores
 from gmsa_models.workers import WorkerContext, WorkerProcess
 
+__all__ = ["LOST", "TRIES", "in_processes"]
+
 TRIES = 3  # of a shard whose worker is lost; then the shard is to blame
 LOST = "worker lost"
 READY = "ready"  # what a worker says first

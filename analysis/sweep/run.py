@@ -28,6 +28,8 @@ from gmsa_models.data.atomic import remove_leftovers
 from gmsa_models.data.lock import locked
 from gmsa_models.workers import leave_if_imported
 
+__all__ = ["SweepResult", "Watch", "plan_sweep", "run_sweep"]
+
 
 @dataclass
 class SweepResult:

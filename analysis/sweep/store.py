@@ -23,6 +23,22 @@ from analysis.sweep.places import check_apart
 from analysis.sweep.plan import ShardTask, SweepError, difference
 from gmsa_models.data.atomic import cannot_write, replaced_when_done
 
+__all__ = [
+    "MODEL_SHA256",
+    "OutputError",
+    "UncheckedWarning",
+    "columns_in",
+    "common_provenance",
+    "finished_parts",
+    "provenance_of",
+    "read_sweep",
+    "schema_of",
+    "tables_in",
+    "warn_unchecked",
+    "write_part",
+    "writing",
+]
+
 METADATA = b"gmsa_sweep"
 MODEL_SHA256 = "model_sha256"
 

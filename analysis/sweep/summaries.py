@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from analysis.statistics.resampling import METRICS
 from analysis.sweep.analyses import TOP_K
-from gmsa_models.evaluation.metrics import ClassificationMetrics
+from gmsa_models.evaluation.metrics import METRICS, ClassificationMetrics
+
+__all__ = ["classes_of", "dense_scores", "sweep_metrics", "video_scores"]
 
 CHUNK = 4096  # videos whose predictions are spread over all classes at once
 

@@ -30,6 +30,8 @@ from gmsa_models.data.sources import read_clips
 from gmsa_models.evaluating import standard_contexts
 from gmsa_models.feeding import Inputs, fitting
 
+__all__ = ["DONE", "FAILED", "STOPPED", "Advance", "ChangedShardError", "Outcome", "computed_columns", "do_shard"]
+
 # Batches' worth of clips that are sorted by length together, so that little is padding.
 WINDOW = 8
 # Of the memory allowed: clips that wait, a pass with its maps, gradients.

@@ -12,6 +12,8 @@ import xarray as xr
 from analysis.record.layers import of_layer, record_layers
 from figures.inspector.records import InspectorError, has_values, model_name
 
+__all__ = ["ALL_HEADS", "FIXED", "LEFT", "NO_CLASS", "VIEW", "Choices", "ModelChoices"]
+
 ALL_HEADS, NO_CLASS = -1, -1
 # Traits that make up a view, in the order in which Python that reproduces it names them.
 VIEW = ("frame", "modality", "layer", "branch", "head", "model", "against", "view", "scale", "class_", "span", "pinned",

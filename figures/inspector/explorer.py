@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from gmsa_models import Clip
 
+__all__ = ["Explorer"]
+
 MOST_VIDEOS = 100  # listed of one source, so that a shard of thousands opens at once
 # What a choice may fail with: files that cannot be read, data that do not fit a model, clips of unlike lengths.
 FAILURES = (ValueError, KeyError, OSError, traitlets.TraitError)

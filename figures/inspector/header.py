@@ -19,6 +19,8 @@ from figures.inspector.records import model_name
 from figures.panels.predictions import foreign_labels
 from figures.style import BRANCHES, DIFFERENCE, EXCLUDED, SIMILARITY, WEIGHTS, model_style
 
+__all__ = ["describe_clip", "describe_look", "describe_model", "web_address"]
+
 # On a dark page the middle of a difference must be dark; hues as in `DIFFERENCE`.
 _DARK_DIFFERENCE = ["#cdbcff", "#7d5cc4", "#3a2a63", "#17191f", "#5c3208", "#c56a16", "#ffc27a"]
 # Measures of a head's map that stand in its title.

@@ -18,6 +18,8 @@ from figures.inspector.payload import pack
 from figures.inspector.records import split_records
 from gmsa_models.data.atomic import write_text
 
+__all__ = ["FOLDER", "write_html"]
+
 FOLDER = Path(__file__).parent
 # Nothing may be loaded from anywhere: the browser itself holds the file to that.
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"

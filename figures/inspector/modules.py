@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
+__all__ = ["FOLDER", "MODULES", "ModuleError", "join", "module_text"]
+
 FOLDER = Path(__file__).parent / "js"
 # In the order in which they are joined: each after those that it imports from.
 MODULES = (

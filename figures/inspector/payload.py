@@ -32,6 +32,8 @@ from figures.inspector.header import describe_clip, describe_look, describe_mode
 from figures.inspector.records import has_values, model_name, split_records
 from figures.inspector.strip import sprite, strip_colours
 
+__all__ = ["PrecisionError", "pack", "pack_in_parts"]
+
 VERSION = 4
 PRECISIONS = ("float32", "float16")
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ipywidgets
 
+__all__ = ["Progress"]
+
 
 class Progress(ipywidgets.HBox):
     """`advance(stage, done, total)` moves the bar; `report(name, state, detail)` adds a line."""

@@ -24,6 +24,8 @@ from figures.panels.time import draw_lane, draw_segments, lane_legend, lines_of,
 from figures.style import DIFFERENCE, EXCLUDED, PAGE_WIDTH, SIMILARITY, WEIGHTS, model_style, use_style
 from figures.styled_figure import StyledFigure
 
+__all__ = ["FrameMap", "draw_view", "scaled"]
+
 DECADES = 4  # of the log scale, as in the browser
 LEFT = {  # trait `left` -> variable, title, colours
     "similarity": ("similarity", "similarity", SIMILARITY),

@@ -7,6 +7,8 @@ import io
 import numpy as np
 from PIL import Image
 
+__all__ = ["sprite", "strip_colours"]
+
 SPRITE_COLUMNS = 20
 THUMBNAIL_HEIGHT = 44  # pixels; kept small, since the strip shows no more
 

@@ -21,6 +21,8 @@ from figures.inspector.payload import pack_in_parts
 from figures.inspector.records import InspectorError, split_records
 from figures.inspector.still import draw_view
 
+__all__ = ["Inspector"]
+
 CLOSED = "this inspector was closed and its records are gone; make a new one of them"
 # Traits that follow when the record no longer has what they name.
 _DEPEND_ON = ("model", "against", "modality", "layer", "branch", "head", "left", "explanation")

@@ -19,6 +19,8 @@ from figures.pipeline.tables import save_tables
 from figures.style import software
 from gmsa_models.data.atomic import write_text
 
+__all__ = ["CACHE", "Made", "finish", "make", "read_json"]
+
 CACHE = ".cache"
 
 

@@ -27,6 +27,8 @@ from figures.paper import (
 from figures.style import save_pictures, use_variants
 from gmsa_models.data.atomic import write_text
 
+__all__ = ["ITEMS", "Item", "Output", "Picture", "Texts"]
+
 
 class Output(Protocol):
     """What an item comes to before it is written."""

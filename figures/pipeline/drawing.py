@@ -14,6 +14,8 @@ from figures.pipeline.tables import load_tables
 from figures.style import use_style
 from gmsa_models.workers import WorkerContext
 
+__all__ = ["Beside", "Drawing", "Here", "drawing_beside", "drawing_here", "drawn", "numbers_file"]
+
 
 @dataclass(frozen=True)
 class Drawing:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from analysis.study.swept import SweptStudy
     from analysis.sweep import SweepContents
 
+__all__ = ["LackingError", "Source", "Swept"]
+
 
 class LackingError(ValueError):
     """A figure whose numbers a sweep lacks; the message says which analysis would give them."""

@@ -19,6 +19,8 @@ from figures.files import digest, sha256
 from figures.pipeline.tables import TablesError, load_tables, save_tables
 from gmsa_models.data.demo_videos import is_demo
 
+__all__ = ["Checkpoint", "DiskCache", "NoModelError", "data_digest", "find_checkpoints", "versions", "zoo"]
+
 HASHED_BYTES = 2**30  # more data than this are told by name, size and time of change instead of by every byte
 COMPUTED_WITH = ("torch", "numpy", "scipy", "xarray")
 

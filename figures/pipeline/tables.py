@@ -19,6 +19,8 @@ import xarray as xr
 
 from gmsa_models.data.atomic import replaced_when_done
 
+__all__ = ["TablesError", "differences", "load_tables", "save_tables"]
+
 # How much a file's bytes may become in memory; the numbers of all figures together take a few MiB.
 _BYTES_A_BYTE, _ALLOWANCE = 16, 1 << 26
 INDEX = "tables"

@@ -8,6 +8,8 @@ import numpy as np
 
 from gmsa_models.data.errors import brief
 
+__all__ = ["REFUSE", "AlignmentError", "align_streams", "aligned_frames"]
+
 REFUSE = "refuse"
 
 

@@ -14,6 +14,8 @@ import numpy as np
 
 from gmsa_models.data.errors import brief
 
+__all__ = ["ArraysError", "arrays_digest", "read_arrays", "read_header"]
+
 MOST_ARRAYS = 10_000
 _LONGEST_HEADER = 10_000  # bytes; what numpy itself takes
 # How much a file's bytes may become in memory: vectors and labels pack by up to six; small files may pack better.

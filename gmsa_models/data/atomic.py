@@ -11,6 +11,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+__all__ = [
+    "OutputFolderError",
+    "cannot_write",
+    "check_folder",
+    "remedy_for",
+    "remove_leftovers",
+    "replaced_when_done",
+    "write_text",
+]
+
 TEMPORARY = ".tmp"
 _OF_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # never of reading
 # What the system says when a file cannot be written -> what to do about it.

@@ -5,6 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from math import prod
 
+__all__ = [
+    "ALLOWANCE",
+    "BYTES_A_BYTE",
+    "DECODED",
+    "LONGEST_METADATA",
+    "MOST_ATTRIBUTES",
+    "MOST_VARIABLES",
+    "Claims",
+    "claimed",
+    "width",
+]
+
 # How much a file's bytes may become in memory. Attention that is mostly NaN packs well; nothing honest packs like this.
 BYTES_A_BYTE, ALLOWANCE = 64, 1 << 25
 MOST_VARIABLES, MOST_ATTRIBUTES, MOST_CHUNKS, MOST_DIMENSIONS = 1000, 100, 1 << 14, 16

@@ -16,6 +16,18 @@ from gmsa_models.data.errors import ForeignLabelsError, brief
 from gmsa_models.data.spaces import LONGEST_NAME, FeatureSpace, is_name, same_labels
 from gmsa_models.data.vocabulary import Vocabulary
 
+__all__ = [
+    "LARGEST_LABEL",
+    "QUANTIZED_MAXIMUM",
+    "QUANTIZED_MINIMUM",
+    "Batch",
+    "Clip",
+    "ClipError",
+    "Segment",
+    "dequantize",
+    "quantize",
+]
+
 QUANTIZED_MAXIMUM, QUANTIZED_MINIMUM = 2.0, -2.0
 LARGEST_LABEL = 999_999_999  # nine digits, as class tables are read
 LATEST_SECOND, SHORTEST_FRAME, LONGEST_FRAME = 1e10, 1e-4, 1e6  # seconds; a Unix time has 1.8e9

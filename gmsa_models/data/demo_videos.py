@@ -6,6 +6,8 @@ import re
 
 from gmsa_models.data.paths import SourceError
 
+__all__ = ["DEMO", "DEMO_VIDEOS", "demo_videos", "is_demo", "parse_demo"]
+
 DEMO = "demo:"
 DEMO_VIDEOS = 512  # videos of the demo set
 _FORM = re.compile(r"demo:(\d{1,18})(?:-(\d{1,18}))?", re.ASCII)

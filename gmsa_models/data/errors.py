@@ -8,6 +8,18 @@ from pathlib import Path
 from reprlib import Repr
 from typing import Any
 
+__all__ = [
+    "ClipFileError",
+    "ForeignFeaturesError",
+    "ForeignLabelsError",
+    "OnSkip",
+    "UnfitClipError",
+    "UnreadableError",
+    "UnreadableFileError",
+    "brief",
+    "is_plain",
+]
+
 _brief = Repr()
 _brief.maxstring = _brief.maxother = 100
 _brief.maxlist = _brief.maxtuple = _brief.maxdict = 6

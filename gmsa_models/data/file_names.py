@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 
+__all__ = ["HASHED", "HASH_DIGITS", "file_name"]
+
 HASHED = "~"  # stands before the hash in a file's name; no plain text has it
 HASH_DIGITS = 10
 

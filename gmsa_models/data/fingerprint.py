@@ -18,6 +18,8 @@ from gmsa_models.data.index import RecordIndex, index_records
 from gmsa_models.data.paths import Source
 from gmsa_models.data.sources import read_clips, split_id
 
+__all__ = ["fingerprint_clips", "fingerprint_source"]
+
 # How many records' checksums, or clips in hand, are looked at; 65,536 checksums take 0.2 s out of the page cache.
 MOST_CHECKSUMS, MOST_CLIPS = 65_536, 256
 

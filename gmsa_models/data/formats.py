@@ -10,6 +10,8 @@ from gmsa_models.data.clip import Clip
 from gmsa_models.data.errors import OnSkip
 from gmsa_models.data.reader import ClipFile, once_an_id, read_each
 
+__all__ = ["FORMATS", "is_catalog", "open_clips", "read_file"]
+
 
 def _open_tfrecord(path: str | Path, verify: bool) -> ClipFile:
     from gmsa_models.data.tfrecord.files import ClipRecords

@@ -14,6 +14,8 @@ from gmsa_models.data.formats import is_catalog, open_clips
 from gmsa_models.data.paths import Source, SourceError, expand
 from gmsa_models.data.reader import Place
 
+__all__ = ["RecordIndex", "count_clips", "index_records"]
+
 
 @dataclass(frozen=True)
 class RecordIndex:

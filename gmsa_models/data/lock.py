@@ -14,6 +14,8 @@ from pathlib import Path
 
 from gmsa_models.data.atomic import cannot_write
 
+__all__ = ["LOCK", "FolderInUseError", "locked"]
+
 LOCK = ".lock"  # the file in the folder; it is there while a job runs, or after one was killed
 _TAKEN = {errno.EAGAIN, errno.EACCES}  # what a system says of a lock that another holds
 

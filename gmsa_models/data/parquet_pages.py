@@ -16,6 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+__all__ = ["PagesError", "open_parquet", "read_footer", "spread_texts"]
+
 LARGEST_PAGE, LARGEST_GROUP = 1 << 24, 1 << 27  # bytes unpacked: of a page, of the columns of a row group together
 LARGEST_TEXT = 1 << 25  # bytes of all texts of a batch, each row's counted
 MOST_ITEMS, LONGEST_STRING = 100_000, 1 << 24  # of a list, and bytes of a string, in the file's footer

@@ -10,6 +10,17 @@ from pathlib import Path
 
 from gmsa_models.data.errors import OnSkip
 
+__all__ = [
+    "DuplicateClipError",
+    "SkippedWarning",
+    "Source",
+    "SourceError",
+    "SourceNotFoundError",
+    "UnknownClipError",
+    "expand",
+    "skip_handler",
+]
+
 Source = str | Path | Sequence[str | Path]
 
 

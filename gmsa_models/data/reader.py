@@ -18,6 +18,8 @@ from gmsa_models.data.spaces import FeatureSpace
 if TYPE_CHECKING:
     from gmsa_models.data.clip import Clip
 
+__all__ = ["ClipEntry", "ClipFile", "OpenFile", "Place", "once_an_id", "read_each"]
+
 Read = TypeVar("Read")
 Opened = TypeVar("Opened")
 

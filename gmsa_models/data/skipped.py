@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from gmsa_models.data.errors import UnreadableError
 
+__all__ = ["Skipped"]
+
 
 @dataclass
 class Skipped:

@@ -28,8 +28,8 @@ __all__ = [
     "SourceError",
     "SourceNotFoundError",
     "UnknownClipError",
-    "find_clip",
     "read_clips",
+    "split_id",
 ]
 
 

@@ -8,6 +8,21 @@ from typing import Any
 
 from gmsa_models.data.errors import brief, is_plain
 
+__all__ = [
+    "AUDIOSET",
+    "LONGEST_NAME",
+    "RGB",
+    "VGGISH",
+    "YOUTUBE_8M",
+    "FeatureSpace",
+    "SpaceError",
+    "is_name",
+    "published_spaces",
+    "same_labels",
+    "spaces_from_dict",
+    "spaces_to_dict",
+]
+
 YOUTUBE_8M, AUDIOSET = "youtube-8m", "audioset"
 LONGEST_NAME = 100  # characters of the name of a data set or of a feature space
 WIDEST = 2**31 - 1

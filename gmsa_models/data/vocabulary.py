@@ -11,6 +11,8 @@ from pathlib import Path
 from gmsa_models.data.errors import brief, is_plain
 from gmsa_models.data.spaces import AUDIOSET, YOUTUBE_8M
 
+__all__ = ["Vocabulary", "VocabularyError"]
+
 # The columns that hold a label's index and its name, by the data set whose table has them.
 COLUMNS = {
     YOUTUBE_8M: ("Index", "Name"),

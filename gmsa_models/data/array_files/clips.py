@@ -19,6 +19,8 @@ from gmsa_models.data.clip import Clip, ClipError
 from gmsa_models.data.errors import ClipFileError, UnreadableFileError
 from gmsa_models.data.reader import ClipEntry, Place
 
+__all__ = ["ArrayClips", "ArrayFileError"]
+
 Opened = TypeVar("Opened")
 
 

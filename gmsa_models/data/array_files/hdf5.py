@@ -15,6 +15,8 @@ from gmsa_models.data.array_files.layout import NAMES, LayoutError, check_stream
 from gmsa_models.data.errors import brief
 from gmsa_models.data.hdf5_probe import CLIPS, refusal
 
+__all__ = ["Hdf5Clips"]
+
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _REMEDY = "write it again, without compression if that saves much"
 

@@ -16,6 +16,8 @@ from gmsa_models.data.alignment import REFUSE
 from gmsa_models.data.errors import brief, is_plain
 from gmsa_models.data.spaces import FeatureSpace, SpaceError
 
+__all__ = ["DEFAULT_STREAM", "NAMES", "LayoutError", "Stated", "check_frames", "check_stream", "is_stated", "stated"]
+
 SPACE = "_space"  # after a stream's name: the name of its feature space
 NAMES = ("id", "labels", "frame_seconds", "start_seconds", "dataset", "align")
 LONGEST_ID = 1000  # characters, as of a TFRecord's

@@ -13,6 +13,8 @@ from gmsa_models.data.array_files.layout import DEFAULT_STREAM, NAMES, LayoutErr
 from gmsa_models.data.arrays import ArraysError, read_arrays, read_header
 from gmsa_models.data.errors import brief
 
+__all__ = ["NpyClip", "NpzClips"]
+
 # Of an .npz of many clips: their ids, and how many frames each has. Other values are one for all clips or one a clip.
 IDS, LENGTHS = "ids", "lengths"
 _ALLOWANCE = 1 << 26  # bytes that an .npz may unpack to beyond its own

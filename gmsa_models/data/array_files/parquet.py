@@ -16,6 +16,8 @@ from gmsa_models.data.array_files.layout import NAMES, LayoutError, check_stream
 from gmsa_models.data.errors import brief
 from gmsa_models.data.parquet_pages import PagesError, open_parquet, read_footer, spread_texts
 
+__all__ = ["ParquetClips", "has_streams"]
+
 _REMEDY = "write it again, with row groups of at most 100 MB (row_group_size of pyarrow.parquet.write_table)"
 
 

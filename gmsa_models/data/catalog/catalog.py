@@ -41,6 +41,8 @@ from gmsa_models.data.paths import DuplicateClipError, Source, UnknownClipError,
 from gmsa_models.data.reader import ClipEntry, ClipFile, Place, once_an_id, read_each
 from gmsa_models.data.spaces import spaces_to_dict
 
+__all__ = ["CatalogSummary", "build_catalog", "open_clip", "read_catalog", "read_places"]
+
 Progress = Callable[[int, int, int], None]
 _NAMED = 3  # records of one id that a message names
 

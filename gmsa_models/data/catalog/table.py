@@ -12,6 +12,20 @@ import pyarrow.parquet as pq
 from gmsa_models.data.errors import UnreadableError, brief
 from gmsa_models.data.parquet_pages import PagesError, open_parquet, spread_texts
 
+__all__ = [
+    "NEEDED",
+    "ROWS",
+    "SCHEMA",
+    "TEXTS",
+    "CatalogError",
+    "CatalogRowError",
+    "CatalogShardError",
+    "batches",
+    "check_full",
+    "opened",
+    "writer",
+]
+
 VERSION = "2"
 KNOWN_VERSIONS = ("1", VERSION)
 _VERSION_KEY = b"gmsa_catalog_version"

@@ -18,6 +18,8 @@ from gmsa_models.data.montage.recipe import VARIATION
 from gmsa_models.data.montage.video_vectors import VideoVectors, read_video_vectors
 from gmsa_models.data.vocabulary import Vocabulary
 
+__all__ = ["LEAST_GROUP", "factorise", "fit_command", "fit_statistics"]
+
 RIDGE = 10.0  # in videos: a class of 10 videos keeps half of the effect that least squares would give it
 EVENT_FACTORS, BACKGROUND_FACTORS = 128, 64
 GROUPS, LEAST_GROUP = 192, 10  # groups of backgrounds, and the fewest videos that one may average

@@ -22,6 +22,16 @@ from gmsa_models.data.montage.recipe import (
 from gmsa_models.data.spaces import YOUTUBE_8M, published_spaces
 from gmsa_models.data.vocabulary import Vocabulary
 
+__all__ = [
+    "VectorSource",
+    "demo_clip",
+    "demo_vocabulary",
+    "montage",
+    "montages",
+    "quantize_in_place",
+    "within_variance",
+]
+
 DEMO_SEED = 8
 # Three of four videos are short, as in the training of the zoo.
 ZOO_FRAMES = ((0.75, 60, 150), (0.25, 150, 300))

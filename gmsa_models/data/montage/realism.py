@@ -11,6 +11,8 @@ from gmsa_models.data.clip import Clip
 from gmsa_models.data.montage.make import VectorSource, montages
 from gmsa_models.data.montage.recipe import MontageRecipe
 
+__all__ = ["TOLERANCE", "distance_table", "frame_distance", "mean_distances"]
+
 LAGS = tuple(range(1, 61))
 TOLERANCE = 0.15  # how far a montage's distance may be from the real one, as a part of the real one
 

@@ -10,6 +10,19 @@ import numpy as np
 
 from gmsa_models.data.errors import brief
 
+__all__ = [
+    "LEAST_WITHIN",
+    "MIXES",
+    "STATIC_FLICKER",
+    "VARIATION",
+    "FrameVariation",
+    "MontageRecipe",
+    "RecipeError",
+    "Span",
+    "draw_frames",
+    "draw_layout",
+]
+
 Span = tuple[int, int, str]  # first frame, frame after the last, "event" or "background"
 
 

@@ -22,6 +22,8 @@ from gmsa_models.data.montage.make import VectorSource, montage, montages
 from gmsa_models.data.montage.recipe import MontageRecipe, RecipeError
 from gmsa_models.workers import WorkerContext, leave_if_imported
 
+__all__ = ["LostWorkerError", "unshipped_classes", "write_montages"]
+
 FORMAT_VERSION = 2
 RECIPE = "recipe.json"
 LONGEST_RECIPE = 1 << 20  # bytes

@@ -16,6 +16,16 @@ from gmsa_models.data.errors import OnSkip, UnreadableError, brief
 from gmsa_models.data.paths import skip_handler
 from gmsa_models.data.vocabulary import Vocabulary
 
+__all__ = [
+    "UnevenVectorError",
+    "VideoVectorError",
+    "VideoVectors",
+    "most_frequent_labels",
+    "read_video_vectors",
+    "split_of",
+    "video_vectors",
+]
+
 SPLITS = ("train", "held-out")
 # The keys of YouTube-8M's video-level records, by our modality.
 COLUMNS = {"visual": "mean_rgb", "audio": "mean_audio"}

@@ -7,6 +7,21 @@ from typing import Any
 
 from gmsa_models.data.errors import ClipFileError, UnreadableFileError
 
+__all__ = [
+    "ContentError",
+    "DamagedRecordError",
+    "ExtensionError",
+    "FeatureError",
+    "FramesError",
+    "NotATFRecordError",
+    "NotAnExampleError",
+    "OversizedRecordError",
+    "RecordError",
+    "TFRecordError",
+    "TruncatedRecordError",
+    "UnreadableTFRecordError",
+]
+
 
 class TFRecordError(ClipFileError):
     """A TFRecord file or record that cannot be read; `offset` is the byte at which the record starts."""

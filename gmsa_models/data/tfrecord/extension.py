@@ -18,6 +18,8 @@ from gmsa_models.data.errors import brief, is_plain
 from gmsa_models.data.spaces import is_name, spaces_from_dict, spaces_to_dict
 from gmsa_models.data.tfrecord.errors import ExtensionError
 
+__all__ = ["EXTENSION", "decode_extension", "encode_extension"]
+
 EXTENSION = "gmsa_clip"
 VERSION = 1
 _LONGEST = 1 << 20  # bytes of JSON; a montage has a few thousand

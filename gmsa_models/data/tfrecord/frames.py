@@ -11,6 +11,8 @@ from gmsa_models.data.tfrecord.errors import FramesError, NotAnExampleError
 from gmsa_models.data.tfrecord.schema import DecodeError, Feature, FeatureList, parse
 from gmsa_models.data.tfrecord.wire import MOST_FRAMES, frame_messages
 
+__all__ = ["pack_frames", "unpack_frames"]
+
 # Widths tried first, the most recently found one ahead. Real data sets have two or three; more are found as they come.
 _widths: list[int] = [1024, 128]
 _MOST_WIDTHS = 16

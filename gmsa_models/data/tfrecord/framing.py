@@ -32,6 +32,8 @@ from gmsa_models.data.tfrecord.errors import (
     UnreadableTFRecordError,
 )
 
+__all__ = ["LONGEST_RECORD", "RecordFile", "decode_at", "frame_record", "masked_checksum"]
+
 Read = TypeVar("Read")
 Opened = TypeVar("Opened")
 _HEADER, _FOOTER = struct.Struct("<QI"), struct.Struct("<I")

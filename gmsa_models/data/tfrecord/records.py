@@ -16,6 +16,8 @@ from gmsa_models.data.tfrecord.frames import pack_frames, unpack_frames
 from gmsa_models.data.tfrecord.schema import DecodeError, PackedSequenceExample, parse
 from gmsa_models.data.tfrecord.wire import MOST_VALUES, check_size
 
+__all__ = ["decode_clip", "encode_clip", "read_context", "read_id", "read_labels", "values_of"]
+
 # Frame list in a record -> modality. Any other list is a modality under its own name.
 MODALITIES = {"rgb": "visual", "audio": "audio", "audio_embedding": "audio"}
 _LISTS = {"visual": "rgb", "audio": "audio"}

@@ -16,6 +16,8 @@ from gmsa_models.data.tfrecord.records import read_context, read_id, read_labels
 from gmsa_models.data.tfrecord.schema import DecodeError, Example, parse
 from gmsa_models.data.tfrecord.wire import LARGE_RECORD
 
+__all__ = ["VideoLevel", "decode_video_level", "read_video_level"]
+
 # Feature of a record -> modality.
 MEANS = {"mean_rgb": "visual", "mean_audio": "audio"}
 

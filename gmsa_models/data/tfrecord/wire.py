@@ -10,6 +10,8 @@ from collections.abc import Iterator
 
 from gmsa_models.data.tfrecord.errors import FeatureError, FramesError, NotAnExampleError
 
+__all__ = ["LARGE_RECORD", "MOST_FRAMES", "MOST_VALUES", "check_size", "fields", "frame_messages"]
+
 LARGE_RECORD = 1 << 22  # bytes; a YouTube-8M video of 300 frames has 350 thousand
 LONGEST_CONTEXT = 1 << 22  # bytes; a video with a thousand rated segments has 20 thousand
 MOST_LISTS = 1_000  # frame lists of one record; YouTube-8M has two
