@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import xarray as xr
 
+__all__ = ["LayerError", "layers_text", "of_layer", "record_layers"]
+
 
 class LayerError(ValueError):
     """A layer that a record does not hold; the message says which it holds."""

@@ -272,4 +272,4 @@ def expand_lists(data: Sequence[str]) -> list[str]:
     return sources
 
 
-__all__ = ["FORMATS", "Checkpoint", "Outcome", "Request", "TablesError", "check", "choose", "render"]
+__all__ = ["Checkpoint", "Outcome", "Request", "TablesError", "check", "choose", "render"]

@@ -24,7 +24,7 @@ from gmsa_models.data.atomic import replaced_when_done
 from gmsa_models.data.montage.recipe import FrameVariation
 from gmsa_models.data.vocabulary import Vocabulary
 
-__all__ = ["SHIPPED", "ClassStatistics", "StatisticsError", "main", "shipped_statistics"]
+__all__ = ["SHIPPED", "ClassStatistics", "StatisticsError", "shipped_statistics"]
 
 FORMAT, FORMAT_VERSION = "gmsa-class-statistics", 1
 SHIPPED = Path(__file__).parents[1] / "demo" / "class_statistics.safetensors"

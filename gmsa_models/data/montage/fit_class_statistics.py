@@ -18,7 +18,7 @@ from gmsa_models.data.montage.recipe import VARIATION
 from gmsa_models.data.montage.video_vectors import VideoVectors, read_video_vectors
 from gmsa_models.data.vocabulary import Vocabulary
 
-__all__ = ["LEAST_GROUP", "factorise", "fit_command", "fit_statistics"]
+__all__ = ["LEAST_GROUP", "factorise", "fit_statistics"]
 
 RIDGE = 10.0  # in videos: a class of 10 videos keeps half of the effect that least squares would give it
 EVENT_FACTORS, BACKGROUND_FACTORS = 128, 64
