@@ -1,0 +1,230 @@
+"""Decode a video file with PyAV: pictures at a rate, picked by presentation time; sound of the same seconds.
+
+The clock starts with the first picture. Frame k of a rate stands for the time k / rate, and shows the picture that is
+on the screen then: the last one whose presentation time is not later. So a variable frame rate, a first timestamp above
+0 and a rate above the video's own need no rule of their own. Sound is placed by its own timestamps on the same clock:
+what comes before the first picture is cut off, silence fills what is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from gmsa_models.data.errors import ClipFileError, brief
+
+if TYPE_CHECKING:
+    import av
+
+__all__ = ["PickedFrame", "VideoError", "VideoFile"]
+
+Opened = TypeVar("Opened")
+SAMPLE_RATE = 16_000  # samples a second of sound, one channel
+MOST_PIXELS = 1 << 25  # of a picture; 7680 x 4320 has 33 million
+HIGHEST_RATE, LONGEST_VIDEO = 1000.0, 1e6  # frames a second, seconds
+_SAME = 1e-6  # seconds by which times that are one may differ: they are sums of floats
+_TOLERANCE = SAMPLE_RATE // 50  # samples by which timestamps may differ from a sound without gaps: those are rounded
+# Containers of one file; no playlists, which name other files and addresses.
+_CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,ogg,asf"
+
+
+class VideoError(ClipFileError):
+    """A video file that cannot be read, or has nothing to show; the message names the file and says why."""
+
+    kind = "video"
+
+
+@dataclass(frozen=True)
+class PickedFrame:
+    """A picture of a video.
+
+    Attributes:
+        time: seconds from the first picture that it stands for: its number / rate.
+        shown: seconds from the first picture at which it came on the screen, not later than `time`.
+        pixels: (height, width, 3) red, green, blue, the right way up.
+    """
+
+    time: float
+    shown: float
+    pixels: UInt8[np.ndarray, "height width 3"]
+
+
+class VideoFile:
+    """An open video file.
+
+    Args:
+        path: an ordinary file.
+
+    Raises:
+        VideoError: not a video, or one without pictures.
+        FileNotFoundError: no such file.
+        ImportError: PyAV is not installed.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        with _opened(self.path) as container:
+            if not container.streams.video:
+                raise VideoError(self.path, "has no picture; expected a video")
+            self.has_sound = bool(container.streams.audio)
+
+    def frames(self, rate: float = 1.0) -> Iterator[PickedFrame]:
+        """Pictures at a rate, in order, until the last one leaves the screen.
+
+        Args:
+            rate: a second, above 0.
+
+        Raises:
+            VideoError: damaged, no picture that can be decoded, or larger than is read.
+            ValueError: a rate that is none.
+        """
+        if not 0 < rate <= HIGHEST_RATE:
+            raise ValueError(f"rate is {rate}; expected more than 0, at most {HIGHEST_RATE:g} frames a second")
+        return self._picked(rate)
+
+    def sound(self, start: float, blocks: int, rate: float = 1.0) -> Iterator[Float[np.ndarray, " samples"]]:
+        """The sound of some frames, a block a frame.
+
+        Args:
+            start: presentation time of the first picture, see `start`.
+            blocks: how many frames.
+            rate: frames a second.
+
+        Returns:
+            float32 blocks in [-1, 1] of 16,000 / rate samples, rounded so that they do not drift; silence where there
+            is no sound.
+
+        Raises:
+            VideoError: the file has no sound, or a damaged one.
+        """
+        if not self.has_sound:
+            raise VideoError(self.path, "has no sound")
+        return _in_blocks(self._samples(start), [round(number * SAMPLE_RATE / rate) for number in range(blocks + 1)])
+
+    @property
+    def start(self) -> float:
+        """Presentation time of the first picture, seconds.
+
+        Raises:
+            VideoError: no picture that can be decoded.
+        """
+        with _opened(self.path) as container:
+            return next(self._pictures(container))[0]
+
+    def _picked(self, rate: float) -> Iterator[PickedFrame]:
+        with _opened(self.path) as container:
+            start = shown = end = 0.0
+            picture, number = None, 0
+            for at, end, each in self._pictures(container):  # noqa: B007 - the last end is needed after the loop
+                if picture is None:
+                    start = at
+                elif at <= shown:  # out of order, or again: the clock does not go back
+                    continue
+                while picture is not None and number / rate < at - start - _SAME:
+                    yield PickedFrame(number / rate, shown - start, _upright(picture))
+                    number += 1
+                picture, shown = each, at
+            while picture is not None and number / rate < end - start - _SAME:
+                yield PickedFrame(number / rate, shown - start, _upright(picture))
+                number += 1
+
+    def _pictures(self, container: av.container.InputContainer) -> Iterator[tuple[float, float, av.VideoFrame]]:
+        """Presentation time, the time at which it leaves the screen, and the picture; at least one."""
+        stream: Any = container.streams.best("video")
+        stream.thread_type = "AUTO"
+        usual = 1 / float(stream.average_rate or 25)
+        last = None
+        for frame in self._decoded(container, stream):
+            if frame.width * frame.height > MOST_PIXELS:
+                reason = f"a picture has {frame.width} x {frame.height} pixels; at most {MOST_PIXELS} are read"
+                raise VideoError(self.path, reason)
+            at = frame.time if frame.time is not None else usual if last is None else last + usual
+            if abs(at) > LONGEST_VIDEO:
+                raise VideoError(self.path, f"a picture has the time {at:g} s; at most {LONGEST_VIDEO:g} s are read")
+            lasts = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else usual
+            yield at, at + lasts, frame
+            last = at
+        if last is None:
+            raise VideoError(self.path, "has no picture that can be decoded; it may be cut short: fetch it again")
+
+    def _samples(self, start: float) -> Iterator[Float[np.ndarray, " samples"]]:
+        """Sound from the first picture on, without gaps."""
+        import av
+
+        with _opened(self.path) as container:
+            resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
+            position = 0
+            for frame in self._decoded(container, container.streams.best("audio")):
+                for part in resampler.resample(frame):
+                    samples = part.to_ndarray().reshape(-1)
+                    at = position if part.time is None else round((part.time - start) * SAMPLE_RATE)
+                    if at > position + _TOLERANCE:
+                        yield np.zeros(at - position, np.float32)
+                        position = at
+                    elif at < position - _TOLERANCE:
+                        samples = samples[position - at :]
+                    position += len(samples)
+                    yield samples
+
+    def _decoded(self, container: av.container.InputContainer, stream: Any) -> Iterator[Any]:
+        import av
+
+        try:
+            yield from container.decode(stream)
+        except (av.error.FFmpegError, ValueError) as error:
+            reason = f"damaged, or packed in a way that is not known: {brief(_reason(error))}; fetch it again"
+            raise VideoError(self.path, reason) from None
+
+
+class _opened:  # noqa: N801 - a function with a `with`
+    """An open container, closed when the block ends."""
+
+    def __init__(self, path: Path) -> None:
+        import av
+
+        if not path.exists():
+            raise FileNotFoundError(f"no file {str(path)!r}")
+        if not path.is_file():  # a pipe would wait for a writer
+            raise VideoError(path, "is a directory, pipe or device, not an ordinary file; expected a video")
+        try:
+            whitelists = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
+            self._container = av.open(str(path), options=whitelists)
+        except (av.error.FFmpegError, ValueError) as error:
+            raise VideoError(
+                path, f"is not a video, or is cut short: {brief(_reason(error))}; fetch it again"
+            ) from None
+
+    def __enter__(self) -> Any:
+        return self._container
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._container.close()
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _upright(frame: av.VideoFrame) -> UInt8[np.ndarray, "height width 3"]:
+    """Pixels as a player shows them: the rotation that a phone stores beside the picture is undone."""
+    pixels = frame.to_ndarray(format="rgb24")
+    return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90) % 4))
+
+
+def _in_blocks(parts: Iterator[np.ndarray], bounds: list[int]) -> Iterator[Float[np.ndarray, " samples"]]:
+    """Samples `bounds[k]` to `bounds[k + 1]` of a sound that is given in parts; zeros after its end."""
+    kept = np.zeros(0, np.float32)
+    for first, last in pairwise(bounds):
+        while len(kept) < last - first and (part := next(parts, None)) is not None:
+            kept = np.concatenate([kept, part])
+        block, kept = kept[: last - first], kept[last - first :]
+        yield np.pad(block, (0, last - first - len(block)))
