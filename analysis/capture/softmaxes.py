@@ -153,17 +153,23 @@ class SoftmaxProducts:
             if result is not source:
                 self._maps[result] = replace(known, weights=before.reshape(result.shape))
         elif func in TRANSPOSES:
-            self._transpose(source, known, before, result)
+            self._transpose(func, args, kwargs, result)
         elif func in CHANGES and result.ndim > 1:
             self._maps[result] = replace(known, weights=None, dropout=0.0, changed=True)
 
-    def _transpose(self, source: Tensor, known: _Map, before: Tensor, result: Tensor) -> None:
-        """Only the last two axes may have changed places; others are told apart by their strides."""
-        for turned, swapped in ((source, False), (source.mT, True)):
-            if result.shape == turned.shape and result.stride() == turned.stride():
-                weights = None if known.weights is None else before.mT if swapped else before
-                self._maps[result] = replace(known, weights=weights, keys_last=known.keys_last != swapped)
-                return
+    def _transpose(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor) -> None:
+        """Follow a map whose queries and keys are its last two axes still, in whichever order."""
+        source, *places = args
+        if source not in self._maps:
+            return
+        known = self._maps[source]
+        probe = torch.empty(tuple(range(1, source.ndim + 1)), device="meta")  # sizes that tell the axes apart
+        order = [size - 1 for size in func(probe, *places, **kwargs).shape]
+        if set(order[-2:]) != {source.ndim - 2, source.ndim - 1}:
+            return
+        swapped = order[-1] != source.ndim - 1
+        weights = None if known.weights is None else func(known.weights, *places, **kwargs)
+        self._maps[result] = replace(known, weights=weights, keys_last=known.keys_last != swapped)
 
     def _product(self, first: Tensor, second: Tensor, result: Tensor) -> Product | None:
         """P V, or V^T P^T."""

@@ -36,6 +36,7 @@ DIMENSIONS = {
     "head_profile": ("modality", "branch", "head", "frame"),
     "gate": ("modality", "branch", "frame"),
     "gradient_norm": ("modality", "query", "key"),
+    "gradient_norm_error": ("modality", "query", "key"),
     "sensitivity": ("modality", "frame"),
     "score": ("class",),
     "label": ("class",),
@@ -49,7 +50,12 @@ DIMENSIONS = {
     "segment_label": ("segment",),
     "segment_class": ("segment", "class"),
 }
-LAYERED = frozenset({"attention", "profile", "head_profile", "gate", "gradient_norm", "sensitivity", "certificate"})
+LAYERED = frozenset(
+    {
+        "attention", "attention_outside", "profile", "head_profile", "gate", "gradient_norm", "gradient_norm_error",
+        "sensitivity", "certificate",
+    }
+)  # fmt: skip
 TEXT_VARIABLES = frozenset({"class_name", "segment_kind", "segment_label"})
 # What a variable always has beside it.
 NEEDS = {
@@ -75,6 +81,7 @@ RANGES = {
     "profile": (0.0, np.finfo(np.float32).max),
     "head_profile": (0.0, np.finfo(np.float32).max),
     "gradient_norm": (0.0, np.finfo(np.float32).max),
+    "gradient_norm_error": (0.0, np.finfo(np.float32).max),
 }
 ROUNDING = 0.01  # of half precision and sums of it
 

@@ -235,6 +235,18 @@ def test_attention_that_is_written_out(form, context):
     assert call.difference <= 1e-6
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+def test_a_map_is_followed_when_its_leading_axes_change_places(dropout):
+    def heads_first(query, key, value):
+        weights = F.dropout(F.softmax(query @ key.mT * DIM**-0.5, -1), dropout)
+        return weights.permute(1, 0, 2, 3) @ value.transpose(0, 1)
+
+    query, key, value = heads()
+    call = captured(Function(heads_first), query, key, value)
+    assert (call.shape, call.dropout) == ((HEADS, BATCH, QUERIES, KEYS), dropout)
+    assert torch.allclose(call.weights, by_definition(query, key).transpose(0, 1), atol=1e-6)
+
+
 def test_gates_after_the_softmax_change_the_map():
     gate = torch.rand(QUERIES, KEYS)
 

@@ -22,6 +22,7 @@ from gmsa_models.masks import Toeplitz
 
 PAGE = Path(__file__).parents[3] / "docs" / "any_model.md"
 EXACT = Probes(None)
+CLASS_TOKEN = TokenLayout(31, 2, front=1)  # as if the first of 63 tokens were one
 
 
 def classifier(name: str, **sizes: int) -> nn.Module:
@@ -65,6 +66,15 @@ def test_a_record_holds_what_was_captured_and_opens_again(name, tmp_path):
     assert list(record.frame.values) == [10 + 2 * step for step in range(7)]
     assert {"profile", "verticality", "gradient_norm", "gradient_norm_error", "sensitivity"} <= set(record)
     assert not {"gate", "certificate", "contribution_share"} & set(record)
+    save_record(record, tmp_path / "record.nc")
+    assert open_record(tmp_path / "record.nc").identical(record)
+
+
+def test_a_record_of_all_layers_opens_again(tmp_path):
+    record = inspect_module(
+        classifier("VideoMAE"), FOREIGN["VideoMAE"].example(1), layers="all", probes=Probes(2), layout=CLASS_TOKEN
+    )
+    assert record.attention_outside.dims[0] == record.gradient_norm_error.dims[0] == "layer"
     save_record(record, tmp_path / "record.nc")
     assert open_record(tmp_path / "record.nc").identical(record)
 
