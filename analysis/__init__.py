@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         ReplaceNeighbourhood,
         ScaleHead,
     )
+    from analysis.interventions.effects import effect_map
     from analysis.interventions.running import logits_with, run_with
     from analysis.interventions.sites import Site, SiteError, site_value, sites
     from analysis.record.combine import combine_models
@@ -80,6 +81,7 @@ __all__ = [
     "compare_values",
     "context_means",
     "contribution_norms",
+    "effect_map",
     "explain",
     "explain_all",
     "explanation_scores",
@@ -143,6 +145,7 @@ _MODULES = {
     "compare_values": "analysis.statistics.comparisons",
     "context_means": "analysis.interventions.ablation_scores",
     "contribution_norms": "analysis.attention.gates",
+    "effect_map": "analysis.interventions.effects",
     "explain": "analysis.explanations.registry",
     "explain_all": "analysis.explanations.registry",
     "explanation_scores": "analysis.explanations.scores",

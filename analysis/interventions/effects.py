@@ -227,6 +227,8 @@ class _StreamEffects:
             return (whole[1:] - whole[0]).double().cpu().numpy()
         places, rows = self._changed_rows(clean, cells)
         count, changes = self.hidden.shape[1], np.zeros(len(cells))
+        if not len(rows):
+            return changes
         after = AfterAttention(self.weights)
         shares = self._shares(after, clean, torch.arange(count, device=rows.device))
         for part in torch.arange(len(rows), device=rows.device).split(ROWS):

@@ -84,11 +84,19 @@ class CleanPass:
         self, block: AttentionBlock, inputs: Frames, valid: Valid | None, traced: LayerTrace | BlockTrace
     ) -> None:
         self.block, self.inputs, self.valid, self.trace = block, inputs, valid, traced
+        self._logits: Maps = {}
 
     @cached_property
     def projected(self) -> tuple[Heads, Heads, Heads]:
         """Queries, keys and values of every head."""
         return self.block.project(self.inputs)
+
+    def logits(self, branch: str) -> Float[Tensor, "batch heads query key"]:
+        """Attention logits of a branch; kept, as many edits need them."""
+        if branch not in self._logits:
+            query, key, _ = (each[:, self.block.heads_of(branch)] for each in self.projected)
+            self._logits[branch] = attention_logits(query, key)
+        return self._logits[branch]
 
     @cached_property
     def contexts(self) -> Contexts:
@@ -149,9 +157,10 @@ def staged_pass(
         values[branch] = edit(branch, "values", value)
         touched = edit.touches(branch, _OF_WEIGHTS) or (edit.touches("local", ("neighbourhood",)) and branch == "local")
         mask = neighbourhood if branch == "local" else None
-        weights[branch] = (
-            _weights(branch, query, key, mask, valid, edit) if clean is None or touched else clean.trace.weights[branch]
-        )
+        if clean is None or touched:
+            weights[branch] = _weights(branch, query, key, mask, valid, edit, clean)
+        else:
+            weights[branch] = clean.trace.weights[branch]
     gates = block.gates_of_maps(weights) if clean is None or not _same(weights, clean) else clean.trace.gates
     gates = _edited_gates(gates, edit) if block.gated == "maps" else {}
     maps = block.gated_maps(weights, gates)
@@ -169,7 +178,13 @@ def staged_pass(
 
 
 def _weights(
-    branch: str, query: Heads, key: Heads, mask: Bool[Tensor, "query key"] | None, valid: Valid | None, edit: BlockEdit
+    branch: str,
+    query: Heads,
+    key: Heads,
+    mask: Bool[Tensor, "query key"] | None,
+    valid: Valid | None,
+    edit: BlockEdit,
+    clean: CleanPass | None,
 ) -> Float[Tensor, "batch heads query key"]:
     query, key = edit(branch, "queries", query), edit(branch, "keys", key)
     allowed = mask
@@ -177,7 +192,11 @@ def _weights(
         frames = query.shape[2]
         pattern = mask if mask is not None else torch.ones(frames, frames, dtype=torch.bool, device=query.device)
         allowed = edit(branch, "mask", pattern.expand(1, query.shape[1], -1, -1))
-    logits = edit(branch, "logits", attention_logits(query, key))
+    if clean is None or edit.touches(branch, ("queries", "keys")):
+        logits = attention_logits(query, key)
+    else:
+        logits = clean.logits(branch)
+    logits = edit(branch, "logits", logits)
     return edit(branch, "weights", logits_to_weights(logits, allowed, valid))
 
 
