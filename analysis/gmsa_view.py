@@ -15,7 +15,7 @@ from analysis.attention.certificates import Certificate, certify_layer
 from analysis.attention.gates import GateError
 from analysis.sensitivity.norms import block_gradient_norms
 from analysis.sensitivity.of_view import GRADIENT_BYTES, layer_norms
-from analysis.view import Capabilities, ModelNote, TraceView
+from analysis.view import Capabilities, ModelNote, TraceView, type_name
 from gmsa_models.attention import AttentionBlock
 from gmsa_models.checkpoints.files import ZOO
 from gmsa_models.classifier import GMSAClassifier
@@ -112,6 +112,7 @@ def _attributes(model: GMSAClassifier) -> dict[str, str]:
         "checkpoint_name": str(model.card.get("name") or model_name(model)),
         "attention_kind": model.config.attention,
         "model_config": json.dumps(model.config.to_dict()),
+        "weights_type": type_name(next(model.parameters())),
     }
     if "sha256" in model.origin:
         attributes["checkpoint_sha256"] = model.origin["sha256"]

@@ -13,7 +13,7 @@ from analysis.explanations.class_explanations import ClassExplanations, explain_
 from analysis.explanations.explanation import class_position
 from analysis.gmsa_view import view_clips
 from analysis.record.assemble import check_parts, record_of
-from analysis.view import TraceView, type_name
+from analysis.view import TraceView
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
 from gmsa_models.evaluating import evaluation_replica
@@ -104,7 +104,7 @@ def inspect_clips(
     """
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; expected at least 1")
-    weights_type, names = type_name(next(model.parameters())), check_parts(parts)
+    names = check_parts(parts)
     names = tuple(dict.fromkeys((*names, "certificate"))) if certify else names
     position = None if target is None else class_position(model, target)
 
@@ -116,5 +116,5 @@ def inspect_clips(
         view = view_clips(model, batch, chosen=neighbourhood)
         view = replace(view, capabilities=replace(view.capabilities, explanations=explanations))
         for one in view.each():
-            yield record_of(one, layer=layer, layers=layers, parts=names).assign_attrs(weights_type=weights_type)
+            yield record_of(one, layer=layer, layers=layers, parts=names)
             progress(1)

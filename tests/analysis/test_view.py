@@ -77,6 +77,13 @@ def test_its_record_has_all_that_follows_from_maps_logits_and_features():
     assert record["model"].item() == "plain function"
 
 
+def test_the_record_of_a_gmsa_models_view_is_the_one_of_inspect_clip():
+    model = small_model().bfloat16()
+    record = record_of(view_clips(model, [small_clip()]))
+    assert record.identical(inspect_clip(model, small_clip()))
+    assert (record.attrs["weights_type"], record.attrs["computed_in"]) == ("bfloat16", "float32")
+
+
 def test_its_record_saves_opens_and_is_drawn(tmp_path):
     record = record_of(foreign_view(), layers="all")
     assert record["attention"].dims == ("layer", "modality", "branch", "head", "query", "key")
