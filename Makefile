@@ -5,7 +5,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: figures rendered test test-lowest lint lab fuzz clean
+.PHONY: figures rendered test coverage test-lowest lint lab fuzz clean
 
 figures: $(VENV)/.figures
 	$(BIN)/gmsa figures
@@ -16,6 +16,10 @@ rendered: $(VENV)/.figures
 
 test: $(VENV)/.test lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope
+
+# The same tests, and which lines of the packages none of them runs.
+coverage: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --cov --cov-report=term:skip-covered
 
 # The lowest versions of what the package needs, and of what runs its tests: records and their files, overviews, figures
 # and tables. torch is the pinned build, which stands for its own bound: old builds cannot be had everywhere. Warnings
@@ -74,4 +78,4 @@ $(VENV)/.notebooks: $(VENV)/.torch pyproject.toml
 	@touch $@ $(VENV)/.figures
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache .coverage .hypothesis .import_linter_cache
