@@ -51,6 +51,28 @@ def test_imports_point_one_way():
     assert "0 broken" in done.stdout
 
 
+def test_every_module_of_figures_loads_without_torch():
+    script = (
+        "import importlib, pkgutil, sys\nfor name in ('torch', 'captum'): sys.modules[name] = None\nimport figures\n"
+        "for each in pkgutil.walk_packages(figures.__path__, 'figures.'): importlib.import_module(each.name)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_figures_copy_no_constant_from_below():
+    def collections(room: str) -> set[tuple[str, str]]:
+        found = set()
+        for path in (ROOT / room).rglob("*.py"):
+            for node in ast.parse(path.read_text(encoding="utf-8")).body:
+                if isinstance(node, ast.Assign) and isinstance(node.value, ast.Tuple | ast.List | ast.Dict):
+                    found |= {(ast.unparse(each), ast.unparse(node.value)) for each in node.targets}
+        return {(name, value) for name, value in found if not name.lstrip("(").startswith("_")}
+
+    assert "MODEL_ATTRIBUTES" in {name for name, _ in collections("analysis")}
+    assert not collections("figures") & (collections("analysis") | collections("gmsa_models"))
+
+
 def test_the_command_line_alone_imports_all_rooms():
     for room in ROOMS:
         for path in (ROOT / room).rglob("*.py"):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
+from analysis.record.contents import MODEL_ATTRIBUTES
 from analysis.record.labelled import nothing
 from analysis.view import RecordError
 from gmsa_models.trace import BRANCHES
@@ -17,10 +18,6 @@ __all__ = ["combine_models"]
 CLIP_VARIABLES = frozenset(
     {"similarity", "label", "segment_start", "segment_end", "segment_kind", "segment_label", "segment_class"}
 )
-# Attributes of one model, which become variables along `model`.
-MODEL_ATTRIBUTES = (
-    "checkpoint_name", "checkpoint_path", "checkpoint_sha256", "model_config", "attention_kind", "neighbourhood_config",
-)  # fmt: skip
 
 
 def combine_models(records: Sequence[xr.Dataset]) -> xr.Dataset:

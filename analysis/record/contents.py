@@ -13,7 +13,7 @@ import xarray as xr
 from analysis.record.errors import AGAIN, NewerRecordError, NotARecordError, quoted
 from analysis.record.lanes import CONTROL, LaneError, record_lanes
 
-__all__ = ["NEWEST_VERSION", "check_contents", "check_drawable", "check_version"]
+__all__ = ["MODEL_ATTRIBUTES", "NEWEST_VERSION", "check_contents", "check_drawable", "check_version"]
 
 NEWEST_VERSION = 2  # of `record_version`, as `analysis.record.assemble` writes it
 # What every record has, of one model or several.
@@ -22,6 +22,10 @@ LISTS = {"labels": int, "label_names": str}
 NUMBERS = ("frame_seconds", "clip_frames")
 # What a record has where it applies: the attribute, of one model's, is a variable along `model` in one of several.
 OPTIONAL_TEXTS = ("checkpoint_name", "attention_kind", "checkpoint_sha256", "vocabulary")
+# Attributes of a record of one model, which are variables along `model` in one of several.
+MODEL_ATTRIBUTES = (
+    "checkpoint_name", "checkpoint_path", "checkpoint_sha256", "model_config", "attention_kind", "neighbourhood_config",
+)  # fmt: skip
 # Coordinates along themselves; the first two, and `model`, are always there.
 TEXT_COORDINATES = ("modality", "branch", "explainer", "measure", "check")
 NUMBER_COORDINATES = ("frame", "query", "key", "head", "class", "layer")

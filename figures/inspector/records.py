@@ -7,12 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-__all__ = ["InspectorError", "has_values", "model_name", "split_records"]
+from analysis.record.contents import MODEL_ATTRIBUTES
 
-# In a joined record these are variables along `model`; in a record of one model they are attributes.
-MODEL_ATTRIBUTES = (
-    "checkpoint_name", "checkpoint_path", "checkpoint_sha256", "model_config", "attention_kind", "neighbourhood_config",
-)  # fmt: skip
+__all__ = ["InspectorError", "has_values", "model_name", "split_records"]
 
 
 class InspectorError(ValueError):
