@@ -12,8 +12,19 @@ import google_crc32c
 import h5py
 import numpy as np
 
+from analysis.record.files import open_record
+from gmsa_models.data.hdf5_probes import end_all
+
 Make = Callable[[Path], object]
 FOUND = Path(__file__).parent / "fuzz/found/record"
+
+
+def open_to_the_end(path: Path) -> None:
+    """Open a record, and end the process that read it first, so that its memory counts."""
+    try:
+        open_record(path)
+    finally:
+        end_all()
 
 
 def zstd_zeros(size: int) -> bytes:

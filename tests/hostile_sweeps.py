@@ -68,6 +68,9 @@ SWEEPS: dict[str, tuple[Make, str, str]] = {
     ),
     "thirty million labels": (sweep(5, {"labels": many_labels(5, 6_000_000)}), "SweepError", "'labels.*unpack"),
     "four million rows": (sweep(4_000_000), "SweepError", "all unpack to"),
+    "four million rows whose places rise": (
+        sweep(4_000_000, {"position": np.arange(4_000_000)}), "SweepError", "its rows take"
+    ),
     "texts in lists": (
         sweep(2, {"labels": pa.array([["x"], ["y"]])}), "SweepError", "column 'labels' is of list<"
     ),

@@ -16,8 +16,8 @@ ALLOWED = 200_000_000  # bytes of memory beside the file's size
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="measures memory by /proc and forks")
 # Format -> its faults, the ends of their names, what reads them.
 FORMATS = {
-    "netcdf": (NETCDF, ".nc", "analysis.record.files", "analysis.record.files.open_record(path)"),
-    "zarr": (ZARR, ".zarr", "analysis.record.files", "analysis.record.files.open_record(path)"),
+    "netcdf": (NETCDF, ".nc", "hostile_records", "hostile_records.open_to_the_end(path)"),
+    "zarr": (ZARR, ".zarr", "hostile_records", "hostile_records.open_to_the_end(path)"),
     "catalogue": (
         PARQUET,
         ".parquet",

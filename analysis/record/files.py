@@ -21,7 +21,7 @@ from analysis.record.errors import (
 )
 from analysis.record.zarr_files import check_zarr
 from gmsa_models.data.atomic import replaced_when_done
-from gmsa_models.data.hdf5_probe import refusal
+from gmsa_models.data.hdf5_probes import refusal
 
 __all__ = [
     "NEWEST_VERSION",

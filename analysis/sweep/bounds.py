@@ -18,6 +18,8 @@ __all__ = ["KEY", "check_provenance", "reason", "rows_of_models"]
 
 # How much the columns that are read may become, beside what they take in the file.
 BYTES_A_BYTE, ALLOWANCE = 32, 1 << 25
+# What pandas takes for a value beside its bytes: a list is an array of its own, a text a Python string.
+OBJECT_BYTES = 128
 ROWS = 1 << 14  # read at once
 KEY = ("model", "video", "shard", "position")
 _PARTS = {"models": dict, "data": dict, "settings": dict, "versions": dict, "videos": int, "left_out": dict}
@@ -35,11 +37,12 @@ def rows_of_models(file: BinaryIO, metadata: pq.FileMetaData, names: Sequence[st
     schema = pa.schema([(name, _type(metadata.schema.to_arrow_schema(), name)) for name in names])
     most = BYTES_A_BYTE * file.seek(0, os.SEEK_END) + ALLOWANCE
     tables, taken = [schema.empty_table()], 0
+    objects = sum(not pa.types.is_primitive(kind) for kind in schema.types)
     with open_parquet(file, names, most) as parquet:
         groups = [number for number in range(parquet.num_row_groups) if _may_have(parquet.metadata, number, models)]
         for batch in parquet.iter_batches(ROWS, row_groups=groups, columns=list(names)):
             table = spread_texts(batch.filter(_is_of(batch, models)), names).select(names).cast(schema)
-            taken += table.nbytes
+            taken += table.nbytes + objects * OBJECT_BYTES * len(table)
             if taken > most:
                 raise PagesError(f"its rows take {taken} bytes or more; at most {most} are read")
             tables.append(table)

@@ -1,22 +1,22 @@
 """Read an HDF5 file in a process of its own: what is damaged can make the HDF5 library crash or loop for ever.
 
-Run as a program with the file, the seconds of processor time that it may take, and the kind of file it should be: a
-record (NetCDF-4) or clips. It ends with 0 when everything in the file is of a kind that such files have and was read,
-and with `REFUSED` and what is wrong on stdout when not. A signal ends it when the library crashed or went on for too
-long.
+Run as a program by `gmsa_models.data.hdf5_probes`, it waits for questions on stdin: each is a line with a file, the
+seconds of processor time that it may take, and the kind of file it should be, a record (NetCDF-4) or clips. For each it
+forks: importing h5py takes many times as long as reading a record. The answer says how the forked process ended: with 0
+when everything in the file is of a kind that such files have and was read, with `REFUSED` and what is wrong when not; a
+signal ends it when the library crashed or went on for too long. The program ends when nobody has asked for a while, and
+when its stdin is closed. Where a system cannot fork, it is given one question as its arguments.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import subprocess
+import select
 import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-__all__ = ["CLIPS", "OtherContentError", "refusal"]
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -36,14 +36,13 @@ from gmsa_models.data.claims import (
 if TYPE_CHECKING:
     import h5py
 
+__all__ = ["CLIPS", "RECORD", "REFUSED", "OtherContentError", "probe"]
+
 REFUSED = 3
-_SECONDS, _BYTES_A_SECOND, _LONGEST_WAIT = 5, 1 << 24, 300  # processor time, and by the clock
 _WORKING_BYTES = 1 << 26  # beside the values: what the library and its filters take to read them
 # HDF5's numbers of the filters that records are packed by: deflate, shuffle, Fletcher's checksum.
 _FILTERS = frozenset({1, 2, 3})
-_CRASHED = "damaged so that the HDF5 library crashes or hangs on it"
-
-
+_IDLE_SECONDS = 60
 # Kind of file -> what its values may take (see `Claims`), and whether it may have groups of variables.
 RECORD, CLIPS = "record", "clips"
 _KINDS = {RECORD: (BYTES_A_BYTE, ALLOWANCE, MOST_VARIABLES, False), CLIPS: (1, 1 << 26, 200_000, True)}
@@ -51,30 +50,6 @@ _KINDS = {RECORD: (BYTES_A_BYTE, ALLOWANCE, MOST_VARIABLES, False), CLIPS: (1, 1
 
 class OtherContentError(ValueError):
     """Content that no file of the kind has."""
-
-
-def refusal(path: Path, kind: str = RECORD) -> tuple[bool, str] | None:
-    """What is wrong with a file that begins as HDF5, found by reading all of it in another process.
-
-    Args:
-        path: of the file.
-        kind: `RECORD` or `CLIPS`.
-
-    Returns:
-        Whether it is something other than such a file (else it is damaged), and the reason; None where nothing is
-        wrong.
-    """
-    seconds = _SECONDS + path.stat().st_size // _BYTES_A_SECOND
-    command = [sys.executable, "-P", __file__, str(path), str(seconds), kind]
-    one_thread = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    try:
-        done = subprocess.run(command, capture_output=True, check=False, timeout=_LONGEST_WAIT, env=one_thread)
-    except subprocess.TimeoutExpired:
-        return False, _CRASHED
-    if done.returncode == REFUSED:
-        other, reason = json.loads(done.stdout)
-        return other, reason
-    return None if done.returncode == 0 else (False, _CRASHED)
 
 
 def read_all(path: str, kind: str = RECORD) -> None:
@@ -183,11 +158,11 @@ def _limit(seconds: int, memory: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (taken + memory, taken + memory))
 
 
-def main() -> None:
-    """The program."""
-    import h5py  # before the limits, as what it takes is not the file's  # noqa: F401
+def probe(path: str, seconds: int, kind: str = RECORD) -> str:
+    """What is wrong with a file, as JSON: whether it is something other than such a file, and the reason; "" for none.
 
-    path, seconds, kind = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+    Limits this process to what such a file of that size may take, for good.
+    """
     _limit(seconds, Claims(Path(path).stat().st_size, *_KINDS[kind][:3]).limit + _WORKING_BYTES)
     try:
         read_all(path, kind)
@@ -199,9 +174,46 @@ def main() -> None:
         reason = (str(error).splitlines() or [""])[0]
         wrong = False, reason if type(error) is ValueError else f"damaged ({type(error).__name__}: {reason:.200})"
     else:
+        return ""
+    return json.dumps(wrong)
+
+
+def _in_a_fork(path: str, seconds: int, kind: str) -> tuple[int, str]:
+    """How a forked process ended that read a file, and what it said."""
+    reader, writer = os.pipe()
+    if (child := os.fork()) == 0:
+        code = 1
+        try:
+            nothing = os.open(os.devnull, os.O_RDWR)
+            for stream in (0, 1, 2):  # what the library prints is no answer
+                os.dup2(nothing, stream)
+            wrong = probe(path, seconds, kind)
+            os.write(writer, wrong.encode())
+            code = REFUSED if wrong else 0
+        finally:
+            os._exit(code)
+    os.close(writer)
+    with os.fdopen(reader) as stream:
+        said = stream.read()
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), said
+
+
+def _serve() -> None:
+    while select.select([sys.stdin], [], [], _IDLE_SECONDS)[0] and (line := sys.stdin.readline()):
+        path, seconds, kind = json.loads(line)
+        print(json.dumps(_in_a_fork(path, seconds, kind)), flush=True)
+
+
+def main() -> None:
+    """The program."""
+    import h5py  # before the limits, as what it takes is not the file's  # noqa: F401
+
+    if len(sys.argv) == 1:
+        _serve()
         return
-    print(json.dumps(wrong))
-    sys.exit(REFUSED)
+    wrong = probe(sys.argv[1], int(sys.argv[2]), sys.argv[3])
+    print(wrong, end="")
+    sys.exit(REFUSED if wrong else 0)
 
 
 if __name__ == "__main__":

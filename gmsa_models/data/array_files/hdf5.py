@@ -13,7 +13,8 @@ import numpy as np
 from gmsa_models.data.array_files.clips import ArrayClips, ArrayFileError
 from gmsa_models.data.array_files.layout import NAMES, LayoutError, check_stream, is_stated
 from gmsa_models.data.errors import brief
-from gmsa_models.data.hdf5_probe import CLIPS, refusal
+from gmsa_models.data.hdf5_probe import CLIPS
+from gmsa_models.data.hdf5_probes import refusal
 
 __all__ = ["Hdf5Clips"]
 
