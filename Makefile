@@ -14,8 +14,11 @@ figures: $(VENV)/.figures
 rendered: $(VENV)/.figures
 	$(BIN)/gmsa figures --out figures/rendered
 
+# Byte code is kept, whatever the shell says: the tests start hundreds of processes.
+TESTING := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1
+
 test: $(VENV)/.test lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope
+	$(TESTING) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # The same tests, and which lines of the packages none of them runs.
 coverage: $(VENV)/.test
@@ -26,7 +29,7 @@ coverage: $(VENV)/.test
 # are not errors there: old libraries warn of new ones.
 LOWEST := $(VENV)-lowest
 test-lowest: $(LOWEST)/.installed
-	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -q -n 2 -o filterwarnings=default tests/analysis/record/test_record.py \
+	$(TESTING) $(LOWEST)/bin/python -m pytest -q -n 2 -o filterwarnings=default tests/analysis/record/test_record.py \
 	  tests/analysis/record/test_record_file.py tests/figures/test_overview.py tests/figures/paper/test_figures_drawn.py \
 	  tests/figures/pipeline/test_figures_tables.py
 

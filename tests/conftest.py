@@ -1,4 +1,4 @@
-"""Fixtures that several rooms use."""
+"""Fixtures that several rooms use, and the order of the files."""
 
 from pathlib import Path
 
@@ -9,7 +9,22 @@ from hypothesis import settings
 settings.register_profile("house", deadline=None)
 settings.load_profile("house")
 
+# Files that take longest come first, so that the workers end together.
+LONGEST = (
+    "test_sweep_engines", "test_inspected", "test_edits", "test_figures_pipeline", "test_figures_texts", "test_sweep",
+    "test_training", "test_training_again", "test_hostile_files", "test_figures_style", "test_notebooks",
+    "test_inspector_page", "test_half_precision", "test_workers", "test_figures_swept", "test_attribution",
+    "test_command_line", "test_sweep_memory", "test_overview", "test_sweep_command", "test_record", "test_record_file",
+    "test_settings",
+)  # fmt: skip
+
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
 
 
 @pytest.fixture(scope="session")

@@ -124,7 +124,7 @@ def start_here(ray: ModuleType, workers: int | None = None) -> None:
             return
         except Exception as error:  # Ray's own class for it is Exception
             ray.shutdown()
-            if not left or "timed out" not in str(error):
+            if not left or "timed out" not in str(error).lower():
                 raise SweepError(f"Ray does not start on this machine: {error}") from error
 
 
