@@ -179,7 +179,7 @@ def probe(path: str, seconds: int, kind: str = RECORD) -> str:
 
 
 def _in_a_fork(path: str, seconds: int, kind: str) -> tuple[int, str]:
-    """How a forked process ended that read a file, and what it said."""
+    """How a forked process ended that read a file, and its reason to refuse it."""
     reader, writer = os.pipe()
     if (child := os.fork()) == 0:
         code = 1
@@ -193,9 +193,9 @@ def _in_a_fork(path: str, seconds: int, kind: str) -> tuple[int, str]:
         finally:
             os._exit(code)
     os.close(writer)
-    with os.fdopen(reader) as stream:
-        said = stream.read()
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), said
+    with os.fdopen(reader) as answer:
+        reason = answer.read()
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), reason
 
 
 def _serve() -> None:

@@ -33,7 +33,7 @@ from tests.gmsa.test_command_line import run
 def quick(request, monkeypatch):
     """No pictures are drawn, but where a test asks for them."""
     if "pictures" not in request.fixturenames:
-        monkeypatch.setattr("figures.inspection.draw", lambda *records, top: Figure())
+        monkeypatch.setattr("figures.inspection.draw", lambda *records, **options: Figure())
 
 
 @pytest.fixture
