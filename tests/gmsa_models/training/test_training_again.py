@@ -18,6 +18,7 @@ from gmsa_models.checkpoints.files import UnsavableError, save
 from gmsa_models.data import fingerprint
 from gmsa_models.data.catalog.catalog import build_catalog
 from gmsa_models.data.lock import LOCK, FolderInUseError, locked
+from gmsa_models.data.tfrecord.files import ClipRecords
 from gmsa_models.data.vocabulary import VocabularyError
 from gmsa_models.evaluation.scoring import evaluate
 from gmsa_models.feeding import TrainingDataError
@@ -230,7 +231,7 @@ class TestFingerprint:
     def test_looks_at_no_more_than_it_says(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(fingerprint, "MOST_CHECKSUMS", 3)
         looked = []
-        monkeypatch.setattr(fingerprint.RecordFile, "checksum", lambda file, span: looked.append(span.number) or 7)
+        monkeypatch.setattr(ClipRecords, "checksum", lambda file, place: looked.append(place.number) or 7)
         write_clips(tmp_path / "a.tfrecord", TRAINING)
         fingerprint.fingerprint_source(tmp_path / "a.tfrecord")
         assert looked == [0, 7, 15]
