@@ -1,9 +1,14 @@
 """Fixtures that several rooms use, and the order of the files."""
 
+import signal
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+# A shell that runs the tests in the background has them, and the processes they start and interrupt, ignore ctrl-C.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Machines differ and are shared: an example that takes long is no failure.
 settings.register_profile("house", deadline=None)

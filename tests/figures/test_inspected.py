@@ -300,12 +300,17 @@ class TestStoppedWhileExplaining:
         assert told == [(done, total) for done in range(total + 1)]
 
 
+def python_of(record):
+    """The inspector's Python of a record of one layer."""
+    return describe_model(record, (record.attrs["layer"],))["python"]
+
+
 class TestPythonThatShowsItAgain:
     def again(self, records):
         """What the code of the inspector makes of these records, run in another folder."""
         code = ["import gmsa_models", "from analysis import DEFAULT_PARTS, inspect_clip"]
         code += [describe_clip(records)["python"]]
-        code += [f"records = [{', '.join(describe_model(record)['python'] for record in records)}]"]
+        code += [f"records = [{', '.join(python_of(record) for record in records)}]"]
         names: dict = {}
         exec("\n".join(code), names)
         return names["records"]
@@ -339,7 +344,7 @@ class TestPythonThatShowsItAgain:
         assert describe_clip([record])["python"] == "clip = next(iter(gmsa_models.read_clips('demo:7')))"
         sha256 = record.attrs["checkpoint_sha256"]
         expected = f"inspect_clip(gmsa_models.load('control', sha256={sha256!r}), clip)"
-        assert describe_model(record)["python"] == expected
+        assert python_of(record) == expected
         assert "checkpoint_path" not in record.attrs
 
     def test_of_another_layer_and_neighbourhood(self, made):

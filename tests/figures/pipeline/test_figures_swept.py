@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 import gmsa
 from analysis.study.study import StudyError
 from analysis.sweep import SweepError, SweepSettings, read_sweep, run_sweep, sweep_contents
-from figures.pipeline import pipeline
 from figures.pipeline.pipeline import DRAWN, FAILED, SAME, SKIPPED, UNCHANGED, Request, check, render
 from figures.pipeline.provenance import NoModelError
+from figures.pipeline.request import DATA
 from figures.pipeline.tables import load_tables
 from gmsa_models import Vocabulary, read_clips, save, write_clips
 from gmsa_models.masks import Toeplitz
@@ -254,7 +254,7 @@ def test_the_first_videos_of_a_sweep(swept):
 
 
 def test_defaults_of_a_request():
-    assert Request().data == pipeline.DATA
+    assert Request().data == DATA
     assert Request().settings["videos"] == 16
     assert Request().settings["neighbourhood"] == "TP30"
     assert Request(sweep="somewhere").data == ()
