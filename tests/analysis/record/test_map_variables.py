@@ -16,7 +16,7 @@ from analysis.gmsa_view import attention_block
 from analysis.inspect.maps import certify
 from analysis.record.map_variables import FAILED, NOTHING_TO_CHECK, PASSED
 from gmsa_models import Batch, load, read_clips
-from gmsa_models.attention import blocks
+from gmsa_models.attention import stages
 
 JUDGED = {*PATTERNS, "contribution", "certificate", "certificate_worst"}
 
@@ -96,8 +96,8 @@ def test_maps_are_certified_only_where_that_is_asked_for():
 
 
 def test_a_faulty_model_is_marked_in_its_record(monkeypatch):
-    right = blocks.attention_weights
-    monkeypatch.setattr(blocks, "attention_weights", lambda *given: right(*given).mT.contiguous())
+    right = stages.logits_to_weights
+    monkeypatch.setattr(stages, "logits_to_weights", lambda *given: right(*given).mT.contiguous())
     clip = small_clip()
     record = inspect_clip(small_model("baseline"), clip, parts=("certificate",))
     assert (record["certificate"].sel(check="orientation") == FAILED).all()
