@@ -12,7 +12,7 @@ from small_models import KINDS, small_clip, small_model
 from analysis import inspect_clip
 from gmsa.tables import certificates_text, clip_summary, explanations_table, predictions_table, profiles_table
 from gmsa.terminal import visible
-from gmsa_models.attention import blocks as attention
+from gmsa_models.attention import stages
 
 
 def lines(shown, width: int = 80) -> list[str]:
@@ -52,8 +52,8 @@ def test_no_column_of_checks_where_none_were_made():
 
 
 def test_failures_are_named(monkeypatch):
-    right = attention.attention_weights
-    monkeypatch.setattr(attention, "attention_weights", lambda *given: right(*given).mT.contiguous())
+    right = stages.logits_to_weights
+    monkeypatch.setattr(stages, "logits_to_weights", lambda *given: right(*given).mT.contiguous())
     record = inspect_clip(small_model("baseline"), small_clip(), parts=("attention", "certificate"))
     assert certificates_text(record.sel(modality="audio", branch="global")) == "failed: rows, orientation"
     assert certificates_text(record.drop_vars("certificate")) == ""
