@@ -10,7 +10,8 @@ from small_models import KINDS, small_clip, small_model
 from analysis.attention.certificates import CHECKS, Certificate, certificate_table
 from analysis.inspect.maps import certify
 from gmsa_models import Batch
-from gmsa_models.attention import blocks as attention
+from gmsa_models.attention import stages
+from gmsa_models.attention.functions import attention_weights as RIGHT
 from gmsa_models.masks import BlockDiagonal, Toeplitz, ToeplitzDilated
 from gmsa_models.trace import AttentionTrace
 
@@ -214,7 +215,12 @@ def test_rows_that_do_not_sum_to_one():
 
 # What is recorded is what the model computes; the model is wrong.
 
-RIGHT = attention.attention_weights
+
+def make_faulty(monkeypatch, fault):
+    """Every block's maps are made by `fault`."""
+    monkeypatch.setattr(
+        stages, "_weights", lambda branch, query, key, mask, valid, edit, clean: fault(query, key, mask, valid)
+    )
 
 
 def transposed(query, key, mask, valid):
@@ -267,7 +273,7 @@ CASES = [(kind, fault) for kind in BLOCKS for fault in FAULTS if (kind, fault) !
 @pytest.mark.parametrize(("kind", "fault"), CASES, ids=[f"{kind}-{fault.__name__}" for kind, fault in CASES])
 def test_a_faulty_block(kind, fault, monkeypatch):
     branch, expected = FAULTS[fault]
-    monkeypatch.setattr(attention, "attention_weights", fault)
+    make_faulty(monkeypatch, fault)
     for seed in range(2):
         certificates = certify(*traced(kind), seed=seed)
         assert failed(certificates, branch) == expected
@@ -277,10 +283,8 @@ def test_a_faulty_block(kind, fault, monkeypatch):
 
 @pytest.mark.parametrize("fault", [transposed, softmax_over_queries], ids=lambda fault: fault.__name__)
 def test_a_faulty_local_branch_alone(fault, monkeypatch):
-    monkeypatch.setattr(
-        attention,
-        "attention_weights",
-        lambda query, key, mask, valid: (RIGHT if mask is None else fault)(query, key, mask, valid),
+    make_faulty(
+        monkeypatch, lambda query, key, mask, valid: (RIGHT if mask is None else fault)(query, key, mask, valid)
     )
     certificates = certify(*traced("gate-op", neighbourhood=Toeplitz(6)))
     assert failed(certificates, "global") == set()
@@ -288,14 +292,14 @@ def test_a_faulty_local_branch_alone(fault, monkeypatch):
 
 
 def test_padding_forgotten_shows_in_a_clip_without_any(monkeypatch):
-    monkeypatch.setattr(attention, "attention_weights", padding_forgotten)
+    make_faulty(monkeypatch, padding_forgotten)
     assert failed(certify(*traced("baseline", frames=(17,)))) == {"padding"}
 
 
 @pytest.mark.parametrize("kind", ["share-att", "gate-att", "gate-op"])
 def test_a_mask_forgotten_after_the_record(kind, monkeypatch):
     model, trace = traced(kind)
-    monkeypatch.setattr(attention, "attention_weights", mask_forgotten)
+    make_faulty(monkeypatch, mask_forgotten)
     assert "neighbourhood" in failed(certify(model, trace), "local")
 
 
