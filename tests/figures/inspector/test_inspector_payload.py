@@ -104,10 +104,11 @@ def test_what_a_record_lacks_is_absent():
 
 
 def test_joined_records_come_apart_again():
-    analysis = pytest.importorskip("analysis")
+    from analysis import combine_models
+
     records = [made_record(vocabulary="v"), made_record(name="baseline", branches=("global",), vocabulary="v", seed=1)]
     records[1] = records[1].drop_vars(["gate", "neighbourhood"])
-    split = split_records(analysis.combine_models(records))
+    split = split_records(combine_models(records))
     for found, expected in zip(split, records, strict=True):
         assert set(found.data_vars) == set(expected.data_vars)
         xr.testing.assert_equal(found["attention"].drop_vars("model"), expected["attention"].drop_vars("model"))
@@ -284,7 +285,6 @@ def test_drawing_needs_no_torch():
 
 
 def test_gmsa_inspect_writes_one_page_for_all_models(tmp_path):
-    pytest.importorskip("analysis")
     from analysis import inspect_clip
     from figures.inspection import write_inspection
     from tests.small_models import small_clip, small_model
