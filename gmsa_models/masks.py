@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 
@@ -20,12 +21,15 @@ __all__ = [
     "ToeplitzDilated",
     "masked_softmax",
     "neighbourhood_from_dict",
+    "neighbourhood_from_text",
     "neighbourhood_mask",
+    "neighbourhood_text",
     "neighbourhood_to_dict",
     "padded_neighbours",
 ]
 
 LARGEST = 2**31 - 1  # frames
+_WRITTEN = re.compile(r"(BD|TP|TD)(\d+)(?:[x×](\d+))?", re.IGNORECASE)
 
 
 class NeighbourhoodError(ValueError):
@@ -187,6 +191,33 @@ def neighbourhood_from_dict(values: Mapping[str, str | int]) -> Neighbourhood:
     if "size" not in given:
         raise NeighbourhoodError(f"{kind} needs a size; got {dict(values)}")
     return cls(**given)
+
+
+def neighbourhood_from_text(text: str) -> Neighbourhood:
+    """A neighbourhood in the paper's words: BDn, TPn or TDnxd.
+
+    Raises:
+        NeighbourhoodError: anything else, or a size below 1.
+    """
+    match = _WRITTEN.fullmatch(text.strip())
+    if match is None or bool(match[3]) != (match[1].upper() == "TD"):
+        raise NeighbourhoodError(f"neighbourhood {text!r}; expected BDn, TPn or TDnxd, for example BD20, TP30, TD60x4")
+    kind, size = match[1].upper(), int(match[2])
+    if kind == "TD":
+        return ToeplitzDilated(size, int(match[3]))
+    return BlockDiagonal(size) if kind == "BD" else Toeplitz(size)
+
+
+def neighbourhood_text(neighbourhood: Neighbourhood) -> str:
+    """The reverse, with a multiplication sign, as figures show it."""
+    match neighbourhood:
+        case BlockDiagonal(size):
+            return f"BD{size}"
+        case Toeplitz(size):
+            return f"TP{size}"
+        case ToeplitzDilated(size, dilation):
+            return f"TD{size}×{dilation}"
+    raise NeighbourhoodError(f"{neighbourhood!r} is no neighbourhood")
 
 
 def _check_whole(name: str, value: int, owner: Neighbourhood) -> None:

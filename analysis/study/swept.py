@@ -13,7 +13,6 @@ from jaxtyping import Int
 
 from analysis.statistics.intervals import resample_counts, resampled_means
 from analysis.statistics.resampling import resampled_metrics
-from analysis.study.neighbourhoods import neighbourhood_text
 from analysis.study.results import PERCENT
 from analysis.study.selection import Selection, select
 from analysis.study.study import Settings, StudyError
@@ -25,6 +24,7 @@ from gmsa_models.checkpoints.files import describe, load
 from gmsa_models.checkpoints.model_file import ModelFile
 from gmsa_models.classifier import parameter_mib
 from gmsa_models.evaluation.metrics import METRICS
+from gmsa_models.masks import neighbourhood_text
 from gmsa_models.variants import nearest_variant
 
 __all__ = ["SweptStudy"]

@@ -24,13 +24,19 @@ from analysis.statistics.intervals import (
 from analysis.study import claims
 from analysis.study.contrast import RULE
 from analysis.study.explained import in_order
-from analysis.study.neighbourhoods import neighbourhood_text
 from analysis.study.passes import global_verticality
 from analysis.study.results import results_table, scored_text
 from analysis.study.study import Settings, Study, StudyError
 from analysis.study.swept import SweptStudy
 from gmsa_models.data.demo_videos import is_demo
-from gmsa_models.masks import BlockDiagonal, Neighbourhood, Toeplitz, ToeplitzDilated, neighbourhood_mask
+from gmsa_models.masks import (
+    BlockDiagonal,
+    Neighbourhood,
+    Toeplitz,
+    ToeplitzDilated,
+    neighbourhood_mask,
+    neighbourhood_text,
+)
 
 __all__ = ["TABLES", "Tables", "results", "said_of", "score_and_sensitivity", "sensitivity", "tables_of"]
 

@@ -191,8 +191,7 @@ def swept_models(sweep: SweepContents, names: Sequence[str]) -> dict[str, Checkp
 
 
 def _check_neighbourhood(sweep: SweepContents, text: str | None) -> None:
-    from analysis.study.neighbourhoods import neighbourhood_from_text, neighbourhood_text
-    from gmsa_models.masks import neighbourhood_from_dict
+    from gmsa_models.masks import neighbourhood_from_dict, neighbourhood_from_text, neighbourhood_text
 
     there = neighbourhood_from_dict(sweep.settings["neighbourhood"])
     if text is not None and neighbourhood_from_text(text) != there:

@@ -229,9 +229,9 @@ class _Computed:
     @property
     def study(self) -> Study:
         if self._study is None:
-            from analysis.study.neighbourhoods import neighbourhood_from_text
             from analysis.study.study import NoCache, Settings, Study
             from gmsa_models.checkpoints.model_file import ModelFile
+            from gmsa_models.masks import neighbourhood_from_text
 
             cache = self.cache if self.cached else NoCache()
             given = self.request.settings

@@ -54,9 +54,9 @@ def sweep(
     ] = False,
 ) -> None:  # fmt: skip
     """Any analyses of every video of a data set, to one table in Parquet. Exit code 1 if a shard could not be read."""
-    from analysis.study.neighbourhoods import neighbourhood_from_text
     from analysis.sweep import DEFAULT_ANALYSES, SweepSettings, run_sweep
     from gmsa_models.checkpoints.names import name_checkpoints, renamed
+    from gmsa_models.masks import neighbourhood_from_text
 
     settings = SweepSettings(
         words(analyses) or DEFAULT_ANALYSES, neighbourhood_from_text(neighbourhood), batch_size, memory * MEBI, device,

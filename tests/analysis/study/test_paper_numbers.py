@@ -23,11 +23,10 @@ from analysis.study.claims import (
     vertical_lines,
 )
 from analysis.study.contrast import clearest, contrast
-from analysis.study.neighbourhoods import neighbourhood_from_text, neighbourhood_text
 from analysis.study.results import metric_draws, results_table
 from analysis.study.selection import clips_at, select
 from gmsa_models.evaluation.metrics import classification_metrics
-from gmsa_models.masks import NeighbourhoodError
+from gmsa_models.masks import NeighbourhoodError, neighbourhood_from_text, neighbourhood_text
 
 
 def test_mass_by_lag_by_hand_and_by_the_slow_definition():
