@@ -24,8 +24,9 @@ from gmsa_models.data.vocabulary import Vocabulary
 from gmsa_models.evaluating import evaluating
 from gmsa_models.feeding import Inputs, check_fits
 from gmsa_models.masks import Neighbourhood
+from gmsa_models.trace import AttentionTrace
 
-__all__ = ["attention_block", "view_clips"]
+__all__ = ["attention_block", "gmsa_capabilities", "view_clips", "view_of_trace"]
 
 
 def view_clips(
@@ -57,8 +58,41 @@ def view_clips(
         weight = next(replica.parameters())
         batch = Batch.from_clips(cut, tuple(model.config.modalities)).to(weight.device, weight.dtype)
         trace = replica.trace(batch, grad=grad)
+    return view_of_trace(model, clips, trace, gmsa_capabilities(replica, max_bytes), chosen)
+
+
+def gmsa_capabilities(model: GMSAClassifier, max_bytes: int = GRADIENT_BYTES) -> Capabilities:
+    """What a GMSA model can say of its own passes.
+
+    Args:
+        model: in evaluation mode.
+        max_bytes: about the most that intermediate results of gradient norms may take.
+    """
+    return Capabilities(
+        gradient_norms=partial(_gradient_norms, model, max_bytes),
+        contributions=partial(_contributions, model),
+        certificates=partial(_certificates, model),
+    )
+
+
+def view_of_trace(
+    model: GMSAClassifier,
+    clips: Sequence[Clip],
+    trace: AttentionTrace,
+    capabilities: Capabilities,
+    chosen: Neighbourhood | None = None,
+) -> TraceView:
+    """The view of a pass that was made.
+
+    Args:
+        model: that made it.
+        clips: of the pass, before they were cut.
+        trace: of the pass.
+        capabilities: what the model can say of this pass.
+        chosen: see `TraceView`.
+    """
     return TraceView(
-        clips=cut,
+        clips=tuple(clip.cut(model.config.max_frames) for clip in clips),
         whole=tuple(clips),
         layers=trace.layers,
         valid=trace.valid,
@@ -67,11 +101,7 @@ def view_clips(
         model=ModelNote(model_name(model), _attributes(model)),
         own=model.config.neighbourhood,
         chosen=chosen,
-        capabilities=Capabilities(
-            gradient_norms=partial(_gradient_norms, replica, max_bytes),
-            contributions=partial(_contributions, replica),
-            certificates=partial(_certificates, replica),
-        ),
+        capabilities=capabilities,
     )
 
 

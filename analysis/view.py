@@ -57,8 +57,8 @@ class Capabilities:
     All but `explanations` are called with the view, a modality and the number of a layer.
 
     Attributes:
-        gradient_norms: G of equation 10, (batch, query, key), NaN at padding. Of a module that can be differentiated:
-            `analysis.sensitivity.of_view.autograd_capability`.
+        gradient_norms: G of equation 10, (batch, query, key), NaN at padding; None of a layer that it cannot say. Of a
+            module that can be differentiated: `analysis.sensitivity.of_view.autograd_capability`.
         contributions: branch -> its part of the layer's output before the bias, (batch, frames, dim).
         certificates: checks of the layer's maps, each an `analysis.attention.certificates.Certificate`, branch by
             branch, in the order of `CHECKS`.
@@ -67,7 +67,7 @@ class Capabilities:
             with the view alone.
     """
 
-    gradient_norms: Callable[[TraceView, str, int], Float[Tensor, "batch query key"]] | None = None
+    gradient_norms: Callable[[TraceView, str, int], Float[Tensor, "batch query key"] | None] | None = None
     contributions: Callable[[TraceView, str, int], dict[str, Float[Tensor, "batch frames _"]]] | None = None
     certificates: Callable[[TraceView, str, int], Sequence[Any]] | None = None
     explanations: Callable[[TraceView], Any] | None = None
@@ -90,6 +90,7 @@ class TraceView:
         own: the model's own neighbourhood, None without one.
         chosen: a neighbourhood to analyse by in place of the model's own, or None.
         capabilities: what the model can give beside this.
+        edited: whether something was changed in the pass, so that a query may attend to nothing.
 
     Raises:
         RecordError: parts that do not belong together; says which.
@@ -105,6 +106,7 @@ class TraceView:
     own: Neighbourhood | None = None
     chosen: Neighbourhood | None = None
     capabilities: Capabilities = Capabilities()
+    edited: bool = False
     _computed: dict[tuple, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

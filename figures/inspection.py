@@ -10,6 +10,7 @@ from typing import Any
 import xarray as xr
 
 from analysis.record.contents import check_drawable
+from analysis.record.edits import record_edits
 from analysis.record.files import open_record, save_record
 from figures.files import digest
 from figures.inspector import write_html
@@ -90,7 +91,9 @@ def provenance(records: Sequence[xr.Dataset], command: str) -> dict[str, Any]:
         "command": command,
         "clip": {name: first[name] for name in ("clip", "source", "features_sha256") if name in first},
         "models": [
-            {"name": model_name(one)} | {name: one.attrs[name] for name in shared if name in one.attrs}
+            {"name": model_name(one)}
+            | {name: one.attrs[name] for name in shared if name in one.attrs}
+            | ({"edits": list(edits)} if (edits := record_edits(one.attrs)) else {})
             for one in records
         ],
     }
@@ -106,6 +109,7 @@ def _stem(folder: Path, records: Sequence[xr.Dataset]) -> str:
     for path in folder.glob("*.json"):
         if path.stem.casefold() == stem.casefold() and (path.stem != stem or not _is_of_the_same(path, about)):
             models = [each.get("checkpoint_path", each.get("checkpoint_sha256")) for each in about["models"]]
+            models += [each["edits"] for each in about["models"] if "edits" in each]
             return f"{stem}{HASHED}{digest([stem, about['clip'].get('features_sha256'), models])[:8]}"
     return stem
 
@@ -128,4 +132,6 @@ def _is_same_model(one: dict[str, Any], other: dict[str, Any]) -> bool:
     names = [each.get("name", each.get("checkpoint_name")) for each in (one, other)]  # earlier files have no `name`
     paths = {each.get("checkpoint_path") for each in (one, other)}
     same_path = len(paths) == 1 and None not in paths
+    if one.get("edits") != other.get("edits"):
+        return False
     return names[0] == names[1] and (same_path or one.get("checkpoint_sha256") == other.get("checkpoint_sha256"))

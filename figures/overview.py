@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from analysis.record.edits import record_edits
 from analysis.record.lanes import record_lanes
 from analysis.record.layers import layers_text, of_layer
 from figures.panels.common import TITLE_SHARE
@@ -39,7 +40,7 @@ __all__ = ["RecordMismatchError", "TimePanel", "draw"]
 
 # Inches; a row of maps has its colour bars beneath it.
 MAP_ROW, PROFILE_ROW, LINE_ROW, STRIP, LANE, PREDICTIONS = 2.25, 1.1, 0.8, 0.2, 0.13, 1.9
-LEGEND_AND_AXIS, LEGEND_LINE, TITLE, MORE_TITLE_LINES = 0.5, 0.14, 0.55, 0.32
+LEGEND_AND_AXIS, LEGEND_LINE, TITLE, MORE_TITLE_LINES, EDITS_LINE = 0.5, 0.14, 0.55, 0.32, 0.14
 TIME_WIDTH, SCORE_WIDTH = 2.1, 1.0  # of the lower part, relative
 STRIP_INCHES = 3.9  # width of a panel over time once its labels stand
 WIDE_STRIP_INCHES = PAGE_WIDTH - 0.8  # of one without predictions beside it
@@ -112,7 +113,7 @@ def _draw_with_attention(figure: Figure, records: list[xr.Dataset], top: int) ->
     below = max(sum(panel.height for panel in panels) + legend if panels else 0.0, PREDICTIONS * len(scored))
     titled = MAP_ROW + (MORE_TITLE_LINES if len(mapped) > 1 else 0.0)
     rows = [titled] * len(modalities) + ([below] if below else [])
-    figure.set_size_inches(PAGE_WIDTH, TITLE + sum(rows))
+    figure.set_size_inches(PAGE_WIDTH, _title_height(records) + sum(rows))
     grid = figure.add_gridspec(len(rows), 1, height_ratios=rows)
     for row, modality in enumerate(modalities):
         _draw_maps(figure, grid[row], mapped, modality)
@@ -132,7 +133,7 @@ def _draw_without_attention(figure: Figure, records: list[xr.Dataset], top: int)
     scored = [one for one in records if "score" in one]
     alike = modalities if "similarity" in records[0] else []
     heights = [max(MAP_ROW, PREDICTIONS * len(scored)), *(panel.height for panel in panels)]
-    figure.set_size_inches(PAGE_WIDTH, TITLE + sum(heights) + (LEGEND_AND_AXIS if panels else 0.0))
+    figure.set_size_inches(PAGE_WIDTH, _title_height(records) + sum(heights) + (LEGEND_AND_AXIS if panels else 0.0))
     grid = figure.add_gridspec(len(heights), 1, height_ratios=heights)
     upper = grid[0].subgridspec(1, len(alike) + 1, width_ratios=[1.0] * len(alike) + [1.6])
     for column, modality in enumerate(alike):
@@ -234,8 +235,15 @@ def _draw_title(figure: Figure, records: list[xr.Dataset], layers: str) -> None:
     seconds = f"{first.sizes['frame'] * first.attrs['frame_seconds']:g} s{layers}"
     left = room - text_points(f"{clip}:  and , {seconds}", TITLE_POINTS)
     names = " and ".join(fit_name(_name(record), left / len(records), TITLE_POINTS) for record in records)
-    lines = (f"{clip}: {names}, {seconds}", fit(f"labels: {plain(labels_text(first, LABELS))}", room, TITLE_POINTS))
+    lines = [f"{clip}: {names}, {seconds}", fit(f"labels: {plain(labels_text(first, LABELS))}", room, TITLE_POINTS)]
+    if edits := [text for record in records for text in record_edits(record.attrs)]:
+        lines.append(fit(f"edited: {plain('; '.join(edits))}", room, TITLE_POINTS))
     figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=TITLE_POINTS)
+
+
+def _title_height(records: list[xr.Dataset]) -> float:
+    """Inches of the page's title; a line more where a pass was edited."""
+    return TITLE + (EDITS_LINE if any(record_edits(record.attrs) for record in records) else 0.0)
 
 
 def _strip_height(record: xr.Dataset, labels: Sequence[PlacedLabel]) -> float:

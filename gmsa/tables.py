@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from analysis.record.edits import record_edits
 from analysis.record.layers import of_layer, record_layers
 from figures.panels.predictions import CHECK, Prediction, foreign_labels, labels_text, top_predictions
 from figures.style import model_style
@@ -62,6 +63,9 @@ def clip_summary(records: Sequence[xr.Dataset], top: int) -> Group:
     head = Text.assemble(
         ("clip ", "dim"), (visible(first.attrs["clip"]), "bold"), f"  {frames}\n", ("labels ", "dim"), labels
     )
+    for record in records:
+        for text in record_edits(record.attrs):
+            head.append_text(Text.assemble("\n", (f"{_label(record)} ", "dim"), visible(text)))
     tables: list[RenderableType] = [predictions_table(record, top) for record in records if "score" in record]
     if any("profile_gini" in record or record.attrs.get("attention_kind") == "none" for record in records):
         tables.append(profiles_table(records))

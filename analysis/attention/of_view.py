@@ -5,6 +5,7 @@ Every function takes a view, a modality and the number of a layer; values at pad
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import reduce
 from operator import add
 
@@ -13,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from analysis.attention.gates import PerBranch, contribution_norms, gated_weight, local_share, mean_gates
-from analysis.attention.maps import attention_rows, layer_maps
+from analysis.attention.maps import AttentionRows, attention_rows, attention_support, layer_maps
 from analysis.attention.pattern_table import PATTERNS, branch_patterns
 from analysis.attention.profiles import Unevenness, head_profiles, unevenness
 from analysis.attention.verticality import Verticality, row_verticality
@@ -52,21 +53,58 @@ def branch_profile(view: TraceView, modality: str, branch: str, layer: int = 0) 
 
 
 def branch_unevenness(view: TraceView, modality: str, branch: str, layer: int = 0) -> Unevenness:
-    """Gini coefficient and entropy of `branch_profile`, one value a clip."""
-    return unevenness(branch_profile(view, modality, branch, layer))
+    """Gini coefficient and entropy of `branch_profile`, one value a clip; NaN where edits have left no attention."""
+    profile = branch_profile(view, modality, branch, layer)
+    if not view.edited or not bool((empty := profile.nansum(-1) == 0).any()):
+        return unevenness(profile)
+    found = unevenness(profile.masked_fill(empty[:, None], 1.0))
+    fields = ("entropy", "uniform_entropy", "relative_entropy", "gini")
+    return Unevenness(*(getattr(found, name).masked_fill(empty, torch.nan) for name in fields))
 
 
 def branch_head_patterns(
     view: TraceView, modality: str, branch: str, layer: int = 0
 ) -> dict[str, Float[Tensor, "batch heads"]]:
-    """Every key of `PATTERNS` of a branch's heads; distances in seconds."""
+    """Every key of `PATTERNS` of a branch's heads; distances in seconds.
+
+    NaN for a head in which edits have left some query nothing to attend to, and then no head of the branch is compared
+    with the others.
+    """
 
     def compute() -> dict[str, Float[Tensor, "batch heads"]]:
         seconds = frame_seconds(view)[:, None]
-        values = branch_patterns(view.layer(modality, layer), branch, view.valid)
+        values = _edited_patterns(view, modality, branch, layer) if view.edited else None
+        values = values or branch_patterns(view.layer(modality, layer), branch, view.valid)
         return {name: each * seconds if PATTERNS[name].units == "s" else each for name, each in values.items()}
 
     return view.once(("head patterns", modality, branch, layer), compute)
+
+
+def _edited_patterns(
+    view: TraceView, modality: str, branch: str, layer: int
+) -> dict[str, Float[Tensor, "batch heads"]] | None:
+    """Patterns of a branch in which some query attends to nothing; None where none does."""
+    traced = view.layer(modality, layer)
+    weights = traced.weights[branch]
+    silent = ((weights.sum(-1) == 0) & view.valid[:, None]).any(-1)
+    if not bool(silent.any()):
+        return None
+    # Any map will do for the heads that are left out.
+    even = torch.cat(
+        [
+            AttentionRows(part.weights, attention_support(part.weights, part.neighbourhood, view.valid)).uniform.expand(
+                part.weights.shape
+            )
+            for part in layer_maps(traced)[branch]
+        ],
+        1,
+    )
+    filled = torch.where(silent[:, :, None, None], even.to(weights), weights)
+    values = branch_patterns(replace(traced, weights={**traced.weights, branch: filled}), branch, view.valid)
+    compared = silent.any(1, keepdim=True).expand_as(silent)
+    return {
+        name: each.masked_fill(compared if name == "redundancy" else silent, torch.nan) for name, each in values.items()
+    }
 
 
 def branch_verticality(view: TraceView, modality: str, branch: str, layer: int = 0) -> Verticality:

@@ -12,8 +12,10 @@ import xarray as xr
 from analysis.explanations.class_explanations import ClassExplanations, explain_class
 from analysis.explanations.explanation import class_position
 from analysis.gmsa_view import view_clips
+from analysis.inspect.edited import edited_view
+from analysis.interventions.edits import Edit
 from analysis.record.assemble import check_parts, record_of
-from analysis.view import TraceView
+from analysis.view import RecordError, TraceView
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
 from gmsa_models.evaluating import evaluation_replica
@@ -26,6 +28,7 @@ def inspect_clip(
     model: GMSAClassifier,
     clip: Clip,
     *,
+    edits: Iterable[Edit | str] = (),
     neighbourhood: Neighbourhood | None = None,
     layer: int = 0,
     layers: Sequence[int] | str | None = None,
@@ -47,6 +50,9 @@ def inspect_clip(
             precision (bfloat16 or float16), from the same weights: what the model itself computes differs by the
             rounding of its type. Attributes `weights_type` and `computed_in` name both.
         clip: its frames beyond the model's `max_frames` are left out, and `clip_frames` says how many it had.
+        edits: what is changed in the pass, see `analysis.run_with`. The record is then of the edited pass: its `model`
+            is `NAME@edited`, its attribute `edits` says what was changed, as texts that `edits` takes again (but for
+            the values of tensors), and gradient norms are of blocks in which nothing was changed.
         neighbourhood: analyse by these N_i; default: the model's own. The attention weights are the model's either way.
         layer: which encoder layer, from 0.
         layers: several encoder layers, or "all", in place of `layer`. Where these are more than one, what is of a layer
@@ -64,10 +70,17 @@ def inspect_clip(
         The coordinate `model` is what the model is called beside others: `model.origin["name"]`.
 
     Raises:
-        RecordError (a ValueError): a layer the model lacks, or both `layer` and `layers`.
+        RecordError (a ValueError): a layer the model lacks, or both `layer` and `layers`; checks or explanations of an
+            edited pass, which are of the model as it is.
+        EditError, SiteError (ValueErrors): edits that do not fit the model or the clip.
         KeyError: a part that is not in `PARTS`.
         UnfitClipError (a ValueError): a modality that the clip lacks, or features of another width or space.
     """
+    made, names = tuple(edits), _part_names(parts, certify)
+    if made:
+        if wrong := [name for name in ("certificate", "explanation") if name in names]:
+            raise RecordError(f"the part {wrong[0]!r} of a pass with edits; it is of the model as it is: leave one out")
+        return record_of(edited_view(model, clip, made, chosen=neighbourhood), layer=layer, layers=layers, parts=names)
     return next(
         inspect_clips(
             model, [clip], neighbourhood=neighbourhood, layer=layer, layers=layers, parts=parts, certify=certify,
@@ -104,8 +117,7 @@ def inspect_clips(
     """
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; expected at least 1")
-    names = check_parts(parts)
-    names = tuple(dict.fromkeys((*names, "certificate"))) if certify else names
+    names = _part_names(parts, certify)
     position = None if target is None else class_position(model, target)
 
     def explanations(view: TraceView) -> ClassExplanations:
@@ -118,3 +130,8 @@ def inspect_clips(
         for one in view.each():
             yield record_of(one, layer=layer, layers=layers, parts=names)
             progress(1)
+
+
+def _part_names(parts: Sequence[str] | None, certify: bool) -> tuple[str, ...]:
+    names = check_parts(parts)
+    return tuple(dict.fromkeys((*names, "certificate"))) if certify else names

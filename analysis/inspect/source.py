@@ -10,6 +10,8 @@ import xarray as xr
 
 from analysis.explanations.class_explanations import explanation_steps
 from analysis.inspect.clips import inspect_clip
+from analysis.interventions.edit_texts import edits_from_texts
+from analysis.interventions.edits import EditError
 from gmsa_models.checkpoints.files import load
 from gmsa_models.checkpoints.names import name_checkpoints, renamed
 from gmsa_models.classifier import GMSAClassifier
@@ -40,6 +42,7 @@ def inspect_source(
     names: Sequence[str],
     device: torch.device,
     *,
+    edits: Sequence[str] = (),
     certify: bool = False,
     explain: bool = False,
     target: str | None = None,
@@ -56,7 +59,9 @@ def inspect_source(
         source: as `read_clips` takes it.
         names: of models, or checkpoint files; each model is called as `name_checkpoints` says.
         device: where they run.
-        certify: check every attention map too.
+        edits: what is changed in a pass of its own, whose record comes behind the plain ones; texts of
+            `analysis.interventions.edit_texts`, in which a clip is named as `read_clips` takes it. Of one model.
+        certify: check every attention map too; not of the edited pass, which is not explained either.
         explain: explain a class too, the same by all models.
         target: which class, by name; default: the first model's likeliest. Explains it.
         layer, layers: see `inspect_clip`; of every model.
@@ -69,22 +74,27 @@ def inspect_source(
         SameModelError: a model given twice.
         VocabularyError: a class that one of the models lacks.
         ValueError: no clip that all models take, or models that take different numbers of its frames.
+        EditError, SiteError: edits that cannot be read, or do not fit; edits of several models.
     """
+    if edits and len(names) != 1:
+        raise EditError(f"edits of {len(names)} models at once; expected one, which is held against itself")
+    made = edits_from_texts(edits, lambda name: next(iter(read_clips(name))))
     given = name_checkpoints(names)
     for line in renamed(given):
         tell(line)
     models = [load(each.path, device, name=each.name, sha256=each.sha256) for each in given]
     clip = _first_clip(source, models, on_error, on_skip, tell)
     _check_same_frames(models, clip)
-    if not (explain or target):
-        return [inspect_clip(model, clip, layer=layer, layers=layers, certify=certify) for model in models]
-    targets = _explained(models, clip, target)
+    targets = _explained(models, clip, target) if explain or target else []
+    edited = [inspect_clip(models[0], clip, edits=made, layer=layer, layers=layers)] if made else []
     records = [inspect_clip(model, clip, layer=layer, layers=layers, certify=certify) for model in models]
+    if not targets:
+        return records + edited
     try:
         explained = _explanations(models, clip, targets, progress)
     except KeyboardInterrupt:
-        raise ExplainingStopped(records) from None
-    return [record.assign(more.data_vars) for record, more in zip(records, explained, strict=True)]
+        raise ExplainingStopped(records + edited) from None
+    return [record.assign(more.data_vars) for record, more in zip(records, explained, strict=True)] + edited
 
 
 def _explanations(

@@ -6,6 +6,7 @@ holds the frames that start in it, its end not included.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -122,7 +123,7 @@ class Patch(_Edit):
             raise EditError(f"start is {self.start:g} s, but the source is no clip; expected a clip or 'own'")
         if self.source == "own" and self.start is None:
             raise EditError("a patch from the clip's own seconds needs the second at which they start")
-        if self.start is not None and self.start < 0:
+        if self.start is not None and not 0 <= self.start < math.inf:
             raise EditError(f"start is {self.start:g} s; expected at least 0")
         if self.place.quantity == "pooled" and self.at is not None:
             raise EditError(f"{self.site} is one vector a clip; it takes no seconds")
@@ -194,6 +195,8 @@ class ScaleHead(_Edit):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_span("at", self.at)
+        if not math.isfinite(self.factor):
+            raise EditError(f"a factor of {self.factor:g}; expected a finite number")
 
 
 @dataclass(frozen=True)
@@ -234,7 +237,7 @@ class MoveFrames(_Edit):
         super().__post_init__()
         _check_stream(self)
         _check_span("at", self.at)
-        if not self.to >= 0:
+        if not 0 <= self.to < math.inf:
             raise EditError(f"to is {self.to:g} s; expected at least 0")
 
 
@@ -242,7 +245,7 @@ Edit = KnockOut | Patch | ForceGate | ReplaceNeighbourhood | ScaleHead | DropFra
 
 
 def _check_span(name: str, span: Seconds | None) -> None:
-    if span is not None and not 0 <= span[0] < span[1]:
+    if span is not None and not 0 <= span[0] < span[1] < math.inf:
         raise EditError(f"{name} is {span[0]:g} to {span[1]:g} s; expected a start of at least 0 and an end after it")
 
 

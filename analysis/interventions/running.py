@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from analysis.gmsa_view import attention_block
+from analysis.interventions.edit_texts import parse_edit
 from analysis.interventions.edits import Edit, EditError
 from analysis.interventions.plan import Clock, EditPlan
 from analysis.interventions.sites import Site
@@ -32,7 +33,7 @@ ROWS = 8192
 def run_with(
     model: GMSAClassifier,
     clips: Clip | Sequence[Clip],
-    edits: Iterable[Edit] = (),
+    edits: Iterable[Edit | str] = (),
     *,
     watch: Iterable[Site | str] = (),
     grad: bool = False,
@@ -44,7 +45,7 @@ def run_with(
             precision.
         clips: one, or several with frames of one length in seconds; cut to the model's longest. Spans of edits are
             seconds of each.
-        edits: made together, in the order of computation; see `EditPlan.of`.
+        edits: made together, in the order of computation; see `EditPlan.of`. A text is read by `parse_edit`.
         watch: sites whose values the trace keeps as it is after the edits: see `site_value`.
         grad: keep the graph; see `GMSAClassifier.trace`.
 
@@ -61,7 +62,7 @@ def run_with(
 
 
 def logits_with(
-    model: GMSAClassifier, clip: Clip, edit_lists: Sequence[Iterable[Edit]]
+    model: GMSAClassifier, clip: Clip, edit_lists: Sequence[Iterable[Edit | str]]
 ) -> Float[Tensor, "edit_lists classes"]:
     """Logits of one clip after each of many lists of edits.
 
@@ -104,11 +105,14 @@ class EditRun:
         self._sources: dict[tuple[int, Site], Tensor] = {}
         self._passes: dict[tuple[str, int], CleanPass] = {}
 
-    def plan(self, edits: Iterable[Edit], watch: Iterable[Site | str] = ()) -> EditPlan:
+    def plan(self, edits: Iterable[Edit | str], watch: Iterable[Site | str] = ()) -> EditPlan:
         """The edits made ready for these clips."""
-        return EditPlan.of(self.model, edits, self.clock, self._source, watch)
+        made = [parse_edit(each) if isinstance(each, str) else each for each in edits]
+        return EditPlan.of(self.model, made, self.clock, self._source, watch)
 
-    def trace(self, edits: Iterable[Edit] = (), watch: Iterable[Site | str] = (), grad: bool = False) -> AttentionTrace:
+    def trace(
+        self, edits: Iterable[Edit | str] = (), watch: Iterable[Site | str] = (), grad: bool = False
+    ) -> AttentionTrace:
         """One pass with edits; see `run_with`."""
         plan = self.plan(edits, watch)
         with evaluating(self._original, widen=True):
@@ -121,7 +125,7 @@ class EditRun:
         with evaluating(self._original, widen=True):
             return self.model.trace(self.batch)
 
-    def logits(self, edit_lists: Sequence[Iterable[Edit]]) -> Float[Tensor, "edit_lists batch classes"]:
+    def logits(self, edit_lists: Sequence[Iterable[Edit | str]]) -> Float[Tensor, "edit_lists batch classes"]:
         """Logits after each of many lists of edits; see `logits_with`."""
         plans = [self.plan(edits) for edits in edit_lists]
         with evaluating(self._original, widen=True):

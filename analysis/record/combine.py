@@ -50,6 +50,8 @@ def combine_models(records: Sequence[xr.Dataset]) -> xr.Dataset:
     for attribute in MODEL_ATTRIBUTES:
         joined.attrs.pop(attribute, None)
         values = [str(record.attrs.get(attribute, "")) for record in records]
+        if attribute == "edits" and not any(values):  # of plain passes alone: there is nothing to tell
+            continue
         joined[attribute] = ("model", np.array(values, dtype=object))
     texts = {
         name: (name, np.array(union[name], dtype=object))

@@ -19,12 +19,14 @@ NEWEST_VERSION = 2  # of `record_version`, as `analysis.record.assemble` writes 
 # What every record has, of one model or several.
 TEXTS = ("clip", "source", "features_sha256")
 LISTS = {"labels": int, "label_names": str}
+OPTIONAL_LISTS = {"edits": str}
 NUMBERS = ("frame_seconds", "clip_frames")
 # What a record has where it applies: the attribute, of one model's, is a variable along `model` in one of several.
 OPTIONAL_TEXTS = ("checkpoint_name", "attention_kind", "checkpoint_sha256", "vocabulary")
 # Attributes of a record of one model, which are variables along `model` in one of several.
 MODEL_ATTRIBUTES = (
     "checkpoint_name", "checkpoint_path", "checkpoint_sha256", "model_config", "attention_kind", "neighbourhood_config",
+    "edits",
 )  # fmt: skip
 # Coordinates along themselves; the first two, and `model`, are always there.
 TEXT_COORDINATES = ("modality", "branch", "explainer", "measure", "check")
@@ -149,6 +151,8 @@ def _check_attributes(record: xr.Dataset) -> str:
     for name in (*TEXTS, *LISTS, *NUMBERS):
         if not _is_sound(name, attributes.get(name)):
             return f"attribute {name!r} is {quoted(attributes.get(name))}"
+    if "edits" in attributes and not _is_sound("edits", attributes["edits"]):
+        return f"attribute 'edits' is {quoted(attributes['edits'])}; expected a list of texts"
     for name in OPTIONAL_TEXTS:
         if name in attributes and not _is_plain(attributes[name]):
             return f"attribute {name!r} is {quoted(attributes[name])}; expected text without control characters"
@@ -168,7 +172,7 @@ def _is_sound(name: str, value: Any) -> bool:
         found = json.loads(value)
     except (ValueError, RecursionError):
         return False
-    kind = LISTS[name]
+    kind = (LISTS | OPTIONAL_LISTS)[name]
     return isinstance(found, list) and all(type(one) is kind and (kind is int or _is_plain(one)) for one in found)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.colors import Colormap, LinearSegmentedColormap
 
+from analysis.record.edits import record_edits, without_edited
 from figures.inspector.records import model_name
 from figures.panels.predictions import foreign_labels
 from figures.style import BRANCHES, DIFFERENCE, EXCLUDED, SIMILARITY, WEIGHTS, model_style
@@ -62,7 +63,8 @@ def describe_model(record: xr.Dataset, layers: tuple[int, ...]) -> dict[str, Any
     return {
         "name": name,
         "label": model_style(name).label,
-        "argument": shlex.quote(str(record.attrs.get("checkpoint_path", name))),
+        "argument": shlex.quote(str(record.attrs.get("checkpoint_path", without_edited(name)))),
+        "edits": list(record_edits(record.attrs)),
         "python": _python_of_record(record, layers),
         "kind": str(record.attrs.get("attention_kind", "")),
         "sha256": str(record.attrs.get("checkpoint_sha256", "")),
@@ -191,12 +193,13 @@ def _python_of_clip(clip: str, source: str) -> str:
 
 def _python_of_record(record: xr.Dataset, layers: tuple[int, ...]) -> str:
     """Python that makes the record again from `clip`, by the same file of weights, or says that it has changed."""
-    attributes, name = record.attrs, model_name(record)
+    attributes, name = record.attrs, without_edited(model_name(record))
     called = str(attributes.get("checkpoint_name", name))
     load = [repr(str(attributes.get("checkpoint_path", called)))]
     load += [f"name={name!r}"] if name != called else []
     load += [f"sha256={str(attributes['checkpoint_sha256'])!r}"] if "checkpoint_sha256" in attributes else []
     inspect = [f"gmsa_models.load({', '.join(load)})", "clip"]
+    inspect += [f"edits={list(edits)!r}"] if (edits := record_edits(attributes)) else []
     if "explanation" in record:
         inspect.append('parts=[*DEFAULT_PARTS, "explanation"]')
         if "target" in record["explanation"].attrs:

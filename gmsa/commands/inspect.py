@@ -15,12 +15,30 @@ from gmsa_models.data.atomic import check_folder
 
 __all__ = ["inspect"]
 
+# As `analysis.interventions.edit_texts.GRAMMAR` has them, which needs torch; brackets as the help text wants them.
+FORMS = (
+    "knock-out SITE \\[queries A..B] \\[keys A..B] \\[after-softmax]; "
+    "patch SITE from mean|zero|own|CLIP \\[at A..B] \\[start S]; "
+    "force-gate SITE to VALUE \\[branch global|local] \\[at A..B]; "
+    "neighbourhood SITE as TP30; "
+    "scale SITE by FACTOR \\[at A..B]; "
+    "drop SITE at A..B; "
+    "move SITE at A..B to S"
+)
+
 
 def inspect(
     context: typer.Context,
     clip: Annotated[str, typer.Argument(metavar="CLIP", help="demo:3, a file, file#id, catalog#id or record.nc.")],
     model: Model = "gate-op-bd20",
     against: Annotated[str | None, typer.Option(help="A second model, or saved record, to hold against it.")] = None,
+    edit: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Change the pass, and show it beside the plain one; may be given several times, or several with ; "
+            "between them. SITE is as visual/0/local/weights\\[head 3], A..B are seconds. " + FORMS
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the pictures and the records.")] = Path("inspected"),
     top: Annotated[int, typer.Option("--top", "--classes", min=1, help="How many classes to list.")] = 7,
     html: Annotated[bool, typer.Option("--html", help="Write the inspector too, as one HTML file.")] = False,
@@ -53,16 +71,22 @@ def inspect(
             )
         if layer != "0":
             raise ClickError(f"{clip} is a saved record: it holds the layers of then. Give the video for another")
+        if edit:
+            raise ClickError(
+                f"{clip} is a saved record: it is shown without a model. Give the video to change its pass"
+            )
         records = saved_records([clip, *([against] if against else [])])
     else:
         from analysis.inspect.source import ExplainingStopped, inspect_source
 
+        if edit and against is not None:
+            raise ClickError("--edit and --against: an edited pass stands beside the plain one; give one of the two")
         names = [model] if against is None else [model, against]
         try:
             with left_out() as skipped, progress_of("explaining") as progress:
                 records = inspect_source(
-                    clip, names, device_of(device), certify=certify, explain=explain, target=target, on_error=on_error,
-                    on_skip=skipped, tell=say, progress=progress, **_layers(layer),
+                    clip, names, device_of(device), edits=edit or (), certify=certify, explain=explain,
+                    target=target, on_error=on_error, on_skip=skipped, tell=say, progress=progress, **_layers(layer),
                 )  # fmt: skip
         except ExplainingStopped as error:
             stopped, records = True, error.records

@@ -105,7 +105,8 @@ export class Controls {
     const seconds = `${clock(scene.end() - (scene.seconds[0] ?? 0))}${from}`;
     const cut = clip.clip_frames > clip.frames ? `, the first ${clip.frames} of ${clip.clip_frames} frames` : "";
     this.title = create("div", { class: "title" }, create("strong", {}, clip.id || "clip"),
-      create("span", { class: "labels" }, ` ${seconds}${cut} · ${clip.labels.length ? `labels: ${clip.labels.join(", ")}` : "no labels"}${clip.foreign && ` (${clip.foreign})`}`));
+      create("span", { class: "labels" }, ` ${seconds}${cut} · ${clip.labels.length ? `labels: ${clip.labels.join(", ")}` : "no labels"}${clip.foreign && ` (${clip.foreign})`}`),
+      ...scene.models.filter((model) => model.edits.length).map((model) => create("span", { class: "labels" }, ` · ${model.label}: ${model.edits.join("; ")}`)));
     const tools = create("div", { class: "tools", role: "group", "aria-label": "Save and settings" }, this.link,
       button("PNG", "Save this view as PNG", () => inspector.savePng()),
       button("SVG", "Save this view as SVG", () => inspector.saveSvg()),

@@ -1,0 +1,86 @@
+"""The view of an edited pass, from which records are made as from any other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from jaxtyping import Float
+from torch import Tensor
+
+from analysis.gmsa_view import attention_block, gmsa_capabilities, view_of_trace
+from analysis.interventions.edit_texts import edit_text, parse_edit
+from analysis.interventions.edits import Edit, ReplaceNeighbourhood
+from analysis.interventions.plan import EditPlan
+from analysis.interventions.running import EditRun
+from analysis.interventions.sites import matching_sites
+from analysis.record.edits import EDITED
+from analysis.view import Capabilities, TraceView
+from gmsa_models.classifier import GMSAClassifier
+from gmsa_models.data.clip import Clip
+from gmsa_models.masks import Neighbourhood
+from gmsa_models.trace import Stage
+
+__all__ = ["edited_view"]
+
+
+def edited_view(
+    model: GMSAClassifier, clip: Clip, edits: Iterable[Edit | str], *, chosen: Neighbourhood | None = None
+) -> TraceView:
+    """What a model saw in a clip in a pass with edits.
+
+    The model's name becomes `NAME@edited`, and the view's attributes say what was changed. Gradient norms are given of
+    blocks in which nothing was changed; contributions where the block's output was not patched. The clip's own features
+    are as they were, and so is every frame's place in time: what edits say of seconds is of the pass.
+
+    Args:
+        model, clip: see `analysis.view_clips`.
+        edits: see `run_with`; at least one.
+        chosen: see `TraceView`.
+
+    Raises:
+        As `run_with`.
+    """
+    made = [parse_edit(each) if isinstance(each, str) else each for each in edits]
+    run = EditRun(model, [clip])
+    plan, trace = run.plan(made), run.trace(made)
+    view = view_of_trace(model, [clip], trace, _capabilities(run.model, plan), chosen)
+    attributes = {"edits": json.dumps([edit_text(each) for each in made], ensure_ascii=False)}
+    note = replace(view.model, name=f"{view.model.name}{EDITED}", attributes=dict(view.model.attributes) | attributes)
+    return replace(view, model=note, own=_neighbourhood(run.model, made), edited=True)
+
+
+def _capabilities(model: GMSAClassifier, plan: EditPlan) -> Capabilities:
+    """What the model can say of an edited pass."""
+    plain = gmsa_capabilities(model)
+
+    def gradient_norms(view: TraceView, modality: str, layer: int) -> Float[Tensor, "batch query key"] | None:
+        changed = modality in plan.dropped or any(
+            (stage.stream, stage.layer) == (modality, layer) and stage.quantity not in ("input", "encoded")
+            for stage in plan.actions
+        )
+        return None if changed or plain.gradient_norms is None else plain.gradient_norms(view, modality, layer)
+
+    def contributions(view: TraceView, modality: str, layer: int) -> dict[str, Float[Tensor, "batch frames _"]]:
+        if Stage(modality, layer, "", "output") in plan.actions or plain.contributions is None:
+            return {}
+        return plain.contributions(view, modality, layer)
+
+    return Capabilities(gradient_norms=gradient_norms, contributions=contributions)
+
+
+def _neighbourhood(model: GMSAClassifier, edits: Sequence[Edit]) -> Neighbourhood | None:
+    """The one neighbourhood of all layers after the edits; the model's own where they differ."""
+    own = model.config.neighbourhood
+    found: dict[str, Neighbourhood | None] = {
+        f"{stream}/{layer}/local/neighbourhood": own
+        for stream, encoder in model.encoders.items()
+        for layer in range(len(encoder.layers))
+        if own is not None and attention_block(model, stream, layer).local
+    }
+    for edit in edits:
+        if isinstance(edit, ReplaceNeighbourhood):
+            found |= {str(site): edit.pattern for site in matching_sites(model, edit.site)}
+    values = list(found.values())
+    return values[0] if values and all(each == values[0] for each in values) else own
