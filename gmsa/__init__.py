@@ -12,6 +12,7 @@ import typer
 from gmsa.commands.catalog import catalog
 from gmsa.commands.evaluate import evaluate
 from gmsa.commands.figures import figures
+from gmsa.commands.import_weights import import_weights
 from gmsa.commands.inspect import inspect
 from gmsa.commands.lab import lab
 from gmsa.commands.models import models
@@ -46,6 +47,7 @@ def _root(
 
 for command in (models, inspect, evaluate, train, catalog, montage, figures, sweep, lab):
     app.command()(command)
+app.command("import")(import_weights)
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ __all__ = [
     "certificates_text",
     "clip_summary",
     "explanations_table",
+    "import_tables",
     "models_tables",
     "predictions_table",
     "profiles_table",
@@ -29,6 +31,7 @@ __all__ = [
 
 SCORES = {"gap": "GAP", "map": "MAP", "perr": "PERR", "hit_at_1": "Hit@1"}
 BAR_WIDTH = 12  # characters of a probability of 1
+_PLACE = re.compile(r"encoders\..+?\.(?:layers\.\d+\.)?(?=attention|norm|feed_forward|project)")  # in a model's names
 # Variables of a record, averaged over heads or frames.
 MAP_COLUMNS = {
     "profile_gini": "Gini (0 even)",
@@ -224,6 +227,40 @@ def neighbourhood_text(neighbourhood: Any) -> str:
     short = {"BlockDiagonal": "BD", "Toeplitz": "TP", "ToeplitzDilated": "TD"}[type(neighbourhood).__name__]
     dilation = getattr(neighbourhood, "dilation", None)
     return f"{short} {neighbourhood.size}" + (f"×{dilation}" if dilation else "")
+
+
+def import_tables(imported: Any) -> Group:
+    """What went where: a row a tensor of the model; beneath, what was left out, the model's sizes, and the proof.
+
+    Args:
+        imported: of `gmsa_models.checkpoints.importing.import_state`.
+    """
+    table = Table(title="what went where", title_justify="left", box=None)
+    for heading in ("in the model", "shape", "in the file", "known"):
+        table.add_column(heading, overflow="fold")
+    place = ""
+    for each in imported.assignments:
+        match = _PLACE.match(each.name)
+        if match and match[0] != place:
+            place = match[0]
+            table.add_row(Text(visible(place), "bold"))
+        name = f"  {each.name.removeprefix(place)}" if match else each.name
+        table.add_row(visible(name), " x ".join(map(str, each.value.shape)), visible(each.source) or "–", each.how)
+    config, about = imported.model.config, imported.model.card["imported"]
+    widths = ", ".join(f"{name} {width} wide" for name, width in config.modalities.items())
+    neighbourhood = "" if config.neighbourhood is None else f" {neighbourhood_text(config.neighbourhood)}"
+    sizes = (
+        f"{config.attention}{neighbourhood}; {widths}; {config.layers} layers, {config.heads} heads (in no shape: see "
+        f"--heads), {config.norm}-norm, clips of up to {config.max_frames} frames, {config.classes} classes"
+    )
+    proof = (
+        ""
+        if imported.difference is None
+        else f"\nproof {visible(about['proof'])}: max |difference| " + (f"{imported.difference:.2g}")
+    )
+    notes = "".join(f"\n{visible(note)}" for note in imported.notes)
+    origin = f"\nfrom {visible(about['file'])}, SHA-256 {about['sha256']}"
+    return Group(table, Text(f"{visible(sizes)}{notes}{origin}{proof}"))
 
 
 def scores_table(name: str, scores: Mapping[str, float], top_k: int | None = 20) -> Group:
