@@ -21,7 +21,7 @@ from gmsa_models import Batch, Clip, load
 from gmsa_models.evaluating import evaluating
 
 MODELS = ("baseline", "share-att-tp", "gate-att-tp10", "gate-op-tp30")
-FRAMES, CELLS, ROUNDS = 293, 20, 2
+FRAMES, CELLS, ROUNDS = 293, 20, 5
 RESULTS = Path(__file__).parent / "results" / "effects.md"
 
 

@@ -1,15 +1,15 @@
 """effect_map: what each window of seconds does for a class through each head and each branch, by intervention.
 
-Up to its contexts every head works alone. So one edited pass up to the contexts, with a window knocked out or patched
-in all heads of a branch, gives the contexts of each head's cell and of the branch's. What follows is done for frames
-whose contexts changed. All is exact but `attribution`: one gradient by the contexts, times their change.
+Up to its contexts every head works alone. So the contexts of a branch without a window, or with that window alone, give
+those of each head's cell and of the branch's. What follows is done for frames whose contexts changed. All is exact but
+`attribution`: one gradient by the contexts, times their change.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import SupportsIndex
+from typing import Any, Protocol, SupportsIndex
 
 import numpy as np
 import torch
@@ -23,10 +23,11 @@ from analysis.explanations.incremental.after_attention import AfterAttention
 from analysis.explanations.stream import Stream
 from analysis.gmsa_view import attention_block
 from analysis.interventions.edits import EditError, KnockOut, Number, Patch, Seconds
+from analysis.interventions.folded_rows import FoldedRows
 from analysis.interventions.running import EditRun
 from analysis.interventions.sites import Site
+from analysis.interventions.window_contexts import ChangedContexts, HeadRows, Rows, WindowContexts
 from gmsa_models.attention import AttentionBlock, Contexts
-from gmsa_models.attention.stages import staged_pass
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
 from gmsa_models.evaluating import evaluating
@@ -35,7 +36,8 @@ from gmsa_models.recompute import pooled_from
 __all__ = ["DIRECTIONS", "Unit", "effect_edits", "effect_map", "effect_units", "taken_spans", "windows_of"]
 
 DIRECTIONS = ("noising", "denoising")
-ROWS = 4096  # frames that go through what follows the contexts together
+
+UnitContexts = dict[str, Float[Tensor, "units heads rows head_dim"]]
 
 
 @dataclass(frozen=True)
@@ -168,115 +170,230 @@ def effect_map(
     )
 
 
+@dataclass(frozen=True)
+class _Start:
+    """Where the cells of a branch begin: the clean pass (noising), or each unit's pass without any key (denoising).
+
+    The units are the branch, then each of its heads.
+
+    Attributes:
+        contexts: of each unit, or one for all.
+        before: of the branches that change, what their heads hand on in the branch's own pass, and in the head's.
+        slopes: gradient of the logit by them, in the branch's pass.
+        head_slopes: the same, of each head in its own.
+        rest: what the way from contexts to the logit keeps of the start.
+    """
+
+    contexts: UnitContexts
+    before: dict[str, HeadRows]
+    slopes: dict[str, HeadRows]
+    head_slopes: dict[str, HeadRows]
+    rest: Any
+
+
 class _StreamEffects:
     """Effects in one block of one stream."""
 
     def __init__(self, run: EditRun, stream: str, layer: int, position: int, source: Clip | str | None) -> None:
-        self.run, self.stream, self.layer, self.source = run, stream, layer, source
+        self.run, self.stream, self.layer = run, stream, layer
         self.clean, self.block = run.clean_pass(stream, layer), attention_block(run.model, stream, layer)
         self.hidden, self.weights = run.hidden(stream, layer), Stream(run.model, stream, position)
-        self.last = layer == len(self.weights.encoder.layers) - 1
+        patched = None if source is None else self._patched(source)
+        self.contexts = WindowContexts(self.block, self.clean, patched)
+        encoder = self.weights.encoder
+        if layer < len(encoder.layers) - 1:
+            self.way: _Way = _WholeWay(self)
+        elif encoder.layers[layer].norm_first and self.block.gated != "outputs":
+            self.way = _FoldedWay(self)
+        else:
+            self.way = _RowWay(self)
 
     def of(self, windows: Sequence[Seconds], units: Sequence[Unit]) -> dict[str, np.ndarray]:
         """`effect` and `attribution` (direction, unit, window); `base` (unit): its logit less the clean one."""
-        clean = self.clean.contexts
-        end = self.run.clock.frames * self.run.clock.seconds
-        emptied = {branch: self._edited(branch, [(0.0, end)]) for branch in self.block.branches}
-        bases = [self._cell(unit, emptied[unit.branch]) for unit in units]
-        base = self._change(clean, bases)
-        slopes = {"noising": self._slopes([clean]) * len(units), "denoising": self._slopes(bases)}
-        effects = np.zeros((len(DIRECTIONS), len(units), len(windows)), dtype=np.float64)
-        first_order = np.zeros_like(effects)
-        for place, window in enumerate(windows):
-            for number, direction in enumerate(DIRECTIONS):
-                spans = taken_spans(window, direction, end)
-                edited = {branch: self._edited(branch, spans) for branch in self.block.branches}
-                cells = [self._cell(unit, edited[unit.branch]) for unit in units]
-                starts = [clean] * len(units) if direction == "noising" else bases
-                effects[number, :, place] = self._change(clean, cells) - (0 if direction == "noising" else base)
-                first_order[number, :, place] = [
-                    sum(float((slope[branch] * (cell[branch] - start[branch])).sum()) for branch in cell)
-                    for slope, cell, start in zip(slopes[direction], cells, starts, strict=True)
-                ]
+        shape = (len(DIRECTIONS), len(units), len(windows))
+        effects, first_order, base = np.zeros(shape), np.zeros(shape), np.zeros(len(units))
+        for branch in self.block.branches:
+            places = [place for place, unit in enumerate(units) if unit.branch == branch]
+            emptied = self.contexts.emptied(branch)
+            starts = self._clean_start(), self._emptied_start(emptied)
+            base[places] = _numbers(self.way.logits(starts[1]) - self.way.logits(starts[0]))
+            for column, window in enumerate(windows):
+                span = self.run.clock.span(window)
+                changed = self.contexts.without(branch, span), self.contexts.only(branch, span, emptied)
+                for row, (start, each) in enumerate(zip(starts, changed, strict=True)):
+                    effects[row, places, column] = _numbers(self.way.change(start, each))
+                    first_order[row, places, column] = _numbers(_first_order(start, each))
         return {"effect": effects, "attribution": first_order, "base": base}
 
-    def _edited(self, branch: str, spans: Sequence[Seconds]) -> Contexts:
-        """Contexts with spans of keys taken from all heads of a branch."""
-        quantity = "weights" if self.source is None else "values"
-        site = Site(self.stream, quantity, self.layer, branch)
-        edit = self.run.plan(effect_edits(site, spans, self.source)).of_layer(self.stream, self.layer)
-        return staged_pass(self.block, self.clean.inputs, None, edit, self.clean).contexts
-
-    def _cell(self, unit: Unit, edited: Contexts) -> Contexts:
-        """Contexts with one head, or all of a branch, as edited. A gate of maps sees a head's own maps alone."""
-        if unit.head is None:
-            return edited
-        contexts = {}
-        for branch, own in self.clean.contexts.items():
-            heads = self.block.heads_of(branch)
-            contexts[branch] = own
-            if heads.start <= unit.head < heads.stop and edited[branch] is not own:
-                contexts[branch] = own.clone()
-                contexts[branch][:, unit.head - heads.start] = edited[branch][:, unit.head - heads.start]
-        return contexts
-
-    def _change(self, clean: Contexts, cells: Sequence[Contexts]) -> Float[np.ndarray, " cells"]:
-        """Logit of each cell less the clean one."""
-        if not self.last:
-            whole = self._logits(_stacked([clean, *cells]))
-            return (whole[1:] - whole[0]).double().cpu().numpy()
-        places, rows = self._changed_rows(clean, cells)
-        count, changes = self.hidden.shape[1], np.zeros(len(cells))
-        if not len(rows):
-            return changes
-        after = AfterAttention(self.weights)
-        shares = self._shares(after, clean, torch.arange(count, device=rows.device))
-        for part in torch.arange(len(rows), device=rows.device).split(ROWS):
-            some = {
-                branch: torch.cat(
-                    [
-                        cells[cell][branch][0, :, rows[part][places[part] == cell]]
-                        for cell in places[part].unique_consecutive().tolist()
-                    ],
-                    1,
-                )[None]
-                for branch in clean
-            }
-            moved = self._shares(after, some, rows[part]) - shares[rows[part]]
-            changes += np.bincount(places[part].cpu(), moved.double().cpu(), len(cells))
-        return changes / count
-
-    def _changed_rows(self, clean: Contexts, cells: Sequence[Contexts]) -> tuple[Tensor, Tensor]:
-        """Cell and frame of each row of contexts that is not the clean one."""
-        changed = torch.zeros(len(cells), self.hidden.shape[1], dtype=torch.bool, device=self.hidden.device)
-        for place, cell in enumerate(cells):
-            for branch, own in clean.items():
-                if cell[branch] is not own:
-                    changed[place] |= (cell[branch] != own).any(3).any(1)[0]
-        places, rows = changed.nonzero().unbind(1)
-        return places, rows
-
-    def _shares(self, after: AfterAttention, contexts: Contexts, rows: Tensor) -> Float[Tensor, " rows"]:
-        return after(self.hidden[0, rows] + self.block.output_from(contexts)[0])
-
-    def _logits(self, contexts: Contexts) -> Float[Tensor, " cells"]:
+    def logits(self, contexts: UnitContexts) -> Float[Tensor, " units"]:
+        """The logit from contexts of all frames, without the classifier's bias."""
         output = self.block.output_from(contexts)[:, None]
         pooled = pooled_from(self.run.model, self.stream, self.layer, self.hidden, output, None)
         return pooled[:, 0] @ self.weights.weights
 
-    def _slopes(self, contexts: Sequence[Contexts]) -> list[Contexts]:
-        """Gradient of the logit by the contexts of each."""
+    def _patched(self, source: Clip | str) -> Contexts:
+        """Values of each branch when all are patched."""
+        end = self.run.clock.frames * self.run.clock.seconds
+        values = {}
+        for branch in self.block.branches:
+            edits = effect_edits(Site(self.stream, "values", self.layer, branch), [(0.0, end)], source)
+            plan = self.run.plan(edits).of_layer(self.stream, self.layer)
+            values[branch] = plan(branch, "values", self.clean.projected[2][:, self.block.heads_of(branch)])
+        return values
+
+    def _clean_start(self) -> _Start:
+        contexts = dict(self.clean.contexts)
+        before = self.contexts.start
+        slopes = {branch: each[0] for branch, each in self._slopes(contexts).items()}
+        return _Start(contexts, before, slopes, slopes, self.way.prepare(contexts))
+
+    def _emptied_start(self, emptied: dict[str, HeadRows]) -> _Start:
+        count = len(next(iter(emptied.values())))
+        contexts = {}
+        for branch, own in self.clean.contexts.items():
+            contexts[branch] = own.expand(count + 1, -1, -1, -1)
+            if branch in emptied:
+                contexts[branch] = _with_units(contexts[branch], emptied[branch], slice(None))
+        slopes = self._slopes(contexts)
+        heads = torch.arange(count, device=self.hidden.device)
+        return _Start(
+            contexts,
+            emptied,
+            {branch: slopes[branch][0] for branch in emptied},
+            {branch: slopes[branch][heads + 1, heads] for branch in emptied},
+            self.way.prepare(contexts),
+        )
+
+    def _slopes(self, contexts: UnitContexts) -> UnitContexts:
+        """Gradient of each unit's logit by its contexts."""
         with torch.enable_grad():
-            leaves = {branch: each.detach().requires_grad_() for branch, each in _stacked(contexts).items()}
-            gradients = torch.autograd.grad(self._logits(leaves).sum(), list(leaves.values()))
-        return [
-            {branch: each[place : place + 1] for branch, each in zip(leaves, gradients, strict=True)}
-            for place in range(len(contexts))
-        ]
+            leaves = {branch: each.detach().clone().requires_grad_() for branch, each in contexts.items()}
+            gradients = torch.autograd.grad(self.logits(leaves).sum(), list(leaves.values()))
+        return dict(zip(leaves, gradients, strict=True))
 
 
-def _stacked(contexts: Sequence[Contexts]) -> dict[str, Tensor]:
-    return {branch: torch.cat([each[branch] for each in contexts]) for branch in contexts[0]}
+class _Way(Protocol):
+    """From contexts to the logit."""
+
+    def prepare(self, contexts: UnitContexts) -> Any:
+        """What is kept of a start."""
+
+    def logits(self, start: _Start) -> Float[Tensor, " units"]:
+        """The logit of each unit's start."""
+
+    def change(self, start: _Start, changed: ChangedContexts) -> Float[Tensor, " units"]:
+        """The logit of each unit after a change less before."""
+
+
+class _WholeWay:
+    """All frames through all that follows: later layers mix them."""
+
+    def __init__(self, part: _StreamEffects) -> None:
+        self.part = part
+
+    def prepare(self, contexts: UnitContexts) -> Float[Tensor, " units"]:
+        return self.part.logits(contexts)
+
+    def logits(self, start: _Start) -> Float[Tensor, " units"]:
+        return start.rest
+
+    def change(self, start: _Start, changed: ChangedContexts) -> Float[Tensor, " units"]:
+        return self.part.logits(_changed(start, changed, slice(None))) - start.rest
+
+
+class _RowWay:
+    """Only frames whose contexts have changed, in the last layer."""
+
+    def __init__(self, part: _StreamEffects) -> None:
+        self.part, self.after, self.frames = part, AfterAttention(part.weights), part.hidden.shape[1]
+
+    def prepare(self, contexts: UnitContexts) -> Float[Tensor, "units frames"]:
+        return self._shares(contexts, slice(None))
+
+    def logits(self, start: _Start) -> Float[Tensor, " units"]:
+        return start.rest.double().mean(1)
+
+    def change(self, start: _Start, changed: ChangedContexts) -> Float[Tensor, " units"]:
+        moved = self._shares(_changed(start, changed, changed.rows), changed.rows) - start.rest[:, changed.rows]
+        return moved.double().sum(1) / self.frames
+
+    def _shares(self, contexts: UnitContexts, rows: Rows) -> Float[Tensor, "units rows"]:
+        sums = self.part.hidden[:, rows] + self.part.block.output_from(contexts)
+        return self.after(sums.flatten(0, 1)).unflatten(0, (len(sums), -1))
+
+
+class _FoldedWay:
+    """The same where the block's output is linear in its contexts and norms come first; see `FoldedRows`."""
+
+    def __init__(self, part: _StreamEffects) -> None:
+        self.part, self.after, self.frames = part, FoldedRows(part.weights, part.block), part.hidden.shape[1]
+
+    def prepare(self, contexts: UnitContexts) -> tuple[Tensor, Tensor, Tensor]:
+        """h + Y, the first product of the feed-forward, and the shares, (units, frames, ...)."""
+        sums, first = self.after.prepare(self.part.hidden + self.part.block.output_from(contexts))
+        return sums, first, self._shares(sums.clone(), first.clone())
+
+    def logits(self, start: _Start) -> Float[Tensor, " units"]:
+        return start.rest[2].double().mean(1)
+
+    def change(self, start: _Start, changed: ChangedContexts) -> Float[Tensor, " units"]:
+        sums, first, shares = (each[:, changed.rows] for each in start.rest)
+        steps = {name: each - start.before[name][:, changed.rows] for name, each in changed.contexts.items()}
+        moved = (self._moved(steps, place, kept) for place, kept in enumerate((sums, first)))
+        return (self._shares(*moved) - shares).double().sum(1) / self.frames
+
+    def _moved(
+        self, steps: dict[str, HeadRows], place: int, kept: Float[Tensor, "starts rows width"]
+    ) -> Float[Tensor, "units rows width"]:
+        """h + Y (0) or the first product (1) of each unit after the steps of its contexts."""
+        count, rows, _ = next(iter(steps.values())).shape
+        moved = kept.new_empty(count + 1, rows, kept.shape[2]).copy_(kept)
+        for name, step in steps.items():
+            weights = self.after.of_heads[name][place]
+            moved[0].addmm_(step.transpose(0, 1).flatten(1), weights.flatten(0, 1))
+            moved[1:].baddbmm_(step, weights)
+        return moved
+
+    def _shares(self, sums: Tensor, first: Tensor) -> Float[Tensor, "units rows"]:
+        return self.after.shares(sums.flatten(0, 1), first.flatten(0, 1)).unflatten(0, (len(sums), -1))
+
+
+def _changed(start: _Start, changed: ChangedContexts, rows: Rows) -> UnitContexts:
+    """Contexts of each unit after a change, of some frames that hold the changed ones."""
+    count = len(next(iter(changed.contexts.values()))) + 1
+    contexts = {}
+    for branch, own in start.contexts.items():
+        contexts[branch] = own[:, :, rows].expand(count, -1, -1, -1)
+        if branch in changed.contexts:
+            places: Rows = changed.rows if isinstance(rows, slice) else slice(None)
+            contexts[branch] = _with_units(contexts[branch], changed.contexts[branch], places)
+    return contexts
+
+
+def _with_units(
+    contexts: Float[Tensor, "units heads frames head_dim"], changed: HeadRows, places: Rows
+) -> Float[Tensor, "units heads frames head_dim"]:
+    """The branch's unit with all heads changed, each head's with its own."""
+    contexts = contexts.clone(memory_format=torch.contiguous_format)
+    contexts[0, :, places] = changed
+    for head, each in enumerate(changed):
+        contexts[head + 1, head, places] = each
+    return contexts
+
+
+def _first_order(start: _Start, changed: ChangedContexts) -> Float[Tensor, " units"]:
+    heads = whole = torch.zeros(())
+    for branch, each in changed.contexts.items():
+        step = each - start.before[branch][:, changed.rows]
+        of_heads = (start.head_slopes[branch][:, changed.rows] * step).sum((1, 2))
+        same = start.slopes is start.head_slopes
+        whole = whole + (of_heads if same else start.slopes[branch][:, changed.rows] * step).sum()
+        heads = heads.to(step) + of_heads
+    return torch.cat([whole[None], heads])
+
+
+def _numbers(values: Float[Tensor, " units"]) -> Float[np.ndarray, " units"]:
+    return values.double().cpu().numpy()
 
 
 def _name_of(source: Clip | str | None) -> str:

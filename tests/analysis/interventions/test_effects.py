@@ -17,7 +17,7 @@ from analysis.interventions.effects import (
     taken_spans,
     windows_of,
 )
-from analysis.interventions.running import logits_with
+from analysis.interventions.running import logits_with, run_with
 from gmsa_models.attention import ATTENTION
 from gmsa_models.data.clip import Clip
 from gmsa_models.masks import BlockDiagonal, Toeplitz
@@ -37,7 +37,9 @@ def model_of(kind, **changes):
 
 
 @pytest.mark.parametrize("kind", BLOCKS)
-@pytest.mark.parametrize(("source", "norm", "layers"), [(None, "post", 1), ("clip", "pre", 2)])
+@pytest.mark.parametrize(
+    ("source", "norm", "layers"), [(None, "pre", 1), ("mean", "pre", 1), (None, "post", 1), ("clip", "pre", 2)]
+)
 def test_every_cell_is_a_pass_of_its_own(kind, source, norm, layers):
     model, clip = model_of(kind, norm=norm, layers=layers), small_clip(13)
     source = small_clip(13, 5) if source == "clip" else source
@@ -75,6 +77,20 @@ def test_attribution_is_exact_for_small_changes(kind):
         errors.append(np.abs(found["error"]).max() / np.abs(found["effect"]).max())
     assert float(errors[1]) < 0.2 * float(errors[0]) + 1e-6
     assert float(errors[1]) < 0.02
+
+
+@pytest.mark.parametrize("kind", ["baseline", "gate-att"])
+def test_a_window_that_takes_nearly_all_attention_loses_no_digits(kind):
+    """Float32: what is left of a query's weights is summed anew, not what is left after subtracting."""
+    model, clip = model_of(kind).float(), small_clip(13)
+    with torch.no_grad():
+        for encoder in model.encoders.values():
+            encoder.layers[0].attention.query.weight *= 30
+    found = effect_map(model, clip, 2, windows=WINDOWS)
+    exact = effect_map(model.double(), clip, 2, windows=WINDOWS)
+    weights = run_with(model, clip).layer("visual").weights["global"]
+    assert float(weights[..., 3:10].sum(-1).max()) > 1 - 1e-6
+    np.testing.assert_allclose(found["effect"], exact["effect"], atol=2e-5 * float(np.abs(exact["effect"]).max()))
 
 
 def planted(strength: float = 1.0):
