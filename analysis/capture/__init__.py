@@ -3,7 +3,7 @@
 from analysis.capture.adapter import Adapter, GivenAttention, capture_adapted
 from analysis.capture.call import AttentionCall
 from analysis.capture.capture import Captured, capture
-from analysis.capture.errors import CaptureError, LayoutError
+from analysis.capture.errors import CaptureError, CaptureWarning, LayoutError
 from analysis.capture.frame_maps import FrameMap
 from analysis.capture.layout import CrossLayout, TokenLayout, TokenTable
 from analysis.capture.pretrained import load_pretrained
@@ -12,6 +12,7 @@ __all__ = [
     "Adapter",
     "AttentionCall",
     "CaptureError",
+    "CaptureWarning",
     "Captured",
     "CrossLayout",
     "FrameMap",

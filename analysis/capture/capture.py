@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -12,12 +13,14 @@ import torch
 from torch import nn
 
 from analysis.capture.call import AttentionCall, Options
-from analysis.capture.errors import CaptureError
+from analysis.capture.errors import CaptureError, CaptureWarning
 from analysis.capture.layout import Layout
 from analysis.capture.recognised import Recogniser
 from analysis.capture.recorder import ModuleStack, Recorder
 
 __all__ = ["Captured", "capture"]
+
+_MOST_NAMED = 4  # softmaxes in a warning
 
 
 @dataclass
@@ -85,10 +88,11 @@ def capture(
     """Record the attention of a module while it runs inside the `with`.
 
     Calls that are seen: `F.scaled_dot_product_attention`, `F.multi_head_attention_forward` (`nn.MultiheadAttention`,
-    `nn.TransformerEncoder`), a softmax followed by a product with values, and `flex_attention`. Each map P is
-    recomputed from what the call was given, in float32 (float64 for float64), and refused if P V is not what the
-    module computed. A dropout that is on draws what it would have drawn; the map is the one before it, verified against
-    the call without dropout (a fused call is made once more for that).
+    `nn.TransformerEncoder`), a softmax followed by a product with values (of matrices, by einsum, or element by element
+    and summed over the keys), and `flex_attention`. Each map P is recomputed from what the call was given, in float32
+    (float64 for float64), and refused if P V is not what the module computed. A dropout that is on draws what it would
+    have drawn; the map is the one before it, verified against the call without dropout (a fused call is made once more
+    for that).
 
     The module computes what it computes without: its outputs are the same to the bit, but for `nn.TransformerEncoder`
     in evaluation mode, whose fused path torch does not take while calls are seen, and for what `torch.compile` made,
@@ -109,6 +113,9 @@ def capture(
     Yields:
         What is recorded, filled while the module runs.
 
+    Warns:
+        CaptureWarning: a softmax that was multiplied, but not in a way that is understood; an `Adapter` helps.
+
     Raises:
         CaptureError: a map that does not explain its output; jagged tensors; a scripted or exported module; a module
             that ran without any attention call, or did not run.
@@ -127,12 +134,33 @@ def capture(
         stack.enter_context(_uncompiled())
         with recorder:
             yield captured
+    unexplained = _unexplained(recorder)
     if not captured.calls:
-        raise CaptureError(_nothing(module, captured))
+        raise CaptureError(_nothing(module, captured, unexplained))
+    if unexplained:
+        warnings.warn(unexplained, CaptureWarning, stacklevel=3)
 
 
-def _nothing(module: nn.Module, captured: Captured) -> str:
+def _unexplained(recorder: Recorder) -> str:
+    """Which softmaxes may be attention, and are in no call; empty where there are none."""
+    kinds = recorder.unexplained()
+    shown = [
+        f"softmax of shape {shape} in module {module!r} ({count} call{'s' if count > 1 else ''})"
+        for (module, shape), count in list(kinds.items())[:_MOST_NAMED]
+    ]
+    more = f" and {len(kinds) - _MOST_NAMED} more" if len(kinds) > _MOST_NAMED else ""
+    if not shown:
+        return ""
+    return (
+        f"{', '.join(shown)}{more}: not followed by a product with values that is understood, so not recorded. Where "
+        "it is attention, write an Adapter (docs/any_model.md)"
+    )
+
+
+def _nothing(module: nn.Module, captured: Captured, unexplained: str) -> str:
     name = type(module).__name__
+    if unexplained:
+        return f"no attention call of {name} was recorded. {unexplained}"
     if captured.skipped:
         return f"no attention call of {name} was computed: layers or layout left out {', '.join(captured.skipped)}"
     return (

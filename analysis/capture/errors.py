@@ -1,10 +1,14 @@
 """Errors of capturing; each message says which call, what was received, what was expected, and the remedy."""
 
-__all__ = ["CaptureError", "LayoutError"]
+__all__ = ["CaptureError", "CaptureWarning", "LayoutError"]
 
 
 class CaptureError(ValueError):
     """Attention that cannot be recorded, or a recorded map that does not explain what the module computed."""
+
+
+class CaptureWarning(UserWarning):
+    """What may be attention, and was not recorded."""
 
 
 class LayoutError(CaptureError):

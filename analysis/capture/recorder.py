@@ -102,11 +102,20 @@ class Recorder(TorchFunctionMode):
                 self._record(lambda: read(args, kwargs, result), where, kind)
         else:
             with torch._C.DisableTorchFunction():
-                product = self._softmaxes.see(func, args, kwargs, result)
+                product = self._softmaxes.see(func, args, kwargs, result, where)
             if product is not None:
                 with _plain():
                     self._record(lambda: (product.maps, product.dropout), where, "softmax", product.changed)
         return result
+
+    def unexplained(self) -> dict[tuple[str, tuple[int, ...]], int]:
+        """Module and shape of the softmaxes that were multiplied, but not as a map with values -> how many."""
+        options = self.options()
+        return Counter(
+            (each.module, each.shape)
+            for each in self._softmaxes.softmaxes
+            if each.multiplied and not each.recorded and options.wants(each.module, -1)
+        )
 
     def _record(
         self, maps: Callable[[], tuple[TokenMaps, float]], where: str, kind: str, changed: bool = False

@@ -25,7 +25,7 @@ from gmsa_models.data.vocabulary import Vocabulary
 from gmsa_models.evaluating import standard_contexts
 from gmsa_models.variants import SIZES
 
-__all__ = ["ImportedState", "import_state", "read_classes"]
+__all__ = ["ImportedState", "import_state"]
 
 _HEADS = (1, 2, 4, 8, 12, 16)  # which are tried when a proof fails
 
@@ -107,7 +107,7 @@ def import_state(
     state = state_in_memory(weights) if isinstance(weights, Mapping) else read_state(weights)
     try:
         model, assignments, notes = _made(state, reading)
-        model.vocabulary = read_classes(classes, model.config.classes)
+        model.vocabulary = _class_names(classes, model.config.classes)
         model.card = {"name": check_name(state.path.stem if name is None else name), "imported": _origin(state, like)}
         difference = None if pair is None else pair.difference(model)
         if pair is not None and difference is not None:
@@ -165,7 +165,7 @@ def _one_type(assignments: list[Assignment]) -> tuple[dict[str, Tensor], list[st
     return values, [f"weights of types {several}: all become {wide}"] if types != {wide} else []
 
 
-def read_classes(path: str | Path | None, classes: int) -> Vocabulary:
+def _class_names(path: str | Path | None, classes: int) -> Vocabulary:
     """Names of the classes: a table, a text file of a name a line, or numbers.
 
     Raises:

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
-from analysis.capture import AttentionCall, CaptureError, TokenLayout, capture
+from analysis.capture import AttentionCall, CaptureError, CaptureWarning, TokenLayout, capture
 
 BATCH, HEADS, QUERIES, KEYS, DIM = 2, 3, 7, 11, 5
 
@@ -223,7 +223,49 @@ def flattened(query, key, value):
     return weights.flatten(0, 1).bmm(value.flatten(0, 1)).unflatten(0, (BATCH, HEADS))
 
 
-@pytest.mark.parametrize("form", [written_out, einsum, keys_first, turned, flattened])
+def einsum_dots(query, key, value):
+    scores = torch.einsum("...qd,...kd->...qk", query, key) * DIM**-0.5
+    return torch.einsum("...qk,...kd->...qd", scores.softmax(-1), value)
+
+
+def einsum_dots_turned(query, key, value):
+    scores = torch.einsum("...qd,...kd->...kq", query, key) * DIM**-0.5
+    return torch.einsum("...kd, ...kq -> q...d", value, scores.softmax(-2)).movedim(0, -2)
+
+
+def einsum_without_arrow(query, key, value):
+    scores = torch.einsum("...qd,...kd->...qk", query, key) * DIM**-0.5
+    return torch.einsum("...ak,...kb", scores.softmax(-1), value)
+
+
+def heads_behind(query, key, value):
+    """Keys are the last axis but one, heads the last."""
+    scores = torch.einsum("bhqd,bhkd->bqkh", query, key) * DIM**-0.5
+    return torch.einsum("bqkh,bhkd->bhqd", scores.softmax(2), value)
+
+
+def elementwise(query, key, value):
+    weights = (query @ key.mT * DIM**-0.5).softmax(-1)
+    return (weights[..., None] * value[..., None, :, :]).sum(-2)
+
+
+def elementwise_turned(query, key, value):
+    weights = (key @ query.mT * DIM**-0.5).softmax(-2)
+    return torch.sum(value.unsqueeze(-2).mul(weights.unsqueeze(-1)), dim=-3, keepdim=True).squeeze(-3)
+
+
+def elementwise_with_dropout(query, key, value):
+    weights = F.dropout((query @ key.mT * DIM**-0.5).softmax(-1), 0.0)
+    return (value.unsqueeze(2) * weights.unsqueeze(-1)).sum((3,))
+
+
+FORMS = [
+    written_out, einsum, keys_first, turned, flattened, einsum_dots, einsum_dots_turned, einsum_without_arrow,
+    heads_behind, elementwise, elementwise_turned, elementwise_with_dropout,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode, torch.enable_grad])
 def test_attention_that_is_written_out(form, context):
     query, key, value = heads()
@@ -262,13 +304,74 @@ def test_gates_after_the_softmax_change_the_map():
     assert torch.allclose(call.weights, expected, atol=1e-6)
 
 
-def test_other_softmaxes_and_other_products_are_not_attention():
+def test_other_softmaxes_are_not_attention_and_nothing_is_said():
     def forward(query, key, value):
         classes = torch.softmax(query, -1)  # no product follows
-        pooled = (torch.softmax(key, -2) * key).sum(-2)  # an elementwise product
-        return F.scaled_dot_product_attention(query, key, value).sum() + classes.sum() + pooled.sum()
+        gates = torch.stack([query, query]).softmax(0)  # of a pair
+        open_gate = torch.stack([query, query], -1).softmax(-1)[..., 0]
+        gated = gates[0] * query + gates[1] * query + open_gate * query
+        return F.scaled_dot_product_attention(query, key, value).sum() + classes.sum() + gated.sum()
 
     assert captured(Function(forward), *heads()).kind == "scaled_dot_product_attention"
+
+
+POOLINGS = {
+    "weights behind": lambda x, scores: (scores.unsqueeze(-1).softmax(1) * x).sum(1),
+    "an axis more": lambda x, scores: torch.sum(x * scores.softmax(-1)[..., None], 1),
+    "a product of matrices": lambda x, scores: (scores.softmax(1).unsqueeze(1) @ x).squeeze(1),
+}
+
+
+@pytest.mark.parametrize("name", POOLINGS)
+def test_pooling_by_attention_is_a_map_of_one_query(name):
+    x, scores = torch.randn(BATCH, KEYS, DIM), torch.randn(BATCH, KEYS)
+    call = captured(Function(POOLINGS[name]), x, scores)
+    assert call.shape == (BATCH, 1, 1, KEYS)
+    assert torch.allclose(call.weights[:, 0, 0], scores.softmax(-1))
+
+
+def by_feature(query, key, value):
+    return (torch.softmax(key, -2) * key).sum(-2)
+
+
+def own_kernel(query, key, value):
+    return torch.tensordot((query @ key.mT).softmax(-1), value, ([1, 3], [1, 2]))
+
+
+def talking_heads(query, key, value):
+    weights = (query @ key.mT).softmax(-1).permute(0, 2, 3, 1)
+    return F.linear(weights, torch.eye(HEADS)).permute(0, 3, 1, 2) @ value
+
+
+def values_of_each_query(query, key, value):
+    weights = (query @ key.mT).softmax(-1)
+    return (weights[..., None] * (value.unsqueeze(2) + query.unsqueeze(3)[..., :1])).sum(-2)
+
+
+def head_by_head(query, key, value):
+    weights = (query @ key.mT).softmax(-1)
+    return torch.stack([each @ value[:, number] for number, each in enumerate(weights.unbind(1))], 1)
+
+
+@pytest.mark.parametrize("form", [by_feature, own_kernel, talking_heads, values_of_each_query, head_by_head])
+def test_a_softmax_whose_product_is_not_understood_is_warned_of(form):
+    class Both(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.odd = Function(form)
+
+        def forward(self, *inputs):
+            return F.scaled_dot_product_attention(*inputs).sum() + self.odd(*inputs).sum() + self.odd(*inputs).sum()
+
+    module, message = Both(), r"softmax of shape \(2, 3, \d+, \d+\) in module 'odd' \(2 calls\): not followed .*Adapter"
+    with pytest.warns(CaptureWarning, match=message), capture(module) as result:
+        module(*heads())
+    assert result.names == ("",)
+    with capture(module, layers=["[!o]*", ""]):
+        module(*heads())
+    message = r"no attention call of Function was recorded\. softmax of shape"
+    with pytest.raises(CaptureError, match=message), capture(module.odd):
+        module.odd(*heads())
 
 
 @pytest.mark.parametrize("kind", ["sdpa", "written out", "multi-head"])
