@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from analysis.attention.profiles import Unevenness, attention_profile, head_profiles, unevenness
     from analysis.attention.representations import cka_table, traced_similarity
     from analysis.attention.similarity import frame_centred_cosine_similarity, frame_cosine_similarity, linear_cka
-    from analysis.explanations.explanation import Explanation, ExplanationError
+    from analysis.errors import RecordError
+    from analysis.explanations.explanation import Explanation
     from analysis.explanations.faithfulness import Replacer
     from analysis.explanations.registry import EXPLANATIONS, applicable, explain, explain_all
     from analysis.explanations.sanity import rank_correlation_with_shuffled
@@ -42,18 +43,18 @@ if TYPE_CHECKING:
     from analysis.sensitivity.norms import frame_gradient_norms, local_sensitivity
     from analysis.statistics.comparisons import compare_scores, compare_values
     from analysis.statistics.multiplicity import adjust_p_values
-    from analysis.view import RecordError
+    from gmsa_models.errors import ArgumentError
 
 __all__ = [
     "DEFAULT_PARTS",
     "EXPLANATIONS",
     "Ablation",
+    "ArgumentError",
     "Certificate",
     "ContextMeans",
     "DropFrames",
     "EditError",
     "Explanation",
-    "ExplanationError",
     "ForceGate",
     "KnockOut",
     "MoveFrames",
@@ -117,12 +118,12 @@ _MODULES = {
     "EXPLANATIONS": "analysis.explanations.registry",
     "EditError": "analysis.interventions.edits",
     "Explanation": "analysis.explanations.explanation",
-    "ExplanationError": "analysis.explanations.explanation",
+    "ArgumentError": "gmsa_models.errors",
     "ForceGate": "analysis.interventions.edits",
     "KnockOut": "analysis.interventions.edits",
     "MoveFrames": "analysis.interventions.edits",
     "Patch": "analysis.interventions.edits",
-    "RecordError": "analysis.view",
+    "RecordError": "analysis.errors",
     "ReplaceNeighbourhood": "analysis.interventions.edits",
     "Replacer": "analysis.explanations.faithfulness",
     "ScaleHead": "analysis.interventions.edits",

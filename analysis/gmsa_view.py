@@ -12,7 +12,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from analysis.attention.certificates import Certificate, certify_layer
-from analysis.attention.gates import GateError
 from analysis.sensitivity.norms import block_gradient_norms
 from analysis.sensitivity.of_view import GRADIENT_BYTES, layer_norms
 from analysis.view import Capabilities, ModelNote, TraceView, type_name
@@ -21,6 +20,7 @@ from gmsa_models.checkpoints.files import ZOO
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Batch, Clip
 from gmsa_models.data.vocabulary import Vocabulary
+from gmsa_models.errors import ArgumentError
 from gmsa_models.evaluating import evaluating
 from gmsa_models.feeding import Inputs, check_fits
 from gmsa_models.masks import Neighbourhood
@@ -111,7 +111,7 @@ def attention_block(model: GMSAClassifier, modality: str, layer: int = 0) -> Att
     Raises:
         KeyError: a modality that the model lacks; names those it has.
         IndexError: a layer that the model lacks.
-        GateError: the control, which has no attention.
+        ArgumentError: the control, which has no attention.
     """
     if modality not in model.encoders:
         raise KeyError(f"no modality {modality!r} in this model; it has {', '.join(model.encoders)}")
@@ -119,7 +119,7 @@ def attention_block(model: GMSAClassifier, modality: str, layer: int = 0) -> Att
     if not 0 <= layer < len(layers):
         raise IndexError(f"no layer {layer} of {modality!r}; it has {len(layers)}")
     if layers[layer].attention is None:
-        raise GateError("the control (attention 'none') has no attention block")
+        raise ArgumentError("the control (attention 'none') has no attention block")
     return layers[layer].attention
 
 

@@ -19,7 +19,7 @@ from analysis.capture.adapter import Inputs
 from analysis.sensitivity.autograd import autograd_norms, sampled_norms
 from analysis.sensitivity.of_view import GRADIENT_BYTES
 
-__all__ = ["Probes", "Site", "call_module", "find_sites", "norms_of"]
+__all__ = ["ModuleSite", "Probes", "call_module", "find_sites", "norms_of"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Probes:
 
 
 @dataclass(frozen=True)
-class Site:
+class ModuleSite:
     """One attention module in one pass: what it was given, and which of that and of its output are tokens.
 
     Attributes:
@@ -84,7 +84,7 @@ def call_module(module: nn.Module, inputs: Inputs) -> Any:
     return module(*inputs) if isinstance(inputs, tuple) else module(inputs)
 
 
-def find_sites(module: nn.Module, inputs: Inputs, calls: Sequence[AttentionCall]) -> dict[str, Site]:
+def find_sites(module: nn.Module, inputs: Inputs, calls: Sequence[AttentionCall]) -> dict[str, ModuleSite]:
     """The modules that made some calls.
 
     Args:
@@ -121,7 +121,7 @@ def _note(
 
 def _site(
     module: nn.Module, call: AttentionCall, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
-) -> Site | None:
+) -> ModuleSite | None:
     """None where no argument, or not the output, has the tokens of the call on its first two axes."""
     if call.tables is None:
         return None
@@ -139,7 +139,7 @@ def _site(
     count = torch.bincount(frame[real], minlength=table.frames)
     if len(set(count.tolist())) != 1:
         return None
-    return Site(module, args, kwargs, tokens, output, used.reshape(table.frames, -1).to(output.device), turned)
+    return ModuleSite(module, args, kwargs, tokens, output, used.reshape(table.frames, -1).to(output.device), turned)
 
 
 def _has_tokens(values: Any, shape: tuple[int, int]) -> bool:
@@ -147,7 +147,7 @@ def _has_tokens(values: Any, shape: tuple[int, int]) -> bool:
 
 
 def norms_of(
-    site: Site, frames: Float[Tensor, "frames numbers"], probes: Probes
+    site: ModuleSite, frames: Float[Tensor, "frames numbers"], probes: Probes
 ) -> tuple[Float[Tensor, "query key"], Float[Tensor, "query key"]]:
     """G of one attention module, and its standard error, which is 0 where it is exact."""
     if probes.count is None:

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from analysis.capture import Adapter, AttentionCall, Captured, capture, capture_adapted
 from analysis.capture.adapter import Inputs
 from analysis.capture.layout import Layout
-from analysis.module_sites import Probes, Site, call_module, find_sites, norms_of
-from analysis.view import Capabilities, ModelNote, RecordError, TraceView
+from analysis.errors import RecordError
+from analysis.module_sites import ModuleSite, Probes, call_module, find_sites, norms_of
+from analysis.view import Capabilities, ModelNote, TraceView
 from gmsa_models.data.clip import Clip
 from gmsa_models.data.vocabulary import Vocabulary
 from gmsa_models.masks import Neighbourhood
@@ -162,7 +163,7 @@ def _by_path(captured: Captured) -> dict[str, list[AttentionCall]]:
     return named
 
 
-def _layer(call: AttentionCall, site: Site | None) -> LayerTrace:
+def _layer(call: AttentionCall, site: ModuleSite | None) -> LayerTrace:
     """The maps are of the branch "global", whatever their masks are."""
     heads = len(call.heads)
     outside = {"global": call.frame_map.outside} if bool((call.frame_map.outside > 0).any()) else {}
@@ -177,12 +178,12 @@ def _layer(call: AttentionCall, site: Site | None) -> LayerTrace:
 
 def _features(
     calls: Mapping[str, Sequence[AttentionCall]],
-    sites: Mapping[str, Site],
-    given: Mapping[str, Float[np.ndarray, "frames _"]] | None,
+    sites: Mapping[str, ModuleSite],
+    features: Mapping[str, Float[np.ndarray, "frames _"]] | None,
 ) -> dict[str, np.ndarray]:
     """Those given, else what each stream's first layer was given, as the mean over a frame's tokens."""
-    if given is not None:
-        return {name: np.asarray(values) for name, values in given.items()}
+    if features is not None:
+        return {name: np.asarray(values) for name, values in features.items()}
     firsts = {name: sites[each[0].name] for name, each in calls.items() if each[0].name in sites}
     if not firsts:
         raise RecordError(
@@ -247,7 +248,7 @@ def _note(module: nn.Module, captured: Captured) -> ModelNote:
 
 def _norms_and_errors(
     calls: Mapping[str, Sequence[AttentionCall]],
-    sites: Mapping[str, Site],
+    sites: Mapping[str, ModuleSite],
     probes: Probes,
     which: int,
     view: TraceView,

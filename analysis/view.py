@@ -13,28 +13,16 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from analysis.errors import RecordError
 from gmsa_models.data.clip import Clip
 from gmsa_models.data.spaces import same_labels
 from gmsa_models.data.vocabulary import Vocabulary
 from gmsa_models.masks import Neighbourhood, neighbourhood_mask
 from gmsa_models.trace import BRANCHES, HeadGroup, LayerTrace
 
-__all__ = [
-    "Capabilities",
-    "ModelNote",
-    "RecordError",
-    "TraceView",
-    "features_sha256",
-    "frame_seconds",
-    "to_numpy",
-    "type_name",
-]
+__all__ = ["Capabilities", "ModelNote", "TraceView", "features_sha256", "frame_seconds", "to_numpy", "type_name"]
 
 Value = TypeVar("Value")
-
-
-class RecordError(ValueError):
-    """A clip, model or set of records of which no record can be made; the message names which and why."""
 
 
 @dataclass(frozen=True)

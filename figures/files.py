@@ -24,9 +24,9 @@ def digest(value: object) -> str:
 def code_digest(rooms: Iterable[str]) -> str:
     """Digest of the Python code of some packages of this project: a changed line changes it."""
     root = Path(__file__).parent.parent
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for room in rooms:
         for path in sorted((root / room).rglob("*.py")):
-            found.update(path.relative_to(root).as_posix().encode())
-            found.update(path.read_bytes())
-    return found.hexdigest()
+            digest.update(path.relative_to(root).as_posix().encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()

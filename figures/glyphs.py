@@ -24,7 +24,7 @@ _REGULAR = ("normal", "regular", "book", 400)
 # First word of a character's Unicode name -> font to install; any other script has a Noto Sans of its own name.
 _CJK = "Noto Sans CJK (Debian, Ubuntu: fonts-noto-cjk)"
 _INSTALL = dict.fromkeys(("CJK", "HIRAGANA", "KATAKANA", "HANGUL", "IDEOGRAPHIC", "BOPOMOFO", "FULLWIDTH"), _CJK)
-_told: set[str] = set()
+_reported: set[str] = set()
 
 
 def font_for(text: str, font: FontProperties) -> FontProperties:
@@ -37,9 +37,9 @@ def font_for(text: str, font: FontProperties) -> FontProperties:
     lacking = set(text) - _letters_of(tuple(font.get_family())) - {"\n"}
     if not lacking:
         return font
-    found = _families(frozenset(lacking))
+    families = _families(frozenset(lacking))
     complete = font.copy()
-    complete.set_family([*font.get_family(), *found])
+    complete.set_family([*font.get_family(), *families])
     return complete
 
 
@@ -128,8 +128,8 @@ def _letters(path: str) -> frozenset[str]:
 def _tell(letters: Collection[str]) -> None:
     """One line for each script that no installed font has, the first time it is met."""
     for script, some in _by_script(letters).items():
-        if script not in _told:
-            _told.add(script)
+        if script not in _reported:
+            _reported.add(script)
             install = _INSTALL.get(script, f"Noto Sans {script.title()}")
             _LOG.warning(
                 "no installed font has %s (%s): boxes stand for such letters; install one that has, for example %s",

@@ -14,10 +14,11 @@ from analysis.record.edits import record_edits
 from analysis.record.files import open_record, save_record
 from figures.files import digest
 from figures.inspector import write_html
-from figures.inspector.records import InspectorError, model_name, split_records
+from figures.inspector.records import model_name, split_records
 from figures.overview import draw
 from figures.style import save
 from gmsa_models.data.file_names import HASHED, file_name
+from gmsa_models.errors import ArgumentError
 
 __all__ = ["provenance", "saved_records", "write_inspection"]
 
@@ -29,7 +30,7 @@ def saved_records(paths: Sequence[str | Path]) -> list[xr.Dataset]:
 
     Raises:
         FileNotFoundError: one is not there.
-        InspectorError: they are not of one clip, two are of one model, or they explain different classes; and as
+        ArgumentError: they are not of one clip, two are of one model, or they explain different classes; and as
             `open_record`.
     """
     for path in paths:
@@ -43,7 +44,7 @@ def saved_records(paths: Sequence[str | Path]) -> list[xr.Dataset]:
     explained = {str(one["explanation"].attrs.get("class_name")): one for one in records if "explanation" in one}
     if len(explained) > 1:
         classes = ", ".join(f"{name!r} by model {one['model'].item()!r}" for name, one in explained.items())
-        raise InspectorError(
+        raise ArgumentError(
             f"the records explain different classes: {classes}; expected one: write them again with --target"
         )
     return records

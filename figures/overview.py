@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from analysis.errors import RecordError
 from analysis.record.edits import record_edits
 from analysis.record.lanes import record_lanes
 from analysis.record.layers import layers_text, of_layer
@@ -36,7 +37,7 @@ from figures.style import PAGE_WIDTH, model_style, use_style
 from figures.styled_figure import StyledFigure
 from figures.texts import brief, fit, fit_name, plain, short_number, text_points
 
-__all__ = ["RecordMismatchError", "TimePanel", "draw"]
+__all__ = ["TimePanel", "draw"]
 
 # Inches; a row of maps has its colour bars beneath it.
 MAP_ROW, PROFILE_ROW, LINE_ROW, STRIP, LANE, PREDICTIONS = 2.25, 1.1, 0.8, 0.2, 0.13, 1.9
@@ -65,10 +66,6 @@ class TimePanel:
     height: float
 
 
-class RecordMismatchError(ValueError):
-    """Two records that cannot stand in one overview; the message says why."""
-
-
 def draw(record: xr.Dataset, against: xr.Dataset | None = None, top: int = 7, layer: int | None = None) -> Figure:
     """Draw the overview of a record, or of two records of one clip.
 
@@ -89,8 +86,8 @@ def draw(record: xr.Dataset, against: xr.Dataset | None = None, top: int = 7, la
         A figure of page width.
 
     Raises:
-        RecordMismatchError: the two records are of different clips, or of different frames of it.
-        LayerError: a layer that a record does not hold.
+        RecordError: the two records are of different clips, or of different frames of it; a layer that a record does
+            not hold.
     """
     whole = [record] if against is None else [record, against]
     records = [of_layer(one, layer) for one in whole]
@@ -260,6 +257,6 @@ def _name(record: xr.Dataset) -> str:
 def _check_one_clip(records: list[xr.Dataset]) -> None:
     for what in ("clip", "features_sha256"):
         if len(values := {one.attrs[what] for one in records}) > 1:
-            raise RecordMismatchError(f"two records in one overview differ in {what}: {sorted(values)}")
+            raise RecordError(f"two records in one overview differ in {what}: {sorted(values)}")
     if len(frames := {one.sizes["frame"] for one in records}) > 1:
-        raise RecordMismatchError(f"two records in one overview differ in frames: {sorted(frames)}")
+        raise RecordError(f"two records in one overview differ in frames: {sorted(frames)}")

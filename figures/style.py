@@ -25,6 +25,7 @@ from matplotlib.figure import Figure
 from figures.glyphs import find_glyphs, without_glyph_warnings
 from figures.texts import plain
 from gmsa_models.data.atomic import replaced_when_done, write_text
+from gmsa_models.errors import ArgumentError
 
 __all__ = [
     "BACKGROUND",
@@ -40,10 +41,8 @@ __all__ = [
     "SIMILARITY",
     "TRUE",
     "WEIGHTS",
-    "FormatError",
     "LineDashes",
     "LineStyle",
-    "StyleFileError",
     "branch_style",
     "default_settings",
     "ground",
@@ -152,14 +151,6 @@ _ON_TOP: ContextVar[str | None] = ContextVar("style file on top of the house sty
 _VARIANTS: ContextVar[Mapping[str, str] | None] = ContextVar("model -> whose style it is drawn in", default=None)
 
 
-class FormatError(ValueError):
-    """A picture format that figures are not saved in; the message lists those that are."""
-
-
-class StyleFileError(ValueError):
-    """A style file that figures cannot be drawn with; the message says which line is in the way."""
-
-
 def model_style(name: str) -> LineStyle:
     """Colour, line and marker of the model's variant; its label tells the model's name.
 
@@ -234,7 +225,7 @@ def use_style(file: str | Path | None = None) -> Iterator[None]:
         file: a matplotlib style file that goes on top, here and in every `use_style` inside the block.
 
     Raises:
-        StyleFileError: the file has TeX draw all text.
+        ArgumentError: the file has TeX draw all text.
     """
     token = _ON_TOP.set(_ON_TOP.get() if file is None else str(file))
     try:
@@ -251,7 +242,7 @@ def use_style(file: str | Path | None = None) -> Iterator[None]:
 
 def _check_text(file: str) -> None:
     if mpl.rcParams["text.usetex"]:
-        raise StyleFileError(
+        raise ArgumentError(
             f"{file}: text.usetex is True; expected False: figures show names from files, which TeX would read as "
             "commands. Take the line out, and set the fonts by font.family and mathtext.fontset"
         )
@@ -277,7 +268,7 @@ def save(
         The files, pictures first.
 
     Raises:
-        FormatError: an unknown format.
+        ArgumentError: an unknown format.
     """
     path = Path(path)
     written = save_pictures(figure, path, formats)
@@ -289,7 +280,7 @@ def save(
 def save_pictures(figure: Figure, path: Path, formats: Sequence[str]) -> list[Path]:
     """Write a figure in each format, whole, and return the files. Args and Raises: as for `save`."""
     if unknown := [name for name in formats if name not in _METADATA]:
-        raise FormatError(f"unknown picture format {unknown[0]!r}; known: {', '.join(_METADATA)}")
+        raise ArgumentError(f"unknown picture format {unknown[0]!r}; known: {', '.join(_METADATA)}")
     path.parent.mkdir(parents=True, exist_ok=True)
     written = [path.with_name(f"{path.name}.{name}") for name in formats]
     with use_style(), without_glyph_warnings(), _laid_out(figure):

@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
+from gmsa_models.errors import GMSAError
+from gmsa_models.progress import progress_bar
+
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+    from rich.progress import TaskID
 
     from gmsa_models.data.skipped import Skipped
 
@@ -23,7 +26,6 @@ __all__ = [
     "OneLineErrors",
     "left_out",
     "one_line",
-    "progress_bar",
     "progress_of",
     "say",
     "visible",
@@ -41,16 +43,16 @@ class OneLineErrors(TyperGroup):
     def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> Any:
         """Run; `--debug` anywhere shows the whole traceback instead."""
         replace_what_cannot_be_shown()
-        given = list(sys.argv[1:] if args is None else args)
-        debug = "--debug" in given
-        words = [word for word in given if word != "--debug"]
+        arguments = list(sys.argv[1:] if args is None else args)
+        debug = "--debug" in arguments
+        words = [word for word in arguments if word != "--debug"]
         if debug:
             return sys.exit(super().main(args=words, standalone_mode=False, **extra) or 0)
         try:
             code = super().main(args=words, standalone_mode=False, **extra)
         except ClickError as error:
             _stop(error.format_message(), BAD_INPUT)
-        except (ValueError, KeyError, OSError, ImportError) as error:
+        except (GMSAError, ValueError, KeyError, OSError, ImportError) as error:
             _stop(_text(error), BAD_INPUT)
         except (KeyboardInterrupt, typer.Abort):
             _stop("stopped", STOPPED)
@@ -88,26 +90,6 @@ def left_out() -> Iterator[Skipped]:
     finally:
         for line in skipped.lines():
             say(line)
-
-
-def progress_bar(counted: str | None = None) -> Progress:
-    """A progress bar on stderr, so that stdout stays fit for a pipe; the one that all commands use.
-
-    Args:
-        counted: what stands after the bar, with a task's fields by name: "{task.fields[videos]} videos"; default: how
-            many steps are done, of how many.
-    """
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    steps = MofNCompleteColumn() if counted is None else TextColumn(counted)
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), steps, TimeRemainingColumn())
-    console = Console(stderr=True)
-    # The time left is estimated over the last minutes, since one step may take one; an output that is no terminal
-    # would get an empty line.
-    return Progress(
-        *columns, console=console, transient=True, speed_estimate_period=300, disable=not console.is_terminal
-    )
 
 
 @contextmanager

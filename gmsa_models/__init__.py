@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from gmsa_models.classifier import GMSAClassifier
     from gmsa_models.config import ModelConfig
     from gmsa_models.data import Batch, Clip, Segment, Vocabulary, read_clips, write_clips
+    from gmsa_models.errors import GMSAError
     from gmsa_models.evaluation import metrics
     from gmsa_models.trace import AttentionTrace, LayerTrace
     from gmsa_models.variants import build
@@ -20,6 +21,7 @@ __all__ = [
     "Batch",
     "Clip",
     "GMSAClassifier",
+    "GMSAError",
     "LayerTrace",
     "ModelConfig",
     "Segment",
@@ -39,6 +41,7 @@ _MODULES = {
     "Batch": "gmsa_models.data",
     "Clip": "gmsa_models.data",
     "GMSAClassifier": "gmsa_models.classifier",
+    "GMSAError": "gmsa_models.errors",
     "LayerTrace": "gmsa_models.trace",
     "ModelConfig": "gmsa_models.config",
     "Segment": "gmsa_models.data",

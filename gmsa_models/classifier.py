@@ -10,23 +10,16 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from gmsa_models.attention import ATTENTION, AttentionBlock, AttentionError, xavier_linear
+from gmsa_models.attention import ATTENTION, AttentionBlock, xavier_linear
 from gmsa_models.attention.stages import NO_EDIT, BlockEdit
-from gmsa_models.config import ConfigError, ModelConfig
+from gmsa_models.config import ModelConfig
 from gmsa_models.data.clip import Batch
 from gmsa_models.data.spaces import FeatureSpace, published_spaces, spaces_from_dict
 from gmsa_models.data.vocabulary import Vocabulary
+from gmsa_models.errors import ArgumentError, ConfigError
 from gmsa_models.trace import AttentionTrace, LayerTrace, Stage
 
-__all__ = [
-    "BatchError",
-    "Encoder",
-    "EncoderLayer",
-    "GMSAClassifier",
-    "PassEdit",
-    "mean_over_valid",
-    "parameter_mib",
-]
+__all__ = ["Encoder", "EncoderLayer", "GMSAClassifier", "PassEdit", "mean_over_valid", "parameter_mib"]
 
 Frames = Float[Tensor, "batch frames dim"]
 Valid = Bool[Tensor, "batch frames"]
@@ -47,10 +40,6 @@ class PassEdit(Protocol):
 
 
 LayerEdits = Callable[[int], BlockEdit]
-
-
-class BatchError(ValueError):
-    """A batch that does not fit the model; the message says what was received and expected."""
 
 
 class EncoderLayer(nn.Module):
@@ -81,10 +70,10 @@ class EncoderLayer(nn.Module):
         """The attention block.
 
         Raises:
-            AttentionError: the control, which has none.
+            ArgumentError: the control, which has none.
         """
         if self.attention is None:
-            raise AttentionError("the control (attention 'none') has no attention block")
+            raise ArgumentError("the control (attention 'none') has no attention block")
         return self.attention
 
     def forward(self, hidden: Frames, valid: Valid | None = None) -> Frames:
@@ -209,7 +198,7 @@ class GMSAClassifier(nn.Module):
         """Logits, before the sigmoid.
 
         Raises:
-            BatchError: a modality missing, a wrong width, too many frames, or a clip without a valid frame.
+            ArgumentError: a modality missing, a wrong width, too many frames, or a clip without a valid frame.
         """
         valid = self._check(batch)
         pooled = [
@@ -226,7 +215,7 @@ class GMSAClassifier(nn.Module):
                 maps, by features that require a gradient, and by parameters. Otherwise nothing has a graph.
 
         Raises:
-            BatchError: as for `forward`.
+            ArgumentError: as for `forward`.
         """
         valid = self._check(batch)
         layers: dict[str, tuple[LayerTrace, ...]] = {}
@@ -259,18 +248,20 @@ class GMSAClassifier(nn.Module):
         """`batch.valid`, or None where nothing is padding; raises on a batch that does not fit."""
         frames = batch.valid.shape[1]
         if frames > self.config.max_frames:
-            raise BatchError(f"a batch of {frames} frames; the model takes at most {self.config.max_frames}")
+            raise ArgumentError(f"a batch of {frames} frames; the model takes at most {self.config.max_frames}")
         for name, width in self.config.modalities.items():
             if name not in batch.features:
-                raise BatchError(f"no modality {name!r} in a batch of {', '.join(batch.features)}; the model needs it")
+                raise ArgumentError(
+                    f"no modality {name!r} in a batch of {', '.join(batch.features)}; the model needs it"
+                )
             expected = (*batch.valid.shape, width)
             if tuple(batch.features[name].shape) != expected:
-                raise BatchError(f"{name!r} has shape {tuple(batch.features[name].shape)}; expected {expected}")
+                raise ArgumentError(f"{name!r} has shape {tuple(batch.features[name].shape)}; expected {expected}")
         if batch.full:
             return None
         empty = ~batch.valid.any(1)
         if empty.any():
-            raise BatchError(f"clip {int(empty.nonzero()[0])} of the batch has no valid frame")
+            raise ArgumentError(f"clip {int(empty.nonzero()[0])} of the batch has no valid frame")
         return batch.valid
 
 

@@ -10,19 +10,16 @@ from torch import nn
 
 from gmsa_models.attention import ATTENTION
 from gmsa_models.data.errors import brief, is_plain
+from gmsa_models.errors import ConfigError
 from gmsa_models.masks import Neighbourhood, neighbourhood_from_dict, neighbourhood_to_dict
 
-__all__ = ["ConfigError", "ModelConfig"]
+__all__ = ["ModelConfig"]
 
 NORMS = ("pre", "post")
 MOST_MODALITIES = 32
 LARGEST_SIZE = 2**31 - 1  # of any width or number, so that products of two still fit 64 bits
 
 _NAMESPACE = nn.ModuleDict()  # which takes no name that it has an attribute of
-
-
-class ConfigError(ValueError):
-    """A model that cannot be; the message names the field, what it is and what it may be."""
 
 
 @dataclass(frozen=True)

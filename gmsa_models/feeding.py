@@ -18,7 +18,7 @@ from typing_extensions import TypeIs
 
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import QUANTIZED_MAXIMUM, QUANTIZED_MINIMUM, Batch, Clip, ClipError
-from gmsa_models.data.errors import ForeignFeaturesError, OnSkip, UnfitClipError, brief
+from gmsa_models.data.errors import OnSkip, UnfitClipError, brief
 from gmsa_models.data.shuffle import count_clips, shuffled_clips
 from gmsa_models.data.sources import Source
 from gmsa_models.data.spaces import FeatureSpace
@@ -30,7 +30,6 @@ __all__ = [
     "Inputs",
     "RawBatch",
     "TrainingClips",
-    "TrainingDataError",
     "check_fits",
     "fitting",
     "in_hand",
@@ -45,10 +44,6 @@ ClipSource = Source | Sequence[Clip]
 
 
 LARGEST_VALUE = 1e6  # of a feature: products and squares of such numbers still fit float32; YouTube-8M's end at 2
-
-
-class TrainingDataError(ValueError):
-    """Training data that cannot fill one mini-batch."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +113,7 @@ def check_fits(clip: Clip, inputs: Inputs) -> None:
     Absurdly large values do not fit either, nor labels of another data set where they are held against the model's.
 
     Raises:
-        UnfitClipError: it has not; a ForeignFeaturesError or ForeignLabelsError where that is why.
+        UnfitClipError: it has not; an UnfitClipError or UnfitClipError where that is why.
     """
     where = brief(clip.source or clip.id)
     for name, width in inputs.modalities.items():
@@ -129,9 +124,10 @@ def check_fits(clip: Clip, inputs: Inputs) -> None:
             )
         values, expected, space = clip.features[name], inputs.spaces.get(name), clip.spaces.get(name)
         if None not in (expected, space) and expected != space:
-            raise ForeignFeaturesError(
+            raise UnfitClipError(
                 f"{where}: {name!r} lies in the feature space {space}, the model takes {expected}: their numbers mean "
-                "different things; choose a model trained on those features, or make the clip's features anew"
+                "different things; choose a model trained on those features, or make the clip's features anew",
+                kind="features of another space",
             )
         if values.shape[1] != width:
             raise UnfitClipError(
@@ -193,7 +189,7 @@ class Collation:
         """Pad and stack clips, leaving quantised features as uint8 so that they are widened once, on the device.
 
         Raises:
-            ForeignLabelsError: a clip's labels are of another data set than the vocabulary.
+            UnfitClipError: a clip's labels are of another data set than the vocabulary.
         """
         clips = [clip.cut(self.max_frames) for clip in clips]
         lengths = torch.tensor([clip.frames for clip in clips])

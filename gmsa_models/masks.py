@@ -11,12 +11,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from gmsa_models.data.errors import brief
+from gmsa_models.errors import ArgumentError
 
 __all__ = [
     "NEIGHBOURHOODS",
     "BlockDiagonal",
     "Neighbourhood",
-    "NeighbourhoodError",
     "Toeplitz",
     "ToeplitzDilated",
     "masked_softmax",
@@ -30,10 +30,6 @@ __all__ = [
 
 LARGEST = 2**31 - 1  # frames
 _WRITTEN = re.compile(r"(BD|TP|TD)(\d+)(?:[x×](\d+))?", re.IGNORECASE)
-
-
-class NeighbourhoodError(ValueError):
-    """A neighbourhood that cannot be; the message says what was received and what is possible."""
 
 
 @dataclass(frozen=True)
@@ -104,13 +100,13 @@ def neighbourhood_mask(
         (frames, frames), True where frame `key` is in N of frame `query`. Symmetric, with a True diagonal.
 
     Raises:
-        NeighbourhoodError: fewer than 1 frame, or something that is no neighbourhood.
+        ArgumentError: fewer than 1 frame, or something that is no neighbourhood.
 
     Source:
         Equation 2 and the masks figure; True here is the paper's 1, False its -inf.
     """
     if frames < 1:
-        raise NeighbourhoodError(f"a mask over {frames} frames; at least 1 is needed")
+        raise ArgumentError(f"a mask over {frames} frames; at least 1 is needed")
     index = torch.arange(frames, device=device)
     distance = (index[:, None] - index[None, :]).abs()
     match neighbourhood:
@@ -121,7 +117,7 @@ def neighbourhood_mask(
             return distance <= size // 2
         case ToeplitzDilated(size, dilation):
             return (distance <= size // 2) & (distance % dilation == 0)
-    raise NeighbourhoodError(f"{neighbourhood!r} is no neighbourhood; expected one of {_kinds()}")
+    raise ArgumentError(f"{neighbourhood!r} is no neighbourhood; expected one of {_kinds()}")
 
 
 def padded_neighbours(
@@ -135,9 +131,9 @@ def padded_neighbours(
     Returns:
         Their places, and which of them are neighbours: a frame with fewer than another has others behind them.
     """
-    there, keys = mask.to(torch.int8).sort(dim=1, descending=True, stable=True)
+    present, keys = mask.to(torch.int8).sort(dim=1, descending=True, stable=True)
     most = int(mask.sum(1).max())
-    return keys[:, :most].contiguous(), there[:, :most] > 0
+    return keys[:, :most].contiguous(), present[:, :most] > 0
 
 
 def masked_softmax(
@@ -166,42 +162,42 @@ def neighbourhood_to_dict(neighbourhood: Neighbourhood) -> dict[str, str | int]:
     """`{"kind": name in NEIGHBOURHOODS, "size": ...}`, the form that travels inside a checkpoint.
 
     Raises:
-        NeighbourhoodError: something that is no neighbourhood.
+        ArgumentError: something that is no neighbourhood.
     """
     for kind, cls in NEIGHBOURHOODS.items():
         if type(neighbourhood) is cls:
             return {"kind": kind, **asdict(neighbourhood)}
-    raise NeighbourhoodError(f"{neighbourhood!r} is no neighbourhood; expected one of {_kinds()}")
+    raise ArgumentError(f"{neighbourhood!r} is no neighbourhood; expected one of {_kinds()}")
 
 
 def neighbourhood_from_dict(values: Mapping[str, str | int]) -> Neighbourhood:
     """The inverse of `neighbourhood_to_dict`.
 
     Raises:
-        NeighbourhoodError: no or an unknown `kind`, a field missing, unknown or out of range; names it.
+        ArgumentError: no or an unknown `kind`, a field missing, unknown or out of range; names it.
     """
     kind = values.get("kind")
     if not isinstance(kind, str) or kind not in NEIGHBOURHOODS:
-        raise NeighbourhoodError(f"neighbourhood kind {brief(kind)} is unknown; known: {_kinds()}")
+        raise ArgumentError(f"neighbourhood kind {brief(kind)} is unknown; known: {_kinds()}")
     cls = NEIGHBOURHOODS[kind]
-    given = {name: value for name, value in values.items() if name != "kind"}
+    arguments = {name: value for name, value in values.items() if name != "kind"}
     known = {field.name for field in fields(cls)}
-    if unknown := sorted(set(given) - known):
-        raise NeighbourhoodError(f"{kind} has no {', '.join(unknown)}; it has {', '.join(sorted(known))}")
-    if "size" not in given:
-        raise NeighbourhoodError(f"{kind} needs a size; got {dict(values)}")
-    return cls(**given)
+    if unknown := sorted(set(arguments) - known):
+        raise ArgumentError(f"{kind} has no {', '.join(unknown)}; it has {', '.join(sorted(known))}")
+    if "size" not in arguments:
+        raise ArgumentError(f"{kind} needs a size; got {dict(values)}")
+    return cls(**arguments)
 
 
 def neighbourhood_from_text(text: str) -> Neighbourhood:
     """A neighbourhood in the paper's words: BDn, TPn or TDnxd.
 
     Raises:
-        NeighbourhoodError: anything else, or a size below 1.
+        ArgumentError: anything else, or a size below 1.
     """
     match = _WRITTEN.fullmatch(text.strip())
     if match is None or bool(match[3]) != (match[1].upper() == "TD"):
-        raise NeighbourhoodError(f"neighbourhood {text!r}; expected BDn, TPn or TDnxd, for example BD20, TP30, TD60x4")
+        raise ArgumentError(f"neighbourhood {text!r}; expected BDn, TPn or TDnxd, for example BD20, TP30, TD60x4")
     kind, size = match[1].upper(), int(match[2])
     if kind == "TD":
         return ToeplitzDilated(size, int(match[3]))
@@ -217,12 +213,12 @@ def neighbourhood_text(neighbourhood: Neighbourhood) -> str:
             return f"TP{size}"
         case ToeplitzDilated(size, dilation):
             return f"TD{size}×{dilation}"
-    raise NeighbourhoodError(f"{neighbourhood!r} is no neighbourhood")
+    raise ArgumentError(f"{neighbourhood!r} is no neighbourhood")
 
 
 def _check_whole(name: str, value: int, owner: Neighbourhood) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= LARGEST:
-        raise NeighbourhoodError(
+        raise ArgumentError(
             f"{type(owner).__name__}: {name} is {brief(value)}; expected a whole number of at least 1 and "
             f"at most {LARGEST}"
         )

@@ -17,13 +17,10 @@ from torch import Tensor
 from gmsa_models.attention import AttentionBlock, CleanPass, Contexts, Frames, Gates, Valid
 from gmsa_models.classifier import GMSAClassifier, mean_over_valid
 from gmsa_models.data.clip import Batch
+from gmsa_models.errors import ArgumentError
 from gmsa_models.trace import AttentionTrace
 
-__all__ = ["BlockState", "RecomputeError", "block_state", "logits_from", "pooled_from"]
-
-
-class RecomputeError(ValueError):
-    """A block or an output that cannot be computed on from; the message says what was received and expected."""
+__all__ = ["BlockState", "block_state", "logits_from", "pooled_from"]
 
 
 @dataclass(frozen=True)
@@ -63,11 +60,11 @@ def block_state(
 
     Raises:
         KeyError, IndexError: a modality or a layer that the model lacks.
-        RecomputeError: the control, which has no attention block.
+        ArgumentError: the control, which has no attention block.
     """
     traced, encoder = trace.layer(modality, layer), model.encoders[modality]
     if (block := encoder.layers[layer].attention) is None:
-        raise RecomputeError("the control (attention 'none') has no attention block")
+        raise ArgumentError("the control (attention 'none') has no attention block")
     before = trace.layer(modality, layer - 1).recorded("encoded") if layer else None
     valid = None if batch.full else batch.valid
     clean = CleanPass(block, traced.recorded("input"), valid, traced)
@@ -95,11 +92,11 @@ def logits_from(
         output: any number of outputs Y for each clip of the batch.
 
     Raises:
-        RecomputeError: outputs of another shape.
+        ArgumentError: outputs of another shape.
     """
     copies, expected = len(output), state.hidden.shape
     if output.shape[1:] != expected:
-        raise RecomputeError(
+        raise ArgumentError(
             f"outputs of shape {tuple(output.shape)}; expected (copies, {', '.join(map(str, expected))})"
         )
     pooled = pooled_from(model, state.modality, state.layer, state.hidden, output, state.valid)

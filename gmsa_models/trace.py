@@ -8,13 +8,11 @@ from typing import Literal, NamedTuple
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-__all__ = ["BRANCHES", "AttentionTrace", "HeadGroup", "LayerTrace", "Stage", "TraceError"]
+from gmsa_models.errors import ArgumentError
+
+__all__ = ["BRANCHES", "AttentionTrace", "HeadGroup", "LayerTrace", "Stage"]
 
 BRANCHES = ("global", "local", "combined")
-
-
-class TraceError(ValueError):
-    """Something that a trace does not hold; the message says what."""
 
 
 class Stage(NamedTuple):
@@ -92,11 +90,11 @@ class LayerTrace:
         """One of the three that a trace of another module may lack.
 
         Raises:
-            TraceError: it was not recorded.
+            ArgumentError: it was not recorded.
         """
         values: Tensor | None = getattr(self, name)
         if values is None:
-            raise TraceError(f"the layer's {name} was not recorded; a trace of a GMSA model has it")
+            raise ArgumentError(f"the layer's {name} was not recorded; a trace of a GMSA model has it")
         return values
 
     def heads_of(self, branch: str) -> slice:

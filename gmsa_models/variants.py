@@ -11,6 +11,7 @@ import torch
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.config import ModelConfig
 from gmsa_models.data.vocabulary import Vocabulary
+from gmsa_models.errors import UnknownNameError
 from gmsa_models.masks import BlockDiagonal, Neighbourhood, Toeplitz, ToeplitzDilated
 
 __all__ = [
@@ -18,9 +19,9 @@ __all__ = [
     "CONTROL",
     "PUBLISHED",
     "PUBLISHED_FAMILY",
+    "SIZES",
     "VARIANTS",
     "Size",
-    "UnknownVariantError",
     "build",
     "nearest_variant",
     "variant_config",
@@ -99,13 +100,6 @@ SIZES: dict[str, Size] = {
 }
 
 
-class UnknownVariantError(KeyError):
-    """A variant, size or modality that is not in the table; the message lists those that are."""
-
-    def __str__(self) -> str:
-        return str(self.args[0])
-
-
 def variant_config(
     name: str,
     size: str = "paper",
@@ -127,7 +121,7 @@ def variant_config(
         dropout: probability in [0, 1).
 
     Raises:
-        UnknownVariantError: an unknown name, size or modality.
+        UnknownNameError: an unknown name, size or modality.
     """
     attention, neighbourhood = _look_up(VARIANTS, name, "variant")
     chosen = _look_up(SIZES, size, "size")
@@ -167,7 +161,7 @@ def build(
         A float32 model on the CPU, in training mode, its card naming the variant and the size.
 
     Raises:
-        UnknownVariantError: an unknown name, size or modality.
+        UnknownNameError: an unknown name, size or modality.
     """
     if classes is None and vocabulary is not None:
         classes = len(vocabulary)
@@ -185,13 +179,13 @@ def nearest_variant(config: ModelConfig) -> str:
     Figures draw a model in the style of that column, whatever the model is called.
 
     Raises:
-        UnknownVariantError: none is like it.
+        UnknownNameError: none is like it.
     """
     kind = type(config.neighbourhood)
     alike = [name for name, (block, shape) in VARIANTS.items() if block == config.attention and type(shape) is kind]
     exact = [name for name in alike if VARIANTS[name][1] == config.neighbourhood]
     if not alike:
-        raise UnknownVariantError(f"no column with {config.attention!r} and {config.neighbourhood}")
+        raise UnknownNameError(f"no column with {config.attention!r} and {config.neighbourhood}")
     return (exact or alike)[0]
 
 
@@ -208,5 +202,5 @@ def _streams(
 
 def _look_up(table: Mapping[str, Value], name: str, what: str) -> Value:
     if name not in table:
-        raise UnknownVariantError(f"unknown {what} {name!r}; known: {', '.join(table)}")
+        raise UnknownNameError(f"unknown {what} {name!r}; known: {', '.join(table)}")
     return table[name]

@@ -17,17 +17,15 @@ from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
 from typing import Any
 
-__all__ = ["NoMainGuardError", "WorkerContext", "WorkerProcess", "leave_if_imported"]
+from gmsa_models.errors import WorkerError
+
+__all__ = ["WorkerContext", "WorkerProcess", "leave_if_imported"]
 
 NO_GUARD = 79  # exit code of a worker whose program starts workers while it is imported; no signal, no usual code
 GUARD = (
     "put what the program does into a function and call it under `if __name__ == '__main__':`, since each worker "
     "process imports the program first"
 )
-
-
-class NoMainGuardError(RuntimeError, ValueError):
-    """A program that worker processes cannot import; the message says what to change in it."""
 
 
 class WorkerContext(SpawnContext):
@@ -41,7 +39,7 @@ class WorkerContext(SpawnContext):
         """None is started yet.
 
         Raises:
-            NoMainGuardError: the program comes from standard input, where no worker can read it.
+            WorkerError: the program comes from standard input, where no worker can read it.
         """
         super().__init__()
         self.started: list[WorkerProcess] = []
@@ -58,10 +56,10 @@ class WorkerContext(SpawnContext):
         """To be called when a worker was lost, and has ended.
 
         Raises:
-            NoMainGuardError: the program has no main guard.
+            WorkerError: the program has no main guard.
         """
         if any(worker.exitcode == NO_GUARD for worker in self.started):
-            raise NoMainGuardError(
+            raise WorkerError(
                 f"{_program()} starts worker processes and has no main guard: {GUARD}"
             ) from None  # the loss of the worker says nothing more
 
@@ -100,9 +98,7 @@ def _check_program() -> None:
     main = sys.modules["__main__"]
     path = getattr(main, "__file__", None)
     if getattr(main, "__spec__", None) is None and path is not None and not Path(path).exists():
-        raise NoMainGuardError(
-            f"the program is {path}, which worker processes cannot read: write it to a file; and {GUARD}"
-        )
+        raise WorkerError(f"the program is {path}, which worker processes cannot read: write it to a file; and {GUARD}")
 
 
 @contextmanager

@@ -9,18 +9,7 @@ import pickle
 import struct
 from collections.abc import Callable
 
-from gmsa_models.checkpoints.header import (
-    METADATA_KEY,
-    CorruptCheckpointError,
-    HeaderError,
-    MissingTensorError,
-    NewerFormatError,
-    NotACheckpointError,
-    PickleRefusedError,
-    TensorShapeError,
-    TruncatedCheckpointError,
-    UnknownTensorError,
-)
+from gmsa_models.checkpoints.header import METADATA_KEY, CheckpointError
 
 Change = Callable[[dict], object]
 Make = Callable[[bytes], bytes]
@@ -117,70 +106,73 @@ class Bomb:
 LONG = {f"m{number}": 12 for number in range(33)}
 
 CHECKPOINTS: dict[str, tuple[Make, type[Exception], str]] = {
-    "a pickle that runs code": (instead(pickle.dumps(Bomb())), PickleRefusedError, "can run any code"),
-    "a pickle of the oldest protocol": (instead(pickle.dumps(Bomb(), 0)), NotACheckpointError, "not a safetensors"),
-    "a gzip": (lambda good: gzip.compress(good, mtime=0), NotACheckpointError, "starts with b'.x1f"),
-    "text": (instead(b"hello, this is a letter"), NotACheckpointError, "starts with b'hello, t'"),
-    "an empty file": (instead(b""), TruncatedCheckpointError, "0 bytes"),
-    "cut in the weights": (lambda good: good[:-9], TruncatedCheckpointError, "its header says"),
-    "a header of 10 GB": (lambda good: struct.pack("<Q", 10 << 30) + good[8:], HeaderError, "a header of 10737418"),
+    "a pickle that runs code": (instead(pickle.dumps(Bomb())), CheckpointError, "can run any code"),
+    "a pickle of the oldest protocol": (instead(pickle.dumps(Bomb(), 0)), CheckpointError, "not a safetensors"),
+    "a gzip": (lambda good: gzip.compress(good, mtime=0), CheckpointError, "starts with b'.x1f"),
+    "text": (instead(b"hello, this is a letter"), CheckpointError, "starts with b'hello, t'"),
+    "an empty file": (instead(b""), CheckpointError, "0 bytes"),
+    "cut in the weights": (lambda good: good[:-9], CheckpointError, "its header says"),
+    "a header of 10 GB": (lambda good: struct.pack("<Q", 10 << 30) + good[8:], CheckpointError, "a header of 10737418"),
     "a header longer than the file": (
-        lambda good: struct.pack("<Q", 1 << 20) + good[8:], TruncatedCheckpointError, "its header alone claims 1048576"
+        lambda good: struct.pack("<Q", 1 << 20) + good[8:], CheckpointError, "its header alone claims 1048576"
     ),
-    "a million empty lists": (instead(framed(b'{"a":[' + b"[]," * 10**6 + b"[]]}")), HeaderError, "header of 3000010"),
-    "JSON that nests deeply": (instead(framed(b'{"a":' + b"[" * 500_000)), HeaderError, "header is not JSON"),
-    "a number of 5,000 digits": (instead(framed(b'{"a":' + b"9" * 5000 + b"}")), HeaderError, "header is not JSON"),
-    "a tensor described twice": (twice, HeaderError, "a name comes twice"),
-    "a shape that overflows": (bias(shape=[10**30]), HeaderError, r"'classifier\.bias' is described as"),
-    "a type of a megabyte": (bias(dtype="x" * 10**6), HeaderError, r"'classifier\.bias' is described as"),
-    "whole numbers as weights": (bias(dtype="I32"), HeaderError, "KeyError.'I32'"),
-    "overlapping tensors": (bias(data_offsets=[4, 24]), HeaderError, "overlap or leave a hole"),
-    "offsets that are no whole numbers": (bias(data_offsets=[0.0, 20.0]), HeaderError, "does not hold"),
+    "a million empty lists": (
+        instead(framed(b'{"a":[' + b"[]," * 10**6 + b"[]]}")), CheckpointError, "header of 3000010"
+    ),
+    "JSON that nests deeply": (instead(framed(b'{"a":' + b"[" * 500_000)), CheckpointError, "header is not JSON"),
+    "a number of 5,000 digits": (instead(framed(b'{"a":' + b"9" * 5000 + b"}")), CheckpointError, "header is not JSON"),
+    "a tensor described twice": (twice, CheckpointError, "a name comes twice"),
+    "a shape that overflows": (bias(shape=[10**30]), CheckpointError, r"'classifier\.bias' is described as"),
+    "a type of a megabyte": (bias(dtype="x" * 10**6), CheckpointError, r"'classifier\.bias' is described as"),
+    "whole numbers as weights": (bias(dtype="I32"), CheckpointError, "KeyError.'I32'"),
+    "overlapping tensors": (bias(data_offsets=[4, 24]), CheckpointError, "overlap or leave a hole"),
+    "offsets that are no whole numbers": (bias(data_offsets=[0.0, 20.0]), CheckpointError, "does not hold"),
     "a name that is a path": (
         header(lambda entries: entries.update({"../../etc/passwd": entries.pop("classifier.bias")})),
-        MissingTensorError, r"classifier\.bias",
+        CheckpointError, r"classifier\.bias",
     ),
     "one more name that is a path": (
-        header(lambda entries: entries.update({"/etc/passwd": ZERO})), UnknownTensorError, "'/etc/passwd'"
+        header(lambda entries: entries.update({"/etc/passwd": ZERO})), CheckpointError, "'/etc/passwd'"
     ),
-    "a name of a megabyte": (header(lambda entries: entries.update({"n" * 10**6: ZERO})), UnknownTensorError, "nn"),
-    "very many tensors": (many_tensors(5000, 1), HeaderError, r"50\d\d tensors; at most 2048"),
-    "layers without tensors": (many_tensors(1500, 1500), MissingTensorError, "tensors of the model are missing"),
-    "a flipped bit in the weights": (flipped, CorruptCheckpointError, "do not match their checksum"),
+    "a name of a megabyte": (header(lambda entries: entries.update({"n" * 10**6: ZERO})), CheckpointError, "nn"),
+    "very many tensors": (many_tensors(5000, 1), CheckpointError, r"50\d\d tensors; at most 2048"),
+    "layers without tensors": (many_tensors(1500, 1500), CheckpointError, "tensors of the model are missing"),
+    "a flipped bit in the weights": (flipped, CheckpointError, "do not match their checksum"),
     "a changed score in the card": (
         header(lambda entries: entries["__metadata__"].update(
             {METADATA_KEY: entries["__metadata__"][METADATA_KEY].replace("small-", "large-")}
-        )), CorruptCheckpointError, "do not match their checksum",
+        )), CheckpointError, "do not match their checksum",
     ),
-    "NaN in the weights": (with_nan, CorruptCheckpointError, "has a value that is not finite"),
+    "NaN in the weights": (with_nan, CheckpointError, "has a value that is not finite"),
     "metadata that is a number": (
-        header(lambda entries: entries["__metadata__"].update({METADATA_KEY: 5})), HeaderError, "metadata is not JSON"
+        header(lambda entries: entries["__metadata__"].update({METADATA_KEY: 5})),
+        CheckpointError, "metadata is not JSON"
     ),
     "metadata that is a list": (
-        header(lambda entries: entries.update(__metadata__=[METADATA_KEY])), NotACheckpointError, "without the"
+        header(lambda entries: entries.update(__metadata__=[METADATA_KEY])), CheckpointError, "without the"
     ),
-    "a later version": (contents(lambda all_values: all_values.update(format_version=2)), NewerFormatError, "Upgrade"),
+    "a later version": (contents(lambda all_values: all_values.update(format_version=2)), CheckpointError, "Upgrade"),
     "a version that is True": (
-        contents(lambda all_values: all_values.update(format_version=True)), HeaderError, "format version True"
+        contents(lambda all_values: all_values.update(format_version=True)), CheckpointError, "format version True"
     ),
-    "no card": (contents(lambda all_values: all_values.pop("card")), CorruptCheckpointError, "'card'"),
-    "a modality that torch needs": (config(modalities={"keys": 12, "audio": 8}), CorruptCheckpointError, "name 'keys'"),
-    "a modality that is a path": (config(modalities={"../x": 12, "audio": 8}), CorruptCheckpointError, "name '../x'"),
-    "modalities in a list": (config(modalities=[["audio", 8]]), CorruptCheckpointError, "modalities is .*audio"),
-    "very many modalities": (config(modalities=LONG), CorruptCheckpointError, "modalities has 33 entries"),
-    "a neighbourhood that is text": (config(neighbourhood="toeplitz"), CorruptCheckpointError, "neighbourhood is 'toe"),
+    "no card": (contents(lambda all_values: all_values.pop("card")), CheckpointError, "'card'"),
+    "a modality that torch needs": (config(modalities={"keys": 12, "audio": 8}), CheckpointError, "name 'keys'"),
+    "a modality that is a path": (config(modalities={"../x": 12, "audio": 8}), CheckpointError, "name '../x'"),
+    "modalities in a list": (config(modalities=[["audio", 8]]), CheckpointError, "modalities is .*audio"),
+    "very many modalities": (config(modalities=LONG), CheckpointError, "modalities has 33 entries"),
+    "a neighbourhood that is text": (config(neighbourhood="toeplitz"), CheckpointError, "neighbourhood is 'toe"),
     "an endless neighbourhood": (
-        config(neighbourhood={"kind": "toeplitz", "size": 10**30}), CorruptCheckpointError, "Toeplitz: size is 1000"
+        config(neighbourhood={"kind": "toeplitz", "size": 10**30}), CheckpointError, "Toeplitz: size is 1000"
     ),
-    "a width of 2^62": (config(feed_forward=2**62), CorruptCheckpointError, "feed_forward is 4611686018427387904"),
-    "a width of 2^30": (config(feed_forward=2**30), TensorShapeError, "the config makes it"),
-    "frames without end": (config(max_frames=10**12), CorruptCheckpointError, "max_frames is 1000000000000"),
-    "a bias that is text": (config(bias="no"), CorruptCheckpointError, "config, vocabulary or card cannot be used"),
-    "a dropout that is NaN": (config(dropout=float("nan")), CorruptCheckpointError, "dropout is nan"),
-    "a name that is markup a terminal obeys": (card(name="[/red]\x1b[31m"), CorruptCheckpointError, "plain characters"),
-    "a name too long for a file": (card(name="x" * 300), CorruptCheckpointError, "1 to 100 plain characters"),
-    "a name that is half a character": (card(name="\ud800"), CorruptCheckpointError, "plain characters"),
-    "class names that are numbers": (vocabulary(names=[1, 2, 3, 4, 5]), CorruptCheckpointError, "vocabulary has 1;"),
-    "labels that are text": (vocabulary(indices=list("abcde")), CorruptCheckpointError, "has the label 'a'"),
-    "a data set that is an object": (vocabulary(dataset={"a": 1}), CorruptCheckpointError, "has {'a': 1}"),
+    "a width of 2^62": (config(feed_forward=2**62), CheckpointError, "feed_forward is 4611686018427387904"),
+    "a width of 2^30": (config(feed_forward=2**30), CheckpointError, "the config makes it"),
+    "frames without end": (config(max_frames=10**12), CheckpointError, "max_frames is 1000000000000"),
+    "a bias that is text": (config(bias="no"), CheckpointError, "config, vocabulary or card cannot be used"),
+    "a dropout that is NaN": (config(dropout=float("nan")), CheckpointError, "dropout is nan"),
+    "a name that is markup a terminal obeys": (card(name="[/red]\x1b[31m"), CheckpointError, "plain characters"),
+    "a name too long for a file": (card(name="x" * 300), CheckpointError, "1 to 100 plain characters"),
+    "a name that is half a character": (card(name="\ud800"), CheckpointError, "plain characters"),
+    "class names that are numbers": (vocabulary(names=[1, 2, 3, 4, 5]), CheckpointError, "vocabulary has 1;"),
+    "labels that are text": (vocabulary(indices=list("abcde")), CheckpointError, "has the label 'a'"),
+    "a data set that is an object": (vocabulary(dataset={"a": 1}), CheckpointError, "has {'a': 1}"),
 }  # fmt: skip

@@ -23,10 +23,10 @@ from references.reading import (
 from small_models import small_clip
 
 from gmsa_models.data.clip import LARGEST_LABEL
-from gmsa_models.data.tfrecord.errors import ContentError, DamagedRecordError, NotATFRecordError, TruncatedRecordError
+from gmsa_models.data.errors import UnfitClipError
+from gmsa_models.data.tfrecord.errors import TFRecordError
+from gmsa_models.data.tfrecord.examples import encode_clip
 from gmsa_models.data.tfrecord.framing import masked_checksum
-from gmsa_models.data.tfrecord.records import encode_clip
-from gmsa_models.feeding import UnfitClipError
 
 
 @dataclass(frozen=True)
@@ -143,36 +143,36 @@ RECORDS = {
     ),
 }
 
-FILES = {name: Fault(between(data), ContentError, said, BOTH) for name, (data, said) in RECORDS.items()} | {
+FILES = {name: Fault(between(data), TFRecordError, said, BOTH) for name, (data, said) in RECORDS.items()} | {
     "an id that comes twice": Fault(
         written(FIRST + GOOD + FIRST + LAST),
-        ContentError,
+        TFRecordError,
         "record 2 at byte .*has the id 'clip1', as record 0 has; give each its own",
         ("clip1", "bad", "clip2"),
     ),
-    "cut in the data": Fault(written(FIRST + GOOD[:-30]), TruncatedRecordError, "record 1 .*truncated", ("clip1",)),
-    "cut in a header": Fault(written(FIRST + GOOD[:7]), TruncatedRecordError, "7 bytes are left", ("clip1",)),
+    "cut in the data": Fault(written(FIRST + GOOD[:-30]), TFRecordError, "record 1 .*truncated", ("clip1",)),
+    "cut in a header": Fault(written(FIRST + GOOD[:7]), TFRecordError, "7 bytes are left", ("clip1",)),
     "a flipped bit in the data": Fault(
-        written(FIRST + flipped(GOOD, 40) + LAST), DamagedRecordError, "record 1 .*do not match their checksum", BOTH
+        written(FIRST + flipped(GOOD, 40) + LAST), TFRecordError, "record 1 .*do not match their checksum", BOTH
     ),
     "a flipped bit in the data's checksum": Fault(
-        written(FIRST + flipped(GOOD, len(GOOD) - 2) + LAST), DamagedRecordError, "do not match their checksum", BOTH
+        written(FIRST + flipped(GOOD, len(GOOD) - 2) + LAST), TFRecordError, "do not match their checksum", BOTH
     ),
     "a flipped bit in a length": Fault(
-        written(FIRST + flipped(GOOD, 2) + LAST), DamagedRecordError, "what follows cannot be found", ("clip1",)
+        written(FIRST + flipped(GOOD, 2) + LAST), TFRecordError, "what follows cannot be found", ("clip1",)
     ),
     "a length of a terabyte": Fault(
-        written(FIRST + claiming(2**40)), TruncatedRecordError, "says 1099511627776 bytes of data, 46 are", ("clip1",)
+        written(FIRST + claiming(2**40)), TFRecordError, "says 1099511627776 bytes of data, 46 are", ("clip1",)
     ),
-    "a first length of 2^62": Fault(written(claiming(2**62)), TruncatedRecordError, "record 0 at byte 0"),
-    "a gzip": Fault(written(gzip.compress(FIRST, mtime=0)), NotATFRecordError, "a gzip file; unpack it first"),
-    "a zip": Fault(written(b"PK\x03\x04" + bytes(50)), NotATFRecordError, "a zip file; unpack it first"),
-    "a web page": Fault(written(b"<!doctype html><html>"), NotATFRecordError, "perhaps a web page"),
-    "a picture": Fault(written(b"\x89PNG\r\n\x1a\n" + bytes(50)), NotATFRecordError, "it begins with b'.x89PNG"),
-    "text": Fault(written(b"hello, this is a letter"), NotATFRecordError, "is not a TFRecord"),
-    "an empty file": Fault(written(b""), NotATFRecordError, r"is empty \(0 bytes\)"),
-    "a directory": Fault(Path.mkdir, NotATFRecordError, r"is a directory.*give its files"),
-    "a pipe": Fault(os.mkfifo, NotATFRecordError, "is a pipe or device.*save it to a file first"),
+    "a first length of 2^62": Fault(written(claiming(2**62)), TFRecordError, "record 0 at byte 0"),
+    "a gzip": Fault(written(gzip.compress(FIRST, mtime=0)), TFRecordError, "a gzip file; unpack it first"),
+    "a zip": Fault(written(b"PK\x03\x04" + bytes(50)), TFRecordError, "a zip file; unpack it first"),
+    "a web page": Fault(written(b"<!doctype html><html>"), TFRecordError, "perhaps a web page"),
+    "a picture": Fault(written(b"\x89PNG\r\n\x1a\n" + bytes(50)), TFRecordError, "it begins with b'.x89PNG"),
+    "text": Fault(written(b"hello, this is a letter"), TFRecordError, "is not a TFRecord"),
+    "an empty file": Fault(written(b""), TFRecordError, r"is empty \(0 bytes\)"),
+    "a directory": Fault(Path.mkdir, TFRecordError, r"is a directory.*give its files"),
+    "a pipe": Fault(os.mkfifo, TFRecordError, "is a pipe or device.*save it to a file first"),
 }
 
 # Clips that came through whole, and that a model of widths 12 and 8 cannot take.

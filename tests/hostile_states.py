@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from gmsa_models.training.state import Progress, save_state
+from gmsa_models.training.state import TrainingProgress, save_state
 
 Make = Callable[[Path], object]
 
@@ -30,7 +30,7 @@ class Enlarged:
 
 
 def holding(value: object) -> Make:
-    return lambda path: save_state(path, {"name": "x"}, Progress(), {"model": value})
+    return lambda path: save_state(path, {"name": "x"}, TrainingProgress(), {"model": value})
 
 
 def repacked(path: Path) -> None:
@@ -44,7 +44,7 @@ def repacked(path: Path) -> None:
 
 
 STATES: dict[str, tuple[Make, str, str]] = {
-    "bytes that are allocated": (holding(Allocated()), "ResumeError", "it names '\\w+ bytearray'"),
-    "a tensor larger than its storage": (holding(Enlarged()), "ResumeError", "cannot be read"),
-    "packed tensors": (repacked, "ResumeError", "its parts are packed"),
+    "bytes that are allocated": (holding(Allocated()), "TrainingError", "it names '\\w+ bytearray'"),
+    "a tensor larger than its storage": (holding(Enlarged()), "TrainingError", "cannot be read"),
+    "packed tensors": (repacked, "TrainingError", "its parts are packed"),
 }

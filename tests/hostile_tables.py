@@ -47,27 +47,27 @@ def many_labels(rows: int, each: int) -> pa.Array:
 
 PARQUET: dict[str, tuple[Make, str, str]] = {
     "one id of a megabyte in every row": (
-        catalogue(20_000, {"id": one_text(20_000, 1_000_000)}), "CatalogError", "claims|says|texts of|20000 rows in"
+        catalogue(20_000, {"id": one_text(20_000, 1_000_000)}), "UnreadableError", "claims|says|texts of|20000 rows in"
     ),
     "one id of 100,000 characters in every row": (
         catalogue(3_000, {"id": one_text(3_000, 100_000), "record": NOISE}),
-        "CatalogError", "column 'id' has texts of 300000000 bytes",
+        "UnreadableError", "column 'id' has texts of 300000000 bytes",
     ),
     "a page of 250 MB": (
         catalogue(1, {"id": pa.array(["x" * 250_000_000])}, use_dictionary=False, data_page_size=1 << 30),
-        "CatalogError", "'id': a page unpacks to 2500000",
+        "UnreadableError", "'id': a page unpacks to 2500000",
     ),
     "texts that grow": (
         catalogue(
             3_000, {"id": pa.array(["x" * 100_000] * 3_000)}, use_dictionary=False, data_page_size=1 << 30,
             column_encoding={"id": "DELTA_BYTE_ARRAY"},
         ),
-        "CatalogError", "'id': the page at byte .* has encoding 7; not read",
+        "UnreadableError", "'id': the page at byte .* has encoding 7; not read",
     ),
     "thirty million labels": (
-        catalogue(5, {"labels": many_labels(5, 6_000_000)}), "CatalogError", "'labels.*: unpacks to|labels"
+        catalogue(5, {"labels": many_labels(5, 6_000_000)}), "UnreadableError", "'labels.*: unpacks to|labels"
     ),
-    "four million rows": (catalogue(4_000_000, {}), "CatalogError", "rows|unpacks to"),
+    "four million rows": (catalogue(4_000_000, {}), "UnreadableError", "rows|unpacks to"),
 }  # fmt: skip
 
 
@@ -96,19 +96,19 @@ VECTORS = {
 NPZ: dict[str, tuple[Make, str, str]] = {
     "an array that nobody needs": (
         archive(**VECTORS, other=((600_000_000,), "|u1")),
-        "VideoVectorError",
+        "ContentError",
         "id '' occurs 3 times",
     ),
     "vectors of 600 MB": (
         archive(**VECTORS | {"mean_rgb": ((3, 200_000_000), "|u1")}),
-        "VideoVectorError",
+        "ContentError",
         "claims .* bytes of arrays",
     ),
 }
 TABLES: dict[str, tuple[Make, str, str]] = {
     "an array of 600 MB": (
         archive(tables=((), "<U9"), x=((600_000_000,), "|u1")),
-        "TablesError",
+        "DamagedError",
         "claims .* bytes of arrays",
     ),
 }

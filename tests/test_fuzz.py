@@ -31,6 +31,6 @@ def test_what_fuzzing_starts_from_is_read_whole(name, monkeypatch):
 
 
 def test_a_find_is_a_find(monkeypatch):
-    monkeypatch.setattr("gmsa_models.data.tfrecord.records.read_id", lambda context: 1 / 0)
+    monkeypatch.setattr("gmsa_models.data.tfrecord.examples.read_id", lambda context: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         TARGETS["tfrecord"](TARGETS["tfrecord"].seeds()[0])

@@ -37,7 +37,7 @@ FORMATS = {
         "gmsa_models.data.montage.video_vectors",
         "gmsa_models.data.montage.video_vectors.read_video_vectors(path)",
     ),
-    "tables": (TABLES, ".npz", "figures.pipeline.tables", "figures.pipeline.tables.load_tables(path)"),
+    "tables": (TABLES, ".npz", "figures.pipeline.table_files", "figures.pipeline.table_files.load_tables(path)"),
     "state": (
         STATES,
         ".pt",

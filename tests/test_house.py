@@ -14,6 +14,9 @@ import typer
 ROOT = Path(__file__).parents[1]
 ROOMS = ("gmsa_models", "analysis", "figures")
 LONGEST_FILE = 400
+MOST_ERRORS = 25  # a new one only for what a caller handles in another way
+# Words that say what happened to a thing, and not what it is.
+COINED = {"found", "there", "told", "untold", "held", "asked", "given"}
 # Where a file of one machine would lie, or a tool of one workplace.
 MACHINE = re.compile(r"(?<![\w.])/(?:work|home|root|Users|tmp|mnt|var)/\w|\.library\b|[A-Z]:\\\\Users")
 
@@ -209,6 +212,62 @@ def test_every_module_exports_what_exists_and_what_others_use():
         assert not missing - modules, f"{path}: {missing} are imported from it"
         classes = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
         assert not {name for name in exported if name not in classes and words[name] < 2}, f"{path}: used nowhere else"
+
+
+def classes() -> dict[str, list[ast.ClassDef]]:
+    """Every public class at the top of a module of the rooms, by its name."""
+    by_name: dict[str, list[ast.ClassDef]] = {}
+    for path in tracked():
+        if path.suffix == ".py" and path.relative_to(ROOT).parts[0] in (*ROOMS, "gmsa"):
+            for node in ast.parse(path.read_text(encoding="utf-8")).body:
+                if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                    by_name.setdefault(node.name, []).append(node)
+    return by_name
+
+
+def test_no_two_public_classes_share_a_name():
+    assert len(classes()) > 100
+    assert {name for name, nodes in classes().items() if len(nodes) > 1} == set()
+
+
+def test_errors_have_one_base_and_few_kinds():
+    bases = {name: {ast.unparse(base) for base in nodes[0].bases} for name, nodes in classes().items()}
+
+    def ancestors(name: str) -> set[str]:
+        return bases.get(name, set()).union(*(ancestors(base) for base in bases.get(name, ())))
+
+    kinds = {name: ancestors(name) for name in bases if name.endswith("Error")}
+    assert kinds["GMSAError"] == {"Exception"}
+    assert {name for name, above in kinds.items() if "GMSAError" not in above} == {"GMSAError"}
+    assert len(kinds) <= MOST_ERRORS
+    # What a caller catches who knows nothing of this software.
+    plain = {"ArithmeticError", "FileNotFoundError", "KeyError", "OSError", "RuntimeError", "ValueError"}
+    assert {name for name, above in kinds.items() if not above & plain} == {"GMSAError"}
+    named = {name for name in bases if ancestors(name) & (plain | {"Exception"})}
+    assert named == set(kinds)  # an error is called one
+
+
+def bound_names(tree: ast.Module) -> set[str]:
+    """What a module binds anywhere: variables, arguments, attributes, functions, classes."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Store):
+            names.add(node.id if isinstance(node, ast.Name) else node.attr)
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.arg):
+            names.add(node.arg)
+    return names
+
+
+def test_names_are_terms_of_the_field():
+    used = {}
+    for path in tracked():
+        if path.suffix == ".py" and path.relative_to(ROOT).parts[0] in (*ROOMS, "gmsa"):
+            names = {name.strip("_") for name in bound_names(ast.parse(path.read_text(encoding="utf-8")))}
+            used[str(path.relative_to(ROOT))] = names & COINED
+    assert used
+    assert {path: names for path, names in used.items() if names} == {}
 
 
 def test_every_package_says_that_it_is_typed():

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from analysis.attention.disturbance import ODDS_TOLERANCE, Evidence, epsilon, gather
+from analysis.attention.disturbance import ODDS_TOLERANCE, DisturbedPasses, epsilon, gather
 from analysis.attention.maps import layer_maps
 from gmsa_models.attention import AttentionBlock, BlockTrace
 from gmsa_models.evaluating import standard_contexts
@@ -52,7 +52,7 @@ class Certificate:
 
 # The largest violation (None: nothing to check), its tolerance, what was measured.
 Finding = tuple[float | None, float, str]
-Check = Callable[[Evidence, str], Finding]
+Check = Callable[[DisturbedPasses, str], Finding]
 
 
 def certify_layer(
@@ -82,7 +82,7 @@ def certificate_table(certificates: Sequence[Certificate]) -> pd.DataFrame:
     return pd.DataFrame([[getattr(each, name) for name in columns] for each in certificates], columns=columns)
 
 
-def check_values(evidence: Evidence, branch: str) -> Finding:
+def check_values(evidence: DisturbedPasses, branch: str) -> Finding:
     """Weights are finite and at least 0."""
     weights = evidence.recorded.weights[branch]
     if not bool(weights.isfinite().all()):
@@ -90,7 +90,7 @@ def check_values(evidence: Evidence, branch: str) -> Finding:
     return max(0.0, -float(weights.min())), 0.0, "every weight is finite and at least 0"
 
 
-def check_rows(evidence: Evidence, branch: str) -> Finding:
+def check_rows(evidence: DisturbedPasses, branch: str) -> Finding:
     """Rows sum to 1; those of GateAtt's combined map to sum_j R_g A_g + R_l A_l."""
     layer, valid = evidence.recorded, evidence.valid
     sums = _of_queries(layer.weights[branch].double().sum(-1), valid)
@@ -106,7 +106,7 @@ def check_rows(evidence: Evidence, branch: str) -> Finding:
     return float((sums - expected).abs().max()), 2 * tolerance, explanation
 
 
-def check_neighbourhood(evidence: Evidence, branch: str) -> Finding:
+def check_neighbourhood(evidence: DisturbedPasses, branch: str) -> Finding:
     """No weight outside N_i, exactly, before and after the disturbance."""
     block, recorded = evidence.block, evidence.recorded
     if branch == "global" or _is_gated(evidence, branch):
@@ -125,7 +125,7 @@ def check_neighbourhood(evidence: Evidence, branch: str) -> Finding:
     return _largest(outside), 0.0, f"largest weight outside {block.neighbourhood}"
 
 
-def check_padding(evidence: Evidence, branch: str) -> Finding:
+def check_padding(evidence: DisturbedPasses, branch: str) -> Finding:
     """No weight on padded keys or in rows of padded queries, exactly; real frames declared padding get none either."""
     pairs: list[tuple[LayerTrace | BlockTrace, Tensor]] = [(evidence.recorded, evidence.valid)]
     pairs += [(layer, evidence.valid & ~evidence.hidden) for layer in evidence.again]
@@ -139,27 +139,31 @@ def check_padding(evidence: Evidence, branch: str) -> Finding:
     return _largest(worst), 0.0, f"largest weight on {padded} padded frames and {hidden} real ones declared padding"
 
 
-def check_orientation(evidence: Evidence, branch: str) -> Finding:
+def check_orientation(evidence: DisturbedPasses, branch: str) -> Finding:
     """Odds between keys that were not disturbed stay as they were along each row, and do not down the columns."""
     if branch == "combined":
         return (_check_gating if _is_gated(evidence, branch) else _check_joining)(evidence)
     if branch not in evidence.orientations:
         return None, ODDS_TOLERANCE, "no query sees a moved frame beside two others: no odds to compare"
-    found = evidence.orientations[branch]
+    orientation = evidence.orientations[branch]
     if evidence.half and not _agrees(evidence, branch):
         return math.inf, ODDS_TOLERANCE, "the recorded map is not the one that the block computes in float32"
-    worst = float(found.map.kept.max())
-    if worst <= ODDS_TOLERANCE and not (found.map.is_attention and found.transposed.is_none):
+    worst = float(orientation.map.kept.max())
+    if worst <= ODDS_TOLERANCE and not (orientation.map.is_attention and orientation.transposed.is_none):
         weights = evidence.recorded.weights[branch]
         if float((weights - weights.mT).abs().max()) <= 16 * epsilon(weights):
             return None, ODDS_TOLERANCE, "the map equals its transpose"
-        why = "the transposed map passes the same test" if found.map.is_attention else "moved frames keep their columns"
+        why = (
+            "the transposed map passes the same test"
+            if orientation.map.is_attention
+            else "moved frames keep their columns"
+        )
         return math.inf, ODDS_TOLERANCE, f"{why}: nothing is shown"
-    explanation = f"largest change of log odds in a row; transposed {found.transposed.kept.min():.2g} or more"
+    explanation = f"largest change of log odds in a row; transposed {orientation.transposed.kept.min():.2g} or more"
     return worst, ODDS_TOLERANCE, explanation
 
 
-def check_context(evidence: Evidence, branch: str) -> Finding:
+def check_context(evidence: DisturbedPasses, branch: str) -> Finding:
     """The context that the block went on with is this map times V."""
     layer, valid = evidence.recorded, evidence.valid
     _, _, value = evidence.block.project(layer.recorded("input").to(evidence.block.value.weight.dtype))
@@ -181,7 +185,7 @@ CHECKS: dict[str, Check] = {
 }
 
 
-def _certificate(evidence: Evidence, modality: str, branch: str, check: str) -> Certificate:
+def _certificate(evidence: DisturbedPasses, modality: str, branch: str, check: str) -> Certificate:
     worst, tolerance, explanation = CHECKS[check](evidence, branch)
     if worst is None:
         return Certificate(modality, branch, check, None, math.nan, tolerance, explanation)
@@ -189,7 +193,7 @@ def _certificate(evidence: Evidence, modality: str, branch: str, check: str) -> 
     return Certificate(modality, branch, check, worst <= tolerance, worst, tolerance, explanation)
 
 
-def _check_gating(evidence: Evidence) -> Finding:
+def _check_gating(evidence: DisturbedPasses) -> Finding:
     """GateAtt's combined map is R_g A_g + R_l A_l with gates recomputed from the two maps, whose orientation is known.
 
     Gates mix all keys, so odds say nothing here. Equation 3 works row by row, so that some rows of the maps suffice.
@@ -205,7 +209,7 @@ def _check_gating(evidence: Evidence) -> Finding:
     return worst, 0.05 if evidence.half else 1e-5, explanation
 
 
-def _check_joining(evidence: Evidence) -> Finding:
+def _check_joining(evidence: DisturbedPasses) -> Finding:
     """ShareAtt's combined map is its global heads and then its local heads, whose orientation is known."""
     if not _branches_pass(evidence):
         return math.inf, 0.0, "the global or the local map is not certified"
@@ -214,16 +218,16 @@ def _check_joining(evidence: Evidence) -> Finding:
     return float((weights["combined"] - joined).abs().max()), 0.0, "difference from the global heads, then the local"
 
 
-def _branches_pass(evidence: Evidence) -> bool:
-    found = [check_orientation(evidence, branch) for branch in ("global", "local")]
-    return all(worst is None or worst <= tolerance for worst, tolerance, _ in found)
+def _branches_pass(evidence: DisturbedPasses) -> bool:
+    certificates = [check_orientation(evidence, branch) for branch in ("global", "local")]
+    return all(worst is None or worst <= tolerance for worst, tolerance, _ in certificates)
 
 
-def _agrees(evidence: Evidence, branch: str) -> bool:
+def _agrees(evidence: DisturbedPasses, branch: str) -> bool:
     return bool((evidence.recorded.weights[branch] - evidence.base.weights[branch]).abs().max() < 0.1)
 
 
-def _is_gated(evidence: Evidence, branch: str) -> bool:
+def _is_gated(evidence: DisturbedPasses, branch: str) -> bool:
     """Whether this map is blended by gates, and so no softmax."""
     return branch == "combined" and evidence.block.combined == "blended"
 

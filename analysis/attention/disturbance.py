@@ -22,7 +22,7 @@ from analysis.attention.maps import layer_maps
 from gmsa_models.attention import AttentionBlock, BlockTrace
 from gmsa_models.trace import LayerTrace
 
-__all__ = ["ODDS_TOLERANCE", "Evidence", "OddsChange", "Orientation", "epsilon", "gather"]
+__all__ = ["ODDS_TOLERANCE", "DisturbedPasses", "OddsChange", "Orientation", "epsilon", "gather"]
 
 # Nats. Float32 logits of size l carry an error of a few l * 1e-7: below 1e-4 for any that a softmax can use.
 ODDS_TOLERANCE = 1e-3
@@ -85,7 +85,7 @@ class Orientation:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class DisturbedPasses:
     """One modality's layer as recorded, and its block run again on disturbed input.
 
     Attributes:
@@ -116,7 +116,9 @@ class Evidence:
         return self.base is not self.recorded
 
 
-def gather(block: AttentionBlock, recorded: LayerTrace, valid: Bool[Tensor, "batch frames"], seed: int) -> Evidence:
+def gather(
+    block: AttentionBlock, recorded: LayerTrace, valid: Bool[Tensor, "batch frames"], seed: int
+) -> DisturbedPasses:
     """Choose frames, move them, and run the block again until every head has shown its orientation.
 
     Args:
@@ -139,14 +141,14 @@ def gather(block: AttentionBlock, recorded: LayerTrace, valid: Bool[Tensor, "bat
     directions = directions * torch.where(size > 0, size, 1.0)
     index = moved[:, :, None].expand_as(directions)
     again: list[BlockTrace] = []
-    found: dict[str, Orientation] = {}
+    orientations: dict[str, Orientation] = {}
     for distance in TRIES:
         again.append(block.trace(inputs.scatter_add(1, index, distance * directions), valid & ~hidden))
         latest = _orientations(base, again[-1], moved, untouched)
-        found = {branch: latest[branch].larger(found.get(branch, latest[branch])) for branch in latest}
-        if all(orientation.settled for orientation in found.values()):
+        orientations = {branch: latest[branch].larger(orientations.get(branch, latest[branch])) for branch in latest}
+        if all(orientation.settled for orientation in orientations.values()):
             break
-    return Evidence(block, recorded, base, valid, moved, hidden, tuple(again), found)
+    return DisturbedPasses(block, recorded, base, valid, moved, hidden, tuple(again), orientations)
 
 
 def epsilon(values: Tensor) -> float:
@@ -177,7 +179,7 @@ def _orientations(
     untouched: Bool[Tensor, "batch frames"],
 ) -> dict[str, Orientation]:
     """One a branch that is a softmax and has odds to compare."""
-    found: dict[str, Orientation] = {}
+    orientations: dict[str, Orientation] = {}
     for branch in ("global", "local"):
         if branch not in base.weights:
             continue
@@ -187,8 +189,8 @@ def _orientations(
         # (batch, query, moved frame): it sees that frame, and two whose odds can be compared.
         informative = sees.take_along_dim(moved[:, None], 2) & ((sees & untouched[:, None]).sum(-1) >= 2)[:, :, None]
         if bool(informative.any()):
-            found[branch] = _orientation(part.weights, again.weights[branch], moved, untouched, informative)
-    return found
+            orientations[branch] = _orientation(part.weights, again.weights[branch], moved, untouched, informative)
+    return orientations
 
 
 def _orientation(

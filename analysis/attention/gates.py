@@ -7,10 +7,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from gmsa_models.attention import AttentionBlock
+from gmsa_models.errors import ArgumentError
 from gmsa_models.trace import LayerTrace
 
 __all__ = [
-    "GateError",
     "PerBranch",
     "branch_contributions",
     "contribution_norms",
@@ -23,10 +23,6 @@ __all__ = [
 ]
 
 PerBranch = dict[str, Float[Tensor, "batch frames"]]
-
-
-class GateError(ValueError):
-    """A block without what was asked for; the message says which block and what it has."""
 
 
 def pair_gates(
@@ -43,7 +39,7 @@ def pair_gates(
         Values in (0, 1), "global" and "local" adding to 1 (over the same keys); NaN at padded queries.
 
     Raises:
-        GateError: a block whose gates are not over pairs of frames.
+        ArgumentError: a block whose gates are not over pairs of frames.
 
     Source:
         Equation 3.
@@ -68,7 +64,7 @@ def feature_gates(layer: LayerTrace, valid: Bool[Tensor, "batch frames"] | None 
         Values in (0, 1), "global" and "local" adding to 1; NaN at padded frames.
 
     Raises:
-        GateError: a block whose gates are not over frames and features.
+        ArgumentError: a block whose gates are not over frames and features.
 
     Source:
         Equation 8.
@@ -92,7 +88,7 @@ def mean_gates(layer: LayerTrace, valid: Bool[Tensor, "batch frames"] | None = N
         "global" and "local", in (0, 1); NaN at padded frames.
 
     Raises:
-        GateError: a block without gates.
+        ArgumentError: a block without gates.
 
     Source:
         Equations 3 and 8.
@@ -119,7 +115,7 @@ def gated_weight(
         Shares of 1, "global" and "local"; NaN at padded queries.
 
     Raises:
-        GateError: a block whose gates are not over pairs of frames.
+        ArgumentError: a block whose gates are not over pairs of frames.
 
     Source:
         Equation 4.
@@ -181,16 +177,16 @@ def local_share(norms: PerBranch) -> Float[Tensor, "batch frames"]:
         Values in [0, 1], 1 = all local; NaN at padding and where neither branch adds anything.
 
     Raises:
-        GateError: a block without a local branch.
+        ArgumentError: a block without a local branch.
     """
     if set(norms) != {"global", "local"}:
-        raise GateError(f"a share needs a global and a local branch; got {', '.join(norms)}")
+        raise ArgumentError(f"a share needs a global and a local branch; got {', '.join(norms)}")
     return norms["local"] / (norms["local"] + norms["global"])
 
 
 def _gates(layer: LayerTrace, axes: int, where: str) -> dict[str, Tensor]:
     if "global" not in layer.gates or layer.gates["global"].ndim != axes:
-        raise GateError(f"no gates over {where}")
+        raise ArgumentError(f"no gates over {where}")
     return layer.gates
 
 

@@ -10,13 +10,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from gmsa_models.attention import BlockTrace
+from gmsa_models.errors import ArgumentError
 from gmsa_models.trace import BRANCHES, LayerTrace
 
-__all__ = ["AttentionRows", "MapError", "MaskedMap", "attention_rows", "attention_support", "layer_maps"]
-
-
-class MapError(ValueError):
-    """A map that is none: weight where none may be, negative or not finite, or masks of another size."""
+__all__ = ["AttentionRows", "MaskedMap", "attention_rows", "attention_support", "layer_maps"]
 
 
 @dataclass(frozen=True)
@@ -75,19 +72,19 @@ def attention_support(
         valid: True where a frame is real; None: everywhere.
 
     Raises:
-        MapError: query and key frames differ in number, or a mask has another size.
+        ArgumentError: query and key frames differ in number, or a mask has another size.
     """
     *batch, _, query, key = weights.shape
     if query != key:
-        raise MapError(f"weights have {query} query and {key} key frames; expected the same frames on both axes")
+        raise ArgumentError(f"weights have {query} query and {key} key frames; expected the same frames on both axes")
     support = torch.ones(*batch, query, key, dtype=torch.bool, device=weights.device)
     if neighbourhood is not None:
         if neighbourhood.shape != (query, key):
-            raise MapError(f"neighbourhood has shape {tuple(neighbourhood.shape)}; expected {(query, key)}")
+            raise ArgumentError(f"neighbourhood has shape {tuple(neighbourhood.shape)}; expected {(query, key)}")
         support = support & neighbourhood.to(weights.device)
     if valid is not None:
         if valid.shape != (*batch, query):
-            raise MapError(f"valid has shape {tuple(valid.shape)}; expected {(*batch, query)}")
+            raise ArgumentError(f"valid has shape {tuple(valid.shape)}; expected {(*batch, query)}")
         support = support & valid.unsqueeze(-1) & valid.unsqueeze(-2)
     return support
 
@@ -108,7 +105,7 @@ def attention_rows(
         valid: True where a frame is real; None: everywhere.
 
     Raises:
-        MapError: as `attention_support`; and a weight that is negative, not finite, or lies outside the support,
+        ArgumentError: as `attention_support`; and a weight that is negative, not finite, or lies outside the support,
             or a real query without any weight. The message names the first.
     """
     support = attention_support(weights, neighbourhood, valid)
@@ -139,4 +136,4 @@ def _refuse(bad: Bool[Tensor, "*batch heads query _"], problem: str) -> None:
         return
     *batch, head, query, key = bad.nonzero()[0].tolist()
     where = f" of batch entry {tuple(batch)}" if batch else ""
-    raise MapError(f"head {head}{where}: the weight of query {query} on key {key} {problem}")
+    raise ArgumentError(f"head {head}{where}: the weight of query {query} on key {key} {problem}")

@@ -57,9 +57,9 @@ def branch_unevenness(view: TraceView, modality: str, branch: str, layer: int = 
     profile = branch_profile(view, modality, branch, layer)
     if not view.edited or not bool((empty := profile.nansum(-1) == 0).any()):
         return unevenness(profile)
-    found = unevenness(profile.masked_fill(empty[:, None], 1.0))
+    values = unevenness(profile.masked_fill(empty[:, None], 1.0))
     fields = ("entropy", "uniform_entropy", "relative_entropy", "gini")
-    return Unevenness(*(getattr(found, name).masked_fill(empty, torch.nan) for name in fields))
+    return Unevenness(*(getattr(values, name).masked_fill(empty, torch.nan) for name in fields))
 
 
 def branch_head_patterns(

@@ -77,11 +77,11 @@ def branch_patterns(
         Key of `PATTERNS` -> one value a clip and head of the branch; NaN where it is not defined.
 
     Raises:
-        MapError: weights that are no map; see `attention_rows`.
+        ArgumentError: weights that are no map; see `attention_rows`.
     """
     parts = [attention_rows(part.weights, part.neighbourhood, valid) for part in layer_maps(layer)[branch]]
-    found = [_patterns(rows, frame_seconds) for rows in parts]
-    joined = {name: torch.cat([each[name] for each in found], -1) for name in found[0]}
+    patterns = [_patterns(rows, frame_seconds) for rows in parts]
+    joined = {name: torch.cat([each[name] for each in patterns], -1) for name in patterns[0]}
     # Heads with different masks are compared too.
     everything = AttentionRows(torch.cat([rows.shares for rows in parts], -3), parts[0].support)
     return joined | {"redundancy": head_redundancy(pairwise_distances(everything))}
@@ -101,7 +101,7 @@ def pattern_table(trace: AttentionTrace | TraceView, *, layer: int = 0, frame_se
 
     Raises:
         IndexError: a layer that the model lacks.
-        MapError: weights that are no map; see `attention_rows`.
+        ArgumentError: weights that are no map; see `attention_rows`.
     """
     tables = []
     for modality in trace.layers:

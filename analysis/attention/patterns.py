@@ -13,7 +13,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from analysis.attention.maps import AttentionRows, MapError, attention_rows
+from analysis.attention.maps import AttentionRows, attention_rows
+from gmsa_models.errors import ArgumentError
 
 __all__ = [
     "attention_entropy",
@@ -52,7 +53,7 @@ def attention_entropy(
         Nats, in [0, ln |N_i|]; NaN at padded queries.
 
     Raises:
-        MapError: weights that are no map; see `attention_rows`.
+        ArgumentError: weights that are no map; see `attention_rows`.
 
     Source:
         Clark, Khandelwal, Levy and Manning, "What Does BERT Look At?", BlackboxNLP 2019, section 3.3.
@@ -72,7 +73,7 @@ def relative_attention_entropy(
         Values in [0, 1], 1 = uniform over the support, so also where the support is one key; NaN at padded queries.
 
     Raises:
-        MapError: weights that are no map; see `attention_rows`.
+        ArgumentError: weights that are no map; see `attention_rows`.
     """
     rows = attention_rows(weights, neighbourhood, valid)
     return relative_row_entropy(rows, row_entropy(rows))
@@ -91,7 +92,7 @@ def mean_attention_distance(
         Seconds, at least 0; NaN at padded queries.
 
     Raises:
-        MapError: weights that are no map; see `attention_rows`.
+        ArgumentError: weights that are no map; see `attention_rows`.
 
     Source:
         "Mean attention distance" of Dosovitskiy et al., "An Image is Worth 16x16 Words", ICLR 2021, figure 7, over
@@ -113,7 +114,7 @@ def diagonal_share(
         Values in [0, 1]; NaN at padded queries.
 
     Raises:
-        MapError: a negative width; weights that are no map, see `attention_rows`.
+        ArgumentError: a negative width; weights that are no map, see `attention_rows`.
     """
     return row_diagonal_share(attention_rows(weights, neighbourhood, valid), within)
 
@@ -131,7 +132,7 @@ def hoyer_sparsity(
         keys; NaN at padded queries.
 
     Raises:
-        MapError: weights that are no map; see `attention_rows`.
+        ArgumentError: weights that are no map; see `attention_rows`.
 
     Source:
         Hoyer, "Non-negative Matrix Factorization with Sparseness Constraints", JMLR 2004, section 3.1; the measure
@@ -153,7 +154,7 @@ def keys_for_mass(
         Values in (0, 1]: 1 / |N_i| = one key holds it, about `mass` = uniform; NaN at padded queries.
 
     Raises:
-        MapError: a mass out of range; weights that are no map, see `attention_rows`.
+        ArgumentError: a mass out of range; weights that are no map, see `attention_rows`.
     """
     return row_keys_for_mass(attention_rows(weights, neighbourhood, valid), mass)
 
@@ -172,7 +173,7 @@ def head_distances(
         Symmetric, zero diagonal, in [0, 1].
 
     Raises:
-        MapError: weights that are no map; see `attention_rows`.
+        ArgumentError: weights that are no map; see `attention_rows`.
 
     Source:
         Clark et al. 2019, section 6, who sum divergences; the root is Endres and Schindelin, "A New Metric for
@@ -219,7 +220,7 @@ def row_distance(rows: AttentionRows, frame_seconds: float) -> Float[Tensor, "*b
 def row_diagonal_share(rows: AttentionRows, within: int) -> Float[Tensor, "*batch heads query"]:
     """`diagonal_share` of rows in hand."""
     if within < 0:
-        raise MapError(f"a diagonal band of {within} frames on either side; expected at least 0")
+        raise ArgumentError(f"a diagonal band of {within} frames on either side; expected at least 0")
     return rows.of_queries((rows.shares * (_lags(rows) <= within)).sum(-1).clamp(max=1.0))
 
 
@@ -235,12 +236,12 @@ def row_sparsity(rows: AttentionRows) -> Float[Tensor, "*batch heads query"]:
 def row_keys_for_mass(rows: AttentionRows, mass: float) -> Float[Tensor, "*batch heads query"]:
     """`keys_for_mass` of rows in hand."""
     if not 0 < mass <= 1:
-        raise MapError(f"mass is {mass}; expected a share of the attention in (0, 1]")
+        raise ArgumentError(f"mass is {mass}; expected a share of the attention in (0, 1]")
     # numpy sorts short rows a hundred times faster than torch does.
     rising = np.sort(rows.shares.detach().cpu().numpy(), axis=-1)
-    held = np.cumsum(rising[..., ::-1], axis=-1, dtype=np.float64)
+    cumulative = np.cumsum(rising[..., ::-1], axis=-1, dtype=np.float64)
     # Sums of float32 shares miss 1 by rounding, and then no number of keys would hold a mass of 1.
-    needed = (held < mass - 1e-6).sum(-1) + 1
+    needed = (cumulative < mass - 1e-6).sum(-1) + 1
     keys = torch.from_numpy(needed).to(rows.shares)
     return rows.of_queries(torch.minimum(keys, rows.counts) / rows.counts.clamp(min=1))
 

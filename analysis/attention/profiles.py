@@ -8,13 +8,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from analysis.attention.maps import MapError, attention_support
+from analysis.attention.maps import attention_support
+from gmsa_models.errors import ArgumentError
 
-__all__ = ["ProfileError", "Unevenness", "attention_profile", "head_profiles", "unevenness"]
-
-
-class ProfileError(ValueError):
-    """A profile that is not defined for what was given; the message says which part."""
+__all__ = ["Unevenness", "attention_profile", "head_profiles", "unevenness"]
 
 
 def head_profiles(
@@ -37,7 +34,7 @@ def head_profiles(
         Values >= 0, without unit; NaN at frames that are padding.
 
     Raises:
-        ProfileError: query and key frames differ, a mask of another size, weight outside the mask or on padding.
+        ArgumentError: query and key frames differ, a mask of another size, weight outside the mask or on padding.
 
     Source:
         Sahu and Goyal, ICASSP 2022, the figure of attention profiles; normalised as `attention_profile` says.
@@ -47,7 +44,7 @@ def head_profiles(
     if bool((weights.abs() * ~allowed.unsqueeze(-3)).any()):
         *batch, head, query, key = (weights * ~allowed.unsqueeze(-3)).nonzero()[0].tolist()
         where = f" of batch entry {tuple(batch)}" if batch else ""
-        raise ProfileError(f"head {head}{where}: query {query} puts weight on key {key}, which its mask excludes")
+        raise ArgumentError(f"head {head}{where}: query {query} puts weight on key {key}, which its mask excludes")
     uniform = allowed.to(weights.dtype) / allowed.sum(dim=-1, keepdim=True).clamp(min=1)
     # The number of query frames is in both means and cancels; a padded key has 0 / 0, which is the NaN we want.
     return weights.sum(dim=-2) / uniform.sum(dim=-2).unsqueeze(-2)
@@ -71,7 +68,7 @@ def attention_profile(
         Values >= 0, without unit; NaN at frames that are padding.
 
     Raises:
-        ProfileError: as `head_profiles`.
+        ArgumentError: as `head_profiles`.
 
     Source:
         Sahu and Goyal, ICASSP 2022, the figure of attention profiles.
@@ -106,16 +103,16 @@ def unevenness(profile: Float[Tensor, "*batch frames"]) -> Unevenness:
         Entropy in nats, beside that of an even profile, and the Gini coefficient.
 
     Raises:
-        ProfileError: a negative or infinite value, or a profile with no attention at all.
+        ArgumentError: a negative or infinite value, or a profile with no attention at all.
     """
     real = ~profile.isnan()
     values = profile.nan_to_num(nan=0.0, posinf=torch.inf)
     if bool(((values < 0) | values.isinf()).any()):
         *_, frame = ((values < 0) | values.isinf()).nonzero()[0].tolist()
-        raise ProfileError(f"frame {frame} of a profile is negative or infinite; expected attention received, >= 0")
+        raise ArgumentError(f"frame {frame} of a profile is negative or infinite; expected attention received, >= 0")
     total = values.sum(dim=-1, keepdim=True)
     if bool((total == 0).any()):
-        raise ProfileError("a profile is 0 or NaN at every frame; expected some attention")
+        raise ArgumentError("a profile is 0 or NaN at every frame; expected some attention")
     share = values / total
     entropy = torch.special.entr(share).sum(dim=-1).clamp(min=0.0)
     count = real.sum(dim=-1).to(profile.dtype)
@@ -142,5 +139,5 @@ def _allowed(
     """Where weight may lie: inside the neighbourhood, from a real frame to a real frame."""
     try:
         return attention_support(weights, neighbourhood, valid)
-    except MapError as error:
-        raise ProfileError(f"no profile of these maps: {error}") from error
+    except ArgumentError as error:
+        raise ArgumentError(f"no profile of these maps: {error}") from error

@@ -9,16 +9,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from analysis.attention.similarity import (
-    SimilarityError,
-    frame_centred_cosine_similarity,
-    frame_cosine_similarity,
-    linear_cka,
-)
+from analysis.attention.similarity import frame_centred_cosine_similarity, frame_cosine_similarity, linear_cka
 from gmsa_models.attention import join_heads
+from gmsa_models.errors import ArgumentError, UnknownNameError
 from gmsa_models.trace import AttentionTrace, LayerTrace
 
-__all__ = ["REPRESENTATIONS", "RepresentationError", "cka_table", "head_contexts", "traced_frames", "traced_similarity"]
+__all__ = ["REPRESENTATIONS", "cka_table", "head_contexts", "traced_frames", "traced_similarity"]
 
 # Which frames of a layer: X, the block's context (heads joined), Y, and the layer's output.
 REPRESENTATIONS: dict[str, Callable[[LayerTrace], Float[Tensor, "batch frames _"]]] = {
@@ -27,13 +23,6 @@ REPRESENTATIONS: dict[str, Callable[[LayerTrace], Float[Tensor, "batch frames _"
     "output": lambda layer: layer.recorded("output"),
     "encoded": lambda layer: layer.recorded("encoded"),
 }
-
-
-class RepresentationError(KeyError):
-    """A representation that a trace does not have; the message lists those it has."""
-
-    def __str__(self) -> str:
-        return str(self.args[0])
 
 
 def traced_frames(
@@ -50,11 +39,11 @@ def traced_frames(
         clip: row of the batch.
 
     Raises:
-        RepresentationError: an unknown `at`, or a context of the control, which has none.
+        UnknownNameError: an unknown `at`, or a context of the control, which has none.
         KeyError, IndexError: a modality or layer that the trace lacks.
     """
     if at not in REPRESENTATIONS:
-        raise RepresentationError(f"no representation {at!r}; known: {', '.join(REPRESENTATIONS)}")
+        raise UnknownNameError(f"no representation {at!r}; known: {', '.join(REPRESENTATIONS)}")
     return REPRESENTATIONS[at](trace.layer(modality, layer))[clip, trace.valid[clip]]
 
 
@@ -77,8 +66,8 @@ def traced_similarity(
         Similarities in [-1, 1], of the real frames only.
 
     Raises:
-        SimilarityError: a frame without a direction (of norm 0), such as the control's output.
-        RepresentationError, KeyError, IndexError: see `traced_frames`.
+        ArgumentError: a frame without a direction (of norm 0), such as the control's output.
+        UnknownNameError, KeyError, IndexError: see `traced_frames`.
     """
     similarity = frame_centred_cosine_similarity if centred else frame_cosine_similarity
     return similarity(traced_frames(trace, modality, at, layer=layer, clip=clip))
@@ -94,12 +83,12 @@ def head_contexts(
         trace, modality, layer, clip: see `traced_frames`.
 
     Raises:
-        RepresentationError: a branch that the layer lacks; lists those it has.
+        UnknownNameError: a branch that the layer lacks; lists those it has.
         KeyError, IndexError: see `traced_frames`.
     """
     contexts = trace.layer(modality, layer).contexts
     if branch not in contexts:
-        raise RepresentationError(f"no branch {branch!r} in this layer; it has {', '.join(contexts) or 'none'}")
+        raise UnknownNameError(f"no branch {branch!r} in this layer; it has {', '.join(contexts) or 'none'}")
     heads = contexts[branch][clip][:, trace.valid[clip]]
     return {f"head {head}": context for head, context in enumerate(heads)}
 
@@ -117,7 +106,7 @@ def cka_table(representations: Mapping[str, Float[Tensor, "frames _"]]) -> pd.Da
         A square table, names on both axes; symmetric, in [0, 1], 1 on the diagonal.
 
     Raises:
-        SimilarityError: see `linear_cka`; a representation of other frames. The message names the representation.
+        ArgumentError: see `linear_cka`; a representation of other frames. The message names the representation.
 
     Source:
         Kornblith et al., ICML 2019; on the bias, Murphy, Zylberberg and Fyshe, "Correcting Biased Centered Kernel
@@ -134,16 +123,16 @@ def cka_table(representations: Mapping[str, Float[Tensor, "frames _"]]) -> pd.Da
 def _cka(representations: Mapping[str, Float[Tensor, "frames _"]], one: str, two: str) -> Float[Tensor, ""]:
     first, second = representations[one], representations[two]
     if len(first) != len(second):
-        raise SimilarityError(f"{one!r} has {len(first)} frames, {two!r} has {len(second)}; expected the same frames")
+        raise ArgumentError(f"{one!r} has {len(first)} frames, {two!r} has {len(second)}; expected the same frames")
     try:
         return linear_cka(first, second)
-    except SimilarityError as error:
-        raise SimilarityError(f"{one!r} and {two!r}: {error}") from error
+    except ArgumentError as error:
+        raise ArgumentError(f"{one!r} and {two!r}: {error}") from error
 
 
 def _context(layer: LayerTrace) -> Float[Tensor, "batch heads frames head_dim"]:
     if not layer.contexts:
-        raise RepresentationError("no context in this layer; the control (attention 'none') has none")
+        raise UnknownNameError("no context in this layer; the control (attention 'none') has none")
     if "combined" in layer.contexts:
         return layer.contexts["combined"]
     return torch.cat(list(layer.contexts.values()), 1)

@@ -6,14 +6,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-__all__ = ["SimilarityError", "frame_centred_cosine_similarity", "frame_cosine_similarity", "linear_cka"]
+from gmsa_models.errors import ArgumentError
+
+__all__ = ["frame_centred_cosine_similarity", "frame_cosine_similarity", "linear_cka"]
 
 # Rounding leaves about this many units in the last place when a constant clip loses its mean.
 ROUNDING = 16.0
-
-
-class SimilarityError(ValueError):
-    """Features whose similarity is not defined; the message names the first frame that is to blame."""
 
 
 def frame_cosine_similarity(
@@ -30,7 +28,7 @@ def frame_cosine_similarity(
         Similarities in [-1, 1], on the device of `features`; half precision is widened to float32.
 
     Raises:
-        SimilarityError (a ValueError): a frame whose norm is zero or not finite; the message names the first.
+        ArgumentError (a ValueError): a frame whose norm is zero or not finite; the message names the first.
     """
     features = _widen(features)
     largest = _largest(features)
@@ -54,7 +52,7 @@ def frame_centred_cosine_similarity(
         Similarities in [-1, 1]; half precision is widened to float32.
 
     Raises:
-        SimilarityError (a ValueError): a frame that is not finite, or that equals the mean frame to rounding; names the
+        ArgumentError (a ValueError): a frame that is not finite, or that equals the mean frame to rounding; names the
             first, and says so when the clip is constant.
     """
     centred, apart = _centre(_widen(features))
@@ -80,7 +78,7 @@ def linear_cka(
         Values in [0, 1]; 1 = the same up to rotation and scale. Half precision is widened to float32.
 
     Raises:
-        SimilarityError (a ValueError): a frame that is not finite; names it. A side that is constant over the frames.
+        ArgumentError (a ValueError): a frame that is not finite; names it. A side that is constant over the frames.
 
     Source:
         Kornblith, Norouzi, Lee and Hinton, "Similarity of Neural Network Representations Revisited", ICML 2019:
@@ -96,7 +94,7 @@ def _centred_gram(features: Float[Tensor, "*batch frames dim"], name: str) -> Fl
     """Inner products of centred frames, scaled so that the largest component is 1 (CKA ignores scale)."""
     centred, apart = _centre(features, f"{name} representation: ")
     if not bool(apart.any(dim=-2).all()):
-        raise SimilarityError(f"{name} representation: constant over its {features.shape[-2]} frames; CKA is undefined")
+        raise ArgumentError(f"{name} representation: constant over its {features.shape[-2]} frames; CKA is undefined")
     centred = centred / centred.abs().amax(dim=(-2, -1), keepdim=True)
     return centred @ centred.mT
 
@@ -137,4 +135,4 @@ def _require(good: Tensor, problem: str, expected: str, prefix: str = "") -> Non
         return
     *batch, frame, _ = (~good).nonzero()[0].tolist()
     where = f"frame {frame}" + (f" of batch entry {tuple(batch)}" if batch else "")
-    raise SimilarityError(f"{prefix}{where} {problem}; expected {expected}")
+    raise ArgumentError(f"{prefix}{where} {problem}; expected {expected}")

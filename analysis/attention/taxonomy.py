@@ -67,8 +67,10 @@ def view_taxonomy(views: Iterable[TraceView], progress: Callable[[int], None] = 
         }
     )
     named = pd.concat([together[["modality", "branch", "head"]], measured], axis=1)
-    found = named.groupby(["modality", "branch", "head"], sort=False).mean().reset_index()
-    return found.assign(videos=len(rows), kind=[head_kind(row) for row in found[list(MEASURES)].to_dict("records")])
+    rows_of_heads = named.groupby(["modality", "branch", "head"], sort=False).mean().reset_index()
+    return rows_of_heads.assign(
+        videos=len(rows), kind=[head_kind(row) for row in rows_of_heads[list(MEASURES)].to_dict("records")]
+    )
 
 
 def head_kind(measures: dict[str, float]) -> str:
@@ -93,7 +95,7 @@ def _aligned(view: TraceView, table: pd.DataFrame) -> np.ndarray:
     """Segment alignment of each row of a pattern table; NaN without known segments."""
     if not view.one.segments:
         return np.full(len(table), np.nan)
-    groups, found = frame_groups(view.one), []
+    groups, tables = frame_groups(view.one), []
     for modality, branch in table[["modality", "branch"]].drop_duplicates().itertuples(index=False):
         layer = view.layer(modality)
         weights = layer.weights[branch][0]
@@ -101,8 +103,8 @@ def _aligned(view: TraceView, table: pd.DataFrame) -> np.ndarray:
         near = layer.neighbourhood if branch == "local" else None
         uniform = torch.ones_like(weights[0]) if near is None else near.to(weights)
         shares = segment_share(weights, groups).double().cpu().numpy()
-        found.append(_above(shares, float(segment_share(uniform, groups))))
-    return np.concatenate(found)
+        tables.append(_above(shares, float(segment_share(uniform, groups))))
+    return np.concatenate(tables)
 
 
 def _above(share: Values, uniform: Values) -> Values:

@@ -79,7 +79,7 @@ def verticality(
         support allows one value only.
 
     Raises:
-        MapError: weights that are no map; see `attention_rows`.
+        ArgumentError: weights that are no map; see `attention_rows`.
 
     Source:
         The vertical lines of Sahu and Goyal, ICASSP 2022, figure of inter-frame similarity; the number is ours: R^2
@@ -120,7 +120,7 @@ def shuffled_verticality(
         float64 values; a p-value of an observed value v is (1 + count(shuffled >= v)) / (1 + permutations).
 
     Raises:
-        MapError: weights that are no map; see `attention_rows`.
+        ArgumentError: weights that are no map; see `attention_rows`.
     """
     rows = attention_rows(weights, neighbourhood, valid)
     *batch, heads, frames, _ = rows.shares.shape

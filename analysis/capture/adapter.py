@@ -81,27 +81,27 @@ def capture_adapted(
         raise CaptureError("maps between frames need a layout: give layout=TokenLayout(frames=..., patches=...)")
     calls, skipped, seen = [], Counter[str](), Counter[str]()
     with torch.no_grad():
-        for given in adapter.attention(module, inputs):
-            sites = list(dict.fromkeys([*seen, given.module]))
-            index = seen[given.module]
-            seen[given.module] += 1
-            left_out = reduce is not None and layout_of(layout, given.module) is None
-            if left_out or not options.wants(given.module, sites.index(given.module)):
-                skipped[given.module] += 1
+        for attention in adapter.attention(module, inputs):
+            sites = list(dict.fromkeys([*seen, attention.module]))
+            index = seen[attention.module]
+            seen[attention.module] += 1
+            left_out = reduce is not None and layout_of(layout, attention.module) is None
+            if left_out or not options.wants(attention.module, sites.index(attention.module)):
+                skipped[attention.module] += 1
                 continue
-            calls.append(make_call(_maps(given), given.module, index, "adapter", options))
+            calls.append(make_call(_maps(attention), attention.module, index, "adapter", options))
     if not calls:
         raise CaptureError(f"{type(adapter).__name__} gave no attention call of {type(module).__name__} to keep")
     return Captured(calls, skipped)
 
 
-def _maps(given: GivenAttention) -> GivenMaps:
-    weights, value, output = given.weights, given.value, given.output
+def _maps(attention: GivenAttention) -> GivenMaps:
+    weights, value, output = attention.weights, attention.value, attention.output
     sizes = [tuple(each.shape) for each in (weights, value, output)]
     *lead, queries, keys = sizes[0]
     if sizes[1][:-1] != (*lead, keys) or sizes[2] != (*lead, queries, sizes[1][-1]):
         raise CaptureError(
-            f"attention of {given.module!r}: weights, value and output have shapes {sizes[0]}, {sizes[1]} and "
+            f"attention of {attention.module!r}: weights, value and output have shapes {sizes[0]}, {sizes[1]} and "
             f"{sizes[2]}; expected (batch, heads, query, key), (batch, heads, key, dim) and (batch, heads, query, dim)"
         )
     return GivenMaps(weights, weights, value, output)

@@ -1,9 +1,11 @@
 """Errors of capturing; each message says which call, what was received, what was expected, and the remedy."""
 
+from gmsa_models.errors import GMSAError
+
 __all__ = ["CaptureError", "CaptureWarning", "LayoutError"]
 
 
-class CaptureError(ValueError):
+class CaptureError(GMSAError, ValueError):
     """Attention that cannot be recorded, or a recorded map that does not explain what the module computed."""
 
 

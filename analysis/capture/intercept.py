@@ -41,18 +41,18 @@ def scaled_dot_product(args: tuple, kwargs: dict[str, Any], output: Tensor) -> t
         args, kwargs: of the call.
         output: what it returned.
     """
-    given = _SDPA.bind(*args, **kwargs)
-    given.apply_defaults()
-    given = given.arguments
-    query, key, value, dropout = given["query"], given["key"], given["value"], given["dropout_p"]
+    bound = _SDPA.bind(*args, **kwargs)
+    bound.apply_defaults()
+    bound = bound.arguments
+    query, key, value, dropout = bound["query"], bound["key"], bound["value"], bound["dropout_p"]
     if dropout > 0:
-        output = F.scaled_dot_product_attention(**{**given, "dropout_p": 0.0})
-    if given["enable_gqa"]:
+        output = F.scaled_dot_product_attention(**{**bound, "dropout_p": 0.0})
+    if bound["enable_gqa"]:
         key, value = (each.repeat_interleave(query.shape[-3] // each.shape[-3], -3) for each in (key, value))
     lead = torch.broadcast_shapes(query.shape[:-2], key.shape[:-2], value.shape[:-2])
     query, key, value = (each.expand(*lead, *each.shape[-2:]) for each in (query, key, value))
-    factor = query.shape[-1] ** -0.5 if given["scale"] is None else given["scale"]
-    return ScoredMaps(query, key, value, output, factor, given["attn_mask"], given["is_causal"]), dropout
+    factor = query.shape[-1] ** -0.5 if bound["scale"] is None else bound["scale"]
+    return ScoredMaps(query, key, value, output, factor, bound["attn_mask"], bound["is_causal"]), dropout
 
 
 def multi_head(args: tuple, kwargs: dict[str, Any], result: tuple) -> tuple[ScoredMaps, float]:
@@ -64,16 +64,16 @@ def multi_head(args: tuple, kwargs: dict[str, Any], result: tuple) -> tuple[Scor
     """
     bound = _MULTI_HEAD.bind(*args, **kwargs)
     bound.apply_defaults()
-    given = bound.arguments
-    dropout = given["dropout_p"] if given["training"] else 0.0
+    values = bound.arguments
+    dropout = values["dropout_p"] if values["training"] else 0.0
     output = result[0]
     if dropout > 0:
-        output = F.multi_head_attention_forward(**{**given, "training": False})[0]
-    if given["query"].ndim == 2:
+        output = F.multi_head_attention_forward(**{**values, "training": False})[0]
+    if values["query"].ndim == 2:
         output = output.unsqueeze(1)
-    query, key, value = _projected(given, output.dtype)
-    out_projection = (given["out_proj_weight"], given["out_proj_bias"])
-    bias = _bias(given, len(query), query.shape[-2], key.shape[-2])
+    query, key, value = _projected(values, output.dtype)
+    out_projection = (values["out_proj_weight"], values["out_proj_bias"])
+    bias = _bias(values, len(query), query.shape[-2], key.shape[-2])
 
     def project(contexts: Float[Tensor, "batch heads rows dim"]) -> Float[Tensor, "batch rows embedding"]:
         layer = [None if each is None else each.to(output.dtype).to(contexts) for each in out_projection]
@@ -84,38 +84,38 @@ def multi_head(args: tuple, kwargs: dict[str, Any], result: tuple) -> tuple[Scor
     return maps, dropout
 
 
-def _projected(given: dict[str, Any], dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+def _projected(bound: dict[str, Any], dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
     """Q, K and V (batch, heads, tokens, head dim), with the added keys that the module asks for."""
-    tokens = [each.unsqueeze(1) if each.ndim == 2 else each for each in (given["query"], given["key"], given["value"])]
-    packed = not given["use_separate_proj_weight"]
-    weights = given["in_proj_weight"].chunk(3) if packed else [given[f"{name}_proj_weight"] for name in "qkv"]
-    biases = [None] * 3 if given["in_proj_bias"] is None else given["in_proj_bias"].chunk(3)
+    tokens = [each.unsqueeze(1) if each.ndim == 2 else each for each in (bound["query"], bound["key"], bound["value"])]
+    packed = not bound["use_separate_proj_weight"]
+    weights = bound["in_proj_weight"].chunk(3) if packed else [bound[f"{name}_proj_weight"] for name in "qkv"]
+    biases = [None] * 3 if bound["in_proj_bias"] is None else bound["in_proj_bias"].chunk(3)
     layers = zip(tokens, weights, biases, strict=True)
     query, key, value = (F.linear(*(None if part is None else part.to(dtype) for part in layer)) for layer in layers)
-    if given["bias_k"] is not None:
+    if bound["bias_k"] is not None:
         key, value = (
             torch.cat([each, extra.expand(1, each.shape[1], -1)])
-            for each, extra in ((key, given["bias_k"]), (value, given["bias_v"]))
+            for each, extra in ((key, bound["bias_k"]), (value, bound["bias_v"]))
         )
-    heads = given["num_heads"]
+    heads = bound["num_heads"]
 
     def split(each: Float[Tensor, "tokens batch embedding"]) -> Float[Tensor, "batch heads tokens dim"]:
         return each.unflatten(-1, (heads, -1)).permute(1, 2, 0, 3)
 
     query, key, value = split(query), split(key), split(value)
-    if given["static_k"] is not None:
-        key = given["static_k"].unflatten(0, (-1, heads))
-    if given["static_v"] is not None:
-        value = given["static_v"].unflatten(0, (-1, heads))
-    if given["add_zero_attn"]:
+    if bound["static_k"] is not None:
+        key = bound["static_k"].unflatten(0, (-1, heads))
+    if bound["static_v"] is not None:
+        value = bound["static_v"].unflatten(0, (-1, heads))
+    if bound["add_zero_attn"]:
         key, value = (F.pad(each, (0, 0, 0, 1)) for each in (key, value))
     return query, key, value
 
 
-def _bias(given: dict[str, Any], batch: int, queries: int, keys: int) -> Float[Tensor, ...] | None:
+def _bias(bound: dict[str, Any], batch: int, queries: int, keys: int) -> Float[Tensor, ...] | None:
     """Both masks of the module as one that is added; there, a boolean True is a key that is left out."""
     total = None
-    for name, mask in (("attn_mask", given["attn_mask"]), ("key_padding_mask", given["key_padding_mask"])):
+    for name, mask in (("attn_mask", bound["attn_mask"]), ("key_padding_mask", bound["key_padding_mask"])):
         if mask is None:
             continue
         if mask.dtype == torch.bool:
@@ -126,8 +126,8 @@ def _bias(given: dict[str, Any], batch: int, queries: int, keys: int) -> Float[T
         elif mask.ndim == 3:
             mask = mask.reshape(batch, -1, queries, keys)
         total = mask if total is None else total + mask
-    if total is None and given["is_causal"]:
-        total = torch.full((queries, keys), -torch.inf, device=given["query"].device).triu_(1)
+    if total is None and bound["is_causal"]:
+        total = torch.full((queries, keys), -torch.inf, device=bound["query"].device).triu_(1)
     return total
 
 

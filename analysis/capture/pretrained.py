@@ -36,9 +36,9 @@ def load_pretrained(folder: str | Path) -> nn.Module:
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         pickled = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES)
-        found = f"only {pickled[0]}, which may run code when it is opened and is refused" if pickled else "none"
+        instead = f"only {pickled[0]}, which may run code when it is opened and is refused" if pickled else "none"
         raise CaptureError(
-            f"{folder} has no weights in safetensors: {found}. Write them with model.save_pretrained(folder)"
+            f"{folder} has no weights in safetensors: {instead}. Write them with model.save_pretrained(folder)"
         )
     import transformers
 

@@ -34,18 +34,18 @@ def _cells(pixels: Tensor, patch: Any) -> int:
     return rows * columns
 
 
-def _videomae(config: Any, pixels: Tensor, given: dict[str, Any]) -> Layouts:
+def _videomae(config: Any, pixels: Tensor, arguments: dict[str, Any]) -> Layouts:
     length = config.tubelet_size
     layout = TokenLayout(pixels.shape[1] // length, _cells(pixels, config.patch_size), tubelet=length)
     return {"*": layout}
 
 
-def _vivit(config: Any, pixels: Tensor, given: dict[str, Any]) -> Layouts:
+def _vivit(config: Any, pixels: Tensor, arguments: dict[str, Any]) -> Layouts:
     length, *patch = config.tubelet_size
     return {"*": TokenLayout(pixels.shape[1] // length, _cells(pixels, patch), front=1, tubelet=length)}
 
 
-def _timesformer(config: Any, pixels: Tensor, given: dict[str, Any]) -> Layouts:
+def _timesformer(config: Any, pixels: Tensor, arguments: dict[str, Any]) -> Layouts:
     frames, patches = pixels.shape[1], _cells(pixels, config.patch_size)
     if config.attention_type == "joint_space_time":
         return {"*": TokenLayout(frames, patches, "patch frame", front=1)}
@@ -53,41 +53,41 @@ def _timesformer(config: Any, pixels: Tensor, given: dict[str, Any]) -> Layouts:
     return {"*.temporal_attention.*": TokenLayout(frames, patches, folded="patch"), "*": spatial}
 
 
-def _vjepa2(config: Any, pixels: Tensor, given: dict[str, Any]) -> Layouts:
+def _vjepa2(config: Any, pixels: Tensor, arguments: dict[str, Any]) -> Layouts:
     length = config.tubelet_size
     frames = max(pixels.shape[1] // length, 1)
     layout = TokenLayout(frames, _cells(pixels, config.patch_size), tubelet=length)
     return {"*predictor.*": None, "*pooler.*": None, "*": layout}
 
 
-def _spectrogram(config: Any, values: Tensor, given: dict[str, Any]) -> Layouts:
+def _spectrogram(config: Any, values: Tensor, arguments: dict[str, Any]) -> Layouts:
     patches = (config.num_mel_bins - config.patch_size) // config.frequency_stride + 1
     frames = (values.shape[1] - config.patch_size) // config.time_stride + 1
     return {"*": TokenLayout(frames, patches, "patch frame", front=2)}
 
 
-def _whisper(config: Any, features: Tensor, given: dict[str, Any]) -> Layouts:
+def _whisper(config: Any, features: Tensor, arguments: dict[str, Any]) -> Layouts:
     # Two convolutions, the second with a stride of 2. The decoder's queries are text.
     return {"*decoder.*": None, "*": TokenLayout((features.shape[-1] - 1) // 2 + 1)}
 
 
-def _wav2vec2(config: Any, samples: Tensor, given: dict[str, Any]) -> Layouts:
+def _wav2vec2(config: Any, samples: Tensor, arguments: dict[str, Any]) -> Layouts:
     def steps(length: int) -> int:
         for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
             length = (length - kernel) // stride + 1
         return length
 
-    mask = given.get("attention_mask")
+    mask = arguments.get("attention_mask")
     lengths = None if mask is None else tuple(steps(int(length)) for length in mask.sum(-1))
     return {"*": TokenLayout(steps(samples.shape[-1]), lengths=lengths)}
 
 
-def _picture(config: Any, pixels: Tensor, given: dict[str, Any]) -> Layouts:
+def _picture(config: Any, pixels: Tensor, arguments: dict[str, Any]) -> Layouts:
     front = 1 + getattr(config, "num_register_tokens", 0)
     return {"*": TokenLayout(1, _cells(pixels, config.patch_size), front=front)}
 
 
-def _swin(config: Any, pixels: Tensor, given: dict[str, Any]) -> Layouts:
+def _swin(config: Any, pixels: Tensor, arguments: dict[str, Any]) -> Layouts:
     """Windows are folded into the batch; every other block has them shifted."""
     layouts: Layouts = {}
     rows, columns = (-(-size // patch) for size, patch in zip(pixels.shape[-2:], _pair(config.patch_size), strict=True))
@@ -165,11 +165,11 @@ class Recogniser:
             yield
 
     def _read(self, path: str, model: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
-        given = inspect.signature(model.forward).bind_partial(*args, **kwargs).arguments
-        given |= given.pop("kwargs", {})
-        values = given.get(model.main_input_name)
+        arguments = inspect.signature(model.forward).bind_partial(*args, **kwargs).arguments
+        arguments |= arguments.pop("kwargs", {})
+        values = arguments.get(model.main_input_name)
         if not isinstance(values, Tensor):
             return
         prefix = f"{path}." if path else ""
-        for pattern, layout in RECOGNISED[model.config.model_type](model.config, values, given).items():
+        for pattern, layout in RECOGNISED[model.config.model_type](model.config, values, arguments).items():
             self._layouts[prefix + pattern] = layout

@@ -127,8 +127,8 @@ class Recorder(TorchFunctionMode):
         if self._left_out(options, where):
             self.skipped[where] += 1
             return
-        found, dropout = maps()
-        self.calls.append(make_call(found, where, index, kind, options, dropout, changed))
+        recorded, dropout = maps()
+        self.calls.append(make_call(recorded, where, index, kind, options, dropout, changed))
 
     def _index(self, where: str) -> int:
         return sum(call.module == where for call in self.calls) + self.skipped[where]

@@ -445,5 +445,5 @@ def _as_product(known: _Map, operand: Tensor, value: Tensor, output: Tensor) -> 
 def _dropout(func: Any, args: tuple, kwargs: dict[str, Any]) -> float:
     """p of a dropout that is on, else 0."""
     names = ("input", "p", "training") if func is F.dropout else ("input", "p", "train")
-    given = {"p": 0.5, "training": True, "train": True} | dict(zip(names, args, strict=False)) | kwargs
-    return float(given["p"]) if given[names[2]] else 0.0
+    arguments = {"p": 0.5, "training": True, "train": True} | dict(zip(names, args, strict=False)) | kwargs
+    return float(arguments["p"]) if arguments[names[2]] else 0.0

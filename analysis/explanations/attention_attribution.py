@@ -8,12 +8,13 @@ from torch import Tensor
 
 from analysis.attention.of_view import branch_profile
 from analysis.attention.profiles import attention_profile
-from analysis.explanations.explanation import Explanation, ExplanationError
+from analysis.explanations.explanation import Explanation
 from analysis.gmsa_view import view_clips
 from analysis.sensitivity.of_view import view_gradient_norms, view_sensitivity
 from analysis.view import TraceView
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
+from gmsa_models.errors import ArgumentError
 
 __all__ = ["gradient_received", "profile_explanation", "sensitivity_weighted_profile"]
 
@@ -31,11 +32,11 @@ def profile_explanation(
         view: of this model and this clip alone, if there is one; saves a pass. Its first layer is taken.
 
     Raises:
-        ExplanationError: a branch that the model's block lacks.
+        ArgumentError: a branch that the model's block lacks.
     """
     view = view or view_clips(model, [clip])
     if branch not in view.branches:
-        raise ExplanationError(f"no {branch} branch in this model; it has {', '.join(view.branches) or 'no attention'}")
+        raise ArgumentError(f"no {branch} branch in this model; it has {', '.join(view.branches) or 'no attention'}")
     values = [branch_profile(view, modality, branch)[0] for modality in view.modalities]
     return Explanation(f"attention-{branch}", target, torch.stack(values).cpu(), view.modalities)
 
@@ -51,17 +52,17 @@ def sensitivity_weighted_profile(
         model, clip, target, view: see `profile_explanation`.
 
     Raises:
-        ExplanationError: a block without a local branch.
+        ArgumentError: a block without a local branch.
     """
     view = view or view_clips(model, [clip])
     if "local" not in view.branches:
-        raise ExplanationError("a profile weighted by S needs a block with a local branch")
+        raise ArgumentError("a profile weighted by S needs a block with a local branch")
     values = []
     for modality in view.modalities:
         layer = view.layer(modality)
         sensitivity = view_sensitivity(view, modality, layer.neighbourhood)
         if sensitivity is None:
-            raise ExplanationError("this model cannot say how its outputs depend on its frames")
+            raise ArgumentError("this model cannot say how its outputs depend on its frames")
         share = sensitivity[0].nan_to_num(nan=0.5)[:, None]
         local, everywhere = (layer.weights[name][0].mean(0) for name in ("local", "global"))
         values.append(attention_profile((share * local + (1 - share) * everywhere)[None]))
@@ -75,11 +76,11 @@ def gradient_received(model: GMSAClassifier, clip: Clip, target: int, *, view: T
         model, clip, target, view: see `profile_explanation`.
 
     Raises:
-        ExplanationError: the control, which has no attention block.
+        ArgumentError: the control, which has no attention block.
     """
     view = view or view_clips(model, [clip])
     if not view.branches:
-        raise ExplanationError("the control (attention 'none') has no attention block whose gradient could be received")
+        raise ArgumentError("the control (attention 'none') has no attention block whose gradient could be received")
     received = torch.stack([_norms(view, modality).mean(0) for modality in view.modalities])
     return Explanation("gradient-received", target, (received / received.mean(1, keepdim=True)).cpu(), view.modalities)
 
@@ -87,5 +88,5 @@ def gradient_received(model: GMSAClassifier, clip: Clip, target: int, *, view: T
 def _norms(view: TraceView, modality: str) -> Float[Tensor, "query key"]:
     norms = view_gradient_norms(view, modality)
     if norms is None:
-        raise ExplanationError("this model cannot say how its outputs depend on its frames")
+        raise ArgumentError("this model cannot say how its outputs depend on its frames")
     return norms[0]

@@ -13,14 +13,11 @@ from torch import Tensor
 
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
+from gmsa_models.errors import ArgumentError
 
-__all__ = ["Explanation", "ExplanationError", "class_position"]
+__all__ = ["Explanation", "class_position"]
 
 FrameValues = Float[Tensor, "modality frame"]
-
-
-class ExplanationError(ValueError):
-    """An explanation that is not defined for what was asked; the message says what was received and expected."""
 
 
 def class_position(model: GMSAClassifier, target: SupportsIndex | str) -> int:
@@ -31,18 +28,18 @@ def class_position(model: GMSAClassifier, target: SupportsIndex | str) -> int:
         target: position, from 0; or the name as in the model's vocabulary, in any case.
 
     Raises:
-        ExplanationError: a position that the model lacks, a name without a vocabulary, or neither a number nor a text.
-        VocabularyError: a name that the vocabulary lacks; names those that begin alike.
+        ArgumentError: a position that the model lacks, a name without a vocabulary, or neither a number nor a text; a
+            name that the vocabulary lacks; names those that begin alike.
     """
     if isinstance(target, str):
         if model.vocabulary is None:
-            raise ExplanationError(f"target is {target!r}; the model has no vocabulary: give the class by its position")
+            raise ArgumentError(f"target is {target!r}; the model has no vocabulary: give the class by its position")
         return model.vocabulary.find(target)
     if isinstance(target, bool) or not hasattr(target, "__index__"):
-        raise ExplanationError(f"target is {target!r}; expected the position of a class or its name")
+        raise ArgumentError(f"target is {target!r}; expected the position of a class or its name")
     position = operator.index(target)
     if not 0 <= position < model.config.classes:
-        raise ExplanationError(f"target is {position}; the model has classes 0 to {model.config.classes - 1}")
+        raise ArgumentError(f"target is {position}; the model has classes 0 to {model.config.classes - 1}")
     return position
 
 
@@ -86,10 +83,10 @@ class Explanation:
         """What each modality adds, the sum over its frames; of methods whose values are shares of a logit.
 
         Raises:
-            ExplanationError: a method whose values only order the frames.
+            ArgumentError: a method whose values only order the frames.
         """
         if self.units != "logit":
-            raise ExplanationError(f"{self.method!r} orders frames; its values do not add up to shares of modalities")
+            raise ArgumentError(f"{self.method!r} orders frames; its values do not add up to shares of modalities")
         return dict(zip(self.modalities, self.values.sum(1).tolist(), strict=True))
 
 

@@ -18,12 +18,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from analysis.explanations.attribution.baselines import baseline_inputs
-from analysis.explanations.explanation import ExplanationError, class_position
+from analysis.explanations.explanation import class_position
 from analysis.explanations.incremental.replacement import replacement_curve
 from analysis.explanations.stream import stream_inputs, streams
 from analysis.workers import map_in_threads
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
+from gmsa_models.errors import ArgumentError
 from gmsa_models.evaluating import evaluation_replica, standard_contexts
 
 __all__ = ["MEASURES", "FaithfulnessCurves", "Replacer"]
@@ -68,15 +69,15 @@ class FaithfulnessCurves:
             scale: "probability" or "logit".
 
         Raises:
-            ExplanationError: a fraction outside (0, 1], none, or another scale.
+            ArgumentError: a fraction outside (0, 1], none, or another scale.
 
         Source:
             Petsiuk, Das and Saenko, "RISE", 2018; DeYoung et al., "ERASER", 2020.
         """
         if scale not in SCALES:
-            raise ExplanationError(f"scale is {scale!r}; expected one of {', '.join(SCALES)}")
+            raise ArgumentError(f"scale is {scale!r}; expected one of {', '.join(SCALES)}")
         if not fractions or not all(0 < each <= 1 for each in fractions):
-            raise ExplanationError(f"fractions are {tuple(fractions)}; expected shares of the frames in (0, 1]")
+            raise ArgumentError(f"fractions are {tuple(fractions)}; expected shares of the frames in (0, 1]")
         deletion, insertion = self._scaled(scale)
         places = [math.ceil(each * (len(deletion) - 1)) for each in fractions]
         whole = float(deletion[0])
@@ -103,7 +104,7 @@ class Replacer:
         other: the other video of baseline "video".
 
     Raises:
-        ExplanationError: a target or baseline that is unknown.
+        ArgumentError: a target or baseline that is unknown.
     """
 
     def __init__(
@@ -130,7 +131,7 @@ class Replacer:
             values: one number a frame; NaN ranks last.
 
         Raises:
-            ExplanationError: another number of values than frames.
+            ArgumentError: another number of values than frames.
         """
         order = self._order(values)
         jobs = [(name, each) for each in (order, order.flip(0)) for name in self._streams]
@@ -157,7 +158,7 @@ class Replacer:
 
     def _order(self, values: Float[Tensor, " frames"]) -> Int[Tensor, " frames"]:
         if len(values) != self._frames:
-            raise ExplanationError(f"{len(values)} values; the clip has {self._frames} frames as the model takes it")
+            raise ArgumentError(f"{len(values)} values; the clip has {self._frames} frames as the model takes it")
         return values.double().nan_to_num(nan=-torch.inf).argsort(descending=True, stable=True)
 
     def _curve(self, name: str, order: Int[Tensor, " frames"]) -> Steps:

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from analysis.explanations.explanation import ExplanationError
 from gmsa_models.data.clip import Clip
+from gmsa_models.errors import ArgumentError
 
 __all__ = ["EVIDENCE_MEASURES", "Evidence", "evidence_scores", "label_evidence"]
 
@@ -68,15 +68,15 @@ def evidence_scores(values: Float[Tensor, " frames"], evidence: Evidence) -> dic
         evidence: of the same frames; frames of which nothing is known are left out.
 
     Raises:
-        ExplanationError: another number of values, or evidence that does not decide.
+        ArgumentError: another number of values, or evidence that does not decide.
 
     Source:
         Zhang et al., "Top-down Neural Attention by Excitation Backprop", 2016, for the pointing game.
     """
     if len(values) != len(evidence.shows):
-        raise ExplanationError(f"{len(values)} values; the evidence is of {len(evidence.shows)} frames")
+        raise ArgumentError(f"{len(values)} values; the evidence is of {len(evidence.shows)} frames")
     if not evidence.decides:
-        raise ExplanationError("evidence needs frames that show the label and frames that do not")
+        raise ArgumentError("evidence needs frames that show the label and frames that do not")
     kept = values.double().nan_to_num(nan=-torch.inf)[evidence.known]
     shows = evidence.shows[evidence.known]
     positive, negative = kept[shows], kept[~shows]

@@ -22,24 +22,10 @@ from analysis.workers import map_in_threads
 from gmsa_models.attention import ATTENTION
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
+from gmsa_models.errors import UnknownNameError
 from gmsa_models.evaluating import evaluating, evaluation_replica
 
-__all__ = [
-    "EXPLANATIONS",
-    "MethodSpec",
-    "UnknownExplanationError",
-    "applicable",
-    "check_method",
-    "explain",
-    "explain_all",
-]
-
-
-class UnknownExplanationError(KeyError):
-    """An explanation that is not on offer; the message lists those that are."""
-
-    def __str__(self) -> str:
-        return str(self.args[0])
+__all__ = ["EXPLANATIONS", "MethodSpec", "applicable", "check_method", "explain", "explain_all"]
 
 
 @dataclass(frozen=True)
@@ -110,8 +96,8 @@ def explain(model: GMSAClassifier, clip: Clip, target: SupportsIndex | str, meth
         options: the method's own; see its function.
 
     Raises:
-        UnknownExplanationError: a method that is not on offer; the message lists those that are.
-        ExplanationError: a class, a branch or a baseline that is not there.
+        UnknownNameError: a method that is not on offer; the message lists those that are.
+        ArgumentError: a class, a branch or a baseline that is not there.
     """
     position = class_position(model, target)
     with evaluating(model, widen=True) as replica:
@@ -135,13 +121,13 @@ def explain_all(
         model, clip, target: see `explain`.
 
     Raises:
-        UnknownExplanationError: as `explain`.
+        UnknownNameError: as `explain`.
     """
-    asked = tuple(EXPLANATIONS) if methods is None else tuple(methods)
-    for name in asked:
+    requested = tuple(EXPLANATIONS) if methods is None else tuple(methods)
+    for name in requested:
         check_method(name)
-    there = applicable(model)
-    names = [name for name in asked if name in there]
+    applicable_names = applicable(model)
+    names = [name for name in requested if name in applicable_names]
     if view is None and any(EXPLANATIONS[name].uses_view for name in names):
         view = view_clips(model, [clip])
     options = {name: {"view": view} if EXPLANATIONS[name].uses_view else {} for name in names}
@@ -167,8 +153,8 @@ def check_method(name: str) -> MethodSpec:
     """The offer of a name.
 
     Raises:
-        UnknownExplanationError: there is none; the message lists the names.
+        UnknownNameError: there is none; the message lists the names.
     """
     if name not in EXPLANATIONS:
-        raise UnknownExplanationError(f"unknown explanation {name!r}; known: {', '.join(EXPLANATIONS)}")
+        raise UnknownNameError(f"unknown explanation {name!r}; known: {', '.join(EXPLANATIONS)}")
     return EXPLANATIONS[name]

@@ -70,9 +70,9 @@ def explanation_scores(
         Columns `COLUMNS`; `video` is the clip's id, `label` the data set's.
 
     Raises:
-        NoVocabularyError: the model does not say what its outputs stand for.
-        UnknownExplanationError: an unknown method.
-        ForeignLabelsError: a clip whose labels are of another data set than the model's classes.
+        ArgumentError: the model does not say what its outputs stand for.
+        UnknownNameError: an unknown method.
+        UnfitClipError: a clip whose labels are of another data set than the model's classes.
     """
     chosen = applicable(model) if methods is None else tuple(methods)
     vocabulary = vocabulary_of(model)
@@ -86,15 +86,15 @@ def explanation_scores(
         without_segments = replace(short, segments=())
         for label, target in islice(explained_labels(vocabulary, short), labels):
             replacer = Replacer(model, short, target, baseline) if faithfulness else None
-            found = {
+            explanations = {
                 name: score_explanation(each, short, label, replacer)
                 for name, each in explain_all(model, without_segments, target, names).items()
             }
             if replacer is not None:
-                found[RANDOM_ORDERS] = _mean([each.measures() for each in replacer.random_curves(2)])
+                explanations[RANDOM_ORDERS] = _mean([each.measures() for each in replacer.random_curves(2)])
             rows += [
                 (clip.id, label, name, measure, value)
-                for name, measures in found.items()
+                for name, measures in explanations.items()
                 for measure, value in measures.items()
             ]
         progress(1)
@@ -105,7 +105,7 @@ def explained_labels(vocabulary: Vocabulary, clip: Clip) -> Iterator[tuple[int, 
     """Labels of a clip that the model knows and whose seconds are known, each with its position among the outputs.
 
     Raises:
-        ForeignLabelsError: the labels are of another data set than the vocabulary.
+        UnfitClipError: the labels are of another data set than the vocabulary.
     """
     for position in clip.positions(vocabulary):
         if label_evidence(clip, label := vocabulary.indices[position]).decides:

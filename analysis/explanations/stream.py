@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from analysis.explanations.explanation import ExplanationError
 from gmsa_models.classifier import GMSAClassifier, mean_over_valid
 from gmsa_models.data.clip import Clip
+from gmsa_models.errors import ArgumentError
 
 __all__ = ["FRAMES_TOGETHER", "Stream", "stream_inputs", "streams"]
 
@@ -33,15 +33,15 @@ class Stream(nn.Module):
         target: position of the class among the model's outputs.
 
     Raises:
-        ExplanationError: a modality or a target that the model lacks.
+        ArgumentError: a modality or a target that the model lacks.
     """
 
     def __init__(self, model: GMSAClassifier, modality: str, target: int) -> None:
         super().__init__()
         if modality not in model.encoders:
-            raise ExplanationError(f"no modality {modality!r} in this model; it has {', '.join(model.encoders)}")
+            raise ArgumentError(f"no modality {modality!r} in this model; it has {', '.join(model.encoders)}")
         if not 0 <= target < model.config.classes:
-            raise ExplanationError(f"target is {target}; the model has classes 0 to {model.config.classes - 1}")
+            raise ArgumentError(f"target is {target}; the model has classes 0 to {model.config.classes - 1}")
         self.encoder = model.encoders[modality]
         names = list(model.encoders)
         start = sum(model.config.width(name) for name in names[: names.index(modality)])

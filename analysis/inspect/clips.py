@@ -9,13 +9,14 @@ from typing import SupportsIndex
 
 import xarray as xr
 
+from analysis.errors import RecordError
 from analysis.explanations.class_explanations import ClassExplanations, explain_class
 from analysis.explanations.explanation import class_position
 from analysis.gmsa_view import view_clips
 from analysis.inspect.edited import edited_view
 from analysis.interventions.edits import Edit
 from analysis.record.assemble import check_parts, record_of
-from analysis.view import RecordError, TraceView
+from analysis.view import TraceView
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
 from gmsa_models.evaluating import evaluation_replica

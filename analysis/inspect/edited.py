@@ -73,7 +73,7 @@ def _capabilities(model: GMSAClassifier, plan: EditPlan) -> Capabilities:
 def _neighbourhood(model: GMSAClassifier, edits: Sequence[Edit]) -> Neighbourhood | None:
     """The one neighbourhood of all layers after the edits; the model's own where they differ."""
     own = model.config.neighbourhood
-    found: dict[str, Neighbourhood | None] = {
+    neighbourhoods: dict[str, Neighbourhood | None] = {
         f"{stream}/{layer}/local/neighbourhood": own
         for stream, encoder in model.encoders.items()
         for layer in range(len(encoder.layers))
@@ -81,6 +81,6 @@ def _neighbourhood(model: GMSAClassifier, edits: Sequence[Edit]) -> Neighbourhoo
     }
     for edit in edits:
         if isinstance(edit, ReplaceNeighbourhood):
-            found |= {str(site): edit.pattern for site in matching_sites(model, edit.site)}
-    values = list(found.values())
+            neighbourhoods |= {str(site): edit.pattern for site in matching_sites(model, edit.site)}
+    values = list(neighbourhoods.values())
     return values[0] if values and all(each == values[0] for each in values) else own

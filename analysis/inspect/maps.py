@@ -31,12 +31,14 @@ def certify(model: GMSAClassifier, trace: AttentionTrace, *, layer: int = 0, see
     Raises:
         KeyError, IndexError: a modality or layer that the model lacks.
     """
-    found = []
+    certificates = []
     for modality in trace.layers:
         recorded = trace.layer(modality, layer)
         if recorded.weights:
-            found += certify_layer(attention_block(model, modality, layer), modality, recorded, trace.valid, seed)
-    return tuple(found)
+            certificates += certify_layer(
+                attention_block(model, modality, layer), modality, recorded, trace.valid, seed
+            )
+    return tuple(certificates)
 
 
 def head_taxonomy(

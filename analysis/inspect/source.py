@@ -19,7 +19,7 @@ from gmsa_models.data.clip import Clip
 from gmsa_models.data.errors import OnSkip
 from gmsa_models.data.paths import skip_handler
 from gmsa_models.data.sources import read_clips
-from gmsa_models.data.vocabulary import VocabularyError
+from gmsa_models.errors import ArgumentError
 from gmsa_models.feeding import Inputs, fitting
 
 __all__ = ["ExplainingStopped", "inspect_source"]
@@ -71,18 +71,18 @@ def inspect_source(
 
     Raises:
         ExplainingStopped: interrupted while the class was being explained; it holds the records without explanations.
-        SameModelError: a model given twice.
-        VocabularyError: a class that one of the models lacks.
+        CheckpointError: a model given twice.
+        ArgumentError: a class that one of the models lacks.
         ValueError: no clip that all models take, or models that take different numbers of its frames.
         EditError, SiteError: edits that cannot be read, or do not fit; edits of several models.
     """
     if edits and len(names) != 1:
         raise EditError(f"edits of {len(names)} models at once; expected one, which is held against itself")
     made = edits_from_texts(edits, lambda name: next(iter(read_clips(name))))
-    given = name_checkpoints(names)
-    for line in renamed(given):
+    checkpoints = name_checkpoints(names)
+    for line in renamed(checkpoints):
         tell(line)
-    models = [load(each.path, device, name=each.name, sha256=each.sha256) for each in given]
+    models = [load(each.path, device, name=each.name, sha256=each.sha256) for each in checkpoints]
     clip = _first_clip(source, models, on_error, on_skip, tell)
     _check_same_frames(models, clip)
     targets = _explained(models, clip, target) if explain or target else []
@@ -135,23 +135,25 @@ def _explained(models: Sequence[GMSAClassifier], clip: Clip, target: str | None)
 
 def _same_class(first: GMSAClassifier, position: int, other: GMSAClassifier) -> int:
     """Where another model has a class of the first: by its label in one data set, else by its name."""
-    told, known = first.vocabulary, other.vocabulary
-    if told is None and known is None:
+    own, others = first.vocabulary, other.vocabulary
+    if own is None and others is None:
         return position
-    one_data_set = told is not None and known is not None and told.dataset == known.dataset
-    if one_data_set and (found := known.positions([told.indices[position]])):
-        return found[0]
-    return _find(other, f"class {position}" if told is None else told.names[position])
+    one_data_set = own is not None and others is not None and own.dataset == others.dataset
+    if one_data_set and (positions := others.positions([own.indices[position]])):
+        return positions[0]
+    return _find(other, f"class {position}" if own is None else own.names[position])
 
 
-def _find(model: GMSAClassifier, told: str) -> int:
+def _find(model: GMSAClassifier, class_name: str) -> int:
     name = model.origin["name"]
     if model.vocabulary is None:
-        raise VocabularyError(f"model {name!r} does not say what its classes are, so {told!r} cannot be found in it")
+        raise ArgumentError(
+            f"model {name!r} does not say what its classes are, so {class_name!r} cannot be found in it"
+        )
     try:
-        return model.vocabulary.find(told)
-    except VocabularyError as error:
-        raise VocabularyError(f"model {name!r}: {error}; explain another class with --target") from None
+        return model.vocabulary.find(class_name)
+    except ArgumentError as error:
+        raise ArgumentError(f"model {name!r}: {error}; explain another class with --target") from None
 
 
 def _first_clip(
@@ -160,9 +162,9 @@ def _first_clip(
     clips = read_clips(source, on_error=on_error, on_skip=on_skip)
     for model in models:
         clips = fitting(clips, Inputs.of(model, labels=False), skip_handler(on_error, on_skip))
-    found = list(islice(clips, 2))
-    if not found:
+    first = list(islice(clips, 2))
+    if not first:
         raise ValueError(f"no clip in {source!r}")
-    if len(found) > 1:
-        tell(f"{source} holds more than one video; showing {found[0].id!r}, name another with {source}#ID")
-    return found[0]
+    if len(first) > 1:
+        tell(f"{source} holds more than one video; showing {first[0].id!r}, name another with {source}#ID")
+    return first[0]

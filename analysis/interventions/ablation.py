@@ -25,11 +25,11 @@ from analysis.interventions.plan import Clock, EditPlan
 from analysis.interventions.sites import Site
 from gmsa_models.attention import AttentionBlock, Contexts, Gates
 from gmsa_models.classifier import GMSAClassifier
+from gmsa_models.errors import ArgumentError
 from gmsa_models.recompute import BlockState, logits_from
 
 __all__ = [
     "Ablation",
-    "AblationError",
     "ContextMeans",
     "ablated_contexts",
     "ablated_logits",
@@ -46,10 +46,6 @@ KINDS: dict[str, str] = {
 UNITS = ("branch", "head")
 # Frames times copies that go through the feed-forward together: enough to fill the arithmetic, small enough to cache.
 ROWS = 8192
-
-
-class AblationError(ValueError):
-    """An ablation that a model does not have, or means that are missing; the message says which."""
 
 
 @dataclass(frozen=True)
@@ -109,20 +105,19 @@ def all_ablations(
         layer: which encoder layer.
 
     Raises:
-        AblationError: an unknown kind or unit.
-        GateError: the control, which has no attention.
+        ArgumentError: an unknown kind or unit; the control, which has no attention.
     """
     _check_known("kind", kinds, KINDS)
     _check_known("unit", units, UNITS)
-    found = []
+    ablations = []
     for modality in model.encoders:
         block = attention_block(model, modality, layer)
         chosen = [{"branch": branch} for branch in block.branches] if "branch" in units else []
         chosen += [{"head": head} for head in range(block.heads)] if "head" in units else []
         for place in chosen:
             ways = [kind for kind in kinds if kind != "shut" or ("branch" in place and block.gated)]
-            found += [Ablation(modality, kind, layer=layer, **place) for kind in ways]
-    return tuple(found)
+            ablations += [Ablation(modality, kind, layer=layer, **place) for kind in ways]
+    return tuple(ablations)
 
 
 def edits_of(model: GMSAClassifier, ablation: Ablation, means: ContextMeans | None = None) -> tuple[Edit, ...]:
@@ -134,7 +129,7 @@ def edits_of(model: GMSAClassifier, ablation: Ablation, means: ContextMeans | No
         means: for kind "mean".
 
     Raises:
-        AblationError: a branch, head or kind that the block lacks, or means that are missing.
+        ArgumentError: a branch, head or kind that the block lacks, or means that are missing.
     """
     block = attention_block(model, ablation.modality, ablation.layer)
     _check(block, ablation, means)
@@ -164,7 +159,7 @@ def ablated_contexts(
         Contexts and gates for the block's `output_from`; gates None where they follow from the contexts.
 
     Raises:
-        AblationError: a branch, head or kind that the block lacks, or means that are missing.
+        ArgumentError: a branch, head or kind that the block lacks, or means that are missing.
     """
     edits = edits_of(model, ablation, means)
     if ablation.kind == "shut":
@@ -186,10 +181,10 @@ def ablated_logits(
         means: for kind "mean".
 
     Raises:
-        AblationError: an ablation of another block, or one that the block lacks; means that are missing.
+        ArgumentError: an ablation of another block, or one that the block lacks; means that are missing.
     """
     if strange := [one for one in ablations if (one.modality, one.layer) != (state.modality, state.layer)]:
-        raise AblationError(f"{strange[0]} is not of layer {state.layer} of {state.modality!r}")
+        raise ArgumentError(f"{strange[0]} is not of layer {state.layer} of {state.modality!r}")
     block = attention_block(model, state.modality, state.layer)
     at_once = max(1, ROWS // state.hidden[..., 0].numel())
     parts = []
@@ -220,20 +215,20 @@ def by_block(ablations: Sequence[Ablation]) -> Iterator[tuple[tuple[str, int], l
 
 def _check_known(what: str, names: Sequence[str], known: Sequence[str] | Mapping[str, str]) -> None:
     if unknown := [name for name in names if name not in known]:
-        raise AblationError(f"unknown {what} {unknown[0]!r}; known: {', '.join(known)}")
+        raise ArgumentError(f"unknown {what} {unknown[0]!r}; known: {', '.join(known)}")
 
 
 def _check(block: AttentionBlock, ablation: Ablation, means: ContextMeans | None) -> None:
     name, branches = type(block).__name__, block.branches
     _check_known("kind", [ablation.kind], KINDS)
     if ablation.branch is not None and ablation.branch not in branches:
-        raise AblationError(f"{name} has no branch {ablation.branch!r}; it has {', '.join(branches)}")
+        raise ArgumentError(f"{name} has no branch {ablation.branch!r}; it has {', '.join(branches)}")
     if ablation.head is not None and not 0 <= ablation.head < block.heads:
-        raise AblationError(f"no head {ablation.head} in a block of {block.heads} heads")
+        raise ArgumentError(f"no head {ablation.head} in a block of {block.heads} heads")
     if ablation.kind == "shut" and (ablation.branch is None or ablation.head is not None or not block.gated):
-        raise AblationError(f"{ablation}: only a whole branch of a block with gates can be shut; the block is {name}")
+        raise ArgumentError(f"{ablation}: only a whole branch of a block with gates can be shut; the block is {name}")
     if ablation.kind == "mean" and (means is None or means.layer != ablation.layer):
-        given = "none" if means is None else f"those of layer {means.layer}"
-        raise AblationError(
-            f"{ablation} needs the mean contexts of layer {ablation.layer} over a data set; got {given}"
+        available = "none" if means is None else f"those of layer {means.layer}"
+        raise ArgumentError(
+            f"{ablation} needs the mean contexts of layer {ablation.layer} over a data set; got {available}"
         )

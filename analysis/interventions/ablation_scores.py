@@ -13,7 +13,6 @@ from torch import Tensor
 
 from analysis.interventions.ablation import (
     Ablation,
-    AblationError,
     ContextMeans,
     ablated_logits,
     all_ablations,
@@ -24,6 +23,7 @@ from analysis.statistics.comparisons import PERMUTATIONS, corrected, score_diffe
 from analysis.statistics.intervals import RESAMPLES, resample_counts
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
+from gmsa_models.errors import ArgumentError
 from gmsa_models.evaluating import evaluating
 from gmsa_models.evaluation.metrics import METRICS
 from gmsa_models.evaluation.scoring import collation_of, limited, sorted_batches
@@ -50,8 +50,7 @@ def context_means(model: GMSAClassifier, source: ClipSource, layer: int = 0, bat
         batch_size: clips a pass; the means do not depend on it.
 
     Raises:
-        AblationError: no clips.
-        GateError: the control, which has no attention.
+        ArgumentError: no clips; the control, which has no attention.
     """
     blocks = [(modality, layer) for modality in model.encoders]
     with evaluating(model, widen=True) as replica:
@@ -83,10 +82,9 @@ def ablation_scores(
         the means are.
 
     Raises:
-        AblationError: no clips, or ablations that the model does not have.
-        GateError: the control, which has no attention.
-        NoVocabularyError: the model has no vocabulary.
-        UnfitClipError: a clip that does not fit the model; a ForeignLabelsError where its labels are of another data
+        ArgumentError: no clips, or ablations that the model does not have; the control, which has no attention; the
+            model has no vocabulary.
+        UnfitClipError: a clip that does not fit the model; an UnfitClipError where its labels are of another data
             set than the model's classes.
     """
     chosen = all_ablations(model) if ablations is None else tuple(ablations)
@@ -105,7 +103,7 @@ def ablation_scores(
             parts.append((_scores(ablated), _scores(logits), batch.labels.bool().numpy()))
             progress(len(numbers))
     if not rows:
-        raise AblationError("the data have no clips; expected at least one")
+        raise ArgumentError("the data have no clips; expected at least one")
     order = np.argsort(rows)
     scores, intact, labels = (
         np.concatenate(each, axis) for each, axis in zip(zip(*parts, strict=True), (1, 0, 0), strict=True)
@@ -174,8 +172,7 @@ def ablate_clip(
         (ablation, class): logit after less before, below 0 where what was taken away spoke for the class.
 
     Raises:
-        AblationError: a mean-ablation without means.
-        GateError: the control, which has no attention.
+        ArgumentError: a mean-ablation without means; the control, which has no attention.
     """
     kinds = ("zero", "shut") if means is None else ("mean", "zero", "shut")
     chosen = all_ablations(model, kinds) if ablations is None else tuple(ablations)
@@ -254,9 +251,9 @@ def _means_of(passes: _Passes) -> ContextMeans:
             for branch, total in summed_contexts(state).items():
                 sums[modality, branch] = sums.get((modality, branch), 0.0) + total
     if not videos:
-        raise AblationError("the data have no clips to take means of; expected at least one")
+        raise ArgumentError("the data have no clips to take means of; expected at least one")
     if len(layers := {layer for _, layer in passes.blocks}) != 1:
-        raise AblationError(f"means of layers {sorted(layers)} at once; expected one layer")
+        raise ArgumentError(f"means of layers {sorted(layers)} at once; expected one layer")
     return ContextMeans({place: total / frames for place, total in sums.items()}, videos, frames, layers.pop())
 
 

@@ -30,9 +30,10 @@ from analysis.interventions.edits import (
 )
 from analysis.interventions.sites import Site, SiteError
 from gmsa_models.data.clip import Clip
-from gmsa_models.masks import NeighbourhoodError, neighbourhood_from_text, neighbourhood_text
+from gmsa_models.errors import ArgumentError
+from gmsa_models.masks import neighbourhood_from_text, neighbourhood_text
 
-__all__ = ["GRAMMAR", "edit_text", "edits_from_texts", "edits_text", "parse_edit"]
+__all__ = ["GRAMMAR", "edit_text", "edits_from_texts", "parse_edit"]
 
 # The clip of a name, for patches.
 ClipOf = Callable[[str], Clip]
@@ -129,18 +130,18 @@ def parse_edit(text: str, clip_of: ClipOf | None = None) -> Edit:
     tokens = _Tokens(text)
     verb = tokens.take("a verb", _FORMS)
     form, site = _FORMS[verb], tokens.site()
-    given: dict[str, Any] = {}
+    options: dict[str, Any] = {}
     while tokens.more:
         at = tokens.place
         name = tokens.take(f"a word of {verb}", form.words)
         word = form.words[name]
-        if word.field in given:
+        if word.field in options:
             raise tokens.error(at, f"{name!r} a second time", "each word once")
-        given[word.field] = False if word.kind == "flag" else tokens.value(name, word.kind, clip_of)
-    if missing := [name for name, word in form.words.items() if word.needed and word.field not in given]:
+        options[word.field] = False if word.kind == "flag" else tokens.value(name, word.kind, clip_of)
+    if missing := [name for name, word in form.words.items() if word.needed and word.field not in options]:
         raise tokens.error(len(text), "the end", f"{missing[0]!r}, as in {_example(verb)!r}")
     try:
-        edit: Edit = form.edit(site, **given)
+        edit: Edit = form.edit(site, **options)
     except EditError as error:
         raise EditError(f"edit {text!r}: {error}") from None
     return edit
@@ -191,7 +192,7 @@ class _Tokens:
         at, token = self._next(f"the value of {name}", (expected,))
         try:
             return read(token, clip_of)
-        except NeighbourhoodError as error:
+        except ArgumentError as error:
             raise EditError(f"edit {self.text!r}, character {at + 1}: {error}") from None
         except _UnreadError as error:
             raise self.error(at, repr(token), str(error) or f"{expected} after {name!r}") from None

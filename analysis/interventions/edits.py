@@ -15,9 +15,11 @@ from torch import Tensor
 
 from analysis.interventions.sites import Site
 from gmsa_models.data.clip import Clip
+from gmsa_models.errors import GMSAError
 from gmsa_models.masks import Neighbourhood
 
 __all__ = [
+    "OWN_SOURCES",
     "DropFrames",
     "Edit",
     "EditError",
@@ -40,7 +42,7 @@ PATCHED = (
 )  # fmt: skip
 
 
-class EditError(ValueError):
+class EditError(GMSAError, ValueError):
     """An edit that cannot be made; the message says what was received and expected."""
 
 

@@ -135,7 +135,7 @@ def effect_map(
         `stop`.
 
     Raises:
-        GateError: the control, which has no attention.
+        ArgumentError: the control, which has no attention.
         EditError: a window without frames, or a source that does not fit.
 
     Source:
@@ -148,15 +148,15 @@ def effect_map(
     with evaluating(model, widen=True):
         clean = float(run.clean.logits[0, position])
         parts = [_StreamEffects(run, stream, layer, position, source) for stream in model.encoders]
-        found = [part.of(chosen, units) for part in parts]
-    values = {name: np.stack([each[name] for each in found], 1) for name in ("effect", "attribution")}
+        effects = [part.of(chosen, units) for part in parts]
+    values = {name: np.stack([each[name] for each in effects], 1) for name in ("effect", "attribution")}
     dims = ("direction", "modality", "unit", "window")
     return xr.Dataset(
         {name: (dims, value) for name, value in values.items()}
         | {
             "error": (dims, values["attribution"] - values["effect"]),
             "clean": ((), clean),
-            "base": (("modality", "unit"), clean + np.stack([each["base"] for each in found])),
+            "base": (("modality", "unit"), clean + np.stack([each["base"] for each in effects])),
         },
         {
             "direction": list(DIRECTIONS),

@@ -42,12 +42,12 @@ class FoldedRows:
     @cached_property
     def of_heads(self) -> dict[str, tuple[Float[Tensor, "heads head_dim dim"], Float[Tensor, "heads head_dim hidden"]]]:
         """Branch -> what a head's context is multiplied by in the block's output, and in the feed-forward's first."""
-        found = {}
+        rows = {}
         for branch, weight in self._block.output_weights().items():
             heads = self._block.heads_of(branch)
             output = _centred(weight.mT).reshape(heads.stop - heads.start, -1, len(weight))
-            found[branch] = output.contiguous(), (output @ self._first).contiguous()
-        return found
+            rows[branch] = output.contiguous(), (output @ self._first).contiguous()
+        return rows
 
     def prepare(
         self, sums: Float[Tensor, "*rows dim"]

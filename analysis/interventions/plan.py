@@ -304,8 +304,8 @@ def _patched(heads: Sequence[int], span: slice, source: Change, value: Tensor, b
 
 def _patch_value(edit: Patch, site: Site, span: slice, clock: Clock, source: SourceValues | None) -> Change:
     """From a site's value to the one that a patch takes its frames from, of the same shape."""
-    if isinstance(given := edit.source, Tensor):
-        return lambda value: torch.broadcast_to(given.to(value), value.shape)
+    if isinstance(tensor := edit.source, Tensor):
+        return lambda value: torch.broadcast_to(tensor.to(value), value.shape)
     if edit.source == "zero":
         return torch.zeros_like
     if edit.source == "mean":

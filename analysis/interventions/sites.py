@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gmsa_models.attention import QUANTITIES, WHOLE, AttentionBlock
 from gmsa_models.classifier import GMSAClassifier
+from gmsa_models.errors import GMSAError
 from gmsa_models.trace import AttentionTrace, LayerTrace, Stage
 
 __all__ = ["Site", "SiteError", "heads_at", "matching_sites", "site_value", "sites"]
@@ -28,7 +29,7 @@ _PATTERN = re.compile(
 )
 
 
-class SiteError(ValueError):
+class SiteError(GMSAError, ValueError):
     """A name that is no site, or a site that a model or trace lacks; the message lists what there is."""
 
 

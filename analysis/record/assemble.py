@@ -11,25 +11,20 @@ from importlib.metadata import version
 import numpy as np
 import xarray as xr
 
+from analysis.errors import RecordError
 from analysis.record.labelled import Variables, nothing
 from analysis.record.variables import CLIP_PARTS, DEFAULT_PARTS, LAYER_PARTS, PARTS, coordinates
-from analysis.view import RecordError, TraceView, features_sha256, type_name
+from analysis.view import TraceView, features_sha256, type_name
 from gmsa_models.data.spaces import spaces_to_dict
+from gmsa_models.errors import UnknownNameError
 from gmsa_models.evaluating import standard_contexts
 from gmsa_models.masks import neighbourhood_to_dict
 
-__all__ = ["RECORD_VERSION", "UnknownPartError", "check_parts", "record_of"]
+__all__ = ["RECORD_VERSION", "check_parts", "record_of"]
 
 RECORD_VERSION = 2  # 1: GateAtt's local `gate` was averaged over every key, also where the local map is 0
 SOFTWARE = ("gmsa-workbench", "torch", "numpy", "xarray")
 ALL_LAYERS = "all"
-
-
-class UnknownPartError(KeyError):
-    """A part that records do not have; the message lists those they do."""
-
-    def __str__(self) -> str:
-        return str(self.args[0])
 
 
 def record_of(
@@ -72,11 +67,11 @@ def check_parts(parts: Sequence[str] | None) -> tuple[str, ...]:
     """Names of the parts asked for.
 
     Raises:
-        UnknownPartError: one that is not in `PARTS`.
+        UnknownNameError: one that is not in `PARTS`.
     """
     names = DEFAULT_PARTS if parts is None else tuple(parts)
     if unknown := [name for name in names if name not in PARTS]:
-        raise UnknownPartError(f"unknown part {unknown[0]!r} of a record; known: {', '.join(PARTS)}")
+        raise UnknownNameError(f"unknown part {unknown[0]!r} of a record; known: {', '.join(PARTS)}")
     return names
 
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
+from analysis.errors import RecordError
 from analysis.record.contents import MODEL_ATTRIBUTES
 from analysis.record.labelled import nothing
-from analysis.view import RecordError
 from gmsa_models.trace import BRANCHES
 
 __all__ = ["combine_models"]
@@ -80,8 +80,8 @@ def _check(records: Sequence[xr.Dataset]) -> None:
         _check_same(records[0], record, "frames", records[0].sizes["frame"], record.sizes["frame"])
         _check_same(records[0], record, "layers", *(_layers(one) for one in (records[0], record)))
         if "explanation" in records[0] and "explanation" in record:
-            told = [one["explanation"].attrs["class_name"] for one in (records[0], record)]
-            _check_same(records[0], record, "the explained class", *told)
+            class_names = [one["explanation"].attrs["class_name"] for one in (records[0], record)]
+            _check_same(records[0], record, "the explained class", *class_names)
     names = [str(record["model"].item()) for record in records]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise RecordError(f"two records of model {twice[0]!r}; expected models of different names")
@@ -91,18 +91,18 @@ def _layers(record: xr.Dataset) -> list[int]:
     return record["layer"].values.tolist() if "layer" in record.dims else [int(record.attrs["layer"])]
 
 
-def _check_same(first: xr.Dataset, other: xr.Dataset, what: str, expected: object, found: object) -> None:
-    if found != expected:
-        models = f"{other['model'].item()!r} has {found!r}, {first['model'].item()!r} has {expected!r}"
+def _check_same(first: xr.Dataset, other: xr.Dataset, what: str, expected: object, actual: object) -> None:
+    if actual != expected:
+        models = f"{other['model'].item()!r} has {actual!r}, {first['model'].item()!r} has {expected!r}"
         raise RecordError(f"records that cannot stand side by side: {what} differs, model {models}")
 
 
 def _union(records: Sequence[xr.Dataset], name: str, known: Sequence[str] | None) -> list:
     """Values of a coordinate over all records: in the order of `known`, else as they first appear."""
-    found = dict.fromkeys(
+    values = dict.fromkeys(
         value for record in records if name in record.coords for value in record[name].values.tolist()
     )
-    return list(found) if known is None else [value for value in known if value in found]
+    return list(values) if known is None else [value for value in known if value in values]
 
 
 def _align(record: xr.Dataset, union: dict[str, list]) -> xr.Dataset:

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from analysis.record.errors import AGAIN, NewerRecordError, NotARecordError, quoted
-from analysis.record.lanes import CONTROL, LaneError, record_lanes
+from analysis.errors import RecordError
+from analysis.record.lanes import CONTROL, record_lanes
+from analysis.record.remedy import AGAIN, quoted
 
 __all__ = ["MODEL_ATTRIBUTES", "NEWEST_VERSION", "check_contents", "check_drawable", "check_version"]
 
@@ -96,22 +97,21 @@ def check_version(path: Path, attributes: Mapping[str, Any]) -> None:
     """Refuse a record of a version that is not known.
 
     Raises:
-        NotARecordError: it has none.
-        NewerRecordError: of a later version.
+        RecordError: it has none; of a later version.
     """
     if "record_version" not in attributes:
-        raise NotARecordError(f"{path}: not a record: it has no 'record_version'; {AGAIN}")
+        raise RecordError(f"{path}: not a record: it has no 'record_version'; {AGAIN}")
     version = attributes["record_version"]
     try:
         whole_number = int(version) == version
     except (TypeError, ValueError, OverflowError):
         whole_number = False
     if not whole_number or version < 1:
-        raise NotARecordError(
+        raise RecordError(
             f"{path}: record_version is {quoted(version)}; expected a whole number, 1 to {NEWEST_VERSION}; {AGAIN}"
         )
     if version > NEWEST_VERSION:
-        raise NewerRecordError(
+        raise RecordError(
             f"{path}: record version {version}; this software reads up to {NEWEST_VERSION}: upgrade gmsa-workbench, or "
             "write the record again with this one"
         )
@@ -121,11 +121,11 @@ def check_contents(path: Path, record: xr.Dataset) -> None:
     """Refuse a record that lacks what views read, or has values that they cannot draw.
 
     Raises:
-        NotARecordError: names the attribute, coordinate or variable.
+        RecordError: names the attribute, coordinate or variable.
     """
     for check in (_check_attributes, _check_coordinates, _check_dimensions, _check_texts, _check_lanes, _check_values):
         if wrong := check(record):
-            raise NotARecordError(f"{path}: {wrong}; {AGAIN}")
+            raise RecordError(f"{path}: {wrong}; {AGAIN}")
 
 
 def check_drawable(record: xr.Dataset, what: str) -> None:
@@ -136,11 +136,11 @@ def check_drawable(record: xr.Dataset, what: str) -> None:
         what: the record's name in a message.
 
     Raises:
-        NotARecordError: names what it lacks.
+        RecordError: names what it lacks.
     """
     needed = OVERVIEW | (OVERVIEW_WITH_ATTENTION if "attention" in record else {})
     if missing := [name for name in needed if name not in record.variables]:
-        raise NotARecordError(
+        raise RecordError(
             f"{what}: has no {missing[0]!r}, which the overview draws; write it with the part {needed[missing[0]]!r} "
             "(analysis.inspect_clip makes all of them by default)"
         )
@@ -169,11 +169,11 @@ def _is_sound(name: str, value: Any) -> bool:
     if name in TEXTS:
         return name == "source" or _is_plain(value)
     try:
-        found = json.loads(value)
+        parsed = json.loads(value)
     except (ValueError, RecursionError):
         return False
     kind = (LISTS | OPTIONAL_LISTS)[name]
-    return isinstance(found, list) and all(type(one) is kind and (kind is int or _is_plain(one)) for one in found)
+    return isinstance(parsed, list) and all(type(one) is kind and (kind is int or _is_plain(one)) for one in parsed)
 
 
 def _is_number(value: Any) -> bool:
@@ -239,7 +239,7 @@ def _check_texts(record: xr.Dataset) -> str:
 def _check_lanes(record: xr.Dataset) -> str:
     try:
         record_lanes(record)
-    except LaneError as error:
+    except RecordError as error:
         return str(error)
     return ""
 

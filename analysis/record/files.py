@@ -10,28 +10,14 @@ from pathlib import Path
 import google_crc32c
 import xarray as xr
 
+from analysis.errors import RecordError
 from analysis.record.contents import NEWEST_VERSION, check_contents, check_version
-from analysis.record.errors import (
-    AGAIN,
-    DamagedRecordFileError,
-    NewerRecordError,
-    NotARecordError,
-    RecordFileError,
-    quoted,
-)
+from analysis.record.remedy import AGAIN, quoted
 from analysis.record.zarr_files import check_zarr
 from gmsa_models.data.atomic import replaced_when_done
 from gmsa_models.data.hdf5_probes import refusal
 
-__all__ = [
-    "NEWEST_VERSION",
-    "DamagedRecordFileError",
-    "NewerRecordError",
-    "NotARecordError",
-    "RecordFileError",
-    "open_record",
-    "save_record",
-]
+__all__ = ["NEWEST_VERSION", "open_record", "save_record"]
 
 _TRAILER, _BLOCK = b"\ngmsa record, crc32c ", 1 << 20
 _HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -74,21 +60,19 @@ def open_record(path: str | Path) -> xr.Dataset:
 
     Raises:
         FileNotFoundError: no such file.
-        NotARecordError: another kind of file; an attribute, coordinate or dimension that every record has is missing; a
-            value out of its range.
-        DamagedRecordFileError: cut short, changed, or claiming more than it holds.
-        NewerRecordError: of a later version.
+        RecordError: another kind of file; an attribute, coordinate or dimension that every record has is missing; a
+            value out of its range; cut short, changed, or claiming more than it holds; of a later version.
     """
     path = Path(path)
     read = _reader(path)
     try:
         record = read(path)
-    except RecordFileError:
+    except RecordError:
         raise
     except Exception as error:  # what xarray, h5netcdf, h5py and zarr make of damage is no closed list
         reason = (str(error).splitlines() or [""])[0][:200]
         reason = reason if reason.isprintable() else quoted(reason)
-        raise DamagedRecordFileError(f"{path}: damaged ({type(error).__name__}: {reason}); {AGAIN}") from error
+        raise RecordError(f"{path}: damaged ({type(error).__name__}: {reason}); {AGAIN}") from error
     check_version(path, record.attrs)
     check_contents(path, record)
     return record
@@ -99,15 +83,17 @@ def _reader(path: Path) -> Callable[[Path], xr.Dataset]:
     if stat.S_ISDIR(mode):
         if (path / "zarr.json").is_file():
             return _read_zarr
-        raise NotARecordError(f"{path}: is a directory and not Zarr (it has no zarr.json); expected a record's file")
+        raise RecordError(f"{path}: is a directory and not Zarr (it has no zarr.json); expected a record's file")
     if not stat.S_ISREG(mode):
-        raise NotARecordError(f"{path}: is a pipe or device; save it to a file first")
+        raise RecordError(f"{path}: is a pipe or device; save it to a file first")
     with path.open("rb") as file:
         start = file.read(8)
     if start == _HDF5:
         return _read_netcdf
-    found = next((what for magic, what in _OTHER_FORMATS.items() if start.startswith(magic)), f"begins with {start!r}")
-    raise NotARecordError(f"{path}: not a record ({found}); expected NetCDF-4 or Zarr that `gmsa inspect` wrote")
+    description = next(
+        (what for magic, what in _OTHER_FORMATS.items() if start.startswith(magic)), f"begins with {start!r}"
+    )
+    raise RecordError(f"{path}: not a record ({description}); expected NetCDF-4 or Zarr that `gmsa inspect` wrote")
 
 
 def _checksum(path: Path, size: int) -> bytes:
@@ -127,15 +113,14 @@ def _check_checksum(path: Path) -> None:
         file.seek(size)
         trailer = file.read(end)
     if trailer.startswith(_TRAILER) and trailer[-8:] != _checksum(path, size):
-        raise DamagedRecordFileError(f"{path}: its {size} bytes do not match their checksum: damaged; {AGAIN}")
+        raise RecordError(f"{path}: its {size} bytes do not match their checksum: damaged; {AGAIN}")
 
 
 def _read_netcdf(path: Path) -> xr.Dataset:
     """A checksum says that a file is as it was written, not that who wrote it meant well: all are probed."""
     _check_checksum(path)
     if wrong := refusal(path):
-        other, reason = wrong
-        raise (NotARecordError if other else DamagedRecordFileError)(f"{path}: {reason}; {AGAIN}")
+        raise RecordError(f"{path}: {wrong}; {AGAIN}")
     with xr.open_dataset(path, engine="h5netcdf", decode_times=False) as opened:
         return opened.load()
 

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from analysis.record.errors import quoted
+from analysis.errors import RecordError
+from analysis.record.remedy import quoted
 
-__all__ = ["CONTROL", "EARLIER", "MOST_LINES", "Lane", "LaneError", "chosen_dimensions", "lane_values", "record_lanes"]
+__all__ = ["CONTROL", "EARLIER", "MOST_LINES", "Lane", "chosen_dimensions", "lane_values", "record_lanes"]
 
 KINDS = {"line": ("frame",), "received": ("query", "key")}  # and the dimensions that become the time axis
 CHOSEN = ("layer", "modality", "explainer", "head")
@@ -26,10 +27,6 @@ MOST_LINES, MOST_LANES = 12, 32  # of one lane, of one record
 LONGEST_TEXT, LARGEST = 120, 1e30
 HEIGHTS = (20, 400)  # pixels
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # a terminal obeys them
-
-
-class LaneError(ValueError):
-    """Attributes by which a variable cannot be drawn over time; the message names the variable and the attribute."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +91,7 @@ def record_lanes(record: xr.Dataset) -> dict[str, Lane]:
         How each is drawn, by its name in the record.
 
     Raises:
-        LaneError: attributes by which one cannot be drawn, or more than `MOST_LANES` of them.
+        RecordError: attributes by which one cannot be drawn, or more than `MOST_LANES` of them.
     """
     lanes = {}
     for name, variable in record.data_vars.items():
@@ -103,7 +100,7 @@ def record_lanes(record: xr.Dataset) -> dict[str, Lane]:
         elif name in EARLIER:
             lanes[str(name)] = EARLIER[name]
     if len(lanes) > MOST_LANES:
-        raise LaneError(f"{len(lanes)} variables have the attribute 'lane'; at most {MOST_LANES} are drawn")
+        raise RecordError(f"{len(lanes)} variables have the attribute 'lane'; at most {MOST_LANES} are drawn")
     return dict(sorted(lanes.items(), key=lambda item: item[1].order))
 
 
@@ -132,23 +129,23 @@ def chosen_dimensions(variable: xr.DataArray) -> tuple[str, ...]:
 def _lane(name: str, variable: xr.DataArray) -> Lane:
     kind = variable.attrs["lane"]
     if not isinstance(kind, str) or kind not in KINDS:
-        raise LaneError(f"variable {quoted(name)}: attribute 'lane' is {quoted(kind)}; known: {', '.join(KINDS)}")
+        raise RecordError(f"variable {quoted(name)}: attribute 'lane' is {quoted(kind)}; known: {', '.join(KINDS)}")
     _check_shape(name, variable, kind)
     names = {f"lane_{field}": field for field in _DEFAULTS}
     if unknown := [each for each in variable.attrs if str(each).startswith("lane_") and each not in names]:
-        raise LaneError(f"variable {quoted(name)}: unknown attribute {quoted(unknown[0])}; known: {', '.join(names)}")
+        raise RecordError(f"variable {quoted(name)}: unknown attribute {quoted(unknown[0])}; known: {', '.join(names)}")
     names = {"long_name": "name", "units": "units"} | names  # the lane's own words go before the variable's
     lane = Lane(kind, name=name, units="")
     for attribute, field in names.items():
         if attribute in variable.attrs:
             value = variable.attrs[attribute]
             if expected := _expected(field, value):
-                raise LaneError(
+                raise RecordError(
                     f"variable {quoted(name)}: attribute {attribute!r} is {quoted(value)}; expected {expected}"
                 )
             lane = replace(lane, **{field: _plain_value(field, value)})
     if lane.least is not None and lane.most is not None and lane.least >= lane.most:
-        raise LaneError(f"variable {quoted(name)}: 'lane_least' is {lane.least:g}; expected less than {lane.most:g}")
+        raise RecordError(f"variable {quoted(name)}: 'lane_least' is {lane.least:g}; expected less than {lane.most:g}")
     return lane
 
 
@@ -171,15 +168,17 @@ def _plain_value(field: str, value: Any) -> Any:
 def _check_shape(name: str, variable: xr.DataArray, kind: str) -> None:
     time = KINDS[kind]
     if {"frame", "query", "key"} & set(variable.dims) != set(time):
-        raise LaneError(
+        raise RecordError(
             f"variable {quoted(name)}: dimensions {quoted(variable.dims)}; a lane of kind {kind!r} is of "
             f"{' and '.join(time)}"
         )
     if variable.dtype.kind not in "fiub":
-        raise LaneError(f"variable {quoted(name)} is {variable.dtype!s:.100}; expected numbers, which a lane draws")
+        raise RecordError(f"variable {quoted(name)} is {variable.dtype!s:.100}; expected numbers, which a lane draws")
     others = [dim for dim in variable.dims if dim not in (*time, "model")]
     if unnamed := [dim for dim in others if dim not in variable.coords]:
-        raise LaneError(f"variable {quoted(name)}: dimension {quoted(unnamed[0])} has no coordinate to name its lines")
+        raise RecordError(
+            f"variable {quoted(name)}: dimension {quoted(unnamed[0])} has no coordinate to name its lines"
+        )
     lines = int(np.prod([variable.sizes[dim] for dim in others if dim not in CHOSEN], dtype=np.int64))
     if lines > MOST_LINES:
-        raise LaneError(f"variable {quoted(name)}: {lines} lines in one lane; at most {MOST_LINES} are drawn")
+        raise RecordError(f"variable {quoted(name)}: {lines} lines in one lane; at most {MOST_LINES} are drawn")

@@ -6,11 +6,9 @@ from collections.abc import Sequence
 
 import xarray as xr
 
-__all__ = ["LayerError", "layers_text", "of_layer", "record_layers"]
+from analysis.errors import RecordError
 
-
-class LayerError(ValueError):
-    """A layer that a record does not hold; the message says which it holds."""
+__all__ = ["layers_text", "of_layer", "record_layers"]
 
 
 def record_layers(record: xr.Dataset) -> tuple[int, ...]:
@@ -28,12 +26,12 @@ def of_layer(record: xr.Dataset, layer: int | None = None) -> xr.Dataset:
         layer: one of `record_layers`; None: the first of them.
 
     Raises:
-        LayerError: the record does not hold it.
+        RecordError: the record does not hold it.
     """
     layers = record_layers(record)
     layer = layers[0] if layer is None else layer
     if layer not in layers:
-        raise LayerError(f"no layer {layer} in this record; it has {', '.join(map(str, layers))}")
+        raise RecordError(f"no layer {layer} in this record; it has {', '.join(map(str, layers))}")
     if "layer" not in record.dims:
         return record
     return record.isel(layer=layers.index(layer)).drop_vars("layer").assign_attrs(layer=layer)
@@ -46,10 +44,10 @@ def layers_text(records: Sequence[xr.Dataset], layers: Sequence[int | None]) -> 
         records: with or without the dimension `layer`.
         layers: of each, as `of_layer` takes it.
     """
-    held = [record_layers(one) for one in records]
-    shown = [each[0] if layer is None else layer for each, layer in zip(held, layers, strict=True)]
-    if all(each == (0,) for each in held):
+    layer_lists = [record_layers(one) for one in records]
+    shown = [each[0] if layer is None else layer for each, layer in zip(layer_lists, layers, strict=True)]
+    if all(each == (0,) for each in layer_lists):
         return ""
-    most = max(held, key=len)
+    most = max(layer_lists, key=len)
     of = f" of {', '.join(map(str, most))}" if len(most) > 1 else ""
     return f", layer {' and '.join(map(str, dict.fromkeys(shown)))}{of}"

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from analysis.record.errors import AGAIN, DamagedRecordFileError, NotARecordError, quoted
+from analysis.errors import RecordError
+from analysis.record.remedy import AGAIN, quoted
 from gmsa_models.data.claims import DECODED, LONGEST_METADATA, Claims, claimed, width
 
 __all__ = ["check_zarr"]
@@ -37,8 +38,8 @@ def check_zarr(path: Path) -> None:
         path: a folder with a `zarr.json`.
 
     Raises:
-        NotARecordError: links, groups inside, codecs or types that records do not have.
-        DamagedRecordFileError: sizes that do not fit, in what the metadata says or in a chunk.
+        RecordError: links, groups inside, codecs or types that records do not have; sizes that do not fit, in what the
+            metadata says or in a chunk.
     """
     files = list(_files(path))
     try:
@@ -50,11 +51,11 @@ def check_zarr(path: Path) -> None:
         for file in about:
             if file.parent != path:
                 _check_array(file.parent, _read(file), claims)
-    except NotARecordError as error:
-        raise NotARecordError(f"{path}: {error}") from None
+    except RecordError as error:
+        raise RecordError(f"{path}: {error}") from None
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError, zlib.error) as error:
         reason = str(error) if type(error) is ValueError else f"damaged ({type(error).__name__}: {error!s:.200})"
-        raise DamagedRecordFileError(f"{path}: {reason}; {AGAIN}") from None
+        raise RecordError(f"{path}: {reason}; {AGAIN}") from None
 
 
 def _files(path: Path) -> Iterator[tuple[Path, int]]:
@@ -62,11 +63,11 @@ def _files(path: Path) -> Iterator[tuple[Path, int]]:
     for number, file in enumerate(path.rglob("*")):
         mode = file.lstat().st_mode
         if stat.S_ISLNK(mode):
-            raise NotARecordError(f"{path}: {quoted(file.name)} is a link; a record has all in one folder")
+            raise RecordError(f"{path}: {quoted(file.name)} is a link; a record has all in one folder")
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-            raise NotARecordError(f"{path}: {quoted(file.name)} is a pipe or device; a record has ordinary files only")
+            raise RecordError(f"{path}: {quoted(file.name)} is a pipe or device; a record has ordinary files only")
         if number >= MOST_FILES:
-            raise DamagedRecordFileError(f"{path}: over {MOST_FILES} files; {AGAIN}")
+            raise RecordError(f"{path}: over {MOST_FILES} files; {AGAIN}")
         if stat.S_ISREG(mode):
             yield file, file.lstat().st_size
 
@@ -99,21 +100,21 @@ def _parts(value: object) -> Sequence[object]:
 
 def _check_group(path: Path, about: Mapping[str, Any]) -> None:
     if about.get("node_type") != "group" or not isinstance(about.get("attributes", {}), dict):
-        raise NotARecordError(f"is an array or damaged, not a group of arrays; {AGAIN}")
+        raise RecordError(f"is an array or damaged, not a group of arrays; {AGAIN}")
 
 
 def _check_array(folder: Path, about: Mapping[str, Any], claims: Claims) -> None:
     name = quoted(folder.name)
     if about.get("node_type") != "array":
-        raise NotARecordError(f"{name} is a group; a record has variables only")
+        raise RecordError(f"{name} is a group; a record has variables only")
     kind = about["data_type"]
     if not isinstance(kind, str) or kind not in _TYPES:
-        raise NotARecordError(f"{name} has values of type {quoted(kind)}; known: {', '.join(sorted(_TYPES))}")
+        raise RecordError(f"{name} has values of type {quoted(kind)}; known: {', '.join(sorted(_TYPES))}")
     if odd := DECODED & set(about.get("attributes", {})):
-        raise NotARecordError(f"{name} has the attribute {min(odd)!r}; records are not packed that way")
+        raise RecordError(f"{name} has the attribute {min(odd)!r}; records are not packed that way")
     shape, chunk = _shape(about)
     if kind == "string" and len(str(about["fill_value"])) > width("O", 0):
-        raise NotARecordError(f"{name} is filled with a text of {len(str(about['fill_value']))} characters")
+        raise RecordError(f"{name} is filled with a text of {len(str(about['fill_value']))} characters")
     dtype = np.dtype(object if kind == "string" else kind)
     try:
         claims.add(claimed(width(dtype.kind, dtype.itemsize), shape, chunk))
@@ -130,7 +131,7 @@ def _shape(about: Mapping[str, Any]) -> tuple[list[int], list[int]]:
     grid = about["chunk_grid"]
     shape, chunk = about["shape"], grid["configuration"]["chunk_shape"]
     if grid["name"] != "regular" or about.get("storage_transformers") or len(shape) != len(chunk):
-        raise NotARecordError(f"a chunk grid {quoted(grid)} for the shape {quoted(shape)}; a regular one is known")
+        raise RecordError(f"a chunk grid {quoted(grid)} for the shape {quoted(shape)}; a regular one is known")
     if not all(type(size) is int and size >= 0 for size in (*shape, *chunk)):
         raise ValueError(f"damaged: shape {quoted(shape)} in chunks {quoted(chunk)}")
     return shape, chunk
@@ -144,7 +145,7 @@ def _codecs(name: str, about: Mapping[str, Any], kind: str) -> tuple[str | None,
     rest = rest[:-1] if checked else rest
     if names[:1] != [expected] or len(rest) > 1 or not _COMPRESSORS.issuperset(rest):
         known = f"{expected}, then one of {', '.join(sorted(_COMPRESSORS))}, then crc32c"
-        raise NotARecordError(f"{name} is packed by {quoted(names)}; known: {known}")
+        raise RecordError(f"{name} is packed by {quoted(names)}; known: {known}")
     return (rest[0] if rest else None), checked
 
 

@@ -9,15 +9,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from analysis.sensitivity.chunking import chunks
+from gmsa_models.errors import ArgumentError
 
-__all__ = ["ProbeError", "autograd_norms", "sampled_norms"]
+__all__ = ["autograd_norms", "sampled_norms"]
 
 Frames = Float[Tensor, "frames dim"]
 Function = Callable[[Frames], Frames]
-
-
-class ProbeError(ValueError):
-    """A number of probes from which no standard error follows."""
 
 
 def autograd_norms(
@@ -63,13 +60,13 @@ def sampled_norms(
         The estimates, and their standard errors: that of the mean of the squares, divided by twice the norm.
 
     Raises:
-        ProbeError: fewer than 2 probes.
+        ArgumentError: fewer than 2 probes.
 
     Source:
         Hutchinson, A stochastic estimator of the trace, 1990, applied to J J^T; the delta method for the root.
     """
     if probes < 2:
-        raise ProbeError(f"probes is {probes!r}; a standard error needs at least 2")
+        raise ArgumentError(f"probes is {probes!r}; a standard error needs at least 2")
     products, bytes_each = _vector_products(function, inputs)
     generator = torch.Generator().manual_seed(seed)
     mean, deviation = torch.empty(2, len(inputs), len(inputs), dtype=torch.float64, device=inputs.device)

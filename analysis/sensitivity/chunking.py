@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-__all__ = ["MemoryBoundError", "chunks"]
+from gmsa_models.errors import ArgumentError
 
-
-class MemoryBoundError(ValueError):
-    """A bound on memory that is not a positive number of bytes."""
+__all__ = ["chunks"]
 
 
 def chunks(count: int, max_bytes: int, bytes_each: int) -> Iterator[slice]:
@@ -20,9 +18,9 @@ def chunks(count: int, max_bytes: int, bytes_each: int) -> Iterator[slice]:
         bytes_each: what one takes.
 
     Raises:
-        MemoryBoundError: `max_bytes` below 1.
+        ArgumentError: `max_bytes` below 1.
     """
     if max_bytes < 1:
-        raise MemoryBoundError(f"max_bytes is {max_bytes!r}; expected at least 1")
+        raise ArgumentError(f"max_bytes is {max_bytes!r}; expected at least 1")
     size = max(1, max_bytes // bytes_each)
     return (slice(start, min(start + size, count)) for start in range(0, count, size))

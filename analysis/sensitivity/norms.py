@@ -15,12 +15,12 @@ from analysis.sensitivity.closed_form.forms import CLOSED_FORMS, closed_form_nor
 from gmsa_models.attention import AttentionBlock
 from gmsa_models.classifier import EncoderLayer, GMSAClassifier
 from gmsa_models.data.clip import Batch, Clip
+from gmsa_models.errors import ArgumentError
 from gmsa_models.evaluating import evaluating
 from gmsa_models.masks import Neighbourhood, neighbourhood_mask
 
 __all__ = [
     "LagProfile",
-    "SensitivityError",
     "block_gradient_norms",
     "frame_gradient_norms",
     "lag_profile",
@@ -33,10 +33,6 @@ Norms = Float[Tensor, "*batch query key"]
 
 # About the most that intermediate results take, in bytes, beside the maps of a clip and the tables of a block.
 MAX_BYTES = 2**28
-
-
-class SensitivityError(ValueError):
-    """A sensitivity that is not defined for what was asked; the message says what was received and expected."""
 
 
 @dataclass(frozen=True)
@@ -88,10 +84,8 @@ def frame_gradient_norms(
         `return_standard_error` a pair: norms, standard errors.
 
     Raises:
-        SensitivityError: an unknown `at`, `norm`, `method` or modality, a layer that the model lacks, the closed form
-            at "encoder".
-        ProbeError: fewer than 2 probes.
-        MemoryBoundError: `max_bytes` below 1.
+        ArgumentError: an unknown `at`, `norm`, `method` or modality, a layer that the model lacks, the closed form at
+            "encoder"; fewer than 2 probes; `max_bytes` below 1.
 
     Source:
         Sahu and Goyal, ICASSP 2022, G of equation 10; closed forms in `analysis.sensitivity.closed_form`.
@@ -146,18 +140,18 @@ def local_sensitivity(
         where all of a frame's gradients are 0.
 
     Raises:
-        SensitivityError: a mask of another size, or norms that are not square.
+        ArgumentError: a mask of another size, or norms that are not square.
 
     Source:
         Equation 10.
     """
     *_, query, key = norms.shape
     if query != key:
-        raise SensitivityError(f"norms have {query} query and {key} key frames; expected the same frames on both")
+        raise ArgumentError(f"norms have {query} query and {key} key frames; expected the same frames on both")
     if not isinstance(neighbourhood, Tensor):
         neighbourhood = neighbourhood_mask(neighbourhood, query, norms.device)
     if neighbourhood.shape != (query, key):
-        raise SensitivityError(f"neighbourhood has shape {tuple(neighbourhood.shape)}; expected {(query, key)}")
+        raise ArgumentError(f"neighbourhood has shape {tuple(neighbourhood.shape)}; expected {(query, key)}")
     inside = neighbourhood.to(norms.device)
     local, distant = (norms.masked_fill(~mask, torch.nan).nanmean(-1) for mask in (inside, ~inside))
     return local / (local + distant)
@@ -190,13 +184,13 @@ def lag_profile(matrix: Norms, frame_seconds: float = 1.0) -> LagProfile:
         One value a lag, both directions together.
 
     Raises:
-        SensitivityError: a matrix that is not square, or seconds that are not positive.
+        ArgumentError: a matrix that is not square, or seconds that are not positive.
     """
     *batch, query, key = matrix.shape
     if query != key:
-        raise SensitivityError(f"the map has {query} query and {key} key frames; expected the same frames on both")
+        raise ArgumentError(f"the map has {query} query and {key} key frames; expected the same frames on both")
     if not frame_seconds > 0:
-        raise SensitivityError(f"frame_seconds is {frame_seconds!r}; expected a positive number")
+        raise ArgumentError(f"frame_seconds is {frame_seconds!r}; expected a positive number")
     frames = torch.arange(query, device=matrix.device)
     lag = (frames[:, None] - frames[None, :]).abs().expand(matrix.shape).flatten(-2)
     real = ~matrix.isnan()
@@ -249,11 +243,11 @@ def _check(model: GMSAClassifier, modality: str, at: str, norm: str, method: str
         choices["method"] = (method, tuple(METHODS))
     for name, (value, known) in choices.items():
         if value not in known:
-            raise SensitivityError(f"{name} {value!r} is unknown; known: {', '.join(known)}")
+            raise ArgumentError(f"{name} {value!r} is unknown; known: {', '.join(known)}")
     if at == "encoder" and method == "closed-form":
-        raise SensitivityError('there is no closed form at "encoder"; method "autograd" is exact, "sampled" is faster')
+        raise ArgumentError('there is no closed form at "encoder"; method "autograd" is exact, "sampled" is faster')
     if not -model.config.layers <= layer < model.config.layers:
-        raise SensitivityError(f"no layer {layer}; the model has {model.config.layers}")
+        raise ArgumentError(f"no layer {layer}; the model has {model.config.layers}")
 
 
 def _part(model: GMSAClassifier, features: Float[Tensor, "frames width"], modality: str, at: str, layer: int) -> _Part:

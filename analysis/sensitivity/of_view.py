@@ -8,9 +8,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from analysis.errors import RecordError
 from analysis.sensitivity.autograd import autograd_norms
 from analysis.sensitivity.norms import local_sensitivity, pad_norms
-from analysis.view import RecordError, TraceView
+from analysis.view import TraceView
 from gmsa_models.masks import Neighbourhood
 
 __all__ = ["GRADIENT_BYTES", "layer_norms", "view_gradient_norms", "view_sensitivity"]

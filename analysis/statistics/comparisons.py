@@ -20,7 +20,6 @@ from scipy import stats
 from analysis.statistics.intervals import (
     RESAMPLES,
     Interval,
-    StatisticsError,
     mean_interval,
     normal_interval,
     paired_permutation_p,
@@ -28,7 +27,8 @@ from analysis.statistics.intervals import (
 )
 from analysis.statistics.multiplicity import adjust_p_values
 from analysis.statistics.resampling import resampled_metrics, video_metrics
-from gmsa_models.evaluation.metrics import METRICS, MetricsError, classification_metrics
+from gmsa_models.errors import ArgumentError
+from gmsa_models.evaluation.metrics import METRICS, classification_metrics
 
 __all__ = [
     "PERMUTATIONS",
@@ -106,10 +106,10 @@ def score_sample(
         metrics: of "gap", "map", "perr", "hit_at_1".
 
     Raises:
-        MetricsError: an unknown metric, shapes that do not fit, or no video with a label.
+        ArgumentError: an unknown metric, shapes that do not fit, or no video with a label.
     """
     if not labels.any():
-        raise MetricsError(f"none of the {len(labels)} videos has a label that the model knows: there is no score")
+        raise ArgumentError(f"none of the {len(labels)} videos has a label that the model knows: there is no score")
     ranked = [name for name in metrics if name not in ("perr", "hit_at_1")]
     draws, of_videos = resampled_metrics(scores, labels, counts, metrics=ranked), video_metrics(scores, labels)
     whole = classification_metrics(scores, labels)
@@ -158,16 +158,16 @@ def value_difference(
         seed: of the permutations.
 
     Raises:
-        StatisticsError: sides of different lengths, or no video that both have a value of.
+        ArgumentError: sides of different lengths, or no video that both have a value of.
     """
     if first.shape != second.shape:
-        raise StatisticsError(f"sides of {len(first)} and {len(second)} videos; expected the same videos")
+        raise ArgumentError(f"sides of {len(first)} and {len(second)} videos; expected the same videos")
     differences = first - second
-    there = ~np.isnan(differences)
-    found: Interval = mean_interval(differences, counts)
-    p_value = paired_permutation_p(differences, permutations, seed) if there.sum() > 1 else float("nan")
-    sides = float(first[there].mean()), float(second[there].mean())
-    return Difference(*sides, found.estimate, found.low, found.high, p_value, PERMUTATION, int(there.sum()))
+    present = ~np.isnan(differences)
+    interval: Interval = mean_interval(differences, counts)
+    p_value = paired_permutation_p(differences, permutations, seed) if present.sum() > 1 else float("nan")
+    sides = float(first[present].mean()), float(second[present].mean())
+    return Difference(*sides, interval.estimate, interval.low, interval.high, p_value, PERMUTATION, int(present.sum()))
 
 
 def compare_scores(
@@ -192,8 +192,8 @@ def compare_scores(
         A row a metric and pair: metric, first, second, the fields of `Difference` (in percent), p_adjusted, correction.
 
     Raises:
-        StatisticsError: fewer than two models, or models scored on other videos or classes.
-        MetricsError: an unknown metric, or no video with a label.
+        ArgumentError: fewer than two models, or models scored on other videos or classes; an unknown metric, or no
+            video with a label.
     """
     _check_same(tables)
     videos = next(iter(tables.values())).sizes["video"]
@@ -230,11 +230,11 @@ def compare_values(
         As `compare_scores`, in the unit of the values.
 
     Raises:
-        StatisticsError: fewer than two models, or different numbers of videos.
+        ArgumentError: fewer than two models, or different numbers of videos.
     """
     arrays = {str(name): np.asarray(values[name], np.float64) for name in values}
     if len(arrays) < 2:
-        raise StatisticsError(f"{len(arrays)} models to compare; expected at least 2")
+        raise ArgumentError(f"{len(arrays)} models to compare; expected at least 2")
     counts = resample_counts(len(next(iter(arrays.values()))), resamples, seed)
     rows = [
         _row(metric, first, second, value_difference(arrays[first], arrays[second], counts, permutations, seed))
@@ -243,8 +243,8 @@ def compare_values(
     return corrected(rows, correction)
 
 
-def _row(metric: str, first: str, second: str, found: Difference) -> dict[str, object]:
-    return {"metric": metric, "first": first, "second": second, **asdict(found)}
+def _row(metric: str, first: str, second: str, difference: Difference) -> dict[str, object]:
+    return {"metric": metric, "first": first, "second": second, **asdict(difference)}
 
 
 def corrected(rows: Sequence[Mapping[str, object]], correction: str) -> pd.DataFrame:
@@ -269,10 +269,8 @@ def _array(table: xr.Dataset, part: str) -> np.ndarray:
 def _check_same(tables: Mapping[str, xr.Dataset]) -> None:
     names = list(tables)
     if len(names) < 2:
-        raise StatisticsError(f"{len(names)} models to compare; expected at least 2")
+        raise ArgumentError(f"{len(names)} models to compare; expected at least 2")
     for name in names[1:]:
         for axis in ("video", "class"):
             if not np.array_equal(tables[names[0]][axis].values, tables[name][axis].values):
-                raise StatisticsError(
-                    f"models {names[0]!r} and {name!r} were not scored on the same {axis} coordinates"
-                )
+                raise ArgumentError(f"models {names[0]!r} and {name!r} were not scored on the same {axis} coordinates")

@@ -13,11 +13,12 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import stats
 
+from gmsa_models.errors import ArgumentError
+
 __all__ = [
     "RESAMPLES",
     "Interval",
     "RankCorrelation",
-    "StatisticsError",
     "interval",
     "mean_interval",
     "normal_interval",
@@ -35,10 +36,6 @@ PERMUTATIONS = 99_999
 # Up to this many values every order (8! = 40,320) or every pattern of signs (2^16) is tried, none is drawn.
 EXACT_ORDERS, EXACT_SIGNS = 8, 16
 CHUNK = 20_000
-
-
-class StatisticsError(ValueError):
-    """Numbers of which no such statistic exists; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -86,13 +83,13 @@ def resample_counts(videos: int, resamples: int = RESAMPLES, seed: int = 0) -> I
         seed: the same seed gives the same samples.
 
     Raises:
-        StatisticsError: fewer than 1 of either.
+        ArgumentError: fewer than 1 of either.
 
     Source:
         Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 6.
     """
     if videos < 1 or resamples < 1:
-        raise StatisticsError(f"{resamples} resamples of {videos} videos; expected at least 1 of each")
+        raise ArgumentError(f"{resamples} resamples of {videos} videos; expected at least 1 of each")
     return np.random.default_rng(seed).multinomial(videos, np.full(videos, 1 / videos), size=resamples)
 
 
@@ -109,14 +106,14 @@ def resampled_means(
         float64; NaN where a sample holds no video with a value.
 
     Raises:
-        StatisticsError: another number of videos in `counts`.
+        ArgumentError: another number of videos in `counts`.
     """
     if counts.shape[1] != len(values):
-        raise StatisticsError(f"values of {len(values)} videos, resamples of {counts.shape[1]}")
-    there = ~np.isnan(values)
-    flat = np.where(there, values, 0.0).reshape(len(values), -1).astype(np.float64)
+        raise ArgumentError(f"values of {len(values)} videos, resamples of {counts.shape[1]}")
+    present = ~np.isnan(values)
+    flat = np.where(present, values, 0.0).reshape(len(values), -1).astype(np.float64)
     weights = counts.astype(np.float64)
-    drawn = weights @ there.reshape(len(values), -1).astype(np.float64)
+    drawn = weights @ present.reshape(len(values), -1).astype(np.float64)
     with np.errstate(invalid="ignore"):
         means = (weights @ flat) / np.where(drawn > 0, drawn, np.nan)
     return means.reshape(len(counts), *values.shape[1:])
@@ -165,12 +162,12 @@ def mean_interval(
     """Mean over videos with its bootstrap interval; NaN values are left out.
 
     Raises:
-        StatisticsError: no video has a value, or another number of videos in `counts`.
+        ArgumentError: no video has a value, or another number of videos in `counts`.
     """
-    there = int((~np.isnan(values)).sum())
-    if not there:
-        raise StatisticsError(f"none of {len(values)} videos has a value; a mean needs at least one")
-    return interval(float(np.nanmean(values)), resampled_means(values, counts), there, level)
+    count = int((~np.isnan(values)).sum())
+    if not count:
+        raise ArgumentError(f"none of {len(values)} videos has a value; a mean needs at least one")
+    return interval(float(np.nanmean(values)), resampled_means(values, counts), count, level)
 
 
 def paired_permutation_p(
@@ -185,11 +182,11 @@ def paired_permutation_p(
         differences: one side less the other, one a video; NaN is left out.
 
     Raises:
-        StatisticsError: no differences.
+        ArgumentError: no differences.
     """
     values = differences[~np.isnan(differences)].astype(np.float64)
     if not len(values):
-        raise StatisticsError("no differences to permute; expected at least one video")
+        raise ArgumentError("no differences to permute; expected at least one video")
     observed = abs(values.sum()) * (1 - 1e-12)  # so that sums that differ by rounding alone count as equal
     if len(values) <= EXACT_SIGNS:
         patterns = (np.arange(2 ** len(values))[:, None] >> np.arange(len(values))) & 1
@@ -218,7 +215,7 @@ def spearman(
         level: of the interval.
 
     Raises:
-        StatisticsError: too few pairs, sides of different lengths, a side that is constant or not finite.
+        ArgumentError: too few pairs, sides of different lengths, a side that is constant or not finite.
 
     Source:
         The interval: Bonett and Wright, "Sample size requirements for estimating Pearson, Kendall and Spearman
@@ -258,9 +255,9 @@ def _spearman_ends(rho: float, pairs: int, level: float) -> tuple[float, float]:
 
 def _check_pairs(first: np.ndarray, second: np.ndarray) -> None:
     if first.shape != second.shape or first.ndim != 1 or len(first) < 3:
-        raise StatisticsError(f"sides of shape {first.shape} and {second.shape}; expected one length, at least 3")
+        raise ArgumentError(f"sides of shape {first.shape} and {second.shape}; expected one length, at least 3")
     for name, side in (("first", first), ("second", second)):
         if not np.isfinite(side).all():
-            raise StatisticsError(f"the {name} side is not finite at place {int(np.argmin(np.isfinite(side)))}")
+            raise ArgumentError(f"the {name} side is not finite at place {int(np.argmin(np.isfinite(side)))}")
         if (side == side[0]).all():
-            raise StatisticsError(f"the {name} side is {side[0]:g} throughout; a constant has no rank correlation")
+            raise ArgumentError(f"the {name} side is {side[0]:g} throughout; a constant has no rank correlation")

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
-from analysis.statistics.intervals import StatisticsError
+from gmsa_models.errors import ArgumentError
 
 __all__ = ["CORRECTIONS", "adjust_p_values"]
 
@@ -29,22 +29,22 @@ def adjust_p_values(p_values: PValues, method: str = "holm") -> PValues:
         At least as large as the given ones, at most 1, in the same order.
 
     Raises:
-        StatisticsError: an unknown method, or a p-value outside [0, 1].
+        ArgumentError: an unknown method, or a p-value outside [0, 1].
 
     Source:
         Holm, "A Simple Sequentially Rejective Multiple Test Procedure", 1979; Benjamini and Hochberg, JRSS B 1995;
         Benjamini and Yekutieli, Annals of Statistics 2001.
     """
     if method not in CORRECTIONS:
-        raise StatisticsError(f"unknown correction {method!r}; known: {', '.join(CORRECTIONS)}")
-    there = ~np.isnan(p_values)
-    outside = there & ~((p_values >= 0) & (p_values <= 1))
+        raise ArgumentError(f"unknown correction {method!r}; known: {', '.join(CORRECTIONS)}")
+    present = ~np.isnan(p_values)
+    outside = present & ~((p_values >= 0) & (p_values <= 1))
     if outside.any():
         place = int(np.argmax(outside))
-        raise StatisticsError(f"p-value {place} is {p_values[place]:g}; expected a chance in [0, 1]")
+        raise ArgumentError(f"p-value {place} is {p_values[place]:g}; expected a chance in [0, 1]")
     adjusted = np.full(p_values.shape, np.nan)
-    if there.any():
-        adjusted[there] = CORRECTIONS[method](p_values[there].astype(np.float64))
+    if present.any():
+        adjusted[present] = CORRECTIONS[method](p_values[present].astype(np.float64))
     return adjusted
 
 

@@ -14,7 +14,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.sparse import csr_array
 
-from gmsa_models.evaluation.metrics import METRICS, MetricsError
+from gmsa_models.errors import ArgumentError
+from gmsa_models.evaluation.metrics import METRICS
 
 __all__ = ["resampled_metrics", "video_metrics"]
 
@@ -43,12 +44,12 @@ def resampled_metrics(
         over orders.
 
     Raises:
-        MetricsError: shapes that do not fit, or an unknown metric.
+        ArgumentError: shapes that do not fit, or an unknown metric.
     """
     if unknown := [name for name in metrics if name not in METRICS]:
-        raise MetricsError(f"unknown metric {unknown[0]!r}; known: {', '.join(METRICS)}")
+        raise ArgumentError(f"unknown metric {unknown[0]!r}; known: {', '.join(METRICS)}")
     if scores.shape != labels.shape or counts.shape[1] != len(scores):
-        raise MetricsError(f"scores {scores.shape}, labels {labels.shape}, counts {counts.shape} do not fit together")
+        raise ArgumentError(f"scores {scores.shape}, labels {labels.shape}, counts {counts.shape} do not fit together")
     labelled = labels.any(1)
     scores, labels, counts = scores[labelled], labels[labelled], counts[:, labelled]
     if not len(scores):
@@ -81,13 +82,13 @@ def video_metrics(scores: Scores, labels: Bool[np.ndarray, "rows columns"]) -> d
         `classification_metrics`.
 
     Raises:
-        MetricsError: shapes that differ.
+        ArgumentError: shapes that differ.
     """
     if scores.shape != labels.shape:
-        raise MetricsError(f"scores {scores.shape} and labels {labels.shape}; expected one shape")
+        raise ArgumentError(f"scores {scores.shape} and labels {labels.shape}; expected one shape")
     ranking = np.argsort(-scores, axis=1, kind="stable")
-    found = {"perr": _video_perr(scores, labels, ranking), "hit_at_1": _video_hit(labels, ranking)}
-    return {name: np.where(labels.any(1), values, np.nan) for name, values in found.items()}
+    metrics = {"perr": _video_perr(scores, labels, ranking), "hit_at_1": _video_hit(labels, ranking)}
+    return {name: np.where(labels.any(1), values, np.nan) for name, values in metrics.items()}
 
 
 def _pooled(
@@ -164,8 +165,8 @@ class _Ranking:
 def _video_perr(scores: Scores, labels: Labels, ranking: np.ndarray) -> Float[np.ndarray, " videos"]:
     wanted = labels.sum(1)
     ranked = np.take_along_axis(labels & (scores > 0), ranking, 1)
-    found = (ranked & (np.arange(scores.shape[1]) < wanted[:, None])).sum(1)
-    return found / np.maximum(wanted, 1)
+    hits = (ranked & (np.arange(scores.shape[1]) < wanted[:, None])).sum(1)
+    return hits / np.maximum(wanted, 1)
 
 
 def _video_hit(labels: Labels, ranking: np.ndarray) -> Float[np.ndarray, " videos"]:

@@ -160,8 +160,14 @@ def _rank_part(
 ) -> Part:
     if len(means) < 3 or len(set(means)) == 1 or len(set(gaps)) == 1 or np.isnan(gaps).any():
         return Part(f"{what} ({len(means)} models)", "ρ", Interval(float("nan"), float("nan"), float("nan")), sign=sign)
-    found = spearman(means, gaps, seed=seed)
-    return Part(f"{what} ({found.pairs} models)", "ρ", Interval(found.rho, found.low, found.high), found.p_value, sign)
+    rank = spearman(means, gaps, seed=seed)
+    return Part(
+        f"{what} ({rank.pairs} models)",
+        "ρ",
+        Interval(rank.rho, rank.low, rank.high),
+        rank.p_value,
+        sign,
+    )
 
 
 def uneven_global_profile(statistics: Mapping[str, xr.Dataset], seed: int, resamples: int) -> Claim:
@@ -214,8 +220,8 @@ def _mean_part(
 ) -> Part:
     if np.isnan(values).all():
         return Part(what, short, Interval(float("nan"), float("nan"), float("nan")), sign=sign)
-    found = mean_interval(values, resample_counts(len(values), resamples, seed))
-    return Part(what, short, found, paired_permutation_p(values, seed=seed) if sign else float("nan"), sign)
+    interval = mean_interval(values, resample_counts(len(values), resamples, seed))
+    return Part(what, short, interval, paired_permutation_p(values, seed=seed) if sign else float("nan"), sign)
 
 
 def _modalities(tables: Mapping[str, xr.Dataset]) -> list[str]:

@@ -82,8 +82,8 @@ def clearest(contrasts: Mapping[str, Contrast]) -> Contrast:
     """
     if not contrasts:
         raise ValueError("no model to hold against Baseline; expected at least one with gated outputs (GateOp)")
-    found = [each for each in contrasts.values() if each.video is not None]
-    return max(found, key=lambda each: each.margin) if found else next(iter(contrasts.values()))
+    usable = [each for each in contrasts.values() if each.video is not None]
+    return max(usable, key=lambda each: each.margin) if usable else next(iter(contrasts.values()))
 
 
 def _first_guess_right(

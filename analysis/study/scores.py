@@ -38,14 +38,14 @@ def score_models(
         (video), and the clips' ids along `video`.
 
     Raises:
-        NoVocabularyError: a model does not say what its outputs stand for.
+        ArgumentError: a model does not say what its outputs stand for.
         ValueError: no clips.
     """
     parts: dict[str, list[xr.Dataset]] = {name: [] for name in models}
     for window in prefetched(_windows(clips), depth=1):
         frames = np.array([clip.frames for clip in window])
-        for name, found in zip(models, _predictions(list(models.values()), window), strict=True):
-            parts[name].append(_table(models[name], found, frames))
+        for name, predictions in zip(models, _predictions(list(models.values()), window), strict=True):
+            parts[name].append(_table(models[name], predictions, frames))
         progress(len(window))
     if not all(parts.values()):
         raise ValueError("the data have no clips; expected at least one")

@@ -25,17 +25,14 @@ from gmsa_models.checkpoints.model_file import ModelFile
 from gmsa_models.classifier import GMSAClassifier, parameter_mib
 from gmsa_models.data.clip import Clip
 from gmsa_models.data.sources import read_clips
+from gmsa_models.errors import ArgumentError
 from gmsa_models.masks import Neighbourhood, Toeplitz, neighbourhood_to_dict
 from gmsa_models.variants import nearest_variant
 
-__all__ = ["Cache", "NoCache", "Settings", "Study", "StudyError"]
+__all__ = ["Cache", "NoCache", "Settings", "Study"]
 
 Progress = Callable[[str, int, int | None], None]
 SHARED = Toeplitz(30)
-
-
-class StudyError(ValueError):
-    """A study that cannot be made of these models or videos; the message says what is missing."""
 
 
 @runtime_checkable
@@ -129,10 +126,10 @@ class Study:
         """A loaded model.
 
         Raises:
-            StudyError: not in the study.
+            ArgumentError: not in the study.
         """
         if name not in self.models:
-            raise StudyError(f"model {name!r} is not in this study; it has {', '.join(self.models) or 'none'}")
+            raise ArgumentError(f"model {name!r} is not in this study; it has {', '.join(self.models) or 'none'}")
         if name not in self._loaded:
             self._loaded[name] = load(self.models[name].path)
         return self._loaded[name]
@@ -164,18 +161,18 @@ class Study:
         """Name of the first Baseline.
 
         Raises:
-            StudyError: there is none.
+            ArgumentError: there is none.
         """
         if not (names := self.of_kind("baseline")):
-            raise StudyError(f"no Baseline among the models {', '.join(self.models)}; this figure needs one")
+            raise ArgumentError(f"no Baseline among the models {', '.join(self.models)}; this figure needs one")
         return names[0]
 
     @cached_property
     def scores(self) -> dict[str, xr.Dataset]:
         """Model -> `score`, `label` (video, class) and `frames` (video) of the first `limit` videos."""
         keys = {name: self._key("scores", name, limit=self.settings.limit) for name in self.models}
-        found = {name: self._cache.get(key) for name, key in keys.items()}
-        missing = [name for name, table in found.items() if table is None]
+        cached = {name: self._cache.get(key) for name, key in keys.items()}
+        missing = [name for name, table in cached.items() if table is None]
         if missing:
             stage, done = f"scores of {len(missing)} models", 0
 
@@ -187,8 +184,8 @@ class Study:
             clips = islice(read_clips(self.source), self.settings.limit)
             for name, table in score_models({name: self.model(name) for name in missing}, clips, advance).items():
                 self._cache.put(keys[name], table)
-                found[name] = table
-        return found
+                cached[name] = table
+        return cached
 
     @property
     def videos(self) -> int:
@@ -234,18 +231,18 @@ class Study:
     def statistics(self) -> dict[str, xr.Dataset]:
         """Model with attention -> what `model_statistics` gives of the chosen videos; kept model by model."""
         keys = {name: self._close_key("statistics", name) for name in self.attending}
-        found = {name: self._cache.get(key) for name, key in keys.items()}
-        missing = [name for name, table in found.items() if table is None]
+        cached = {name: self._cache.get(key) for name, key in keys.items()}
+        missing = [name for name, table in cached.items() if table is None]
         stage, done, total = f"maps and gradients of {len(missing)} models", count(1), len(missing) * len(self.clips)
 
         def compute(name: str) -> None:
             settings, model = self.settings, self.model(name)
             advance = lambda _: self._progress(stage, next(done), total)  # noqa: E731
-            found[name] = model_statistics(model, self.clips, settings.neighbourhood, settings.modality, advance)
-            self._cache.put(keys[name], found[name])
+            cached[name] = model_statistics(model, self.clips, settings.neighbourhood, settings.modality, advance)
+            self._cache.put(keys[name], cached[name])
 
         map_in_threads(compute, missing)
-        return found
+        return cached
 
     @cached_property
     def mean_sensitivity(self) -> dict[str, xr.Dataset]:
@@ -258,12 +255,12 @@ class Study:
         """Model -> what `evidence_found` gives of the explained videos; kept model by model.
 
         Raises:
-            StudyError: there is no video whose segments are known.
+            ArgumentError: there is no video whose segments are known.
         """
         settings, vocabulary = self.settings, self.model(next(iter(self.models))).vocabulary
         clips = explained_clips(self.source, vocabulary, settings.explained, settings.explained_frames)
         if not clips:
-            raise StudyError("no video of these data has known segments; this figure needs some")
+            raise ArgumentError("no video of these data has known segments; this figure needs some")
         done, total = count(1), len(clips) * len(self.models)
         advance = lambda _: self._progress("explanations by every method", next(done), total)  # noqa: E731
         more = {"explained": len(clips), "frames": settings.explained_frames}
@@ -341,10 +338,10 @@ def common_classes(tables: Mapping[str, xr.Dataset]) -> None:
     """Check that scores are of the same videos and classes, so that they can be compared.
 
     Raises:
-        StudyError: they are not; names the two models.
+        ArgumentError: they are not; names the two models.
     """
     names = list(tables)
     for name in names[1:]:
         for axis in ("video", "class"):
             if not np.array_equal(tables[names[0]][axis].values, tables[name][axis].values):
-                raise StudyError(f"models {names[0]!r} and {name!r} were not scored on the same {axis} coordinates")
+                raise ArgumentError(f"models {names[0]!r} and {name!r} were not scored on the same {axis} coordinates")

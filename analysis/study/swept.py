@@ -15,7 +15,7 @@ from analysis.statistics.intervals import resample_counts, resampled_means
 from analysis.statistics.resampling import resampled_metrics
 from analysis.study.results import PERCENT
 from analysis.study.selection import Selection, select
-from analysis.study.study import Settings, StudyError
+from analysis.study.study import Settings
 from analysis.sweep.columns import Column
 from analysis.sweep.contents import SweepContents
 from analysis.sweep.store import read_sweep
@@ -23,6 +23,7 @@ from analysis.sweep.summaries import classes_of, dense_scores, sweep_metrics, vi
 from gmsa_models.checkpoints.files import describe, load
 from gmsa_models.checkpoints.model_file import ModelFile
 from gmsa_models.classifier import parameter_mib
+from gmsa_models.errors import ArgumentError
 from gmsa_models.evaluation.metrics import METRICS
 from gmsa_models.masks import neighbourhood_text
 from gmsa_models.variants import nearest_variant
@@ -77,7 +78,7 @@ class SweptStudy:
         """Attention block of a model: "baseline", "gate-op" and so on.
 
         Raises:
-            StudyError: its file is not known.
+            ArgumentError: its file is not known.
         """
         return describe(self._file(name).path).config.attention
 
@@ -93,7 +94,7 @@ class SweptStudy:
 
     def _file(self, name: str) -> ModelFile:
         if (file := self.models[name]) is None:
-            raise StudyError(f"no file of model {name!r} with SHA-256 {self.sweep.models[name][:12]}... is known")
+            raise ArgumentError(f"no file of model {name!r} with SHA-256 {self.sweep.models[name][:12]}... is known")
         return file
 
     @cached_property
@@ -143,14 +144,14 @@ class SweptStudy:
     def statistics(self) -> dict[str, xr.Dataset]:
         """Model with attention -> `sensitivity` and, where it has one, `own_sensitivity` (video, frame); seconds."""
         names = [column.name for column in self._columns(*(f"frames_{name}" for name in SENSITIVITIES))]
-        found = {}
+        statistics = {}
         for model, rows in self._rows("frame_seconds", *names).items():
             curves = {name: self._stream(rows, f"frames_{name}") for name in SENSITIVITIES}
-            there = {name: [values.iloc[place] for place in self.selection.places] for name, values in curves.items()
+            selected = {name: [values.iloc[place] for place in self.selection.places] for name, values in curves.items()
                      if values is not None}  # fmt: skip
-            if "sensitivity" in there:
-                found[model] = self._curves(there, float(rows["frame_seconds"].iloc[0]))
-        return self._some(found)
+            if "sensitivity" in selected:
+                statistics[model] = self._curves(selected, float(rows["frame_seconds"].iloc[0]))
+        return self._some(statistics)
 
     def _curves(self, curves: Mapping[str, Sequence[np.ndarray]], seconds: float) -> xr.Dataset:
         """Curves cut to the selection's frames, or to the longest that the model takes."""
@@ -164,23 +165,23 @@ class SweptStudy:
     @cached_property
     def mean_sensitivity(self) -> dict[str, xr.Dataset]:
         """Model with attention -> `sensitivity` and, where it has one, `own_sensitivity` (video), over all frames."""
-        found = {}
+        sensitivities = {}
         for model, rows in self._chosen_rows(*(each.name for each in self._columns(*SENSITIVITIES))).items():
             streams = {name: self._stream(rows, name) for name in SENSITIVITIES}
-            there = {name: ("video", values.to_numpy()) for name, values in streams.items() if values is not None}
-            if there:
-                found[model] = xr.Dataset(there)
-        return self._some(found)
+            variables = {name: ("video", values.to_numpy()) for name, values in streams.items() if values is not None}
+            if variables:
+                sensitivities[model] = xr.Dataset(variables)
+        return self._some(sensitivities)
 
-    def _some(self, found: dict[str, xr.Dataset]) -> dict[str, xr.Dataset]:
+    def _some(self, tables: dict[str, xr.Dataset]) -> dict[str, xr.Dataset]:
         """The same, of which one at least has S_i by the shared neighbourhood, and says so where none has."""
-        if not any("sensitivity" in table and int(table["sensitivity"].count()) for table in found.values()):
+        if not any("sensitivity" in table and int(table["sensitivity"].count()) for table in tables.values()):
             shared = neighbourhood_text(self.settings.neighbourhood)
-            raise StudyError(
+            raise ArgumentError(
                 f"no video has an S_i by {shared}: no model attends, or N_i holds every frame; "
                 "sweep with a smaller --neighbourhood"
             )
-        return found
+        return tables
 
     @cached_property
     def unevenness(self) -> dict[str, xr.Dataset]:
@@ -265,13 +266,13 @@ def common_labels(rows: Mapping[str, pd.DataFrame]) -> None:
     """Check that all models know the same labels of the same videos, so that their scores can be compared.
 
     Raises:
-        StudyError: they do not; names the two models.
+        ArgumentError: they do not; names the two models.
     """
     labels = {name: [tuple(known) for known in each["known_labels"]] for name, each in rows.items()}
     first = next(iter(labels))
     for name, each in labels.items():
         if each != labels[first]:
-            raise StudyError(
+            raise ArgumentError(
                 f"models {first!r} and {name!r} know different labels of the same videos; choose models of one "
                 "vocabulary"
             )

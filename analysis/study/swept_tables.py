@@ -9,10 +9,10 @@ from typing import Generic, TypeVar
 from analysis.study import claims, tables
 from analysis.study.claims import Claim
 from analysis.study.results import scored_text
-from analysis.study.study import StudyError
 from analysis.study.swept import SweptStudy
 from analysis.sweep.analyses import ANALYSES
 from gmsa_models.data.demo_videos import is_demo
+from gmsa_models.errors import ArgumentError
 
 __all__ = ["Drawn", "lacking", "swept_tables"]
 
@@ -60,7 +60,7 @@ def _lines(study: SweptStudy) -> Claim:
     """By the mean over heads, which the sweep holds in their place."""
     baselines = [name for name, kind in _kinds(study).items() if kind == "baseline"]
     if not baselines:
-        raise StudyError(f"no Baseline among the models {', '.join(study.models)}; C4 needs one")
+        raise ArgumentError(f"no Baseline among the models {', '.join(study.models)}; C4 needs one")
     heads = study.vertical[baselines[0]].sel(branch="global", drop=True).expand_dims("head")
     return claims.vertical_lines(heads, study.settings.seed, study.settings.resamples)
 
@@ -78,13 +78,13 @@ NO_C5 = "C5 (frames against frames): no analysis of a sweep holds it"
 def claim_rows(study: SweptStudy) -> tables.Tables:
     """Those of C1 to C4 whose numbers are there; the attribute `about` says which are not."""
     lacks = {name: each.lacks(study) for name, each in CLAIMS.items()}
-    found = [CLAIMS[name].make(study) for name, lack in lacks.items() if not lack]
+    results = [CLAIMS[name].make(study) for name, lack in lacks.items() if not lack]
     left = [*(f"{name}: {lack}" for name, lack in lacks.items() if lack), NO_C5]
     count = f"{len(study.models)} model{'' if len(study.models) == 1 else 's'}"
     scored = scored_text(study.videos, study.unlabelled, "whole")
     about = f"{count} on {scored} of the sweep of {len(study.source)} shards. Left out: {'. '.join(left)}."
     made = f" {MADE}" if any(is_demo(one) for one in study.source) else ""
-    return {"claims": claims.claims_table(found).assign_attrs(about=about + made)}
+    return {"claims": claims.claims_table(results).assign_attrs(about=about + made)}
 
 
 FROM_SWEEP: dict[str, Drawn[tables.Tables]] = {
@@ -114,10 +114,10 @@ def swept_tables(key: str, study: SweptStudy) -> tables.Tables:
     """The tables of one figure, as `tables_of` gives them.
 
     Raises:
-        StudyError: the sweep lacks something; see `lacking`.
+        ArgumentError: the sweep lacks something; see `lacking`.
     """
     if lack := lacking(key, study):
-        raise StudyError(lack)
+        raise ArgumentError(lack)
     return tables.said_of(FROM_SWEEP[key].make(study), study)
 
 

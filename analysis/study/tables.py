@@ -26,9 +26,10 @@ from analysis.study.contrast import RULE
 from analysis.study.explained import in_order
 from analysis.study.passes import global_verticality
 from analysis.study.results import results_table, scored_text
-from analysis.study.study import Settings, Study, StudyError
+from analysis.study.study import Settings, Study
 from analysis.study.swept import SweptStudy
 from gmsa_models.data.demo_videos import is_demo
+from gmsa_models.errors import ArgumentError
 from gmsa_models.masks import (
     BlockDiagonal,
     Neighbourhood,
@@ -128,8 +129,8 @@ def score_and_sensitivity(study: Study | SweptStudy) -> Tables:
         row |= {"gap_low": gap.low, "gap_high": gap.high}
         for source, target in (("sensitivity", "shared"), ("own_sensitivity", "own")):
             if source in table and bool(table[source].notnull().any()):
-                found = mean_interval(table[source].values, counts)
-                row |= {target: found.estimate, f"{target}_low": found.low, f"{target}_high": found.high}
+                interval = mean_interval(table[source].values, counts)
+                row |= {target: interval.estimate, f"{target}_low": interval.low, f"{target}_high": interval.high}
         rows.append(row)
     names = [f"{what}{end}" for what in ("gap", "shared", "own") for end in ("", "_low", "_high")]
     table = xr.Dataset(
@@ -154,7 +155,7 @@ def lag(study: Study) -> Tables:
         variables = {"attention": ("lag", attention), "gradient": ("lag", gradient)}
         parts.append(xr.Dataset(variables, {"lag": table["lag"].values}))
     if not parts:
-        raise StudyError("no model with attention; this figure needs one")
+        raise ArgumentError("no model with attention; this figure needs one")
     joined = xr.concat(parts, "model", join="outer").assign_coords(model=np.array(list(study.statistics)))
     uniform = uniform_mass_by_lag(joined.sizes["lag"])
     about = {"videos": len(study.clips), "modality": modality}
@@ -168,9 +169,13 @@ def evidence(study: Study) -> Tables:
     counts = resample_counts(videos, study.settings.resamples, study.settings.seed)
     parts = []
     for table in tables.values():
-        found = [mean_interval(each, counts) for each in table["evidence_auc"].transpose("explainer", "video").values]
+        of_explainers = [
+            mean_interval(each, counts) for each in table["evidence_auc"].transpose("explainer", "video").values
+        ]
         ends = {"auc": "estimate", "auc_low": "low", "auc_high": "high"}
-        drawn = {name: ("explainer", np.array([getattr(each, end) for each in found])) for name, end in ends.items()}
+        drawn = {
+            name: ("explainer", np.array([getattr(each, end) for each in of_explainers])) for name, end in ends.items()
+        }
         measures = ("evidence_precision", "pointing")
         means = {name: ("explainer", table[name].mean("video").values) for name in measures}
         parts.append(xr.Dataset(drawn | means, {"explainer": table["explainer"].values}))
@@ -184,7 +189,7 @@ def ablation(study: Study) -> Tables:
     """Figure 8: GAP lost by ablating each branch and head of each model, with intervals over videos."""
     tables = study.ablations
     if not tables:
-        raise StudyError("no model with attention; this figure needs one")
+        raise ArgumentError("no model with attention; this figure needs one")
     joined = xr.concat(list(tables.values()), "model", join="outer", combine_attrs="drop")
     parts = sorted((str(name) for name in joined["part"].values), key=lambda name: ("branch" not in name, name))
     costs = joined.sel(part=parts).assign_coords(model=np.array(list(tables)))
@@ -203,7 +208,7 @@ def claim_rows(study: Study) -> Tables:
     seed, resamples = study.settings.seed, study.settings.resamples
     kinds = {name: study.kind(name) for name in study.models}
     gap = {name: float(table["estimate"].sel(metric="gap")) for name, table in study.metrics.items()}
-    found = [
+    results = [
         claims.order_of_scores(study.metrics, kinds, study.videos),
         claims.locality_and_score(study.statistics, gap, seed),
         claims.uneven_global_profile(study.statistics, seed, resamples),
@@ -215,7 +220,7 @@ def claim_rows(study: Study) -> Tables:
     )
     close = f"maps and gradients on the first {study.selection.frames} frames of {len(study.clips)} of them"
     made = f" {MADE}" if any(is_demo(one) for one in study.source) else ""
-    return {"claims": claims.claims_table(found).assign_attrs(about=f"{about}; {close}.{made}")}
+    return {"claims": claims.claims_table(results).assign_attrs(about=f"{about}; {close}.{made}")}
 
 
 TABLES: dict[str, Callable[[Study], Tables]] = {
@@ -285,7 +290,7 @@ def _filled(parts: Sequence[xr.Dataset]) -> list[xr.Dataset]:
 def _resampled(tables: Mapping[str, xr.Dataset], settings: Settings) -> tuple[int, np.ndarray]:
     """How many videos the tables are of, and bootstrap samples of them."""
     if not tables:
-        raise StudyError("no model with attention; this figure needs one")
+        raise ArgumentError("no model with attention; this figure needs one")
     videos = next(iter(tables.values())).sizes["video"]
     return videos, resample_counts(videos, settings.resamples, settings.seed)
 
@@ -294,11 +299,11 @@ def _correlations(table: xr.Dataset, seed: int) -> dict[str, float]:
     """Rank correlation of GAP and mean S, as attributes; NaN where there are too few models."""
     about = {}
     for name in ("shared", "own"):
-        there = ~np.isnan(table[name].values)
-        values, gaps = table[name].values[there], table["gap"].values[there]
+        present = ~np.isnan(table[name].values)
+        values, gaps = table[name].values[present], table["gap"].values[present]
         enough = len(values) >= 3 and len(set(values)) > 1 and len(set(gaps)) > 1 and not np.isnan(gaps).any()
-        found = spearman(values, gaps, seed=seed) if enough else None
+        correlation = spearman(values, gaps, seed=seed) if enough else None
         for field in ("rho", "low", "high", "p_value"):
-            about[f"{name}_{field}"] = float("nan") if found is None else getattr(found, field)
+            about[f"{name}_{field}"] = float("nan") if correlation is None else getattr(correlation, field)
         about[f"{name}_models"] = len(values)
     return about

@@ -21,9 +21,10 @@ from analysis.sensitivity.of_view import view_sensitivity
 from analysis.statistics.resampling import video_metrics
 from analysis.sweep.columns import Column, column_name
 from analysis.view import TraceView
+from gmsa_models.errors import UnknownNameError
 from gmsa_models.trace import BRANCHES
 
-__all__ = ["ANALYSES", "DEFAULT_ANALYSES", "LABELS", "SCORES", "TOP_K", "Analysis", "UnknownAnalysisError", "chosen"]
+__all__ = ["ANALYSES", "DEFAULT_ANALYSES", "LABELS", "SCORES", "TOP_K", "Analysis", "chosen"]
 
 TOP_K = 20  # predictions a video: those that GAP and MAP use
 NUMBER, CURVE = pa.float64(), pa.list_(pa.float32())
@@ -32,13 +33,6 @@ SCORES = "scores"  # the analysis that holds a clip's labels against the model's
 
 Columns = tuple[Column, ...]
 Values = Mapping[str, Iterable]  # one value a video of the batch
-
-
-class UnknownAnalysisError(KeyError):
-    """An analysis that does not exist; the message lists those that do."""
-
-    def __str__(self) -> str:
-        return str(self.args[0])
 
 
 @dataclass(frozen=True)
@@ -60,10 +54,10 @@ def chosen(names: Sequence[str]) -> dict[str, Analysis]:
     """Analyses by name, in the order of `ANALYSES`.
 
     Raises:
-        UnknownAnalysisError: one that does not exist.
+        UnknownNameError: one that does not exist.
     """
     if unknown := [name for name in names if name not in ANALYSES]:
-        raise UnknownAnalysisError(f"unknown analysis {unknown[0]!r}; known: {', '.join(ANALYSES)}")
+        raise UnknownNameError(f"unknown analysis {unknown[0]!r}; known: {', '.join(ANALYSES)}")
     return {name: analysis for name, analysis in ANALYSES.items() if name in names}
 
 

@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from gmsa_models.data.errors import brief
-from gmsa_models.data.parquet_pages import PagesError, open_parquet, spread_texts
+from gmsa_models.data.parquet_pages import open_parquet, spread_texts
+from gmsa_models.errors import DamagedError
 
 __all__ = ["KEY", "check_provenance", "reason", "rows_of_models"]
 
@@ -30,7 +31,7 @@ def rows_of_models(file: BinaryIO, metadata: pq.FileMetaData, names: Sequence[st
     """Some columns of a shard's file that is open, `model` among them, of some models.
 
     Raises:
-        PagesError: they claim more than the file's bytes can hold.
+        DamagedError: they claim more than the file's bytes can hold.
         ValueError: they are of other types than those of a sweep.
         pyarrow.ArrowException, OSError: damaged.
     """
@@ -44,7 +45,7 @@ def rows_of_models(file: BinaryIO, metadata: pq.FileMetaData, names: Sequence[st
             table = spread_texts(batch.filter(_is_of(batch, models)), names).select(names).cast(schema)
             taken += table.nbytes + objects * OBJECT_BYTES * len(table)
             if taken > most:
-                raise PagesError(f"its rows take {taken} bytes or more; at most {most} are read")
+                raise DamagedError(f"its rows take {taken} bytes or more; at most {most} are read")
             tables.append(table)
     return pa.concat_tables(tables)
 
@@ -103,5 +104,5 @@ def _may_have(metadata: pq.FileMetaData, group: int, models: Sequence[str]) -> b
 
 
 def _is_of(batch: pa.RecordBatch, models: Sequence[str]) -> pa.Array:
-    found = pc.is_in(batch["model"].dictionary, pa.array(list(models), pa.string()))
-    return found.take(batch["model"].indices)
+    matches = pc.is_in(batch["model"].dictionary, pa.array(list(models), pa.string()))
+    return matches.take(batch["model"].indices)

@@ -19,8 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gmsa_models.data.parquet_pages import read_footer
+from gmsa_models.errors import DamagedError
 
-__all__ = ["KEY", "DamagedError", "check_columns", "checked_metadata", "room_for", "seal"]
+__all__ = ["KEY", "check_columns", "checked_metadata", "room_for", "seal"]
 
 KEY = b"gmsa_sweep_checksums"
 MAGIC = b"PAR1"
@@ -28,10 +29,6 @@ _DIGEST, _COLUMN, _END = 64, 8, 8  # digits of a SHA-256 and of a CRC-32C; bytes
 _CHUNK = 2**24  # bytes that are read at once
 # The value as the footer holds it: a text field of Thrift, its length, then the digits.
 _PLACE = re.compile(re.escape(KEY) + rb"\x18[\x80-\xff]*[\x00-\x7f]((?:[0-9a-f]{8})+)")
-
-
-class DamagedError(ValueError):
-    """A file whose bytes are not those that were written; the message says which part."""
 
 
 def room_for(columns: int) -> bytes:
@@ -119,15 +116,15 @@ def _columns(metadata: pq.FileMetaData) -> list[str]:
 
 def _column_checksums(file: BinaryIO, metadata: pq.FileMetaData, names: set[str] | None = None) -> dict[str, int]:
     """Name -> CRC-32C of a column's bytes in all row groups, of all columns or some."""
-    found: dict[str, int] = {}
+    checksums: dict[str, int] = {}
     for number, name in enumerate(_columns(metadata)):
         if names is None or name in names:
-            found[name] = 0
+            checksums[name] = 0
             for group in range(metadata.num_row_groups):
                 column = metadata.row_group(group).column(number)
                 file.seek(column.dictionary_page_offset or column.data_page_offset)
-                found[name] = _extended(found[name], file, column.total_compressed_size)
-    return found
+                checksums[name] = _extended(checksums[name], file, column.total_compressed_size)
+    return checksums
 
 
 def _extended(checksum: int, file: BinaryIO, size: int) -> int:

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
-from analysis.sweep.plan import ShardTask, SweepError
+from analysis.errors import SweepError
+from analysis.sweep.plan import ShardTask
 from analysis.sweep.pool import LOST, TRIES
-from analysis.sweep.work import FAILED, Outcome, do_shard
+from analysis.sweep.work import FAILED, ShardOutcome, do_shard
 
 __all__ = ["on_ray", "ray_module", "start_here"]
 
@@ -23,7 +24,9 @@ QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "
 QUIET_INIT = {"log_to_driver": False, "logging_level": logging.ERROR}
 
 
-def on_ray(tasks: Sequence[ShardTask], workers: int | None = None, address: str | None = None) -> Iterator[Outcome]:
+def on_ray(
+    tasks: Sequence[ShardTask], workers: int | None = None, address: str | None = None
+) -> Iterator[ShardOutcome]:
     """Outcomes of shards as they come, each a Ray task of one CPU, and of one GPU where the device is "cuda".
 
     Ray gives the shard of a lost worker to another; the third time the shard has failed. Data, models and the output
@@ -49,7 +52,7 @@ def on_ray(tasks: Sequence[ShardTask], workers: int | None = None, address: str 
             ray.shutdown()
 
 
-def _in_flight(ray: ModuleType, remote: Any, tasks: Sequence[ShardTask], workers: int | None) -> Iterator[Outcome]:
+def _in_flight(ray: ModuleType, remote: Any, tasks: Sequence[ShardTask], workers: int | None) -> Iterator[ShardOutcome]:
     waiting, running = iter(tasks), {}
     more = True
     try:
@@ -68,12 +71,12 @@ def _in_flight(ray: ModuleType, remote: Any, tasks: Sequence[ShardTask], workers
             ray.cancel(left, force=True)
 
 
-def _outcome(ray: ModuleType, ready: Any, task: ShardTask) -> Outcome:
+def _outcome(ray: ModuleType, ready: Any, task: ShardTask) -> ShardOutcome:
     try:
         return ray.get(ready)
     except ray.exceptions.RayError as error:
         first = str(error).strip().splitlines()[0]
-        return Outcome(task, FAILED, kind=LOST, reason=f"the worker was lost {TRIES} times: {first}")
+        return ShardOutcome(task, FAILED, kind=LOST, reason=f"the worker was lost {TRIES} times: {first}")
 
 
 def ray_module() -> ModuleType:

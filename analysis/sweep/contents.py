@@ -66,10 +66,10 @@ def sweep_contents(folder: str | Path) -> SweepContents:
     paths = finished_parts(folder)
     common = common_provenance(paths, folder)
     made = sorted(tables_in(folder).values(), key=lambda one: one["data"]["name"])
-    there = {path.name for path in paths}
+    existing = {path.name for path in paths}
     return SweepContents(
         Path(folder), common["models"], common["settings"], common["versions"],
         tuple(columns_in(paths[0])), tuple(one["data"] for one in made),
         sum(one["videos"] for one in made), sum(sum(one["left_out"].values()) for one in made),
-        tuple(name for name in planned_parts(folder) if name not in there), len(failed_shards(folder)),
+        tuple(name for name in planned_parts(folder) if name not in existing), len(failed_shards(folder)),
     )  # fmt: skip

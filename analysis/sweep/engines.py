@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from analysis.sweep.plan import ShardTask, SweepError
+from analysis.errors import SweepError
+from analysis.sweep.plan import ShardTask
 from analysis.sweep.pool import in_processes
-from analysis.sweep.work import Advance, Outcome, do_shard
+from analysis.sweep.work import Advance, ShardOutcome, do_shard
 
 __all__ = ["ENGINES", "Engine", "EngineOptions", "engine_of"]
 
@@ -29,21 +30,21 @@ class EngineOptions:
             raise SweepError(f"workers is {self.workers}; expected at least 1")
 
 
-Engine = Callable[[Sequence[ShardTask], EngineOptions, Advance], Iterator[Outcome]]
+Engine = Callable[[Sequence[ShardTask], EngineOptions, Advance], Iterator[ShardOutcome]]
 
 
-def _in_process(tasks: Sequence[ShardTask], crew: EngineOptions, advance: Advance) -> Iterator[Outcome]:
+def _in_process(tasks: Sequence[ShardTask], crew: EngineOptions, advance: Advance) -> Iterator[ShardOutcome]:
     _refuse(crew, "in-process")
     return (do_shard(task, advance) for task in tasks)
 
 
-def _processes(tasks: Sequence[ShardTask], crew: EngineOptions, advance: Advance) -> Iterator[Outcome]:
+def _processes(tasks: Sequence[ShardTask], crew: EngineOptions, advance: Advance) -> Iterator[ShardOutcome]:
     if crew.address is not None:
         raise SweepError(f"address {crew.address!r} is of a Ray cluster; engine 'processes' is on this machine")
     return in_processes(tasks, crew.workers)
 
 
-def _ray(tasks: Sequence[ShardTask], crew: EngineOptions, advance: Advance) -> Iterator[Outcome]:
+def _ray(tasks: Sequence[ShardTask], crew: EngineOptions, advance: Advance) -> Iterator[ShardOutcome]:
     from analysis.sweep.cluster import on_ray
 
     return on_ray(tasks, crew.workers, crew.address)

@@ -11,8 +11,9 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.errors import SweepError
 from analysis.sweep.places import part_name
-from analysis.sweep.plan import ShardTask, SweepError, demo_range, difference, name_of, plain_text, source_id
+from analysis.sweep.plan import ShardTask, demo_range, difference, name_of, plain_text, source_id
 from analysis.sweep.store import finished_parts, provenance_of, writing
 from gmsa_models.data.atomic import replaced_when_done
 
@@ -50,10 +51,10 @@ def record_failure(task: ShardTask, kind: str, reason: str) -> str:
 
 def notes_in(folder: Path) -> dict[str, list[Path]]:
     """Source -> the notes on failures of that shard, under this name or an earlier one."""
-    found: dict[str, list[Path]] = {}
+    notes: dict[str, list[Path]] = {}
     for path, note in _notes(folder):
-        found.setdefault(note.get("source_id") or source_id(note["source"]), []).append(path)
-    return found
+        notes.setdefault(note.get("source_id") or source_id(note["source"]), []).append(path)
+    return notes
 
 
 def _notes(folder: str | Path) -> Iterator[tuple[Path, dict[str, Any]]]:
@@ -86,10 +87,12 @@ def record_plan(folder: Path, tasks: Sequence[ShardTask]) -> None:
     Raises:
         OutputError: the folder cannot be written.
     """
-    known, there = _plan(folder), {path.name for path in finished_parts(folder)}
+    recorded, finished = _plan(folder), {path.name for path in finished_parts(folder)}
     sources = {task.path.name: source_id(task.shard.source) for task in tasks}
-    kept = {name: source for name, source in known.items() if name in there or not _is_replanned(name, source, tasks)}
-    if (plan := kept | sources) == known:
+    kept = {
+        name: source for name, source in recorded.items() if name in finished or not _is_replanned(name, source, tasks)
+    }
+    if (plan := kept | sources) == recorded:
         return
     lines = "".join(f"{name}\t{plan[name]}\n" for name in sorted(plan))
     with writing(folder / SHARDS), replaced_when_done(folder / SHARDS) as temporary:
@@ -102,13 +105,13 @@ def _is_replanned(name: str, source: str, tasks: Sequence[ShardTask]) -> bool:
     for task in tasks:
         span = demo_range(task.shard.data())
         if planned and span:
-            found = span[0] < int(planned[2]) and int(planned[1]) < span[1]
+            overlaps = span[0] < int(planned[2]) and int(planned[1]) < span[1]
         elif source:
-            found = source == source_id(task.shard.source)
+            overlaps = source == source_id(task.shard.source)
         else:  # of an earlier version, which noted the name only
             parts = Path(task.shard.source).parts
-            found = any(name == part_name(name_of(parts[-count:])) for count in range(1, len(parts) + 1))
-        if found:
+            overlaps = any(name == part_name(name_of(parts[-count:])) for count in range(1, len(parts) + 1))
+        if overlaps:
             return True
     return False
 

@@ -12,7 +12,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from analysis.sweep.plan import Shard, SweepError, demo_range, demo_shard, name_of, source_id
+from analysis.errors import SweepError
+from analysis.sweep.plan import Shard, demo_range, demo_shard, name_of, source_id
 from gmsa_models.data.file_names import HASH_DIGITS, HASHED, file_name
 
 __all__ = ["check_apart", "part_name", "place_shards"]
@@ -45,9 +46,9 @@ def place_shards(
     shards = _without_finished(shards, tables)
     check_apart((shard.source, shard.data()) for shard in shards)
     places = _Places(folder, tables)
-    for found in (places.by_content, places.by_source):
+    for by_key in (places.by_content, places.by_source):
         for shard in shards:
-            if shard not in places.of and (path := found(shard)) is not None:
+            if shard not in places.of and (path := by_key(shard)) is not None:
                 places.take(shard, path)
     for shard in shards:
         if shard not in places.of:
@@ -169,16 +170,16 @@ def _may_be_of(data: Mapping[str, Any], shard: Shard) -> bool:
 def _without_finished(shards: Sequence[Shard], tables: Tables) -> list[Shard]:
     """Shards; of demo videos those that files have already as they are there, and what lies between."""
     done = sorted(span for data in tables.values() if (span := demo_range(data)))
-    found: dict[Shard, None] = {}
+    remaining: dict[Shard, None] = {}
     for shard in shards:
         if (span := demo_range(shard.data())) is None:
-            found[shard] = None
+            remaining[shard] = None
             continue
         at, stop = span
         for low, high in done:
             if low < stop and at < high:
-                found |= {demo_shard(*each): None for each in ((at, low), (low, high)) if each[0] < each[1]}
+                remaining |= {demo_shard(*each): None for each in ((at, low), (low, high)) if each[0] < each[1]}
                 at = max(at, high)
         if at < stop:
-            found[demo_shard(at, stop)] = None
-    return list(found)
+            remaining[demo_shard(at, stop)] = None
+    return list(remaining)

@@ -10,19 +10,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from analysis.errors import SweepError
 from analysis.sweep.analyses import DEFAULT_ANALYSES, chosen
 from gmsa_models.checkpoints.model_file import ModelFile
 from gmsa_models.checkpoints.names import name_checkpoints
 from gmsa_models.data.demo_videos import DEMO, demo_videos, is_demo, parse_demo
 from gmsa_models.data.formats import is_catalog
 from gmsa_models.data.paths import expand
-from gmsa_models.evaluation.scoring import NoVocabularyError
+from gmsa_models.errors import ArgumentError
 from gmsa_models.masks import Neighbourhood, Toeplitz, neighbourhood_to_dict
 
 __all__ = [
     "Shard",
     "ShardTask",
-    "SweepError",
     "SweepSettings",
     "demo_range",
     "demo_shard",
@@ -41,10 +41,6 @@ DEMO_SHARD = 64  # demo videos a shard
 ENDS = 2**16  # bytes at either end of a file that its fingerprint covers
 # What may differ between shards of one table: how much memory was allowed changes rounding at most.
 NOT_COMPARED = ("memory",)
-
-
-class SweepError(ValueError):
-    """A sweep that cannot be made of what was given; the message says what was received and what to do."""
 
 
 @dataclass(frozen=True)
@@ -142,9 +138,9 @@ class ShardTask:
 
 def difference(made: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     """What two provenances differ in, other than their data: names of parts, empty where the numbers are comparable."""
-    found = [name for name in ("format_version", "models", "versions") if made.get(name) != wanted[name]]
+    different = [name for name in ("format_version", "models", "versions") if made.get(name) != wanted[name]]
     settings = made.get("settings", {})
-    return found + [
+    return different + [
         name for name, value in wanted["settings"].items() if name not in NOT_COMPARED and settings.get(name) != value
     ]
 
@@ -154,20 +150,17 @@ def find_models(names: Sequence[str]) -> tuple[tuple[ModelFile, ...], tuple[str,
 
     Raises:
         SweepError: none.
-        SameModelError: one given twice.
-        UnknownCheckpointError: neither in the zoo nor a file.
-        NoVocabularyError: a model that does not say what its outputs stand for.
+        CheckpointError: one given twice; neither in the zoo nor a file.
+        ArgumentError: a model that does not say what its outputs stand for.
     """
     if not names:
         raise SweepError("no models; expected at least one")
-    found, modalities = name_checkpoints(names), {}
-    for each in found:
+    checkpoints, modalities = name_checkpoints(names), {}
+    for each in checkpoints:
         if each.described.vocabulary is None:
-            raise NoVocabularyError(
-                f"model {each.name!r} has no vocabulary, so labels cannot be matched to its outputs"
-            )
+            raise ArgumentError(f"model {each.name!r} has no vocabulary, so labels cannot be matched to its outputs")
         modalities |= dict.fromkeys(each.described.config.modalities)
-    return tuple(ModelFile(each.name, each.path.resolve(), each.sha256) for each in found), tuple(modalities)
+    return tuple(ModelFile(each.name, each.path.resolve(), each.sha256) for each in checkpoints), tuple(modalities)
 
 
 def find_shards(data: Sequence[str]) -> list[Shard]:
@@ -178,7 +171,7 @@ def find_shards(data: Sequence[str]) -> list[Shard]:
     Raises:
         SourceNotFoundError: one of them names none.
         SweepError: a file that is named twice, or something that is no list of shards.
-        SourceError: demo videos that are not there.
+        ArgumentError: demo videos that are not there.
     """
     shards: list[Shard] = []
     paths: list[Path] = []

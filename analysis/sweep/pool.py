@@ -8,8 +8,9 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing import connection
 
-from analysis.sweep.plan import ShardTask, SweepError
-from analysis.sweep.work import FAILED, Outcome, do_shard
+from analysis.errors import SweepError
+from analysis.sweep.plan import ShardTask
+from analysis.sweep.work import FAILED, ShardOutcome, do_shard
 from analysis.workers import cores
 from gmsa_models.workers import WorkerContext, WorkerProcess
 
@@ -29,7 +30,7 @@ class _Worker:
     ready: bool = False
 
 
-def in_processes(tasks: Sequence[ShardTask], workers: int | None = None) -> Iterator[Outcome]:
+def in_processes(tasks: Sequence[ShardTask], workers: int | None = None) -> Iterator[ShardOutcome]:
     """Outcomes of shards as they come, from processes that each do one shard at a time.
 
     A worker that dies is replaced, and its shard done again; the third time the shard has failed. When the iterator is
@@ -40,7 +41,7 @@ def in_processes(tasks: Sequence[ShardTask], workers: int | None = None) -> Iter
         workers: how many processes; None: one a core.
 
     Raises:
-        NoMainGuardError: the program that calls this starts workers while they import it.
+        WorkerError: the program that calls this starts workers while they import it.
         SweepError: a worker that cannot import the program for another reason.
     """
     waiting, lost, context = deque(tasks), Counter[str](), WorkerContext()
@@ -102,7 +103,7 @@ def _give(worker: _Worker, waiting: deque[ShardTask]) -> None:
             worker.pipe.send(_on_its_gpu(worker.task, worker.number))
 
 
-def _outcome(worker: _Worker) -> Outcome | str | None:
+def _outcome(worker: _Worker) -> ShardOutcome | str | None:
     """What the worker has to say; None where it is dead."""
     try:
         return worker.pipe.recv()
@@ -110,7 +111,7 @@ def _outcome(worker: _Worker) -> Outcome | str | None:
         return None
 
 
-def _after_loss(worker: _Worker, waiting: deque[ShardTask], lost: Counter[str]) -> Outcome | None:
+def _after_loss(worker: _Worker, waiting: deque[ShardTask], lost: Counter[str]) -> ShardOutcome | None:
     """Put the shard of a lost worker first in the queue, or give it up."""
     task = worker.task
     lost[task.shard.name] += 1
@@ -118,7 +119,7 @@ def _after_loss(worker: _Worker, waiting: deque[ShardTask], lost: Counter[str]) 
         waiting.appendleft(task)
         return None
     reason = f"the worker was lost {TRIES} times (exit code {worker.process.exitcode}); it may need more memory"
-    return Outcome(task, FAILED, kind=LOST, reason=reason)
+    return ShardOutcome(task, FAILED, kind=LOST, reason=reason)
 
 
 def _on_its_gpu(task: ShardTask, number: int) -> ShardTask:

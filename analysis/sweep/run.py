@@ -9,23 +9,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from analysis.errors import SweepError
 from analysis.sweep.engines import Engine, EngineOptions, engine_of
 from analysis.sweep.notes import FAILED as NOTES
 from analysis.sweep.notes import failure_path, notes_in, record_failure, record_plan
 from analysis.sweep.places import place_shards
-from analysis.sweep.plan import (
-    ShardTask,
-    SweepError,
-    SweepSettings,
-    difference,
-    find_models,
-    find_shards,
-    source_id,
-)
-from analysis.sweep.store import OutputError, schema_of, tables_in
-from analysis.sweep.work import DONE, FAILED, STOPPED, Outcome
+from analysis.sweep.plan import ShardTask, SweepSettings, difference, find_models, find_shards, source_id
+from analysis.sweep.store import schema_of, tables_in
+from analysis.sweep.work import DONE, FAILED, STOPPED, ShardOutcome
 from gmsa_models.data.atomic import remove_leftovers
 from gmsa_models.data.lock import locked
+from gmsa_models.errors import OutputError
 from gmsa_models.workers import leave_if_imported
 
 __all__ = ["SweepResult", "Watch", "plan_sweep", "run_sweep"]
@@ -47,8 +41,8 @@ class SweepResult:
     folder: Path
     shards: int
     unchanged: int = 0
-    done: list[Outcome] = field(default_factory=list)
-    failed: list[Outcome] = field(default_factory=list)
+    done: list[ShardOutcome] = field(default_factory=list)
+    failed: list[ShardOutcome] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
@@ -72,7 +66,7 @@ class Watch(Protocol):
     def advance(self, videos: int, size: int) -> None:
         """Called as clips of a shard are done, where the engine can tell, with clips and bytes of frames."""
 
-    def end_shard(self, outcome: Outcome) -> None:
+    def end_shard(self, outcome: ShardOutcome) -> None:
         """Called after each shard."""
 
 
@@ -110,10 +104,9 @@ def run_sweep(
 
     Raises:
         SweepError: a plan that makes no sense, or `out` holds shards made otherwise, without `again`.
-        OutputError: `out` cannot be written; what is finished there is kept.
-        FolderInUseError: another process is writing to `out`.
-        NoMainGuardError: see `gmsa_models.workers`.
-        SourceError, SourceNotFoundError, UnknownCheckpointError, UnknownAnalysisError: before anything is done.
+        OutputError: `out` cannot be written; what is finished there is kept; another process is writing to `out`.
+        WorkerError: see `gmsa_models.workers`.
+        ArgumentError, SourceNotFoundError, CheckpointError, UnknownNameError: before anything is done.
     """
     if engine == "processes":
         leave_if_imported()
@@ -149,7 +142,7 @@ class _Account:
                 for outcome in outcomes:
                     self.watch.end_shard(self._kept(outcome))
 
-    def _kept(self, outcome: Outcome) -> Outcome:
+    def _kept(self, outcome: ShardOutcome) -> ShardOutcome:
         if outcome.state == STOPPED:
             raise OutputError(outcome.reason)
         self._forget_failures(outcome.task)

@@ -14,18 +14,19 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from analysis.errors import SweepError
 from analysis.sweep import checksums
 from analysis.sweep.analyses import LABELS, chosen
 from analysis.sweep.bounds import KEY, check_provenance, reason, rows_of_models
-from analysis.sweep.checksums import DamagedError, check_columns, checked_metadata, room_for, seal
+from analysis.sweep.checksums import check_columns, checked_metadata, room_for, seal
 from analysis.sweep.columns import Column, column_of
 from analysis.sweep.places import check_apart
-from analysis.sweep.plan import ShardTask, SweepError, difference
+from analysis.sweep.plan import ShardTask, difference
 from gmsa_models.data.atomic import cannot_write, replaced_when_done
+from gmsa_models.errors import DamagedError, OutputError
 
 __all__ = [
     "MODEL_SHA256",
-    "OutputError",
     "UncheckedWarning",
     "columns_in",
     "common_provenance",
@@ -45,10 +46,6 @@ MODEL_SHA256 = "model_sha256"
 
 class UncheckedWarning(UserWarning):
     """Tables that were written without checksums."""
-
-
-class OutputError(OSError):
-    """The folder of a sweep cannot be written: no space, no permission. What is finished there is kept."""
 
 
 def schema_of(task: ShardTask) -> pa.Schema:
@@ -240,16 +237,16 @@ def _rows(path: Path, names: Sequence[str], models: Sequence[str]) -> pa.Table:
     """Some columns of a shard's file, of some models; each byte that is read is checked first."""
     with path.open("rb") as file:
         metadata, made = _opened(path, file)
-        there = [name for name in names if name in metadata.schema.to_arrow_schema().names]
+        existing = [name for name in names if name in metadata.schema.to_arrow_schema().names]
         try:
             if made.get("checksums"):
-                check_columns(file, metadata, {*there, "model"})
+                check_columns(file, metadata, {*existing, "model"})
             else:
                 warn_unchecked(path.parent)
-            table = rows_of_models(file, metadata, there, models)
+            table = rows_of_models(file, metadata, existing, models)
         except (DamagedError, pa.ArrowException, OSError, ValueError) as error:
             raise SweepError(f"{path} is damaged ({reason(error)}); remove it and sweep again") from None
-    if MODEL_SHA256 in names and MODEL_SHA256 not in there:
+    if MODEL_SHA256 in names and MODEL_SHA256 not in existing:
         hashes = pa.array([made["models"][name] for name in table["model"].to_pylist()], pa.string())
         table = table.append_column(MODEL_SHA256, hashes)
     return table.select(list(names))

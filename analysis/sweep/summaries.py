@@ -57,8 +57,8 @@ def _metrics(rows: pd.DataFrame) -> dict[str, float]:
     classes, metrics, of_videos = classes_of(rows), ClassificationMetrics(TOP_K), video_scores(rows)
     for start in range(0, len(rows), CHUNK):
         metrics.update(*dense_scores(rows.iloc[start : start + CHUNK], classes))
-    found = metrics.compute() | {name: float(of_videos[name].mean()) for name in of_videos}
-    return {name: found[name] for name in METRICS} | {"videos": metrics.videos, "unlabelled": metrics.unlabelled}
+    scores = metrics.compute() | {name: float(of_videos[name].mean()) for name in of_videos}
+    return {name: scores[name] for name in METRICS} | {"videos": metrics.videos, "unlabelled": metrics.unlabelled}
 
 
 def video_scores(rows: pd.DataFrame) -> pd.DataFrame:

@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from analysis.errors import SweepError
 from analysis.gmsa_view import view_clips
 from analysis.sweep.analyses import SCORES, Analysis, chosen
 from analysis.sweep.memory import pass_bytes
-from analysis.sweep.plan import Shard, ShardTask, SweepError, identity
-from analysis.sweep.store import MODEL_SHA256, OutputError, schema_of, write_part
+from analysis.sweep.plan import Shard, ShardTask, identity
+from analysis.sweep.store import MODEL_SHA256, schema_of, write_part
 from analysis.view import TraceView
 from analysis.workers import one_thread_each
 from gmsa_models.checkpoints.files import load
@@ -27,10 +28,11 @@ from gmsa_models.data.demo_videos import is_demo
 from gmsa_models.data.paths import skip_handler
 from gmsa_models.data.skipped import Skipped
 from gmsa_models.data.sources import read_clips
+from gmsa_models.errors import GMSAError, OutputError
 from gmsa_models.evaluating import standard_contexts
 from gmsa_models.feeding import Inputs, fitting
 
-__all__ = ["DONE", "FAILED", "STOPPED", "Advance", "ChangedShardError", "Outcome", "computed_columns", "do_shard"]
+__all__ = ["DONE", "FAILED", "STOPPED", "Advance", "ShardOutcome", "computed_columns", "do_shard"]
 
 # Batches' worth of clips that are sorted by length together, so that little is padding.
 WINDOW = 8
@@ -49,7 +51,7 @@ Advance = Callable[[int, int], None]  # clips and bytes of frames that are done 
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ShardOutcome:
     """What became of a shard.
 
     Attributes:
@@ -70,7 +72,7 @@ class Outcome:
     left_out: tuple[str, ...] = ()
 
 
-def do_shard(task: ShardTask, advance: Advance = lambda videos, size: None) -> Outcome:
+def do_shard(task: ShardTask, advance: Advance = lambda videos, size: None) -> ShardOutcome:
     """Do a shard; never raises but for the keyboard. Numbers depend on the task only, not on who does it.
 
     Args:
@@ -82,11 +84,11 @@ def do_shard(task: ShardTask, advance: Advance = lambda videos, size: None) -> O
         with one_thread_each():
             videos = _write(task, skipped, advance)
     except (OutputError, _ModelError) as error:
-        return Outcome(task, STOPPED, reason=str(error))
+        return ShardOutcome(task, STOPPED, reason=str(error))
     except Exception as error:
         kind = getattr(error, "kind", type(error).__name__)
-        return Outcome(task, FAILED, seconds=time.monotonic() - begun, kind=str(kind), reason=_reason(error))
-    return Outcome(task, DONE, videos, time.monotonic() - begun, left_out=tuple(skipped.lines()))
+        return ShardOutcome(task, FAILED, seconds=time.monotonic() - begun, kind=str(kind), reason=_reason(error))
+    return ShardOutcome(task, DONE, videos, time.monotonic() - begun, left_out=tuple(skipped.lines()))
 
 
 def _write(task: ShardTask, skipped: Skipped, advance: Advance) -> int:
@@ -98,7 +100,7 @@ def _write(task: ShardTask, skipped: Skipped, advance: Advance) -> int:
 
 def _of_one_state(shard: Shard, tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
     """The same; raises at their end if the shard is not, or was not all the time, what it was when it was planned."""
-    changed = ChangedShardError(f"{shard.source}: its bytes have changed since the sweep began; run it again")
+    changed = SweepError(f"{shard.source}: its bytes have changed since the sweep began; run it again", kind="changed")
     before = _state(shard)
     if before[0] != (shard.bytes, shard.fingerprint):
         raise changed
@@ -116,12 +118,6 @@ def _state(shard: Shard) -> tuple:
         about = path.stat()
         return identity(path), about.st_ino, about.st_mtime_ns
     return (identity(path),)
-
-
-class ChangedShardError(SweepError):
-    """A shard that was replaced or written to during the sweep."""
-
-    kind = "changed"
 
 
 def _tables(
@@ -156,16 +152,16 @@ def _clips(task: ShardTask, models: Sequence[GMSAClassifier], skipped: Skipped) 
 def _windows(clips: Iterable[Clip], task: ShardTask) -> Iterator[list[Clip]]:
     """Clips in order, as many as may wait together."""
     most, room = task.settings.batch_size * WINDOW, task.settings.memory * CLIPS_SHARE
-    held: list[Clip] = []
+    window: list[Clip] = []
     size = 0
     for clip in clips:
-        if held and (len(held) == most or size + _size(clip) > room):
-            yield held
-            held, size = [], 0
-        held.append(clip)
+        if window and (len(window) == most or size + _size(clip) > room):
+            yield window
+            window, size = [], 0
+        window.append(clip)
         size += _size(clip)
-    if held:
-        yield held
+    if window:
+        yield window
 
 
 def _batches(clips: Sequence[Clip], model: GMSAClassifier, task: ShardTask) -> Iterator[list[int]]:
@@ -174,7 +170,7 @@ def _batches(clips: Sequence[Clip], model: GMSAClassifier, task: ShardTask) -> I
     Raises:
         SweepError: one clip alone takes more than is allowed.
     """
-    room, held = task.settings.memory * PASS_SHARE, []
+    room, batch = task.settings.memory * PASS_SHARE, []
     for place in sorted(range(len(clips)), key=lambda at: clips[at].frames):
         one = pass_bytes(model.config, clips[place].frames)
         if one > room:
@@ -182,12 +178,12 @@ def _batches(clips: Sequence[Clip], model: GMSAClassifier, task: ShardTask) -> I
                 f"{clips[place].source}: {clips[place].frames} frames need about {one / PASS_SHARE / 2**20:.0f} MiB; "
                 f"{task.settings.memory / 2**20:.0f} MiB are allowed"
             )
-        if held and (len(held) == task.settings.batch_size or one * (len(held) + 1) > room):
-            yield held
-            held = []
-        held.append(place)
-    if held:
-        yield held
+        if batch and (len(batch) == task.settings.batch_size or one * (len(batch) + 1) > room):
+            yield batch
+            batch = []
+        batch.append(place)
+    if batch:
+        yield batch
 
 
 def _model_table(task: ShardTask, name: str, model: GMSAClassifier, clips: Sequence[Clip], first: int) -> pa.Table:
@@ -208,9 +204,9 @@ def _model_table(task: ShardTask, name: str, model: GMSAClassifier, clips: Seque
         gradients = int(task.settings.memory * GRADIENT_SHARE)
         batch = [clips[place] for place in places]
         view = view_clips(model, batch, chosen=task.settings.neighbourhood, max_bytes=gradients)
-        for column, found in computed_columns(view, analyses):
+        for column, column_values in computed_columns(view, analyses):
             rows = values.setdefault(column, [None] * len(clips))
-            for place, value in zip(places, found, strict=True):
+            for place, value in zip(places, column_values, strict=True):
                 rows[place] = value
     # from_pandas: a NaN is null in the file, so that every reader leaves it out of a mean.
     arrays = [pa.array(values.get(field.name, [None] * len(clips)), field.type, from_pandas=True) for field in schema]
@@ -221,8 +217,8 @@ def computed_columns(view: TraceView, analyses: Iterable[Analysis]) -> Iterator[
     """Columns with a value a clip of the view."""
     for analysis in analyses:
         with standard_contexts():
-            found = analysis.compute(view)
-        yield from found.items()
+            values = analysis.compute(view)
+        yield from values.items()
 
 
 def _size(clip: Clip) -> int:
@@ -247,4 +243,4 @@ def _load(model: ModelFile, device: str) -> GMSAClassifier:
 
 def _reason(error: Exception) -> str:
     text = str(error)[:LONGEST_REASON] or type(error).__name__
-    return text if hasattr(error, "kind") or isinstance(error, SweepError) else f"{type(error).__name__}: {text}"
+    return text if isinstance(error, GMSAError) else f"{type(error).__name__}: {text}"

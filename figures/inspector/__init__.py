@@ -6,14 +6,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from figures.inspector.html import write_html
-from figures.inspector.records import InspectorError
 
 if TYPE_CHECKING:
     from figures.inspector.explorer import Explorer
     from figures.inspector.progress import Progress
     from figures.inspector.widget import Inspector
 
-__all__ = ["Explorer", "Inspector", "InspectorError", "Progress", "write_html"]
+__all__ = ["Explorer", "Inspector", "Progress", "write_html"]
 
 _WIDGETS = {
     "Explorer": "figures.inspector.explorer",

@@ -10,7 +10,8 @@ import numpy as np
 import xarray as xr
 
 from analysis.record.layers import of_layer, record_layers
-from figures.inspector.records import InspectorError, has_values, model_name
+from figures.inspector.records import has_values, model_name
+from gmsa_models.errors import ArgumentError
 
 __all__ = ["ALL_HEADS", "FIXED", "LEFT", "NO_CLASS", "VIEW", "Choices", "ModelChoices"]
 
@@ -77,18 +78,18 @@ class Choices:
             view: traits by name; what is not given is not checked.
 
         Raises:
-            InspectorError: a name that is no trait of a view, or a value that these records do not have; the message
+            ArgumentError: a name that is no trait of a view, or a value that these records do not have; the message
                 says which there are.
         """
         if unknown := [name for name in view if name not in VIEW]:
-            raise InspectorError(f"unknown trait {unknown[0]!r} of the inspector; known: {', '.join(VIEW)}")
+            raise ArgumentError(f"unknown trait {unknown[0]!r} of the inspector; known: {', '.join(VIEW)}")
         for name, value in view.items():
             if name == "span":
                 self._check_span(value)
             elif value not in (known := self._known(name)):
-                raise InspectorError(f"{name} is {value!r}; {self._expected(name, known)}")
+                raise ArgumentError(f"{name} is {value!r}; {self._expected(name, known)}")
         if view.get("against") and view["against"] == view.get("model"):
-            raise InspectorError(f"against is {view['against']!r}, the model shown; expected another, or ''")
+            raise ArgumentError(f"against is {view['against']!r}, the model shown; expected another, or ''")
 
     def nearest(self, view: Mapping[str, Any]) -> dict[str, Any]:
         """A view whose traits go together.
@@ -127,20 +128,20 @@ class Choices:
         if name == "layer":
             return tuple(dict.fromkeys(layer for layers in self.models.values() for layer in layers))
         if name == "modality":
-            found = [model.modalities for model in models]
+            modalities = [model.modalities for model in models]
         elif name == "branch":
-            found = [model.branches(where) or ("",) for model in models for where in model.modalities or ("",)]
+            modalities = [model.branches(where) or ("",) for model in models for where in model.modalities or ("",)]
         elif name == "head":
-            found = [(0, ALL_HEADS), *(heads for model in models for heads in model.heads.values())]
+            modalities = [(0, ALL_HEADS), *(heads for model in models for heads in model.heads.values())]
         elif name == "class_":
-            found = [(NO_CLASS,), *(model.classes for model in models)]
+            modalities = [(NO_CLASS,), *(model.classes for model in models)]
         elif name == "left":
-            found = [("similarity",), *(names for model in models for names in model.left.values())]
+            modalities = [("similarity",), *(names for model in models for names in model.left.values())]
         elif name == "explanation":
-            found = [model.explanations or ("",) for model in models]
+            modalities = [model.explanations or ("",) for model in models]
         else:
-            found = [("",)] * (name == "against") + [tuple(self.models)]
-        return tuple(dict.fromkeys(value for values in found for value in values))
+            modalities = [("",)] * (name == "against") + [tuple(self.models)]
+        return tuple(dict.fromkeys(value for values in modalities for value in values))
 
     def _expected(self, name: str, known: Sequence[Any]) -> str:
         if name == "frame":
@@ -154,7 +155,7 @@ class Choices:
     def _check_span(self, span: Sequence[int]) -> None:
         whole = len(span) == 2 and all(float(each).is_integer() for each in span)
         if not whole or not (0 <= span[0] < span[1] <= self.frames or (list(span) == [0, 0] and not self.frames)):
-            raise InspectorError(
+            raise ArgumentError(
                 f"span is {list(span)}; expected the first frame and the one after the last, of 0 to {self.frames}"
             )
 
@@ -184,19 +185,19 @@ def _heads(record: xr.Dataset) -> dict[tuple[str, str], tuple[int, ...]]:
     if "attention" not in record:
         return {}
     maps = record["attention"].transpose("modality", "branch", "head", "query", "key").values
-    found = {
+    by_stream = {
         (modality, branch): tuple(head for head in range(maps.shape[2]) if has_values(maps[row, column, head]))
         for row, modality in enumerate(_names(record, "modality"))
         for column, branch in enumerate(_names(record, "branch"))
     }
-    return {place: heads for place, heads in found.items() if heads}
+    return {place: heads for place, heads in by_stream.items() if heads}
 
 
 def _left(record: xr.Dataset, modality: str) -> tuple[str, ...]:
-    there = [name for name, variable in LEFT.items() if variable in record]
+    available = [name for name, variable in LEFT.items() if variable in record]
     return tuple(
         name
-        for name in there
+        for name in available
         if name == "similarity" or np.isfinite(record[LEFT[name]].sel(modality=modality).values).any()
     )
 

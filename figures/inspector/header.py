@@ -36,11 +36,11 @@ def describe_clip(records: list[xr.Dataset]) -> dict[str, Any]:
     record = records[0]
     attributes = record.attrs
     frame_seconds = float(attributes.get("frame_seconds", 1.0))
-    found = (str(attributes.get("clip", "")), str(attributes.get("source", "")))
+    origin = (str(attributes.get("clip", "")), str(attributes.get("source", "")))
     return {
         "id": str(attributes.get("clip", "")),
-        "argument": shlex.quote(_source_of(*found) or found[0]),
-        "python": _python_of_clip(*found),
+        "argument": shlex.quote(_source_of(*origin) or origin[0]),
+        "python": _python_of_clip(*origin),
         "frames": record.sizes["frame"],
         "clip_frames": int(attributes.get("clip_frames", record.sizes["frame"])),
         "frame_seconds": frame_seconds,
@@ -106,7 +106,7 @@ def web_address(value: object) -> str:
 
 def _patterns(record: xr.Dataset) -> dict[str, str]:
     """What each head's map is like, in words, by "modality/branch/head"; of the measures that the record has."""
-    told: dict[str, list[str]] = {}
+    texts: dict[str, list[str]] = {}
     for name, words in _PATTERNS.items():
         if name not in record:
             continue
@@ -114,22 +114,22 @@ def _patterns(record: xr.Dataset) -> dict[str, str]:
         for place in np.argwhere(np.isfinite(values.values)):
             modality, branch, head = place
             key = f"{values['modality'].values[modality]}/{values['branch'].values[branch]}/{head}"
-            told.setdefault(key, []).append(f"{words} {values.values[tuple(place)]:.2f}")
-    return {key: " · ".join(each) for key, each in told.items()}
+            texts.setdefault(key, []).append(f"{words} {values.values[tuple(place)]:.2f}")
+    return {key: " · ".join(each) for key, each in texts.items()}
 
 
 def _explanations(record: xr.Dataset) -> dict[str, str]:
     """How faithful each explanation is, in words, by method; of the measures that the record has."""
     if "explanation" not in record:
         return {}
-    told = dict.fromkeys((str(name) for name in record["explainer"].values), "")
+    texts = dict.fromkeys((str(name) for name in record["explainer"].values), "")
     if "faithfulness" not in record:
-        return told
-    for method in told:
+        return texts
+    for method in texts:
         values = record["faithfulness"].sel(explainer=method)
         words = [(word, float(values.sel(measure=name))) for name, word in FAITHFULNESS.items()]
-        told[method] = " · ".join(f"{word} {value:.2f}" for word, value in words if math.isfinite(value))
-    return told
+        texts[method] = " · ".join(f"{word} {value:.2f}" for word, value in words if math.isfinite(value))
+    return texts
 
 
 def _table(colours: Colormap) -> np.ndarray:
@@ -138,15 +138,15 @@ def _table(colours: Colormap) -> np.ndarray:
 
 def _classes(records: list[xr.Dataset]) -> list[dict[str, Any]]:
     """Every class that a model knows, each once, by its label of the data set."""
-    found: dict[int, dict[str, Any]] = {}
+    classes: dict[int, dict[str, Any]] = {}
     for record in records:
         if "class" not in record.coords:
             continue
         flags = record["label"].values if "label" in record else np.zeros(record.sizes["class"], bool)
         names = record["class_name"].values
         for label, name, flag in zip(record["class"].values, names, flags, strict=True):
-            found.setdefault(int(label), {"label": int(label), "name": str(name), "true": bool(flag)})
-    return list(found.values())
+            classes.setdefault(int(label), {"label": int(label), "name": str(name), "true": bool(flag)})
+    return list(classes.values())
 
 
 def _segments(record: xr.Dataset) -> list[dict[str, Any]]:
@@ -168,27 +168,27 @@ def _segments(record: xr.Dataset) -> list[dict[str, Any]]:
 
 def _json_list(value: object) -> list[str]:
     try:
-        found = json.loads(str(value))
+        parsed = json.loads(str(value))
     except json.JSONDecodeError:
         return []
-    return [str(one) for one in found] if isinstance(found, list) else []
+    return [str(one) for one in parsed] if isinstance(parsed, list) else []
 
 
 def _source_of(clip: str, source: str) -> str:
     """What `read_clips` and `gmsa inspect` take to find the clip again; empty where it came from no file."""
     file = source.removesuffix(f"#{clip}")
     if clip and file and file != source:
-        found = os.path.abspath(file) if os.path.exists(file) else file  # the text may be used elsewhere
-        return f"{found}#{clip}"
+        path = os.path.abspath(file) if os.path.exists(file) else file  # the text may be used elsewhere
+        return f"{path}#{clip}"
     demo = re.fullmatch(r"demo-0*(\d+)", clip)
     return f"demo:{demo[1]}" if demo else ""
 
 
 def _python_of_clip(clip: str, source: str) -> str:
     """A line of Python that reads the clip again."""
-    if not (found := _source_of(clip, source)):
+    if not (path := _source_of(clip, source)):
         return f"clip = ...  # {clip!r} came from no file ({source!r}): put the Clip here"
-    return f"clip = next(iter(gmsa_models.read_clips({found!r})))"
+    return f"clip = next(iter(gmsa_models.read_clips({path!r})))"
 
 
 def _python_of_record(record: xr.Dataset, layers: tuple[int, ...]) -> str:

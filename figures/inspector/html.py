@@ -52,7 +52,7 @@ mountPage(place, payload, JSON.parse(view))
 
 
 def write_html(
-    given: xr.Dataset | Sequence[xr.Dataset],
+    inspected: xr.Dataset | Sequence[xr.Dataset],
     path: str | Path,
     view: Mapping[str, Any] | None = None,
     precision: str = "float16",
@@ -60,7 +60,7 @@ def write_html(
     """Write the inspector of records as one HTML file.
 
     Args:
-        given: as `split_records` takes it.
+        inspected: as `split_records` takes it.
         path: of the file; parent folders are made, and the file appears whole or not at all.
         view: traits of the widget, by name; what is not given is as the inspector starts.
         precision: of maps, see `pack`; float16 (11 bits, about 3 digits) makes small files.
@@ -69,10 +69,9 @@ def write_html(
         The path.
 
     Raises:
-        InspectorError: records that cannot stand together, or a view that they do not have.
-        PrecisionError: an unknown precision.
+        ArgumentError: records that cannot stand together, or a view that they do not have; an unknown precision.
     """
-    records = split_records(given)
+    records = split_records(inspected)
     Choices(records).check(view or {})
     return write_text(Path(path), page(pack(records, precision), view or {}, Path(path).stem))
 

@@ -16,7 +16,9 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-__all__ = ["FOLDER", "MODULES", "ModuleError", "join", "module_text"]
+from gmsa_models.errors import ArgumentError
+
+__all__ = ["FOLDER", "MODULES", "join", "module_text"]
 
 FOLDER = Path(__file__).parent / "js"
 # In the order in which they are joined: each after those that it imports from.
@@ -28,10 +30,6 @@ MODULES = (
 _IMPORT = re.compile(r'import \{ (\w+(?:, \w+)*) \} from "\./(\w+)\.js";')
 _DECLARATION = re.compile(r"(?P<export>export )?(?:async )?(?:class|function|const|let) (?P<name>\w+)\b.*")
 _LAST = re.compile(r"export \{ \w+(?:, \w+)* \};|export default .*")
-
-
-class ModuleError(ValueError):
-    """Modules that cannot be joined; the message names the module and the line."""
 
 
 @cache
@@ -50,7 +48,7 @@ def join(sources: Mapping[str, str]) -> str:
         One text that needs no other module.
 
     Raises:
-        ModuleError: an `import` or `export` of another form, a name that no earlier module exports, a name that two
+        ArgumentError: an `import` or `export` of another form, a name that no earlier module exports, a name that two
             modules declare.
     """
     exported: dict[str, set[str]] = {}
@@ -64,14 +62,14 @@ def join(sources: Mapping[str, str]) -> str:
             if line.startswith("import"):
                 _check_import(line, exported, where)
                 continue
-            if found := _DECLARATION.fullmatch(line):
-                other = declared.setdefault(found["name"], name)
+            if match := _DECLARATION.fullmatch(line):
+                other = declared.setdefault(match["name"], name)
                 if other != name:
-                    raise ModuleError(f"{where}: {found['name']!r} is declared in {other}.js too")
-                exports |= {found["name"]} if found["export"] else set()
+                    raise ArgumentError(f"{where}: {match['name']!r} is declared in {other}.js too")
+                exports |= {match["name"]} if match["export"] else set()
                 line = line if last else line.removeprefix("export ")
             elif line.startswith("export") and not (last and _LAST.fullmatch(line)):
-                raise ModuleError(f"{where}: {line!r}; expected `export` before class, function or const")
+                raise ArgumentError(f"{where}: {line!r}; expected `export` before class, function or const")
             kept.append(line)
         exported[name] = exports
         joined.append("\n".join(kept).strip("\n"))
@@ -79,10 +77,12 @@ def join(sources: Mapping[str, str]) -> str:
 
 
 def _check_import(line: str, exported: Mapping[str, set[str]], where: str) -> None:
-    found = _IMPORT.fullmatch(line)
-    if found is None:
-        raise ModuleError(f'{where}: {line!r}; expected `import {{ name, other }} from "./module.js";`')
-    if found[2] not in exported:
-        raise ModuleError(f"{where}: {found[2]}.js does not stand before it; before it stand {', '.join(exported)}")
-    if lacking := sorted(set(found[1].split(", ")) - exported[found[2]]):
-        raise ModuleError(f"{where}: {found[2]}.js exports no {lacking[0]!r}; it exports {sorted(exported[found[2]])}")
+    match = _IMPORT.fullmatch(line)
+    if match is None:
+        raise ArgumentError(f'{where}: {line!r}; expected `import {{ name, other }} from "./module.js";`')
+    if match[2] not in exported:
+        raise ArgumentError(f"{where}: {match[2]}.js does not stand before it; before it stand {', '.join(exported)}")
+    if lacking := sorted(set(match[1].split(", ")) - exported[match[2]]):
+        raise ArgumentError(
+            f"{where}: {match[2]}.js exports no {lacking[0]!r}; it exports {sorted(exported[match[2]])}"
+        )

@@ -31,15 +31,12 @@ from analysis.record.layers import of_layer, record_layers
 from figures.inspector.header import describe_clip, describe_look, describe_model
 from figures.inspector.records import has_values, model_name, split_records
 from figures.inspector.strip import sprite, strip_colours
+from gmsa_models.errors import ArgumentError
 
-__all__ = ["PrecisionError", "pack", "pack_in_parts"]
+__all__ = ["pack", "pack_in_parts"]
 
 VERSION = 4
 PRECISIONS = ("float32", "float16")
-
-
-class PrecisionError(ValueError):
-    """A precision that payloads do not have; the message lists those they do."""
 
 
 class _Arrays:
@@ -95,11 +92,11 @@ class _Arrays:
         self.blocks[name] = block + bytes(-len(block) % 8)
 
 
-def pack(given: xr.Dataset | Sequence[xr.Dataset], precision: str = "float32") -> bytes:
+def pack(inspected: xr.Dataset | Sequence[xr.Dataset], precision: str = "float32") -> bytes:
     """Records as one block of bytes.
 
     Args:
-        given: as `split_records` takes it.
+        inspected: as `split_records` takes it.
         precision: of maps: "float32", exactly what the record holds; or "float16", 11 bits (a relative error of at most
             0.05 percent for every value above a billionth of the map's largest). Curves and scores are float32 always.
 
@@ -107,14 +104,13 @@ def pack(given: xr.Dataset | Sequence[xr.Dataset], precision: str = "float32") -
         The payload; see the module's first lines.
 
     Raises:
-        InspectorError: records that cannot stand together.
-        PrecisionError: an unknown precision.
+        ArgumentError: records that cannot stand together; an unknown precision.
     """
-    return b"".join(pack_in_parts(given, precision, {}))
+    return b"".join(pack_in_parts(inspected, precision, {}))
 
 
 def pack_in_parts(
-    given: xr.Dataset | Sequence[xr.Dataset], precision: str, view: Mapping[str, Any]
+    inspected: xr.Dataset | Sequence[xr.Dataset], precision: str, view: Mapping[str, Any]
 ) -> tuple[bytes, bytes]:
     """The payload as two blocks of bytes: what a view needs (a tenth, of eight heads), and the maps it does not show.
 
@@ -126,8 +122,8 @@ def pack_in_parts(
         The first part and the rest.
     """
     if precision not in PRECISIONS:
-        raise PrecisionError(f"unknown precision {precision!r}; known: {', '.join(PRECISIONS)}")
-    records = split_records(given)
+        raise ArgumentError(f"unknown precision {precision!r}; known: {', '.join(PRECISIONS)}")
+    records = split_records(inspected)
     arrays = _Arrays(precision)
     arrays.add("seconds", np.asarray(records[0]["frame"].values, np.float64))
     look = describe_look()
@@ -135,12 +131,13 @@ def pack_in_parts(
         arrays.add(f"colours/{name}", table)
     clip = describe_clip(records) | _add_clip(arrays, records)
     models, layers = [], _layer_records(records)
-    held = {model_name(record): record_layers(record) for record in records}
+    layers_of = {model_name(record): record_layers(record) for record in records}
     first_of = {model_name(record): index for index, record in reversed(list(enumerate(layers)))}
     for index, record in enumerate(layers):
         _add_model(arrays, f"{index}", record, f"{first_of[model_name(record)]}")
         models.append(
-            describe_model(record, held[model_name(record)]) | {"lanes": _add_lanes(arrays, f"{index}/lane", record)}
+            describe_model(record, layers_of[model_name(record)])
+            | {"lanes": _add_lanes(arrays, f"{index}/lane", record)}
         )
     first, rest = arrays.parts(_shown(layers, view))
     header = {"version": VERSION, "precision": precision, "first": len(first), "clip": clip, "models": models}
@@ -238,7 +235,7 @@ def _add_attention(arrays: _Arrays, prefix: str, attention: xr.DataArray, mask: 
                 if not has_values(values):
                     continue
                 name = f"{prefix}/attention/{modality}/{branch}/{head}"
-                same = [other for other, held in stored.items() if np.array_equal(held, values)]
+                same = [other for other, other_values in stored.items() if np.array_equal(other_values, values)]
                 if same:
                     arrays.alias(name, same[0])
                     continue

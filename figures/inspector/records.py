@@ -8,29 +8,26 @@ import numpy as np
 import xarray as xr
 
 from analysis.record.contents import MODEL_ATTRIBUTES
+from gmsa_models.errors import ArgumentError
 
-__all__ = ["InspectorError", "has_values", "model_name", "split_records"]
-
-
-class InspectorError(ValueError):
-    """Records that the inspector cannot show together; the message says why."""
+__all__ = ["has_values", "model_name", "split_records"]
 
 
-def split_records(given: xr.Dataset | Sequence[xr.Dataset]) -> list[xr.Dataset]:
+def split_records(inspected: xr.Dataset | Sequence[xr.Dataset]) -> list[xr.Dataset]:
     """One record a model.
 
     Args:
-        given: a record of `analysis.inspect_clip`, a joined one of `analysis.combine_models`, or a list of either.
+        inspected: a record of `analysis.inspect_clip`, a joined one of `analysis.combine_models`, or a list of either.
 
     Returns:
         Records without a `model` dimension, in order; what a model lacks is absent again.
 
     Raises:
-        InspectorError: nothing given, records of different clips or of classes of different data sets, two models of
+        ArgumentError: nothing given, records of different clips or of classes of different data sets, two models of
             one name.
     """
     records: list[xr.Dataset] = []
-    for one in [given] if isinstance(given, xr.Dataset) else given:
+    for one in [inspected] if isinstance(inspected, xr.Dataset) else inspected:
         joined = "model" in one.dims
         records += [_of_one_model(one, index) for index in range(one.sizes["model"])] if joined else [one]
     _check(records)
@@ -72,30 +69,30 @@ def _without_empty(record: xr.Dataset) -> xr.Dataset:
         return record
     for name in ("branch", "modality"):
         others = [dim for dim in record["attention"].dims if dim != name]
-        there = record["attention"].notnull().any(others)
-        record = record.isel({name: np.flatnonzero(there.values)})
+        present = record["attention"].notnull().any(others)
+        record = record.isel({name: np.flatnonzero(present.values)})
     return record
 
 
 def _check(records: list[xr.Dataset]) -> None:
     if not records:
-        raise InspectorError("no records to inspect; expected at least one")
+        raise ArgumentError("no records to inspect; expected at least one")
     first = records[0]
     for record in records[1:]:
         for what in ("clip", "features_sha256"):
             if record.attrs.get(what) != first.attrs.get(what):
-                found, expected = record.attrs.get(what), first.attrs.get(what)
-                raise InspectorError(f"records of different clips: {what} is {found!r}, of the first {expected!r}")
+                actual, expected = record.attrs.get(what), first.attrs.get(what)
+                raise ArgumentError(f"records of different clips: {what} is {actual!r}, of the first {expected!r}")
         if (classes := record.attrs.get("vocabulary")) != (of := first.attrs.get("vocabulary")):
-            raise InspectorError(
+            raise ArgumentError(
                 f"model {model_name(record)!r} has classes of {classes!r}, {model_name(first)!r} of {of!r}: numbers of "
                 "their classes do not compare; show each alone"
             )
         if record.sizes.get("frame") != first.sizes.get("frame"):
-            raise InspectorError(
+            raise ArgumentError(
                 f"record of {model_name(record)!r} has {record.sizes.get('frame')} frames, the first has "
                 f"{first.sizes.get('frame')}; expected the same frames"
             )
     names = [model_name(record) for record in records]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise InspectorError(f"two records of model {twice[0]!r}; expected models of different names")
+        raise ArgumentError(f"two records of model {twice[0]!r}; expected models of different names")

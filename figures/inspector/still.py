@@ -24,7 +24,7 @@ from figures.panels.time import draw_lane, draw_segments, lane_legend, lines_of,
 from figures.style import DIFFERENCE, EXCLUDED, PAGE_WIDTH, SIMILARITY, WEIGHTS, model_style, use_style
 from figures.styled_figure import StyledFigure
 
-__all__ = ["FrameMap", "draw_view", "scaled"]
+__all__ = ["DrawnMap", "draw_view", "scaled"]
 
 DECADES = 4  # of the log scale, as in the browser
 LEFT = {  # trait `left` -> variable, title, colours
@@ -38,7 +38,7 @@ MAP_HEIGHT, LANE_HEIGHT, EXTRA, LEGEND_INCHES = 2.5, 1.0, 0.6, 3.5
 
 
 @dataclass(frozen=True)
-class FrameMap:
+class DrawnMap:
     """Frames against frames.
 
     Attributes:
@@ -89,14 +89,14 @@ def draw_view(records: Sequence[xr.Dataset], view: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def _left_maps(record: xr.Dataset, view: Mapping[str, Any]) -> list[FrameMap]:
+def _left_maps(record: xr.Dataset, view: Mapping[str, Any]) -> list[DrawnMap]:
     name, title, colours = LEFT[view["left"]]
     if name not in record or view["modality"] not in record["modality"].values:
         return []
-    return [FrameMap(title, record[name].sel(modality=view["modality"]).values, colours)]
+    return [DrawnMap(title, record[name].sel(modality=view["modality"]).values, colours)]
 
 
-def _attention_maps(shown: Sequence[xr.Dataset], view: Mapping[str, Any]) -> list[list[FrameMap]]:
+def _attention_maps(shown: Sequence[xr.Dataset], view: Mapping[str, Any]) -> list[list[DrawnMap]]:
     """A group of maps for each panel: one head, or all; one model, two, or their difference."""
     each = [_heads_of(record, view) for record in shown]
     if len(shown) < 2 or view["view"] == "side":
@@ -106,18 +106,18 @@ def _attention_maps(shown: Sequence[xr.Dataset], view: Mapping[str, Any]) -> lis
     names = " − ".join(model_style(model_name(record)).label for record in shown)
     branches = [maps[0].branch for maps in each if maps]
     if len(set(branches)) > 1:  # weights over all frames less weights over neighbours say nothing of the models
-        return [[FrameMap(f"{names}\nno difference of {' and '.join(branches)}", None, DIFFERENCE)]]
+        return [[DrawnMap(f"{names}\nno difference of {' and '.join(branches)}", None, DIFFERENCE)]]
     others = {one.head: one.values for one in each[1]}
     return [
         [
-            FrameMap(f"{names}, {one.branch}", one.values - others[one.head], DIFFERENCE, one.head, one.branch)
+            DrawnMap(f"{names}, {one.branch}", one.values - others[one.head], DIFFERENCE, one.head, one.branch)
             for one in each[0]
             if one.head in others
         ]
     ]
 
 
-def _heads_of(record: xr.Dataset, view: Mapping[str, Any]) -> list[FrameMap]:
+def _heads_of(record: xr.Dataset, view: Mapping[str, Any]) -> list[DrawnMap]:
     """Maps of the branch that is shown, or of the model's first where it lacks that; a note where it lacks the head."""
     if "attention" not in record or view["modality"] not in record["modality"].values:
         return []
@@ -128,13 +128,15 @@ def _heads_of(record: xr.Dataset, view: Mapping[str, Any]) -> list[FrameMap]:
     excluded = ~record["neighbourhood"].values if branch == "local" and "neighbourhood" in record else False
     title = f"{model_style(model_name(record)).label}, {branch}"
     each = {head: np.where(excluded, np.nan, maps.isel(head=head).values) for head in heads}
-    found = [FrameMap(title, values, WEIGHTS, head, branch) for head, values in each.items() if has_values(values)]
+    weight_maps = [
+        DrawnMap(title, values, WEIGHTS, head, branch) for head, values in each.items() if has_values(values)
+    ]
     head = "no maps" if view["head"] == ALL_HEADS else f"no head {view['head'] + 1}"
-    return found or [FrameMap(f"{title}\n{head}", None, WEIGHTS)]
+    return weight_maps or [DrawnMap(f"{title}\n{head}", None, WEIGHTS)]
 
 
 def _draw_group(
-    figure: Figure, place: SubplotSpec, record: xr.Dataset, group: list[FrameMap], view: Mapping[str, Any]
+    figure: Figure, place: SubplotSpec, record: xr.Dataset, group: list[DrawnMap], view: Mapping[str, Any]
 ) -> None:
     columns = int(np.ceil(np.sqrt(len(group))))
     grid = place.subgridspec(-(-len(group) // columns), columns, wspace=0.02, hspace=0.02)
@@ -162,7 +164,7 @@ def _draw_group(
             bar.ax.xaxis.set_major_formatter("{x:g}")
 
 
-def _draw_map(axes: Axes, record: xr.Dataset, one: FrameMap, view: Mapping[str, Any]) -> mpl.image.AxesImage:
+def _draw_map(axes: Axes, record: xr.Dataset, one: DrawnMap, view: Mapping[str, Any]) -> mpl.image.AxesImage:
     values, norm = scaled(one.values, one.colours, "linear" if one.colours == SIMILARITY else view["scale"])
     edges = time_edges(record)
     colours = mpl.colormaps[one.colours].with_extremes(bad=EXCLUDED)

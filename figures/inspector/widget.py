@@ -18,8 +18,9 @@ from figures.inspector.choices import FIXED, LEFT, NO_CLASS, VIEW, Choices
 from figures.inspector.html import FOLDER, write_html
 from figures.inspector.modules import module_text
 from figures.inspector.payload import pack_in_parts
-from figures.inspector.records import InspectorError, split_records
+from figures.inspector.records import split_records
 from figures.inspector.still import draw_view
+from gmsa_models.errors import ArgumentError
 
 __all__ = ["Inspector"]
 
@@ -89,13 +90,13 @@ class Inspector(anywidget.AnyWidget):
             view: traits to start with, by name.
 
         Raises:
-            InspectorError: records that cannot stand together, or a name in `view` that is no trait of a view.
+            ArgumentError: records that cannot stand together, or a name in `view` that is no trait of a view.
             traitlets.TraitError: a value that the records do not have; the message lists those they do.
         """
         self.records = split_records(record)
         self.choices = Choices(self.records)
         if unknown := [name for name in view if name not in VIEW]:
-            raise InspectorError(f"unknown trait {unknown[0]!r} of the inspector; known: {', '.join(VIEW)}")
+            raise ArgumentError(f"unknown trait {unknown[0]!r} of the inspector; known: {', '.join(VIEW)}")
         shown = self.choices.start() | view
         self._check(shown)
         shown = self.choices.nearest(shown)
@@ -131,7 +132,7 @@ class Inspector(anywidget.AnyWidget):
             raise traitlets.TraitError(CLOSED)
         try:
             self.choices.check(view)
-        except InspectorError as error:
+        except ArgumentError as error:
             raise traitlets.TraitError(str(error)) from None
 
     @traitlets.validate(
@@ -164,7 +165,7 @@ class Inspector(anywidget.AnyWidget):
             precision: of the weights; see `figures.inspector.payload.pack`.
 
         Raises:
-            InspectorError: it was closed.
+            ArgumentError: it was closed.
         """
         self._check_open()
         return write_html(self.records, path, self.current_view(), precision)
@@ -173,14 +174,14 @@ class Inspector(anywidget.AnyWidget):
         """The current view as a matplotlib figure, in the house style.
 
         Raises:
-            InspectorError: it was closed.
+            ArgumentError: it was closed.
         """
         self._check_open()
         return draw_view(self.records, self.current_view())
 
     def _check_open(self) -> None:
         if not self.records:
-            raise InspectorError(CLOSED)
+            raise ArgumentError(CLOSED)
 
     def close(self) -> None:
         """Take it off the page and free what it holds: records, payload, observers; it shows nothing from then on."""

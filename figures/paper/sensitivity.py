@@ -13,16 +13,13 @@ from figures.panels.common import WIDE, draw_model_curve, letter, model_legend, 
 from figures.style import PAGE_WIDTH, REFERENCE, on_ground, use_style
 from figures.styled_figure import StyledFigure
 from figures.texts import brief, in_formula
+from gmsa_models.errors import ArgumentError
 
-__all__ = ["CurvesError", "draw"]
+__all__ = ["draw"]
 
 PANEL, TITLE_LINE, EXTRA, LEGEND_LINE, LEGEND_COLUMNS = 1.45, 0.13, 0.45, 0.14, {True: 5, False: 3}
 FAMILIES = {"share-att": "ShareAtt", "gate-att": "GateAtt", "gate-op": "GateOp"}
 NEEDED = ("shared", "shared_low", "shared_high", "kind")
-
-
-class CurvesError(ValueError):
-    """A table without the curves; the message names what is missing."""
 
 
 def draw(curves: xr.Dataset, width: float = PAGE_WIDTH) -> Figure:
@@ -42,10 +39,10 @@ def draw(curves: xr.Dataset, width: float = PAGE_WIDTH) -> Figure:
         A figure of that width.
 
     Raises:
-        CurvesError: a variable is missing.
+        ArgumentError: a variable is missing.
     """
     if missing := [name for name in NEEDED if name not in curves.variables]:
-        raise CurvesError(f"the table lacks {', '.join(missing)}; it has {', '.join(map(str, curves.variables))}")
+        raise ArgumentError(f"the table lacks {', '.join(missing)}; it has {', '.join(map(str, curves.variables))}")
     names = [str(name) for name in curves["model"].values]
     panels, wide = panel_models(curves), width >= WIDE
     families, kinds = list(dict.fromkeys(each[0] for each in panels)), list(dict.fromkeys(each[1] for each in panels))

@@ -13,9 +13,9 @@ from typing import Any
 from figures.files import code_digest, digest, sha256
 from figures.pipeline.catalogue import Item
 from figures.pipeline.drawing import Drawing, drawn, numbers_file
-from figures.pipeline.from_sweep import Source
+from figures.pipeline.from_sweep import NumberSource
 from figures.pipeline.request import Request
-from figures.pipeline.tables import save_tables
+from figures.pipeline.table_files import save_tables
 from figures.style import software
 from gmsa_models.data.atomic import write_text
 
@@ -46,7 +46,7 @@ class Made:
         return self.files is None or (self.files.done() and not self.files.cancelled())
 
 
-def make(item: Item, request: Request, source: Source, executor: Executor) -> Made:
+def make(item: Item, request: Request, source: NumberSource, executor: Executor) -> Made:
     """Compute an item's numbers and have it drawn, as far as this folder's cache does not know both as done.
 
     Files that came with a checkout are made anew: the cache, which does not travel, says what was made here.
@@ -65,7 +65,7 @@ def make(item: Item, request: Request, source: Source, executor: Executor) -> Ma
     return Made(item, keys, drawing, _submit(executor, drawing))
 
 
-def finish(made: Made, request: Request, source: Source) -> bool:
+def finish(made: Made, request: Request, source: NumberSource) -> bool:
     """Wait for the pictures and write the JSON; True if there was anything to draw.
 
     Raises:

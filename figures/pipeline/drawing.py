@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from figures.pipeline.catalogue import Item
-from figures.pipeline.tables import load_tables
+from figures.pipeline.table_files import load_tables
 from figures.style import use_style
 from gmsa_models.workers import WorkerContext
 
@@ -39,7 +39,7 @@ class Drawing:
         """Draw, and return the names of the files.
 
         Raises:
-            TablesError: numbers that cannot be read.
+            DamagedError: numbers that cannot be read.
         """
         with use_style(self.style):
             output = self.item.output(load_tables(numbers_file(self.folder, self.item)), self.width)
@@ -71,11 +71,11 @@ class Beside(ProcessPoolExecutor):
         self._context = WorkerContext()
         super().__init__(1, self._context)
 
-    def submit(self, fn: Callable[..., list[str]], /, *given: object, **more: object) -> Future[list[str]]:
+    def submit(self, fn: Callable[..., list[str]], /, *args: object, **kwargs: object) -> Future[list[str]]:
         """As of any executor.
 
         Raises:
-            NoMainGuardError: the other process cannot start.
+            WorkerError: the other process cannot start.
         """
         if not self._context.started:
             try:
@@ -83,7 +83,7 @@ class Beside(ProcessPoolExecutor):
             except BrokenProcessPool:
                 self.shutdown()  # waits until the exit code is known
                 self._context.check_start()
-        return super().submit(fn, *given, **more)
+        return super().submit(fn, *args, **kwargs)
 
 
 @contextmanager

@@ -9,23 +9,25 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import xarray as xr
 
+from analysis.errors import SweepError
 from figures.files import code_digest, digest
 from figures.pipeline.catalogue import Item
-from figures.pipeline.provenance import Checkpoint, NoModelError, data_digest, find_checkpoints, versions, zoo
+from figures.pipeline.provenance import Checkpoint, data_digest, find_checkpoints, versions, zoo
 from figures.pipeline.request import Request
+from gmsa_models.errors import ArgumentError
 
 if TYPE_CHECKING:
     from analysis.study.swept import SweptStudy
     from analysis.sweep import SweepContents
 
-__all__ = ["LackingError", "Source", "Swept"]
+__all__ = ["MissingAnalysisError", "NumberSource", "Swept"]
 
 
-class LackingError(ValueError):
+class MissingAnalysisError(SweepError):
     """A figure whose numbers a sweep lacks; the message says which analysis would give them."""
 
 
-class Source(Protocol):
+class NumberSource(Protocol):
     """Where numbers come from."""
 
     def key(self, item: Item) -> str:
@@ -50,7 +52,10 @@ class Swept:
     """
 
     def __init__(
-        self, request: Request, computed: Callable[[Sequence[str]], Source], report: Callable[[str, str, str], None]
+        self,
+        request: Request,
+        computed: Callable[[Sequence[str]], NumberSource],
+        report: Callable[[str, str, str], None],
     ) -> None:
         """Reads what the files of the sweep say of themselves.
 
@@ -61,8 +66,8 @@ class Swept:
 
         Raises:
             SweepError: the folder holds no sweep.
-            NoModelError: a model that was not swept; with data, one whose file is not known.
-            NeighbourhoodError, ValueError: a neighbourhood that is not the sweep's.
+            ArgumentError: a model that was not swept; with data, one whose file is not known.
+            ArgumentError, ValueError: a neighbourhood that is not the sweep's.
         """
         from analysis.sweep import sweep_contents
 
@@ -73,7 +78,7 @@ class Swept:
         known = [str(model.path) for model in self.models.values() if model is not None]
         if request.data and len(known) < len(self.models):
             unknown = [name for name, model in self.models.items() if model is None]
-            raise NoModelError(
+            raise ArgumentError(
                 f"models {', '.join(unknown)} of the sweep are neither in the zoo nor among --models, by SHA-256; "
                 "to compute what the sweep lacks give their files"
             )
@@ -96,13 +101,13 @@ class Swept:
         """Told by the sweep's files, models and settings.
 
         Raises:
-            LackingError: the sweep lacks the numbers, and there are no data to compute them from.
+            MissingAnalysisError: the sweep lacks the numbers, and there are no data to compute them from.
         """
         if self._is_computed(item):
             return self._computed.key(item)
         models = [[name, self.sweep.models[name], model is not None] for name, model in self.models.items()]
-        told = {"item": item.key, "sweep": self.content, "models": models, "settings": self._settings()}
-        return digest(told | {"code": self.code, "versions": versions()})
+        described = {"item": item.key, "sweep": self.content, "models": models, "settings": self._settings()}
+        return digest(described | {"code": self.code, "versions": versions()})
 
     def tables(self, item: Item) -> dict[str, xr.Dataset]:
         """The numbers of an item. Raises as `key`."""
@@ -148,12 +153,12 @@ class Swept:
 
         lack = lacking(item.key, self.study) if item.needs_study else ""
         if lack and not self.request.data:
-            raise LackingError(lack)
+            raise MissingAnalysisError(lack)
         return bool(lack) or not item.needs_study
 
     def _settings(self) -> dict[str, Any]:
-        given = self.request.settings
-        return {"limit": given["limit"], "videos": self.request.videos or "all", "seed": given["seed"]}
+        settings = self.request.settings
+        return {"limit": settings["limit"], "videos": self.request.videos or "all", "seed": settings["seed"]}
 
     @cached_property
     def study(self) -> SweptStudy:
@@ -163,10 +168,10 @@ class Swept:
         from gmsa_models.checkpoints.model_file import ModelFile
         from gmsa_models.masks import neighbourhood_from_dict
 
-        given = self.request.settings
+        requested = self.request.settings
         neighbourhood = neighbourhood_from_dict(self.sweep.settings["neighbourhood"])
         settings = Settings(
-            limit=given["limit"], videos=given["videos"], seed=given["seed"], neighbourhood=neighbourhood
+            limit=requested["limit"], videos=requested["videos"], seed=requested["seed"], neighbourhood=neighbourhood
         )
         files = {name: model and ModelFile(name, model.path, model.sha256) for name, model in self.models.items()}
         return SweptStudy(self.sweep, files, settings, self.request.videos)
@@ -176,26 +181,26 @@ def swept_models(sweep: SweepContents, names: Sequence[str]) -> dict[str, Checkp
     """Models to draw, by their names in the sweep: those named, else all, whose files are looked for in the zoo.
 
     Raises:
-        NoModelError: one of `names` is not there, or was not swept, by its SHA-256.
+        ArgumentError: one of `names` is not there, or was not swept, by its SHA-256.
     """
-    given = find_checkpoints(list(names) or list(zoo()))
-    by_hash = {each.sha256: each for each in given}
+    checkpoints = find_checkpoints(list(names) or list(zoo()))
+    by_hash = {each.sha256: each for each in checkpoints}
     if not names:
         return {name: by_hash.get(sha256) for name, sha256 in sweep.models.items()}
     swept = {sha256: name for name, sha256 in sweep.models.items()}
-    for each in given:
+    for each in checkpoints:
         if each.sha256 not in swept:
             other = ", under that name with other weights" if each.name in sweep.models else ""
-            raise NoModelError(f"model {each.name!r} was not swept{other}; the sweep has {', '.join(sweep.models)}")
-    return {swept[each.sha256]: each for each in given}
+            raise ArgumentError(f"model {each.name!r} was not swept{other}; the sweep has {', '.join(sweep.models)}")
+    return {swept[each.sha256]: each for each in checkpoints}
 
 
 def _check_neighbourhood(sweep: SweepContents, text: str | None) -> None:
     from gmsa_models.masks import neighbourhood_from_dict, neighbourhood_from_text, neighbourhood_text
 
-    there = neighbourhood_from_dict(sweep.settings["neighbourhood"])
-    if text is not None and neighbourhood_from_text(text) != there:
-        name = neighbourhood_text(there)
+    swept = neighbourhood_from_dict(sweep.settings["neighbourhood"])
+    if text is not None and neighbourhood_from_text(text) != swept:
+        name = neighbourhood_text(swept)
         raise ValueError(f"neighbourhood {text!r}, but the sweep measured by {name}; sweep with --neighbourhood {text}")
 
 

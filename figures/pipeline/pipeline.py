@@ -19,12 +19,13 @@ from figures.pipeline import build_item
 from figures.pipeline.build_item import CACHE, Made, read_json
 from figures.pipeline.catalogue import ITEMS, Item
 from figures.pipeline.drawing import drawing_beside, drawing_here, numbers_file
-from figures.pipeline.from_sweep import LackingError, Source, Swept
+from figures.pipeline.from_sweep import MissingAnalysisError, NumberSource, Swept
 from figures.pipeline.provenance import Checkpoint, DiskCache, data_digest, find_checkpoints, versions, zoo
 from figures.pipeline.request import Request
-from figures.pipeline.tables import TablesError, differences, load_tables
+from figures.pipeline.table_files import differences, load_tables
 from figures.style import MODELS, use_style
-from gmsa_models.workers import NoMainGuardError, leave_if_imported
+from gmsa_models.errors import UnknownNameError, WorkerError
+from gmsa_models.workers import leave_if_imported
 
 if TYPE_CHECKING:
     from analysis.study.study import Study
@@ -36,15 +37,8 @@ Report = Callable[[str, str, str], None]
 Progress = Callable[[str, int, int | None], None]
 
 
-class UnknownItemError(KeyError):
-    """A figure that does not exist; the message lists those that do."""
-
-    def __str__(self) -> str:
-        return str(self.args[0])
-
-
 @dataclass
-class Outcome:
+class FiguresOutcome:
     """What became of each item: name -> state, and for those that failed or differ why."""
 
     states: dict[str, str] = field(default_factory=dict)
@@ -60,12 +54,12 @@ def choose(only: Sequence[str]) -> list[Item]:
     """Items by name or number; all when none is named.
 
     Raises:
-        UnknownItemError: one that does not exist.
+        UnknownNameError: one that does not exist.
     """
     by_name = {key: item for item in ITEMS for key in (item.key, item.name, item.number)}
     if unknown := [name for name in only if name not in by_name]:
         known = ", ".join(f"{item.number} ({item.key})" for item in ITEMS)
-        raise UnknownItemError(f"unknown figure {unknown[0]!r}; known: {known}")
+        raise UnknownNameError(f"unknown figure {unknown[0]!r}; known: {known}")
     chosen = [by_name[name] for name in only]
     return [item for item in ITEMS if item in chosen] if only else list(ITEMS)
 
@@ -75,7 +69,7 @@ def render(
     report: Report = lambda name, state, detail: None,
     progress: Progress | None = None,
     beside: bool = False,
-) -> Outcome:
+) -> FiguresOutcome:
     """Make every item whose inputs have changed.
 
     Args:
@@ -89,11 +83,11 @@ def render(
         keyboard does, and leaves whole files only.
 
     Raises:
-        UnknownItemError, NoModelError: before anything is made.
+        UnknownNameError, ArgumentError: before anything is made.
     """
     if beside:
         leave_if_imported()
-    items, outcome = choose(request.only), Outcome()
+    items, outcome = choose(request.only), FiguresOutcome()
     source = _Redrawn(request) if request.redraw_from else _source(request, progress, report)
     waiting: deque[Made] = deque()
     tell = lambda stage: progress and progress(stage, 0, None)  # noqa: E731
@@ -102,9 +96,9 @@ def render(
         """Take a step of an item; it has an outcome when there is a state or an error."""
         try:
             state, detail = step(), ""
-        except LackingError as error:
+        except MissingAnalysisError as error:
             state, detail = FAILED if request.only else SKIPPED, str(error)
-        except NoMainGuardError:  # of the program, not of an item
+        except WorkerError:  # of the program, not of an item
             raise
         except Exception as error:
             state, detail = FAILED, f"{type(error).__name__}: {error}"
@@ -145,7 +139,7 @@ def _compared(saved: Mapping[str, xr.Dataset], fresh: Mapping[str, xr.Dataset]) 
 
 def check(
     request: Request, report: Report = lambda name, state, detail: None, progress: Progress | None = None
-) -> Outcome:
+) -> FiguresOutcome:
     """Compute and draw everything again, from nothing, and compare the numbers with those in `out`.
 
     Args:
@@ -155,14 +149,14 @@ def check(
         "same" or "different" for every item. Same is within `TOLERANCE`, as processors round otherwise; whether it is
         so bit for bit, or how far apart they are, is said.
     """
-    outcome, source = Outcome(), _source(request, progress, report, cached=False)
+    outcome, source = FiguresOutcome(), _source(request, progress, report, cached=False)
     for item in choose(request.only):
         try:
             tables = source.tables(item)
             state, detail = _compared(load_tables(numbers_file(request.out, item)), tables)
             with use_style(request.style):
                 item.output(tables, request.width)
-        except LackingError as error:
+        except MissingAnalysisError as error:
             state, detail = FAILED if request.only else SKIPPED, str(error)
         except Exception as error:
             state, detail = FAILED, f"{type(error).__name__}: {error}"
@@ -171,7 +165,7 @@ def check(
     return outcome
 
 
-def _source(request: Request, progress: Progress | None, report: Report, cached: bool = True) -> Source:
+def _source(request: Request, progress: Progress | None, report: Report, cached: bool = True) -> NumberSource:
     """A sweep's numbers or computed ones."""
     if request.sweep is None:
         return _Computed(request, progress, cached)
@@ -216,10 +210,10 @@ class _Computed:
         self._study: Study | None = None
 
     def key(self, item: Item) -> str:
-        told = {"item": item.key, "common": self.common, "settings": self.request.settings}
+        described = {"item": item.key, "common": self.common, "settings": self.request.settings}
         if item.needs_study:
-            told |= {"data": self.data, "models": [[each.name, each.sha256] for each in self.checkpoints]}
-        return digest(told)
+            described |= {"data": self.data, "models": [[each.name, each.sha256] for each in self.checkpoints]}
+        return digest(described)
 
     def tables(self, item: Item) -> dict[str, xr.Dataset]:
         from analysis.study.tables import tables_of
@@ -234,8 +228,8 @@ class _Computed:
             from gmsa_models.masks import neighbourhood_from_text
 
             cache = self.cache if self.cached else NoCache()
-            given = self.request.settings
-            settings = Settings(**{**given, "neighbourhood": neighbourhood_from_text(given["neighbourhood"])})
+            requested = self.request.settings
+            settings = Settings(**{**requested, "neighbourhood": neighbourhood_from_text(requested["neighbourhood"])})
             models = [ModelFile(each.name, each.path, each.sha256) for each in self.checkpoints]
             self._study = Study(models, self.source, self.data, settings, cache, self.progress)
         return self._study
@@ -256,8 +250,8 @@ class _Computed:
 
 def default_models() -> tuple[str, ...]:
     """The paper's ten and the control, in the paper's order, as far as the zoo has them."""
-    there = zoo()
-    return tuple(name for name in MODELS if name in there)
+    shipped = zoo()
+    return tuple(name for name in MODELS if name in shipped)
 
 
 def expand_lists(data: Sequence[str]) -> list[str]:
@@ -272,4 +266,4 @@ def expand_lists(data: Sequence[str]) -> list[str]:
     return sources
 
 
-__all__ = ["Checkpoint", "Outcome", "Request", "TablesError", "check", "choose", "render"]
+__all__ = ["Checkpoint", "FiguresOutcome", "Request", "check", "choose", "render"]

@@ -16,10 +16,11 @@ from pathlib import Path
 import xarray as xr
 
 from figures.files import digest, sha256
-from figures.pipeline.tables import TablesError, load_tables, save_tables
+from figures.pipeline.table_files import load_tables, save_tables
 from gmsa_models.data.demo_videos import is_demo
+from gmsa_models.errors import ArgumentError, DamagedError
 
-__all__ = ["Checkpoint", "DiskCache", "NoModelError", "data_digest", "find_checkpoints", "versions", "zoo"]
+__all__ = ["Checkpoint", "DiskCache", "data_digest", "find_checkpoints", "versions", "zoo"]
 
 HASHED_BYTES = 2**30  # more data than this are told by name, size and time of change instead of by every byte
 COMPUTED_WITH = ("torch", "numpy", "scipy", "xarray")
@@ -40,10 +41,6 @@ class Checkpoint:
     sha256: str
 
 
-class NoModelError(ValueError):
-    """A model that is neither in the zoo nor a file, or none at all; the message lists the zoo."""
-
-
 def zoo() -> dict[str, Path]:
     """Name -> file of the models that ship."""
     return {path.stem: path for path in sorted((_package("gmsa_models") / "zoo").glob("*.safetensors"))}
@@ -57,15 +54,15 @@ def find_checkpoints(names: Sequence[str], tell: Callable[[str], None] = lambda 
         tell: is told of each that is called otherwise than by its card.
 
     Raises:
-        NoModelError: one that is not there, or none.
-        SameModelError: one that is given twice.
+        ArgumentError: one that is not there, or none.
+        CheckpointError: one that is given twice.
     """
     if not names:
-        raise NoModelError("no models; expected at least one name or path")
+        raise ArgumentError("no models; expected at least one name or path")
     known = zoo()
     for name in names:
         if name not in known and not os.path.isfile(name):
-            raise NoModelError(
+            raise ArgumentError(
                 f"model {name!r} is neither in the zoo nor a file; the zoo has {', '.join(known) or 'none'}"
             )
     if len(set(names)) == len(names) and set(names) <= set(known):
@@ -101,7 +98,7 @@ class DiskCache:
         path = self._path(key)
         try:
             table = load_tables(path)["table"]
-        except TablesError:
+        except DamagedError:
             return None
         self._used.add(path)
         return table
@@ -140,7 +137,7 @@ def _named(names: Sequence[str], tell: Callable[[str], None]) -> list[Checkpoint
     """What files are called stands in them, and reading it loads torch."""
     from gmsa_models.checkpoints.names import name_checkpoints, renamed
 
-    found = name_checkpoints(names)
-    for line in renamed(found):
+    named = name_checkpoints(names)
+    for line in renamed(named):
         tell(line)
-    return [Checkpoint(each.name, each.path, each.sha256) for each in found]
+    return [Checkpoint(each.name, each.path, each.sha256) for each in named]

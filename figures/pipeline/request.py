@@ -67,5 +67,5 @@ class Request:
     @property
     def settings(self) -> dict[str, Any]:
         """What decides the numbers, beside data and models."""
-        given = {name: getattr(self, name) for name in SETTINGS}
-        return {name: DEFAULTS[name] if value is None else value for name, value in given.items()}
+        settings = {name: getattr(self, name) for name in SETTINGS}
+        return {name: DEFAULTS[name] if value is None else value for name, value in settings.items()}

@@ -26,7 +26,7 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """GAP, MAP, PERR and Hit@1 of a model over any amount of data."""
-    from gmsa.tables import scores_table
+    from gmsa.screen_tables import scores_table
     from gmsa_models import load
     from gmsa_models.evaluation.scoring import evaluate as score
 

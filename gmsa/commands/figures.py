@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gmsa.terminal import one_line, progress_bar
+from gmsa.terminal import one_line
 from gmsa_models.data.atomic import check_folder
+from gmsa_models.progress import progress_bar
 
 if TYPE_CHECKING:
-    from figures.pipeline.pipeline import Outcome
+    from figures.pipeline.pipeline import FiguresOutcome
     from figures.pipeline.request import Request
 
 __all__ = ["figures", "inches", "words"]
@@ -141,7 +142,7 @@ def _tell_new_names(models: Sequence[str]) -> None:
         find_checkpoints(models, tell=lambda line: print(f"gmsa: {one_line(line)}", file=sys.stderr))
 
 
-def _summary(outcome: Outcome) -> str:
+def _summary(outcome: FiguresOutcome) -> str:
     states = list(outcome.states.values())
     return ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states)) or "nothing"
 

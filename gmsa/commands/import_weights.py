@@ -33,7 +33,7 @@ def import_weights(
     name: Annotated[str | None, typer.Option(help="What the model is called; default: as the file to write.")] = None,
 ) -> None:
     """Take the weights of your own GMSA code for a model of this package, and prove that it computes the same."""
-    from gmsa.tables import import_tables
+    from gmsa.screen_tables import import_tables
     from gmsa_models import save
     from gmsa_models.checkpoints.importing import import_state
 

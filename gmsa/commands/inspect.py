@@ -52,7 +52,7 @@ def inspect(
 ) -> None:
     """Show what a model predicts for a video and what it attends to: a screen, a picture, a record."""
     from figures.inspection import saved_records, write_inspection
-    from gmsa.tables import clip_summary
+    from gmsa.screen_tables import clip_summary
 
     use_threads(threads)
     check_folder(out)

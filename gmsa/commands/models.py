@@ -12,7 +12,7 @@ __all__ = ["models"]
 
 def models(as_json: AsJson = False) -> None:
     """List the trained models with their sizes and scores."""
-    from gmsa.tables import models_tables
+    from gmsa.screen_tables import models_tables
     from gmsa_models import available, describe
 
     described = [describe(name) for name in available()]

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gmsa.options import OnError
-from gmsa.terminal import left_out, progress_bar
+from gmsa.terminal import left_out
 from gmsa_models.data.atomic import check_folder
+from gmsa_models.progress import progress_bar
 
 if TYPE_CHECKING:
     from gmsa_models import Vocabulary

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gmsa.commands.figures import words
-from gmsa.terminal import FAILED, one_line, progress_bar
+from gmsa.terminal import FAILED, one_line
+from gmsa_models.progress import progress_bar
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
     from analysis.sweep import SweepResult
-    from analysis.sweep.work import Outcome
+    from analysis.sweep.work import ShardOutcome
 
 __all__ = ["Bar", "sweep"]
 
@@ -91,14 +92,14 @@ class Bar:
         self.within, self.counted = self.within + size, self.counted + videos
         self._show()
 
-    def end_shard(self, outcome: Outcome) -> None:
+    def end_shard(self, outcome: ShardOutcome) -> None:
         """A shard that is done, or has failed."""
         self.whole, self.within, self.counted = self.whole + outcome.task.shard.bytes, 0, 0
         self.finished += outcome.videos
         for line in (outcome.reason, *outcome.left_out):
             if line:
-                told = one_line(f"{outcome.task.shard.name}: {line}")  # a file may have any name
-                self.progress.console.print(told, highlight=False, soft_wrap=True, markup=False)
+                message = one_line(f"{outcome.task.shard.name}: {line}")  # a file may have any name
+                self.progress.console.print(message, highlight=False, soft_wrap=True, markup=False)
         self._show()
 
     def _show(self) -> None:

@@ -60,9 +60,9 @@ def train(
     threads: Threads = None,
 ) -> None:
     """Train one of the paper's models; a run that was stopped goes on when the command is given again."""
-    given = locals() | {"modalities": modalities_of(modality)}
+    arguments = locals() | {"modalities": modalities_of(modality)}
     with left_out() as skipped:
-        result = _train(given, skipped)
+        result = _train(arguments, skipped)
     if not _is_first_process():
         return
     scores = ", ".join(
@@ -91,7 +91,7 @@ def modalities_of(options: Sequence[str] | None) -> tuple[str, ...] | dict[str, 
     return widths
 
 
-def _train(given: dict[str, Any], skipped: Skipped) -> Any:
+def _train(arguments: dict[str, Any], skipped: Skipped) -> Any:
     from gmsa_models import Vocabulary, build
     from gmsa_models.allocator import keep_freed_memory
     from gmsa_models.checkpoints.names import check_name
@@ -100,23 +100,23 @@ def _train(given: dict[str, Any], skipped: Skipped) -> Any:
     from gmsa_models.training.recipe import Recipe
 
     keep_freed_memory()
-    use_threads(given["threads"])
-    values = {each.name: given[each.name] for each in fields(Recipe)}
+    use_threads(arguments["threads"])
+    values = {each.name: arguments[each.name] for each in fields(Recipe)}
     for name in ("clip_norm", "initial_probability", "ema_decay"):
         values[name] = values[name] or None
     recipe = Recipe(**values)
-    name = check_name(Path(given["out"]).resolve().name if given["name"] is None else given["name"])
-    vocabulary = demo_vocabulary() if given["vocabulary"] is None else Vocabulary.read_csv(given["vocabulary"])
+    name = check_name(Path(arguments["out"]).resolve().name if arguments["name"] is None else arguments["name"])
+    vocabulary = demo_vocabulary() if arguments["vocabulary"] is None else Vocabulary.read_csv(arguments["vocabulary"])
     model = build(
-        given["variant"], given["size"], vocabulary=vocabulary, modalities=given["modalities"],
-        max_frames=given["max_frames"], dropout=given["dropout"], seed=given["weights_seed"],
+        arguments["variant"], arguments["size"], vocabulary=vocabulary, modalities=arguments["modalities"],
+        max_frames=arguments["max_frames"], dropout=arguments["dropout"], seed=arguments["weights_seed"],
     )  # fmt: skip
-    devices = int(given["devices"]) if given["devices"].isdigit() else given["devices"]
+    devices = int(arguments["devices"]) if arguments["devices"].isdigit() else arguments["devices"]
     return fit(
-        model, given["data"], given["validation"] or None, recipe, given["out"],
-        devices=devices, accelerator=given["accelerator"], num_nodes=given["nodes"],
+        model, arguments["data"], arguments["validation"] or None, recipe, arguments["out"],
+        devices=devices, accelerator=arguments["accelerator"], num_nodes=arguments["nodes"],
         card={"name": name, "command": command_line()},
-        on_error=given["on_error"], on_skip=skipped,
+        on_error=arguments["on_error"], on_skip=skipped,
     )  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """Attention blocks: the paper's four, the contract they keep, and what they are made of."""
 
-from gmsa_models.attention.block import AttentionBlock, AttentionError, BlockTrace, Contexts, Gates
+from gmsa_models.attention.block import AttentionBlock, BlockTrace, Contexts, Gates
 from gmsa_models.attention.blocks import ATTENTION, Baseline, GateAtt, GateOp, ShareAtt
 from gmsa_models.attention.functions import (
     Frames,
@@ -20,7 +20,6 @@ __all__ = [
     "QUANTITIES",
     "WHOLE",
     "AttentionBlock",
-    "AttentionError",
     "Baseline",
     "BlockTrace",
     "CleanPass",

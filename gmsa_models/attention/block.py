@@ -15,16 +15,13 @@ from torch import Tensor, nn
 
 from gmsa_models.attention.functions import Frames, Heads, Valid, join_heads, xavier_linear
 from gmsa_models.attention.stages import NO_EDIT, AnyGates, BlockEdit, CleanPass, Contexts, Maps, staged_pass
+from gmsa_models.errors import ArgumentError
 from gmsa_models.masks import Neighbourhood, neighbourhood_mask
 from gmsa_models.trace import HeadGroup, LayerTrace
 
-__all__ = ["AttentionBlock", "AttentionError", "BlockTrace", "Contexts", "Gates"]
+__all__ = ["AttentionBlock", "BlockTrace", "Contexts", "Gates"]
 
 Gates = dict[str, Float[Tensor, "batch frames dim"]]
-
-
-class AttentionError(ValueError):
-    """An attention block that cannot be built or fed; the message says what was received and expected."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +56,7 @@ class AttentionBlock(nn.Module, ABC):
         bias: whether Q, K, V and the output have biases.
 
     Raises:
-        AttentionError: heads that do not divide D, or a neighbourhood that is missing or not used.
+        ArgumentError: heads that do not divide D, or a neighbourhood that is missing or not used.
     """
 
     branches: tuple[str, ...] = ("global", "local")
@@ -74,11 +71,11 @@ class AttentionBlock(nn.Module, ABC):
         super().__init__()
         name = type(self).__name__
         if dim % heads:
-            raise AttentionError(f"{name}: {heads} heads do not divide a width of {dim}")
+            raise ArgumentError(f"{name}: {heads} heads do not divide a width of {dim}")
         if self.local and neighbourhood is None:
-            raise AttentionError(f"{name} has a local branch and needs a neighbourhood, got None")
+            raise ArgumentError(f"{name} has a local branch and needs a neighbourhood, got None")
         if not self.local and neighbourhood is not None:
-            raise AttentionError(f"{name} has no local branch and takes no neighbourhood, got {neighbourhood!r}")
+            raise ArgumentError(f"{name} has no local branch and takes no neighbourhood, got {neighbourhood!r}")
         self.heads = heads
         self.neighbourhood = neighbourhood
         self.max_frames = max_frames
@@ -134,10 +131,10 @@ class AttentionBlock(nn.Module, ABC):
         """N_i of the local branch.
 
         Raises:
-            AttentionError: a block without a local branch.
+            ArgumentError: a block without a local branch.
         """
         if self.neighbourhood is None:
-            raise AttentionError(f"{type(self).__name__} has no local branch, so no neighbourhood")
+            raise ArgumentError(f"{type(self).__name__} has no local branch, so no neighbourhood")
         return self.neighbourhood
 
     def mask(self, inputs: Frames) -> Bool[Tensor, "query key"]:
@@ -175,7 +172,7 @@ class AttentionBlock(nn.Module, ABC):
 
     def blend(self, contexts: Contexts, gates: AnyGates) -> tuple[Frames, dict[str, Frames]]:
         """Y from contexts and gates, and the branches' outputs before they are gated; where gates weigh outputs."""
-        raise AttentionError(f"{type(self).__name__} has one output projection, and no outputs to blend")
+        raise ArgumentError(f"{type(self).__name__} has one output projection, and no outputs to blend")
 
     def context_maps(self, layer: LayerTrace | BlockTrace) -> Maps:
         """`gated_maps` of a trace."""
@@ -207,13 +204,13 @@ class AttentionBlock(nn.Module, ABC):
                 contexts.
 
         Raises:
-            AttentionError: gates for a block that has none after its contexts.
+            ArgumentError: gates for a block that has none after its contexts.
 
         Source:
             Equations 7 to 9; for the other blocks the output projection after equations 1 and 4.
         """
         if gates is not None:
-            raise AttentionError(f"gates for a {type(self).__name__}, which has none after its contexts")
+            raise ArgumentError(f"gates for a {type(self).__name__}, which has none after its contexts")
         return self.output(join_heads(self.join_branches(contexts)))
 
     def join_branches(self, contexts: Contexts) -> Heads:
@@ -269,9 +266,9 @@ class AttentionBlock(nn.Module, ABC):
             weights: rows of each branch's maps; all keys.
 
         Raises:
-            AttentionError: a block without a combined map.
+            ArgumentError: a block without a combined map.
         """
-        raise AttentionError(f"{type(self).__name__} has no combined map")
+        raise ArgumentError(f"{type(self).__name__} has no combined map")
 
     def _split_heads(self, frames: Frames) -> Heads:
         return frames.unflatten(-1, (self.heads, -1)).transpose(1, 2)

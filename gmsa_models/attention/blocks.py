@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gmsa_models.attention.block import AttentionBlock, AttentionError, BlockTrace, Contexts, Gates
+from gmsa_models.attention.block import AttentionBlock, BlockTrace, Contexts, Gates
 from gmsa_models.attention.functions import (
     Frames,
     Heads,
@@ -25,6 +25,7 @@ from gmsa_models.attention.kernels.gated_output import gated_output
 from gmsa_models.attention.kernels.gated_weights import gated_attention
 from gmsa_models.attention.kernels.local_attention import local_attention
 from gmsa_models.attention.stages import AnyGates, Maps
+from gmsa_models.errors import ArgumentError
 from gmsa_models.masks import Neighbourhood
 from gmsa_models.trace import LayerTrace
 
@@ -56,7 +57,7 @@ class ShareAtt(AttentionBlock):
     """Half of the heads attend to every frame, half to the neighbourhood: the first M/2 and the last.
 
     Raises:
-        AttentionError: an odd number of heads.
+        ArgumentError: an odd number of heads.
 
     Source:
         Equations 1 and 2.
@@ -69,7 +70,7 @@ class ShareAtt(AttentionBlock):
     ) -> None:
         super().__init__(dim, heads, neighbourhood, max_frames, bias)
         if heads % 2:
-            raise AttentionError(f"ShareAtt halves its heads; {heads} is odd")
+            raise ArgumentError(f"ShareAtt halves its heads; {heads} is odd")
         self.output = xavier_linear(dim, dim, bias)
 
     def forward(self, inputs: Frames, valid: Valid | None = None) -> Frames:

@@ -3,12 +3,4 @@
 from gmsa_models.checkpoints.files import Description, available, describe, find, load, save
 from gmsa_models.checkpoints.header import CheckpointError
 
-__all__ = [
-    "CheckpointError",
-    "Description",
-    "available",
-    "describe",
-    "find",
-    "load",
-    "save",
-]
+__all__ = ["CheckpointError", "Description", "available", "describe", "find", "load", "save"]

@@ -19,17 +19,13 @@ from torch import Tensor
 
 from gmsa_models.checkpoints import header as header_file
 from gmsa_models.checkpoints.header import (
+    CORRUPT,
     FORMAT_VERSION,
     MAXIMUM_HEADER_BYTES,
     METADATA_KEY,
+    OTHER_CONFIG,
     CheckpointError,
-    CorruptCheckpointError,
     Header,
-    MissingTensorError,
-    TensorShapeError,
-    UnknownTensorError,
-    UnreadableCheckpointError,
-    UnsavableError,
 )
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.config import ModelConfig
@@ -41,33 +37,10 @@ from gmsa_models.data.vocabulary import Vocabulary
 from gmsa_models.evaluating import standard_contexts
 from gmsa_models.variants import VARIANTS
 
-__all__ = [
-    "LONGEST_NAME",
-    "ZOO",
-    "Description",
-    "OtherCheckpointError",
-    "UnknownCheckpointError",
-    "available",
-    "check_savable",
-    "describe",
-    "find",
-    "load",
-    "save",
-]
+__all__ = ["LONGEST_NAME", "ZOO", "Description", "available", "check_savable", "describe", "find", "load", "save"]
 
 ZOO = Path(__file__).parents[1] / "zoo"
 LONGEST_NAME = 100  # characters of a card's name, which becomes part of file names
-
-
-class UnknownCheckpointError(CheckpointError, KeyError):
-    """Neither a model of the zoo nor a file; the message lists the zoo."""
-
-    def __str__(self) -> str:
-        return str(self.args[0])
-
-
-class OtherCheckpointError(CheckpointError):
-    """A checkpoint, but not the one that is wanted, by its SHA-256."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +81,7 @@ def save(model: GMSAClassifier, path: str | Path) -> Path:
         The path.
 
     Raises:
-        UnsavableError: weights, class names or a card that `load` would refuse.
+        CheckpointError: weights, class names or a card that `load` would refuse.
         OSError: the file cannot be written.
     """
     path = Path(path)
@@ -123,7 +96,7 @@ def check_savable(model: GMSAClassifier, path: str | Path) -> None:
     """Check that `save` would write a file that `load` reads, without writing it.
 
     Raises:
-        UnsavableError: as `save` does.
+        CheckpointError: as `save` does.
     """
     _to_bytes(model, Path(path))
 
@@ -146,18 +119,16 @@ def _to_bytes(model: GMSAClassifier, path: Path) -> bytes:
         # are not sorted, because the order of the config's modalities is the order of the classifier's inputs.
         data = save_tensors(tensors, {METADATA_KEY: json.dumps(contents, ensure_ascii=False)})
         if (length := int.from_bytes(data[:8], "little")) > MAXIMUM_HEADER_BYTES:
-            raise UnsavableError(
+            raise CheckpointError(
                 f"{path}: class names and card need a header of {length} bytes; at most {MAXIMUM_HEADER_BYTES} are "
                 "read: shorten the names"
             )
         header = header_file.parse(path, data)
         _check_tensors(path, header, _describe(path, header, len(data)).config)
         _check_finite(path, tensors)
-    except UnsavableError:
-        raise
     except (CheckpointError, TypeError, ValueError) as error:  # a card that is not JSON, a name that is not UTF-8
         reason = error.args[0] if isinstance(error, CheckpointError) else f"{path}: {_first_line(error)}"
-        raise UnsavableError(f"{reason}; it would not be read back, so it is not saved") from error
+        raise CheckpointError(f"{reason}; it would not be read back, so it is not saved") from error
     return data
 
 
@@ -180,17 +151,11 @@ def load(
         The model in evaluation mode; `model.origin` holds `name`, `path` and the file's `sha256`.
 
     Raises:
-        UnknownCheckpointError: neither in the zoo nor a file.
-        OtherCheckpointError: not the file of that SHA-256.
-        PickleRefusedError: a pickle, by content or by suffix.
-        UnreadableCheckpointError: a directory, a pipe, or a file that the system does not give.
-        NotACheckpointError: not safetensors, or safetensors that `save` did not write.
-        TruncatedCheckpointError: the file ends before its header says.
-        HeaderError: a header that is too long, not JSON, or describes impossible tensors.
-        NewerFormatError: written by a later version of this package.
-        MissingTensorError, UnknownTensorError, TensorShapeError: weights that do not fit the config.
-        CorruptCheckpointError: weights that do not match their checksum or are not finite; a config, class names or a
-            card that cannot be used.
+        CheckpointError: neither in the zoo nor a file; not the file of that SHA-256; a pickle, by content or by suffix;
+            a directory, a pipe, or a file that the system does not give; not safetensors, or safetensors that `save`
+            did not write; cut short; a header that is too long, not JSON, or describes impossible tensors; written by
+            a later version of this package; weights that do not fit the config, do not match their checksum or are
+            not finite; a config, class names or a card that cannot be used.
     """
     path = find(name_or_path)
     described = _describe(path, header := header_file.read(path), path.stat().st_size)
@@ -198,7 +163,7 @@ def load(
     data, tensors = _read_tensors(path)
     digest = hashlib.sha256(data).hexdigest()
     if sha256 is not None and digest != sha256:
-        raise OtherCheckpointError(f"{path}: its SHA-256 is {digest}, not {sha256}: another model, or trained anew")
+        raise CheckpointError(f"{path}: its SHA-256 is {digest}, not {sha256}: another model, or trained anew")
     _check_values(path, header, tensors)
     with torch.random.fork_rng(devices=[]):
         model = GMSAClassifier(described.config, described.vocabulary)
@@ -226,19 +191,16 @@ def find(name_or_path: str | Path) -> Path:
     """Path of a zoo model or of a file.
 
     Raises:
-        UnknownCheckpointError: neither; the message lists the zoo.
-        UnreadableCheckpointError: a directory, or a pipe, which would wait for a writer.
+        CheckpointError: neither; the message lists the zoo; a directory, or a pipe, which would wait for a writer.
     """
     if str(name_or_path) in available():
         return ZOO / f"{name_or_path}.safetensors"
     path = Path(name_or_path)
     if not os.path.isfile(path):  # False for names that no file can have
         if os.path.exists(path):
-            raise UnreadableCheckpointError(f"{path}: a directory, pipe or device; expected a .safetensors file")
+            raise CheckpointError(f"{path}: a directory, pipe or device; expected a .safetensors file")
         known = ", ".join(available()) or "none (the zoo is empty)"
-        raise UnknownCheckpointError(
-            f"{brief(str(name_or_path))} is neither a file nor a trained model; known: {known}"
-        )
+        raise CheckpointError(f"{brief(str(name_or_path))} is neither a file nor a trained model; known: {known}")
     return path
 
 
@@ -254,7 +216,7 @@ def _describe(path: Path, header: Header, size: int) -> Description:
         spaces_from_dict(card.get("feature_spaces", {}))
     except (KeyError, TypeError, ValueError) as error:
         reason = _first_line(error)
-        raise CorruptCheckpointError(f"{path}: config, vocabulary or card cannot be used: {reason}") from error
+        raise CheckpointError(f"{path}: config, vocabulary or card cannot be used: {reason}", advice=CORRUPT) from error
     return Description(
         name=name,
         path=path,
@@ -282,22 +244,27 @@ def _vocabulary(values: Mapping[str, Any], classes: int) -> Vocabulary:
 def _check_tensors(path: Path, header: Header, config: ModelConfig) -> None:
     """Compare names and shapes with what the config builds."""
     if config.layers > len(header.shapes):
-        raise MissingTensorError(
-            f"{path}: the config has {config.layers} layers, the file {len(header.shapes)} tensors"
+        raise CheckpointError(
+            f"{path}: the config has {config.layers} layers, the file {len(header.shapes)} tensors", advice=OTHER_CONFIG
         )
     try:
         expected = _expected_shapes(config)
     except (ValueError, RuntimeError, TypeError, OverflowError) as error:
-        raise CorruptCheckpointError(f"{path}: the config makes no model: {_first_line(error)}") from error
+        raise CheckpointError(f"{path}: the config makes no model: {_first_line(error)}", advice=CORRUPT) from error
     missing, unknown = sorted(expected.keys() - header.shapes.keys()), sorted(header.shapes.keys() - expected.keys())
     if missing:
-        raise MissingTensorError(f"{path}: {len(missing)} tensors of the model are missing: {', '.join(missing[:5])}")
+        raise CheckpointError(
+            f"{path}: {len(missing)} tensors of the model are missing: {', '.join(missing[:5])}", advice=OTHER_CONFIG
+        )
     if unknown:
-        raise UnknownTensorError(f"{path}: {len(unknown)} tensors the model does not have: {brief(unknown)}")
+        raise CheckpointError(
+            f"{path}: {len(unknown)} tensors the model does not have: {brief(unknown)}", advice=OTHER_CONFIG
+        )
     for name, shape in expected.items():
         if shape != header.shapes[name]:
-            raise TensorShapeError(
-                f"{path}: tensor {name!r} has shape {tuple(header.shapes[name])}; the config makes it {tuple(shape)}"
+            raise CheckpointError(
+                f"{path}: tensor {name!r} has shape {tuple(header.shapes[name])}; the config makes it {tuple(shape)}",
+                advice=OTHER_CONFIG,
             )
 
 
@@ -317,24 +284,27 @@ def _read_tensors(path: Path) -> tuple[bytes, dict[str, Tensor]]:
         data = path.read_bytes()
         return data, load_tensors(data)
     except OSError as error:
-        raise UnreadableCheckpointError(f"{path}: cannot be read: {error.strerror}; check it and its disk") from None
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}; check it and its disk") from None
     except (SafetensorError, ValueError) as error:
-        raise CorruptCheckpointError(f"{path}: safetensors cannot read it: {error}") from error
+        raise CheckpointError(f"{path}: safetensors cannot read it: {error}", advice=CORRUPT) from error
 
 
 def _check_values(path: Path, header: Header, tensors: dict[str, Tensor]) -> None:
     if {name: value.shape for name, value in tensors.items()} != header.shapes:
-        raise CorruptCheckpointError(f"{path}: its header changed while it was read, or can be read in two ways")
+        raise CheckpointError(
+            f"{path}: its header changed while it was read, or can be read in two ways", advice=CORRUPT
+        )
     if header.checksum is not None and header.checksum != checksum(header.contents, tensors):
-        raise CorruptCheckpointError(f"{path}: weights, config or card do not match their checksum: damaged")
+        raise CheckpointError(f"{path}: weights, config or card do not match their checksum: damaged", advice=CORRUPT)
     _check_finite(path, tensors)
 
 
 def _check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
     for name, value in tensors.items():
         if not value.isfinite().all():
-            raise CorruptCheckpointError(
-                f"{path}: tensor {name!r} has a value that is not finite: damaged, or the training diverged"
+            raise CheckpointError(
+                f"{path}: tensor {name!r} has a value that is not finite: damaged, or the training diverged",
+                advice=CORRUPT,
             )
 
 

@@ -11,24 +11,16 @@ from typing import Any
 import torch
 
 from gmsa_models.data.errors import brief
+from gmsa_models.errors import GMSAError
 
 __all__ = [
+    "CORRUPT",
     "FORMAT_VERSION",
     "MAXIMUM_HEADER_BYTES",
     "METADATA_KEY",
+    "OTHER_CONFIG",
     "CheckpointError",
-    "CorruptCheckpointError",
     "Header",
-    "HeaderError",
-    "MissingTensorError",
-    "NewerFormatError",
-    "NotACheckpointError",
-    "PickleRefusedError",
-    "TensorShapeError",
-    "TruncatedCheckpointError",
-    "UnknownTensorError",
-    "UnreadableCheckpointError",
-    "UnsavableError",
     "parse",
     "read",
 ]
@@ -40,80 +32,29 @@ METADATA_KEY = "gmsa_models"
 MAXIMUM_HEADER_BYTES = 2 * 2**20
 MOST_TENSORS = 2048  # a model of two modalities has about 20 a layer and modality
 PICKLE_SUFFIXES = frozenset({".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle"})
-_CONFIG_OF_ANOTHER = "its config is of another model: write it again with gmsa_models.save"
+# What to do about a checkpoint, by what is wrong with it.
+NOT_OURS = "give a file that gmsa_models.save wrote"
+TRUNCATED = "fetch the file again"
+HEADER = "damaged or made by hand: fetch the file again, or write it with gmsa_models.save"
+CORRUPT = "fetch the file again, or write it with gmsa_models.save"
+OTHER_CONFIG = "its config is of another model: write it again with gmsa_models.save"
 # What each floating-point type of safetensors takes, in bytes.
 DTYPE_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 
 
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be loaded; every error of `load` is one. The message names the file.
+class CheckpointError(GMSAError, ValueError):
+    """A checkpoint that is not there, or cannot be loaded or written; every error of `load` is one. Names the file.
 
     Attributes:
-        advice: what to do, the same for all errors of a class; it ends the message.
+        advice: what to do; it ends the message.
     """
 
-    advice = ""
+    def __init__(self, message: str, advice: str = "") -> None:
+        super().__init__(message)
+        self.advice = advice
 
     def __str__(self) -> str:
         return "; ".join(filter(None, (str(self.args[0]), self.advice)))
-
-
-class PickleRefusedError(CheckpointError):
-    """A pickle: loading one can run any code, so it is refused. The message says how to convert it."""
-
-
-class NotACheckpointError(CheckpointError):
-    """Not a safetensors file, or one that another program wrote."""
-
-    advice = "give a file that gmsa_models.save wrote"
-
-
-class UnsavableError(CheckpointError):
-    """A model whose file `load` would refuse, so it is not written."""
-
-
-class UnreadableCheckpointError(CheckpointError):
-    """A directory, a pipe, or a file that the operating system does not give."""
-
-
-class TruncatedCheckpointError(CheckpointError):
-    """The file ends before its header says it does."""
-
-    advice = "fetch the file again"
-
-
-class HeaderError(CheckpointError):
-    """The header's length or contents are impossible."""
-
-    advice = "damaged or made by hand: fetch the file again, or write it with gmsa_models.save"
-
-
-class CorruptCheckpointError(CheckpointError):
-    """Config, vocabulary, card or weights do not make sense."""
-
-    advice = "fetch the file again, or write it with gmsa_models.save"
-
-
-class NewerFormatError(CheckpointError):
-    """Written by a later version of this package."""
-
-
-class MissingTensorError(CheckpointError):
-    """The config needs a tensor that the file lacks."""
-
-    advice = _CONFIG_OF_ANOTHER
-
-
-class UnknownTensorError(CheckpointError):
-    """The file has a tensor that the config has no use for."""
-
-    advice = _CONFIG_OF_ANOTHER
-
-
-class TensorShapeError(CheckpointError):
-    """A tensor's shape is not the config's."""
-
-    advice = _CONFIG_OF_ANOTHER
 
 
 @dataclass(frozen=True)
@@ -140,7 +81,7 @@ def read(path: Path) -> Header:
     try:
         return _read(path)
     except OSError as error:
-        raise UnreadableCheckpointError(f"{path}: cannot be read: {error.strerror}; check it and its disk") from None
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}; check it and its disk") from None
 
 
 def parse(path: Path, data: bytes) -> Header:
@@ -159,9 +100,11 @@ def _parse_file(path: Path, file: io.BufferedIOBase, size: int) -> Header:
     _check_kind(path, start, length, size)
     # The length is whatever the file claims, so it is compared with the file and a limit before it is read.
     if length > MAXIMUM_HEADER_BYTES:
-        raise HeaderError(f"{path}: claims a header of {length} bytes; at most {MAXIMUM_HEADER_BYTES} are accepted")
+        raise CheckpointError(
+            f"{path}: claims a header of {length} bytes; at most {MAXIMUM_HEADER_BYTES} are accepted", advice=HEADER
+        )
     if length > size - 8:
-        raise TruncatedCheckpointError(f"{path}: {size} bytes, but its header alone claims {length}")
+        raise CheckpointError(f"{path}: {size} bytes, but its header alone claims {length}", advice=TRUNCATED)
     text = file.read(length - 1)
     entries = _parse(path, start[8:] + text, "header")
     metadata = entries.pop("__metadata__", {})
@@ -174,24 +117,24 @@ def _check_kind(path: Path, start: bytes, length: int, size: int) -> None:
     looks_right = start[8:] == b"{"
     pickled = start[:2] == b"PK" or (start[:1] == b"\x80" and start[1:2] in b"\x02\x03\x04\x05")
     if not looks_right and (pickled or path.suffix.lower() in PICKLE_SUFFIXES):
-        raise PickleRefusedError(
+        raise CheckpointError(
             f"{path}: a pickle, which can run any code when it is loaded, so it is refused. Convert it once, from a "
             "source you trust: model = gmsa_models.build(...); model.load_state_dict(torch.load(path, "
             "weights_only=True)); gmsa_models.save(model, 'name.safetensors')"
         )
     if size < 9:
-        raise TruncatedCheckpointError(f"{path}: {size} bytes; a checkpoint starts with a header")
+        raise CheckpointError(f"{path}: {size} bytes; a checkpoint starts with a header", advice=TRUNCATED)
     if not looks_right:
-        raise NotACheckpointError(f"{path}: not a safetensors file (starts with {start[:8]!r})")
+        raise CheckpointError(f"{path}: not a safetensors file (starts with {start[:8]!r})", advice=NOT_OURS)
 
 
 def _parse(path: Path, text: Any, what: str) -> dict[str, Any]:
     try:
         value = json.loads(text, object_pairs_hook=_unique)
     except (TypeError, ValueError, RecursionError) as error:
-        raise HeaderError(f"{path}: the {what} is not JSON: {error}") from error
+        raise CheckpointError(f"{path}: the {what} is not JSON: {error}", advice=HEADER) from error
     if not isinstance(value, dict):
-        raise HeaderError(f"{path}: the {what} is a JSON {type(value).__name__}; expected an object")
+        raise CheckpointError(f"{path}: the {what} is a JSON {type(value).__name__}; expected an object", advice=HEADER)
     return value
 
 
@@ -206,7 +149,7 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
 def _check_entries(path: Path, entries: dict[str, Any], data_bytes: int) -> dict[str, torch.Size]:
     """Shapes of the tensors, which must tile the data exactly."""
     if len(entries) > MOST_TENSORS:
-        raise HeaderError(f"{path}: {len(entries)} tensors; at most {MOST_TENSORS} are read")
+        raise CheckpointError(f"{path}: {len(entries)} tensors; at most {MOST_TENSORS} are read", advice=HEADER)
     shapes, spans = {}, []
     for name, entry in entries.items():
         try:
@@ -215,16 +158,21 @@ def _check_entries(path: Path, entries: dict[str, Any], data_bytes: int) -> dict
             whole = type(begin) is int and type(end) is int
             fits = whole and min(shape, default=0) >= 0 and begin >= 0 and end - begin == width * shape.numel()
         except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
-            raise HeaderError(f"{path}: tensor {brief(name)} is described as {brief(entry)}: {brief(error)}") from error
+            raise CheckpointError(
+                f"{path}: tensor {brief(name)} is described as {brief(entry)}: {brief(error)}", advice=HEADER
+            ) from error
         if not fits:
-            raise HeaderError(
-                f"{path}: tensor {brief(name)}: {brief(entry)} does not hold {brief(tuple(shape))} of {dtype}"
+            raise CheckpointError(
+                f"{path}: tensor {brief(name)}: {brief(entry)} does not hold {brief(tuple(shape))} of {dtype}",
+                advice=HEADER,
             )
         shapes[name] = shape
         spans.append((begin, end))
     _check_spans(path, sorted(spans), data_bytes)
     if len({entry["dtype"] for entry in entries.values()}) != 1:
-        raise HeaderError(f"{path}: {len(entries)} tensors; expected at least one, all of one floating-point type")
+        raise CheckpointError(
+            f"{path}: {len(entries)} tensors; expected at least one, all of one floating-point type", advice=HEADER
+        )
     return shapes
 
 
@@ -232,26 +180,35 @@ def _check_spans(path: Path, spans: list[tuple[int, int]], data_bytes: int) -> N
     position = 0
     for begin, end in spans:
         if begin != position:
-            raise HeaderError(f"{path}: tensors overlap or leave a hole at byte {position} of the data")
+            raise CheckpointError(
+                f"{path}: tensors overlap or leave a hole at byte {position} of the data", advice=HEADER
+            )
         position = end
     if position > data_bytes:
-        raise TruncatedCheckpointError(f"{path}: holds {data_bytes} bytes of weights; its header says {position}")
+        raise CheckpointError(
+            f"{path}: holds {data_bytes} bytes of weights; its header says {position}", advice=TRUNCATED
+        )
     if position < data_bytes:
-        raise HeaderError(f"{path}: {data_bytes - position} bytes after the last tensor belong to none")
+        raise CheckpointError(
+            f"{path}: {data_bytes - position} bytes after the last tensor belong to none", advice=HEADER
+        )
 
 
 def _contents(path: Path, metadata: object) -> dict[str, Any]:
     if not isinstance(metadata, dict) or METADATA_KEY not in metadata:
-        raise NotACheckpointError(
+        raise CheckpointError(
             f"{path}: safetensors, but without the {METADATA_KEY!r} metadata that gmsa_models.save writes; "
-            "load the weights into gmsa_models.build(...) and save that"
+            "load the weights into gmsa_models.build(...) and save that",
+            advice=NOT_OURS,
         )
     contents = _parse(path, metadata[METADATA_KEY], f"{METADATA_KEY!r} metadata")
     version = contents.get("format_version")
     if type(version) is not int or version < 1:
-        raise HeaderError(f"{path}: format version {brief(version)}; expected a whole number, 1 to {FORMAT_VERSION}")
+        raise CheckpointError(
+            f"{path}: format version {brief(version)}; expected a whole number, 1 to {FORMAT_VERSION}", advice=HEADER
+        )
     if version > FORMAT_VERSION:
-        raise NewerFormatError(
+        raise CheckpointError(
             f"{path}: format version {brief(version)}; this package reads up to {FORMAT_VERSION}. "
             "Upgrade gmsa-workbench"
         )

@@ -8,16 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gmsa_models.checkpoints.files import LONGEST_NAME, ZOO, Description, describe
-from gmsa_models.checkpoints.header import CheckpointError, UnreadableCheckpointError
+from gmsa_models.checkpoints.header import CheckpointError
 from gmsa_models.data.errors import brief, is_plain
 
-__all__ = ["NamedCheckpoint", "SameModelError", "check_name", "name_checkpoints", "renamed"]
+__all__ = ["NamedCheckpoint", "check_name", "name_checkpoints", "renamed"]
 
 HASH_DIGITS = 8  # of a SHA-256, where it stands in a name
-
-
-class SameModelError(CheckpointError):
-    """One model given twice; the message names both files."""
 
 
 @dataclass(frozen=True)
@@ -67,21 +63,20 @@ def name_checkpoints(names_or_paths: Sequence[str | Path]) -> list[NamedCheckpoi
         As many, in order.
 
     Raises:
-        SameModelError: two files of the same bytes, or one that is given twice.
-        CheckpointError: as `describe`.
+        CheckpointError: two files of the same bytes, or one that is given twice; as `describe`.
     """
-    found = [_named(one) for one in names_or_paths]
-    _check_different(found)
-    for name in dict.fromkeys(each.name.casefold() for each in found):
-        found = _told_apart(found, name)
-    return found
+    named = [_named(one) for one in names_or_paths]
+    _check_different(named)
+    for name in dict.fromkeys(each.name.casefold() for each in named):
+        named = _with_distinct_names(named, name)
+    return named
 
 
-def renamed(found: Sequence[NamedCheckpoint]) -> list[str]:
+def renamed(checkpoints: Sequence[NamedCheckpoint]) -> list[str]:
     """A sentence for each model that is called otherwise than its card says, because another is called so too."""
     return [
         f"{each.path} is shown as {each.name!r}: another model is called {each.described.name!r} too"
-        for each in found
+        for each in checkpoints
         if each.name != each.described.name
     ]
 
@@ -92,15 +87,15 @@ def _named(name_or_path: str | Path) -> NamedCheckpoint:
         with described.path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise UnreadableCheckpointError(f"{described.path}: cannot be read: {error.strerror}") from None
+        raise CheckpointError(f"{described.path}: cannot be read: {error.strerror}") from None
     return NamedCheckpoint(described.name, described, digest)
 
 
-def _check_different(found: Sequence[NamedCheckpoint]) -> None:
+def _check_different(checkpoints: Sequence[NamedCheckpoint]) -> None:
     first: dict[str, Path] = {}
-    for each in found:
+    for each in checkpoints:
         if other := first.get(each.sha256):
-            raise SameModelError(
+            raise CheckpointError(
                 f"{each.path} is the same model as {other}, byte for byte; give each model once"
                 if each.path != other
                 else f"model {each.path} is given twice; give each model once"
@@ -116,16 +111,16 @@ _MARKS: tuple[Callable[[NamedCheckpoint], str], ...] = (
 )
 
 
-def _told_apart(found: list[NamedCheckpoint], name: str) -> list[NamedCheckpoint]:
+def _with_distinct_names(checkpoints: list[NamedCheckpoint], name: str) -> list[NamedCheckpoint]:
     """All checkpoints; those of this name, but for the zoo's, with a mark that no other has."""
-    alike = [each for each in found if each.name.casefold() == name and each.path.parent != ZOO]
-    others = {each.name.casefold() for each in found if each not in alike}
+    alike = [each for each in checkpoints if each.name.casefold() == name and each.path.parent != ZOO]
+    others = {each.name.casefold() for each in checkpoints if each not in alike}
     if len(alike) + (name in others) < 2:
-        return found
+        return checkpoints
     names: dict[str, str] = {}
     for mark in _MARKS:
         names = {each.sha256: f"{each.name}@{mark(each)}" for each in alike}
-        told = {each.casefold() for each in names.values()}
-        if len(told) == len(alike) and not told & others and all(map(is_plain, names.values())):
+        distinct = {each.casefold() for each in names.values()}
+        if len(distinct) == len(alike) and not distinct & others and all(map(is_plain, names.values())):
             break
-    return [replace(each, name=names.get(each.sha256, each.name)) for each in found]
+    return [replace(each, name=names.get(each.sha256, each.name)) for each in checkpoints]

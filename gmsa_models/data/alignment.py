@@ -7,19 +7,16 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from gmsa_models.data.errors import brief
+from gmsa_models.errors import ContentError
 
-__all__ = ["REFUSE", "AlignmentError", "align_streams", "aligned_frames"]
+__all__ = ["REFUSE", "align_streams", "aligned_frames"]
 
 REFUSE = "refuse"
 
 
-class AlignmentError(ValueError):
-    """Streams of different lengths that no rule aligns, or a rule that is not known."""
-
-
 def _refuse(frames: Mapping[str, int]) -> int:
     if len(set(frames.values())) > 1:
-        raise AlignmentError(
+        raise ContentError(
             f"its streams differ in frames: {brief(dict(frames))}; make them equal, or say align='shortest'"
         )
     return next(iter(frames.values()))
@@ -41,10 +38,10 @@ def aligned_frames(frames: Mapping[str, int], rule: str = REFUSE) -> int:
         rule: a key of `ALIGNMENTS`; "refuse": streams must be equally long, "shortest": all are cut to the shortest.
 
     Raises:
-        AlignmentError: streams that the rule does not align, or an unknown rule.
+        ContentError: streams that the rule does not align, or an unknown rule.
     """
     if rule not in ALIGNMENTS:
-        raise AlignmentError(f"align is {brief(rule)}; known: {', '.join(ALIGNMENTS)}")
+        raise ContentError(f"align is {brief(rule)}; known: {', '.join(ALIGNMENTS)}")
     return ALIGNMENTS[rule](frames)
 
 
@@ -52,7 +49,7 @@ def align_streams(features: Mapping[str, np.ndarray], rule: str = REFUSE) -> tup
     """Streams of one length, and what was cut, in words for `Clip.alignment`; "" where nothing was.
 
     Raises:
-        AlignmentError: as `aligned_frames`.
+        ContentError: as `aligned_frames`.
     """
     lengths = {name: len(values) for name, values in features.items()}
     frames = aligned_frames(lengths, rule)

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from gmsa_models.data.errors import brief
+from gmsa_models.errors import DamagedError
 
-__all__ = ["ArraysError", "arrays_digest", "read_arrays", "read_header"]
+__all__ = ["arrays_digest", "read_arrays", "read_header"]
 
 MOST_ARRAYS = 10_000
 _LONGEST_HEADER = 10_000  # bytes; what numpy itself takes
@@ -22,17 +23,13 @@ _LONGEST_HEADER = 10_000  # bytes; what numpy itself takes
 _BYTES_A_BYTE, _ALLOWANCE = 16, 1 << 26
 
 
-class ArraysError(ValueError):
-    """A file that is not an `.npz` of plain arrays; the message names the file, the array, and what to do."""
-
-
 def arrays_digest(arrays: Mapping[str, np.ndarray]) -> str:
     """SHA-256 of arrays: their names, types, shapes and values."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for name, values in sorted(arrays.items()):
-        found.update(repr((name, values.dtype.str, values.shape)).encode())
-        found.update(np.ascontiguousarray(values).tobytes())
-    return found.hexdigest()
+        digest.update(repr((name, values.dtype.str, values.shape)).encode())
+        digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
 
 
 def read_arrays(
@@ -50,13 +47,13 @@ def read_arrays(
         bytes_a_byte, allowance: the most that is unpacked, for each byte of the file and for any file.
 
     Raises:
-        ArraysError: not an ordinary file, not an `.npz`, damaged, or an array that is pickled or of another size than
+        DamagedError: not an ordinary file, not an `.npz`, damaged, or an array that is pickled or of another size than
             it says.
         FileNotFoundError: no such file.
     """
     path = Path(path)
     if path.exists() and not path.is_file():  # a pipe would wait for a writer
-        raise ArraysError(f"{path}: is not an ordinary file; expected an .npz")
+        raise DamagedError(f"{path}: is not an ordinary file; expected an .npz")
     try:
         with zipfile.ZipFile(path) as file:
             members = {member.filename.removesuffix(".npy"): member for member in _members(path, file)}
@@ -65,20 +62,20 @@ def read_arrays(
             return {name: _read(path, file, member) for name, member in wanted.items()}
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OverflowError) as error:
         # RuntimeError: of an encrypted one, or one packed in a way that zipfile does not know
-        raise ArraysError(f"{path}: damaged, or not an .npz: {error}; write or fetch it again") from None
+        raise DamagedError(f"{path}: damaged, or not an .npz: {error}; write or fetch it again") from None
 
 
 def _members(path: Path, file: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
     members = file.infolist()
     if len(members) > MOST_ARRAYS or len({member.filename for member in members}) < len(members):
-        raise ArraysError(f"{path}: {len(members)} arrays, of which two have one name, or more than {MOST_ARRAYS}")
+        raise DamagedError(f"{path}: {len(members)} arrays, of which two have one name, or more than {MOST_ARRAYS}")
     return members
 
 
 def _check_claims(path: Path, members: list[zipfile.ZipInfo], limit: int) -> None:
     claimed = sum(member.file_size for member in members)
     if claimed > limit:
-        raise ArraysError(
+        raise DamagedError(
             f"{path}: claims {claimed} bytes of arrays; at most {limit} are read of a file of its size; write it "
             "again, with numpy.savez if they are packed so well"
         )
@@ -101,19 +98,19 @@ def read_header(path: Path, stream: BufferedIOBase, size: int, name: str) -> tup
         name: of the array, for errors.
 
     Raises:
-        ArraysError: not an array, pickled, or of another size than it says.
+        DamagedError: not an array, pickled, or of another size than it says.
     """
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     try:
         version = np.lib.format.read_magic(stream)
         shape, _, dtype = readers[version](stream, max_header_size=_LONGEST_HEADER)
     except (ValueError, KeyError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
-        raise ArraysError(f"{path}: {brief(name)} is not an array: {brief(str(error))}") from None
+        raise DamagedError(f"{path}: {brief(name)} is not an array: {brief(str(error))}") from None
     if dtype.hasobject:
-        raise ArraysError(f"{path}: array {brief(name)} is pickled, which can run any code; not read")
+        raise DamagedError(f"{path}: array {brief(name)} is pickled, which can run any code; not read")
     left = size - stream.tell()
     if math.prod(shape) * dtype.itemsize != left or min(shape, default=0) < 0:
-        raise ArraysError(
+        raise DamagedError(
             f"{path}: array {brief(name)} is said to be {dtype} of shape {brief(shape)}, but has {left} bytes"
         )
     return shape, dtype

@@ -11,15 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = [
-    "OutputFolderError",
-    "cannot_write",
-    "check_folder",
-    "remedy_for",
-    "remove_leftovers",
-    "replaced_when_done",
-    "write_text",
-]
+from gmsa_models.errors import OutputError
+
+__all__ = ["cannot_write", "check_folder", "remedy_for", "remove_leftovers", "replaced_when_done", "write_text"]
 
 TEMPORARY = ".tmp"
 _OF_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # never of reading
@@ -103,10 +97,6 @@ def write_text(path: Path, text: str) -> Path:
     return path
 
 
-class OutputFolderError(OSError):
-    """A folder in which nothing can be written; the message names it and says why."""
-
-
 def check_folder(path: Path, keep: bool = False) -> None:
     """Make sure, before any work, that files can be written to a folder.
 
@@ -115,7 +105,7 @@ def check_folder(path: Path, keep: bool = False) -> None:
         keep: do not remove it.
 
     Raises:
-        OutputFolderError: it cannot be made, or nothing can be written there.
+        OutputError: it cannot be made, or nothing can be written there.
     """
     made = [each for each in (path, *path.parents) if not os.path.lexists(each)]
     try:
@@ -123,7 +113,7 @@ def check_folder(path: Path, keep: bool = False) -> None:
         with tempfile.TemporaryFile(dir=path):
             pass
     except OSError as error:
-        raise OutputFolderError(
+        raise OutputError(
             f"nothing can be written to folder {str(path)!r:.300}: {error.strerror}; give another"
         ) from None
     finally:

@@ -12,9 +12,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from gmsa_models.data.errors import ForeignLabelsError, brief
+from gmsa_models.data.errors import UnfitClipError, brief
 from gmsa_models.data.spaces import LONGEST_NAME, FeatureSpace, is_name, same_labels
 from gmsa_models.data.vocabulary import Vocabulary
+from gmsa_models.errors import GMSAError
 
 __all__ = [
     "LARGEST_LABEL",
@@ -33,7 +34,7 @@ LARGEST_LABEL = 999_999_999  # nine digits, as class tables are read
 LATEST_SECOND, SHORTEST_FRAME, LONGEST_FRAME = 1e10, 1e-4, 1e6  # seconds; a Unix time has 1.8e9
 
 
-class ClipError(ValueError):
+class ClipError(GMSAError, ValueError):
     """A clip whose parts do not fit together; the message names the clip and the part."""
 
 
@@ -70,15 +71,15 @@ def quantize(values: np.ndarray) -> np.ndarray:
 def _labels(owner: str, labels: Any) -> tuple[int, ...]:
     """Labels as a tuple of int, from any sequence of whole numbers."""
     try:
-        given = tuple(labels)
-        if isinstance(labels, str | bytes) or any(isinstance(label, bool | np.bool_) for label in given):
+        values = tuple(labels)
+        if isinstance(labels, str | bytes) or any(isinstance(label, bool | np.bool_) for label in values):
             raise TypeError
-        found = tuple(operator.index(label) for label in given)
+        integers = tuple(operator.index(label) for label in values)
     except TypeError:
         raise ClipError(f"{owner} has labels {brief(labels)}; expected a sequence of whole numbers") from None
-    if found and not 0 <= min(found) <= max(found) <= LARGEST_LABEL:
-        raise ClipError(f"{owner} has labels from {min(found)} to {max(found)}; expected 0 to {LARGEST_LABEL}")
-    return found
+    if integers and not 0 <= min(integers) <= max(integers) <= LARGEST_LABEL:
+        raise ClipError(f"{owner} has labels from {min(integers)} to {max(integers)}; expected 0 to {LARGEST_LABEL}")
+    return integers
 
 
 def _number(owner: str, name: str, value: Any) -> float:
@@ -96,12 +97,12 @@ def _array(owner: str, modality: str, values: Any) -> np.ndarray:
     if isinstance(values, np.ma.MaskedArray):
         raise ClipError(f"{owner}: {modality!r} is a masked array; expected values throughout, without a mask")
     try:
-        found = np.asarray(values)
+        array = np.asarray(values)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ClipError(f"{owner}: {modality!r} is no array: {brief(str(error))}; expected (frames, dim)") from None
-    if found.dtype.kind in "fu":
-        found = found.astype(found.dtype.newbyteorder("="), copy=False)
-    return found if found.flags.c_contiguous or found.ndim != 2 else np.ascontiguousarray(found)
+    if array.dtype.kind in "fu":
+        array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    return array if array.flags.c_contiguous or array.ndim != 2 else np.ascontiguousarray(array)
 
 
 @no_type_check  # it takes more types than it holds, and checks them itself
@@ -261,13 +262,15 @@ class Clip:
         """Output positions of the clip's labels that a vocabulary has; others are left out.
 
         Raises:
-            ForeignLabelsError: the labels are of another data set than the vocabulary's classes.
+            UnfitClipError: the labels are of another data set than the vocabulary's classes.
         """
         if self.labels and not same_labels(self.dataset, vocabulary.dataset):
-            raise ForeignLabelsError(
+            raise UnfitClipError(
                 f"{brief(self.source or self.id)}: its labels are of {self.dataset!r}, the model's classes of "
                 f"{vocabulary.dataset!r}: they cannot be compared. Choose a model of {self.dataset!r}; or, if the "
-                f"labels are of {vocabulary.dataset!r}, say so: write_clips stores Clip(dataset={vocabulary.dataset!r})"
+                f"labels are of {vocabulary.dataset!r}, say so: write_clips stores "
+                f"Clip(dataset={vocabulary.dataset!r})",
+                kind="labels of another data set",
             )
         return vocabulary.positions(self.labels)
 
@@ -335,7 +338,7 @@ class Batch:
         Raises:
             ClipError: no clips, or widths that differ; names the clip.
             KeyError: a clip lacks a modality; names both.
-            ForeignLabelsError: with a vocabulary, a clip's labels are of another data set.
+            UnfitClipError: with a vocabulary, a clip's labels are of another data set.
         """
         if not clips:
             raise ClipError("a batch needs at least one clip, got none")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from gmsa_models.data.paths import SourceError
+from gmsa_models.errors import ArgumentError
 
 __all__ = ["DEMO", "DEMO_VIDEOS", "demo_videos", "is_demo", "parse_demo"]
 
@@ -22,11 +22,11 @@ def parse_demo(source: str) -> range:
     """Numbers of the videos that `demo:3` (one) or `demo:0-8` (0 to 7) names, which need not be there.
 
     Raises:
-        SourceError: anything else.
+        ArgumentError: anything else.
     """
     match = _FORM.fullmatch(source)
     if match is None:
-        raise SourceError(f"{source!r} is not a demo video; expected 'demo:3', or 'demo:0-8' for 0 to 7")
+        raise ArgumentError(f"{source!r} is not a demo video; expected 'demo:3', or 'demo:0-8' for 0 to 7")
     start = int(match[1])
     return range(start, start + 1 if match[2] is None else int(match[2]))
 
@@ -35,9 +35,9 @@ def demo_videos(source: str) -> range:
     """The same; all of them are there.
 
     Raises:
-        SourceError: of another form, none, or not in the demo set.
+        ArgumentError: of another form, none, or not in the demo set.
     """
     videos = parse_demo(source)
     if not videos or videos.stop > DEMO_VIDEOS:
-        raise SourceError(f"{source!r}: demo videos are {DEMO}0 to {DEMO}{DEMO_VIDEOS - 1}")
+        raise ArgumentError(f"{source!r}: demo videos are {DEMO}0 to {DEMO}{DEMO_VIDEOS - 1}")
     return videos

@@ -1,4 +1,4 @@
-"""What cannot be read: a class for each kind of fault, so that a caller can tell them apart and count them."""
+"""What cannot be read, by kinds that a caller can tell apart and count."""
 
 from __future__ import annotations
 
@@ -8,17 +8,9 @@ from pathlib import Path
 from reprlib import Repr
 from typing import Any
 
-__all__ = [
-    "ClipFileError",
-    "ForeignFeaturesError",
-    "ForeignLabelsError",
-    "OnSkip",
-    "UnfitClipError",
-    "UnreadableError",
-    "UnreadableFileError",
-    "brief",
-    "is_plain",
-]
+from gmsa_models.errors import GMSAError
+
+__all__ = ["NOT_GIVEN", "ClipFileError", "OnSkip", "UnfitClipError", "UnreadableError", "brief", "is_plain"]
 
 _brief = Repr()
 _brief.maxstring = _brief.maxother = 100
@@ -38,18 +30,23 @@ def is_plain(text: object) -> bool:
     return isinstance(text, str) and _CONTROL.search(text) is None
 
 
-class UnreadableError(ValueError):
+NOT_GIVEN = "file not given by the system"  # the kind of a file that the operating system does not give, or in part
+
+
+class UnreadableError(GMSAError, ValueError):
     """Data that cannot be used; the message says where it is, what is wrong, and what can be done.
 
     Attributes:
-        kind: in a few words, the same for all faults of a kind.
+        kind: in a few words, the same for all faults of a kind, by which they are counted.
     """
 
-    kind = "unreadable"
+    def __init__(self, message: str, kind: str = "unreadable") -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class ClipFileError(UnreadableError):
-    """A file of clips, or one clip of it, that cannot be read; each format has its own kinds of it.
+    """A file of clips, or one clip of it, that cannot be read.
 
     Attributes:
         path: the file.
@@ -58,42 +55,30 @@ class ClipFileError(UnreadableError):
         reason: what was wrong, without the place.
     """
 
-    kind = "file of clips"
-
-    def __init__(self, path: str | Path, reason: str, record: int | None = None, offset: int | None = None) -> None:
-        super().__init__(f"{path}{self._place(record, offset)}: {reason}")
+    def __init__(
+        self,
+        path: str | Path,
+        reason: str,
+        record: int | None = None,
+        offset: int | None = None,
+        kind: str = "file of clips",
+    ) -> None:
+        super().__init__(f"{path}{self._place(record, offset)}: {reason}", kind)
         self.path, self.reason, self.record, self.offset = Path(path), reason, record, offset
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.path, self.reason, self.record, self.offset)
+        return type(self), (self.path, self.reason, self.record, self.offset, self.kind)
 
     @staticmethod
     def _place(record: int | None, offset: int | None) -> str:
         return "" if record is None else f", clip {record}"
 
 
-class UnreadableFileError(ClipFileError):
-    """The operating system does not give the file, or not all of it."""
-
-    kind = "file not given by the system"
-
-
 class UnfitClipError(UnreadableError):
     """A clip that came through whole but is not what the model takes; the message says which clip, of which file."""
 
-    kind = "does not fit the model"
-
-
-class ForeignLabelsError(UnfitClipError):
-    """A clip whose labels are of another data set than the model's classes, where its labels are needed."""
-
-    kind = "labels of another data set"
-
-
-class ForeignFeaturesError(UnfitClipError):
-    """A clip whose features lie in another space than those that the model was trained on."""
-
-    kind = "features of another space"
+    def __init__(self, message: str, kind: str = "does not fit the model") -> None:
+        super().__init__(message, kind)
 
 
 OnSkip = Callable[[UnreadableError], None]

@@ -39,17 +39,17 @@ def fingerprint_source(source: Source, on_skip: OnSkip | None = None) -> str:
         SHA-256, as hex.
 
     Raises:
-        SourceNotFoundError, SourceError, ClipFileError, CatalogError: as `index_records` and `read_clips` do.
+        SourceNotFoundError, ArgumentError, ClipFileError, UnreadableError: as `index_records` and `read_clips` do.
     """
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for one in [source] if isinstance(source, str | Path) else source:
         if is_demo(one):
-            found.update(str(one).encode())  # its clips are part of this package
+            digest.update(str(one).encode())  # its clips are part of this package
         elif split_id(str(one))[1] is not None:
-            found.update(fingerprint_clips(list(read_clips(one))).encode())
+            digest.update(fingerprint_clips(list(read_clips(one))).encode())
         else:
-            _add_records(found, index_records(one, on_skip))
-    return found.hexdigest()
+            _add_records(digest, index_records(one, on_skip))
+    return digest.hexdigest()
 
 
 def fingerprint_clips(clips: Sequence[Clip]) -> str:
@@ -61,20 +61,20 @@ def fingerprint_clips(clips: Sequence[Clip]) -> str:
     Returns:
         SHA-256, as hex.
     """
-    found = hashlib.sha256(json.dumps(["clips", len(clips)]).encode())
+    digest = hashlib.sha256(json.dumps(["clips", len(clips)]).encode())
     for place in _spread(len(clips), MOST_CLIPS).tolist():
         clip = clips[place]
         shapes = {name: [str(values.dtype), *values.shape] for name, values in clip.features.items()}
-        found.update(json.dumps([clip.id, [int(label) for label in clip.labels], shapes]).encode())
+        digest.update(json.dumps([clip.id, [int(label) for label in clip.labels], shapes]).encode())
         for values in clip.features.values():
-            found.update(np.ascontiguousarray(values).data)
-    return found.hexdigest()
+            digest.update(np.ascontiguousarray(values).data)
+    return digest.hexdigest()
 
 
-def _add_records(found: hashlib._Hash, index: RecordIndex) -> None:
-    found.update(json.dumps(["records", len(index)]).encode())
-    found.update(index.length.astype("<i8").tobytes())
-    found.update(np.array(list(_checksums(index)), "<u4").tobytes())
+def _add_records(digest: hashlib._Hash, index: RecordIndex) -> None:
+    digest.update(json.dumps(["records", len(index)]).encode())
+    digest.update(index.length.astype("<i8").tobytes())
+    digest.update(np.array(list(_checksums(index)), "<u4").tobytes())
 
 
 def _checksums(index: RecordIndex) -> Iterator[int]:

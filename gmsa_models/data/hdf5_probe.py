@@ -18,6 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gmsa_models.errors import ContentError
+
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
@@ -36,7 +38,7 @@ from gmsa_models.data.claims import (
 if TYPE_CHECKING:
     import h5py
 
-__all__ = ["CLIPS", "RECORD", "REFUSED", "OtherContentError", "probe"]
+__all__ = ["CLIPS", "RECORD", "REFUSED", "probe"]
 
 REFUSED = 3
 _WORKING_BYTES = 1 << 26  # beside the values: what the library and its filters take to read them
@@ -48,15 +50,11 @@ RECORD, CLIPS = "record", "clips"
 _KINDS = {RECORD: (BYTES_A_BYTE, ALLOWANCE, MOST_VARIABLES, False), CLIPS: (1, 1 << 26, 200_000, True)}
 
 
-class OtherContentError(ValueError):
-    """Content that no file of the kind has."""
-
-
 def read_all(path: str, kind: str = RECORD) -> None:
     """Read every attribute, dimension and value of a file, each after what it claims has been checked.
 
     Raises:
-        OtherContentError: something that no file of the kind has.
+        ContentError: something that no file of the kind has.
         ValueError: more than the file's bytes can hold.
     """
     import h5py
@@ -97,14 +95,14 @@ def _variable(group: h5py.Group, name: str, other: str) -> h5py.Dataset:
     import h5py
 
     if not _is(h5py.Dataset, group, name):
-        raise OtherContentError(f"{name!r:.100} is {other} to elsewhere; expected variables only")
+        raise ContentError(f"{name!r:.100} is {other} to elsewhere; expected variables only")
     variable = group[name]
     if variable.external or variable.is_virtual:
-        raise OtherContentError(f"variable {name!r:.100} lies in another file; expected all in one")
+        raise ContentError(f"variable {name!r:.100} lies in another file; expected all in one")
     made = variable.id.get_create_plist()
     filters = [made.get_filter(number)[0] for number in range(made.get_nfilters())]
     if not _FILTERS.issuperset(filters) or len(set(filters)) < len(filters):
-        raise OtherContentError(f"variable {name!r:.100} is packed by HDF5 filters {filters!r:.100}; known: 1, 2, 3")
+        raise ContentError(f"variable {name!r:.100} is packed by HDF5 filters {filters!r:.100}; known: 1, 2, 3")
     return variable
 
 
@@ -113,7 +111,7 @@ def _claimed(variable: h5py.Dataset, name: str) -> int:
 
     kind = variable.dtype.kind
     if kind not in "biufSO" or (kind == "O" and h5py.check_string_dtype(variable.dtype) is None):
-        raise OtherContentError(f"variable {name!r:.100} has values of type {variable.dtype!s:.100}")
+        raise ContentError(f"variable {name!r:.100} has values of type {variable.dtype!s:.100}")
     try:
         return claimed(width(kind, variable.dtype.itemsize), variable.shape or (), variable.chunks or ())
     except ValueError as error:
@@ -126,7 +124,7 @@ def _read_attributes(owner: h5py.HLObject, place: str, claims: Claims) -> None:
     total = 0
     for name in owner.attrs:
         if name in DECODED:
-            raise OtherContentError(f"{place} has the attribute {name!r:.100}; values are not packed that way here")
+            raise ContentError(f"{place} has the attribute {name!r:.100}; values are not packed that way here")
         about = owner.attrs.get_id(name)
         total += about.dtype.itemsize * (about.get_space().get_simple_extent_npoints())
         if total > LONGEST_METADATA:
@@ -159,23 +157,21 @@ def _limit(seconds: int, memory: int) -> None:
 
 
 def probe(path: str, seconds: int, kind: str = RECORD) -> str:
-    """What is wrong with a file, as JSON: whether it is something other than such a file, and the reason; "" for none.
+    """What is wrong with a file; "" for nothing.
 
     Limits this process to what such a file of that size may take, for good.
     """
     _limit(seconds, Claims(Path(path).stat().st_size, *_KINDS[kind][:3]).limit + _WORKING_BYTES)
     try:
         read_all(path, kind)
-    except OtherContentError as error:
-        wrong = True, str(error)
+    except ContentError as error:
+        return str(error)
     except MemoryError:
-        wrong = False, "damaged: its values take more memory than its bytes can hold"
+        return "damaged: its values take more memory than its bytes can hold"
     except Exception as error:  # what h5py makes of damage is no closed list
         reason = (str(error).splitlines() or [""])[0]
-        wrong = False, reason if type(error) is ValueError else f"damaged ({type(error).__name__}: {reason:.200})"
-    else:
-        return ""
-    return json.dumps(wrong)
+        return reason if type(error) is ValueError else f"damaged ({type(error).__name__}: {reason:.200})"
+    return ""
 
 
 def _in_a_fork(path: str, seconds: int, kind: str) -> tuple[int, str]:

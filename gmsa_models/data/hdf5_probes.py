@@ -22,7 +22,7 @@ _COMMAND = [sys.executable, "-P", hdf5_probe.__file__]
 _FORKS = hasattr(os, "fork")
 
 
-def refusal(path: Path, kind: str = RECORD) -> tuple[bool, str] | None:
+def refusal(path: Path, kind: str = RECORD) -> str:
     """What is wrong with a file that begins as HDF5, found by reading all of it in another process.
 
     Args:
@@ -30,18 +30,16 @@ def refusal(path: Path, kind: str = RECORD) -> tuple[bool, str] | None:
         kind: `RECORD` or `CLIPS` of `gmsa_models.data.hdf5_probe`.
 
     Returns:
-        Whether it is something other than such a file (else it is damaged), and the reason; None where nothing is
-        wrong.
+        Why it is not read; "" where nothing is wrong.
     """
     seconds = _SECONDS + path.stat().st_size // _BYTES_A_SECOND
     try:
-        code, said = (_ask if _FORKS else _ask_once)(str(path.absolute()), seconds, kind)
+        code, reason = (_ask if _FORKS else _ask_once)(str(path.absolute()), seconds, kind)
     except subprocess.TimeoutExpired:
-        return False, _CRASHED
+        return _CRASHED
     if code == REFUSED:
-        other, reason = json.loads(said)
-        return other, reason
-    return None if code == 0 else (False, _CRASHED)
+        return reason
+    return "" if code == 0 else _CRASHED
 
 
 class _Probe:
@@ -90,20 +88,20 @@ def _ask(path: str, seconds: int, kind: str) -> tuple[int, str]:
     """Ask a process that has nothing to do, or a new one."""
     while True:
         try:
-            known, asked = True, _idle.pop()
+            known, process = True, _idle.pop()
         except IndexError:
-            known, asked = False, _Probe()
+            known, process = False, _Probe()
         try:
-            answer = asked.ask(path, seconds, kind)
+            answer = process.ask(path, seconds, kind)
         except ConnectionError:
-            asked.end()
+            process.end()
             if not known:
                 return 1, ""
         except BaseException:  # an interrupt, too: what it would answer next is of this question
-            asked.end()
+            process.end()
             raise
         else:
-            _idle.append(asked)
+            _idle.append(process)
             return answer
 
 

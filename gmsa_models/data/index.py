@@ -11,8 +11,9 @@ import numpy as np
 
 from gmsa_models.data.errors import ClipFileError, OnSkip
 from gmsa_models.data.formats import is_catalog, open_clips
-from gmsa_models.data.paths import Source, SourceError, expand
+from gmsa_models.data.paths import Source, expand
 from gmsa_models.data.reader import Place
+from gmsa_models.errors import ArgumentError
 
 __all__ = ["RecordIndex", "count_clips", "index_records"]
 
@@ -56,13 +57,13 @@ def index_records(source: Source, on_skip: OnSkip | None = None) -> RecordIndex:
     Raises:
         ClipFileError: a file whose clips cannot be told, unless `on_skip` takes it.
         SourceNotFoundError: a path or glob that matches nothing.
-        CatalogError: not a catalogue; a shard that is missing or has changed, unless `on_skip` takes it.
-        SourceError: files that hold no record.
+        UnreadableError: not a catalogue; a shard that is missing or has changed, unless `on_skip` takes it.
+        ArgumentError: files that hold no record.
     """
     paths = expand(source)
     catalogs = [path for path in paths if is_catalog(path)]
     if catalogs and len(paths) > 1:
-        raise SourceError(
+        raise ArgumentError(
             f"{catalogs[0]}: a catalogue is a source by itself; it was given with {len(paths) - 1} others"
         )
     if catalogs:
@@ -70,13 +71,13 @@ def index_records(source: Source, on_skip: OnSkip | None = None) -> RecordIndex:
 
         paths, shard, places = catalog.read_places(catalogs[0], on_skip)
     else:
-        found = [_found(path, on_skip) for path in paths]
-        shard = np.repeat(np.arange(len(paths)), [place.shape[1] for place in found])
-        places = np.concatenate(found, axis=1)
+        arrays = [_places_of(path, on_skip) for path in paths]
+        shard = np.repeat(np.arange(len(paths)), [place.shape[1] for place in arrays])
+        places = np.concatenate(arrays, axis=1)
     return RecordIndex(tuple(paths), shard, *places)
 
 
-def _found(path: Path, on_skip: OnSkip | None) -> np.ndarray:
+def _places_of(path: Path, on_skip: OnSkip | None) -> np.ndarray:
     about = path.stat()
     places, error = _index_file(path, about.st_mtime_ns, about.st_size)
     if error is not None:

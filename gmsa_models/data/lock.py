@@ -13,15 +13,12 @@ from datetime import datetime
 from pathlib import Path
 
 from gmsa_models.data.atomic import cannot_write
+from gmsa_models.errors import OutputError
 
-__all__ = ["LOCK", "FolderInUseError", "locked"]
+__all__ = ["LOCK", "locked"]
 
 LOCK = ".lock"  # the file in the folder; it is there while a job runs, or after one was killed
 _TAKEN = {errno.EAGAIN, errno.EACCES}  # what a system says of a lock that another holds
-
-
-class FolderInUseError(OSError):
-    """A folder that another process is writing to; the message says which folder and which process."""
 
 
 @contextmanager
@@ -37,14 +34,14 @@ def locked(folder: str | Path, job: str) -> Iterator[None]:
         job: what is done there, in a word or two ("training"), for the message of whoever comes second.
 
     Raises:
-        FolderInUseError: another process, or another block of this one, holds the folder.
+        OutputError: another process, or another block of this one, holds the folder.
         OSError: the folder cannot be written, or its file system has no locks.
     """
     path = Path(folder) / LOCK
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = _acquire(path)
-    except FolderInUseError:
+    except OutputError:
         raise
     except OSError as error:
         raise cannot_write(path, error) from error
@@ -73,7 +70,7 @@ def _acquire(path: Path) -> int:
             message = _in_use(path, descriptor)
             os.close(descriptor)
             if error.errno in _TAKEN:
-                raise FolderInUseError(message) from None
+                raise OutputError(message) from None
             raise
         os.close(descriptor)
 

@@ -16,7 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-__all__ = ["PagesError", "open_parquet", "read_footer", "spread_texts"]
+from gmsa_models.errors import DamagedError
+
+__all__ = ["open_parquet", "read_footer", "spread_texts"]
 
 LARGEST_PAGE, LARGEST_GROUP = 1 << 24, 1 << 27  # bytes unpacked: of a page, of the columns of a row group together
 LARGEST_TEXT = 1 << 25  # bytes of all texts of a batch, each row's counted
@@ -28,10 +30,6 @@ _ENCODINGS = frozenset({0, 2, 3, 4, 5, 6, 8, 9})
 _PAGES = {0: (5, 1, 2), 2: (7, 1, 2), 3: (8, 1, 4)}
 _DICTIONARY = 2
 _LIMITS = {"thrift_string_size_limit": LONGEST_STRING, "thrift_container_size_limit": MOST_ITEMS}
-
-
-class PagesError(ValueError):
-    """Pages that claim more than is read, or are damaged; without the file's name."""
 
 
 def open_parquet(
@@ -49,7 +47,7 @@ def open_parquet(
             group at a time.
 
     Raises:
-        PagesError: it claims more than is read.
+        DamagedError: it claims more than is read.
         pyarrow.ArrowException, OSError, ValueError: not Parquet.
     """
     if isinstance(source, str | Path):
@@ -81,7 +79,7 @@ def check_pages(
     """Refuse a file with a page, a row group, or all of them together, that unpacks to too much.
 
     Raises:
-        PagesError: names the row group and the column.
+        DamagedError: names the row group and the column.
     """
     size = file.seek(0, os.SEEK_END)
     total = 0
@@ -94,9 +92,9 @@ def check_pages(
             place = f"row group {number}, column {column.path_in_schema!r:.100}"
             taken += _unpacked(file, size, column, place)
             if taken > LARGEST_GROUP:
-                raise PagesError(f"{place}: unpacks to {taken} bytes or more; at most {LARGEST_GROUP} are read")
+                raise DamagedError(f"{place}: unpacks to {taken} bytes or more; at most {LARGEST_GROUP} are read")
             if most is not None and total + taken > most:
-                raise PagesError(f"{place}: all unpack to {total + taken} bytes or more; at most {most} are read")
+                raise DamagedError(f"{place}: all unpack to {total + taken} bytes or more; at most {most} are read")
         total += taken
 
 
@@ -106,11 +104,11 @@ def _unpacked(file: BinaryIO, size: int, column: pq.ColumnChunkMetaData, place: 
     values = unpacked = 0
     for kind, page, count in _pages(file, size, column, place):
         if page > LARGEST_PAGE:
-            raise PagesError(f"{place}: a page unpacks to {page} bytes; at most {LARGEST_PAGE} are read")
+            raise DamagedError(f"{place}: a page unpacks to {page} bytes; at most {LARGEST_PAGE} are read")
         unpacked += page
         values += 0 if kind == _DICTIONARY else count
     if values > max(column.num_values, 0):
-        raise PagesError(f"{place}: its pages have {values} values; the footer says {column.num_values}")
+        raise DamagedError(f"{place}: its pages have {values} values; the footer says {column.num_values}")
     return max(unpacked, wide * values)
 
 
@@ -120,18 +118,18 @@ def _pages(file: BinaryIO, size: int, column: pq.ColumnChunkMetaData, place: str
     at = min(dictionary, column.data_page_offset) if dictionary else column.data_page_offset
     end = at + column.total_compressed_size
     if not 0 < at <= end <= size:
-        raise PagesError(f"{place}: bytes {at} to {end} of a file of {size}")
+        raise DamagedError(f"{place}: bytes {at} to {end} of a file of {size}")
     while at < end:
         header, length = _header(file, at, place)
         kind, unpacked, packed = (header.get(field) for field in (1, 2, 3))
         if not all(type(one) is int and one >= 0 for one in (kind, unpacked, packed)) or kind not in _PAGES:
-            raise PagesError(f"{place}: the page at byte {at} is damaged, or of a kind that is not read")
+            raise DamagedError(f"{place}: the page at byte {at} is damaged, or of a kind that is not read")
         field, count, encoding = _PAGES[kind]
         about = header.get(field)
         if not isinstance(about, dict) or type(about.get(count)) is not int or about[count] < 0:
-            raise PagesError(f"{place}: the page at byte {at} does not say how many values it has")
+            raise DamagedError(f"{place}: the page at byte {at} does not say how many values it has")
         if about.get(encoding) not in _ENCODINGS:
-            raise PagesError(f"{place}: the page at byte {at} has encoding {about.get(encoding)!r:.20}; not read")
+            raise DamagedError(f"{place}: the page at byte {at} has encoding {about.get(encoding)!r:.20}; not read")
         yield kind, unpacked, about[count]
         at += length + packed
 
@@ -143,14 +141,14 @@ def _header(file: BinaryIO, at: int, place: str) -> tuple[dict[int, Any], int]:
             return _struct(file.read(most), 0, _DEEPEST)
         except IndexError:  # it goes on beyond what was read
             continue
-    raise PagesError(f"{place}: the page at byte {at} has a header that does not end")
+    raise DamagedError(f"{place}: the page at byte {at} has a header that does not end")
 
 
 def _struct(data: bytes, at: int, depth: int) -> tuple[dict[int, Any], int]:
     """A struct of Thrift's compact protocol, field number -> value, and where it ends."""
     if depth == 0:
-        raise PagesError("a page's header nests too deeply")
-    found: dict[int, Any] = {}
+        raise DamagedError("a page's header nests too deeply")
+    fields: dict[int, Any] = {}
     field = 0
     while head := data[at]:
         at += 1
@@ -158,8 +156,8 @@ def _struct(data: bytes, at: int, depth: int) -> tuple[dict[int, Any], int]:
             field += head >> 4
         else:
             field, at = _whole(data, at)
-        found[field], at = _value(data, at, head & 15, depth)
-    return found, at + 1
+        fields[field], at = _value(data, at, head & 15, depth)
+    return fields, at + 1
 
 
 def _value(data: bytes, at: int, kind: int, depth: int) -> tuple[Any, int]:
@@ -177,7 +175,7 @@ def _value(data: bytes, at: int, kind: int, depth: int) -> tuple[Any, int]:
             return None, at + length
         case 12:
             return _struct(data, at, depth - 1)
-    raise PagesError("a page's header has a list or a map; not read")
+    raise DamagedError("a page's header has a list or a map; not read")
 
 
 def _whole(data: bytes, at: int) -> tuple[int, int]:
@@ -195,14 +193,14 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
             return value, at
         shift += 7
         if shift > 63:
-            raise PagesError("a page's header has a number of over 64 bits")
+            raise DamagedError("a page's header has a number of over 64 bits")
 
 
 def spread_texts(batch: pa.RecordBatch | pa.Table, names: Sequence[str]) -> pa.Table:
     """Columns that were read as dictionaries, as plain texts.
 
     Raises:
-        PagesError: together they take more than `LARGEST_TEXT` bytes.
+        DamagedError: together they take more than `LARGEST_TEXT` bytes.
     """
     table = pa.Table.from_batches([batch]) if isinstance(batch, pa.RecordBatch) else batch
     for name in names:
@@ -210,7 +208,9 @@ def spread_texts(batch: pa.RecordBatch | pa.Table, names: Sequence[str]) -> pa.T
         if pa.types.is_dictionary(column.type):
             taken = sum(_spread_bytes(chunk) for chunk in column.chunks)
             if taken > LARGEST_TEXT:
-                raise PagesError(f"column {name!r} has texts of {taken} bytes; at most {LARGEST_TEXT} are read at once")
+                raise DamagedError(
+                    f"column {name!r} has texts of {taken} bytes; at most {LARGEST_TEXT} are read at once"
+                )
             table = table.set_column(table.schema.get_field_index(name), name, column.cast(column.type.value_type))
     return table
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
-from gmsa_models.data.errors import ClipFileError, OnSkip, UnreadableFileError, brief
+from gmsa_models.data.errors import NOT_GIVEN, ClipFileError, OnSkip, brief
 from gmsa_models.data.spaces import FeatureSpace
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def read_each(
     except FileNotFoundError:
         if on_skip is None:
             raise
-        on_skip(UnreadableFileError(path, "is not there any more"))
+        on_skip(ClipFileError(path, "is not there any more", kind=NOT_GIVEN))
 
 
 def once_an_id(read: Callable[[ClipFile, Place], Identified]) -> Callable[[ClipFile, Place], Identified]:

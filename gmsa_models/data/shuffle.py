@@ -12,8 +12,9 @@ from gmsa_models.data.clip import Clip
 from gmsa_models.data.errors import OnSkip, UnreadableError
 from gmsa_models.data.formats import open_clips
 from gmsa_models.data.index import RecordIndex, count_clips, index_records
-from gmsa_models.data.paths import Source, SourceError
+from gmsa_models.data.paths import Source
 from gmsa_models.data.reader import ClipFile
+from gmsa_models.errors import ArgumentError
 
 __all__ = ["RecordIndex", "count_clips", "index_records", "shuffled_clips"]
 
@@ -49,7 +50,7 @@ def shuffled_clips(
         check: raises an `UnreadableError` for a clip that cannot be used, which then counts as one that cannot be read.
 
     Raises:
-        SourceError: numbers that make no sense, fewer clips than processes, or none that can be read.
+        ArgumentError: numbers that make no sense, fewer clips than processes, or none that can be read.
         ClipFileError: a clip that cannot be read, unless `on_skip` takes it; names the file and the clip.
     """
     index = index_records(source, on_skip)
@@ -61,13 +62,13 @@ def shuffled_clips(
 
 def _check_shares(records: int, rank: int, world_size: int, skip: int, buffer: int | None) -> None:
     if not 0 <= rank < world_size:
-        raise SourceError(f"rank is {rank} of world_size {world_size}; expected 0 to world_size - 1")
+        raise ArgumentError(f"rank is {rank} of world_size {world_size}; expected 0 to world_size - 1")
     if records < world_size:
-        raise SourceError(f"{records} clips for {world_size} processes; each needs at least one")
+        raise ArgumentError(f"{records} clips for {world_size} processes; each needs at least one")
     if not 0 <= skip <= records // world_size:
-        raise SourceError(f"skip is {skip}; a process has {records // world_size} clips an epoch")
+        raise ArgumentError(f"skip is {skip}; a process has {records // world_size} clips an epoch")
     if buffer is not None and buffer < 1:
-        raise SourceError(f"buffer is {buffer}; expected None or at least 1 record")
+        raise ArgumentError(f"buffer is {buffer}; expected None or at least 1 record")
 
 
 def _epoch_order(index: RecordIndex, seed: int, epoch: int, buffer: int | None) -> np.ndarray:
@@ -104,7 +105,7 @@ class _Share:
                 self.on_skip(error)
             else:
                 return clip
-        raise SourceError(f"none of {len(self.order)} records can be read")
+        raise ArgumentError(f"none of {len(self.order)} records can be read")
 
     def _file(self, shard: int) -> ClipFile:
         file = self.files.pop(shard, None)

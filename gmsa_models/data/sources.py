@@ -10,27 +10,11 @@ from gmsa_models.data.clip import Clip
 from gmsa_models.data.demo_videos import demo_videos, is_demo
 from gmsa_models.data.errors import OnSkip
 from gmsa_models.data.formats import is_catalog, open_clips, read_file
-from gmsa_models.data.paths import (
-    SkippedWarning,
-    Source,
-    SourceError,
-    SourceNotFoundError,
-    UnknownClipError,
-    expand,
-    skip_handler,
-)
+from gmsa_models.data.paths import SkippedWarning, Source, SourceNotFoundError, expand, skip_handler
 from gmsa_models.data.reader import ClipFile, Place, read_each
+from gmsa_models.errors import ArgumentError, UnknownNameError
 
-__all__ = [
-    "OnSkip",
-    "SkippedWarning",
-    "Source",
-    "SourceError",
-    "SourceNotFoundError",
-    "UnknownClipError",
-    "read_clips",
-    "split_id",
-]
+__all__ = ["OnSkip", "SkippedWarning", "Source", "SourceNotFoundError", "read_clips", "split_id"]
 
 
 def read_clips(
@@ -48,14 +32,14 @@ def read_clips(
     Raises:
         ClipFileError: a file or clip that cannot be read (a TFRecordError, for example); names both.
         SourceNotFoundError: a path or glob that matches nothing (at once, before any clip is read).
-        UnknownClipError: an id that is not there.
-        SourceError: a source that cannot be understood.
-        CatalogError: a catalogue that cannot be read, or no longer fits its shards.
+        UnknownNameError: an id that is not there.
+        ArgumentError: a source that cannot be understood.
+        UnreadableError: a catalogue that cannot be read, or no longer fits its shards.
     """
     handler = skip_handler(on_error, on_skip)
     sources = [source] if isinstance(source, str | Path) else list(source)
     if not sources:
-        raise SourceError("an empty list of sources; expected at least one path")
+        raise ArgumentError("an empty list of sources; expected at least one path")
     readers = [_reader(one, handler, verify) for one in sources]
     return (clip for reader in readers for clip in reader())
 
@@ -71,7 +55,7 @@ def find_clip(paths: Sequence[Path], identity: str, on_skip: OnSkip | None = Non
         on_skip: called with the error of each file or record that cannot be read, instead of raising it.
 
     Raises:
-        UnknownClipError: no record has the id; says how many were looked at.
+        UnknownNameError: no record has the id; says how many were looked at.
         ClipFileError: a clip before the one wanted cannot be read, unless `on_skip` takes it.
     """
     looked = 0
@@ -81,7 +65,7 @@ def find_clip(paths: Sequence[Path], identity: str, on_skip: OnSkip | None = Non
             if clip is not None and clip.id == identity:
                 return clip
     place = str(paths[0]) if len(paths) == 1 else f"{len(paths)} files, {paths[0]} to {paths[-1]}"
-    raise UnknownClipError(f"no clip {identity!r} among the {looked} records of {place}")
+    raise UnknownNameError(f"no clip {identity!r} among the {looked} records of {place}")
 
 
 def _candidates(path: Path, identity: str, on_skip: OnSkip | None) -> Iterator[Clip | None]:
@@ -120,7 +104,7 @@ def split_id(source: str) -> tuple[str, str | None]:
     path = next((name for name in left if name and os.path.isfile(name)), left[-1])
     identity = source[len(path) + 1 :]
     if not path or not identity:
-        raise SourceError(f"{source!r}: expected 'path#id', with something on both sides of '#'")
+        raise ArgumentError(f"{source!r}: expected 'path#id', with something on both sides of '#'")
     return path, identity
 
 

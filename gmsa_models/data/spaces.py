@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from gmsa_models.data.errors import brief, is_plain
+from gmsa_models.errors import ArgumentError
 
 __all__ = [
     "AUDIOSET",
@@ -15,7 +16,6 @@ __all__ = [
     "VGGISH",
     "YOUTUBE_8M",
     "FeatureSpace",
-    "SpaceError",
     "is_name",
     "published_spaces",
     "same_labels",
@@ -26,10 +26,6 @@ __all__ = [
 YOUTUBE_8M, AUDIOSET = "youtube-8m", "audioset"
 LONGEST_NAME = 100  # characters of the name of a data set or of a feature space
 WIDEST = 2**31 - 1
-
-
-class SpaceError(ValueError):
-    """A name or width that no data set or feature space has; the message says what was received."""
 
 
 def is_name(value: object) -> bool:
@@ -51,9 +47,13 @@ class FeatureSpace:
 
     def __post_init__(self) -> None:
         if not self.name or not is_name(self.name):
-            raise SpaceError(f"a feature space is called {brief(self.name)}; expected 1 to {LONGEST_NAME} characters")
+            raise ArgumentError(
+                f"a feature space is called {brief(self.name)}; expected 1 to {LONGEST_NAME} characters"
+            )
         if type(self.width) is not int or not 1 <= self.width <= WIDEST:
-            raise SpaceError(f"feature space {self.name!r} is {brief(self.width)} wide; expected a whole number >= 1")
+            raise ArgumentError(
+                f"feature space {self.name!r} is {brief(self.width)} wide; expected a whole number >= 1"
+            )
 
     def __str__(self) -> str:
         """Name and width, for messages."""
@@ -94,13 +94,13 @@ def spaces_from_dict(values: object) -> dict[str, FeatureSpace]:
     """The inverse of `spaces_to_dict`.
 
     Raises:
-        SpaceError: anything else than names with a name and a width each.
+        ArgumentError: anything else than names with a name and a width each.
     """
     if not isinstance(values, Mapping) or not all(is_name(name) for name in values):
-        raise SpaceError(f"feature spaces are {brief(values)}; expected a name and a width for each modality")
-    found = {}
+        raise ArgumentError(f"feature spaces are {brief(values)}; expected a name and a width for each modality")
+    spaces = {}
     for modality, one in values.items():
         if not isinstance(one, Mapping) or not {"name", "width"} <= set(one):
-            raise SpaceError(f"the feature space of {brief(modality)} is {brief(one)}; expected a name and a width")
-        found[modality] = FeatureSpace(one["name"], one["width"])
-    return found
+            raise ArgumentError(f"the feature space of {brief(modality)} is {brief(one)}; expected a name and a width")
+        spaces[modality] = FeatureSpace(one["name"], one["width"])
+    return spaces

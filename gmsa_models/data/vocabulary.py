@@ -10,8 +10,9 @@ from pathlib import Path
 
 from gmsa_models.data.errors import brief, is_plain
 from gmsa_models.data.spaces import AUDIOSET, YOUTUBE_8M
+from gmsa_models.errors import ArgumentError
 
-__all__ = ["Vocabulary", "VocabularyError"]
+__all__ = ["Vocabulary"]
 
 # The columns that hold a label's index and its name, by the data set whose table has them.
 COLUMNS = {
@@ -25,10 +26,6 @@ _OWN_COLUMNS = {
 }
 
 _PLAIN = "expected text without control characters (tab, line end, escape ...): no checkpoint with it could be loaded"
-
-
-class VocabularyError(ValueError):
-    """A class table that cannot be used; the message names the file and the row."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +44,11 @@ class Vocabulary:
 
     def __post_init__(self) -> None:
         if len(self.indices) != len(self.names):
-            raise VocabularyError(f"{len(self.indices)} label indices but {len(self.names)} names")
+            raise ArgumentError(f"{len(self.indices)} label indices but {len(self.names)} names")
         if len(set(self.indices)) != len(self.indices):
-            raise VocabularyError("label indices must be unique")
+            raise ArgumentError("label indices must be unique")
         if odd := [name for name in (self.dataset, *self.names) if not is_plain(name)]:
-            raise VocabularyError(f"the name {brief(odd[0])}; {_PLAIN}")
+            raise ArgumentError(f"the name {brief(odd[0])}; {_PLAIN}")
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -73,19 +70,19 @@ class Vocabulary:
         position = self._position.get(label)
         return self.names[position] if position is not None else f"label {label}"
 
-    def find(self, told: str) -> int:
+    def find(self, text: str) -> int:
         """Output position of a class from its name, in any case, or its number in the data set.
 
         Raises:
-            VocabularyError: there is none; names those that begin alike.
+            ArgumentError: there is none; names those that begin alike.
         """
         names = {name.casefold(): position for position, name in enumerate(self.names)}
-        found = names.get(told.casefold(), self._position.get(int(told)) if told.isdecimal() else None)
-        if found is None:
-            like = [name for name in self.names if name.casefold()[:2] == told.casefold()[:2]]
+        match = names.get(text.casefold(), self._position.get(int(text)) if text.isdecimal() else None)
+        if match is None:
+            like = [name for name in self.names if name.casefold()[:2] == text.casefold()[:2]]
             hint = f"; names that begin alike: {', '.join(like[:5])}" if like else ""
-            raise VocabularyError(f"no class {told!r} among the {len(self)}{self._of}{hint}")
-        return found
+            raise ArgumentError(f"no class {text!r} among the {len(self)}{self._of}{hint}")
+        return match
 
     def keep(self, labels: Iterable[int]) -> Vocabulary:
         """The vocabulary of these labels only, in the order given.
@@ -107,7 +104,7 @@ class Vocabulary:
         said), so that its classes are held against the labels of any clips.
 
         Raises:
-            VocabularyError: unknown columns, no rows, an index that is no number or comes twice, a name with a control
+            ArgumentError: unknown columns, no rows, an index that is no number or comes twice, a name with a control
                 character; names file and line.
         """
         path = Path(path)
@@ -120,9 +117,9 @@ class Vocabulary:
                         own = bool(_OWN_COLUMNS[dataset] & fields)
                         return cls(dataset if own else "", *_read_rows(path, reader, index, name))
         except (UnicodeDecodeError, csv.Error) as error:
-            raise VocabularyError(f"{path}: not a table of text: {error}") from None
+            raise ArgumentError(f"{path}: not a table of text: {error}") from None
         expected = "; ".join(f"{dataset}: {', '.join(columns)}" for dataset, columns in COLUMNS.items())
-        raise VocabularyError(f"{path}: columns {brief(sorted(fields))}; expected one of {expected}")
+        raise ArgumentError(f"{path}: columns {brief(sorted(fields))}; expected one of {expected}")
 
 
 def _read_rows(path: Path, reader: csv.DictReader, index: str, name: str) -> tuple[tuple[int, ...], tuple[str, ...]]:
@@ -130,15 +127,15 @@ def _read_rows(path: Path, reader: csv.DictReader, index: str, name: str) -> tup
     for row in reader:
         text = row[index] or ""
         if not (text.isascii() and text.isdigit() and len(text) < 10):
-            raise VocabularyError(
+            raise ArgumentError(
                 f"{path}, line {reader.line_num}: {index} is {brief(row[index])}; expected a whole number of 0 or more"
             )
         label = int(text)
         if label in names:
-            raise VocabularyError(f"{path}, line {reader.line_num}: {index} {label} comes twice")
+            raise ArgumentError(f"{path}, line {reader.line_num}: {index} {label} comes twice")
         names[label] = row[name] or f"label {label}"
         if not is_plain(names[label]):
-            raise VocabularyError(f"{path}, line {reader.line_num}: {name} is {brief(names[label])}; {_PLAIN}")
+            raise ArgumentError(f"{path}, line {reader.line_num}: {name} is {brief(names[label])}; {_PLAIN}")
     if not names:
-        raise VocabularyError(f"{path}: the table has no rows")
+        raise ArgumentError(f"{path}: the table has no rows")
     return tuple(names), tuple(names.values())

@@ -8,14 +8,12 @@ import numpy as np
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
-__all__ = ["METRICS", "ClassificationMetrics", "MetricsError", "classification_metrics", "mean_average_precision"]
+from gmsa_models.errors import ArgumentError
+
+__all__ = ["METRICS", "ClassificationMetrics", "classification_metrics", "mean_average_precision"]
 
 METRICS = ("gap", "map", "perr", "hit_at_1")
 Matrix = np.ndarray | Tensor  # (videos, classes), checked here rather than by its annotation
-
-
-class MetricsError(ValueError):
-    """Scores and labels that cannot be compared; the message says what was received."""
 
 
 def classification_metrics(scores: Matrix, labels: Matrix, top_k: int | None = 20) -> dict[str, float]:
@@ -36,7 +34,7 @@ def classification_metrics(scores: Matrix, labels: Matrix, top_k: int | None = 2
         mean over all their orders.
 
     Raises:
-        MetricsError: shapes that differ, no video, scores outside [0, 1] or labels other than 0 and 1.
+        ArgumentError: shapes that differ, no video, scores outside [0, 1] or labels other than 0 and 1.
 
     Source:
         `eval_util.py`, `average_precision_calculator.py`, `mean_average_precision_calculator.py` of the YouTube-8M
@@ -77,7 +75,7 @@ class ClassificationMetrics:
 
     def __post_init__(self) -> None:
         if self.top_k is not None and self.top_k < 1:
-            raise MetricsError(f"top_k is {self.top_k!r}; expected at least 1, or None for all")
+            raise ArgumentError(f"top_k is {self.top_k!r}; expected at least 1, or None for all")
 
     def update(self, scores: Matrix, labels: Matrix) -> None:
         """Count some more videos. Args and Raises: as for `classification_metrics`."""
@@ -85,7 +83,7 @@ class ClassificationMetrics:
         if self._positives is None:
             self._positives = np.zeros(scores.shape[1], np.int64)
         if len(self._positives) != scores.shape[1]:
-            raise MetricsError(f"scores of {scores.shape[1]} classes after scores of {len(self._positives)}")
+            raise ArgumentError(f"scores of {scores.shape[1]} classes after scores of {len(self._positives)}")
         labelled = truths.any(1)
         self.unlabelled += int((~labelled).sum())
         if not labelled.all():
@@ -102,14 +100,14 @@ class ClassificationMetrics:
         """Add what another one saw, for example another process.
 
         Raises:
-            MetricsError: another `top_k` or number of classes.
+            ArgumentError: another `top_k` or number of classes.
         """
         if other._positives is None:
             return
         if self._positives is None:
             self._positives = np.zeros_like(other._positives)
         if (self.top_k, len(self._positives)) != (other.top_k, len(other._positives)):
-            raise MetricsError(
+            raise ArgumentError(
                 f"cannot merge top_k {other.top_k} over {len(other._positives)} classes into top_k {self.top_k} over "
                 f"{len(self._positives)}"
             )
@@ -123,10 +121,10 @@ class ClassificationMetrics:
         """Scores of everything seen that has a true label, NaN where nothing has; see `classification_metrics`.
 
         Raises:
-            MetricsError: nothing was seen.
+            ArgumentError: nothing was seen.
         """
         if self._positives is None or self.videos + self.unlabelled == 0:
-            raise MetricsError("no videos: update() comes before compute()")
+            raise ArgumentError("no videos: update() comes before compute()")
         if not self.videos:
             return dict.fromkeys(METRICS, float("nan"))
         scores, classes, truths = (np.concatenate(parts) for parts in self._ranked())
@@ -154,25 +152,25 @@ class ClassificationMetrics:
         """What needs no ranking of all videos: PERR, Hit@1, true labels a class."""
         wanted = truths.sum(1)
         ranked = np.take_along_axis(truths & (scores > 0), ranking, 1)
-        found = (ranked & (np.arange(scores.shape[1]) < wanted[:, None])).sum(1)
+        hits = (ranked & (np.arange(scores.shape[1]) < wanted[:, None])).sum(1)
         self.videos += len(scores)
         self._positives = self._positives + truths.sum(0)
-        self._perr += float((found / wanted).sum())
+        self._perr += float((hits / wanted).sum())
         self._hits += int(np.take_along_axis(truths, ranking[:, :1], 1).sum())
 
 
 def _checked(scores: Matrix, labels: Matrix) -> tuple[np.ndarray, np.ndarray]:
     scores, labels = _array(scores), _array(labels)
     if scores.ndim != 2 or scores.shape != labels.shape or 0 in scores.shape:
-        raise MetricsError(f"scores {scores.shape} and labels {labels.shape}; expected one shape, (videos, classes)")
+        raise ArgumentError(f"scores {scores.shape} and labels {labels.shape}; expected one shape, (videos, classes)")
     if scores.dtype not in (np.float32, np.float64):
         scores = scores.astype(np.float32)
     if not ((scores >= 0) & (scores <= 1)).all():
         low, high = np.min(scores), np.max(scores)
-        raise MetricsError(f"scores from {low} to {high}; expected probabilities in [0, 1]: apply a sigmoid to logits")
+        raise ArgumentError(f"scores from {low} to {high}; expected probabilities in [0, 1]: apply a sigmoid to logits")
     truths = labels.astype(bool)
     if not (labels == truths).all():
-        raise MetricsError(f"labels hold {labels[labels != truths].flat[0]}; expected 0 and 1 only")
+        raise ArgumentError(f"labels hold {labels[labels != truths].flat[0]}; expected 0 and 1 only")
     return scores, truths
 
 

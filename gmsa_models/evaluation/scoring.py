@@ -17,12 +17,12 @@ from gmsa_models.data.errors import OnSkip
 from gmsa_models.data.paths import skip_handler
 from gmsa_models.data.sources import read_clips
 from gmsa_models.data.vocabulary import Vocabulary
+from gmsa_models.errors import ArgumentError
 from gmsa_models.evaluating import evaluating, evaluation_replica
 from gmsa_models.evaluation.metrics import ClassificationMetrics
 from gmsa_models.feeding import ClipSource, Collation, Inputs, RawBatch, fitting, in_hand, prefetched
 
 __all__ = [
-    "NoVocabularyError",
     "Predictions",
     "batch_scores",
     "collation_of",
@@ -37,10 +37,6 @@ __all__ = [
 
 # Batches' worth of clips that are sorted by length together, so that little is padding.
 WINDOW = 8
-
-
-class NoVocabularyError(ValueError):
-    """A model that does not say which labels its outputs stand for."""
 
 
 @dataclass(frozen=True)
@@ -88,10 +84,9 @@ def evaluate(
         have no known label. NaN where none has one.
 
     Raises:
-        NoVocabularyError: the model has none.
-        MetricsError: no clips.
-        SourceError, TFRecordError, UnfitClipError: what cannot be read, or does not fit the model.
-        ForeignLabelsError: labels of another data set than the model's classes.
+        ArgumentError: the model has none; no clips.
+        ArgumentError, TFRecordError, UnfitClipError: what cannot be read, or does not fit the model.
+        UnfitClipError: labels of another data set than the model's classes.
     """
     metrics = ClassificationMetrics(top_k)
     clips = limited(source, limit, Inputs.of(model), skip_handler(on_error, on_skip))
@@ -179,10 +174,10 @@ def vocabulary_of(model: GMSAClassifier) -> Vocabulary:
     """What the model's outputs stand for.
 
     Raises:
-        NoVocabularyError: the model does not say.
+        ArgumentError: the model does not say.
     """
     if model.vocabulary is None:
-        raise NoVocabularyError(
+        raise ArgumentError(
             "the model has no vocabulary, so the labels of a clip cannot be matched to its outputs; "
             "build it with build(..., vocabulary=...)"
         )
@@ -193,7 +188,7 @@ def collation_of(model: GMSAClassifier) -> Collation:
     """How clips become this model's batches.
 
     Raises:
-        NoVocabularyError: the model has no vocabulary.
+        ArgumentError: the model has no vocabulary.
     """
     return Collation(tuple(model.config.modalities), vocabulary_of(model), model.config.max_frames)
 

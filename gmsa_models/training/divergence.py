@@ -8,13 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
-from gmsa_models.training.state import Progress
+from gmsa_models.training.state import TrainingProgress
 
-__all__ = ["DivergedError", "divergence", "first_not_finite"]
-
-
-class DivergedError(ArithmeticError, ValueError):
-    """A loss, weights or a state of the optimiser that are not finite; the message says when, and what is kept."""
+__all__ = ["divergence", "first_not_finite"]
 
 
 def first_not_finite(
@@ -38,8 +34,8 @@ def first_not_finite(
     return next((name for name, value in tensors.items() if not bool(value.isfinite().all())), None)
 
 
-def divergence(what: str, progress: Progress, directory: Path, saved_step: int) -> str:
-    """The message of a `DivergedError`: what is not finite, what is kept, and how to go on.
+def divergence(what: str, progress: TrainingProgress, directory: Path, saved_step: int) -> str:
+    """The message of a `TrainingError`: what is not finite, what is kept, and how to go on.
 
     Args:
         what: is not finite.

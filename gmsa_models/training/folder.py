@@ -8,8 +8,8 @@ from pathlib import Path
 
 from lightning_fabric import Fabric
 
-from gmsa_models.data.lock import FolderInUseError, locked
-from gmsa_models.training.state import ResumeError
+from gmsa_models.data.lock import locked
+from gmsa_models.errors import OutputError, TrainingError
 
 __all__ = ["alone_in", "check_kept"]
 
@@ -19,7 +19,7 @@ def alone_in(fabric: Fabric, directory: Path) -> Iterator[None]:
     """Keep other runs out of a folder; the first process locks it, and all of them raise if it could not.
 
     Raises:
-        FolderInUseError: another process holds it.
+        OutputError: another process holds it.
         OSError: it cannot be written.
     """
     refusal, lock = None, locked(directory, "training")
@@ -30,7 +30,7 @@ def alone_in(fabric: Fabric, directory: Path) -> Iterator[None]:
             refusal = error
     if fabric.world_size > 1:
         refused = fabric.broadcast(None if refusal is None else str(refusal))
-        refusal = refusal or (FolderInUseError(refused) if refused else None)
+        refusal = refusal or (OutputError(refused) if refused else None)
     if refusal is not None:
         raise refusal
     try:
@@ -48,16 +48,16 @@ def check_kept(directory: Path, has_best: bool) -> None:
         has_best: the run has had a validation, so that its best weights are to be there.
 
     Raises:
-        ResumeError: it does not; the message says what to do.
+        TrainingError: it does not; the message says what to do.
     """
     model, best = directory / "model.safetensors", directory / "best.safetensors"
     if model.exists():
-        raise ResumeError(
+        raise TrainingError(
             f"{model}: a finished model, and no finished state.pt of its run; it is not written over: choose another "
             "folder (--out), or move it away"
         )
     if has_best and not best.exists():
-        raise ResumeError(
+        raise TrainingError(
             f"{best}: gone, and the run's best weights so far with it; put it back, or remove {directory} to start "
             "again"
         )

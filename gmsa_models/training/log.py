@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from gmsa_models.data.atomic import cannot_write, replaced_when_done
+from gmsa_models.progress import progress_bar
 
 __all__ = ["TrainingLog", "Values"]
 
@@ -77,18 +78,12 @@ class TrainingLog:
 
 
 class _Bar:
-    """Rich's progress bar with rate and time left; in a pipe or a file, a plain line for every log line."""
+    """The progress bar with rate and time left; in a pipe or a file, a plain line for every log line."""
 
     def __init__(self, steps: int, start: int) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
         self._steps, self._started, self._first = steps, time.monotonic(), start
-        self._console = Console(stderr=True)
-        self._progress = Progress(
-            TextColumn("train"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"), console=self._console, disable=not self._console.is_terminal,
-        )  # fmt: skip
+        self._progress = progress_bar(note="{task.fields[note]}")
+        self._console = self._progress.console
         self._task = self._progress.add_task("train", total=steps, completed=start, note="")
         self._scores = ""
 

@@ -20,26 +20,17 @@ from gmsa_models.data.atomic import replaced_when_done
 from gmsa_models.data.errors import OnSkip
 from gmsa_models.data.paths import skip_handler
 from gmsa_models.data.spaces import spaces_to_dict
-from gmsa_models.evaluation.metrics import MetricsError
+from gmsa_models.errors import ArgumentError, TrainingError
 from gmsa_models.evaluation.scoring import collation_of
-from gmsa_models.feeding import (
-    ClipSource,
-    Inputs,
-    RawBatch,
-    TrainingClips,
-    TrainingDataError,
-    in_hand,
-    planned_batches,
-    prefetched,
-)
-from gmsa_models.training.divergence import DivergedError, divergence, first_not_finite
+from gmsa_models.feeding import ClipSource, Inputs, RawBatch, TrainingClips, in_hand, planned_batches, prefetched
+from gmsa_models.training.divergence import divergence, first_not_finite
 from gmsa_models.training.folder import alone_in, check_kept
 from gmsa_models.training.identity import VALIDATION, identity_of
 from gmsa_models.training.log import TrainingLog, Values
 from gmsa_models.training.objective import Objective, parameter_groups
 from gmsa_models.training.recipe import MONITORS, Recipe
 from gmsa_models.training.result import TrainingResult
-from gmsa_models.training.state import Progress, earlier_fingerprint, load_state, save_state
+from gmsa_models.training.state import TrainingProgress, earlier_fingerprint, load_state, save_state
 from gmsa_models.training.validation import check_labels, validate
 
 __all__ = ["fit"]
@@ -85,14 +76,13 @@ def fit(
         on_skip: with "skip", called with each error, in every epoch again; default: a `SkippedWarning`.
 
     Raises:
-        TrainingDataError: too few clips for one batch, a batch that the processes cannot share evenly, or validation
-            clips that define no score.
-        ResumeError: `out_dir` holds another run: another model, recipe, number of processes, other data or classes.
-        FolderInUseError: another process is training there.
+        TrainingError: too few clips for one batch, a batch that the processes cannot share evenly, or validation clips
+            that define no score; `out_dir` holds another run: another model, recipe, number of processes, other data or
+            classes; the loss or the weights are not finite any more; neither is saved.
+        OutputError: another process is training there.
         CheckpointError: class names or a card that could be saved and not loaded.
-        DivergedError: the loss or the weights are not finite any more; neither is saved.
         OSError: `out_dir` cannot be written.
-        NoVocabularyError: the model has none.
+        ArgumentError: the model has none.
         TFRecordError, UnfitClipError: a clip that cannot be read or does not fit the model.
     """
     collation_of(model)
@@ -133,7 +123,7 @@ class _Run:
         self.steps = recipe.steps or max(1, round(recipe.epochs * (len(self.clips) // recipe.batch_size)))
         self.validate_every = recipe.validate_every or max(1, self.steps // 10)
         self.identity = identity_of(model, recipe, self.clips, validation_source, on_skip)
-        self.progress, self.same_validation = Progress(), True
+        self.progress, self.same_validation = TrainingProgress(), True
         self.losses: list[Tensor] = []  # of the steps since the last line of the log
         self._prepare()
         self.was_finished, self.saved_step = self.progress.finished, self.progress.step
@@ -277,12 +267,12 @@ class _Run:
         kept = self._swap()
         try:
             scores = validate(self.fabric, self.model, self.validation_source, self.recipe.batch_size, self.on_skip)
-        except MetricsError as error:  # finite weights, so large that the scores overflow
+        except ArgumentError as error:  # finite weights, so large that the scores overflow
             raise self._diverged(f"the validation clips have no scores ({error})") from error
         at.stale += 1
         monitor = self.recipe.monitor
         if not math.isfinite(score := scores[monitor]):
-            raise TrainingDataError(
+            raise TrainingError(
                 f"{monitor} is {score} on the validation clips, so it cannot choose the weights that are kept; give "
                 "others, or another monitor"
             )
@@ -306,8 +296,8 @@ class _Run:
         if name := first_not_finite(self.weights, self.averages, self.optimizer.state_dict()["state"]):
             raise self._diverged(f"{name} is not finite")
 
-    def _diverged(self, what: str) -> DivergedError:
-        return DivergedError(divergence(what, self.progress, self.directory, self.saved_step))
+    def _diverged(self, what: str) -> TrainingError:
+        return TrainingError(divergence(what, self.progress, self.directory, self.saved_step))
 
     def _save_state(self) -> None:
         self._check_finite()
@@ -390,7 +380,7 @@ def _average(model: nn.Module, decay: float) -> AveragedModel:
 
 def _share(batch_size: int, processes: int, clips: int) -> int:
     if batch_size % processes:
-        raise TrainingDataError(f"a batch of {batch_size} clips cannot be divided evenly among {processes} processes")
+        raise TrainingError(f"a batch of {batch_size} clips cannot be divided evenly among {processes} processes")
     if clips < batch_size:
-        raise TrainingDataError(f"{clips} training clips do not fill one batch of {batch_size}")
+        raise TrainingError(f"{clips} training clips do not fill one batch of {batch_size}")
     return batch_size // processes

@@ -6,14 +6,12 @@ import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-__all__ = ["MONITORS", "PRECISIONS", "Recipe", "RecipeError"]
+from gmsa_models.errors import ConfigError
+
+__all__ = ["MONITORS", "PRECISIONS", "Recipe"]
 
 PRECISIONS = ("32-true", "64-true", "bf16-mixed", "16-mixed", "bf16-true")
 MONITORS = ("gap", "map", "perr", "hit_at_1")
-
-
-class RecipeError(ValueError):
-    """A recipe whose values cannot be used; the message names the field, what it got and what it takes."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ class Recipe:
 
     def _check(self, name: str, good: bool, expected: str) -> None:
         if not good:
-            raise RecipeError(f"{name} is {getattr(self, name)!r}; expected {expected}")
+            raise ConfigError(f"{name} is {getattr(self, name)!r}; expected {expected}")
 
     def rate(self, step: int, steps: int) -> float:
         """Learning rate of step `step` (from 0) of `steps`: linear warm-up, then half a cosine down to 0."""
@@ -94,9 +92,9 @@ class Recipe:
         """The inverse of `to_dict`.
 
         Raises:
-            RecipeError: a name that is not a field.
+            ConfigError: a name that is not a field.
         """
         unknown = sorted(set(values) - {entry.name for entry in fields(cls)})
         if unknown:
-            raise RecipeError(f"unknown {', '.join(unknown)}; known: {', '.join(entry.name for entry in fields(cls))}")
+            raise ConfigError(f"unknown {', '.join(unknown)}; known: {', '.join(entry.name for entry in fields(cls))}")
         return cls(**values)

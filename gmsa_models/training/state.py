@@ -16,10 +16,11 @@ import torch
 
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.atomic import replaced_when_done
+from gmsa_models.errors import TrainingError
 from gmsa_models.training.identity import VALIDATION, Identity, differences
 from gmsa_models.training.recipe import Recipe
 
-__all__ = ["Progress", "ResumeError", "earlier_fingerprint", "fingerprint", "load_state", "save_state"]
+__all__ = ["TrainingProgress", "earlier_fingerprint", "fingerprint", "load_state", "save_state"]
 
 # What the pickle in a state may name; of what torch allows beside, some makes gigabytes of a few bytes.
 _NAMED = re.compile(
@@ -28,12 +29,8 @@ _NAMED = re.compile(
 _LONGEST_PICKLE = 1 << 24
 
 
-class ResumeError(ValueError):
-    """A folder that holds another run, or one that cannot be gone on with."""
-
-
 @dataclass
-class Progress:
+class TrainingProgress:
     """How far a run has come.
 
     Attributes:
@@ -68,7 +65,7 @@ def earlier_fingerprint(model: GMSAClassifier, recipe: Recipe, clips: int) -> st
     return fingerprint(recipe=recipe.to_dict(), config=model.config.to_dict(), clips=clips, start=start)
 
 
-def save_state(path: Path, run: Identity, progress: Progress, tensors: dict[str, Any]) -> None:
+def save_state(path: Path, run: Identity, progress: TrainingProgress, tensors: dict[str, Any]) -> None:
     """Write the state, whole or not at all.
 
     Args:
@@ -86,7 +83,7 @@ def save_state(path: Path, run: Identity, progress: Progress, tensors: dict[str,
         temporary.write_bytes(data.getbuffer())
 
 
-def load_state(path: Path, run: Identity, earlier: str) -> tuple[Progress, dict[str, Any], bool] | None:
+def load_state(path: Path, run: Identity, earlier: str) -> tuple[TrainingProgress, dict[str, Any], bool] | None:
     """Read a state back; None where there is none.
 
     Args:
@@ -98,31 +95,31 @@ def load_state(path: Path, run: Identity, earlier: str) -> tuple[Progress, dict[
         How far it has come, its state dicts by name, and whether it says that it had the validation data of `run`.
 
     Raises:
-        ResumeError: the state is another run's, or cannot be read; the message says in what they differ.
+        TrainingError: the state is another run's, or cannot be read; the message says in what they differ.
     """
     if not path.exists():
         return None
     try:
         _check_archive(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-        progress, tensors, earlier_run = Progress(**state["progress"]), state["tensors"], state["run"]
+        progress, tensors, earlier_run = TrainingProgress(**state["progress"]), state["tensors"], state["run"]
         _check_progress(progress)
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:300]
-        raise ResumeError(f"{path}: cannot be read ({reason}); {_elsewhere(path)}") from error
+        raise TrainingError(f"{path}: cannot be read ({reason}); {_elsewhere(path)}") from error
     if isinstance(earlier_run, str):
         if earlier_run != earlier:
-            raise ResumeError(
+            raise TrainingError(
                 f"{path}: of a run with another model, initial weights, recipe or number of training clips (an earlier "
                 f"version wrote it, and not in which of them they differ); {_elsewhere(path)}"
             )
     elif differing := _refused(earlier_run, run, progress.finished):
         changes = "; ".join(f"{name} ({changed})" for name, changed in differing.items())
-        raise ResumeError(f"{path.parent} holds a run with other {changes}; {_remedy(path, differing, progress)}")
+        raise TrainingError(f"{path.parent} holds a run with other {changes}; {_remedy(path, differing, progress)}")
     return progress, tensors, isinstance(earlier_run, dict) and not differences(earlier_run, run)
 
 
-def _check_progress(progress: Progress) -> None:
+def _check_progress(progress: TrainingProgress) -> None:
     for name, value in asdict(progress).items():
         known = isinstance(value, bool) if name == "finished" else isinstance(value, int | float) and value >= 0
         if not known and not (name == "best" and value is None):
@@ -174,7 +171,7 @@ def _refused(earlier: Identity, run: Identity, finished: bool) -> dict[str, str]
     return differing
 
 
-def _remedy(path: Path, differing: dict[str, str], progress: Progress) -> str:
+def _remedy(path: Path, differing: dict[str, str], progress: TrainingProgress) -> str:
     if progress.finished and set(differing) == {VALIDATION}:
         model = path.parent / "model.safetensors"
         return f"it is finished: gmsa evaluate --model {model} --data ... scores it on other data"

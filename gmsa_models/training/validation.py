@@ -9,9 +9,10 @@ from lightning_fabric import Fabric
 
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.errors import OnSkip
+from gmsa_models.errors import TrainingError
 from gmsa_models.evaluation.metrics import ClassificationMetrics
 from gmsa_models.evaluation.scoring import limited, scored_batches, vocabulary_of
-from gmsa_models.feeding import ClipSource, Inputs, TrainingDataError
+from gmsa_models.feeding import ClipSource, Inputs
 
 __all__ = ["check_labels", "validate"]
 
@@ -20,9 +21,9 @@ def check_labels(model: GMSAClassifier, source: ClipSource, on_skip: OnSkip | No
     """Check that a source can score a model; it is read up to the first clip that has one of the model's classes.
 
     Raises:
-        NoVocabularyError: the model does not say what its outputs stand for.
-        TrainingDataError: no clip has, so that no score is defined and none can choose the weights that are kept.
-        UnfitClipError: a clip before it does not fit the model, unless `on_skip` takes it; a ForeignLabelsError where
+        ArgumentError: the model does not say what its outputs stand for.
+        TrainingError: no clip has, so that no score is defined and none can choose the weights that are kept.
+        UnfitClipError: a clip before it does not fit the model, unless `on_skip` takes it; an UnfitClipError where
             its labels are of another data set than the model's classes.
     """
     vocabulary, read = vocabulary_of(model), 0
@@ -31,7 +32,7 @@ def check_labels(model: GMSAClassifier, source: ClipSource, on_skip: OnSkip | No
         read += 1
         if clip.positions(vocabulary):
             return
-    raise TrainingDataError(
+    raise TrainingError(
         f"none of the {read} validation clips has a label of the model's {len(vocabulary)} classes, so no score "
         "is defined; give validation data and a class table that belong together, or train without validation"
     )

@@ -20,15 +20,16 @@ from analysis.attention.of_view import (
 )
 from analysis.attention.pattern_table import PATTERNS, pattern_table
 from analysis.attention.profiles import attention_profile, unevenness
+from analysis.errors import RecordError
 from analysis.gmsa_view import view_clips
 from analysis.record.assemble import record_of
 from analysis.record.layers import of_layer
 from analysis.sensitivity.of_view import autograd_capability, view_gradient_norms, view_sensitivity
 from analysis.sweep.analyses import ANALYSES
-from analysis.view import Capabilities, ModelNote, RecordError, TraceView
+from analysis.view import Capabilities, ModelNote, TraceView
 from figures.inspector.payload import pack
 from figures.overview import draw
-from gmsa.tables import clip_summary
+from gmsa.screen_tables import clip_summary
 from gmsa_models.masks import Toeplitz
 from gmsa_models.trace import HeadGroup, LayerTrace
 

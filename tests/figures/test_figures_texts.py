@@ -221,7 +221,7 @@ def font_of_one_letter(tmp_path):
 def _forget() -> None:
     for cached in (glyphs._families, glyphs._index, glyphs._letters_of):
         cached.cache_clear()
-    glyphs._told.clear()
+    glyphs._reported.clear()
 
 
 def test_an_installed_font_gives_the_letters_that_the_house_font_lacks(font_of_one_letter, caplog):

@@ -16,15 +16,16 @@ from matplotlib.figure import Figure
 from small_models import VOCABULARY, small_clip, small_model
 
 from analysis import DEFAULT_PARTS, combine_models, inspect_clip
+from analysis.errors import RecordError
 from analysis.explanations.registry import EXPLANATIONS, applicable
 from analysis.explanations.scores import score_explanation
 from analysis.inspect.source import inspect_source
 from analysis.record.files import open_record, save_record
-from analysis.view import RecordError
 from figures.inspection import saved_records, write_inspection
 from figures.inspector.header import describe_clip, describe_model
-from figures.inspector.records import InspectorError, split_records
+from figures.inspector.records import split_records
 from gmsa_models import Vocabulary, load, read_clips, save, write_clips
+from gmsa_models.errors import ArgumentError
 from gmsa_models.masks import Toeplitz
 from tests.gmsa.test_command_line import run
 
@@ -206,7 +207,7 @@ class TestOneClassIsExplained:
             for kind, target in (("gate-op", 0), ("baseline", 1))
         ]
         paths = [save_record(record, tmp_path / f"{place}.nc") for place, record in enumerate(records)]
-        with pytest.raises(InspectorError, match=r"different classes: 'Game' by model 'small-gate-op', 'Car'"):
+        with pytest.raises(ArgumentError, match=r"different classes: 'Game' by model 'small-gate-op', 'Car'"):
             saved_records(paths)
         with pytest.raises(RecordError, match="the explained class differs, model 'small-baseline' has 'Car'"):
             combine_models(records)
@@ -435,6 +436,6 @@ def test_files_are_written_before_anything_is_printed(made, monkeypatch):
     def broken(records, top):
         raise OSError("the terminal is gone")
 
-    monkeypatch.setattr("gmsa.tables.clip_summary", broken)
+    monkeypatch.setattr("gmsa.screen_tables.clip_summary", broken)
     assert two(made).exit_code == 2
     assert len(list((made / "out").glob("*.nc"))) == 2

@@ -10,12 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.record.files import RecordFileError, open_record, save_record
+from analysis.errors import RecordError
+from analysis.record.files import open_record, save_record
 from gmsa_models import Clip, ModelConfig, load, read_clips, save, write_clips
 from gmsa_models.checkpoints.header import METADATA_KEY, CheckpointError
 from gmsa_models.classifier import GMSAClassifier
+from gmsa_models.data.tfrecord.examples import encode_clip
 from gmsa_models.data.tfrecord.framing import frame_record
-from gmsa_models.data.tfrecord.records import encode_clip
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def _checkpoint_seeds() -> list[bytes]:
 
 
 def _open_record(path: Path) -> None:
-    with contextlib.suppress(RecordFileError):
+    with contextlib.suppress(RecordError):
         open_record(path)
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from small_models import KINDS, small_clip, small_model
 
 from analysis import inspect_clip
-from gmsa.tables import certificates_text, clip_summary, explanations_table, predictions_table, profiles_table
+from gmsa.screen_tables import certificates_text, clip_summary, explanations_table, predictions_table, profiles_table
 from gmsa.terminal import visible
 from gmsa_models.attention import stages
 

@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from gmsa_models.attention import ATTENTION
-from gmsa_models.classifier import BatchError, GMSAClassifier, mean_over_valid, parameter_mib
-from gmsa_models.config import ConfigError, ModelConfig
+from gmsa_models.classifier import GMSAClassifier, mean_over_valid, parameter_mib
+from gmsa_models.config import ModelConfig
 from gmsa_models.data.clip import Batch
 from gmsa_models.data.vocabulary import Vocabulary
-from gmsa_models.masks import BlockDiagonal, NeighbourhoodError, Toeplitz, ToeplitzDilated
+from gmsa_models.errors import ArgumentError, ConfigError
+from gmsa_models.masks import BlockDiagonal, Toeplitz, ToeplitzDilated
 
 KINDS = tuple(ATTENTION)
 INPUTS = {"visual": 11, "audio": 7}
@@ -306,7 +307,7 @@ def test_config_from_dict_names_fields():
         ModelConfig.from_dict(values | {"shape": 3, "colour": 1})
     with pytest.raises(ConfigError, match="needs modalities, classes; got attention"):
         ModelConfig.from_dict({"attention": "none"})
-    with pytest.raises(NeighbourhoodError, match="unknown"):
+    with pytest.raises(ArgumentError, match="unknown"):
         ModelConfig.from_dict(values | {"neighbourhood": {"kind": "ring"}})
 
 
@@ -320,18 +321,18 @@ def test_vocabulary_must_fit():
 
 def test_batches_that_do_not_fit():
     made = model()
-    with pytest.raises(BatchError, match="a batch of 19 frames; the model takes at most 17"):
+    with pytest.raises(ArgumentError, match="a batch of 19 frames; the model takes at most 17"):
         made(batch((19,)))
-    with pytest.raises(BatchError, match="no modality 'audio' in a batch of visual"):
+    with pytest.raises(ArgumentError, match="no modality 'audio' in a batch of visual"):
         made(batch(inputs={"visual": 11}))
-    with pytest.raises(BatchError, match=r"'audio' has shape \(3, 13, 5\); expected \(3, 13, 7\)"):
+    with pytest.raises(ArgumentError, match=r"'audio' has shape \(3, 13, 5\); expected \(3, 13, 7\)"):
         made(batch(inputs={"visual": 11, "audio": 5}))
-    with pytest.raises(BatchError, match="clip 1 of the batch has no valid frame"):
+    with pytest.raises(ArgumentError, match="clip 1 of the batch has no valid frame"):
         made(batch((3, 0)))
     for refused in (batch((19,)), batch(inputs={"visual": 11})):
-        with pytest.raises(BatchError):
+        with pytest.raises(ArgumentError):
             made.trace(refused)
-    assert issubclass(BatchError, ValueError)
+    assert issubclass(ArgumentError, ValueError)
 
 
 def test_modalities_that_the_model_lacks_are_left_alone():

@@ -7,17 +7,9 @@ import torch
 from small_models import VOCABULARY
 
 import gmsa_models
+from gmsa_models.errors import UnknownNameError
 from gmsa_models.masks import BlockDiagonal, Toeplitz, ToeplitzDilated
-from gmsa_models.variants import (
-    COLUMNS,
-    CONTROL,
-    PUBLISHED,
-    PUBLISHED_FAMILY,
-    VARIANTS,
-    UnknownVariantError,
-    build,
-    variant_config,
-)
+from gmsa_models.variants import COLUMNS, CONTROL, PUBLISHED, PUBLISHED_FAMILY, VARIANTS, build, variant_config
 
 MEBIBYTE = 2**20
 
@@ -119,5 +111,5 @@ def test_one_modality_and_other_modalities() -> None:
     ],
 )
 def test_unknown_names_list_the_known(arguments: dict, message: str) -> None:
-    with pytest.raises(UnknownVariantError, match=message):
+    with pytest.raises(UnknownNameError, match=message):
         build(**arguments)

@@ -70,7 +70,7 @@ class TestPrograms:
         assert done.returncode == 1
         assert done.stderr.count("Traceback") == 1, done.stderr
         last = done.stderr.splitlines()[-1]
-        assert last.startswith("gmsa_models.workers.NoMainGuardError: ")
+        assert last.startswith("gmsa_models.errors.WorkerError: ")
         assert "program.py starts worker processes and has no main guard: put what the program does into" in last
 
     def test_from_standard_input(self, program, pool):

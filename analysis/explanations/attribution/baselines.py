@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from analysis.explanations.explanation import ExplanationError
 from analysis.explanations.stream import stream_inputs
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
+from gmsa_models.errors import ArgumentError
 
 __all__ = ["baseline_inputs"]
 
@@ -32,7 +32,7 @@ def zero(frames: Frames, other: Other) -> Frames:
 def other_video(frames: Frames, other: Other) -> Frames:
     """The frames of another video, over and over where it is shorter."""
     if other is None:
-        raise ExplanationError("baseline 'video' needs another clip; give it as `other`")
+        raise ArgumentError("baseline 'video' needs another clip; give it as `other`")
     return other[torch.arange(len(frames)) % len(other)]
 
 
@@ -53,9 +53,9 @@ def baseline_inputs(model: GMSAClassifier, clip: Clip, baseline: str, other: Cli
         other: the other video of "video".
 
     Raises:
-        ExplanationError: an unknown baseline, or "video" without one.
+        ArgumentError: an unknown baseline, or "video" without one.
     """
     if baseline not in BASELINES:
-        raise ExplanationError(f"baseline {baseline!r} is unknown; known: {', '.join(BASELINES)}")
+        raise ArgumentError(f"baseline {baseline!r} is unknown; known: {', '.join(BASELINES)}")
     others = {} if other is None else stream_inputs(model, other)
     return {name: BASELINES[baseline](frames, others.get(name)) for name, frames in stream_inputs(model, clip).items()}

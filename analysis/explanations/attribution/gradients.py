@@ -72,8 +72,8 @@ def integrated_gradients(stream: Stream, inputs: Frames, baseline: Frames, n_ste
             (gradients,) = torch.autograd.grad(stream.resume(points).sum(), points)
         mean += torch.tensordot(0.5 * weight, gradients, 1)
     project = stream.encoder.project
-    found = (inputs - baseline) * (mean if project is None else mean @ project.weight)
-    return found, float(found.sum() - (rise[0] - rise[1]))
+    attributions = (inputs - baseline) * (mean if project is None else mean @ project.weight)
+    return attributions, float(attributions.sum() - (rise[0] - rise[1]))
 
 
 def gradient_shap(stream: Stream, inputs: Frames, baseline: Frames, n_samples: int = 8, seed: int = 0) -> Found:
@@ -88,10 +88,10 @@ def gradient_shap(stream: Stream, inputs: Frames, baseline: Frames, n_samples: i
 
     both = torch.stack([baseline, torch.zeros_like(baseline)])
     with seeded(seed):
-        found, delta = GradientShap(_OnceEach(stream)).attribute(
+        attributions, delta = GradientShap(_OnceEach(stream)).attribute(
             inputs[None], both, n_samples=n_samples, stdevs=0.0, return_convergence_delta=True
         )
-    return found[0].detach().to(inputs), float(delta.mean())
+    return attributions[0].detach().to(inputs), float(delta.mean())
 
 
 class _OnceEach:
@@ -124,8 +124,8 @@ def deep_lift(stream: Stream, inputs: Frames, baseline: Frames) -> Found:
 
     with _ONE_AT_A_TIME, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Setting forward, backward hooks")  # captum takes its hooks off again
-        found, delta = DeepLift(stream).attribute(_leaf(inputs), baseline[None], return_convergence_delta=True)
-    return found[0].detach(), float(delta)
+        attributions, delta = DeepLift(stream).attribute(_leaf(inputs), baseline[None], return_convergence_delta=True)
+    return attributions[0].detach(), float(delta)
 
 
 def _leaf(inputs: Frames) -> Float[Tensor, "1 frames width"]:

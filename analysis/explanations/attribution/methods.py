@@ -18,10 +18,11 @@ from analysis.explanations.attribution.gradients import (
     saliency,
 )
 from analysis.explanations.attribution.perturbations import occlusion, segment_shapley
-from analysis.explanations.explanation import Explanation, ExplanationError
+from analysis.explanations.explanation import Explanation
 from analysis.explanations.stream import stream_inputs, streams
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
+from gmsa_models.errors import ArgumentError
 from gmsa_models.evaluating import evaluating
 
 __all__ = ["gradient_explanation", "occlusion_explanation", "shapley_explanation"]
@@ -61,7 +62,7 @@ def gradient_explanation(
         With `features`. A frame of saliency has the Euclidean norm of its features, of the others the sum.
 
     Raises:
-        ExplanationError: a target or baseline that is unknown.
+        ArgumentError: a target or baseline that is unknown.
     """
     function, shares, compares = GRADIENTS[method]
     features, delta = {}, 0.0
@@ -99,18 +100,20 @@ def occlusion_explanation(
         model, clip, target, baseline, other: see `gradient_explanation`.
 
     Raises:
-        ExplanationError: another `by`; and as `gradient_explanation`.
+        ArgumentError: another `by`; and as `gradient_explanation`.
     """
     if by not in ("frame", "segment"):
-        raise ExplanationError(f"occlusion by {by!r}; expected 'frame' or 'segment'")
+        raise ArgumentError(f"occlusion by {by!r}; expected 'frame' or 'segment'")
     short = clip.cut(model.config.max_frames)
     with evaluating(model, widen=True) as model:
         inputs, baselines = stream_inputs(model, clip), baseline_inputs(model, clip, baseline, other)
         groups = torch.arange(short.frames) if by == "frame" else frame_groups(short)
-        found = [
+        attributions = [
             occlusion(each, inputs[name], baselines[name], groups) for name, each in streams(model, target).items()
         ]
-    return Explanation(f"{by}-occlusion", target, torch.stack(found).cpu(), tuple(inputs), "logit", baseline=baseline)
+    return Explanation(
+        f"{by}-occlusion", target, torch.stack(attributions).cpu(), tuple(inputs), "logit", baseline=baseline
+    )
 
 
 def shapley_explanation(
@@ -134,10 +137,10 @@ def shapley_explanation(
     with evaluating(model, widen=True) as model:
         inputs, baselines = stream_inputs(model, clip), baseline_inputs(model, clip, baseline, other)
         for name, stream in streams(model, target).items():
-            found, missing = segment_shapley(
+            attributions, missing = segment_shapley(
                 stream, inputs[name], baselines[name], frame_groups(short), n_samples, seed
             )
-            values.append(found)
+            values.append(attributions)
             delta += missing
     return Explanation(
         "segment-shapley",

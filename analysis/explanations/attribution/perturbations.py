@@ -54,14 +54,14 @@ def segment_shapley(
     count = int(groups.max()) + 1
     together, scores = max(1, FRAMES_TOGETHER // len(inputs)), KeptScores(stream, inputs, baseline)
     # captum's features are the groups themselves, there (1) or replaced (0), rather than the numbers in the frames.
-    score = lambda there: scores(there[:, groups] > 0.5).cpu()  # noqa: E731
-    there = torch.ones(1, count, dtype=torch.float32)
+    score = lambda present: scores(present[:, groups] > 0.5).cpu()  # noqa: E731
+    present = torch.ones(1, count, dtype=torch.float32)
     with seeded(seed):
-        found = ShapleyValueSampling(score).attribute(
-            there, torch.zeros_like(there), n_samples=n_samples, perturbations_per_eval=together
+        attributions = ShapleyValueSampling(score).attribute(
+            present, torch.zeros_like(present), n_samples=n_samples, perturbations_per_eval=together
         )
-    of_group = found[0].to(inputs.dtype)
-    none, whole = score(torch.cat([torch.zeros_like(there), there]))
+    of_group = attributions[0].to(inputs.dtype)
+    none, whole = score(torch.cat([torch.zeros_like(present), present]))
     difference = whole - none
     return _shared(of_group, groups), float(of_group.sum() - difference)
 

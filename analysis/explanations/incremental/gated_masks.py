@@ -129,10 +129,10 @@ class GatedMasks:
         self._by_key = logits.permute(1, 4, 0, 2, 3).flatten(0, 1).contiguous()
         self._by_query = logits.permute(0, 3, 1, 2, 4).flatten(0, 1).contiguous()
         self._near = neighbourhood_mask(block.local_neighbourhood, frames, own.device)
-        self._neighbours, there = padded_neighbours(self._near)
+        self._neighbours, present = padded_neighbours(self._near)
         self._pairs = (torch.arange(frames, device=own.device)[:, None] * frames + self._neighbours).flatten()
-        near_logits = logits.flatten(3)[..., self._pairs].unflatten(3, there.shape)
-        self._near_logits = near_logits.masked_fill(~there, -torch.inf)
+        near_logits = logits.flatten(3)[..., self._pairs].unflatten(3, present.shape)
+        self._near_logits = near_logits.masked_fill(~present, -torch.inf)
         self._gate_global = block.gate_global[:frames, :frames].contiguous()
         self._gate_local = block.gate_local[:frames, :frames].contiguous()
         self._gate = torch.empty_like(self._gate_global)
@@ -148,23 +148,23 @@ class GatedMasks:
         """
         local = self._local(kept)
         value = torch.where(kept[:, None, :, None], self._own_value, self._other_value)
-        found = torch.empty_like(value)
-        for step, *of_choice in zip(self._plan(kept, local), local, value, found, strict=True):
+        contexts = torch.empty_like(value)
+        for step, *of_choice in zip(self._plan(kept, local), local, value, contexts, strict=True):
             self._blend(self._moved(step), *of_choice)
-        return found.transpose(1, 2).flatten(2)
+        return contexts.transpose(1, 2).flatten(2)
 
     def _blend(
         self,
         live: _Live,
         local: Float[Tensor, "heads query near"],
         value: Float[Tensor, "heads key head_dim"],
-        found: Float[Tensor, "heads query head_dim"],
+        contexts: Float[Tensor, "heads query head_dim"],
     ) -> None:
-        """Write the contexts of one choice to `found`."""
+        """Write the contexts of one choice to `contexts`."""
         sums = live.sums
         scale = sums.total.reciprocal()[..., None]
         local = (local * sums.total[..., None]).flatten(1)
-        of_heads = (live.minus_local, sums.summed, sums.weights, scale, local, value, found)
+        of_heads = (live.minus_local, sums.summed, sums.weights, scale, local, value, contexts)
         # Head by head, so that a map stays in the cache from one operation to the next.
         for of_head in zip(*(each.unbind() for each in of_heads), strict=True):
             minus_local, summed, weights, by, of_pairs, values, out = of_head
@@ -172,7 +172,7 @@ class GatedMasks:
             of_pairs -= of_pairs * gate.view(-1).index_select(0, self._pairs)
             gate.mul_(weights).view(-1).index_add_(0, self._pairs, of_pairs)
             torch.mm(gate, values, out=out)
-        found *= scale
+        contexts *= scale
 
     def _plan(self, kept: Choices, local: Near) -> Iterator[_Step | _Live]:
         """For each choice the step to it, or what there is to carry where too much changes for a step."""
@@ -255,8 +255,8 @@ class GatedMasks:
         logits = self._looked_up(self._by_query, kept, choice, queries)
         shift = logits.amax(-1)
         weights = logits.sub_(shift[..., None]).exp_()
-        found = (shift, weights, weights.sum(-1), weights @ self._gate_global)
-        return _Sums(*(each.transpose(0, 1) for each in found))
+        rows = (shift, weights, weights.sum(-1), weights @ self._gate_global)
+        return _Sums(*(each.transpose(0, 1) for each in rows))
 
     @staticmethod
     def _looked_up(
@@ -265,8 +265,8 @@ class GatedMasks:
         """Logits of some frames with every other, as both are in one of the choices."""
         kept = kept[choice]
         place = frames + len(logits) // 2 * ~kept.take_along_dim(frames[:, None], 1)[:, 0]
-        found = logits.index_select(0, place)
-        return torch.where(kept[:, None], found[:, 0], found[:, 1])
+        selected = logits.index_select(0, place)
+        return torch.where(kept[:, None], selected[:, 0], selected[:, 1])
 
     def _local(self, kept: Choices) -> Near:
         """The local branch's attention weights."""

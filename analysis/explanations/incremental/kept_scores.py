@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from analysis.explanations.explanation import ExplanationError
 from analysis.explanations.incremental.after_attention import AfterAttention
 from analysis.explanations.incremental.gated_masks import GatedMasks
 from analysis.explanations.stream import FRAMES_TOGETHER, Stream
 from gmsa_models.attention import AttentionBlock, GateAtt
+from gmsa_models.errors import ArgumentError
 
 __all__ = ["CARRIED", "KeptScores", "kept_scores"]
 
@@ -36,10 +36,10 @@ def kept_scores(
         kept: True where the clip's own frame stays.
 
     Raises:
-        ExplanationError: masks of another number of frames.
+        ArgumentError: masks of another number of frames.
     """
     if kept.shape[1] != len(inputs):
-        raise ExplanationError(f"masks over {kept.shape[1]} frames; the clip has {len(inputs)}")
+        raise ArgumentError(f"masks over {kept.shape[1]} frames; the clip has {len(inputs)}")
     return KeptScores(stream, inputs, baseline)(kept)
 
 

@@ -80,9 +80,9 @@ def _running_curve(stream: Stream, inputs: Frames, baseline: Frames, order: Orde
     for rows in _runs(range(count)):
         # A frame is the clip's own up to the step of its rank.
         ranks = torch.arange(rows.start, rows.stop, device=hidden.device)
-        there = torch.arange(rows.stop, device=hidden.device)[:, None] <= ranks
+        present = torch.arange(rows.stop, device=hidden.device)[:, None] <= ranks
         steps = slice(0, rows.stop)
-        curve[steps] += _added(stream, contexts, hidden, ranks, steps, there.to(hidden))
+        curve[steps] += _added(stream, contexts, hidden, ranks, steps, present.to(hidden))
     first, members = _alike(contexts, hidden)
     for rows in _runs(range(len(first))):
         steps = slice(int(first[rows.start]) + 1, count + 1)
@@ -116,8 +116,8 @@ def _added(
     sums = _Sums.of(stream.encoder.layers[0].block, hidden[rows], near, len(times))
     after, shares = AfterAttention(stream), torch.zeros_like(times)
     for part in _runs(range(len(times)), max(1, TOKENS // len(rows))):
-        there = times[part].flatten().nonzero()[:, 0]
-        shares[part].view(-1)[there] = after(sums.at(everywhere[part], part, there))
+        positions = times[part].flatten().nonzero()[:, 0]
+        shares[part].view(-1)[positions] = after(sums.at(everywhere[part], part, positions))
     return (shares * times).sum(1)
 
 

@@ -18,7 +18,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from gmsa_models.attention import AttentionBlock, AttentionError
+from gmsa_models.attention import AttentionBlock
+from gmsa_models.errors import ArgumentError, GMSAError
 from gmsa_models.masks import neighbourhood_mask, padded_neighbours
 
 __all__ = ["RunningContexts", "SmallWeightsError"]
@@ -34,7 +35,7 @@ BLOCK = 8
 SMALLEST = 1e-25
 
 
-class SmallWeightsError(ArithmeticError):
+class SmallWeightsError(GMSAError, ArithmeticError):
     """Weights too small to divide by."""
 
 
@@ -134,10 +135,10 @@ class RunningContexts:
 
         Raises:
             SmallWeightsError: weights too small to divide by.
-            AttentionError: a block without a local branch.
+            ArgumentError: a block without a local branch.
         """
         if (neighbours := self.neighbours) is None:
-            raise AttentionError("a block without a local branch has no neighbours")
+            raise ArgumentError("a block without a local branch has no neighbours")
         heads, count, value = self.local_heads, len(self.value) // 2, self.value
         place = rows % count
         keys, near = neighbours.keys[place], neighbours.near[place]

@@ -35,8 +35,8 @@ def flow_explanation(model: GMSAClassifier, clip: Clip, target: int, *, method: 
     """
     with evaluating(model, widen=True) as model:
         inputs = stream_inputs(model, clip)
-        found = {name: FLOWS[method](stream, inputs[name]) for name, stream in streams(model, target).items()}
-    return Explanation(method, target, *_together(found), branches=_branches(found))
+        by_stream = {name: FLOWS[method](stream, inputs[name]) for name, stream in streams(model, target).items()}
+    return Explanation(method, target, *_together(by_stream), branches=_branches(by_stream))
 
 
 def propagation_explanation(model: GMSAClassifier, clip: Clip, target: int) -> Explanation:
@@ -47,18 +47,23 @@ def propagation_explanation(model: GMSAClassifier, clip: Clip, target: int) -> E
     """
     with evaluating(model, widen=True) as model:
         inputs = stream_inputs(model, clip)
-        found = {name: propagated_relevance(stream, inputs[name]) for name, stream in streams(model, target).items()}
-    parts, delta = {name: each for name, (each, _) in found.items()}, sum(missing for _, missing in found.values())
+        by_stream = {
+            name: propagated_relevance(stream, inputs[name]) for name, stream in streams(model, target).items()
+        }
+    parts, delta = (
+        {name: each for name, (each, _) in by_stream.items()},
+        sum(missing for _, missing in by_stream.values()),
+    )
     values, modalities = _together(parts)
     return Explanation(
         "relevance-propagation", target, values, modalities, "logit", _branches(parts), convergence_delta=delta
     )
 
 
-def _together(found: Mapping[str, FrameParts]) -> tuple[torch.Tensor, tuple[str, ...]]:
-    return torch.stack([reduce(add, parts.values()).cpu() for parts in found.values()]), tuple(found)
+def _together(by_stream: Mapping[str, FrameParts]) -> tuple[torch.Tensor, tuple[str, ...]]:
+    return torch.stack([reduce(add, parts.values()).cpu() for parts in by_stream.values()]), tuple(by_stream)
 
 
-def _branches(found: Mapping[str, FrameParts]) -> dict[str, torch.Tensor]:
-    ways = next(iter(found.values()))
-    return {way: torch.stack([parts[way].cpu() for parts in found.values()]) for way in ways}
+def _branches(by_stream: Mapping[str, FrameParts]) -> dict[str, torch.Tensor]:
+    ways = next(iter(by_stream.values()))
+    return {way: torch.stack([parts[way].cpu() for parts in by_stream.values()]) for way in ways}

@@ -63,15 +63,15 @@ def propagated_relevance(stream: Stream, inputs: Float[Tensor, "frames width"]) 
         _, traces = stream.encoder.trace(inputs[None], None, False)
     first = stream.encoder.layers[0].attention
     ways = ("residual", *(() if first is None else first.branches))
-    held = FrozenNonlinearities()
+    frozen = FrozenNonlinearities()
     leaves = {way: inputs[None].clone().requires_grad_() for way in ways}
     with torch.enable_grad():
-        logit = _affine(stream, leaves, traces, held)[0]
+        logit = _affine(stream, leaves, traces, frozen)[0]
         gradients = torch.autograd.grad(logit, list(leaves.values()))
     parts = {way: (inputs * each[0]).sum(-1) for way, each in zip(ways, gradients, strict=True)}
-    held.replay()
+    frozen.replay()
     with torch.no_grad():
-        constant = _affine(stream, {way: torch.zeros_like(inputs[None]) for way in ways}, traces, held)[0]
+        constant = _affine(stream, {way: torch.zeros_like(inputs[None]) for way in ways}, traces, frozen)[0]
     return parts, float(logit.detach() - sum(each.sum() for each in parts.values()) - constant)
 
 
@@ -79,32 +79,32 @@ def _affine(
     stream: Stream,
     frames: dict[str, Float[Tensor, "1 frames width"]],
     traces: tuple[LayerTrace, ...],
-    held: FrozenNonlinearities,
+    frozen: FrozenNonlinearities,
 ) -> Float[Tensor, " batch"]:
     """The stream with its non-linear parts held; the first layer takes each way's copy of the frames by its way."""
     hidden = {way: stream.encoder.embed(each) for way, each in frames.items()}
     after = hidden["residual"]
     for layer, trace in zip(stream.encoder.layers, traces, strict=True):
-        after = _affine_layer(layer, hidden, trace, held)
+        after = _affine_layer(layer, hidden, trace, frozen)
         hidden = dict.fromkeys(hidden, after)
-    pooled = _affine_norm(stream.encoder.norm, after, held).mean(1)
+    pooled = _affine_norm(stream.encoder.norm, after, frozen).mean(1)
     return pooled @ stream.weights
 
 
 def _affine_layer(
-    layer: EncoderLayer, hidden: dict[str, Frames], trace: LayerTrace, held: FrozenNonlinearities
+    layer: EncoderLayer, hidden: dict[str, Frames], trace: LayerTrace, frozen: FrozenNonlinearities
 ) -> Frames:
     after = hidden["residual"]
     if layer.attention is not None:
         branches = {name: each for name, each in hidden.items() if name != "residual"}
         if layer.norm_first:
-            branches = {name: _affine_norm(layer.norm_attention, each, held) for name, each in branches.items()}
+            branches = {name: _affine_norm(layer.norm_attention, each, frozen) for name, each in branches.items()}
         after = after + _affine_attention(layer.attention, branches, trace)
         if not layer.norm_first:
-            after = _affine_norm(layer.norm_attention, after, held)
+            after = _affine_norm(layer.norm_attention, after, frozen)
     if layer.norm_first:
-        return after + _affine_feed_forward(layer, _affine_norm(layer.norm_feed_forward, after, held), held)
-    return _affine_norm(layer.norm_feed_forward, after + _affine_feed_forward(layer, after, held), held)
+        return after + _affine_feed_forward(layer, _affine_norm(layer.norm_feed_forward, after, frozen), frozen)
+    return _affine_norm(layer.norm_feed_forward, after + _affine_feed_forward(layer, after, frozen), frozen)
 
 
 def _affine_attention(block: AttentionBlock, inputs: dict[str, Frames], trace: LayerTrace) -> Frames:
@@ -115,17 +115,17 @@ def _affine_attention(block: AttentionBlock, inputs: dict[str, Frames], trace: L
     return block.output_from(contexts, trace.gates if block.gated == "outputs" else None)
 
 
-def _affine_norm(norm: nn.Module, hidden: Frames, held: FrozenNonlinearities) -> Frames:
+def _affine_norm(norm: nn.Module, hidden: Frames, frozen: FrozenNonlinearities) -> Frames:
     """Layer norm whose deviation is held; the mean is linear and stays."""
     if not isinstance(norm, nn.LayerNorm):
         return hidden
     centred = hidden - hidden.mean(-1, keepdim=True)
-    deviation = held(lambda: (centred.square().mean(-1, keepdim=True) + norm.eps).sqrt())
+    deviation = frozen(lambda: (centred.square().mean(-1, keepdim=True) + norm.eps).sqrt())
     return centred / deviation * norm.weight + norm.bias
 
 
-def _affine_feed_forward(layer: EncoderLayer, hidden: Frames, held: FrozenNonlinearities) -> Frames:
+def _affine_feed_forward(layer: EncoderLayer, hidden: Frames, frozen: FrozenNonlinearities) -> Frames:
     first, activation, second = layer.feed_forward
     before = first(hidden)
-    ratio = held(lambda: torch.where(before == 0, 0.5, activation(before) / torch.where(before == 0, 1.0, before)))
+    ratio = frozen(lambda: torch.where(before == 0, 0.5, activation(before) / torch.where(before == 0, 1.0, before)))
     return second(before * ratio)

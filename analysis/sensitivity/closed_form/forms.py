@@ -10,18 +10,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from analysis.sensitivity.closed_form import gate_att, gate_op, gate_op_state, plain
-from analysis.sensitivity.closed_form.tables import gate_op_tables, plain_tables
+from analysis.sensitivity.closed_form.constants import gate_op_tables, plain_tables
 from gmsa_models.attention import AttentionBlock, Baseline, GateAtt, GateOp, ShareAtt, attention_weights
+from gmsa_models.errors import ArgumentError
 
-__all__ = ["CLOSED_FORMS", "ClosedFormError", "closed_form_norms"]
+__all__ = ["CLOSED_FORMS", "closed_form_norms"]
 
 Frames = Float[Tensor, "frames dim"]
 Norms = Float[Tensor, "query key"]
 Heads = Float[Tensor, "heads frames head_dim"]
-
-
-class ClosedFormError(ValueError):
-    """A block without a closed form; names it and those that have one."""
 
 
 def closed_form_norms(block: AttentionBlock, inputs: Frames, max_bytes: int) -> Norms:
@@ -36,12 +33,12 @@ def closed_form_norms(block: AttentionBlock, inputs: Frames, max_bytes: int) -> 
         (query, key), in the type of `inputs`, half precision widened to float32.
 
     Raises:
-        ClosedFormError: another block.
+        ArgumentError: another block.
     """
     form = CLOSED_FORMS.get(type(block))
     if form is None:
         known = ", ".join(each.__name__ for each in CLOSED_FORMS)
-        raise ClosedFormError(f"{type(block).__name__} has no closed form; those of {known} are known")
+        raise ArgumentError(f"{type(block).__name__} has no closed form; those of {known} are known")
     with torch.no_grad():
         return form(block, inputs, max_bytes).clamp_(min=0.0).sqrt_()
 

@@ -21,8 +21,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from analysis.sensitivity.closed_form.constants import PlainTables
 from analysis.sensitivity.closed_form.inner import row_chunks, squared_rows
-from analysis.sensitivity.closed_form.tables import PlainTables
 
 __all__ = ["GatedMaps", "gated_maps", "squared_norms"]
 

@@ -26,6 +26,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from analysis.sensitivity.chunking import chunks
+from analysis.sensitivity.closed_form.constants import GateOpTables
 from analysis.sensitivity.closed_form.gate_op_query import as_query
 from analysis.sensitivity.closed_form.gate_op_state import (
     BRANCH_MATRICES,
@@ -37,7 +38,6 @@ from analysis.sensitivity.closed_form.gate_op_state import (
     move,
 )
 from analysis.sensitivity.closed_form.gate_op_values import global_value_pairs, near_value_pairs
-from analysis.sensitivity.closed_form.tables import GateOpTables
 
 __all__ = ["squared_norms"]
 

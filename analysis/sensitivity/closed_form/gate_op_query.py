@@ -12,8 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from analysis.sensitivity.chunking import chunks
+from analysis.sensitivity.closed_form.constants import GateOpTables
 from analysis.sensitivity.closed_form.gate_op_state import BRANCH_MATRICES, GLOBAL, LOCAL, GateOpClip, Tile, move
-from analysis.sensitivity.closed_form.tables import GateOpTables
 
 __all__ = ["as_query"]
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from analysis.sensitivity.closed_form.tables import GateOpTables
+from analysis.sensitivity.closed_form.constants import GateOpTables
 
 __all__ = ["BRANCH_MATRICES", "GLOBAL", "LOCAL", "GateOpClip", "Tile", "gate_op_clip", "gate_op_tile", "move"]
 

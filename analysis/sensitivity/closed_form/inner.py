@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from analysis.sensitivity.chunking import chunks
-from analysis.sensitivity.closed_form.tables import PlainTables
+from analysis.sensitivity.closed_form.constants import PlainTables
 
 __all__ = ["row_chunks", "squared_rows"]
 

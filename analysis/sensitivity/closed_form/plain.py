@@ -17,8 +17,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from analysis.sensitivity.closed_form.constants import HeadPairs, PlainTables
 from analysis.sensitivity.closed_form.inner import row_chunks, squared_rows
-from analysis.sensitivity.closed_form.tables import HeadPairs, PlainTables
 
 __all__ = ["squared_norms"]
 

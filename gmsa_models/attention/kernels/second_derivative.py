@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import torch
 
+from gmsa_models.errors import GMSAError
+
 __all__ = ["SecondDerivativeError", "refuse_second_derivative"]
 
 
-class SecondDerivativeError(RuntimeError):
+class SecondDerivativeError(GMSAError, RuntimeError):
     """A derivative of a derivative was asked of a gradient written by hand."""
 
 

@@ -16,7 +16,8 @@ from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 from torch.nn import functional
 
-from gmsa_models.masks import BlockDiagonal, Neighbourhood, NeighbourhoodError, Toeplitz, ToeplitzDilated
+from gmsa_models.errors import ArgumentError
+from gmsa_models.masks import BlockDiagonal, Neighbourhood, Toeplitz, ToeplitzDilated
 
 __all__ = ["Tiling", "tile_frames", "tile_mask", "tiles"]
 
@@ -145,7 +146,7 @@ def tiles(neighbourhood: Neighbourhood, frames: int) -> Tiling:
     """The tiling of a clip under a neighbourhood.
 
     Raises:
-        NeighbourhoodError: something that is no neighbourhood.
+        ArgumentError: something that is no neighbourhood.
     """
     match neighbourhood:
         case BlockDiagonal(size):
@@ -154,7 +155,7 @@ def tiles(neighbourhood: Neighbourhood, frames: int) -> Tiling:
             return _band(frames, half=size // 2, dilation=1)
         case ToeplitzDilated(size, dilation):
             return _band(frames, half=size // 2, dilation=min(dilation, frames))
-    raise NeighbourhoodError(f"{neighbourhood!r} is no neighbourhood")
+    raise ArgumentError(f"{neighbourhood!r} is no neighbourhood")
 
 
 def _band(frames: int, half: int, dilation: int) -> Tiling:

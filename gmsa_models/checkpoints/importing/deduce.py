@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterable, Sequence
 
 from gmsa_models.attention import ATTENTION
-from gmsa_models.checkpoints.importing.errors import StateImportError
+from gmsa_models.checkpoints.header import CheckpointError
 from gmsa_models.checkpoints.importing.sources import Source, Sources
-from gmsa_models.config import ConfigError, ModelConfig
+from gmsa_models.config import ModelConfig
+from gmsa_models.errors import ConfigError
 from gmsa_models.masks import BlockDiagonal, Neighbourhood, Toeplitz, ToeplitzDilated
 from gmsa_models.variants import SIZES, VARIANTS
 
@@ -22,18 +23,18 @@ def variant_of(like: str) -> tuple[str, Neighbourhood | None]:
     """Attention block and neighbourhood of a variant, whose neighbourhood may have any size: "gate-op-tp20".
 
     Raises:
-        StateImportError: no such variant; lists them.
+        CheckpointError: no such variant; lists them.
     """
     if like in VARIANTS:
         return VARIANTS[like]
     if not (match := _VARIANT.fullmatch(like)):
-        raise StateImportError(
+        raise CheckpointError(
             f"no variant {like!r:.60}; known: {', '.join(VARIANTS)}, or with another size of the neighbourhood, such "
             "as gate-op-tp20 or gate-att-td60x4"
         )
     block, kind, size, dilation = match[1], match[2], int(match[3]), int(match[4] or 2)
     if match[4] and kind != "td":
-        raise StateImportError(f"variant {like!r}: only td has a dilation (x{dilation})")
+        raise CheckpointError(f"variant {like!r}: only td has a dilation (x{dilation})")
     kinds: dict[str, Neighbourhood] = {
         "bd": BlockDiagonal(size), "tp": Toeplitz(size), "td": ToeplitzDilated(size, dilation)
     }  # fmt: skip
@@ -53,13 +54,13 @@ def config_of(
         max_frames: longest clip; None: as the gates of GateAtt say, else the variant's.
 
     Raises:
-        StateImportError: shapes that no such model has.
+        CheckpointError: shapes that no such model has.
     """
     attention, neighbourhood = variant_of(like)
     width = {stream: _width(stream, sources) for stream in order}
     inputs = {stream: _input_width(stream, width[stream], sources) for stream in order}
     if len({each is None for each in inputs.values()}) > 1:
-        raise StateImportError(
+        raise CheckpointError(
             f"a projection of the inputs in some streams only: {_input_text(inputs)}; the models here have one in each "
             "or in none"
         )
@@ -79,7 +80,7 @@ def config_of(
             bias=any(each.read.bias for each in _of(sources.tensors, *_BIASED)) or attention == "none",
         )
     except ConfigError as error:
-        raise StateImportError(f"{error}; heads cannot be read off the weights: give --heads") from error
+        raise CheckpointError(f"{error}; heads cannot be read off the weights: give --heads") from error
 
 
 def _of(tensors: Iterable[Source], *parts: str) -> list[Source]:
@@ -102,11 +103,11 @@ def _width(stream: str, sources: Sources) -> int:
         if len(sides) == 1:
             return sides[0]
         if sides:
-            raise StateImportError(
+            raise CheckpointError(
                 f"stream {stream!r}: {known[0].name} and others have widths {sides}; expected one: name them apart "
                 "with --stream, or --rename"
             )
-    raise StateImportError(
+    raise CheckpointError(
         f"stream {stream!r}: no query projection is known by its name or shape: {_shapes(matrices)}; "
         "--rename gives the names that are known"
     )
@@ -123,7 +124,7 @@ def _input_width(stream: str, width: int, sources: Sources) -> int | None:
         each for each in fits if each.value.shape[1] != width
     ]
     if len(sure) > 1:
-        raise StateImportError(f"stream {stream!r}: several projections of the inputs: {_shapes(sure)}; --rename them")
+        raise CheckpointError(f"stream {stream!r}: several projections of the inputs: {_shapes(sure)}; --rename them")
     return sure[0].value.shape[1] if sure else None
 
 
@@ -138,11 +139,12 @@ def _classes(joined: int, sources: Sources) -> int:
     ]
     chosen = named or [each for each in fits if not each.read.parts]
     if len(chosen) != 1:
-        found = (
+        classes = (
             _shapes(chosen) if chosen else f"none among {_shapes([e for e in sources.tensors if e.value.ndim == 2])}"
         )
-        raise StateImportError(
-            f"the classifier must be one matrix (classes, {joined}), of the joined streams: {found}; --rename names it"
+        raise CheckpointError(
+            f"the classifier must be one matrix (classes, {joined}), of the joined streams: {classes}; "
+            "--rename names it"
         )
     return chosen[0].value.shape[0]
 
@@ -153,7 +155,7 @@ def _layers(order: Sequence[str], sources: Sources) -> int:
         for stream in order
     }
     if len(set(numbers.values())) > 1:
-        raise StateImportError(f"streams have different numbers of layers: {numbers}; expected as many in each")
+        raise CheckpointError(f"streams have different numbers of layers: {numbers}; expected as many in each")
     return next(iter(numbers.values()))
 
 
@@ -167,26 +169,26 @@ def _feed_forward(width: dict[str, int], sources: Sources) -> int:
         free = [each for each in matrices if not each.read.parts and each.read.layer is not None]
         hidden = {each.value.shape[0] for each in named or likely or [each for each in free if len(each.value) != side]}
         if len(hidden) != 1 or (size := hidden.pop()) % side:
-            found = "none is known by its name" if not hidden else f"hidden widths are {sorted(hidden)}"
-            found = _shapes(named or likely) or found
-            raise StateImportError(
+            what = "none is known by its name" if not hidden else f"hidden widths are {sorted(hidden)}"
+            what = _shapes(named or likely) or what
+            raise CheckpointError(
                 f"stream {stream!r}: the feed-forward's first matrix must be (hidden, {side}), hidden a multiple of "
-                f"{side}: {found}"
+                f"{side}: {what}"
             )
         factors[stream] = size // side
     if len(set(factors.values())) > 1:
-        raise StateImportError(f"feed-forwards are {factors} times as wide as the streams; expected as many in each")
+        raise CheckpointError(f"feed-forwards are {factors} times as wide as the streams; expected as many in each")
     return next(iter(factors.values()))
 
 
-def _max_frames(attention: str, sources: Sources, given: int | None) -> int:
+def _max_frames(attention: str, sources: Sources, requested: int | None) -> int:
     block = ATTENTION[attention]
     if block is not None and block.gated == "maps":
         sides = {len(each.value) for each in _of(sources.tensors, "gate_global", "gate_local") if each.value.ndim == 2}
-        if len(sides) == 1 and given in (None, *sides):
+        if len(sides) == 1 and requested in (None, *sides):
             return sides.pop()
-        raise StateImportError(f"the gates must be (frames, frames), as many in all, --max-frames too: {sorted(sides)}")
-    return SIZES["paper"].max_frames if given is None else given
+        raise CheckpointError(f"the gates must be (frames, frames), as many in all, --max-frames too: {sorted(sides)}")
+    return SIZES["paper"].max_frames if requested is None else requested
 
 
 def _has_last_norm(order: Sequence[str], sources: Sources, attention: str) -> bool:

@@ -13,7 +13,6 @@ from torch import Tensor
 from gmsa_models.attention import ATTENTION
 from gmsa_models.checkpoints.header import CheckpointError
 from gmsa_models.checkpoints.importing.deduce import config_of, variant_of
-from gmsa_models.checkpoints.importing.errors import StateImportError
 from gmsa_models.checkpoints.importing.matching import Assignment, assign
 from gmsa_models.checkpoints.importing.proof import LARGEST_DIFFERENCE, Proof, read_proof
 from gmsa_models.checkpoints.importing.rename import Renaming, read_renaming
@@ -98,7 +97,7 @@ def import_state(
         name: what the model is called; default: as its file.
 
     Raises:
-        StateImportError: of any fault: see the modules of this package.
+        CheckpointError: of any fault: see the modules of this package.
     """
     variant_of(like)
     renaming = Renaming() if rename is None else read_renaming(rename)
@@ -112,11 +111,11 @@ def import_state(
         difference = None if pair is None else pair.difference(model)
         if pair is not None and difference is not None:
             if not difference <= LARGEST_DIFFERENCE:
-                raise StateImportError(_refusal(state, reading, pair, difference))
+                raise CheckpointError(_refusal(state, reading, pair, difference))
             model.card["imported"] |= {"proof": pair.path.name, "difference": difference}
-    except StateImportError as error:
+    except CheckpointError as error:
         reason = str(error.args[0])
-        raise StateImportError(reason if reason.startswith(str(proof)) else f"{state.path}: {reason}") from error
+        raise CheckpointError(reason if reason.startswith(str(proof)) else f"{state.path}: {reason}") from error
     return ImportedState(model, assignments, notes, difference)
 
 
@@ -169,8 +168,8 @@ def _class_names(path: str | Path | None, classes: int) -> Vocabulary:
     """Names of the classes: a table, a text file of a name a line, or numbers.
 
     Raises:
-        StateImportError: a file that cannot be read, or of another number of classes.
-        VocabularyError: a table that cannot be used.
+        CheckpointError: a file that cannot be read, or of another number of classes.
+        ArgumentError: a table that cannot be used.
     """
     if path is None:
         return Vocabulary("", tuple(range(classes)), tuple(f"class {number}" for number in range(classes)))
@@ -182,11 +181,11 @@ def _class_names(path: str | Path | None, classes: int) -> Vocabulary:
             names = tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip())
             vocabulary = Vocabulary("", tuple(range(len(names))), names)
     except OSError as error:
-        raise StateImportError(f"--classes {path}: cannot be read: {error.strerror}; expected .csv or .txt") from None
+        raise CheckpointError(f"--classes {path}: cannot be read: {error.strerror}; expected .csv or .txt") from None
     except UnicodeDecodeError as error:
-        raise StateImportError(f"--classes {path}: not a text of class names: {error}; expected .csv or .txt") from None
+        raise CheckpointError(f"--classes {path}: not a text of class names: {error}; expected .csv or .txt") from None
     if len(vocabulary) != classes:
-        raise StateImportError(f"--classes {path}: {len(vocabulary)} names; the classifier has {classes} outputs")
+        raise CheckpointError(f"--classes {path}: {len(vocabulary)} names; the classifier has {classes} outputs")
     return vocabulary
 
 

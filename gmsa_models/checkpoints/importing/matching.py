@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 import torch
 from torch import Tensor
 
-from gmsa_models.checkpoints.importing.errors import StateImportError
+from gmsa_models.checkpoints.header import CheckpointError
 from gmsa_models.checkpoints.importing.sources import Source, Sources
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.config import ModelConfig
@@ -65,7 +65,7 @@ def assign(config: ModelConfig, sources: Sources, zeros: Sequence[str] = ()) -> 
         In the order of the model.
 
     Raises:
-        StateImportError: two tensors for one place or one for several; tensors that are missing, or left over.
+        CheckpointError: two tensors for one place or one for several; tensors that are missing, or left over.
     """
     with torch.device("meta"):
         shapes = {name: value.shape for name, value in GMSAClassifier(config).state_dict().items()}
@@ -76,7 +76,7 @@ def assign(config: ModelConfig, sources: Sources, zeros: Sequence[str] = ()) -> 
     left = [each for each in tensors if all(each is not source for source, _ in chosen.values())]
     missing = [slot for slot in slots if slot.name not in chosen and not _is_zero(slot, zeros)]
     if missing or left:
-        raise StateImportError(_unmatched(missing, left, sources))
+        raise CheckpointError(_unmatched(missing, left, sources))
     sources.notes.extend(cancelled)
     return [_assignment(slot, chosen) for slot in slots]
 
@@ -117,7 +117,7 @@ def _by_name(tensors: Sequence[Source], slots: Sequence[Slot], sources: Sources)
     """Slot -> tensor whose name and shape leave no other choice.
 
     Raises:
-        StateImportError: two tensors for one slot.
+        CheckpointError: two tensors for one slot.
     """
     chosen: Chosen = {}
     own = {slot.name: slot for slot in slots}
@@ -129,7 +129,7 @@ def _by_name(tensors: Sequence[Source], slots: Sequence[Slot], sources: Sources)
         if len(fits) != 1:
             continue
         if (other := chosen.get(fits[0].name)) is not None:
-            raise StateImportError(
+            raise CheckpointError(
                 f"{other[0].name} and {source.name} are both {fits[0].name} by their names: is it another variant "
                 "(--like)? Else --rename decides which, and names the other or leaves it out"
             )
@@ -141,7 +141,7 @@ def _by_shape(chosen: Chosen, tensors: Sequence[Source], slots: Sequence[Slot], 
     """The same with tensors that alone fit a slot that nothing else fits.
 
     Raises:
-        StateImportError: several that fit several.
+        CheckpointError: several that fit several.
     """
     chosen = dict(chosen)
     while True:
@@ -162,7 +162,7 @@ def _by_shape(chosen: Chosen, tensors: Sequence[Source], slots: Sequence[Slot], 
     for each, options in fits.values():
         if options:
             rivals = [other.name for other, others in fits.values() if set(options) & set(others)]
-            raise StateImportError(
+            raise CheckpointError(
                 f"{_named(rivals)} of shape {tuple(each.value.shape)} may each be {_named([s.name for s in options])}: "
                 "their names do not tell; --rename decides"
             )
@@ -186,7 +186,7 @@ def _without_cancelled(tensors: Sequence[Source], config: ModelConfig) -> tuple[
     are one.
 
     Raises:
-        StateImportError: biases that differ between the branches.
+        CheckpointError: biases that differ between the branches.
     """
     if config.attention != "gate-op":
         return list(tensors), []
@@ -200,7 +200,7 @@ def _without_cancelled(tensors: Sequence[Source], config: ModelConfig) -> tuple[
         for pair in pairs.values():
             same = len(pair) == 2 and torch.equal(pair["global"].value, pair["local"].value)
             if not same and any(bool(each.value.any()) for each in pair.values()):
-                raise StateImportError(
+                raise CheckpointError(
                     f"{_named([each.name for each in pair.values()])}: the {part} biases of the two branches differ, "
                     f"which no model here can have: its "
                     + ("gates have none" if part == "gate" else "branches share one output bias")

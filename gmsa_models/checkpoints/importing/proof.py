@@ -11,11 +11,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gmsa_models.checkpoints.importing.errors import StateImportError
-from gmsa_models.classifier import BatchError, GMSAClassifier
-from gmsa_models.data.arrays import ArraysError, read_arrays
+from gmsa_models.checkpoints.header import CheckpointError
+from gmsa_models.classifier import GMSAClassifier
+from gmsa_models.data.arrays import read_arrays
 from gmsa_models.data.clip import Batch
 from gmsa_models.data.errors import brief
+from gmsa_models.errors import ArgumentError, DamagedError
 from gmsa_models.evaluating import evaluating
 
 __all__ = ["LARGEST_DIFFERENCE", "Proof", "read_proof"]
@@ -44,27 +45,25 @@ class Proof:
         """max |difference| of the model's outputs from those that are given.
 
         Raises:
-            StateImportError: arrays that the model cannot take.
+            CheckpointError: arrays that the model cannot take.
         """
         wide = torch.promote_types(next(model.parameters()).dtype, torch.float32)
         inputs = {name: values.to(wide) for name, values in self.inputs.items()}
         clips, frames = next(iter(inputs.values())).shape[:2]
         if missing := [name for name in model.config.modalities if name not in inputs]:
-            raise StateImportError(
-                f"{self.path}: no array {missing[0]!r}, which the model needs; it has {list(inputs)}"
-            )
+            raise CheckpointError(f"{self.path}: no array {missing[0]!r}, which the model needs; it has {list(inputs)}")
         batch = Batch(features=inputs, valid=torch.ones(clips, frames, dtype=torch.bool))
         try:
             with torch.no_grad(), evaluating(model, widen=True) as replica:
-                found = replica(batch)
-        except BatchError as error:
-            raise StateImportError(f"{self.path}: {error}") from None
-        found = (found.sigmoid() if self.kind == "probabilities" else found).double()
-        if found.shape != self.outputs.shape:
-            raise StateImportError(
-                f"{self.path}: {self.kind} of shape {tuple(self.outputs.shape)}; the model gives {tuple(found.shape)}"
+                outputs = replica(batch)
+        except ArgumentError as error:
+            raise CheckpointError(f"{self.path}: {error}") from None
+        outputs = (outputs.sigmoid() if self.kind == "probabilities" else outputs).double()
+        if outputs.shape != self.outputs.shape:
+            raise CheckpointError(
+                f"{self.path}: {self.kind} of shape {tuple(self.outputs.shape)}; the model gives {tuple(outputs.shape)}"
             )
-        return float((found - self.outputs).abs().max())
+        return float((outputs - self.outputs).abs().max())
 
 
 def read_proof(path: str | Path, streams: Mapping[str, str]) -> Proof:
@@ -76,35 +75,35 @@ def read_proof(path: str | Path, streams: Mapping[str, str]) -> Proof:
         streams: other names of the streams -> their names here.
 
     Raises:
-        StateImportError: it cannot be read, or has other arrays.
+        CheckpointError: it cannot be read, or has other arrays.
     """
     try:
         arrays = read_arrays(path)
-    except ArraysError as error:
-        raise StateImportError(str(error)) from None
+    except DamagedError as error:
+        raise CheckpointError(str(error)) from None
     except OSError as error:
-        raise StateImportError(f"{path}: cannot be read: {error.strerror or error}; expected an .npz") from None
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}; expected an .npz") from None
     kinds = [name for name in OUTPUTS if name in arrays]
     if len(kinds) != 1:
-        raise StateImportError(f"{path}: has {brief(sorted(arrays))}; expected one of {' or '.join(OUTPUTS)}")
+        raise CheckpointError(f"{path}: has {brief(sorted(arrays))}; expected one of {' or '.join(OUTPUTS)}")
     values = {name: _tensor(path, name, each) for name, each in arrays.items()}
     outputs = values.pop(kinds[0])
     inputs = {streams.get(name, name): each[None] if each.ndim == 2 else each for name, each in values.items()}
     outputs = outputs[None] if outputs.ndim == 1 else outputs
     for name, each in inputs.items():
         if each.ndim != 3 or 0 in each.shape or each.shape[:2] != next(iter(inputs.values())).shape[:2]:
-            raise StateImportError(
+            raise CheckpointError(
                 f"{path}: {name!r:.60} has shape {tuple(each.shape)}; expected (frames, width) or (clips, frames, "
                 "width), as many clips and frames in all streams"
             )
     if not inputs:
-        raise StateImportError(f"{path}: no inputs beside {kinds[0]!r}; expected an array a stream, by its name")
+        raise CheckpointError(f"{path}: no inputs beside {kinds[0]!r}; expected an array a stream, by its name")
     return Proof(Path(path), inputs, outputs.double(), kinds[0])
 
 
 def _tensor(path: str | Path, name: str, values: np.ndarray) -> Tensor:
     if values.dtype.kind != "f" or not np.isfinite(values).all():
-        raise StateImportError(
+        raise CheckpointError(
             f"{path}: {name!r:.60} is {values.dtype!s:.60}, or not finite; expected finite floating-point numbers, as "
             "the model was given them"
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from gmsa_models.checkpoints.importing.errors import StateImportError
+from gmsa_models.checkpoints.header import CheckpointError
 from gmsa_models.data.errors import brief
 
 __all__ = ["Renaming", "read_renaming"]
@@ -33,7 +33,7 @@ class Renaming:
         """Tensors under their other names; other name -> name in the file; names that are left out.
 
         Raises:
-            StateImportError: a pattern that no name has, two tensors of one name, or more `*` on the right.
+            CheckpointError: a pattern that no name has, two tensors of one name, or more `*` on the right.
         """
         renamed: dict[str, Tensor] = {}
         origin: dict[str, str] = {}
@@ -49,12 +49,10 @@ class Renaming:
                 left_out.append(name)
                 continue
             if other in renamed:
-                raise StateImportError(f"--rename: {origin[other]} and {name} are both called {other!r:.200}")
+                raise CheckpointError(f"--rename: {origin[other]} and {name} are both called {other!r:.200}")
             renamed[other], origin[other] = value, name
         if unused := [pattern for pattern in self.names if pattern not in used]:
-            raise StateImportError(
-                f"--rename: no tensor is called {unused[0]!r:.200}; there are {brief(list(tensors))}"
-            )
+            raise CheckpointError(f"--rename: no tensor is called {unused[0]!r:.200}; there are {brief(list(tensors))}")
         return renamed, origin, left_out
 
 
@@ -62,20 +60,20 @@ def read_renaming(path: str | Path) -> Renaming:
     """A TOML file of `"name in the file" = "name here"`, and `zeros = ["pattern of names here"]`.
 
     Raises:
-        StateImportError: it cannot be read, or holds anything else.
+        CheckpointError: it cannot be read, or holds anything else.
     """
     path = Path(path)
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise StateImportError(f"{path}: cannot be read: {error.strerror}; expected a TOML file") from None
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}; expected a TOML file") from None
     except ValueError as error:  # of TOML, or of UTF-8
-        raise StateImportError(f'{path}: is no TOML: {error!s:.200}; write lines "theirs" = "ours"') from None
+        raise CheckpointError(f'{path}: is no TOML: {error!s:.200}; write lines "theirs" = "ours"') from None
     zeros = values.pop("zeros", [])
     if not isinstance(zeros, list) or not all(isinstance(each, str) for each in zeros):
-        raise StateImportError(f"{path}: zeros is {brief(zeros)}; expected a list of names")
+        raise CheckpointError(f"{path}: zeros is {brief(zeros)}; expected a list of names")
     if odd := [name for name, target in values.items() if not isinstance(target, str)]:
-        raise StateImportError(
+        raise CheckpointError(
             f"{path}: {odd[0]!r:.100} is {brief(values[odd[0]])}; expected a name in quotes on both sides of ="
         )
     return Renaming(values, tuple(zeros))
@@ -88,5 +86,5 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 def _filled(pattern: str, target: str, match: re.Match[str]) -> str:
     first, *rest = target.split("*")
     if len(rest) > len(match.groups()):
-        raise StateImportError(f"--rename: {target!r:.200} has more * than {pattern!r:.200}")
+        raise CheckpointError(f"--rename: {target!r:.200} has more * than {pattern!r:.200}")
     return first + "".join(match[number] + text for number, text in enumerate(rest, start=1))

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from gmsa_models.checkpoints.importing.errors import StateImportError
+from gmsa_models.checkpoints.header import CheckpointError
 from gmsa_models.checkpoints.importing.names import PACKED, ReadName, read_name, streams_of
 from gmsa_models.masks import Neighbourhood, neighbourhood_mask
 
@@ -69,26 +69,26 @@ def read_sources(
         gated_maps: gates weigh maps; their matrices are (in, out) here, so that a `Linear`'s are turned.
 
     Raises:
-        StateImportError: no name says of which stream it is; a mask of another neighbourhood; values that are not
+        CheckpointError: no name says of which stream it is; a mask of another neighbourhood; values that are not
             finite.
     """
     known = dict(streams)
-    found = streams_of(list(tensors), known)
+    stream_names = streams_of(list(tensors), known)
     only = next(iter(known.values())) if len(known) == 1 else None
-    found = found or ([only] if only else [])
-    if not found:
-        raise StateImportError(
+    stream_names = stream_names or ([only] if only else [])
+    if not stream_names:
+        raise CheckpointError(
             f"no name says of which stream it is ({_some(tensors)}); say what the model is given: --stream visual, "
             "or --stream PART_OF_NAME=visual for each stream"
         )
-    if missing := [key for key, stream in known.items() if stream not in found]:
-        raise StateImportError(f"no tensor is called {missing[0]!r}: {_some(tensors)}; give a part of their names")
+    if missing := [key for key, stream in known.items() if stream not in stream_names]:
+        raise CheckpointError(f"no tensor is called {missing[0]!r}: {_some(tensors)}; give a part of their names")
     weights, notes = _weights(tensors, neighbourhood)
     read = [_oriented(name, value, known, transposed, gated_maps) for name, value in weights.items()]
-    if len(found) == 1:
-        read = [replace(each, read=replace(each.read, stream=found[0])) for each in read]
-    read, numbered = _ranked(read, found)
-    return Sources([part for each in read for part in _unpacked(each)], found, numbered, notes)
+    if len(stream_names) == 1:
+        read = [replace(each, read=replace(each.read, stream=stream_names[0])) for each in read]
+    read, numbered = _ranked(read, stream_names)
+    return Sources([part for each in read for part in _unpacked(each)], stream_names, numbered, notes)
 
 
 def _oriented(name: str, value: Tensor, known: Mapping[str, str], transposed: bool, gated_maps: bool) -> Source:
@@ -114,7 +114,7 @@ def _weights(tensors: Mapping[str, Tensor], neighbourhood: Neighbourhood | None)
         elif not value.is_floating_point():
             notes.append(f"{name} is {str(value.dtype).removeprefix('torch.')}, no weight: left out")
         elif not value.isfinite().all():
-            raise StateImportError(
+            raise CheckpointError(
                 f"{name} {tuple(value.shape)} has a value that is not finite: the training diverged, or the file is "
                 "damaged; give weights of an earlier step"
             )
@@ -138,7 +138,7 @@ def _check_mask(name: str, mask: Bool[Tensor, "query key"], neighbourhood: Neigh
     expected = None if neighbourhood is None else neighbourhood_mask(neighbourhood, len(mask))
     if (not bool(mask.all())) if expected is None else (not torch.equal(mask, expected)):
         what = f"{neighbourhood} allows {int(expected.sum())}" if expected is not None else "the block has no mask"
-        raise StateImportError(
+        raise CheckpointError(
             f"{name} is a mask that allows {int(mask.sum())} of {mask.numel()} pairs of frames; {what}: choose the "
             "variant of that neighbourhood (--like gate-op-tp20 has |i - j| <= 10)"
         )

@@ -17,8 +17,9 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
+from gmsa_models.checkpoints.header import CheckpointError
 from gmsa_models.checkpoints.importing import state_process
-from gmsa_models.checkpoints.importing.errors import StateFileError
+from gmsa_models.errors import ContentError
 
 __all__ = ["StateFile", "read_state", "state_in_memory"]
 
@@ -52,19 +53,19 @@ def read_state(path: str | Path) -> StateFile:
         path: of the file; the tensors may lie under a usual key, such as "state_dict" or "model".
 
     Raises:
-        StateFileError: no ordinary file, or anything else than dense tensors by name.
+        CheckpointError: no ordinary file, or anything else than dense tensors by name.
     """
     path = Path(path)
     if not os.path.isfile(path):
-        found = "a directory, pipe or device" if os.path.exists(path) else "no such file"
-        raise StateFileError(f"{str(path)!r:.300}: {found}; expected a file of weights (.pt, .pth, .safetensors)")
+        what = "a directory, pipe or device" if os.path.exists(path) else "no such file"
+        raise CheckpointError(f"{str(path)!r:.300}: {what}; expected a file of weights (.pt, .pth, .safetensors)")
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "tensors.safetensors"
         answer = _read_elsewhere(path, target)
         read = load_file(target)
     tensors = {name: read[name] for name in answer["names"]}
     if not tensors:
-        raise StateFileError(f"{path}: holds no tensors; expected a state_dict")
+        raise CheckpointError(f"{path}: holds no tensors; expected a state_dict")
     return StateFile(path, answer["sha256"], _unwrapped(tensors))
 
 
@@ -72,16 +73,16 @@ def state_in_memory(tensors: Mapping[str, Tensor]) -> StateFile:
     """The same of a `state_dict` that is there already; its SHA-256 is that of its safetensors.
 
     Raises:
-        StateFileError: anything else than dense tensors by name.
+        CheckpointError: anything else than dense tensors by name.
     """
     place = Path("the state_dict")
     if not tensors or not all(isinstance(name, str) and isinstance(each, Tensor) for name, each in tensors.items()):
-        raise StateFileError(f"{place} is {type(tensors).__name__} of other things; expected tensors by name")
+        raise CheckpointError(f"{place} is {type(tensors).__name__} of other things; expected tensors by name")
     size = sum(each.untyped_storage().nbytes() if not each.is_nested else 0 for each in tensors.values())
     try:
         copies = state_process.dense_copies({name: each.cpu() for name, each in tensors.items()}, size)
-    except state_process.UnfitStateError as error:
-        raise StateFileError(f"{place}: {error}") from None
+    except ContentError as error:
+        raise CheckpointError(f"{place}: {error}") from None
     return StateFile(place, hashlib.sha256(to_bytes(copies)).hexdigest(), _unwrapped(copies))
 
 
@@ -96,15 +97,15 @@ def _read_elsewhere(path: Path, target: Path) -> dict[str, Any]:
             timeout=_LONGEST_WAIT, env=os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        raise StateFileError(f"{path}: reading it does not end; damaged, or made by hand") from None
+        raise CheckpointError(f"{path}: reading it does not end; damaged, or made by hand") from None
     if done.returncode:
-        raise StateFileError(
+        raise CheckpointError(
             f"{path}: reading its {size} bytes took more than {limits[0]} s or {limits[1]} bytes of memory, or crashed "
             f"(exit code {done.returncode}): damaged, or made by hand"
         )
     answer: dict[str, Any] = json.loads(done.stdout)
     if "wrong" in answer:
-        raise StateFileError(f"{path}: {answer['wrong']}")
+        raise CheckpointError(f"{path}: {answer['wrong']}")
     return answer
 
 

@@ -25,7 +25,9 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save_file
 from torch import Tensor
 
-__all__ = ["UnfitStateError", "dense_copies", "read_tensors"]
+from gmsa_models.errors import ContentError
+
+__all__ = ["dense_copies", "read_tensors"]
 
 # Under which of its keys a training loop keeps the weights, the likeliest first.
 _NESTED = ("state_dict", "model_state_dict", "model_state", "model", "net", "module", "weights", "params")
@@ -33,15 +35,11 @@ _ADVICE = "write the weights alone: torch.save(model.state_dict(), 'weights.pt')
 _MOST_TENSORS, _DEEPEST = 100_000, 4
 
 
-class UnfitStateError(ValueError):
-    """Contents that are no tensors by name; the message says what they are."""
-
-
 def read_tensors(data: bytes) -> dict[str, Tensor]:
     """Tensors by name from the bytes of a safetensors file or of one that `torch.save` wrote.
 
     Raises:
-        UnfitStateError: it is neither, or holds anything else than dense tensors by name.
+        ContentError: it is neither, or holds anything else than dense tensors by name.
     """
     return dense_copies(_named_tensors(_contents(data)), len(data))
 
@@ -50,14 +48,14 @@ def dense_copies(tensors: Mapping[str, Tensor], size: int) -> dict[str, Tensor]:
     """Tensors that share no memory, row by row; `size`: bytes of what they were read from.
 
     Raises:
-        UnfitStateError: one that is not dense, or that repeats its numbers to be larger than the file.
+        ContentError: one that is not dense, or that repeats its numbers to be larger than the file.
     """
     for name, value in tensors.items():
         if value.is_nested or value.layout != torch.strided or value.is_quantized:
             what = "jagged (nested)" if value.is_nested else "quantized" if value.is_quantized else "sparse"
-            raise UnfitStateError(f"tensor {name!r:.200} is {what}; expected dense tensors: write it as one")
+            raise ContentError(f"tensor {name!r:.200} is {what}; expected dense tensors: write it as one")
     if (needed := sum(value.numel() * value.element_size() for value in tensors.values())) > 2 * size + (1 << 20):
-        raise UnfitStateError(f"{size} bytes that claim tensors of {needed}; expected as many as are in the file")
+        raise ContentError(f"{size} bytes that claim tensors of {needed}; expected as many as are in the file")
     return {name: value.detach().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
 
 
@@ -66,15 +64,15 @@ def _contents(data: bytes) -> object:
         try:
             return load_safetensors(data)
         except (SafetensorError, ValueError) as error:
-            raise UnfitStateError(f"damaged safetensors: {error!s:.200}; fetch or write the file again") from None
+            raise ContentError(f"damaged safetensors: {error!s:.200}; fetch or write the file again") from None
     if not (data[:2] == b"PK" or data[:1] == b"\x80"):
-        raise UnfitStateError(f"begins with {data[:8]!r}: neither safetensors nor written by torch.save; {_ADVICE}")
+        raise ContentError(f"begins with {data[:8]!r}: neither safetensors nor written by torch.save; {_ADVICE}")
     try:
         return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except MemoryError:
         raise
     except Exception as error:  # what torch makes of damage is no closed list
-        raise UnfitStateError(_reason(str(error))) from None
+        raise ContentError(_reason(str(error))) from None
 
 
 def _reason(message: str) -> str:
@@ -92,16 +90,16 @@ def _reason(message: str) -> str:
 
 def _named_tensors(contents: object) -> dict[str, Tensor]:
     """The one set of tensors by name in what was read, at its top or under a usual key."""
-    found = dict(_state_dicts(contents, ""))
-    if not found:
-        raise UnfitStateError(f"holds {type(contents).__name__:.60} without tensors by name; {_ADVICE}")
-    known = [path for path in found if path == "" or path.split(".")[-1] in _NESTED]
-    chosen = known or list(found)
+    dictionaries = dict(_state_dicts(contents, ""))
+    if not dictionaries:
+        raise ContentError(f"holds {type(contents).__name__:.60} without tensors by name; {_ADVICE}")
+    known = [path for path in dictionaries if path == "" or path.split(".")[-1] in _NESTED]
+    chosen = known or list(dictionaries)
     if len(chosen) > 1:
-        raise UnfitStateError(f"holds {len(chosen)} sets of tensors: {', '.join(chosen)[:200]}; {_ADVICE}")
-    if len(found[chosen[0]]) > _MOST_TENSORS:
-        raise UnfitStateError(f"holds {len(found[chosen[0]])} tensors; at most {_MOST_TENSORS} are read")
-    return found[chosen[0]]
+        raise ContentError(f"holds {len(chosen)} sets of tensors: {', '.join(chosen)[:200]}; {_ADVICE}")
+    if len(dictionaries[chosen[0]]) > _MOST_TENSORS:
+        raise ContentError(f"holds {len(dictionaries[chosen[0]])} tensors; at most {_MOST_TENSORS} are read")
+    return dictionaries[chosen[0]]
 
 
 def _state_dicts(value: object, path: str) -> Iterator[tuple[str, dict[str, Tensor]]]:
@@ -137,7 +135,7 @@ def _answer(source: str, target: str) -> dict[str, Any]:
         return {"wrong": "its tensors take more memory than its bytes can hold: damaged, or made by hand"}
     except RuntimeError as error:  # torch's own way to say so
         return {"wrong": f"its tensors cannot be read: {(str(error).splitlines() or [''])[0]:.200}"}
-    except UnfitStateError as error:
+    except ContentError as error:
         return {"wrong": str(error)}
     except OSError as error:
         return {"wrong": f"cannot be read: {error.strerror}"}

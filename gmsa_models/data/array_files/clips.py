@@ -13,30 +13,16 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from gmsa_models.data.alignment import AlignmentError, align_streams, aligned_frames
-from gmsa_models.data.array_files.layout import LayoutError, Stated, check_frames, stated
+from gmsa_models.data.alignment import align_streams, aligned_frames
+from gmsa_models.data.array_files.layout import Stated, check_frames, stated
 from gmsa_models.data.clip import Clip, ClipError
-from gmsa_models.data.errors import ClipFileError, UnreadableFileError
+from gmsa_models.data.errors import NOT_GIVEN, ClipFileError
 from gmsa_models.data.reader import ClipEntry, Place
+from gmsa_models.errors import ContentError
 
-__all__ = ["ArrayClips", "ArrayFileError"]
+__all__ = ["ArrayClips"]
 
 Opened = TypeVar("Opened")
-
-
-class ArrayFileError(ClipFileError):
-    """A file of arrays, or one clip of it, that cannot be read; `kind` says which part of it."""
-
-    kind = "file of arrays"
-
-    def __init__(
-        self, path: str | Path, reason: str, record: int | None = None, offset: int | None = None, kind: str = kind
-    ) -> None:
-        super().__init__(path, reason, record, offset)
-        self.kind = kind
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.path, self.reason, self.record, self.offset, self.kind)
 
 
 class ArrayClips:
@@ -46,8 +32,7 @@ class ArrayClips:
         path: an ordinary file.
 
     Raises:
-        ArrayFileError: not a file of the format, or of the layout.
-        UnreadableFileError: the system does not give it.
+        ClipFileError: not a file of the format, or of the layout; the system does not give it.
         FileNotFoundError: no such file.
     """
 
@@ -84,10 +69,10 @@ class ArrayClips:
     def place(self, offset: int, number: int = 0) -> Place:
         """The place of clip number `offset`."""
         if not 0 <= offset < self._count():
-            raise ArrayFileError(self.path, f"has no clip {offset}; it has {self._count()}")
+            raise ClipFileError(self.path, f"has no clip {offset}; it has {self._count()}")
         try:
             frames = max(shape[0] for shape in self._shapes(offset).values())
-        except LayoutError:  # whoever reads the clip is told
+        except ContentError:  # whoever reads the clip is told
             frames = 0
         return Place(offset, offset, frames)
 
@@ -102,7 +87,7 @@ class ArrayClips:
                 said.id, features, said.labels, said.frame_seconds, said.start_seconds,
                 source=f"{self.path}#{said.id}", dataset=said.dataset, spaces=spaces, alignment=alignment,
             )  # fmt: skip
-        except (LayoutError, AlignmentError) as error:
+        except ContentError as error:
             raise self.error(place, str(error), "layout") from None
         except ClipError as error:
             raise self.error(place, str(error), "frames") from None
@@ -114,7 +99,7 @@ class ArrayClips:
             frames = aligned_frames({name: shape[0] for name, shape in shapes.items()}, said.align)
             check_frames(frames)
             spaces = said.feature_spaces({name: shape[1] for name, shape in shapes.items()})
-        except (LayoutError, AlignmentError) as error:
+        except ContentError as error:
             raise self.error(place, str(error), "layout") from None
         return ClipEntry(said.id, frames, said.labels, said.dataset, spaces)
 
@@ -122,24 +107,24 @@ class ArrayClips:
         """Whether the clip has that id; no frame is read."""
         try:
             return self._stated(place).id == identity
-        except LayoutError as error:
+        except ContentError as error:
             raise self.error(place, str(error), "layout") from None
 
     def checksum(self, place: Place) -> int:
         """CRC-32 of what the file says of the clip, and of its frames."""
         clip = self.clip(place)
         about = (clip.id, clip.labels, clip.frame_seconds, clip.start_seconds, clip.dataset, sorted(clip.features))
-        found = zlib.crc32(repr(about).encode())
+        crc = zlib.crc32(repr(about).encode())
         for name in sorted(clip.features):
             values = clip.features[name]
-            found = zlib.crc32(
-                np.ascontiguousarray(values).data, zlib.crc32(repr((values.dtype.str, values.shape)).encode(), found)
+            crc = zlib.crc32(
+                np.ascontiguousarray(values).data, zlib.crc32(repr((values.dtype.str, values.shape)).encode(), crc)
             )
-        return found
+        return crc
 
-    def error(self, place: Place, reason: str, kind: str) -> ArrayFileError:
+    def error(self, place: Place, reason: str, kind: str) -> ClipFileError:
         """An error of that kind, with the clip's number."""
-        return ArrayFileError(self.path, reason, place.number, place.offset, kind)
+        return ClipFileError(self.path, reason, place.number, place.offset, kind)
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""
@@ -154,7 +139,7 @@ class ArrayClips:
 
     def _stated(self, place: Place) -> Stated:
         if not 0 <= place.number < self._count():
-            raise ArrayFileError(self.path, f"has no clip {place.number}; it has {self._count()}")
+            raise ClipFileError(self.path, f"has no clip {place.number}; it has {self._count()}")
         return stated(self._values(place.number), self._default_id(place.number))
 
 
@@ -166,11 +151,11 @@ def _size_of(path: Path) -> int:
         raise
     except (OSError, ValueError) as error:
         reason = f"cannot be opened: {getattr(error, 'strerror', None) or error}; check the path"
-        raise UnreadableFileError(path, reason) from None
+        raise ClipFileError(path, reason, kind=NOT_GIVEN) from None
     if not stat.S_ISREG(about.st_mode):
-        raise ArrayFileError(path, "is a directory, pipe or device, not an ordinary file; give its files")
+        raise ClipFileError(path, "is a directory, pipe or device, not an ordinary file; give its files")
     if about.st_size == 0:
-        raise ArrayFileError(path, "is empty (0 bytes); the writing may have been interrupted")
+        raise ClipFileError(path, "is empty (0 bytes); the writing may have been interrupted")
     if not os.access(path, os.R_OK):
-        raise UnreadableFileError(path, "may not be read by this user; check its permissions")
+        raise ClipFileError(path, "may not be read by this user; check its permissions", kind=NOT_GIVEN)
     return about.st_size

@@ -10,11 +10,12 @@ from typing import Any
 import h5py
 import numpy as np
 
-from gmsa_models.data.array_files.clips import ArrayClips, ArrayFileError
-from gmsa_models.data.array_files.layout import NAMES, LayoutError, check_stream, is_stated
-from gmsa_models.data.errors import brief
+from gmsa_models.data.array_files.clips import ArrayClips
+from gmsa_models.data.array_files.layout import NAMES, check_stream, is_stated
+from gmsa_models.data.errors import ClipFileError, brief
 from gmsa_models.data.hdf5_probe import CLIPS
 from gmsa_models.data.hdf5_probes import refusal
+from gmsa_models.errors import ContentError
 
 __all__ = ["Hdf5Clips"]
 
@@ -30,15 +31,15 @@ class Hdf5Clips(ArrayClips):
         with self.path.open("rb") as file:
             start = file.read(len(_SIGNATURE))
         if start != _SIGNATURE:
-            raise ArrayFileError(self.path, f"is not HDF5 (it begins with {start!r}); write it again")
+            raise ClipFileError(self.path, f"is not HDF5 (it begins with {start!r}); write it again")
         about = self.path.stat()
         if wrong := _probed(self.path, about.st_mtime_ns, about.st_size):
-            raise ArrayFileError(self.path, f"{wrong}; {_REMEDY}")
+            raise ClipFileError(self.path, f"{wrong}; {_REMEDY}")
         self._file = h5py.File(self.path, "r")
         groups = [name for name in self._file if isinstance(self._file[name], h5py.Group)]
         if groups and len(groups) < len(self._file):
             self.close()
-            raise ArrayFileError(self.path, "has groups and datasets at its root; expected either", kind="layout")
+            raise ClipFileError(self.path, "has groups and datasets at its root; expected either", kind="layout")
         self._groups: list[str] = groups or ["/"]
 
     def _count(self) -> int:
@@ -51,17 +52,17 @@ class Hdf5Clips(ArrayClips):
         """Streams of a clip.
 
         Raises:
-            LayoutError: none, or a dataset that is no stream and nothing that the layout knows.
+            ContentError: none, or a dataset that is no stream and nothing that the layout knows.
         """
         group = self._file[self._groups[number]]
         streams = {name: each for name, each in group.items() if each.ndim == 2 and name not in NAMES}
         if not streams:
-            raise LayoutError(f"no stream: expected a dataset (frames, width) among {brief(sorted(group))}")
+            raise ContentError(f"no stream: expected a dataset (frames, width) among {brief(sorted(group))}")
         for name, each in group.items():
             if name in streams:
                 check_stream(name, each.shape, each.dtype)
             elif not is_stated(name, streams):
-                raise LayoutError(
+                raise ContentError(
                     f"{brief(name)} of shape {brief(each.shape)} is neither a stream (frames, width) nor one of "
                     f"{', '.join(NAMES)}, STREAM_space"
                 )
@@ -85,7 +86,6 @@ class Hdf5Clips(ArrayClips):
 
 
 @lru_cache(maxsize=65536)
-def _probed(path: Path, modified: int, size: int) -> str | None:
+def _probed(path: Path, modified: int, size: int) -> str:
     """What is wrong with a file; once for each state of it, since another process reads all of it."""
-    wrong = refusal(path, CLIPS)
-    return None if wrong is None else wrong[1]
+    return refusal(path, CLIPS)

@@ -14,9 +14,10 @@ import numpy as np
 
 from gmsa_models.data.alignment import REFUSE
 from gmsa_models.data.errors import brief, is_plain
-from gmsa_models.data.spaces import FeatureSpace, SpaceError
+from gmsa_models.data.spaces import FeatureSpace
+from gmsa_models.errors import ArgumentError, ContentError
 
-__all__ = ["DEFAULT_STREAM", "NAMES", "LayoutError", "Stated", "check_frames", "check_stream", "is_stated", "stated"]
+__all__ = ["DEFAULT_STREAM", "NAMES", "Stated", "check_frames", "check_stream", "is_stated", "stated"]
 
 SPACE = "_space"  # after a stream's name: the name of its feature space
 NAMES = ("id", "labels", "frame_seconds", "start_seconds", "dataset", "align")
@@ -24,10 +25,6 @@ LONGEST_ID = 1000  # characters, as of a TFRecord's
 MOST_LABELS = 100_000
 MOST_FRAMES, WIDEST_FRAME = 100_000, 1 << 20  # of one clip, as of a TFRecord's; values of a frame
 DEFAULT_STREAM = "visual"  # of a file of one array, which has no name
-
-
-class LayoutError(ValueError):
-    """A part of a file that is not what the layout says; the message names the part, without the file."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +48,12 @@ class Stated:
         """Stream -> feature space, of those that are said.
 
         Raises:
-            LayoutError: a name that no space has.
+            ContentError: a name that no space has.
         """
         try:
             return {stream: FeatureSpace(name, widths[stream]) for stream, name in self.spaces.items()}
-        except SpaceError as error:
-            raise LayoutError(str(error)) from None
+        except ArgumentError as error:
+            raise ContentError(str(error)) from None
 
 
 def is_stated(name: str, streams: Mapping[str, Any]) -> bool:
@@ -72,7 +69,7 @@ def stated(values: Mapping[str, Any], identity: str) -> Stated:
         identity: the clip's id where the file does not say one.
 
     Raises:
-        LayoutError: a value of another kind than its name stands for.
+        ContentError: a value of another kind than its name stands for.
     """
     return Stated(
         check_id(_text("id", values["id"]) if "id" in values else identity),
@@ -89,10 +86,10 @@ def check_id(identity: str) -> str:
     """The id.
 
     Raises:
-        LayoutError: empty, too long, or with characters that a terminal would obey.
+        ContentError: empty, too long, or with characters that a terminal would obey.
     """
     if not 0 < len(identity) <= LONGEST_ID or not is_plain(identity):
-        raise LayoutError(f"the id is {brief(identity)}; expected 1 to {LONGEST_ID} characters, none a control one")
+        raise ContentError(f"the id is {brief(identity)}; expected 1 to {LONGEST_ID} characters, none a control one")
     return identity
 
 
@@ -100,15 +97,15 @@ def check_stream(name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
     """Refuse an array that is no stream, before it is read.
 
     Raises:
-        LayoutError: of another shape or type, empty, or larger than is read.
+        ContentError: of another shape or type, empty, or larger than is read.
     """
     if len(shape) != 2 or not 0 < shape[1] <= WIDEST_FRAME or shape[0] < 1:
-        raise LayoutError(
+        raise ContentError(
             f"{brief(name)} has shape {brief(shape)}; expected (frames, width), at least one frame of 1 to "
             f"{WIDEST_FRAME} values"
         )
     if dtype.kind != "f" and dtype != np.uint8:
-        raise LayoutError(
+        raise ContentError(
             f"{brief(name)} is {dtype!s:.60}; expected floating point, or uint8 quantised as YouTube-8M is"
         )
 
@@ -117,16 +114,16 @@ def check_frames(frames: int) -> None:
     """Refuse a clip that is too long.
 
     Raises:
-        LayoutError: more than `MOST_FRAMES`.
+        ContentError: more than `MOST_FRAMES`.
     """
     if frames > MOST_FRAMES:
-        raise LayoutError(f"{frames} frames; at most {MOST_FRAMES} are read as one clip: cut it into several")
+        raise ContentError(f"{frames} frames; at most {MOST_FRAMES} are read as one clip: cut it into several")
 
 
 def _scalar(name: str, value: Any) -> Any:
     array = np.asarray(value)
     if array.size != 1:
-        raise LayoutError(f"{brief(name)} has {array.size} values; expected one")
+        raise ContentError(f"{brief(name)} has {array.size} values; expected one")
     return array.reshape(-1)[0].item() if array.dtype.kind != "O" else array.reshape(-1)[0]
 
 
@@ -136,16 +133,16 @@ def _text(name: str, value: Any) -> str:
         try:
             one = one.decode()
         except UnicodeDecodeError:
-            raise LayoutError(f"{brief(name)} is {brief(one)}; expected UTF-8 text") from None
+            raise ContentError(f"{brief(name)} is {brief(one)}; expected UTF-8 text") from None
     if not isinstance(one, str):
-        raise LayoutError(f"{brief(name)} is {brief(one)}; expected text")
+        raise ContentError(f"{brief(name)} is {brief(one)}; expected text")
     return one
 
 
 def _number(name: str, value: Any) -> float:
     one = _scalar(name, value)
     if isinstance(one, bool) or not isinstance(one, int | float):
-        raise LayoutError(f"{brief(name)} is {brief(one)}; expected a number")
+        raise ContentError(f"{brief(name)} is {brief(one)}; expected a number")
     return float(one)
 
 
@@ -153,5 +150,5 @@ def _labels(value: Any) -> tuple[int, ...]:
     """One label, or several in a row; -1 fills up rows of different lengths."""
     array = np.asarray([] if value is None else value)
     if array.ndim > 1 or array.size > MOST_LABELS or (array.size and array.dtype.kind not in "iu"):
-        raise LayoutError(f"'labels' are {brief(value)}; expected whole numbers in a row")
+        raise ContentError(f"'labels' are {brief(value)}; expected whole numbers in a row")
     return tuple(int(label) for label in array.reshape(-1) if label != -1)

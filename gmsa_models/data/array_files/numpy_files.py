@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from gmsa_models.data.array_files.clips import ArrayClips, ArrayFileError
-from gmsa_models.data.array_files.layout import DEFAULT_STREAM, NAMES, LayoutError, check_stream, is_stated
-from gmsa_models.data.arrays import ArraysError, read_arrays, read_header
-from gmsa_models.data.errors import brief
+from gmsa_models.data.array_files.clips import ArrayClips
+from gmsa_models.data.array_files.layout import DEFAULT_STREAM, NAMES, check_stream, is_stated
+from gmsa_models.data.arrays import read_arrays, read_header
+from gmsa_models.data.errors import ClipFileError, brief
+from gmsa_models.errors import ContentError, DamagedError
 
 __all__ = ["NpyClip", "NpzClips"]
 
@@ -29,10 +30,10 @@ class NpyClip(ArrayClips):
             with self.path.open("rb") as file:
                 self._shape, dtype = read_header(self.path, file, self.size, self.path.name)
             check_stream(DEFAULT_STREAM, self._shape, dtype)
-        except ArraysError as error:
+        except DamagedError as error:
             raise _array_file_error(self.path, error) from None
-        except LayoutError as error:
-            raise ArrayFileError(
+        except ContentError as error:
+            raise ClipFileError(
                 self.path, f"{error}; several clips or streams go into an .npz", kind="layout"
             ) from None
 
@@ -49,7 +50,7 @@ class NpyClip(ArrayClips):
         try:
             return {DEFAULT_STREAM: np.load(self.path, allow_pickle=False)}
         except (OSError, ValueError, EOFError) as error:
-            raise ArrayFileError(self.path, f"damaged: {brief(str(error))}; write it again") from None
+            raise ClipFileError(self.path, f"damaged: {brief(str(error))}; write it again") from None
 
 
 class NpzClips(ArrayClips):
@@ -59,7 +60,7 @@ class NpzClips(ArrayClips):
         super().__init__(path)
         try:
             arrays = read_arrays(self.path, bytes_a_byte=1, allowance=_ALLOWANCE)
-        except ArraysError as error:
+        except DamagedError as error:
             raise _array_file_error(self.path, error) from None
         self._names = [name for name, values in arrays.items() if values.ndim == 2 and name not in NAMES]
         self._arrays = arrays
@@ -67,18 +68,18 @@ class NpzClips(ArrayClips):
         try:
             self._check_names()
             self._starts = self._boundaries() if IDS in arrays else None
-        except LayoutError as error:
-            raise ArrayFileError(self.path, str(error), kind="layout") from None
+        except ContentError as error:
+            raise ClipFileError(self.path, str(error), kind="layout") from None
 
     def _check_names(self) -> None:
         streams, many = {name: self._arrays[name] for name in self._names}, IDS in self._arrays
         if not streams:
-            raise LayoutError(f"no stream: expected an array (frames, width) among {brief(sorted(self._arrays))}")
+            raise ContentError(f"no stream: expected an array (frames, width) among {brief(sorted(self._arrays))}")
         for name, values in streams.items():
             check_stream(name, values.shape, values.dtype)
         for name, values in self._arrays.items():
             if name not in streams and not is_stated(name, streams) and not (many and name == LENGTHS) and name != IDS:
-                raise LayoutError(
+                raise ContentError(
                     f"{brief(name)} of shape {brief(values.shape)} is neither a stream (frames, width) nor one of "
                     f"{', '.join(NAMES)}, STREAM_space, {IDS}, {LENGTHS}"
                 )
@@ -87,18 +88,20 @@ class NpzClips(ArrayClips):
         """(clips + 1,) first frame of each clip, and the end of the last."""
         ids, lengths = self._arrays[IDS], self._arrays.get(LENGTHS, np.zeros(0))
         if ids.ndim != 1 or ids.dtype.kind not in "USiu" or not len(ids):
-            raise LayoutError(f"{IDS!r} is {ids.dtype!s:.60} of shape {brief(ids.shape)}; expected texts in a row")
+            raise ContentError(f"{IDS!r} is {ids.dtype!s:.60} of shape {brief(ids.shape)}; expected texts in a row")
         if lengths.shape != ids.shape or lengths.dtype.kind not in "iu" or lengths.min() < 1:
-            raise LayoutError(f"{LENGTHS!r} of {len(ids)} {IDS}: expected as many whole numbers of at least 1")
+            raise ContentError(f"{LENGTHS!r} of {len(ids)} {IDS}: expected as many whole numbers of at least 1")
         if lengths.max() > max(len(self._arrays[name]) for name in self._names):  # the sum of such does not overflow
-            raise LayoutError(f"{LENGTHS!r} has {lengths.max()} frames, more than any stream")
+            raise ContentError(f"{LENGTHS!r} has {lengths.max()} frames, more than any stream")
         starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
         for name in self._names:
             if len(self._arrays[name]) != starts[-1]:
-                raise LayoutError(f"{name!r} has {len(self._arrays[name])} frames; the {LENGTHS} sum to {starts[-1]}")
+                raise ContentError(f"{name!r} has {len(self._arrays[name])} frames; the {LENGTHS} sum to {starts[-1]}")
         for name, values in self._arrays.items():
             if name in NAMES and values.ndim and len(values) != len(ids):
-                raise LayoutError(f"{name!r} has {len(values)} values of {len(ids)} clips; expected one, or one a clip")
+                raise ContentError(
+                    f"{name!r} has {len(values)} values of {len(ids)} clips; expected one, or one a clip"
+                )
         return starts
 
     def _count(self) -> int:
@@ -128,5 +131,5 @@ class NpzClips(ArrayClips):
         self._arrays, self.memory = {}, 0
 
 
-def _array_file_error(path: Path, error: ArraysError) -> ArrayFileError:
-    return ArrayFileError(path, str(error).removeprefix(f"{path}: "))
+def _array_file_error(path: Path, error: DamagedError) -> ClipFileError:
+    return ClipFileError(path, str(error).removeprefix(f"{path}: "))

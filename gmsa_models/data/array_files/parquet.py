@@ -11,10 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gmsa_models.data.array_files.clips import ArrayClips, ArrayFileError
-from gmsa_models.data.array_files.layout import NAMES, LayoutError, check_stream, is_stated
-from gmsa_models.data.errors import brief
-from gmsa_models.data.parquet_pages import PagesError, open_parquet, read_footer, spread_texts
+from gmsa_models.data.array_files.clips import ArrayClips
+from gmsa_models.data.array_files.layout import NAMES, check_stream, is_stated
+from gmsa_models.data.errors import ClipFileError, brief
+from gmsa_models.data.parquet_pages import open_parquet, read_footer, spread_texts
+from gmsa_models.errors import ContentError, DamagedError
 
 __all__ = ["ParquetClips", "has_streams"]
 
@@ -46,8 +47,8 @@ class ParquetClips(ArrayClips):
                 self._check_columns(self._table.schema_arrow)
                 self._widths = self._first_widths()
                 self._starts, self._heads = self._boundaries()
-        except LayoutError as error:
-            raise ArrayFileError(self.path, str(error), kind="layout") from None
+        except ContentError as error:
+            raise ClipFileError(self.path, str(error), kind="layout") from None
         groups = self._table.metadata
         sizes = [groups.row_group(number).num_rows for number in range(groups.num_row_groups)]
         self._group_starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
@@ -57,14 +58,14 @@ class ParquetClips(ArrayClips):
             rows = read_footer(file).num_rows
         if not 0 < rows <= self.size:
             reason = f"says {rows} rows in {self.size} bytes; expected one a frame"
-            raise ArrayFileError(self.path, reason, kind="layout")
+            raise ClipFileError(self.path, reason, kind="layout")
 
     def _check_columns(self, schema: pa.Schema) -> None:
         if not self._names:
-            raise LayoutError(f"no stream: expected a column of lists of floats among {brief(schema.names)}")
+            raise ContentError(f"no stream: expected a column of lists of floats among {brief(schema.names)}")
         for name in schema.names:
             if name not in self._names and not is_stated(name, dict.fromkeys(self._names)):
-                raise LayoutError(
+                raise ContentError(
                     f"column {brief(name)} of {schema.field(name).type!s:.60} is neither a stream (lists of floats) "
                     f"nor one of {', '.join(NAMES)}, STREAM_space"
                 )
@@ -104,8 +105,8 @@ class ParquetClips(ArrayClips):
         parts = list(self._rows(int(self._starts[number]), int(self._starts[number + 1])))
         try:
             streams = {name: [_frames(name, part[name], self._widths[name]) for part in parts] for name in self._names}
-        except LayoutError as error:
-            raise ArrayFileError(self.path, str(error), number, number, "layout") from None
+        except ContentError as error:
+            raise ClipFileError(self.path, str(error), number, number, "layout") from None
         return {name: np.concatenate(arrays) for name, arrays in streams.items()}
 
     def _rows(self, start: int, end: int) -> Iterator[pa.Table]:
@@ -125,7 +126,7 @@ class ParquetClips(ArrayClips):
         """Stream -> width of the first frame, which is that of all.
 
         Raises:
-            LayoutError: a stream that is none.
+            ContentError: a stream that is none.
         """
         first = next(self._table.iter_batches(batch_size=1, columns=self._names))
         widths = {name: int(pc.list_value_length(first[name])[0].as_py() or 0) for name in self._names}
@@ -139,12 +140,12 @@ class ParquetClips(ArrayClips):
         """Turns the errors of Parquet in the block into the format's own."""
         try:
             yield
-        except PagesError as error:
-            raise ArrayFileError(self.path, f"{error}; {_REMEDY}") from None
+        except DamagedError as error:
+            raise ClipFileError(self.path, f"{error}; {_REMEDY}") from None
         except (pa.ArrowException, OSError, ValueError) as error:
-            if isinstance(error, ArrayFileError | LayoutError):
+            if isinstance(error, ClipFileError | ContentError):
                 raise
-            raise ArrayFileError(self.path, f"damaged, or not Parquet: {brief(str(error))}; write it again") from None
+            raise ClipFileError(self.path, f"damaged, or not Parquet: {brief(str(error))}; write it again") from None
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""
@@ -169,13 +170,13 @@ def _new_clips(table: pa.Table, last: Any, first: bool) -> tuple[np.ndarray, Any
     """Rows at which a clip begins, given the id of the row before the table; and the id of its last row.
 
     Raises:
-        LayoutError: an empty id.
+        ContentError: an empty id.
     """
     if "id" not in table.column_names:
         return np.arange(1 if first and table.num_rows else 0), None
     ids = table["id"].combine_chunks()
     if ids.null_count:
-        raise LayoutError("column 'id' has empty cells; expected the clip's id in every row")
+        raise ContentError("column 'id' has empty cells; expected the clip's id in every row")
     if not len(ids):
         return np.arange(0), last
     changed = pc.not_equal(ids[1:], ids[:-1]).to_numpy(zero_copy_only=False)
@@ -187,12 +188,12 @@ def _frames(name: str, column: pa.ChunkedArray, width: int) -> np.ndarray:
     """(frames, width) of some rows.
 
     Raises:
-        LayoutError: an empty cell, or a row of another width than the file's first.
+        ContentError: an empty cell, or a row of another width than the file's first.
     """
     lengths = pc.list_value_length(column)
     if column.null_count or not pc.all(pc.equal(lengths, width)).as_py():
-        raise LayoutError(f"{brief(name)} has a frame that is empty, or not {width} wide as the file's first is")
+        raise ContentError(f"{brief(name)} has a frame that is empty, or not {width} wide as the file's first is")
     values = pc.list_flatten(column)
     if values.null_count:
-        raise LayoutError(f"{brief(name)} has an empty value in a frame; expected numbers")
+        raise ContentError(f"{brief(name)} has an empty value in a frame; expected numbers")
     return values.to_numpy().reshape(-1, width)

@@ -20,26 +20,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from gmsa_models.data.atomic import replaced_when_done
-from gmsa_models.data.catalog.table import (
-    NEEDED,
-    ROWS,
-    SCHEMA,
-    TEXTS,
-    CatalogError,
-    CatalogRowError,
-    CatalogShardError,
-    batches,
-    check_full,
-    opened,
-    writer,
-)
+from gmsa_models.data.catalog.table import NEEDED, ROWS, SCHEMA, TEXTS, batches, check_full, opened, writer
 from gmsa_models.data.clip import Clip
 from gmsa_models.data.errors import ClipFileError, OnSkip, UnreadableError, brief
 from gmsa_models.data.formats import open_clips
 from gmsa_models.data.parquet_pages import spread_texts
-from gmsa_models.data.paths import DuplicateClipError, Source, UnknownClipError, expand, skip_handler
+from gmsa_models.data.paths import Source, expand, skip_handler
 from gmsa_models.data.reader import ClipEntry, ClipFile, Place, once_an_id, read_each
 from gmsa_models.data.spaces import spaces_to_dict
+from gmsa_models.errors import UnknownNameError
 
 __all__ = ["CatalogSummary", "build_catalog", "open_clip", "read_catalog", "read_places"]
 
@@ -85,11 +74,13 @@ def build_catalog(
     Raises:
         ClipFileError: a record that cannot be read.
         SourceNotFoundError: no shard.
-        CatalogError: the name does not end in `.parquet`, or no record could be read.
+        UnreadableError: the name does not end in `.parquet`, or no record could be read.
     """
     out_path = Path(out_path)
     if out_path.suffix != ".parquet":
-        raise CatalogError(f"{out_path}: a catalogue's name ends in .parquet, so that it is recognised")
+        raise UnreadableError(
+            f"{out_path}: a catalogue's name ends in .parquet, so that it is recognised", kind="catalogue"
+        )
     paths = expand(source)
     skipped: list[None] = []
     handler = _counting(skip_handler(on_error, on_skip), skipped)
@@ -97,7 +88,9 @@ def build_catalog(
         with writer(temporary) as file:
             records = _write_rows(file, paths, out_path.parent, handler, progress)
         if records == 0:
-            raise CatalogError(f"{out_path}: not one record of {len(paths)} files could be read; not written")
+            raise UnreadableError(
+                f"{out_path}: not one record of {len(paths)} files could be read; not written", kind="catalogue"
+            )
     return CatalogSummary(out_path, len(paths), records, len(skipped))
 
 
@@ -105,21 +98,20 @@ def open_clip(path: str | Path, identity: str) -> Clip:
     """One clip by its id: reads the id column, one row of the others, and the record.
 
     Raises:
-        UnknownClipError: no such id; names some that are near.
-        DuplicateClipError: several records have it; names them.
-        CatalogError: not a catalogue, or a shard is missing or has changed since it was written.
+        UnknownNameError: no such id; names some that are near; several records have it; names them.
+        UnreadableError: not a catalogue, or a shard is missing or has changed since it was written.
         ClipFileError: the record is damaged.
     """
     with opened(path) as table:
-        rows, found = _find_rows(table, identity)
+        rows, count = _find_rows(table, identity)
         if not rows:
-            raise UnknownClipError(
+            raise UnknownNameError(
                 f"{path}: no clip {identity!r} among {table.metadata.num_rows}{_near(table, identity)}"
             )
     check_full(path, pa.Table.from_pylist(rows, SCHEMA), NEEDED)
-    if found > 1:
+    if count > 1:
         places = ", ".join(f"{row['shard']} record {row['record']}" for row in rows)
-        raise DuplicateClipError(f"{path}: {found} records have the id {identity!r} ({places}); read their file")
+        raise UnknownNameError(f"{path}: {count} records have the id {identity!r} ({places}); read their file")
     with _open_shard(Path(path), rows[0]["shard"], rows[0]["shard_bytes"]) as file:
         return _read_row(Path(path), file, rows[0])
 
@@ -133,7 +125,7 @@ def read_catalog(path: str | Path, on_skip: OnSkip | None = None) -> Iterator[Cl
             of a shard that cannot be opened are left out together.
 
     Raises:
-        CatalogError: not a catalogue; a shard that is missing or has changed, unless `on_skip` takes it.
+        UnreadableError: not a catalogue; a shard that is missing or has changed, unless `on_skip` takes it.
         ClipFileError: a damaged record, unless `on_skip` takes it.
     """
     name, file = None, None
@@ -146,7 +138,7 @@ def read_catalog(path: str | Path, on_skip: OnSkip | None = None) -> Iterator[Cl
                     name, file = row["shard"], None
                     file = _open_shard(Path(path), row["shard"], row["shard_bytes"])
                 clip = None if file is None else _read_row(Path(path), file, row)
-            except (CatalogError, ClipFileError) as error:
+            except UnreadableError as error:
                 if on_skip is None:
                     raise
                 on_skip(error)
@@ -162,7 +154,7 @@ def read_rows(path: str | Path) -> Iterator[dict[str, Any]]:
     """Every row of a catalogue, one row group in memory at a time.
 
     Raises:
-        CatalogError: not a catalogue.
+        UnreadableError: not a catalogue.
     """
     with opened(path) as table:
         for batch in batches(table):
@@ -181,7 +173,7 @@ def read_places(path: str | Path, on_skip: OnSkip | None = None) -> tuple[list[P
         The shards; (records,) the number of each record's shard; (3, records) record number, offset, length.
 
     Raises:
-        CatalogError: not a catalogue; a shard that is missing or has changed, unless `on_skip` takes it.
+        UnreadableError: not a catalogue; a shard that is missing or has changed, unless `on_skip` takes it.
     """
     wanted = ["shard", "shard_bytes", "record", "offset", "length"]
     with opened(path) as table:
@@ -196,7 +188,7 @@ def read_places(path: str | Path, on_skip: OnSkip | None = None) -> tuple[list[P
     for number, row in zip(*np.unique(numbers, return_index=True), strict=True):
         try:
             _open_shard(Path(path), names[number], columns["shard_bytes"][int(row)].as_py()).close()
-        except CatalogShardError as error:
+        except UnreadableError as error:
             if on_skip is None:
                 raise
             on_skip(error)
@@ -258,15 +250,15 @@ def _row(entry: ClipEntry, shard: str, size: int, place: Place) -> dict[str, Any
 def _find_rows(table: pq.ParquetFile, identity: str) -> tuple[list[dict[str, Any]], int]:
     """The first rows of an id, as many as a message names, and how many there are."""
     rows: list[dict[str, Any]] = []
-    found = 0
+    count = 0
     for group in range(table.num_row_groups):
         ids = spread_texts(table.read_row_group(group, columns=["id"]), ["id"])["id"]
         places = pc.indices_nonzero(pc.equal(ids, identity))
-        found += len(places)
+        count += len(places)
         if len(places) and len(rows) < _NAMED:
-            there = table.read_row_group(group, columns=NEEDED).take(places[: _NAMED - len(rows)])
-            rows += spread_texts(there, TEXTS).to_pylist()
-    return rows, found
+            matching = table.read_row_group(group, columns=NEEDED).take(places[: _NAMED - len(rows)])
+            rows += spread_texts(matching, TEXTS).to_pylist()
+    return rows, count
 
 
 def _near(table: pq.ParquetFile, identity: str) -> str:
@@ -283,22 +275,25 @@ def _near(table: pq.ParquetFile, identity: str) -> str:
 
 def _open_shard(catalog: Path, shard: str, size: int) -> ClipFile:
     if Path(shard).is_absolute():
-        raise CatalogShardError(
+        raise UnreadableError(
             f"{catalog}: its shard {shard!r} is an absolute path; shards are named relative to the catalogue: write it "
-            "again with `gmsa catalog`"
+            "again with `gmsa catalog`",
+            kind="catalogue's shard",
         )
     try:
         file = open_clips(catalog.parent / shard)
     except (OSError, ClipFileError) as error:
-        raise CatalogShardError(
+        raise UnreadableError(
             f"{catalog}: its shard {shard!r} cannot be opened ({error}); shards are looked for beside the catalogue: "
-            "move them there, or write the catalogue again"
+            "move them there, or write the catalogue again",
+            kind="catalogue's shard",
         ) from None
     if file.size != size:
-        found = file.size
+        size_now = file.size
         file.close()
-        raise CatalogShardError(
-            f"{catalog}: its shard {shard!r} had {size} bytes and has {found} now; write the catalogue again"
+        raise UnreadableError(
+            f"{catalog}: its shard {shard!r} had {size} bytes and has {size_now} now; write the catalogue again",
+            kind="catalogue's shard",
         )
     return file
 
@@ -309,12 +304,12 @@ def _read_row(catalog: Path, file: ClipFile, row: dict[str, Any]) -> Clip:
         "write the catalogue again"
     )
     if not 0 <= row["offset"] < file.size:
-        raise CatalogRowError(f"{stale} (offset {row['offset']} of {file.size} bytes)")
+        raise UnreadableError(f"{stale} (offset {row['offset']} of {file.size} bytes)", kind="catalogue's row")
     try:
         place = file.place(row["offset"], row["record"])
     except ClipFileError as error:
-        raise CatalogRowError(f"{stale} ({error.reason})") from None
+        raise UnreadableError(f"{stale} ({error.reason})", kind="catalogue's row") from None
     clip = file.clip(place)
     if clip.id != row["id"]:
-        raise CatalogRowError(f"{stale} (there is {brief(clip.id)})")
+        raise UnreadableError(f"{stale} (there is {brief(clip.id)})", kind="catalogue's row")
     return clip

@@ -10,21 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gmsa_models.data.errors import UnreadableError, brief
-from gmsa_models.data.parquet_pages import PagesError, open_parquet, spread_texts
+from gmsa_models.data.parquet_pages import open_parquet, spread_texts
+from gmsa_models.errors import DamagedError
 
-__all__ = [
-    "NEEDED",
-    "ROWS",
-    "SCHEMA",
-    "TEXTS",
-    "CatalogError",
-    "CatalogRowError",
-    "CatalogShardError",
-    "batches",
-    "check_full",
-    "opened",
-    "writer",
-]
+__all__ = ["NEEDED", "ROWS", "SCHEMA", "TEXTS", "batches", "check_full", "opened", "writer"]
 
 VERSION = "2"
 KNOWN_VERSIONS = ("1", VERSION)
@@ -52,24 +41,6 @@ _LABELS_A_ROW, _MOST_ROWS = 64, 1 << 20  # of a row group
 TEXTS = ["id", "shard"]
 
 
-class CatalogError(UnreadableError):
-    """A catalogue that cannot be read, or that no longer fits its shards."""
-
-    kind = "catalogue"
-
-
-class CatalogShardError(CatalogError):
-    """A shard that is not where the catalogue says, or has changed; all its rows are meant."""
-
-    kind = "catalogue's shard"
-
-
-class CatalogRowError(CatalogError):
-    """A row that points to something else than its clip."""
-
-    kind = "catalogue's row"
-
-
 def writer(path: Path) -> pq.ParquetWriter:
     """A new catalogue's file, to write tables of `SCHEMA` to; its pages have checksums."""
     return pq.ParquetWriter(path, SCHEMA, compression="zstd", write_page_checksum=True)
@@ -77,28 +48,34 @@ def writer(path: Path) -> pq.ParquetWriter:
 
 @contextmanager
 def opened(path: str | Path) -> Iterator[pq.ParquetFile]:
-    """A catalogue, open for reading; what goes wrong while it is read is a CatalogError too.
+    """A catalogue, open for reading; what goes wrong while it is read is an UnreadableError too.
 
     Raises:
-        CatalogError: not a catalogue, of another version, damaged, or claiming more than its bytes can hold.
+        UnreadableError: not a catalogue, of another version, damaged, or claiming more than its bytes can hold.
     """
     if not Path(path).is_file():  # a pipe would wait for a writer
-        raise CatalogError(f"{path}: not a catalogue: not an ordinary file; write one with `gmsa catalog`")
+        raise UnreadableError(
+            f"{path}: not a catalogue: not an ordinary file; write one with `gmsa catalog`", kind="catalogue"
+        )
     try:
         table = open_parquet(path)
-    except PagesError as error:
-        raise CatalogError(f"{path}: {error}; write it again with `gmsa catalog`") from None
+    except DamagedError as error:
+        raise UnreadableError(f"{path}: {error}; write it again with `gmsa catalog`", kind="catalogue") from None
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise CatalogError(f"{path}: not a catalogue: {_reason(error)}; write one with `gmsa catalog`") from None
+        raise UnreadableError(
+            f"{path}: not a catalogue: {_reason(error)}; write one with `gmsa catalog`", kind="catalogue"
+        ) from None
     with table:
         _check_columns(path, table.schema_arrow)
         _check_claims(path, table.metadata)
         try:
             yield table
-        except PagesError as error:
-            raise CatalogError(f"{path}: {error}; write it again with `gmsa catalog`") from None
+        except DamagedError as error:
+            raise UnreadableError(f"{path}: {error}; write it again with `gmsa catalog`", kind="catalogue") from None
         except (pa.ArrowException, OSError) as error:
-            raise CatalogError(f"{path}: damaged: {_reason(error)}; write it again with `gmsa catalog`") from None
+            raise UnreadableError(
+                f"{path}: damaged: {_reason(error)}; write it again with `gmsa catalog`", kind="catalogue"
+            ) from None
 
 
 def batches(table: pq.ParquetFile) -> Iterator[pa.Table]:
@@ -116,26 +93,30 @@ def check_full(path: str | Path, table: pa.RecordBatch | pa.Table, columns: Sequ
     """Refuse empty cells.
 
     Raises:
-        CatalogError: names the column.
+        UnreadableError: names the column.
     """
     for name in columns:
         if table.column(name).null_count:
-            raise CatalogError(f"{path}: column {name!r} has empty cells; write it again with `gmsa catalog`")
+            raise UnreadableError(
+                f"{path}: column {name!r} has empty cells; write it again with `gmsa catalog`", kind="catalogue"
+            )
 
 
 def _check_columns(path: str | Path, schema: pa.Schema) -> None:
     version = (schema.metadata or {}).get(_VERSION_KEY, b"none").decode(errors="replace")
     columns = NEEDED if version == KNOWN_VERSIONS[0] else SCHEMA.names
     if version not in KNOWN_VERSIONS or schema.names != columns:
-        raise CatalogError(
+        raise UnreadableError(
             f"{path}: catalogue version {brief(version)}, columns {brief(schema.names)}; this software reads version "
-            f"{VERSION} with {columns}; write it again with `gmsa catalog`"
+            f"{VERSION} with {columns}; write it again with `gmsa catalog`",
+            kind="catalogue",
         )
     for field, expected in zip(schema, SCHEMA, strict=False):
         if _plain(field.type) != _plain(expected.type):
-            raise CatalogError(
+            raise UnreadableError(
                 f"{path}: column {field.name!r} is {field.type}; expected {expected.type}; write it again with "
-                "`gmsa catalog`"
+                "`gmsa catalog`",
+                kind="catalogue",
             )
 
 
@@ -151,12 +132,16 @@ def _plain(kind: pa.DataType) -> str:
 def _check_claims(path: str | Path, metadata: pq.FileMetaData) -> None:
     size = Path(path).stat().st_size
     if metadata.num_rows > _ROWS_A_BYTE * size:
-        raise CatalogError(f"{path}: says {metadata.num_rows} rows in {size} bytes; write it again with `gmsa catalog`")
+        raise UnreadableError(
+            f"{path}: says {metadata.num_rows} rows in {size} bytes; write it again with `gmsa catalog`",
+            kind="catalogue",
+        )
     for number in range(metadata.num_row_groups):
         group = metadata.row_group(number)
         labels = max(group.column(column).num_values for column in range(group.num_columns))
         if group.num_rows > _MOST_ROWS or labels > _LABELS_A_ROW * max(group.num_rows, 0):
-            raise CatalogError(
+            raise UnreadableError(
                 f"{path}: row group {number} claims {group.num_rows} rows and {labels} labels; at most {_MOST_ROWS} "
-                f"rows of {_LABELS_A_ROW} labels are read at once; write it again with `gmsa catalog`"
+                f"rows of {_LABELS_A_ROW} labels are read at once; write it again with `gmsa catalog`",
+                kind="catalogue",
             )

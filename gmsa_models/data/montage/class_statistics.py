@@ -23,8 +23,9 @@ from gmsa_models.data.arrays import arrays_digest
 from gmsa_models.data.atomic import replaced_when_done
 from gmsa_models.data.montage.recipe import FrameVariation
 from gmsa_models.data.vocabulary import Vocabulary
+from gmsa_models.errors import ContentError
 
-__all__ = ["SHIPPED", "ClassStatistics", "StatisticsError", "shipped_statistics"]
+__all__ = ["SHIPPED", "ClassStatistics", "shipped_statistics"]
 
 FORMAT, FORMAT_VERSION = "gmsa-class-statistics", 1
 SHIPPED = Path(__file__).parents[1] / "demo" / "class_statistics.safetensors"
@@ -46,10 +47,6 @@ TENSORS: dict[str, tuple[str, ...]] = {
     "label_set_sizes": ("label set",),
     "label_set_counts": ("label set",),
 }
-
-
-class StatisticsError(ValueError):
-    """A statistics file that cannot be used; the message names the file and the part."""
 
 
 @dataclass(frozen=True)
@@ -182,7 +179,7 @@ class ClassStatistics:
         """Read a file that `save` wrote.
 
         Raises:
-            StatisticsError: not such a file, truncated, of a newer format, or tensors missing or of a wrong shape.
+            ContentError: not such a file, truncated, of a newer format, or tensors missing or of a wrong shape.
             FileNotFoundError: no such file.
         """
         path = Path(path)
@@ -194,11 +191,11 @@ class ClassStatistics:
                 _check_format(path, metadata)
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, safe_open is no dict
         except SafetensorError as error:
-            raise StatisticsError(f"{path}: damaged, or not a safetensors file ({error})") from None
+            raise ContentError(f"{path}: damaged, or not a safetensors file ({error})") from None
         try:
             return cls._from_parts(metadata, tensors)
         except (KeyError, TypeError, ValueError) as error:
-            raise StatisticsError(f"{path}: {error}") from None
+            raise ContentError(f"{path}: {error}") from None
 
     @classmethod
     def _from_parts(cls, metadata: Mapping[str, str], tensors: Mapping[str, np.ndarray]) -> ClassStatistics:
@@ -221,36 +218,34 @@ def shipped_statistics() -> ClassStatistics:
 
 def _check_format(path: Path, metadata: Mapping[str, str]) -> None:
     if metadata.get("format") != FORMAT:
-        raise StatisticsError(f"{path}: format is {metadata.get('format')!r}; expected {FORMAT!r}")
+        raise ContentError(f"{path}: format is {metadata.get('format')!r}; expected {FORMAT!r}")
     version = metadata.get("format_version")
     if version != str(FORMAT_VERSION):
-        raise StatisticsError(f"{path}: format version {version}; this software reads version {FORMAT_VERSION}")
+        raise ContentError(f"{path}: format version {version}; this software reads version {FORMAT_VERSION}")
 
 
 def _check_shapes(tensors: Mapping[str, np.ndarray], dim: int, classes: int) -> None:
     if set(tensors) != set(TENSORS):
         missing, unknown = sorted(set(TENSORS) - set(tensors)), sorted(set(tensors) - set(TENSORS))
-        raise StatisticsError(f"tensors missing: {missing}, unknown: {unknown}")
+        raise ContentError(f"tensors missing: {missing}, unknown: {unknown}")
     sizes = {"dim": dim, "class": classes}
     for name, axes in TENSORS.items():
         values = tensors[name]
         expected = tuple(sizes.get(axis, size) for axis, size in zip(axes, values.shape, strict=False))
         if values.ndim != len(axes) or values.shape != expected or values.size == 0:
-            raise StatisticsError(
-                f"tensor {name!r} has shape {values.shape}; expected ({', '.join(axes)}) with {sizes}"
-            )
+            raise ContentError(f"tensor {name!r} has shape {values.shape}; expected ({', '.join(axes)}) with {sizes}")
         sizes.update(zip(axes, values.shape, strict=True))
         if values.dtype.kind == "f" and not np.isfinite(values).all():
-            raise StatisticsError(f"tensor {name!r} has a value that is not finite")
+            raise ContentError(f"tensor {name!r} has a value that is not finite")
     _check_label_sets(tensors, classes)
 
 
 def _check_label_sets(tensors: Mapping[str, np.ndarray], classes: int) -> None:
     positions, sizes = tensors["label_set_positions"], tensors["label_set_sizes"]
     if int(sizes.sum()) != len(positions) or sizes.min() < 1:
-        raise StatisticsError(f"label sets of {int(sizes.sum())} labels in all, but {len(positions)} are stored")
+        raise ContentError(f"label sets of {int(sizes.sum())} labels in all, but {len(positions)} are stored")
     if positions.max() >= classes:
-        raise StatisticsError(f"a label set holds class {int(positions.max())}; there are {classes}")
+        raise ContentError(f"a label set holds class {int(positions.max())}; there are {classes}")
 
 
 def _running_share(counts: np.ndarray) -> np.ndarray:

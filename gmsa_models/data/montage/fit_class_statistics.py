@@ -13,10 +13,11 @@ import numpy as np
 from scipy.cluster.vq import kmeans2
 
 from gmsa_models.data.clip import dequantize
-from gmsa_models.data.montage.class_statistics import ClassStatistics, StatisticsError
+from gmsa_models.data.montage.class_statistics import ClassStatistics
 from gmsa_models.data.montage.recipe import VARIATION
 from gmsa_models.data.montage.video_vectors import VideoVectors, read_video_vectors
 from gmsa_models.data.vocabulary import Vocabulary
+from gmsa_models.errors import ContentError
 
 __all__ = ["LEAST_GROUP", "factorise", "fit_statistics"]
 
@@ -42,14 +43,14 @@ def fit_statistics(
         Statistics in half precision, ready to save.
 
     Raises:
-        StatisticsError: fewer than two labelled videos or backgrounds, or a modality without a known frame variation.
+        ContentError: fewer than two labelled videos or backgrounds, or a modality without a known frame variation.
         KeyError: a kept label that the vocabulary lacks.
     """
     unknown = sorted(set(vectors.features) - set(VARIATION))
     if unknown:
-        raise StatisticsError(f"no frame variation is known of {unknown}; known: {sorted(VARIATION)}")
+        raise ContentError(f"no frame variation is known of {unknown}; known: {sorted(VARIATION)}")
     if min(len(vectors.labelled), len(vectors.unlabelled)) < 2:
-        raise StatisticsError(
+        raise ContentError(
             f"{len(vectors.labelled)} labelled videos and {len(vectors.unlabelled)} backgrounds; expected two of each"
         )
     sets = label_positions(vectors)

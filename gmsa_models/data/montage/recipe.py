@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from gmsa_models.data.errors import brief
+from gmsa_models.errors import ConfigError
 
 __all__ = [
     "LEAST_WITHIN",
@@ -17,17 +18,12 @@ __all__ = [
     "VARIATION",
     "FrameVariation",
     "MontageRecipe",
-    "RecipeError",
     "Span",
     "draw_frames",
     "draw_layout",
 ]
 
 Span = tuple[int, int, str]  # first frame, frame after the last, "event" or "background"
-
-
-class RecipeError(ValueError):
-    """A recipe whose numbers make no video; the message names the field."""
 
 
 @dataclass(frozen=True)
@@ -93,11 +89,11 @@ class MontageRecipe:
         for weight, fewest, most in self.frame_ranges:
             _check_range("frames", fewest, most)
             if weight <= 0:
-                raise RecipeError(f"frames: weight {weight}; expected > 0")
+                raise ConfigError(f"frames: weight {weight}; expected > 0")
         if self.shot_seconds < 1:
-            raise RecipeError(f"shot_seconds is {self.shot_seconds}; expected at least 1, one frame")
+            raise ConfigError(f"shot_seconds is {self.shot_seconds}; expected at least 1, one frame")
         if not 0 <= self.balance <= 1:
-            raise RecipeError(f"balance is {self.balance}; expected a share in [0, 1]")
+            raise ConfigError(f"balance is {self.balance}; expected a share in [0, 1]")
 
     @property
     def frame_ranges(self) -> tuple[tuple[float, int, int], ...]:
@@ -115,13 +111,13 @@ class MontageRecipe:
         """The inverse of `to_dict`, also after a trip through JSON.
 
         Raises:
-            RecipeError: a field that recipes do not have, or a value that it cannot have.
+            ConfigError: a field that recipes do not have, or a value that it cannot have.
         """
         if not isinstance(values, dict):
-            raise RecipeError(f"a recipe is {brief(values)}; expected its fields by name")
+            raise ConfigError(f"a recipe is {brief(values)}; expected its fields by name")
         unknown = set(values) - set(cls.__dataclass_fields__)
         if unknown:
-            raise RecipeError(
+            raise ConfigError(
                 f"unknown fields {brief(sorted(map(str, unknown)))}; known: {', '.join(cls.__dataclass_fields__)}"
             )
         try:
@@ -130,7 +126,7 @@ class MontageRecipe:
                 values["variation"] = {key: FrameVariation(**part) for key, part in values["variation"].items()}
             return cls(**values)
         except (TypeError, AttributeError, LookupError, RecursionError, OverflowError) as error:
-            raise RecipeError(f"a recipe that cannot be read ({brief(str(error))}): {brief(values)}") from None
+            raise ConfigError(f"a recipe that cannot be read ({brief(str(error))}): {brief(values)}") from None
 
 
 def _tuples(value: object) -> object:
@@ -139,7 +135,7 @@ def _tuples(value: object) -> object:
 
 def _check_range(name: str, fewest: int, most: int) -> None:
     if not 1 <= fewest <= most:
-        raise RecipeError(f"{name} is ({fewest}, {most}); expected 1 <= fewest <= most")
+        raise ConfigError(f"{name} is ({fewest}, {most}); expected 1 <= fewest <= most")
 
 
 def draw_frames(recipe: MontageRecipe, rng: np.random.Generator) -> int:

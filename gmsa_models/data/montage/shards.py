@@ -19,18 +19,15 @@ from gmsa_models.data.errors import brief
 from gmsa_models.data.lock import locked
 from gmsa_models.data.montage.class_statistics import shipped_statistics
 from gmsa_models.data.montage.make import VectorSource, montage, montages
-from gmsa_models.data.montage.recipe import MontageRecipe, RecipeError
+from gmsa_models.data.montage.recipe import MontageRecipe
+from gmsa_models.errors import ConfigError, WorkerError
 from gmsa_models.workers import WorkerContext, leave_if_imported
 
-__all__ = ["LostWorkerError", "unshipped_classes", "write_montages"]
+__all__ = ["unshipped_classes", "write_montages"]
 
 FORMAT_VERSION = 2
 RECIPE = "recipe.json"
 LONGEST_RECIPE = 1 << 20  # bytes
-
-
-class LostWorkerError(RuntimeError):
-    """A worker process that was killed, or could not start; the message says what to do. Shards that are done stay."""
 
 
 @dataclass(frozen=True)
@@ -69,12 +66,12 @@ def write_montages(
         The shards, in order.
 
     Raises:
-        RecipeError: counts out of range, or the directory holds a series made otherwise.
-        FolderInUseError: another process is writing to the directory.
-        NoMainGuardError, LostWorkerError: of several processes, one cannot start, or was killed.
+        ConfigError: counts out of range, or the directory holds a series made otherwise.
+        OutputError: another process is writing to the directory.
+        WorkerError: of several processes, one cannot start, or was killed.
     """
     if not 1 <= shards <= count or processes < 1:
-        raise RecipeError(
+        raise ConfigError(
             f"{count} videos, {shards} shards, {processes} processes; expected 1 <= shards <= videos and processes >= 1"
         )
     if processes > 1:
@@ -100,7 +97,7 @@ def _run(work: Callable[[_Shard], _Shard], plan: list[_Shard], processes: int) -
             yield from pool.map(work, plan)
     except BrokenProcessPool as error:
         workers.check_start()
-        raise LostWorkerError("a worker process was lost; it may need more memory: give fewer processes") from error
+        raise WorkerError("a worker process was lost; it may need more memory: give fewer processes") from error
 
 
 def _plan(out_dir: Path, count: int, shards: int) -> list[_Shard]:
@@ -125,7 +122,7 @@ def _write_recipe(
     """Write what the series is made of, or check that what is there says the same.
 
     Raises:
-        RecipeError: it says otherwise, or is not to be read.
+        ConfigError: it says otherwise, or is not to be read.
     """
     described = {
         "format_version": FORMAT_VERSION,
@@ -139,12 +136,12 @@ def _write_recipe(
         "recipe": json.loads(json.dumps(recipe.to_dict())),
     }
     if path.exists():
-        found = _read_recipe(path)
-        if found == described:
+        earlier = _read_recipe(path)
+        if earlier == described:
             return
-        differing = sorted(key for key in {*described, *found} if described.get(key) != found.get(key))
-        if not _is_earlier_version_of(found, described, lambda shard: _has_first(shard, source, recipe, seed), plan):
-            raise RecipeError(
+        differing = sorted(key for key in {*described, *earlier} if described.get(key) != earlier.get(key))
+        if not _is_earlier_version_of(earlier, described, lambda shard: _has_first(shard, source, recipe, seed), plan):
+            raise ConfigError(
                 f"{path}: a series made with another {', '.join(map(_key, differing))}; choose another directory"
             )
     with replaced_when_done(path) as temporary:
@@ -167,23 +164,23 @@ def _read_recipe(path: Path) -> dict[str, Any]:
         error = f"{size} bytes; at most {LONGEST_RECIPE} are read"
     else:
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            if isinstance(found, dict):
-                return found
-            error = f"it holds {type(found).__name__}"
+            recipe = json.loads(path.read_text(encoding="utf-8"))
+            if isinstance(recipe, dict):
+                return recipe
+            error = f"it holds {type(recipe).__name__}"
         except (ValueError, RecursionError) as caught:
             error = brief(str(caught))
-    raise RecipeError(
+    raise ConfigError(
         f"{path}: not the recipe of a series ({error}); remove it and the shards beside it, or choose another directory"
     )
 
 
 def _is_earlier_version_of(
-    found: dict[str, Any], described: dict[str, Any], has_first: Callable[[_Shard], bool], plan: list[_Shard]
+    earlier: dict[str, Any], described: dict[str, Any], has_first: Callable[[_Shard], bool], plan: list[_Shard]
 ) -> bool:
     """Whether an earlier version, which did not note what the vectors are, began the same series; its shards say so."""
-    if found.get("format_version") != 1 or any(
-        found[name] != described.get(name) for name in set(found) - {"format_version"}
+    if earlier.get("format_version") != 1 or any(
+        earlier[name] != described.get(name) for name in set(earlier) - {"format_version"}
     ):
         return False
     return all(has_first(shard) for shard in plan if shard.path.exists())
@@ -193,10 +190,10 @@ def _has_first(shard: _Shard, source: VectorSource, recipe: MontageRecipe, seed:
     """Whether a shard begins with the video that it should begin with."""
     from gmsa_models.data.formats import read_file
 
-    made, there = montage(source, recipe, seed, shard.start), next(iter(read_file(shard.path)), None)
+    made, first = montage(source, recipe, seed, shard.start), next(iter(read_file(shard.path)), None)
     return (
-        there is not None
-        and (there.id, there.labels) == (made.id, made.labels)
-        and there.features.keys() == made.features.keys()
-        and all(np.array_equal(there.features[name], values) for name, values in made.features.items())
+        first is not None
+        and (first.id, first.labels) == (made.id, made.labels)
+        and first.features.keys() == made.features.keys()
+        and all(np.array_equal(first.features[name], values) for name, values in made.features.items())
     )

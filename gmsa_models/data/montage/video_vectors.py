@@ -15,32 +15,15 @@ from gmsa_models.data.clip import dequantize, quantize
 from gmsa_models.data.errors import OnSkip, UnreadableError, brief
 from gmsa_models.data.paths import skip_handler
 from gmsa_models.data.vocabulary import Vocabulary
+from gmsa_models.errors import ContentError
 
-__all__ = [
-    "UnevenVectorError",
-    "VideoVectorError",
-    "VideoVectors",
-    "most_frequent_labels",
-    "read_video_vectors",
-    "split_of",
-    "video_vectors",
-]
+__all__ = ["VideoVectors", "most_frequent_labels", "read_video_vectors", "split_of", "video_vectors"]
 
 SPLITS = ("train", "held-out")
 # The keys of YouTube-8M's video-level records, by our modality.
 COLUMNS = {"visual": "mean_rgb", "audio": "mean_audio"}
 HELD_OUT_ONE_IN = 10
 VARIANCE_ROWS = 20_000
-
-
-class VideoVectorError(ValueError):
-    """Video-level vectors that cannot be used; the message says which file and what is missing."""
-
-
-class UnevenVectorError(VideoVectorError, UnreadableError):
-    """A video whose vectors are not as wide as those of the first, or of other modalities."""
-
-    kind = "vectors unlike the first"
 
 
 def split_of(identifier: str) -> str:
@@ -59,11 +42,11 @@ def most_frequent_labels(labels: np.ndarray, count: int) -> tuple[int, ...]:
         count: how many to keep.
 
     Raises:
-        VideoVectorError: fewer than `count` different labels occur.
+        ContentError: fewer than `count` different labels occur.
     """
     present, frequency = np.unique(labels, return_counts=True)  # not bincount: a label may be any number
     if len(present) < count:
-        raise VideoVectorError(f"{count} classes asked for, but only {len(present)} labels occur in the data")
+        raise ContentError(f"{count} classes asked for, but only {len(present)} labels occur in the data")
     return tuple(int(label) for label in present[np.argsort(-frequency, kind="stable")[:count]])
 
 
@@ -158,7 +141,7 @@ class VideoVectors:
 
         Raises:
             KeyError: an unknown split; lists the known.
-            VideoVectorError: the split has no labelled video, or no background.
+            ContentError: the split has no labelled video, or no background.
         """
         if split not in SPLITS:
             raise KeyError(f"unknown split {split!r}; known: {', '.join(SPLITS)}")
@@ -170,12 +153,12 @@ class VideoVectors:
         """The videos of these rows, in this order; kept labels and variances stay those of the whole data set.
 
         Raises:
-            VideoVectorError: no labelled video or no background among them.
+            ContentError: no labelled video or no background among them.
         """
         counts = np.diff(self.offsets)[rows]
         flat = [self.labels[self.offsets[row] : self.offsets[row + 1]] for row in rows]
         if not (counts > 0).any() or not (counts == 0).any():
-            raise VideoVectorError(
+            raise ContentError(
                 f"{len(rows)} videos, {int((counts > 0).sum())} of them with a kept label; "
                 "montages need at least one with and one without (background)"
             )
@@ -209,7 +192,7 @@ def video_vectors(
         name: what to call the source.
 
     Raises:
-        VideoVectorError: lengths that differ, or too few labels.
+        ContentError: lengths that differ, or too few labels.
     """
     counts = np.array([len(tuple(own)) for own in labels], dtype=np.int64)
     flat = np.array([label for own in labels for label in own], dtype=np.int64)
@@ -239,7 +222,7 @@ def read_video_vectors(
         The videos of that split.
 
     Raises:
-        VideoVectorError: a missing array, lengths that differ, too few labels; names the file.
+        ContentError: a missing array, lengths that differ, too few labels; names the file.
         TFRecordError: a record that cannot be read, or is not like the first.
         KeyError: an unknown split.
     """
@@ -255,19 +238,19 @@ def _read_npz(path: Path, kept: int | Sequence[int]) -> VideoVectors:
         needed = {"id", "labels", "label_offsets", *COLUMNS.values()}
         arrays = read_arrays(path, needed)
         if missing := needed - set(arrays):
-            raise VideoVectorError(f"no array {sorted(missing)}; expected {', '.join(sorted(needed))}")
+            raise ContentError(f"no array {sorted(missing)}; expected {', '.join(sorted(needed))}")
         offsets, labels = (_whole_numbers(name, arrays[name]) for name in ("label_offsets", "labels"))
         if not len(offsets) or offsets[0] != 0 or offsets[-1] != len(labels) or (np.diff(offsets) < 0).any():
-            raise VideoVectorError(f"label_offsets do not rise from 0 to {len(labels)}, the number of labels")
+            raise ContentError(f"label_offsets do not rise from 0 to {len(labels)}, the number of labels")
         features = {modality: arrays[column] for modality, column in COLUMNS.items()}
         return _build(arrays["id"].astype(str), features, labels, np.diff(offsets), kept, path.stem)
     except (ValueError, TypeError) as error:
-        raise VideoVectorError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
+        raise ContentError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
 
 
 def _whole_numbers(name: str, values: np.ndarray) -> np.ndarray:
     if values.ndim != 1 or values.dtype.kind not in "iu":
-        raise VideoVectorError(f"{name} is {values.dtype} of shape {values.shape}; expected whole numbers in a row")
+        raise ContentError(f"{name} is {values.dtype} of shape {values.shape}; expected whole numbers in a row")
     return values.astype(np.int64)
 
 
@@ -280,10 +263,13 @@ def _read_shards(
     columns: dict[str, list[np.ndarray]] = {}
     dims: dict[str, int] = {}
     for video in read_video_level(source, on_error="fail" if on_skip is None else "skip", on_skip=on_skip):
-        found = {modality: len(vector) for modality, vector in sorted(video.features.items())}
-        dims = dims or found
-        if found != dims:
-            error = UnevenVectorError(f"{source}: {brief(video.id)} has widths {found}; the first video has {dims}")
+        widths = {modality: len(vector) for modality, vector in sorted(video.features.items())}
+        dims = dims or widths
+        if widths != dims:
+            error = UnreadableError(
+                f"{source}: {brief(video.id)} has widths {widths}; the first video has {dims}",
+                kind="vectors unlike the first",
+            )
             if on_skip is None:
                 raise error
             on_skip(error)
@@ -293,7 +279,7 @@ def _read_shards(
         for modality, vector in video.features.items():
             columns.setdefault(modality, []).append(quantize(vector))
     if not ids:
-        raise VideoVectorError(f"{source}: no video-level record found")
+        raise ContentError(f"{source}: no video-level record found")
     features = {modality: np.stack(vectors) for modality, vectors in columns.items()}
     return video_vectors(ids, features, labels, kept, name="shards")
 
@@ -308,18 +294,18 @@ def _build(
 ) -> VideoVectors:
     for key, values in features.items():
         if values.ndim != 2 or (values.dtype != np.uint8 and values.dtype.kind != "f"):
-            raise VideoVectorError(
+            raise ContentError(
                 f"{key} vectors are {values.dtype} of shape {values.shape}; expected (videos, dim), uint8 or floats"
             )
         if values.dtype != np.uint8 and not np.isfinite(values).all():
             row = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
-            raise VideoVectorError(f"the {key} vector in row {row} has a value that is not finite")
+            raise ContentError(f"the {key} vector in row {row} has a value that is not finite")
     lengths = {"ids": len(ids), "labels": len(counts), **{key: len(values) for key, values in features.items()}}
     if len(set(lengths.values())) > 1:
-        raise VideoVectorError(f"one row a video is expected everywhere, got {lengths}")
+        raise ContentError(f"one row a video is expected everywhere, got {lengths}")
     unique, times = np.unique(ids, return_counts=True)
     if len(unique) < len(ids):
-        raise VideoVectorError(
+        raise ContentError(
             f"id {brief(str(unique[times.argmax()]))} occurs {times.max()} times; one row a video is expected"
         )
     kept = most_frequent_labels(labels, kept) if isinstance(kept, int) else tuple(kept)

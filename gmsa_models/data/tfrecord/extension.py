@@ -16,7 +16,7 @@ from typing import Any
 from gmsa_models.data.clip import LARGEST_LABEL, Clip, Segment
 from gmsa_models.data.errors import brief, is_plain
 from gmsa_models.data.spaces import is_name, spaces_from_dict, spaces_to_dict
-from gmsa_models.data.tfrecord.errors import ExtensionError
+from gmsa_models.errors import ContentError
 
 __all__ = ["EXTENSION", "decode_extension", "encode_extension"]
 
@@ -55,23 +55,29 @@ def decode_extension(data: bytes) -> dict[str, Any]:
     """Those of `frame_seconds`, `start_seconds`, `segments`, `dataset`, `spaces`, `alignment` of a Clip that it has.
 
     Raises:
-        ExtensionError: not the JSON described above, or of a newer version.
+        ContentError: not the JSON described above, or of a newer version.
     """
     if len(data) > _LONGEST:
-        raise ExtensionError(f"context feature {EXTENSION!r} has {len(data)} bytes; at most {_LONGEST} are read")
+        raise ContentError(
+            f"context feature {EXTENSION!r} has {len(data)} bytes; at most {_LONGEST} are read",
+            kind="gmsa_clip feature",
+        )
     try:
         content = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise ExtensionError(f"context feature {EXTENSION!r} is not JSON: {error}") from None
+        raise ContentError(f"context feature {EXTENSION!r} is not JSON: {error}", kind="gmsa_clip feature") from None
     version = content.get("version") if isinstance(content, dict) else None
     if type(version) is not int or version != VERSION:
-        raise ExtensionError(
-            f"context feature {EXTENSION!r} has version {brief(version)}; this software reads {VERSION}"
+        raise ContentError(
+            f"context feature {EXTENSION!r} has version {brief(version)}; this software reads {VERSION}",
+            kind="gmsa_clip feature",
         )
     try:
         return {name: read(content[name]) for name, read in _READERS.items() if name in content}
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise ExtensionError(f"context feature {EXTENSION!r} cannot be read: {brief(error)}") from None
+        raise ContentError(
+            f"context feature {EXTENSION!r} cannot be read: {brief(error)}", kind="gmsa_clip feature"
+        ) from None
 
 
 def _frame_seconds(value: Any) -> float:

@@ -9,12 +9,12 @@ from pathlib import Path
 from gmsa_models.data.atomic import replaced_when_done
 from gmsa_models.data.clip import Clip
 from gmsa_models.data.reader import ClipEntry, Place
-from gmsa_models.data.tfrecord.errors import ContentError, TFRecordError
+from gmsa_models.data.tfrecord.errors import TFRecordError
+from gmsa_models.data.tfrecord.examples import decode_clip, encode_clip
 from gmsa_models.data.tfrecord.framing import RecordFile, decode_at, frame_record
-from gmsa_models.data.tfrecord.records import decode_clip, encode_clip
 from gmsa_models.data.tfrecord.video_level import VideoLevel, read_video_level
 
-__all__ = ["ClipRecords", "TFRecordError", "VideoLevel", "read_video_level", "write_clips"]
+__all__ = ["ClipRecords", "VideoLevel", "read_video_level", "write_clips"]
 
 
 class ClipRecords(RecordFile):
@@ -43,9 +43,9 @@ class ClipRecords(RecordFile):
         """Whether the record contains the id's bytes, anywhere."""
         return identity.encode() in self.data(place)
 
-    def error(self, place: Place, reason: str, kind: str) -> ContentError:
+    def error(self, place: Place, reason: str, kind: str) -> TFRecordError:
         """An error of that kind, with the record's place."""
-        return ContentError(self.path, reason, place.number, place.offset, kind)
+        return TFRecordError(self.path, reason, place.number, place.offset, kind)
 
 
 def write_clips(path: str | Path, clips: Iterable[Clip]) -> int:

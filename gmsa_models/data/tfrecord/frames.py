@@ -7,9 +7,9 @@ from functools import lru_cache
 import numpy as np
 
 from gmsa_models.data.errors import brief
-from gmsa_models.data.tfrecord.errors import FramesError, NotAnExampleError
 from gmsa_models.data.tfrecord.schema import DecodeError, Feature, FeatureList, parse
 from gmsa_models.data.tfrecord.wire import MOST_FRAMES, frame_messages
+from gmsa_models.errors import ContentError
 
 __all__ = ["pack_frames", "unpack_frames"]
 
@@ -34,7 +34,7 @@ def pack_frames(values: np.ndarray) -> bytes:
         values: uint8, or floating point, which is stored as float32.
 
     Raises:
-        FramesError: a value that float32 cannot hold.
+        ContentError: a value that float32 cannot hold.
     """
     if values.dtype == np.uint8:
         header = np.broadcast_to(_frame_header(values.shape[1]), (len(values), len(_frame_header(values.shape[1]))))
@@ -43,7 +43,9 @@ def pack_frames(values: np.ndarray) -> bytes:
     with np.errstate(over="ignore"):
         floats = values.astype(np.float32)
     if not np.isfinite(floats).all():
-        raise FramesError(f"features as large as {np.abs(values).max()} do not fit float32, which a record stores")
+        raise ContentError(
+            f"features as large as {np.abs(values).max()} do not fit float32, which a record stores", kind="frames"
+        )
     for frame in floats:
         message.feature.add().float_list.value.extend(frame.tolist())
     return message.SerializeToString()
@@ -60,10 +62,10 @@ def unpack_frames(name: str, packed: bytes) -> np.ndarray:
         (frames, dim), uint8 for byte strings and float32 for float lists.
 
     Raises:
-        FramesError: no frames, a frame of another width or kind, a value that is not finite, bytes that do not parse.
+        ContentError: no frames, a frame of another width or kind, a value that is not finite, bytes that do not parse.
     """
     if not packed:
-        raise FramesError(f"list {brief(name)} has 0 frames; at least one is needed")
+        raise ContentError(f"list {brief(name)} has 0 frames; at least one is needed", kind="frames")
     raw = np.frombuffer(packed, np.uint8)
     for width in _widths:
         values = _strip_headers(raw, width)
@@ -97,14 +99,15 @@ def _parse_frames(name: str, packed: bytes) -> np.ndarray:
         for number, message in enumerate(frame_messages(packed)):
             frame = _parse_frame(name, number, parse(Feature, message))
             if frames and (frame.shape != frames[0].shape or frame.dtype != frames[0].dtype):
-                raise FramesError(
-                    f"list {brief(name)}, frame {number}: {_describe(frame)}; frame 0 has {_describe(frames[0])}"
+                raise ContentError(
+                    f"list {brief(name)}, frame {number}: {_describe(frame)}; frame 0 has {_describe(frames[0])}",
+                    kind="frames",
                 )
             frames.append(frame)
-    except (DecodeError, NotAnExampleError) as error:
-        raise FramesError(f"list {brief(name)} is not a FeatureList: {error}") from None
+    except (DecodeError, ContentError) as error:
+        raise ContentError(f"list {brief(name)} is not a FeatureList: {error}", kind="frames") from None
     if not frames:
-        raise FramesError(f"list {brief(name)} has 0 frames; at least one is needed")
+        raise ContentError(f"list {brief(name)} has 0 frames; at least one is needed", kind="frames")
     return np.stack(frames)
 
 
@@ -116,14 +119,18 @@ def _parse_frame(name: str, number: int, feature: object) -> np.ndarray:
         frame = np.array(feature.float_list.value, np.float32)
         if not np.isfinite(frame).all():
             at = int(np.flatnonzero(~np.isfinite(frame))[0])
-            raise FramesError(f"list {brief(name)}, frame {number}: value {at} is {frame[at]}; expected finite numbers")
+            raise ContentError(
+                f"list {brief(name)}, frame {number}: value {at} is {frame[at]}; expected finite numbers", kind="frames"
+            )
         return frame
-    raise FramesError(
-        f"list {brief(name)}, frame {number}: holds {_found(feature)}; expected one string of uint8 features, or floats"
+    raise ContentError(
+        f"list {brief(name)}, frame {number}: holds {_contents(feature)}; expected one string of uint8 features, or "
+        "floats",
+        kind="frames",
     )
 
 
-def _found(feature: object) -> str:
+def _contents(feature: object) -> str:
     kind = feature.WhichOneof("kind")
     if kind is None:
         return "nothing"

@@ -20,17 +20,10 @@ from typing import TypeVar
 
 import google_crc32c
 
+from gmsa_models.data.errors import NOT_GIVEN
 from gmsa_models.data.reader import Place
-from gmsa_models.data.tfrecord.errors import (
-    ContentError,
-    DamagedRecordError,
-    NotATFRecordError,
-    OversizedRecordError,
-    RecordError,
-    TFRecordError,
-    TruncatedRecordError,
-    UnreadableTFRecordError,
-)
+from gmsa_models.data.tfrecord.errors import NOT_A_TFRECORD, TFRecordError
+from gmsa_models.errors import ContentError
 
 __all__ = ["LONGEST_RECORD", "RecordFile", "decode_at", "frame_record", "masked_checksum"]
 
@@ -84,7 +77,9 @@ class RecordFile:
         self.size = os.fstat(self._descriptor).st_size
         if self.size == 0:
             self.close()
-            raise NotATFRecordError(path, "is empty (0 bytes); the download or the writing may have been interrupted")
+            raise TFRecordError(
+                path, "is empty (0 bytes); the download or the writing may have been interrupted", kind=NOT_A_TFRECORD
+            )
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""
@@ -125,17 +120,17 @@ class RecordFile:
         header = self._read(_HEADER.size, offset, number, offset)
         if len(header) < _HEADER.size:
             reason = f"{len(header)} bytes are left, a header has {_HEADER.size}: truncated; {_AGAIN}"
-            raise TruncatedRecordError(self.path, reason, number, offset)
+            raise TFRecordError(self.path, reason, number, offset, kind="truncated")
         length, checksum = _HEADER.unpack(header)
         if self.verify and masked_checksum(header[:8]) != checksum:
             raise self._bad_header(header, number, offset)
         left = self.size - offset - _HEADER.size - _FOOTER.size
         if length > left:
             reason = f"its header says {length} bytes of data, {max(left, 0)} are left: truncated or damaged; {_AGAIN}"
-            raise TruncatedRecordError(self.path, reason, number, offset)
+            raise TFRecordError(self.path, reason, number, offset, kind="truncated")
         if length > LONGEST_RECORD:
             reason = f"{length} bytes of data; at most {LONGEST_RECORD} are read as one record; cut it into several"
-            raise OversizedRecordError(self.path, reason, number, offset)
+            raise TFRecordError(self.path, reason, number, offset, kind="too long")
         return Place(number, offset, length)
 
     def data(self, place: Place) -> bytes:
@@ -147,15 +142,15 @@ class RecordFile:
         start = place.offset + _HEADER.size
         if place.offset < 0 or place.length < 0 or start + place.length + _FOOTER.size > self.size:
             reason = f"a record of {place.length} bytes does not fit this file; {_AGAIN}"
-            raise TruncatedRecordError(self.path, reason, place.number, place.offset)
+            raise TFRecordError(self.path, reason, place.number, place.offset, kind="truncated")
         data = self._read(place.length, start, place.number, place.offset)
         footer = self._read(_FOOTER.size, start + place.length, place.number, place.offset)
         if len(data) < place.length or len(footer) < _FOOTER.size:
             reason = f"the file was cut short while it was read; {_AGAIN}"
-            raise TruncatedRecordError(self.path, reason, place.number, place.offset)
+            raise TFRecordError(self.path, reason, place.number, place.offset, kind="truncated")
         if self.verify and masked_checksum(data) != _FOOTER.unpack(footer)[0]:
             reason = f"its {place.length} bytes of data do not match their checksum: damaged; {_AGAIN}"
-            raise DamagedRecordError(self.path, reason, place.number, place.offset)
+            raise TFRecordError(self.path, reason, place.number, place.offset, kind="checksum")
         return data
 
     def checksum(self, place: Place) -> int:
@@ -167,7 +162,7 @@ class RecordFile:
         footer = self._read(_FOOTER.size, place.offset + _HEADER.size + place.length, place.number, place.offset)
         if len(footer) < _FOOTER.size:
             reason = f"a record of {place.length} bytes does not fit this file; {_AGAIN}"
-            raise TruncatedRecordError(self.path, reason, place.number, place.offset)
+            raise TFRecordError(self.path, reason, place.number, place.offset, kind="truncated")
         return _FOOTER.unpack(footer)[0]
 
     def _read(self, size: int, start: int, number: int, offset: int) -> bytes:
@@ -175,19 +170,20 @@ class RecordFile:
             return os.pread(self._descriptor, size, start)
         except OSError as error:
             reason = f"reading failed: {error.strerror}; check the disk or network"
-            raise UnreadableTFRecordError(self.path, reason, number, offset) from None
+            raise TFRecordError(self.path, reason, number, offset, kind=NOT_GIVEN) from None
 
     def _bad_header(self, header: bytes, number: int, offset: int) -> TFRecordError:
         if offset > 0:
             reason = "the length in its header does not match its checksum: damaged, and what follows cannot be found"
-            return DamagedRecordError(self.path, f"{reason}; {_AGAIN}", number, offset)
+            return TFRecordError(self.path, f"{reason}; {_AGAIN}", number, offset, kind="checksum")
         for magic, (what, remedy) in _OTHER_FORMATS.items():
             if header.startswith(magic):
-                return NotATFRecordError(self.path, f"is not a TFRecord but {what}; {remedy}")
-        return NotATFRecordError(
+                return TFRecordError(self.path, f"is not a TFRecord but {what}; {remedy}", kind=NOT_A_TFRECORD)
+        return TFRecordError(
             self.path,
             f"is not a TFRecord, or its first header is damaged (it begins with {header[:8]!r}); "
             "expected an uncompressed TFRecord file of YouTube-8M or AudioSet",
+            kind=NOT_A_TFRECORD,
         )
 
 
@@ -199,19 +195,23 @@ def _check_ordinary(path: Path) -> None:
     except (OSError, ValueError) as error:
         raise _not_given(path, error) from None
     if stat.S_ISDIR(mode):
-        raise NotATFRecordError(
-            path, "is a directory, not a TFRecord; give its files, for example 'DIRECTORY/*.tfrecord'"
+        raise TFRecordError(
+            path,
+            "is a directory, not a TFRecord; give its files, for example 'DIRECTORY/*.tfrecord'",
+            kind=NOT_A_TFRECORD,
         )
     if not stat.S_ISREG(mode):
-        raise NotATFRecordError(path, "is a pipe or device, not an ordinary file; save it to a file first")
+        raise TFRecordError(
+            path, "is a pipe or device, not an ordinary file; save it to a file first", kind=NOT_A_TFRECORD
+        )
 
 
-def _not_given(path: Path, error: OSError | ValueError) -> UnreadableTFRecordError:
+def _not_given(path: Path, error: OSError | ValueError) -> TFRecordError:
     """A file that the operating system does not give."""
     if isinstance(error, PermissionError):
-        return UnreadableTFRecordError(path, "may not be read by this user; check its permissions")
-    return UnreadableTFRecordError(
-        path, f"cannot be opened: {getattr(error, 'strerror', None) or error}; check the path"
+        return TFRecordError(path, "may not be read by this user; check its permissions", kind=NOT_GIVEN)
+    return TFRecordError(
+        path, f"cannot be opened: {getattr(error, 'strerror', None) or error}; check the path", kind=NOT_GIVEN
     )
 
 
@@ -219,10 +219,10 @@ def decode_at(file: RecordFile, place: Place, decode: Callable[[bytes], Read]) -
     """One record, decoded.
 
     Raises:
-        TFRecordError: damaged data, or `decode` raised a RecordError; names file, record and offset.
+        TFRecordError: damaged data, or `decode` raised a ContentError; names file, record and offset.
     """
     data = file.data(place)
     try:
         return decode(data)
-    except RecordError as error:
-        raise ContentError(file.path, f"{error}; {_REWRITE}", place.number, place.offset, error.kind) from None
+    except ContentError as error:
+        raise TFRecordError(file.path, f"{error}; {_REWRITE}", place.number, place.offset, error.kind) from None

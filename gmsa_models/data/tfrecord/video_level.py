@@ -10,11 +10,11 @@ import numpy as np
 from gmsa_models.data.errors import OnSkip, brief
 from gmsa_models.data.paths import Source, expand, skip_handler
 from gmsa_models.data.reader import Place, read_each
-from gmsa_models.data.tfrecord.errors import FeatureError, NotAnExampleError
+from gmsa_models.data.tfrecord.examples import read_context, read_id, read_labels, values_of
 from gmsa_models.data.tfrecord.framing import RecordFile, decode_at
-from gmsa_models.data.tfrecord.records import read_context, read_id, read_labels, values_of
 from gmsa_models.data.tfrecord.schema import DecodeError, Example, parse
 from gmsa_models.data.tfrecord.wire import LARGE_RECORD
+from gmsa_models.errors import ContentError
 
 __all__ = ["VideoLevel", "decode_video_level", "read_video_level"]
 
@@ -60,15 +60,20 @@ def decode_video_level(data: bytes) -> VideoLevel:
         RecordError: not an Example, no mean, or values that are not finite.
     """
     if len(data) > LARGE_RECORD:
-        raise FeatureError(f"{len(data)} bytes for one vector a modality; at most {LARGE_RECORD} are read")
+        raise ContentError(
+            f"{len(data)} bytes for one vector a modality; at most {LARGE_RECORD} are read", kind="context feature"
+        )
     try:
         context = read_context(parse(Example, data).features)
     except DecodeError as error:
-        raise NotAnExampleError(f"is not an Example: {error}") from None
+        raise ContentError(f"is not an Example: {error}", kind="not an example") from None
     identity = read_id(context)
     features = {modality: _mean(context, name) for name, modality in MEANS.items() if name in context}
     if not features:
-        raise FeatureError(f"{brief(identity)} has none of {sorted(MEANS)}; for frame-level records use read_clips")
+        raise ContentError(
+            f"{brief(identity)} has none of {sorted(MEANS)}; for frame-level records use read_clips",
+            kind="context feature",
+        )
     return VideoLevel(identity, features, read_labels(context))
 
 
@@ -79,5 +84,7 @@ def _read(file: RecordFile, place: Place) -> VideoLevel:
 def _mean(context: dict, name: str) -> np.ndarray:
     mean = np.array(values_of(context, name, float), np.float32)
     if not len(mean) or not np.isfinite(mean).all():
-        raise FeatureError(f"feature {name!r} has {len(mean)} values; expected at least one, all finite")
+        raise ContentError(
+            f"feature {name!r} has {len(mean)} values; expected at least one, all finite", kind="context feature"
+        )
     return mean

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gmsa_models.data.tfrecord.errors import FeatureError, FramesError, NotAnExampleError
+from gmsa_models.errors import ContentError
 
 __all__ = ["LARGE_RECORD", "MOST_FRAMES", "MOST_VALUES", "check_size", "fields", "frame_messages"]
 
@@ -28,7 +28,7 @@ def fields(data: bytes, start: int = 0, end: int | None = None) -> Iterator[_Fie
     """The fields at the top level of a message: number, wire type, and where the value lies.
 
     Raises:
-        NotAnExampleError: bytes that are not a message.
+        ContentError: bytes that are not a message.
     """
     end = len(data) if end is None else end
     while start < end:
@@ -42,9 +42,11 @@ def fields(data: bytes, start: int = 0, end: int | None = None) -> Iterator[_Fie
         elif kind in (_FIXED64, _FIXED32):
             stop = start + (8 if kind == _FIXED64 else 4)
         else:
-            raise NotAnExampleError(f"field {number} has wire type {kind}, which no record has")
+            raise ContentError(f"field {number} has wire type {kind}, which no record has", kind="not an example")
         if stop > end:
-            raise NotAnExampleError(f"field {number} says it ends {stop - end} bytes after the message does")
+            raise ContentError(
+                f"field {number} says it ends {stop - end} bytes after the message does", kind="not an example"
+            )
         yield number, kind, start, stop
         start = stop
 
@@ -53,7 +55,7 @@ def check_size(data: bytes) -> None:
     """Refuse a SequenceExample that would take far more memory than its bytes.
 
     Raises:
-        NotAnExampleError, FeatureError, FramesError: too much context, or too many frame lists.
+        ContentError: too much context, or too many frame lists.
     """
     if len(data) <= LARGE_RECORD:
         return
@@ -65,19 +67,22 @@ def check_size(data: bytes) -> None:
             for _ in fields(data, start, stop):
                 lists += 1
                 if lists > MOST_LISTS:
-                    raise FramesError(f"more than {MOST_LISTS} frame lists; YouTube-8M has two")
+                    raise ContentError(f"more than {MOST_LISTS} frame lists; YouTube-8M has two", kind="frames")
         else:
-            raise NotAnExampleError(f"has a field {number}; a SequenceExample has {_CONTEXT} and {_LISTS}")
+            raise ContentError(
+                f"has a field {number}; a SequenceExample has {_CONTEXT} and {_LISTS}", kind="not an example"
+            )
     if context > LONGEST_CONTEXT:
-        raise FeatureError(f"its context has {context} bytes; at most {LONGEST_CONTEXT} are read")
+        raise ContentError(
+            f"its context has {context} bytes; at most {LONGEST_CONTEXT} are read", kind="context feature"
+        )
 
 
 def frame_messages(packed: bytes) -> Iterator[bytes]:
     """Each frame of a serialised FeatureList, itself still serialised.
 
     Raises:
-        NotAnExampleError: bytes that are not a FeatureList.
-        FramesError: more or longer frames than are read.
+        ContentError: bytes that are not a FeatureList; more or longer frames than are read.
     """
     count = 0
     for number, kind, start, stop in fields(packed):
@@ -85,9 +90,11 @@ def frame_messages(packed: bytes) -> Iterator[bytes]:
             continue
         count += 1
         if count > MOST_FRAMES:
-            raise FramesError(f"more than {MOST_FRAMES} frames; cut the video into several clips")
+            raise ContentError(f"more than {MOST_FRAMES} frames; cut the video into several clips", kind="frames")
         if stop - start > LONGEST_FRAME:
-            raise FramesError(f"frame {count - 1} has {stop - start} bytes; at most {LONGEST_FRAME} are read")
+            raise ContentError(
+                f"frame {count - 1} has {stop - start} bytes; at most {LONGEST_FRAME} are read", kind="frames"
+            )
         yield packed[start:stop]
 
 
@@ -99,4 +106,4 @@ def _varint(data: bytes, start: int, end: int) -> tuple[int, int]:
         value |= (byte & 127) << 7 * (place - start)
         if byte < 128:
             return value, place + 1
-    raise NotAnExampleError("a number on the wire does not end")
+    raise ContentError("a number on the wire does not end", kind="not an example")

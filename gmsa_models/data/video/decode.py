@@ -23,7 +23,7 @@ from gmsa_models.data.errors import ClipFileError, brief
 if TYPE_CHECKING:
     import av
 
-__all__ = ["PickedFrame", "VideoError", "VideoFile"]
+__all__ = ["PickedFrame", "VideoFile"]
 
 Opened = TypeVar("Opened")
 SAMPLE_RATE = 16_000  # samples a second of sound, one channel
@@ -33,12 +33,6 @@ _SAME = 1e-6  # seconds by which times that are one may differ: they are sums of
 _TOLERANCE = SAMPLE_RATE // 50  # samples by which timestamps may differ from a sound without gaps: those are rounded
 # Containers of one file; no playlists, which name other files and addresses.
 _CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,ogg,asf"
-
-
-class VideoError(ClipFileError):
-    """A video file that cannot be read, or has nothing to show; the message names the file and says why."""
-
-    kind = "video"
 
 
 @dataclass(frozen=True)
@@ -63,7 +57,7 @@ class VideoFile:
         path: an ordinary file.
 
     Raises:
-        VideoError: not a video, or one without pictures.
+        ClipFileError: not a video, or one without pictures.
         FileNotFoundError: no such file.
         ImportError: PyAV is not installed.
     """
@@ -72,7 +66,7 @@ class VideoFile:
         self.path = Path(path)
         with _opened(self.path) as container:
             if not container.streams.video:
-                raise VideoError(self.path, "has no picture; expected a video")
+                raise ClipFileError(self.path, "has no picture; expected a video", kind="video")
             self.has_sound = bool(container.streams.audio)
 
     def frames(self, rate: float = 1.0) -> Iterator[PickedFrame]:
@@ -82,7 +76,7 @@ class VideoFile:
             rate: a second, above 0.
 
         Raises:
-            VideoError: damaged, no picture that can be decoded, or larger than is read.
+            ClipFileError: damaged, no picture that can be decoded, or larger than is read.
             ValueError: a rate that is none.
         """
         if not 0 < rate <= HIGHEST_RATE:
@@ -102,10 +96,10 @@ class VideoFile:
             is no sound.
 
         Raises:
-            VideoError: the file has no sound, or a damaged one.
+            ClipFileError: the file has no sound, or a damaged one.
         """
         if not self.has_sound:
-            raise VideoError(self.path, "has no sound")
+            raise ClipFileError(self.path, "has no sound", kind="video")
         return _in_blocks(self._samples(start), [round(number * SAMPLE_RATE / rate) for number in range(blocks + 1)])
 
     @property
@@ -113,7 +107,7 @@ class VideoFile:
         """Presentation time of the first picture, seconds.
 
         Raises:
-            VideoError: no picture that can be decoded.
+            ClipFileError: no picture that can be decoded.
         """
         with _opened(self.path) as container:
             return next(self._pictures(container))[0]
@@ -144,15 +138,19 @@ class VideoFile:
         for frame in self._decoded(container, stream):
             if frame.width * frame.height > MOST_PIXELS:
                 reason = f"a picture has {frame.width} x {frame.height} pixels; at most {MOST_PIXELS} are read"
-                raise VideoError(self.path, reason)
+                raise ClipFileError(self.path, reason, kind="video")
             at = frame.time if frame.time is not None else usual if last is None else last + usual
             if abs(at) > LONGEST_VIDEO:
-                raise VideoError(self.path, f"a picture has the time {at:g} s; at most {LONGEST_VIDEO:g} s are read")
+                raise ClipFileError(
+                    self.path, f"a picture has the time {at:g} s; at most {LONGEST_VIDEO:g} s are read", kind="video"
+                )
             lasts = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else usual
             yield at, at + lasts, frame
             last = at
         if last is None:
-            raise VideoError(self.path, "has no picture that can be decoded; it may be cut short: fetch it again")
+            raise ClipFileError(
+                self.path, "has no picture that can be decoded; it may be cut short: fetch it again", kind="video"
+            )
 
     def _samples(self, start: float) -> Iterator[Float[np.ndarray, " samples"]]:
         """Sound from the first picture on, without gaps."""
@@ -180,7 +178,7 @@ class VideoFile:
             yield from container.decode(stream)
         except (av.error.FFmpegError, ValueError) as error:
             reason = f"damaged, or packed in a way that is not known: {brief(_reason(error))}; fetch it again"
-            raise VideoError(self.path, reason) from None
+            raise ClipFileError(self.path, reason, kind="video") from None
 
 
 class _opened:  # noqa: N801 - a function with a `with`
@@ -192,13 +190,15 @@ class _opened:  # noqa: N801 - a function with a `with`
         if not path.exists():
             raise FileNotFoundError(f"no file {str(path)!r}")
         if not path.is_file():  # a pipe would wait for a writer
-            raise VideoError(path, "is a directory, pipe or device, not an ordinary file; expected a video")
+            raise ClipFileError(
+                path, "is a directory, pipe or device, not an ordinary file; expected a video", kind="video"
+            )
         try:
             whitelists = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
             self._container = av.open(str(path), options=whitelists)
         except (av.error.FFmpegError, ValueError) as error:
-            raise VideoError(
-                path, f"is not a video, or is cut short: {brief(_reason(error))}; fetch it again"
+            raise ClipFileError(
+                path, f"is not a video, or is cut short: {brief(_reason(error))}; fetch it again", kind="video"
             ) from None
 
     def __enter__(self) -> Any:

@@ -9,7 +9,6 @@ import torch
 from small_models import KINDS, small_clip, small_model
 
 from analysis.attention.gates import (
-    GateError,
     branch_contributions,
     contribution_norms,
     feature_gates,
@@ -23,6 +22,7 @@ from analysis.gmsa_view import attention_block, view_clips
 from analysis.inspect.clips import inspect_clip
 from analysis.sweep.analyses import chosen
 from gmsa_models import Batch
+from gmsa_models.errors import ArgumentError
 from gmsa_models.masks import BlockDiagonal, Toeplitz
 from gmsa_models.trace import LayerTrace
 
@@ -133,7 +133,7 @@ def test_one_mean_gate_a_frame_in_records_and_sweeps():
     swept = chosen(["gates"])["gates"].compute(view)["gate_local_visual"]
     assert swept[0] == pytest.approx(float(gate.sel(branch="local").mean()), rel=1e-6)
     torch.testing.assert_close(mean_gates(traced("gate-op")[3])["local"], feature_gates(traced("gate-op")[3])["local"])
-    with pytest.raises(GateError):
+    with pytest.raises(ArgumentError):
         mean_gates(traced("share-att")[3])
 
 
@@ -176,19 +176,19 @@ def test_half_precision_is_widened():
 
 def test_what_a_block_lacks_is_said():
     model, _, block, layer = traced("baseline")
-    with pytest.raises(GateError, match=r"no gates over pairs of frames in this layer; GateAtt has them"):
+    with pytest.raises(ArgumentError, match=r"no gates over pairs of frames in this layer; GateAtt has them"):
         pair_gates(layer)
-    with pytest.raises(GateError, match=r"GateAtt has them"):
+    with pytest.raises(ArgumentError, match=r"GateAtt has them"):
         gated_weight(traced("gate-op")[3])
-    with pytest.raises(GateError, match=r"GateOp has them"):
+    with pytest.raises(ArgumentError, match=r"GateOp has them"):
         feature_gates(traced("gate-att")[3])
-    with pytest.raises(GateError, match=r"needs a global and a local branch; got global"):
+    with pytest.raises(ArgumentError, match=r"needs a global and a local branch; got global"):
         local_share(contribution_norms(branch_contributions(block, layer)))
     with pytest.raises(KeyError, match=r"no modality 'smell' in this model; it has visual, audio"):
         attention_block(model, "smell")
     with pytest.raises(IndexError, match=r"no layer 1 of 'visual'; it has 1"):
         attention_block(model, "visual", 1)
-    with pytest.raises(GateError, match=r"has no attention block"):
+    with pytest.raises(ArgumentError, match=r"has no attention block"):
         attention_block(small_model("none"), "visual")
 
 

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_models import KINDS, small_clip, small_model
 
-from analysis.attention.maps import MapError
 from analysis.attention.pattern_table import INDEX, PATTERNS, pattern_table
 from analysis.attention.patterns import (
     attention_entropy,
@@ -24,6 +23,7 @@ from analysis.attention.patterns import (
     relative_attention_entropy,
 )
 from gmsa_models import Batch
+from gmsa_models.errors import ArgumentError
 
 # Each with its slow definition.
 STATISTICS = {
@@ -123,7 +123,7 @@ def test_a_transposed_map_has_another_entropy():
     weights = torch.zeros(1, 5, 5)
     weights[..., 3] = 1.0
     assert (attention_entropy(weights) == 0).all()
-    with pytest.raises(MapError, match=r"the weight of query 0 on key 0 is the query's, and so is every other"):
+    with pytest.raises(ArgumentError, match=r"the weight of query 0 on key 0 is the query's, and so is every other"):
         attention_entropy(weights.mT)
 
 
@@ -142,24 +142,26 @@ def test_half_precision_is_widened():
 
 def test_what_is_no_map_is_refused_and_placed():
     weights = softmax_weights(3, frames=5)
-    with pytest.raises(MapError, match=r"head 0: the weight of query 0 on key 2 lies outside the mask"):
+    with pytest.raises(ArgumentError, match=r"head 0: the weight of query 0 on key 2 lies outside the mask"):
         attention_entropy(weights, band(5, 1))
-    with pytest.raises(MapError, match=r"head 0: the weight of query 0 on key 3 lies outside the mask or on padding"):
+    with pytest.raises(
+        ArgumentError, match=r"head 0: the weight of query 0 on key 3 lies outside the mask or on padding"
+    ):
         hoyer_sparsity(weights, None, torch.arange(5) < 3)
-    with pytest.raises(MapError, match=r"5 query and 3 key frames"):
+    with pytest.raises(ArgumentError, match=r"5 query and 3 key frames"):
         attention_entropy(weights[..., :3])
-    with pytest.raises(MapError, match=r"neighbourhood has shape \(3, 3\); expected \(5, 5\)"):
+    with pytest.raises(ArgumentError, match=r"neighbourhood has shape \(3, 3\); expected \(5, 5\)"):
         attention_entropy(weights, band(3, 1))
-    with pytest.raises(MapError, match=r"valid has shape \(3,\); expected \(5,\)"):
+    with pytest.raises(ArgumentError, match=r"valid has shape \(3,\); expected \(5,\)"):
         attention_entropy(weights, None, torch.ones(3, dtype=torch.bool))
     for bad in (-0.1, math.nan, math.inf):
         broken = weights.clone()
         broken[1, 2, 4] = bad
-        with pytest.raises(MapError, match=r"head 1: the weight of query 2 on key 4 is negative or not finite"):
+        with pytest.raises(ArgumentError, match=r"head 1: the weight of query 2 on key 4 is negative or not finite"):
             attention_entropy(broken)
-    with pytest.raises(MapError, match=r"band of -1 frames"):
+    with pytest.raises(ArgumentError, match=r"band of -1 frames"):
         diagonal_share(weights, -1)
-    with pytest.raises(MapError, match=r"mass is 1.5"):
+    with pytest.raises(ArgumentError, match=r"mass is 1.5"):
         keys_for_mass(weights, 1.5)
 
 

@@ -9,7 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.attention.profiles import ProfileError, attention_profile, head_profiles, unevenness
+from analysis.attention.profiles import attention_profile, head_profiles, unevenness
+from gmsa_models.errors import ArgumentError
 
 
 def band(frames: int, reach: int) -> torch.Tensor:
@@ -84,11 +85,11 @@ def test_reordering_frames_reorders_the_profile():
 
 def test_weight_outside_the_mask_or_on_padding_is_refused_and_placed():
     weights = softmax_weights(3, frames=5)
-    with pytest.raises(ProfileError, match=r"head 0: query 0 puts weight on key 2"):
+    with pytest.raises(ArgumentError, match=r"head 0: query 0 puts weight on key 2"):
         attention_profile(weights, band(5, 1))
-    with pytest.raises(ProfileError, match=r"head 0: query 0 puts weight on key 3"):
+    with pytest.raises(ArgumentError, match=r"head 0: query 0 puts weight on key 3"):
         attention_profile(weights, None, torch.arange(5) < 3)
-    with pytest.raises(ProfileError, match=r"5 query and 3 key frames"):
+    with pytest.raises(ArgumentError, match=r"5 query and 3 key frames"):
         attention_profile(weights[..., :3])
 
 
@@ -131,5 +132,5 @@ def test_one_frame_is_even():
 
 @pytest.mark.parametrize("bad", [[1.0, -0.1], [1.0, math.inf], [0.0, 0.0], [math.nan, math.nan]])
 def test_unevenness_refuses_what_is_no_profile(bad):
-    with pytest.raises(ProfileError):
+    with pytest.raises(ArgumentError):
         unevenness(torch.tensor(bad))

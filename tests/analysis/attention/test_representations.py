@@ -9,14 +9,13 @@ from small_models import KINDS, small_clip, small_model
 
 from analysis.attention.representations import (
     REPRESENTATIONS,
-    RepresentationError,
     cka_table,
     head_contexts,
     traced_frames,
     traced_similarity,
 )
-from analysis.attention.similarity import SimilarityError
 from gmsa_models import Batch
+from gmsa_models.errors import ArgumentError, UnknownNameError
 
 
 def traced(kind: str, **changes):
@@ -90,19 +89,17 @@ def test_the_bias_that_the_docstring_states():
 
 def test_what_is_not_there_is_said():
     trace = traced("none")
-    with pytest.raises(
-        RepresentationError, match=r"no representation 'middle'; known: input, context, output, encoded"
-    ):
+    with pytest.raises(UnknownNameError, match=r"no representation 'middle'; known: input, context, output, encoded"):
         traced_frames(trace, "visual", "middle")
     with pytest.raises(KeyError, match=r"the control \(attention 'none'\) has none"):
         traced_frames(trace, "visual", "context")
-    with pytest.raises(RepresentationError, match=r"no branch 'local' in this layer; it has none"):
+    with pytest.raises(UnknownNameError, match=r"no branch 'local' in this layer; it has none"):
         head_contexts(trace, "visual", "local")
-    with pytest.raises(RepresentationError, match=r"no branch 'local' in this layer; it has global"):
+    with pytest.raises(UnknownNameError, match=r"no branch 'local' in this layer; it has global"):
         head_contexts(traced("baseline"), "visual", "local")
-    with pytest.raises(SimilarityError, match=r"frame 0 has norm 0"):
+    with pytest.raises(ArgumentError, match=r"frame 0 has norm 0"):
         traced_similarity(trace, "visual", "output")
-    with pytest.raises(SimilarityError, match=r"'a' has 3 frames, 'b' has 2; expected the same frames"):
+    with pytest.raises(ArgumentError, match=r"'a' has 3 frames, 'b' has 2; expected the same frames"):
         cka_table({"a": torch.eye(3), "b": torch.eye(2)})
-    with pytest.raises(SimilarityError, match=r"'a' and 'b': second representation: constant over its 3 frames"):
+    with pytest.raises(ArgumentError, match=r"'a' and 'b': second representation: constant over its 3 frames"):
         cka_table({"a": torch.eye(3), "b": torch.ones(3, 2)})

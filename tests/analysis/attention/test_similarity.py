@@ -9,12 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.attention.similarity import (
-    SimilarityError,
-    frame_centred_cosine_similarity,
-    frame_cosine_similarity,
-    linear_cka,
-)
+from analysis.attention.similarity import frame_centred_cosine_similarity, frame_cosine_similarity, linear_cka
+from gmsa_models.errors import ArgumentError
 
 
 def random(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.Tensor:
@@ -82,7 +78,7 @@ def test_a_bad_frame_is_named(bad):
     features = random(7, 3)
     features[2] = bad
     features[5] = bad
-    with pytest.raises(SimilarityError, match=r"^frame 2 "):
+    with pytest.raises(ArgumentError, match=r"^frame 2 "):
         frame_cosine_similarity(features)
     with pytest.raises(ValueError, match=r"^frame 2 of batch entry \(1,\) "):
         frame_cosine_similarity(torch.stack([random(7, 3), features]))
@@ -91,16 +87,16 @@ def test_a_bad_frame_is_named(bad):
 def test_centred_names_a_bad_frame_and_a_frame_on_the_mean():
     features = random(7, 3)
     features[4, 1] = math.nan
-    with pytest.raises(SimilarityError, match=r"^frame 4 is not finite"):
+    with pytest.raises(ArgumentError, match=r"^frame 4 is not finite"):
         frame_centred_cosine_similarity(features)
-    with pytest.raises(SimilarityError, match=r"^frame 1 equals the clip's mean frame;"):
+    with pytest.raises(ArgumentError, match=r"^frame 1 equals the clip's mean frame;"):
         frame_centred_cosine_similarity(torch.tensor([[1.0, 0.0], [2.0, 1.0], [3.0, 2.0]]))
 
 
 @pytest.mark.parametrize("frames", [1, 7])
 def test_a_constant_clip_has_no_centred_similarity_and_is_told_so(frames):
     constant = torch.full((frames, 5), 0.1)
-    with pytest.raises(SimilarityError, match=r"frame 0 equals .*\(the clip is constant\)"):
+    with pytest.raises(ArgumentError, match=r"frame 0 equals .*\(the clip is constant\)"):
         frame_centred_cosine_similarity(constant)
     torch.testing.assert_close(frame_cosine_similarity(constant), torch.ones(frames, frames))
 
@@ -138,11 +134,11 @@ def test_cka_is_symmetric_and_batched_over_heads():
 
 def test_cka_refuses_constant_and_non_finite_sides():
     good = random(5, 3)
-    with pytest.raises(SimilarityError, match=r"second representation: constant over its 5 frames"):
+    with pytest.raises(ArgumentError, match=r"second representation: constant over its 5 frames"):
         linear_cka(good, torch.full((5, 3), 0.3, dtype=torch.float64))
     bad = good.clone()
     bad[3, 0] = math.inf
-    with pytest.raises(SimilarityError, match=r"first representation: frame 3 is not finite"):
+    with pytest.raises(ArgumentError, match=r"first representation: frame 3 is not finite"):
         linear_cka(bad, good)
 
 

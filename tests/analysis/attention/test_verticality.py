@@ -7,8 +7,8 @@ import pytest
 import references.patterns as slow
 import torch
 
-from analysis.attention.maps import MapError
 from analysis.attention.verticality import shuffle_within, shuffled_verticality, verticality
+from gmsa_models.errors import ArgumentError
 from gmsa_models.masks import BlockDiagonal, Toeplitz, ToeplitzDilated, neighbourhood_mask
 
 NEIGHBOURHOODS = (None, Toeplitz(6), BlockDiagonal(5), ToeplitzDilated(8, 2))
@@ -210,5 +210,5 @@ def test_what_allows_one_value_only_is_not_rare():
 
 
 def test_weight_outside_the_mask_is_refused():
-    with pytest.raises(MapError, match=r"lies outside the mask"):
+    with pytest.raises(ArgumentError, match=r"lies outside the mask"):
         verticality(softmax_weights(1, frames=5), mask_of(Toeplitz(2), 5))

@@ -14,10 +14,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from analysis import inspect_module, open_record, save_record
 from analysis.capture import CaptureError, GivenAttention, TokenLayout, capture, capture_adapted
+from analysis.errors import RecordError
 from analysis.module_sites import Probes
 from analysis.module_view import ModuleClip
 from analysis.sensitivity.norms import local_sensitivity
-from analysis.view import RecordError
 from gmsa_models.masks import Toeplitz
 
 PAGE = Path(__file__).parents[3] / "docs" / "any_model.md"

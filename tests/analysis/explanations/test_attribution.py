@@ -17,14 +17,14 @@ from analysis.attention.segments import frame_groups
 from analysis.explanations.attribution.baselines import baseline_inputs
 from analysis.explanations.attribution.gradients import gradient_shap
 from analysis.explanations.attribution.seeding import seeded
-from analysis.explanations.explanation import ExplanationError
 from analysis.explanations.faithfulness import Replacer
 from analysis.explanations.incremental.kept_scores import kept_scores
-from analysis.explanations.registry import EXPLANATIONS, UnknownExplanationError, applicable, explain, explain_all
+from analysis.explanations.registry import EXPLANATIONS, applicable, explain, explain_all
 from analysis.explanations.sanity import rank_correlation_with_shuffled
 from analysis.explanations.stream import Stream, stream_inputs, streams
 from analysis.inspect.clips import inspect_clip
 from gmsa_models import Batch, load, read_clips
+from gmsa_models.errors import ArgumentError, UnknownNameError
 from gmsa_models.evaluating import evaluating
 
 ADDING = ("integrated-gradients", "segment-shapley")
@@ -281,17 +281,17 @@ def test_reordering_frames_reorders_the_values_where_the_model_knows_no_order(me
 
 def test_what_is_unknown_is_refused_and_the_known_listed():
     model, clip = small_model(), small_clip()
-    with pytest.raises(UnknownExplanationError, match="unknown explanation 'lime'; known: saliency"):
+    with pytest.raises(UnknownNameError, match="unknown explanation 'lime'; known: saliency"):
         explain(model, clip, 2, "lime")
-    with pytest.raises(ExplanationError, match="target is 5; the model has classes 0 to 4"):
+    with pytest.raises(ArgumentError, match="target is 5; the model has classes 0 to 4"):
         explain(model, clip, 5, "saliency")
-    with pytest.raises(ExplanationError, match="baseline 'black' is unknown; known: mean, zero, video"):
+    with pytest.raises(ArgumentError, match="baseline 'black' is unknown; known: mean, zero, video"):
         explain(model, clip, 2, "integrated-gradients", baseline="black")
-    with pytest.raises(ExplanationError, match="give it as `other`"):
+    with pytest.raises(ArgumentError, match="give it as `other`"):
         explain(model, clip, 2, "integrated-gradients", baseline="video")
-    with pytest.raises(ExplanationError, match="no combined branch in this model; it has global, local"):
+    with pytest.raises(ArgumentError, match="no combined branch in this model; it has global, local"):
         explain(model, clip, 2, "attention-combined")
-    with pytest.raises(ExplanationError, match="do not add up"):
+    with pytest.raises(ArgumentError, match="do not add up"):
         _ = explain(model, clip, 2, "saliency").of_modality
 
 
@@ -352,9 +352,9 @@ def test_a_class_is_given_by_position_or_name_wherever_one_is_explained():
     ):
         with pytest.raises(ValueError, match=r"no class 'Fork' among the 5 .* begin alike: Food"):
             call("Fork")
-        with pytest.raises(ExplanationError, match=r"target is 5; the model has classes 0 to 4"):
+        with pytest.raises(ArgumentError, match=r"target is 5; the model has classes 0 to 4"):
             call(5)
-        with pytest.raises(ExplanationError, match=r"target is True; expected the position of a class or its name"):
+        with pytest.raises(ArgumentError, match=r"target is True; expected the position of a class or its name"):
             call(True)  # of a type that is an index to Python
-    with pytest.raises(ExplanationError, match=r"target is 'Food'; the model has no vocabulary"):
+    with pytest.raises(ArgumentError, match=r"target is 'Food'; the model has no vocabulary"):
         explain(small_model(classes=7), clip, "Food", "saliency")

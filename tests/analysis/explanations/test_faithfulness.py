@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from small_models import KINDS, moved, small_clip, small_model
 
 from analysis.explanations.attribution.baselines import baseline_inputs
-from analysis.explanations.explanation import ExplanationError
 from analysis.explanations.faithfulness import FaithfulnessCurves, Replacer
 from analysis.explanations.ground_truth import Evidence, evidence_scores, label_evidence
 from analysis.explanations.incremental import replacement
 from analysis.explanations.scores import explained_labels, explanation_scores
 from analysis.explanations.stream import stream_inputs
 from gmsa_models import Segment
+from gmsa_models.errors import ArgumentError
 from gmsa_models.masks import BlockDiagonal, Toeplitz, ToeplitzDilated
 
 VALUES = torch.tensor([3.0, 9, 1, 4, 4, 8, 2, 7, 0, 6, 5, 11, 10])
@@ -135,7 +135,7 @@ def test_roc_auc_equals_the_share_of_pairs_in_the_right_order(frames):
     values, shows = [value for value, _ in frames], [yes for _, yes in frames]
     evidence = Evidence(torch.tensor(shows), torch.ones(len(shows), dtype=torch.bool))
     if not evidence.decides:
-        with pytest.raises(ExplanationError, match="frames that show the label and frames that do not"):
+        with pytest.raises(ArgumentError, match="frames that show the label and frames that do not"):
             evidence_scores(torch.tensor(values, dtype=torch.float64), evidence)
         return
     found = evidence_scores(torch.tensor(values, dtype=torch.float64), evidence)
@@ -186,10 +186,10 @@ def test_explanations_are_not_told_the_segments():
 
 def test_what_does_not_fit_is_refused():
     replacer = Replacer(small_model(), small_clip(), 2)
-    with pytest.raises(ExplanationError, match="5 values; the clip has 13 frames"):
+    with pytest.raises(ArgumentError, match="5 values; the clip has 13 frames"):
         replacer.curves(torch.rand(5))
     curves = replacer.curves(VALUES)
-    with pytest.raises(ExplanationError, match=r"shares of the frames in \(0, 1\]"):
+    with pytest.raises(ArgumentError, match=r"shares of the frames in \(0, 1\]"):
         curves.measures((0.0, 0.5))
-    with pytest.raises(ExplanationError, match="scale is 'odds'"):
+    with pytest.raises(ArgumentError, match="scale is 'odds'"):
         curves.measures(scale="odds")

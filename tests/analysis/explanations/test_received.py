@@ -5,10 +5,10 @@ import torch
 from small_models import small_clip, small_model
 
 from analysis.attention.profiles import attention_profile
-from analysis.explanations.explanation import ExplanationError
 from analysis.explanations.registry import explain
 from analysis.sensitivity.norms import frame_gradient_norms, local_sensitivity
 from gmsa_models.data.clip import Batch
+from gmsa_models.errors import ArgumentError
 
 
 def layer_of(model, modality):
@@ -65,9 +65,9 @@ def test_gradient_received_is_the_mean_of_a_column_beside_the_mean_frames(kind):
 
 
 def test_what_a_block_lacks_is_refused():
-    with pytest.raises(ExplanationError, match="needs a block with a local branch"):
+    with pytest.raises(ArgumentError, match="needs a block with a local branch"):
         explain(small_model("baseline"), small_clip(), 2, "sensitivity-weighted")
-    with pytest.raises(ExplanationError, match="no attention block whose gradient"):
+    with pytest.raises(ArgumentError, match="no attention block whose gradient"):
         explain(small_model("none"), small_clip(), 2, "gradient-received")
-    with pytest.raises(ExplanationError, match="it has no attention"):
+    with pytest.raises(ArgumentError, match="it has no attention"):
         explain(small_model("none"), small_clip(), 2, "attention-global")

@@ -15,11 +15,9 @@ from references.ablation import (
 )
 from small_models import small_clip, small_model
 
-from analysis.attention.gates import GateError
 from analysis.gmsa_view import attention_block
 from analysis.interventions.ablation import (
     Ablation,
-    AblationError,
     ContextMeans,
     ablated_contexts,
     ablated_logits,
@@ -27,10 +25,10 @@ from analysis.interventions.ablation import (
     edits_of,
 )
 from analysis.interventions.running import logits_with, run_with
-from gmsa_models.attention import AttentionError
 from gmsa_models.data.clip import Batch
+from gmsa_models.errors import ArgumentError
 from gmsa_models.masks import Toeplitz
-from gmsa_models.recompute import RecomputeError, block_state, logits_from
+from gmsa_models.recompute import block_state, logits_from
 
 ATTENDING = ("baseline", "share-att", "gate-att", "gate-op")
 EVERY_BLOCK = pytest.mark.parametrize("kind", ATTENDING)
@@ -238,20 +236,20 @@ def test_every_branch_and_head_of_every_block_is_listed():
 )
 def test_ablations_that_a_block_does_not_have_are_refused(kind, ablation, message):
     model = small_model(kind).double()
-    with pytest.raises(AblationError, match=message), torch.inference_mode():
+    with pytest.raises(ArgumentError, match=message), torch.inference_mode():
         ablated_logits(model, states_of(model, batch_of(7))["visual"], [ablation])
 
 
 def test_means_of_another_layer_the_control_and_strange_names_are_refused():
     model = small_model("gate-op", layers=2).double()
-    with pytest.raises(AblationError, match="got those of layer 1"):
+    with pytest.raises(ArgumentError, match="got those of layer 1"):
         logits_after(model, batch_of(7), Ablation("visual", "mean", head=1), made_means(model, layer=1))
-    with pytest.raises(GateError, match="control"):
+    with pytest.raises(ArgumentError, match="control"):
         all_ablations(small_model("none"))
-    with pytest.raises(AblationError, match="unknown unit 'layer'; known: branch, head"):
+    with pytest.raises(ArgumentError, match="unknown unit 'layer'; known: branch, head"):
         all_ablations(model, units=("layer",))
     control, batch = small_model("none").double(), batch_of(7)
-    with pytest.raises(RecomputeError, match="control"):
+    with pytest.raises(ArgumentError, match="control"):
         block_state(control, batch, control.trace(batch), "visual")
 
 
@@ -259,9 +257,9 @@ def test_what_does_not_fit_a_block_is_refused():
     model, batch = random_model("baseline", neighbourhood=None), batch_of(7)
     state = states_of(model, batch)["visual"]
     gates = {"global": state.hidden, "local": state.hidden}
-    with pytest.raises(AttentionError, match="gates for a Baseline, which has none after its contexts"):
+    with pytest.raises(ArgumentError, match="gates for a Baseline, which has none after its contexts"):
         attention_block(model, "visual").output_from(state.contexts, gates)
-    with pytest.raises(RecomputeError, match=r"expected \(copies, 1, 7, 12\)"):
+    with pytest.raises(ArgumentError, match=r"expected \(copies, 1, 7, 12\)"):
         logits_from(model, state, state.hidden[None, :, :5])
 
 

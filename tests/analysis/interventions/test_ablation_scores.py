@@ -9,11 +9,12 @@ import pytest
 import torch
 from small_models import VOCABULARY, small_clip, small_model
 
-from analysis.interventions.ablation import Ablation, AblationError, all_ablations
+from analysis.interventions.ablation import Ablation, all_ablations
 from analysis.interventions.ablation_scores import ablate_clip, ablation_costs, ablation_scores, context_means
 from analysis.statistics.intervals import normal_interval, paired_permutation_p, resample_counts
 from gmsa_models import write_clips
 from gmsa_models.data.clip import Batch
+from gmsa_models.errors import ArgumentError
 from gmsa_models.evaluation.metrics import classification_metrics
 from gmsa_models.evaluation.scoring import predict
 
@@ -140,9 +141,9 @@ def test_one_video_says_what_each_class_loses():
 
 
 def test_nothing_to_ablate_is_refused():
-    with pytest.raises(AblationError, match="needs the mean contexts"):
+    with pytest.raises(ArgumentError, match="needs the mean contexts"):
         ablate_clip(small_model("baseline"), clips()[0], ablations=[Ablation("visual", "mean", head=0)])
     both = [Ablation("visual", "mean", head=0, layer=layer) for layer in (0, 1)]
-    with pytest.raises(AblationError, match="means of layers"):
+    with pytest.raises(ArgumentError, match="means of layers"):
         ablation_scores(small_model("baseline", layers=2), clips(), both)
     assert paired_permutation_p(np.zeros(3)) == 1.0

@@ -8,15 +8,14 @@ import numpy as np
 import pytest
 from small_models import moved, small_clip, small_model
 
+from analysis.errors import RecordError
 from analysis.inspect.clips import inspect_clip
 from analysis.interventions.edit_texts import parse_edit
 from analysis.interventions.edits import Patch
 from analysis.interventions.running import run_with
 from analysis.record.combine import combine_models
 from analysis.record.edits import record_edits
-from analysis.record.errors import NotARecordError
 from analysis.record.files import open_record, save_record
-from analysis.view import RecordError
 from figures.inspector.records import split_records
 from figures.overview import draw
 from gmsa_models.attention import ATTENTION
@@ -115,7 +114,7 @@ def test_it_is_saved_joined_and_parted_again(tmp_path):
     assert [record_edits(each.attrs) for each in parted] == [(), EDITS]
     assert "edits" not in combine_models(records[:1])
     broken = records[1].assign_attrs(edits=json.dumps([3]))
-    with pytest.raises(NotARecordError, match="attribute 'edits'"):
+    with pytest.raises(RecordError, match="attribute 'edits'"):
         open_record(save_record(broken, tmp_path / "broken.nc"))
 
 

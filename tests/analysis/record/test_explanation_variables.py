@@ -15,7 +15,7 @@ from analysis.explanations.ground_truth import evidence_scores, label_evidence
 from analysis.explanations.registry import applicable, explain, explain_all
 from analysis.sensitivity.closed_form.forms import closed_form_norms
 from gmsa_models import Vocabulary
-from gmsa_models.data.vocabulary import VocabularyError
+from gmsa_models.errors import ArgumentError
 
 PARTS = ("score", "label", "explanation")
 
@@ -120,6 +120,6 @@ def test_classes_are_found_by_name_and_number():
     vocabulary = Vocabulary("made", (3, 70), ("Game", "Garden"))
     assert [vocabulary.find(told) for told in ("gARDEN", "70", "3")] == [1, 1, 0]
     with pytest.raises(
-        VocabularyError, match="no class 'Gane' among the 2 of made; names that begin alike: Game, Garden"
+        ArgumentError, match="no class 'Gane' among the 2 of made; names that begin alike: Game, Garden"
     ):
         vocabulary.find("Gane")

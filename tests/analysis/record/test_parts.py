@@ -12,7 +12,7 @@ from analysis import inspect_clip
 from analysis.record.variables import PARTS
 from figures.inspector.payload import pack
 from figures.overview import draw
-from gmsa.tables import clip_summary
+from gmsa.screen_tables import clip_summary
 
 MODEL, CLIP = small_model("gate-op"), small_clip()
 SUBSETS = [(), *((name,) for name in PARTS), *combinations([name for name in PARTS if name != "explanation"], 2)]

@@ -8,8 +8,8 @@ import references.sensitivity as slow
 import torch
 
 import gmsa_models
+from analysis.sensitivity.closed_form import constants, gate_op, gate_op_query, plain
 from analysis.sensitivity.closed_form import forms as closed_form
-from analysis.sensitivity.closed_form import gate_op, gate_op_query, plain, tables
 from analysis.sensitivity.norms import frame_gradient_norms, local_sensitivity
 from gmsa_models.attention import Baseline
 from gmsa_models.classifier import GMSAClassifier
@@ -212,7 +212,7 @@ class TestClosedForm:
         class Own(Baseline):
             pass
 
-        with pytest.raises(closed_form.ClosedFormError, match=r"Own has no closed form; those of Baseline, ShareAtt"):
+        with pytest.raises(closed_form.ArgumentError, match=r"Own has no closed form; those of Baseline, ShareAtt"):
             closed_form.closed_form_norms(Own(4, 2, None, 3), torch.zeros(3, 4), 1)
 
 
@@ -285,7 +285,7 @@ class TestTables:
         else:
             model.float()
         cached = frame_gradient_norms(model, batch, "visual")
-        tables.clear_tables()
+        constants.clear_tables()
         assert torch.equal(cached, frame_gradient_norms(model, batch, "visual"))
         assert way == "other type" or not torch.allclose(cached, before)
 
@@ -293,15 +293,15 @@ class TestTables:
         model = make_model("baseline")
         batch = make_batch(model, [7])
         made = []
-        original = tables._make_plain_tables
-        monkeypatch.setattr(tables, "_make_plain_tables", lambda *weights: made.append(1) or original(*weights))
+        original = constants._make_plain_tables
+        monkeypatch.setattr(constants, "_make_plain_tables", lambda *weights: made.append(1) or original(*weights))
         for _ in range(3):
             frame_gradient_norms(model, batch, "visual")
         assert len(made) == 1
         block = model.encoders["visual"].layers[0].attention
-        assert tables.table_bytes(block) > 0
-        tables.clear_tables()
-        assert tables.table_bytes(block) == 0
+        assert constants.table_bytes(block) > 0
+        constants.clear_tables()
+        assert constants.table_bytes(block) == 0
 
 
 ZOO = sorted(gmsa_models.available())

@@ -16,10 +16,11 @@ from analysis.statistics.comparisons import (
     score_sample,
     value_difference,
 )
-from analysis.statistics.intervals import StatisticsError, resample_counts
+from analysis.statistics.intervals import resample_counts
 from analysis.statistics.multiplicity import CORRECTIONS, adjust_p_values
 from analysis.statistics.resampling import video_metrics
-from gmsa_models.evaluation.metrics import MetricsError, classification_metrics
+from gmsa_models.errors import ArgumentError
+from gmsa_models.evaluation.metrics import classification_metrics
 
 SLOW = {
     "holm": slow_holm,
@@ -55,9 +56,9 @@ def test_tests_that_were_not_made_count_for_none():
 
 @pytest.mark.parametrize("bad", [-0.1, 1.5, np.inf])
 def test_what_is_no_p_value_or_no_correction_is_refused(bad):
-    with pytest.raises(StatisticsError, match=r"p-value 1 is .*expected a chance"):
+    with pytest.raises(ArgumentError, match=r"p-value 1 is .*expected a chance"):
         adjust_p_values(np.array([0.5, bad]))
-    with pytest.raises(StatisticsError, match="unknown correction 'sidak'; known: holm, benjamini-hochberg"):
+    with pytest.raises(ArgumentError, match="unknown correction 'sidak'; known: holm, benjamini-hochberg"):
         adjust_p_values(np.array([0.5]), "sidak")
 
 
@@ -111,7 +112,7 @@ def test_scores_of_single_videos_average_to_the_data_sets():
     assert np.isnan(found["hit_at_1"]).tolist() == (~labels.any(1)).tolist()
     alone = [classification_metrics(scores[row : row + 1], labels[row : row + 1])["perr"] for row in range(31)]
     np.testing.assert_allclose(found["perr"], alone)
-    with pytest.raises(MetricsError, match="expected one shape"):
+    with pytest.raises(ArgumentError, match="expected one shape"):
         video_metrics(scores, labels[:29])
 
 
@@ -141,15 +142,15 @@ def test_a_data_frame_of_values_is_compared_column_by_column():
 
 
 def test_what_cannot_be_compared_is_refused():
-    with pytest.raises(StatisticsError, match="1 models to compare; expected at least 2"):
+    with pytest.raises(ArgumentError, match="1 models to compare; expected at least 2"):
         compare_scores({"a": scored(0)})
-    with pytest.raises(StatisticsError, match="not scored on the same video"):
+    with pytest.raises(ArgumentError, match="not scored on the same video"):
         compare_scores({"a": scored(0), "b": scored(1, videos=29)})
-    with pytest.raises(MetricsError, match="unknown metric 'auc'; known: gap, map"):
+    with pytest.raises(ArgumentError, match="unknown metric 'auc'; known: gap, map"):
         compare_scores({"a": scored(0), "b": scored(1)}, ("auc",), resamples=10)
-    with pytest.raises(StatisticsError, match="sides of 3 and 5 videos"):
+    with pytest.raises(ArgumentError, match="sides of 3 and 5 videos"):
         value_difference(np.zeros(3), np.zeros(5), resample_counts(3, 10))
-    with pytest.raises(StatisticsError, match="0 models to compare"):
+    with pytest.raises(ArgumentError, match="0 models to compare"):
         compare_values({}, "x")
     one = compare_values({"a": np.array([1.0]), "b": np.array([2.0])}, "x", resamples=10)
     assert np.isnan(one[["low", "high", "p_value", "p_adjusted"]].to_numpy()).all()

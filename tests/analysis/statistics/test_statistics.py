@@ -8,7 +8,6 @@ from references.statistics import spearman as slow_spearman
 from scipy import stats
 
 from analysis.statistics.intervals import (
-    StatisticsError,
     interval,
     mean_interval,
     paired_permutation_p,
@@ -19,7 +18,8 @@ from analysis.statistics.intervals import (
     spearman,
 )
 from analysis.statistics.resampling import resampled_metrics
-from gmsa_models.evaluation.metrics import METRICS, MetricsError, classification_metrics
+from gmsa_models.errors import ArgumentError
+from gmsa_models.evaluation.metrics import METRICS, classification_metrics
 
 
 def test_resamples_draw_as_many_videos_and_follow_the_seed():
@@ -32,7 +32,7 @@ def test_resamples_draw_as_many_videos_and_follow_the_seed():
 
 @pytest.mark.parametrize(("videos", "resamples"), [(0, 5), (5, 0)])
 def test_resamples_of_nothing_are_refused(videos, resamples):
-    with pytest.raises(StatisticsError, match="at least 1"):
+    with pytest.raises(ArgumentError, match="at least 1"):
         resample_counts(videos, resamples)
 
 
@@ -59,7 +59,7 @@ def test_a_sample_without_any_value_is_nan():
 
 
 def test_counts_of_other_videos_are_refused():
-    with pytest.raises(StatisticsError, match="values of 3 videos, resamples of 5"):
+    with pytest.raises(ArgumentError, match="values of 3 videos, resamples of 5"):
         resampled_means(np.zeros(3), resample_counts(5, 2))
 
 
@@ -83,7 +83,7 @@ def test_one_video_has_no_interval_and_none_has_no_mean():
     assert one.estimate == 2.0
     assert np.isnan([one.low, one.high]).all()
     assert np.isnan(interval(1.0, np.ones(3), videos=1).low)
-    with pytest.raises(StatisticsError, match="none of 2 videos"):
+    with pytest.raises(ArgumentError, match="none of 2 videos"):
         mean_interval(np.array([np.nan, np.nan]), resample_counts(2, 5))
 
 
@@ -103,7 +103,7 @@ def test_drawn_permutations_come_near_the_exact_ones():
     assert drawn == pytest.approx(wilcoxon_like, abs=0.02)
     assert drawn == paired_permutation_p(5 * values, permutations=40_000, seed=3)
     assert drawn == paired_permutation_p(-values, permutations=40_000, seed=3)
-    with pytest.raises(StatisticsError, match="no differences"):
+    with pytest.raises(ArgumentError, match="no differences"):
         paired_permutation_p(np.array([np.nan]))
 
 
@@ -157,7 +157,7 @@ def test_spearman_of_ten_has_its_interval_and_a_drawn_p_value():
     ],
 )
 def test_pairs_without_a_rank_correlation_are_refused(first, second, message):
-    with pytest.raises(StatisticsError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         spearman(np.array(first), np.array(second))
 
 
@@ -197,5 +197,5 @@ def test_resampled_scores_leave_out_videos_without_labels():
 
 
 def test_resampled_scores_refuse_shapes_that_do_not_fit():
-    with pytest.raises(MetricsError, match="do not fit together"):
+    with pytest.raises(ArgumentError, match="do not fit together"):
         resampled_metrics(np.zeros((3, 2), np.float32), np.zeros((3, 2), bool), resample_counts(5, 4))

@@ -25,8 +25,9 @@ from analysis.study.claims import (
 from analysis.study.contrast import clearest, contrast
 from analysis.study.results import metric_draws, results_table
 from analysis.study.selection import clips_at, select
+from gmsa_models.errors import ArgumentError
 from gmsa_models.evaluation.metrics import classification_metrics
-from gmsa_models.masks import NeighbourhoodError, neighbourhood_from_text, neighbourhood_text
+from gmsa_models.masks import neighbourhood_from_text, neighbourhood_text
 
 
 def test_mass_by_lag_by_hand_and_by_the_slow_definition():
@@ -279,5 +280,5 @@ def test_neighbourhoods_are_written_as_the_paper_does(text):
 
 @pytest.mark.parametrize("text", ["TD60", "BD20x2", "XX3", "TP", "TP0", ""])
 def test_what_is_no_neighbourhood_is_refused(text):
-    with pytest.raises(NeighbourhoodError):
+    with pytest.raises(ArgumentError):
         neighbourhood_from_text(text)

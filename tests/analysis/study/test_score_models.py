@@ -7,8 +7,8 @@ from small_models import VOCABULARY, small_clip, small_model
 from analysis.study import scores
 from analysis.study.scores import score_models
 from gmsa_models import Vocabulary
+from gmsa_models.data.errors import UnfitClipError
 from gmsa_models.evaluation.scoring import predict
-from gmsa_models.feeding import UnfitClipError
 
 
 def turned(model):

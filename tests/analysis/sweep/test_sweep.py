@@ -15,23 +15,14 @@ from sweep_shards import LENGTHS, SETTINGS, damage, sizes, write_models, write_s
 
 from analysis import inspect_clip
 from analysis.attention.pattern_table import PATTERNS
+from analysis.errors import SweepError
 from analysis.sensitivity.norms import frame_gradient_norms, local_sensitivity
-from analysis.sweep import (
-    SweepError,
-    SweepSettings,
-    failed_shards,
-    find_shards,
-    read_sweep,
-    run_sweep,
-    sweep_metrics,
-)
-from analysis.sweep.analyses import UnknownAnalysisError
-from analysis.sweep.store import OutputError
+from analysis.sweep import SweepSettings, failed_shards, find_shards, read_sweep, run_sweep, sweep_metrics
 from gmsa_models import load, read_clips, save, write_clips
-from gmsa_models.checkpoints.names import SameModelError
-from gmsa_models.data.paths import SourceError
+from gmsa_models.checkpoints.header import CheckpointError
+from gmsa_models.errors import ArgumentError, OutputError, UnknownNameError
 from gmsa_models.evaluation.metrics import classification_metrics
-from gmsa_models.evaluation.scoring import NoVocabularyError, evaluate
+from gmsa_models.evaluation.scoring import evaluate
 from gmsa_models.masks import Toeplitz
 
 ROOT = Path(__file__).parents[3]
@@ -308,11 +299,11 @@ class TestRequests:
         ("models", "data", "settings", "error", "says"),
         [
             ([], ["demo:0"], {}, SweepError, "expected at least one"),
-            (["control", "control"], ["demo:0"], {}, SameModelError, "given twice"),
+            (["control", "control"], ["demo:0"], {}, CheckpointError, "given twice"),
             (["control"], ["demo:0", "demo:0"], {}, SweepError, "named twice"),
-            (["control"], ["demo:x"], {}, SourceError, "is not a demo video"),
+            (["control"], ["demo:x"], {}, ArgumentError, "is not a demo video"),
             (["control"], ["absent.tfrecord#id"], {}, SweepError, "reads whole files of clips"),
-            (["control"], ["demo:0"], {"analyses": ("score",)}, UnknownAnalysisError, "known: scores, unevenness"),
+            (["control"], ["demo:0"], {"analyses": ("score",)}, UnknownNameError, "known: scores, unevenness"),
             (["control"], ["demo:0"], {"batch_size": 0}, SweepError, "batch_size is 0"),
             (["control"], ["demo:0"], {"on_error": "stop"}, SweepError, "expected 'fail' or 'skip'"),
         ],
@@ -326,7 +317,7 @@ class TestRequests:
 
     def test_a_model_without_class_names(self, tmp_path):
         path = save(small_model("baseline", classes=4), tmp_path / "model.safetensors")
-        with pytest.raises(NoVocabularyError):
+        with pytest.raises(ArgumentError):
             run_sweep([str(path)], ["demo:0"], tmp_path / "out")
 
     def test_a_column_or_model_that_is_not_there(self, swept):

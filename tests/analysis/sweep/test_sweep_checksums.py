@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from sweep_shards import write_models, write_shards
 
-from analysis.sweep import SweepError, SweepSettings, read_sweep, run_sweep, sweep_contents
+from analysis.errors import SweepError
+from analysis.sweep import SweepSettings, read_sweep, run_sweep, sweep_contents
 from analysis.sweep.store import finished_parts
 
 ROOT = Path(__file__).parents[3]

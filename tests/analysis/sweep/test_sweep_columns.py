@@ -7,12 +7,13 @@ import pytest
 from small_models import moved, small_clip, small_model
 
 from analysis.attention.pattern_table import PATTERNS
+from analysis.errors import SweepError
 from analysis.study.study import Settings
 from analysis.study.swept import SweptStudy
 from analysis.sweep.analyses import ANALYSES
 from analysis.sweep.columns import BRANCH_STATISTICS, MODALITY_STATISTICS, Column, column_of
 from analysis.sweep.contents import sweep_contents
-from analysis.sweep.plan import SweepError, SweepSettings
+from analysis.sweep.plan import SweepSettings
 from analysis.sweep.run import run_sweep
 from analysis.sweep.store import finished_parts, read_sweep
 from gmsa_models import save, write_clips

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from sweep_shards import SETTINGS, DeadlyTask, write_models, write_shards
 
-from analysis.sweep import SweepError, run_sweep
+from analysis.errors import SweepError
+from analysis.sweep import run_sweep
 from analysis.sweep.cluster import on_ray, ray_module, start_here
 from analysis.sweep.engines import EngineOptions
 from analysis.sweep.pool import in_processes

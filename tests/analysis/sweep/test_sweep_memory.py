@@ -9,7 +9,8 @@ import pytest
 from small_models import small_clip
 from sweep_shards import write_models, write_shards
 
-from analysis.sweep import SweepError, SweepSettings
+from analysis.errors import SweepError
+from analysis.sweep import SweepSettings
 from analysis.sweep.memory import pass_bytes
 from analysis.sweep.run import plan_sweep
 from analysis.sweep.work import _batches, _windows

@@ -9,12 +9,14 @@ import pytest
 from small_models import small_clip
 from sweep_shards import as_earlier_version, write_models
 
-from analysis.sweep import SweepError, SweepSettings, failed_shards, read_sweep, run_sweep, sweep_contents
+from analysis.errors import SweepError
+from analysis.sweep import SweepSettings, failed_shards, read_sweep, run_sweep, sweep_contents
 from analysis.sweep.notes import planned_parts
 from analysis.sweep.places import part_name
 from analysis.sweep.store import UncheckedWarning, finished_parts, warn_unchecked
 from gmsa_models import read_clips, write_clips
-from gmsa_models.data.lock import FolderInUseError, locked
+from gmsa_models.data.lock import locked
+from gmsa_models.errors import OutputError
 
 SCORES = SweepSettings(("scores",))
 
@@ -230,7 +232,7 @@ class TestNames:
 class TestOneAtATime:
     def test_the_second_is_refused(self, tmp_path, model):
         one = shard(tmp_path / "A", 0)
-        with locked(tmp_path / "out", "a sweep"), pytest.raises(FolderInUseError, match="in use by a sweep"):
+        with locked(tmp_path / "out", "a sweep"), pytest.raises(OutputError, match="in use by a sweep"):
             run_sweep(model, [one], tmp_path / "out", SCORES)
         assert run_sweep(model, [one], tmp_path / "out", SCORES).good
 

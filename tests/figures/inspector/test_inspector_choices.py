@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import traitlets
 
-from figures.inspector import Inspector, InspectorError, write_html
+from figures.inspector import Inspector, write_html
 from figures.inspector.choices import Choices
 from figures.inspector.still import draw_view
+from gmsa_models.errors import ArgumentError
 from tests.browser import SCREEN, started_browser
 from tests.inspector_records import explained_record, layered_record, made_record
 
@@ -56,7 +57,7 @@ def test_what_no_record_has_is_refused(name, value, message, tmp_path):
     assert inspector.current_view() == before
     with pytest.raises(traitlets.TraitError, match=message):
         Inspector(records(), **{name: value})
-    with pytest.raises(InspectorError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         write_html(records(), tmp_path / "view.html", {"model": "gate-op-tp30", name: value})
     assert not list(tmp_path.iterdir())
 

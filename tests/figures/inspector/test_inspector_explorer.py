@@ -15,7 +15,8 @@ import pytest
 
 import analysis
 import gmsa_models
-from figures.inspector import Explorer, InspectorError
+from figures.inspector import Explorer
+from gmsa_models.errors import ArgumentError
 from tests.inspector_records import made_record
 
 FRAMES = {"long": 17, "short": 11}  # of the models' records
@@ -80,7 +81,7 @@ def test_a_choice_that_fails_has_a_message_in_place_of_the_picture(explorer, con
     assert message in explorer.failure.value
     assert (explorer.message.value, explorer.progress.value) == ("", 0)
     assert list(explorer.video.options) == ([] if control == "source" else [f"source-{index}" for index in range(3)])
-    with pytest.raises(InspectorError, match="was closed"):
+    with pytest.raises(ArgumentError, match="was closed"):
         old.figure()
     getattr(explorer, control).value = before
     assert shown(explorer) == ("source-0", "long", "")

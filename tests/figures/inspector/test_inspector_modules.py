@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from figures.inspector.modules import FOLDER, MODULES, ModuleError, join, module_text
+from figures.inspector.modules import FOLDER, MODULES, join, module_text
 from figures.inspector.payload import pack
+from gmsa_models.errors import ArgumentError
 from tests.browser import SCREEN, started_browser
 from tests.inspector_records import explained_record, made_record
 
@@ -74,7 +75,7 @@ def test_imports_go_and_the_exports_of_the_last_module_stay():
     ],
 )
 def test_other_forms_are_refused(line, message):
-    with pytest.raises(ModuleError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         join({"one": "export const SIZE = 3;\nlet hidden = 2;\n", "other": f"{line}\n", "last": "export default {};\n"})
 
 

@@ -16,13 +16,14 @@ import pytest
 import traitlets
 import xarray as xr
 
-from figures.inspector import Inspector, InspectorError, write_html
+from figures.inspector import Inspector, write_html
 from figures.inspector.header import web_address
-from figures.inspector.payload import PrecisionError, pack
+from figures.inspector.payload import pack
 from figures.inspector.records import split_records
 from figures.inspector.still import scaled
 from figures.inspector.strip import sprite, strip_colours
 from figures.style import DIFFERENCE, WEIGHTS
+from gmsa_models.errors import ArgumentError
 from tests.inspector_records import explained_record, layered_record, made_record
 
 
@@ -117,15 +118,15 @@ def test_joined_records_come_apart_again():
 
 
 def test_records_that_cannot_stand_together_are_refused():
-    with pytest.raises(InspectorError, match="two records of model 'gate-op-tp30'"):
+    with pytest.raises(ArgumentError, match="two records of model 'gate-op-tp30'"):
         pack([made_record(), made_record()])
-    with pytest.raises(InspectorError, match="clip is 'other'"):
+    with pytest.raises(ArgumentError, match="clip is 'other'"):
         pack([made_record(), made_record(name="baseline", clip="other")])
-    with pytest.raises(InspectorError, match="has 13 frames, the first has 29"):
+    with pytest.raises(ArgumentError, match="has 13 frames, the first has 29"):
         pack([made_record(), made_record(13, name="baseline")])
-    with pytest.raises(InspectorError, match="no records"):
+    with pytest.raises(ArgumentError, match="no records"):
         pack([])
-    with pytest.raises(PrecisionError, match=r"float8.*known: float32, float16"):
+    with pytest.raises(ArgumentError, match=r"float8.*known: float32, float16"):
         pack(made_record(), "float8")
 
 
@@ -181,7 +182,7 @@ def test_traits_say_what_they_know():
         inspector.modality = "smell"
     with pytest.raises(traitlets.TraitError, match="class_ is 4"):
         inspector.class_ = 4
-    with pytest.raises(InspectorError, match=r"unknown trait 'heads'.*known: frame, modality"):
+    with pytest.raises(ArgumentError, match=r"unknown trait 'heads'.*known: frame, modality"):
         Inspector(made_record(), heads=3)
 
 

@@ -241,7 +241,7 @@ def test_figure_4_of_one_video_has_no_bands_and_of_baseline_alone_one_panel():
 
 
 def test_figure_4_names_what_a_table_lacks():
-    with pytest.raises(sensitivity.CurvesError, match="shared_low, shared_high"):
+    with pytest.raises(sensitivity.ArgumentError, match="shared_low, shared_high"):
         sensitivity.draw(tiny_curves().drop_vars(["shared_low", "shared_high"]))
 
 

@@ -15,7 +15,7 @@ from xarray import Dataset
 from figures import style
 from figures.paper import attention_profiles, lag, masks, score_and_sensitivity, sensitivity, similarity_and_attention
 from figures.pipeline.catalogue import ITEMS
-from figures.pipeline.tables import load_tables
+from figures.pipeline.table_files import load_tables
 from figures.style import COLUMN_WIDTH, PAGE_WIDTH, save_pictures, use_style
 from figures.texts import fit, shorten, text_points, wrap
 

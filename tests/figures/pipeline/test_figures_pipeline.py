@@ -19,22 +19,13 @@ from small_models import small_clip, small_model
 from figures.paper import lag, sensitivity
 from figures.pipeline import build_item, pipeline
 from figures.pipeline.catalogue import Item
-from figures.pipeline.pipeline import (
-    DIFFERENT,
-    DRAWN,
-    FAILED,
-    SAME,
-    UNCHANGED,
-    Request,
-    UnknownItemError,
-    check,
-    render,
-)
-from figures.pipeline.provenance import DiskCache, NoModelError, data_digest, find_checkpoints
-from figures.pipeline.tables import load_tables, save_tables
+from figures.pipeline.pipeline import DIFFERENT, DRAWN, FAILED, SAME, UNCHANGED, Request, check, render
+from figures.pipeline.provenance import DiskCache, data_digest, find_checkpoints
+from figures.pipeline.table_files import load_tables, save_tables
 from gmsa.commands.figures import inches, words
 from gmsa_models import save, write_clips
-from gmsa_models.checkpoints.names import SameModelError
+from gmsa_models.checkpoints.header import CheckpointError
+from gmsa_models.errors import ArgumentError, UnknownNameError
 
 KINDS = ("baseline", "share-att", "gate-att", "gate-op", "none")
 
@@ -67,7 +58,7 @@ def tiny_world(tmp_path_factory) -> Request:
 
 
 @pytest.fixture(scope="module")
-def drawn(tiny_world) -> tuple[Request, pipeline.Outcome]:
+def drawn(tiny_world) -> tuple[Request, pipeline.FiguresOutcome]:
     """Everything drawn once."""
     return tiny_world, render(tiny_world)
 
@@ -352,11 +343,11 @@ def test_a_style_file_goes_on_top(monkeypatch, tiny_world, tmp_path):
 
 
 def test_unknown_figures_and_models_are_told_before_anything_is_made(tiny_world, tmp_path):
-    with pytest.raises(UnknownItemError, match=r"unknown figure '9'; known: 1 \(similarity_and_attention\)"):
+    with pytest.raises(UnknownNameError, match=r"unknown figure '9'; known: 1 \(similarity_and_attention\)"):
         render(changed(tiny_world, out=tmp_path, only=("9",)))
-    with pytest.raises(NoModelError, match="'nobody' is neither in the zoo nor a file; the zoo has"):
+    with pytest.raises(ArgumentError, match="'nobody' is neither in the zoo nor a file; the zoo has"):
         render(changed(tiny_world, out=tmp_path, models=("nobody",)))
-    with pytest.raises(SameModelError, match="given twice"):
+    with pytest.raises(CheckpointError, match="given twice"):
         find_checkpoints([tiny_world.models[0]] * 2)
     assert not list(tmp_path.iterdir())
 

@@ -12,13 +12,13 @@ from small_models import VOCABULARY, small_clip, small_model
 from typer.testing import CliRunner
 
 import gmsa
-from analysis.study.study import StudyError
-from analysis.sweep import SweepError, SweepSettings, read_sweep, run_sweep, sweep_contents
+from analysis.errors import SweepError
+from analysis.sweep import SweepSettings, read_sweep, run_sweep, sweep_contents
 from figures.pipeline.pipeline import DRAWN, FAILED, SAME, SKIPPED, UNCHANGED, Request, check, render
-from figures.pipeline.provenance import NoModelError
 from figures.pipeline.request import DATA
-from figures.pipeline.tables import load_tables
+from figures.pipeline.table_files import load_tables
 from gmsa_models import Vocabulary, read_clips, save, write_clips
+from gmsa_models.errors import ArgumentError
 from gmsa_models.masks import Toeplitz
 
 ANALYSES = ("scores", "unevenness", "patterns", "sensitivity", "frame-sensitivity")
@@ -170,7 +170,7 @@ class TestWhatIsDrawn:
         outcome = render(replace(request, only=("4", "5")))
         assert outcome.states == {"figure-4-sensitivity": FAILED, "figure-5-score-and-sensitivity": DRAWN}
         assert "small-baseline, small-gate-op but no file" in outcome.details["figure-4-sensitivity"]
-        with pytest.raises(NoModelError, match=r"small-baseline, small-gate-op of the sweep are neither in the zoo"):
+        with pytest.raises(ArgumentError, match=r"small-baseline, small-gate-op of the sweep are neither in the zoo"):
             render(replace(request, data=("demo:0",)))
 
     def test_some_of_the_models(self, tmp_path):
@@ -205,7 +205,7 @@ class TestWrong:
 
     def test_models_that_were_not_swept_and_another_neighbourhood(self, swept, tmp_path):
         request = replace(swept[0], out=tmp_path)
-        with pytest.raises(NoModelError, match="'control' was not swept; the sweep has baseline, gate-op-tp30"):
+        with pytest.raises(ArgumentError, match="'control' was not swept; the sweep has baseline, gate-op-tp30"):
             render(replace(request, models=("control",)))
         with pytest.raises(ValueError, match="neighbourhood 'TP30', but the sweep measured by TP10"):
             render(replace(request, neighbourhood="TP30"))
@@ -218,7 +218,7 @@ class TestWrong:
         run_sweep(models, [str(tmp_path / "clips.tfrecord")], tmp_path / "both", SweepSettings(("scores",)))
         outcome = render(replace(request, sweep=tmp_path / "both", models=tuple(models), only=("table",)))
         assert "know different labels of the same videos" in outcome.details["table-1-results"]
-        assert StudyError.__name__ in outcome.details["table-1-results"]
+        assert ArgumentError.__name__ in outcome.details["table-1-results"]
 
     def test_a_neighbourhood_that_holds_every_frame(self, tmp_path):
         request = small_sweep(tmp_path, ("scores", "sensitivity", "frame-sensitivity"), size=30)

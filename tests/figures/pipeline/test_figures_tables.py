@@ -11,7 +11,8 @@ from paper_tables import tiny_claims, tiny_curves, tiny_record
 
 import figures
 from figures.pipeline.catalogue import ITEMS
-from figures.pipeline.tables import TablesError, differences, load_tables, save_tables
+from figures.pipeline.table_files import differences, load_tables, save_tables
+from gmsa_models.errors import DamagedError
 
 TABLES = {"record": tiny_record(), "curves": tiny_curves(), "claims": tiny_claims()}
 
@@ -96,16 +97,16 @@ def test_what_is_no_file_of_tables_is_refused(tmp_path, content, message):
     path = tmp_path / "a.npz"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(TablesError, match=message):
+    with pytest.raises(DamagedError, match=message):
         load_tables(path)
 
 
 def test_an_npz_of_something_else_and_a_later_version_are_refused(tmp_path):
     np.savez(tmp_path / "a.npz", values=np.zeros(3))
-    with pytest.raises(TablesError, match="not a file of tables"):
+    with pytest.raises(DamagedError, match="not a file of tables"):
         load_tables(tmp_path / "a.npz")
     np.savez(tmp_path / "b.npz", tables=np.array('{"version": 99, "tables": {}}'))
-    with pytest.raises(TablesError, match="format version 99"):
+    with pytest.raises(DamagedError, match="format version 99"):
         load_tables(tmp_path / "b.npz")
 
 
@@ -121,7 +122,7 @@ def test_a_damaged_file_is_refused_or_says_the_same(tmp_path):
         damaged.write_bytes(content)
         try:
             assert differences(TABLES, load_tables(damaged)) == []
-        except TablesError as error:
+        except DamagedError as error:
             refused.append(str(error))
     assert len(refused) > 120
     assert all(str(damaged) in each for each in refused)

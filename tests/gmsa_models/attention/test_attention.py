@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from references.equations import block_by_definition
 
-from gmsa_models.attention import ATTENTION, AttentionError, Baseline, GateAtt, GateOp, ShareAtt, attention_weights
+from gmsa_models.attention import ATTENTION, Baseline, GateAtt, GateOp, ShareAtt, attention_weights
 from gmsa_models.attention.kernels.gated_weights import gated_attention
 from gmsa_models.attention.kernels.second_derivative import SecondDerivativeError
+from gmsa_models.errors import ArgumentError
 from gmsa_models.masks import BlockDiagonal, Toeplitz, ToeplitzDilated, neighbourhood_mask
 from tests.gmsa_models.attention.test_masks import ANY
 
@@ -313,12 +314,12 @@ def test_attention_weights_by_hand():
 
 
 def test_errors():
-    with pytest.raises(AttentionError, match="3 heads do not divide a width of 10"):
+    with pytest.raises(ArgumentError, match="3 heads do not divide a width of 10"):
         Baseline(10, 3, None, 17)
-    with pytest.raises(AttentionError, match="3 is odd"):
+    with pytest.raises(ArgumentError, match="3 is odd"):
         ShareAtt(12, 3, Toeplitz(5), 17)
     for block in (ShareAtt, GateAtt, GateOp):
-        with pytest.raises(AttentionError, match=f"{block.__name__} has a local branch and needs a neighbourhood"):
+        with pytest.raises(ArgumentError, match=f"{block.__name__} has a local branch and needs a neighbourhood"):
             block(12, 4, None, 17)
-    with pytest.raises(AttentionError, match="takes no neighbourhood"):
+    with pytest.raises(ArgumentError, match="takes no neighbourhood"):
         Baseline(12, 4, Toeplitz(5), 17)

@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from references.equations import may_attend
 
+from gmsa_models.errors import ArgumentError
 from gmsa_models.masks import (
     NEIGHBOURHOODS,
     BlockDiagonal,
-    NeighbourhoodError,
     Toeplitz,
     ToeplitzDilated,
     masked_softmax,
@@ -70,20 +70,20 @@ def test_dict_round_trip(neighbourhood):
 @pytest.mark.parametrize("size", [0, -3, True])
 def test_sizes_that_cannot_be(size):
     for make in (BlockDiagonal, Toeplitz, ToeplitzDilated):
-        with pytest.raises(NeighbourhoodError, match=r"size is .*at least 1"):
+        with pytest.raises(ArgumentError, match=r"size is .*at least 1"):
             make(size)
-    with pytest.raises(NeighbourhoodError, match="dilation is"):
+    with pytest.raises(ArgumentError, match="dilation is"):
         ToeplitzDilated(5, size)
 
 
 def test_errors_name_what_is_known():
-    with pytest.raises(NeighbourhoodError, match=r"'circle' is unknown.*block-diagonal, toeplitz, toeplitz-dilated"):
+    with pytest.raises(ArgumentError, match=r"'circle' is unknown.*block-diagonal, toeplitz, toeplitz-dilated"):
         neighbourhood_from_dict({"kind": "circle", "size": 3})
-    with pytest.raises(NeighbourhoodError, match="toeplitz has no dilation; it has size"):
+    with pytest.raises(ArgumentError, match="toeplitz has no dilation; it has size"):
         neighbourhood_from_dict({"kind": "toeplitz", "size": 3, "dilation": 2})
-    with pytest.raises(NeighbourhoodError, match="needs a size"):
+    with pytest.raises(ArgumentError, match="needs a size"):
         neighbourhood_from_dict({"kind": "toeplitz"})
-    with pytest.raises(NeighbourhoodError, match="0 frames"):
+    with pytest.raises(ArgumentError, match="0 frames"):
         neighbourhood_mask(Toeplitz(3), 0)
 
 

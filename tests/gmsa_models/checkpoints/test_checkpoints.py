@@ -17,21 +17,8 @@ from small_models import KINDS, VOCABULARY, small_clip, small_model
 import gmsa_models
 from gmsa_models import Batch
 from gmsa_models.checkpoints import files as checkpoints
-from gmsa_models.checkpoints.files import UnknownCheckpointError, available, describe, load, save
-from gmsa_models.checkpoints.header import (
-    FORMAT_VERSION,
-    METADATA_KEY,
-    CheckpointError,
-    CorruptCheckpointError,
-    HeaderError,
-    MissingTensorError,
-    NewerFormatError,
-    NotACheckpointError,
-    PickleRefusedError,
-    TensorShapeError,
-    TruncatedCheckpointError,
-    UnknownTensorError,
-)
+from gmsa_models.checkpoints.files import available, describe, load, save
+from gmsa_models.checkpoints.header import FORMAT_VERSION, METADATA_KEY, CheckpointError
 
 
 @pytest.fixture
@@ -131,9 +118,9 @@ def test_the_zoo_is_found_by_name(saved: Path, monkeypatch: pytest.MonkeyPatch) 
         save(small_model(), saved.parent / f"{name}.safetensors")
     assert available() == ["baseline", "gate-op-bd20", "audioset-baseline", "small"]
     assert load("baseline").origin["path"] == str(saved.parent / "baseline.safetensors")
-    with pytest.raises(UnknownCheckpointError, match=r"'gate-op' is neither.*known: baseline, gate-op-bd20") as caught:
+    with pytest.raises(CheckpointError, match=r"'gate-op' is neither.*known: baseline, gate-op-bd20") as caught:
         load("gate-op")
-    assert isinstance(caught.value, KeyError)
+    assert isinstance(caught.value, ValueError)
 
 
 @pytest.mark.parametrize("name", available())
@@ -150,13 +137,13 @@ class TestRefusals:
     def test_pickle_by_content(self, protocol: int, tmp_path: Path) -> None:
         path = tmp_path / "model.safetensors"
         path.write_bytes(pickle.dumps({"weights": [1.0, 2.0]}, protocol))
-        with pytest.raises(PickleRefusedError, match=r"can run any code.*weights_only=True.*gmsa_models.save"):
+        with pytest.raises(CheckpointError, match=r"can run any code.*weights_only=True.*gmsa_models.save"):
             load(path)
 
     @pytest.mark.parametrize("name", ["model.pt", "model.pth", "model.bin", "model.ckpt"])
     def test_pickle_of_torch(self, name: str, tmp_path: Path) -> None:
         torch.save({"weight": torch.zeros(3)}, tmp_path / name)
-        with pytest.raises(PickleRefusedError, match=name):
+        with pytest.raises(CheckpointError, match=name):
             load(tmp_path / name)
 
     def test_a_header_whose_length_looks_like_a_pickle_is_read(self, saved: Path) -> None:
@@ -173,41 +160,41 @@ class TestRefusals:
     def test_something_else(self, tmp_path: Path) -> None:
         path = tmp_path / "model.safetensors"
         path.write_text("This is a letter, not a model.")
-        with pytest.raises(NotACheckpointError, match="not a safetensors file"):
+        with pytest.raises(CheckpointError, match="not a safetensors file"):
             load(path)
 
     def test_safetensors_of_another_program(self, tmp_path: Path) -> None:
         save_file({"weight": torch.zeros(3)}, tmp_path / "other.safetensors")
-        with pytest.raises(NotACheckpointError, match="without the 'gmsa_models' metadata"):
+        with pytest.raises(CheckpointError, match="without the 'gmsa_models' metadata"):
             load(tmp_path / "other.safetensors")
 
     @pytest.mark.parametrize("kept", [0, 5, 8, 9, 300])
     def test_truncated_in_the_header(self, kept: int, saved: Path) -> None:
         saved.write_bytes(saved.read_bytes()[:kept])
-        with pytest.raises(TruncatedCheckpointError):
+        with pytest.raises(CheckpointError):
             load(saved)
 
     def test_truncated_in_the_weights(self, saved: Path) -> None:
         saved.write_bytes(saved.read_bytes()[:-1])
-        with pytest.raises(TruncatedCheckpointError, match=r"holds \d+ bytes of weights; its header says \d+"):
+        with pytest.raises(CheckpointError, match=r"holds \d+ bytes of weights; its header says \d+"):
             load(saved)
 
     def test_bytes_too_many(self, saved: Path) -> None:
         saved.write_bytes(saved.read_bytes() + b"more")
-        with pytest.raises(HeaderError, match="4 bytes after the last tensor"):
+        with pytest.raises(CheckpointError, match="4 bytes after the last tensor"):
             load(saved)
 
     def test_a_header_length_that_lies(self, saved: Path) -> None:
         data = saved.read_bytes()
         saved.write_bytes(struct.pack("<Q", 2**62) + data[8:])
-        with pytest.raises(HeaderError, match=f"claims a header of {2**62} bytes"):
+        with pytest.raises(CheckpointError, match=f"claims a header of {2**62} bytes"):
             load(saved)
 
     def test_a_header_that_is_not_json(self, saved: Path) -> None:
         data = bytearray(saved.read_bytes())
         data[12] = 0xFF
         saved.write_bytes(data)
-        with pytest.raises(HeaderError, match="the header is not JSON"):
+        with pytest.raises(CheckpointError, match="the header is not JSON"):
             load(saved)
 
     @pytest.mark.parametrize(
@@ -224,7 +211,7 @@ class TestRefusals:
     )
     def test_an_impossible_tensor(self, field: str, value: object, saved: Path) -> None:
         rewrite(saved, lambda header: header["classifier.bias"].update({field: value}))
-        with pytest.raises(HeaderError, match=r"classifier\.bias"):
+        with pytest.raises(CheckpointError, match=r"classifier\.bias"):
             load(saved)
 
     def test_tensors_that_overlap(self, saved: Path) -> None:
@@ -235,41 +222,41 @@ class TestRefusals:
             header[second]["data_offsets"] = [header[first]["data_offsets"][0], header[first]["data_offsets"][0] + size]
 
         rewrite(saved, overlap)
-        with pytest.raises(HeaderError, match="overlap or leave a hole"):
+        with pytest.raises(CheckpointError, match="overlap or leave a hole"):
             load(saved)
 
     def test_newer_format(self, saved: Path) -> None:
         rewrite_contents(saved, lambda contents: contents.update(format_version=FORMAT_VERSION + 1))
-        with pytest.raises(NewerFormatError, match=f"format version {FORMAT_VERSION + 1}.*Upgrade"):
+        with pytest.raises(CheckpointError, match=f"format version {FORMAT_VERSION + 1}.*Upgrade"):
             load(saved)
 
     @pytest.mark.parametrize("version", [None, 0, "one"])
     def test_no_version(self, version: object, saved: Path) -> None:
         rewrite_contents(saved, lambda contents: contents.update(format_version=version))
-        with pytest.raises(HeaderError, match="format version"):
+        with pytest.raises(CheckpointError, match="format version"):
             load(saved)
 
     def test_missing_tensor(self, saved: Path) -> None:
         rewrite_contents(saved, lambda contents: contents["config"].update(layers=2))
-        with pytest.raises(MissingTensorError, match=r"encoders\.audio\.layers\.1"):
+        with pytest.raises(CheckpointError, match=r"encoders\.audio\.layers\.1"):
             load(saved)
 
     def test_more_layers_than_tensors_costs_nothing(self, saved: Path) -> None:
         rewrite_contents(saved, lambda contents: contents["config"].update(layers=10**9))
-        with pytest.raises(MissingTensorError, match="layers, the file"):
+        with pytest.raises(CheckpointError, match="layers, the file"):
             load(saved)
 
     def test_unknown_tensor(self, saved: Path) -> None:
         rewrite_contents(saved, lambda contents: contents["config"].update(attention="none", neighbourhood=None))
-        with pytest.raises(UnknownTensorError, match="attention"):
+        with pytest.raises(CheckpointError, match="attention"):
             load(saved)
 
     def test_wrong_shape(self, saved: Path) -> None:
         rewrite_contents(saved, lambda contents: contents["config"]["modalities"].update(visual=16))
-        with pytest.raises(TensorShapeError, match=r"has shape \(.*12.*the config makes it \(.*16"):
+        with pytest.raises(CheckpointError, match=r"has shape \(.*12.*the config makes it \(.*16"):
             load(saved)
 
-    @pytest.mark.parametrize(("width", "error"), [(2**20, TensorShapeError), (2**30, CorruptCheckpointError)])
+    @pytest.mark.parametrize(("width", "error"), [(2**20, CheckpointError), (2**30, CheckpointError)])
     def test_a_config_of_any_size_allocates_nothing(self, width: int, error: type, saved: Path) -> None:
         rewrite_contents(saved, lambda contents: contents["config"]["modalities"].update(visual=width))
         with pytest.raises(error):
@@ -286,12 +273,12 @@ class TestRefusals:
     )
     def test_contents_that_make_no_sense(self, change: dict, saved: Path) -> None:
         rewrite_contents(saved, lambda contents: contents.update(change))
-        with pytest.raises(CorruptCheckpointError, match="cannot be used"):
+        with pytest.raises(CheckpointError, match="cannot be used"):
             load(saved)
 
     def test_a_vocabulary_of_another_length(self, saved: Path) -> None:
         rewrite_contents(saved, lambda contents: contents["vocabulary"].update(indices=[1], names=["a"]))
-        with pytest.raises(CorruptCheckpointError, match="a vocabulary of 1 for 5"):
+        with pytest.raises(CheckpointError, match="a vocabulary of 1 for 5"):
             load(saved)
 
 

@@ -17,10 +17,12 @@ from small_models import small_model
 from torch import nn
 
 from gmsa_models import load, save
-from gmsa_models.checkpoints.importing import StateFileError, StateImportError, import_state, state_file
+from gmsa_models.checkpoints.header import CheckpointError
+from gmsa_models.checkpoints.importing import import_state, state_file
 from gmsa_models.checkpoints.importing.names import read_name
 from gmsa_models.checkpoints.importing.state_file import read_state
-from gmsa_models.checkpoints.importing.state_process import UnfitStateError, read_tensors
+from gmsa_models.checkpoints.importing.state_process import read_tensors
+from gmsa_models.errors import ContentError
 from gmsa_models.masks import BlockDiagonal, Toeplitz, ToeplitzDilated
 
 KINDS = ("baseline", "share-att", "gate-att", "gate-op")
@@ -148,7 +150,7 @@ def test_neighbourhoods_of_other_sizes(variant, neighbourhood):
 def test_matrices_for_x_at_w(tmp_path):
     own = OwnGmsa()
     state = {name: value.T.contiguous() if value.ndim == 2 else value for name, value in own.state_dict().items()}
-    with pytest.raises(StateImportError, match=r"towers\.rgb\.embed\.weight \(14, 12\)|--transposed"):
+    with pytest.raises(CheckpointError, match=r"towers\.rgb\.embed\.weight \(14, 12\)|--transposed"):
         import_state(state, "gate-op-tp4", heads=2)
     assert import_state(state, "gate-op-tp4", heads=2, transposed=True, proof=pair(tmp_path, own)).difference < 1e-5
 
@@ -168,15 +170,15 @@ def test_a_gate_that_is_a_linear_is_turned(tmp_path):
 def test_streams_are_named_by_parts_of_names(tmp_path):
     own = OwnGmsa()
     state = renamed(own.state_dict(), ("towers.rgb", "towers.0"), ("towers.sound", "towers.1"))
-    with pytest.raises(StateImportError, match="no name says of which stream"):
+    with pytest.raises(CheckpointError, match="no name says of which stream"):
         import_state(state, "gate-op-tp4", heads=2)
     streams = {"towers.0": "visual", "towers.1": "audio"}
     proof = pair(tmp_path, own)
     assert import_state(state, "gate-op-tp4", heads=2, streams=streams, proof=proof).difference < 1e-5
     swapped = dict(reversed(streams.items()))
-    with pytest.raises(StateImportError, match=r"differ.*With the streams in the other order"):
+    with pytest.raises(CheckpointError, match=r"differ.*With the streams in the other order"):
         import_state(state, "gate-op-tp4", heads=2, streams=swapped, proof=proof)
-    with pytest.raises(StateImportError, match=r"no tensor is called 'towers\.2'"):
+    with pytest.raises(CheckpointError, match=r"no tensor is called 'towers\.2'"):
         import_state(state, "gate-op-tp4", heads=2, streams={**streams, "towers.2": "motion"})
 
 
@@ -192,7 +194,7 @@ def test_one_stream_and_one_layer_without_numbers(tmp_path):
 def test_names_that_say_nothing_need_a_map(tmp_path):
     own = OwnGmsa()
     state = renamed(own.state_dict(), ("W_og", "first"), ("W_ol", "other"))
-    with pytest.raises(StateImportError, match=(
+    with pytest.raises(CheckpointError, match=(
         r"gmsa\.first\.weight, .*gmsa\.other\.weight of shape \(12, 12\) may each be .*output_global\.weight, "
         r".*output_local\.weight: their names do not tell; --rename decides"
     )):  # fmt: skip
@@ -238,7 +240,7 @@ def test_a_shape_that_nothing_else_has_needs_no_name(tmp_path):
 def test_weights_that_are_no_such_model(change, message):
     state = {name: value.clone() for name, value in OwnGmsa().state_dict().items()}
     change(state)
-    with pytest.raises(StateImportError, match=f"the state_dict: .*{message}"):
+    with pytest.raises(CheckpointError, match=f"the state_dict: .*{message}"):
         import_state(state, "gate-op-tp4", heads=2)
 
 
@@ -254,7 +256,7 @@ def test_weights_that_are_no_such_model(change, message):
     ],
 )
 def test_wrong_variants_and_heads(variant, options, message):
-    with pytest.raises(StateImportError, match=message):
+    with pytest.raises(CheckpointError, match=message):
         import_state(OwnGmsa().state_dict(), variant, **options)
 
 
@@ -310,7 +312,7 @@ def test_zeros_and_what_is_left_out_stand_in_the_map(tmp_path):
     ],
 )  # fmt: skip
 def test_maps_that_cannot_be(text, message, tmp_path):
-    with pytest.raises(StateImportError, match=message):
+    with pytest.raises(CheckpointError, match=message):
         import_state(OwnGmsa().state_dict(), "gate-op-tp4", heads=2, rename=toml(tmp_path, text))
 
 
@@ -360,7 +362,7 @@ def test_the_proof_finds_other_conventions(name, tmp_path):
     own = OwnGmsa()
     state = {key: value.clone() for key, value in own.state_dict().items()}
     change(own)
-    with pytest.raises(StateImportError, match=rf"differ from those of .*pair\.npz by up to .*{remedy}"):
+    with pytest.raises(CheckpointError, match=rf"differ from those of .*pair\.npz by up to .*{remedy}"):
         import_state(state, "gate-op-tp4", heads=2, proof=pair(tmp_path, own))
 
 
@@ -371,7 +373,7 @@ def test_square_matrices_that_are_transposed_are_found_by_the_proof(tmp_path):
         state[f"towers.rgb.blocks.0.gmsa.{name}.weight"] = state[
             f"towers.rgb.blocks.0.gmsa.{name}.weight"
         ].T.contiguous()
-    with pytest.raises(StateImportError, match=r"differ .* \(--transposed\)"):
+    with pytest.raises(CheckpointError, match=r"differ .* \(--transposed\)"):
         import_state(state, "gate-op-tp4", heads=2, proof=pair(tmp_path, own))
 
 
@@ -398,7 +400,7 @@ def test_probabilities_prove_as_well(tmp_path):
 )
 def test_pairs_that_cannot_be(changes, message, tmp_path):
     own = OwnGmsa()
-    with pytest.raises(StateImportError, match=message):
+    with pytest.raises(CheckpointError, match=message):
         import_state(own.state_dict(), "gate-op-tp4", heads=2, proof=pair(tmp_path, own, **changes))
 
 
@@ -412,7 +414,7 @@ def test_class_names_of_a_table_or_a_text(tmp_path):
     assert text.names == table.names == ("Game", "Car", "Food", "Dance", "Zoo")
     assert (text.indices, table.indices) == ((0, 1, 2, 3, 4), (7, 5, 11, 2, 9))
     for name, message in (("few.txt", "1 names; the classifier has 5 outputs"), ("none.csv", "cannot be read")):
-        with pytest.raises(StateImportError, match=message):
+        with pytest.raises(CheckpointError, match=message):
             import_state(state, "gate-op-tp4", heads=2, classes=tmp_path / name)
 
 
@@ -464,7 +466,7 @@ def test_bad_contents_are_one_error_and_run_nothing(name, tmp_path, monkeypatch)
     make, message = BAD_FILES[name]
     monkeypatch.chdir(tmp_path)  # where the pickle would make a folder
     make(tmp_path / "x.pt")
-    with pytest.raises(UnfitStateError, match=message) as caught:
+    with pytest.raises(ContentError, match=message) as caught:
         read_tensors((tmp_path / "x.pt").read_bytes())
     assert len(str(caught.value)) < 500
     assert not (tmp_path / "executed").exists()
@@ -478,7 +480,7 @@ def test_another_process_reads_a_file_and_says_what_is_wrong(name, tmp_path, mon
     make, message = BAD_FILES[name]
     monkeypatch.chdir(tmp_path)
     make(tmp_path / "x.pt")
-    with pytest.raises(StateFileError, match=rf"x\.pt: .*({message})"):
+    with pytest.raises(CheckpointError, match=rf"x\.pt: .*({message})"):
         read_state(tmp_path / "x.pt")
     assert not (tmp_path / "executed").exists()
 
@@ -490,7 +492,7 @@ def test_the_process_has_limits(limit, message, tmp_path, monkeypatch):
     torch.save({"a": torch.ones(1 << 23)}, tmp_path / "x.pt")
     monkeypatch.setattr(state_file, limit, 0)
     monkeypatch.setattr(state_file, "_BYTES_A_BYTE", 0 if limit == "_ALLOWANCE" else 6)
-    with pytest.raises(StateFileError, match=message):
+    with pytest.raises(CheckpointError, match=message):
         read_state(tmp_path / "x.pt")
 
 
@@ -500,5 +502,5 @@ def test_the_process_has_limits(limit, message, tmp_path, monkeypatch):
 ])  # fmt: skip
 def test_what_is_no_file_is_refused(make, message, tmp_path):
     make(tmp_path / "x.pt")
-    with pytest.raises(StateFileError, match=message):
+    with pytest.raises(CheckpointError, match=message):
         read_state(tmp_path / "x.pt")

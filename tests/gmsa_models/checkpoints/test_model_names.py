@@ -14,12 +14,13 @@ from analysis.sweep import read_sweep, run_sweep
 from figures.pipeline.catalogue import Item
 from figures.pipeline.pipeline import DRAWN, Request, render
 from figures.pipeline.provenance import find_checkpoints
-from figures.pipeline.tables import load_tables
+from figures.pipeline.table_files import load_tables
 from figures.style import MODELS, model_style, use_variants
 from gmsa_models import ModelConfig, load, save, write_clips
-from gmsa_models.checkpoints.files import ZOO, OtherCheckpointError
+from gmsa_models.checkpoints.files import ZOO
+from gmsa_models.checkpoints.header import CheckpointError
 from gmsa_models.checkpoints.model_file import ModelFile
-from gmsa_models.checkpoints.names import SameModelError, name_checkpoints, renamed
+from gmsa_models.checkpoints.names import name_checkpoints, renamed
 from gmsa_models.masks import BlockDiagonal, Toeplitz
 from gmsa_models.variants import VARIANTS, nearest_variant, variant_config
 
@@ -69,16 +70,16 @@ def test_one_model_twice_is_refused(tmp_path):
     first = trained(tmp_path / "a/model.safetensors", 1)
     (tmp_path / "b").mkdir()
     copy = shutil.copy(first, tmp_path / "b/other.safetensors")
-    with pytest.raises(SameModelError, match=r"b/other\.safetensors is the same model as .*a/model\.safetensors"):
+    with pytest.raises(CheckpointError, match=r"b/other\.safetensors is the same model as .*a/model\.safetensors"):
         name_checkpoints([first, copy])
-    with pytest.raises(SameModelError, match="given twice"):
+    with pytest.raises(CheckpointError, match="given twice"):
         name_checkpoints(["control", "control"])
 
 
 def test_load_takes_only_the_file_that_is_wanted(seeds):
     digests = [load(each).origin["sha256"] for each in seeds]
     assert load(seeds[0], sha256=digests[0]).origin["sha256"] == digests[0]
-    with pytest.raises(OtherCheckpointError, match=f"its SHA-256 is {digests[0]}, not {digests[1]}"):
+    with pytest.raises(CheckpointError, match=f"its SHA-256 is {digests[0]}, not {digests[1]}"):
         load(seeds[0], sha256=digests[1])
 
 

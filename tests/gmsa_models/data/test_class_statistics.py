@@ -8,21 +8,11 @@ from references.montage import WIDTHS, tiny_vectors
 from safetensors.numpy import load_file, save_file
 
 from gmsa_models.data import Vocabulary, dequantize
-from gmsa_models.data.montage.class_statistics import (
-    SHIPPED,
-    ClassStatistics,
-    StatisticsError,
-    shipped_statistics,
-)
+from gmsa_models.data.montage.class_statistics import SHIPPED, ClassStatistics, shipped_statistics
 from gmsa_models.data.montage.fit_class_statistics import LEAST_GROUP, factorise, fit_statistics, main
 from gmsa_models.data.montage.make import MontageRecipe, montage
-from gmsa_models.data.montage.video_vectors import (
-    VideoVectorError,
-    most_frequent_labels,
-    read_video_vectors,
-    split_of,
-    video_vectors,
-)
+from gmsa_models.data.montage.video_vectors import most_frequent_labels, read_video_vectors, split_of, video_vectors
+from gmsa_models.errors import ContentError
 
 TABLE = Vocabulary("youtube-8m", tuple(range(30)), tuple(f"class {label}" for label in range(30)))
 
@@ -54,7 +44,7 @@ def fitted(vectors):
 
 def test_most_frequent_labels_break_ties_by_index():
     assert most_frequent_labels(np.array([5, 3, 3, 9, 9, 7]), 3) == (3, 9, 5)
-    with pytest.raises(VideoVectorError, match="7 classes asked for, but only 4 labels occur"):
+    with pytest.raises(ContentError, match="7 classes asked for, but only 4 labels occur"):
         most_frequent_labels(np.array([5, 3, 9, 7]), 7)
 
 
@@ -118,15 +108,15 @@ def test_an_npz_reads_back(tmp_path, vectors):
 
 def test_unusable_vectors_say_why(tmp_path, vectors):
     path = write_npz(tmp_path / "means.npz", vectors, drop={"mean_audio"})
-    with pytest.raises(VideoVectorError, match="no array \\['mean_audio'\\]"):
+    with pytest.raises(ContentError, match="no array \\['mean_audio'\\]"):
         read_video_vectors(path)
-    with pytest.raises(VideoVectorError, match="one row a video"):
+    with pytest.raises(ContentError, match="one row a video"):
         video_vectors(["a"], {"visual": np.zeros((2, 3))}, [(1,)], kept=1)
-    with pytest.raises(VideoVectorError, match="id 'a' occurs 2 times"):
+    with pytest.raises(ContentError, match="id 'a' occurs 2 times"):
         video_vectors(["a", "b", "a"], {"visual": np.zeros((3, 2))}, [(1,), (1,), ()], kept=1)
     with pytest.raises(KeyError, match="unknown split 'test'; known: train, held-out"):
         vectors.split("test")
-    with pytest.raises(VideoVectorError, match="at least one with and one without"):
+    with pytest.raises(ContentError, match="at least one with and one without"):
         vectors.take(vectors.labelled)
 
 
@@ -249,7 +239,7 @@ def stored(tmp_path, fitted):
 )
 def test_a_file_that_does_not_fit_says_what(stored, change, message):
     path = stored(**change)
-    with pytest.raises(StatisticsError, match=message):
+    with pytest.raises(ContentError, match=message):
         ClassStatistics.load(path)
 
 
@@ -257,7 +247,7 @@ def test_truncated_missing_and_foreign_files(tmp_path, fitted):
     path = tmp_path / "statistics.safetensors"
     fitted.save(path)
     path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(StatisticsError, match="damaged, or not a safetensors file"):
+    with pytest.raises(ContentError, match="damaged, or not a safetensors file"):
         ClassStatistics.load(path)
     with pytest.raises(FileNotFoundError, match="absent"):
         ClassStatistics.load(tmp_path / "absent")
@@ -265,10 +255,10 @@ def test_truncated_missing_and_foreign_files(tmp_path, fitted):
 
 def test_fit_refuses_what_it_cannot_use(vectors):
     strange = video_vectors(["a", "b"], {"smell": np.zeros((2, 3))}, [(1,), ()], kept=1)
-    with pytest.raises(StatisticsError, match="no frame variation is known of \\['smell'\\]"):
+    with pytest.raises(ContentError, match="no frame variation is known of \\['smell'\\]"):
         fit_statistics(strange, TABLE)
     small = video_vectors(["a", "b"], {"visual": np.zeros((2, 3))}, [(1,), ()], kept=1)
-    with pytest.raises(StatisticsError, match="expected two of each"):
+    with pytest.raises(ContentError, match="expected two of each"):
         fit_statistics(small, TABLE)
 
 

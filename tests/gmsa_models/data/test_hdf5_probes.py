@@ -8,7 +8,8 @@ import pytest
 from small_models import small_clip, small_model
 
 from analysis import inspect_clip
-from analysis.record.files import DamagedRecordFileError, open_record, save_record
+from analysis.errors import RecordError
+from analysis.record.files import open_record, save_record
 from gmsa_models.data import hdf5_probes as probes
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="each file has a process of its own on this system")
@@ -33,7 +34,7 @@ def test_one_process_reads_one_file_after_the_other_and_not_itself(record, tmp_p
     (first,) = asked()
     (tmp_path / "hangs.nc").write_bytes(HANGS.read_bytes()[1:])
     for _ in range(2):
-        with pytest.raises(DamagedRecordFileError, match="crashes or hangs"):
+        with pytest.raises(RecordError, match="crashes or hangs"):
             open_record(tmp_path / "hangs.nc")
     open_record(record)
     assert asked() == [first]
@@ -79,7 +80,7 @@ def test_where_a_process_cannot_fork_each_file_has_its_own(record, tmp_path, mon
     open_record(record)
     assert asked() == []
     (tmp_path / "cut.nc").write_bytes(record.read_bytes()[:-3000])
-    with pytest.raises(DamagedRecordFileError, match=r"cut\.nc: damaged"):
+    with pytest.raises(RecordError, match=r"cut\.nc: damaged"):
         open_record(tmp_path / "cut.nc")
 
 

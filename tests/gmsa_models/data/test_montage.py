@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 import gmsa
 from figures.paper import montage_realism
 from gmsa_models.data import quantize, read_clips
-from gmsa_models.data.lock import FolderInUseError, locked
+from gmsa_models.data.lock import locked
 from gmsa_models.data.montage.class_statistics import shipped_statistics
 from gmsa_models.data.montage.make import (
     DEMO_VIDEOS,
@@ -36,12 +36,12 @@ from gmsa_models.data.montage.recipe import (
     VARIATION,
     FrameVariation,
     MontageRecipe,
-    RecipeError,
     draw_frames,
     draw_layout,
 )
 from gmsa_models.data.montage.shards import write_montages
 from gmsa_models.data.montage.video_vectors import read_video_vectors
+from gmsa_models.errors import ConfigError, OutputError
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"
 TINY = tiny_vectors()
@@ -212,12 +212,12 @@ def test_unusable_recipes_say_so():
     with pytest.raises(KeyError, match="unknown mix 'salad'; known: events, all-labelled, topic"):
         MontageRecipe(mix="salad")
     for field, value in {"events": (0, 1), "event_seconds": (9, 8), "background_seconds": (0, 0)}.items():
-        with pytest.raises(RecipeError, match=field):
+        with pytest.raises(ConfigError, match=field):
             MontageRecipe(**{field: value})
     for field, value in {"frames": ((-1, 5, 6),), "shot_seconds": 0.5, "balance": 1.5}.items():
-        with pytest.raises(RecipeError, match=field):
+        with pytest.raises(ConfigError, match=field):
             MontageRecipe(**{field: value})
-    with pytest.raises(RecipeError, match="unknown fields \\['speed'\\]"):
+    with pytest.raises(ConfigError, match="unknown fields \\['speed'\\]"):
         MontageRecipe.from_dict({"speed": 1})
     with pytest.raises(KeyError, match="no variation of 'audio'"):
         montage(TINY, MontageRecipe(variation={"visual": VARIATION["visual"]}), 0, 0)
@@ -250,9 +250,9 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path):
 
 def test_another_series_is_not_mixed_in(tmp_path):
     write_montages(TINY, MontageRecipe(frames=(20, 31)), 5, 2, tmp_path)
-    with pytest.raises(RecipeError, match="another seed, videos"):
+    with pytest.raises(ConfigError, match="another seed, videos"):
         write_montages(TINY, MontageRecipe(frames=(20, 31)), 6, 3, tmp_path)
-    with pytest.raises(RecipeError, match="1 <= shards <= videos"):
+    with pytest.raises(ConfigError, match="1 <= shards <= videos"):
         write_montages(TINY, MontageRecipe(), 5, 2, tmp_path, shards=3)
 
 
@@ -263,7 +263,7 @@ def test_other_vectors_of_the_same_name_are_not_mixed_in(tmp_path):
     paths[1].unlink()
     other = replace(TINY, features={name: values[::-1] for name, values in TINY.features.items()})
     assert other.name == TINY.name
-    with pytest.raises(RecipeError, match="a series made with another source_sha256; choose another directory"):
+    with pytest.raises(ConfigError, match="a series made with another source_sha256; choose another directory"):
         write_montages(other, recipe, 5, 4, tmp_path, shards=2)
     assert not paths[1].exists()
 
@@ -277,7 +277,7 @@ def test_a_series_of_an_earlier_version_goes_on_with_its_own_vectors_only(tmp_pa
     (tmp_path / "recipe.json").write_text(json.dumps({"format_version": 1} | earlier))
     paths[1].unlink()
     other = replace(TINY, features={name: values[::-1] for name, values in TINY.features.items()})
-    with pytest.raises(RecipeError, match="choose another directory"):
+    with pytest.raises(ConfigError, match="choose another directory"):
         write_montages(other, recipe, 5, 4, tmp_path, shards=2)
     write_montages(TINY, recipe, 5, 4, tmp_path, shards=2)
     assert paths[1].read_bytes() == content
@@ -295,13 +295,13 @@ def test_a_full_disk_leaves_no_recipe_and_a_damaged_one_says_what_to_do(tmp_path
             write_montages(TINY, MontageRecipe(frames=(20, 31)), 5, 2, tmp_path)
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "recipe.json").touch()
-    with pytest.raises(RecipeError, match=r"recipe.json: not the recipe of a series .*remove it and the shards"):
+    with pytest.raises(ConfigError, match=r"recipe.json: not the recipe of a series .*remove it and the shards"):
         write_montages(TINY, MontageRecipe(frames=(20, 31)), 5, 2, tmp_path)
 
 
 def test_one_series_at_a_time_and_what_killed_runs_left_goes(tmp_path):
     (tmp_path / ".montage-00000-of-00001.tfrecord.0123abcd.tmp").touch()
-    with locked(tmp_path, "montages"), pytest.raises(FolderInUseError, match="in use by montages"):
+    with locked(tmp_path, "montages"), pytest.raises(OutputError, match="in use by montages"):
         write_montages(TINY, MontageRecipe(frames=(20, 31)), 5, 2, tmp_path)
     write_montages(TINY, MontageRecipe(frames=(20, 31)), 5, 2, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["montage-00000-of-00001.tfrecord", "recipe.json"]
@@ -429,7 +429,7 @@ def test_the_plot_shows_the_numbers_it_was_given():
 )
 def test_a_damaged_recipe_file_is_named(text, said, tmp_path):
     (tmp_path / "recipe.json").write_bytes(text)
-    with pytest.raises(RecipeError, match=rf"recipe\.json: .*{said}.*another directory") as caught:
+    with pytest.raises(ConfigError, match=rf"recipe\.json: .*{said}.*another directory") as caught:
         write_montages(TINY, MontageRecipe(frames=(20, 31)), 5, 2, tmp_path)
     assert str(caught.value).isprintable()
 
@@ -447,5 +447,5 @@ def test_a_damaged_recipe_file_is_named(text, said, tmp_path):
     ],
 )
 def test_a_recipe_of_other_values_is_refused(values):
-    with pytest.raises((RecipeError, KeyError), match=r"recipe|mix"):
+    with pytest.raises((ConfigError, KeyError), match=r"recipe|mix"):
         MontageRecipe.from_dict(values)

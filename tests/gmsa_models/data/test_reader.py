@@ -10,19 +10,15 @@ import pytest
 from gmsa_models.data.catalog.catalog import build_catalog, open_clip, read_catalog
 from gmsa_models.data.clip import Clip
 from gmsa_models.data.demo_videos import demo_videos, parse_demo
-from gmsa_models.data.errors import ClipFileError, UnreadableError
+from gmsa_models.data.errors import NOT_GIVEN, ClipFileError, UnreadableError
 from gmsa_models.data.fingerprint import fingerprint_source
 from gmsa_models.data.formats import FORMATS, open_clips
-from gmsa_models.data.paths import SourceError, UnknownClipError
 from gmsa_models.data.reader import ClipEntry, ClipFile, Place
 from gmsa_models.data.shuffle import count_clips, shuffled_clips
 from gmsa_models.data.sources import read_clips
-from gmsa_models.data.tfrecord.errors import TFRecordError, UnreadableTFRecordError
+from gmsa_models.data.tfrecord.errors import TFRecordError
 from gmsa_models.data.tfrecord.files import write_clips
-
-
-class BadLineError(ClipFileError):
-    kind = "line"
+from gmsa_models.errors import ArgumentError, UnknownNameError
 
 
 class Lines:
@@ -59,7 +55,7 @@ class Lines:
         return zlib.crc32(self.lines[place.offset].encode())
 
     def error(self, place, reason, kind):
-        return BadLineError(self.path, reason, place.number, place.offset)
+        return ClipFileError(self.path, reason, place.number, place.offset, kind)
 
     def close(self):
         pass
@@ -116,18 +112,18 @@ def test_the_fingerprint_is_of_what_is_in_the_clips(lines):
 
 def test_errors_are_the_formats_own_and_are_skipped(lines):
     lines.write_text(lines.read_text().replace('["v1"', "{v1"))
-    with pytest.raises(BadLineError, match=r"made\.lines, clip 1: is not JSON"):
+    with pytest.raises(ClipFileError, match=r"made\.lines, clip 1: is not JSON"):
         list(read_clips(lines))
     errors = []
     assert ids(read_clips(lines, on_error="skip", on_skip=errors.append)) == ["v0", "v2"]
     assert [error.kind for error in errors] == ["line"]
-    with pytest.raises(UnknownClipError, match="no clip 'v9' among the 3 records"):
+    with pytest.raises(UnknownNameError, match="no clip 'v9' among the 3 records"):
         list(read_clips(f"{lines}#v9"))
 
 
 def test_a_second_clip_of_an_id_is_refused_in_any_format(lines):
     lines.write_text(lines.read_text().replace('"v2"', '"v0"'))
-    with pytest.raises(BadLineError, match="has the id 'v0', as record 0 has"):
+    with pytest.raises(ClipFileError, match="has the id 'v0', as record 0 has"):
         list(read_clips(lines))
 
 
@@ -158,7 +154,7 @@ def test_files_that_hold_much_memory_are_closed_before_the_next_is_opened(lines,
 def test_errors_of_tfrecords_are_those_of_files_of_clips(tmp_path):
     assert issubclass(TFRecordError, ClipFileError)
     assert issubclass(ClipFileError, UnreadableError)
-    assert UnreadableTFRecordError(tmp_path, "x").kind == "file not given by the system"
+    assert TFRecordError(tmp_path, "x", kind=NOT_GIVEN).kind == "file not given by the system"
 
 
 def test_demo_videos_are_named_in_one_way():
@@ -172,5 +168,5 @@ def test_demo_videos_are_named_in_one_way():
         ("demo:5-5", "demo videos are demo:0 to demo:511"),
         ("demo:511-513", "demo videos are demo:0 to demo:511"),
     ):
-        with pytest.raises(SourceError, match=expected):
+        with pytest.raises(ArgumentError, match=expected):
             demo_videos(text)

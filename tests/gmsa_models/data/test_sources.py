@@ -6,16 +6,11 @@ import pytest
 
 from gmsa_models.data.paths import expand
 from gmsa_models.data.shuffle import count_clips, index_records, shuffled_clips
-from gmsa_models.data.sources import (
-    SkippedWarning,
-    SourceError,
-    SourceNotFoundError,
-    UnknownClipError,
-    read_clips,
-)
+from gmsa_models.data.sources import SkippedWarning, SourceNotFoundError, read_clips
 from gmsa_models.data.tfrecord.errors import TFRecordError
 from gmsa_models.data.tfrecord.files import write_clips
 from gmsa_models.data.tfrecord.framing import RecordFile
+from gmsa_models.errors import ArgumentError, UnknownNameError
 from tests.gmsa_models.data.test_clip import clip
 
 SHARDS = {"a": 5, "b": 7, "c": 11}  # name -> records
@@ -73,7 +68,7 @@ def test_a_glob_with_brackets_in_a_real_name(tmp_path):
 
 
 def test_an_id_that_is_not_there(shards):
-    with pytest.raises(UnknownClipError, match=r"^no clip 'nope' among the 7 records of .*b\.tfrecord$"):
+    with pytest.raises(UnknownNameError, match=r"^no clip 'nope' among the 7 records of .*b\.tfrecord$"):
         list(read_clips(f"{shards}/b.tfrecord#nope"))
     with pytest.raises(KeyError, match=r"among the 23 records of 3 files, .*a\.tfrecord to .*c\.tfrecord"):
         list(read_clips(f"{shards}/*.tfrecord#nope"))
@@ -86,13 +81,13 @@ def test_an_id_that_is_not_there(shards):
         ("absent*.tfrecord", FileNotFoundError, r"no file matches 'absent\*.tfrecord'"),
         ("absent.parquet", SourceNotFoundError, "no file"),
         ("absent.tfrecord#id", SourceNotFoundError, "no file 'absent.tfrecord'"),
-        ("absent#", SourceError, "expected 'path#id'"),
-        ("#id", SourceError, "expected 'path#id'"),
-        ([], SourceError, "empty list"),
-        ("demo:x", SourceError, "expected 'demo:3', or 'demo:0-8'"),
-        ("demo:", SourceError, "expected 'demo:3'"),
-        ("demo:3-3", SourceError, "demo videos are demo:0 to demo:"),
-        ("demo:99999999", SourceError, "demo videos are demo:0 to demo:"),
+        ("absent#", ArgumentError, "expected 'path#id'"),
+        ("#id", ArgumentError, "expected 'path#id'"),
+        ([], ArgumentError, "empty list"),
+        ("demo:x", ArgumentError, "expected 'demo:3', or 'demo:0-8'"),
+        ("demo:", ArgumentError, "expected 'demo:3'"),
+        ("demo:3-3", ArgumentError, "demo videos are demo:0 to demo:"),
+        ("demo:99999999", ArgumentError, "demo videos are demo:0 to demo:"),
     ],
 )
 def test_bad_sources_fail_at_once(source, error, part):
@@ -101,7 +96,7 @@ def test_bad_sources_fail_at_once(source, error, part):
 
 
 def test_bad_on_error():
-    with pytest.raises(SourceError, match="'ignore'; expected 'fail' or 'skip'"):
+    with pytest.raises(ArgumentError, match="'ignore'; expected 'fail' or 'skip'"):
         read_clips("x", on_error="ignore")
 
 
@@ -219,7 +214,7 @@ def test_shuffling_reads_more_files_than_may_be_open(tmp_path):
     ],
 )
 def test_shares_that_make_no_sense(shards, numbers, part):
-    with pytest.raises(SourceError, match=part):
+    with pytest.raises(ArgumentError, match=part):
         shuffled_clips(f"{shards}/*.tfrecord", 0, 0, **numbers)
 
 

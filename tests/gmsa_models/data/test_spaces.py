@@ -17,21 +17,22 @@ from analysis.interventions.ablation_scores import ablate_clip, ablation_scores,
 from analysis.record.files import open_record, save_record
 from analysis.study.scores import score_models
 from figures.inspector.header import describe_clip
-from figures.inspector.records import InspectorError, split_records
+from figures.inspector.records import split_records
 from figures.overview import draw
 from figures.panels.predictions import foreign_labels, labels_text, top_predictions
 from gmsa import app
 from gmsa_models import Batch, Clip, Vocabulary, load, read_clips, save, write_clips
-from gmsa_models.checkpoints.files import CheckpointError
+from gmsa_models.checkpoints.header import CheckpointError
 from gmsa_models.data.catalog.catalog import build_catalog, open_clip
 from gmsa_models.data.catalog.table import NEEDED
 from gmsa_models.data.clip import ClipError, Segment
-from gmsa_models.data.errors import ForeignFeaturesError, ForeignLabelsError
+from gmsa_models.data.errors import UnfitClipError
 from gmsa_models.data.montage.make import demo_clip
 from gmsa_models.data.skipped import Skipped
-from gmsa_models.data.spaces import RGB, VGGISH, FeatureSpace, SpaceError, published_spaces, same_labels
+from gmsa_models.data.spaces import RGB, VGGISH, FeatureSpace, published_spaces, same_labels
+from gmsa_models.data.tfrecord.examples import decode_clip, encode_clip
 from gmsa_models.data.tfrecord.extension import EXTENSION
-from gmsa_models.data.tfrecord.records import decode_clip, encode_clip
+from gmsa_models.errors import ArgumentError
 from gmsa_models.evaluation.scoring import evaluate
 from gmsa_models.feeding import Inputs, check_fits
 from gmsa_models.training.loop import fit
@@ -100,9 +101,9 @@ def test_a_clip_refuses_spaces_that_are_not_its_own():
         small_clip(spaces={"motion": OTHER})
     with pytest.raises(ClipError, match="dataset is 7; expected a name"):
         small_clip(dataset=7)
-    with pytest.raises(SpaceError, match="called ''"):
+    with pytest.raises(ArgumentError, match="called ''"):
         FeatureSpace("", 3)
-    with pytest.raises(SpaceError, match="'own' is 0 wide"):
+    with pytest.raises(ArgumentError, match="'own' is 0 wide"):
         FeatureSpace("own", 0)
 
 
@@ -138,11 +139,11 @@ def test_foreign_features_are_refused_by_name():
     model.card["feature_spaces"] = {"visual": {"name": "inception", "width": 12}}
     clip = small_clip(spaces={"visual": OTHER})
     message = r"made0.*'visual' lies in the feature space 'clip-vit' \(12-d\), the model takes 'inception' \(12-d\)"
-    with pytest.raises(ForeignFeaturesError, match=message):
+    with pytest.raises(UnfitClipError, match=message):
         check_fits(clip, Inputs.of(model))
-    with pytest.raises(ForeignFeaturesError, match=message):
+    with pytest.raises(UnfitClipError, match=message):
         inspect_clip(model, clip)
-    with pytest.raises(ForeignFeaturesError, match=message):
+    with pytest.raises(UnfitClipError, match=message):
         evaluate(model, [clip])
     check_fits(small_clip(), Inputs.of(model))  # a clip that does not say
 
@@ -174,7 +175,7 @@ def test_foreign_labels_are_refused_where_labels_are_the_point():
         lambda: score_models({"a": model}, [clip]),
         lambda: list(explained_labels(VOCABULARY, clip)),
     ):
-        with pytest.raises(ForeignLabelsError, match=message):
+        with pytest.raises(UnfitClipError, match=message):
             score()
     skipped = Skipped()
     scores = evaluate(model, [small_clip(), clip], on_error="skip", on_skip=skipped)
@@ -230,7 +231,7 @@ def test_models_of_different_data_sets_do_not_share_an_inspector():
     other.vocabulary = replace(VOCABULARY, dataset="audioset")
     records = [inspect_clip(model, small_clip()) for model in (one, other)]
     with pytest.raises(
-        InspectorError, match="'small-baseline' has classes of 'audioset', 'small-gate-op' of 'youtube-8m'"
+        ArgumentError, match="'small-baseline' has classes of 'audioset', 'small-gate-op' of 'youtube-8m'"
     ):
         split_records(records)
 
@@ -266,7 +267,7 @@ def test_ones_own_records_and_table_train_and_evaluate(tmp_path, columns, lists)
 
 def test_training_refuses_labels_of_another_data_set(tmp_path):
     clips = [audioset_clip(seed=seed) for seed in range(4)]
-    with pytest.raises(ForeignLabelsError, match="'audioset'"):
+    with pytest.raises(UnfitClipError, match="'audioset'"):
         fit(small_model(), clips, None, Recipe(steps=1, batch_size=2), tmp_path, progress=False)
 
 

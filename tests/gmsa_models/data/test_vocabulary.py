@@ -1,6 +1,7 @@
 import pytest
 
-from gmsa_models.data.vocabulary import Vocabulary, VocabularyError
+from gmsa_models.data.vocabulary import Vocabulary
+from gmsa_models.errors import ArgumentError
 
 TOY = Vocabulary("toy", (7, 3, 11), ("seven", "three", "eleven"))
 
@@ -26,9 +27,9 @@ def test_keep_orders_as_asked():
 
 
 def test_parts_must_fit():
-    with pytest.raises(VocabularyError, match="2 label indices but 1 names"):
+    with pytest.raises(ArgumentError, match="2 label indices but 1 names"):
         Vocabulary("toy", (1, 2), ("one",))
-    with pytest.raises(VocabularyError, match="unique"):
+    with pytest.raises(ArgumentError, match="unique"):
         Vocabulary("toy", (1, 1), ("one", "one"))
 
 
@@ -55,7 +56,7 @@ def test_read_both_tables(tmp_path, encoding):
     ],
 )
 def test_bad_tables_name_file_and_line(tmp_path, text, part):
-    with pytest.raises(VocabularyError, match=rf"vocabulary\.csv.*{part}"):
+    with pytest.raises(ArgumentError, match=rf"vocabulary\.csv.*{part}"):
         Vocabulary.read_csv(write(tmp_path, text))
 
 

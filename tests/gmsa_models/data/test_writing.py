@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from gmsa_models.data.atomic import cannot_write, remedy_for, replaced_when_done
-from gmsa_models.data.lock import LOCK, FolderInUseError, locked
+from gmsa_models.data.lock import LOCK, locked
+from gmsa_models.errors import OutputError
 
 HOLD = """
 import sys
@@ -32,7 +33,7 @@ def start_holder(folder: Path) -> subprocess.Popen:
 class TestLocked:
     def test_another_process_is_named(self, tmp_path: Path) -> None:
         process = start_holder(tmp_path / "run")
-        with pytest.raises(FolderInUseError) as caught, locked(tmp_path / "run", "sweep"):
+        with pytest.raises(OutputError) as caught, locked(tmp_path / "run", "sweep"):
             pass
         process.communicate()
         assert f"{tmp_path / 'run'}: in use by training (process {process.pid} on " in str(caught.value)
@@ -51,14 +52,14 @@ class TestLocked:
 
     def test_a_second_block_of_one_process_is_kept_out(self, tmp_path: Path) -> None:
         with locked(tmp_path, "training"):
-            with pytest.raises(FolderInUseError, match=f"process {os.getpid()} on"), locked(tmp_path, "training"):
+            with pytest.raises(OutputError, match=f"process {os.getpid()} on"), locked(tmp_path, "training"):
                 pass
             assert (tmp_path / LOCK).exists()
 
     def test_a_holder_that_has_not_said_who_it_is(self, tmp_path: Path) -> None:
         with locked(tmp_path, "training"):
             (tmp_path / LOCK).write_text("")
-            with pytest.raises(FolderInUseError, match="in use by another process"), locked(tmp_path, "training"):
+            with pytest.raises(OutputError, match="in use by another process"), locked(tmp_path, "training"):
                 pass
 
     def test_a_folder_that_cannot_be_made(self, tmp_path: Path) -> None:

@@ -9,12 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from references.metrics import average_precision, slow_metrics
 
-from gmsa_models.evaluation.metrics import (
-    ClassificationMetrics,
-    MetricsError,
-    classification_metrics,
-    mean_average_precision,
-)
+from gmsa_models.errors import ArgumentError
+from gmsa_models.evaluation.metrics import ClassificationMetrics, classification_metrics, mean_average_precision
 
 
 def random_problem(seed: int, videos: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -116,7 +112,7 @@ def test_without_labels_there_is_no_score() -> None:
     metrics.update(np.full((3, 2), 0.5), np.zeros((3, 2)))
     assert (metrics.videos, metrics.unlabelled) == (0, 3)
     assert all(np.isnan(value) for value in metrics.compute().values())
-    with pytest.raises(MetricsError, match="no videos"):
+    with pytest.raises(ArgumentError, match="no videos"):
         ClassificationMetrics().compute()
 
 
@@ -163,20 +159,20 @@ def test_mean_average_precision_uses_every_prediction() -> None:
     ],
 )
 def test_refuses_what_it_cannot_score(scores: np.ndarray, labels: np.ndarray, message: str) -> None:
-    with pytest.raises(MetricsError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         classification_metrics(scores, labels)
 
 
 def test_refuses_to_mix() -> None:
     metrics = ClassificationMetrics()
-    with pytest.raises(MetricsError, match="no videos"):
+    with pytest.raises(ArgumentError, match="no videos"):
         metrics.compute()
-    with pytest.raises(MetricsError, match="top_k is 0"):
+    with pytest.raises(ArgumentError, match="top_k is 0"):
         ClassificationMetrics(0)
     metrics.update(np.zeros((1, 3)), np.zeros((1, 3)))
-    with pytest.raises(MetricsError, match="4 classes after scores of 3"):
+    with pytest.raises(ArgumentError, match="4 classes after scores of 3"):
         metrics.update(np.zeros((1, 4)), np.zeros((1, 4)))
     other = ClassificationMetrics(5)
     other.update(np.zeros((1, 3)), np.zeros((1, 3)))
-    with pytest.raises(MetricsError, match="cannot merge top_k 5"):
+    with pytest.raises(ArgumentError, match="cannot merge top_k 5"):
         metrics.merge(other)

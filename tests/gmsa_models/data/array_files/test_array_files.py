@@ -14,10 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gmsa_models.data.array_files.clips import ArrayFileError
 from gmsa_models.data.catalog.catalog import build_catalog, open_clip
 from gmsa_models.data.clip import Clip
-from gmsa_models.data.errors import UnreadableError, UnreadableFileError
+from gmsa_models.data.errors import ClipFileError, UnreadableError
 from gmsa_models.data.fingerprint import fingerprint_source
 from gmsa_models.data.formats import is_catalog, open_clips
 from gmsa_models.data.reader import ClipFile
@@ -173,12 +172,12 @@ def test_one_clip_may_say_everything(tmp_path):
 def test_streams_of_different_lengths_need_a_rule(tmp_path):
     path, uneven = tmp_path / "a.npz", {"visual": features(6)["visual"], "audio": features(4)["audio"]}
     np.savez(path, **uneven)
-    with pytest.raises(ArrayFileError, match=r"streams differ in frames: .*make them equal, or say align='shortest'"):
+    with pytest.raises(ClipFileError, match=r"streams differ in frames: .*make them equal, or say align='shortest'"):
         list(read_clips(path))
-    with pytest.raises(ArrayFileError, match="streams differ"):
+    with pytest.raises(ClipFileError, match="streams differ"):
         build_catalog(path, tmp_path / "c.parquet")
     np.savez(path, **uneven, align="longest")
-    with pytest.raises(ArrayFileError, match="align is 'longest'; known: refuse, shortest"):
+    with pytest.raises(ClipFileError, match="align is 'longest'; known: refuse, shortest"):
         list(read_clips(path))
     np.savez(path, **uneven, align="shortest")
     clip = next(read_clips(path))
@@ -220,7 +219,7 @@ BAD_NPZ = {
 def test_each_fault_of_an_npz_is_one_error(name, tmp_path):
     arrays, message = BAD_NPZ[name]
     np.savez(tmp_path / "bad.npz", **arrays)
-    with pytest.raises(ArrayFileError, match=message) as caught:
+    with pytest.raises(ClipFileError, match=message) as caught:
         list(read_clips(tmp_path / "bad.npz"))
     assert str(tmp_path / "bad.npz") in str(caught.value)
 
@@ -248,7 +247,7 @@ BAD_PARQUET = {
 def test_each_fault_of_a_parquet_file_is_one_error(name, tmp_path):
     table, message = BAD_PARQUET[name]
     pq.write_table(table, tmp_path / "bad.parquet")
-    with pytest.raises(ArrayFileError, match=message):
+    with pytest.raises(ClipFileError, match=message):
         list(read_clips(tmp_path / "bad.parquet"))
 
 
@@ -279,7 +278,7 @@ BAD_HDF5 = {
 @pytest.mark.parametrize("kind", BAD_HDF5)
 def test_each_fault_of_an_hdf5_file_is_one_error(kind, tmp_path):
     bad_hdf5(tmp_path / "bad.h5", kind)
-    with pytest.raises(ArrayFileError, match=BAD_HDF5[kind]):
+    with pytest.raises(ClipFileError, match=BAD_HDF5[kind]):
         list(read_clips(tmp_path / "bad.h5"))
 
 
@@ -290,7 +289,7 @@ def test_what_is_no_file_of_arrays_is_one_error(suffix, tmp_path):
         path.write_bytes(content)
         with pytest.raises(Exception, match="bad") as caught:  # a .parquet without features is taken for a catalogue
             list(read_clips(path))
-        assert isinstance(caught.value, ArrayFileError) or suffix == ".parquet"
+        assert isinstance(caught.value, ClipFileError) or suffix == ".parquet"
     path.unlink()
     path.mkdir()
     with pytest.raises(Exception, match="not an ordinary file"):
@@ -360,5 +359,5 @@ def test_a_clip_that_cannot_be_read_is_skipped_alone(tmp_path):
 
 
 def test_a_file_that_is_not_given_is_one_error(tmp_path):
-    with pytest.raises(UnreadableFileError, match="cannot be opened"):
+    with pytest.raises(ClipFileError, match="cannot be opened"):
         open_clips(f"{tmp_path}/{'x' * 300}.npz")

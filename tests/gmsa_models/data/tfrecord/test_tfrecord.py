@@ -19,11 +19,12 @@ from references.reading import (
 
 from gmsa_models.data.clip import LARGEST_LABEL, Clip, Segment
 from gmsa_models.data.formats import read_file
-from gmsa_models.data.tfrecord.errors import RecordError, TFRecordError
+from gmsa_models.data.tfrecord.errors import TFRecordError
+from gmsa_models.data.tfrecord.examples import decode_clip, encode_clip
 from gmsa_models.data.tfrecord.extension import EXTENSION
 from gmsa_models.data.tfrecord.files import read_video_level, write_clips
-from gmsa_models.data.tfrecord.records import decode_clip, encode_clip
 from gmsa_models.data.tfrecord.schema import SequenceExample
+from gmsa_models.errors import ContentError
 from tests.gmsa_models.data.test_clip import clip
 
 SOME_FRAMES = {
@@ -131,7 +132,7 @@ RATED = {"segment_labels": int_feature(1, 2), "segment_start_times": int_feature
     ],
 )
 def test_bad_records_say_what_is_wrong(tmp_path, data, part):
-    with pytest.raises(RecordError, match=part):
+    with pytest.raises(ContentError, match=part):
         decode_clip(data)
     path = write(tmp_path, record(data) + record(sequence_example(ID, SOME_FRAMES)))
     with pytest.raises(TFRecordError, match=f"record 0 at byte 0.*{part}"):
@@ -160,7 +161,7 @@ EXTENSIONS = [
 
 @pytest.mark.parametrize(("extension", "part"), EXTENSIONS)
 def test_bad_extensions(extension, part):
-    with pytest.raises(RecordError, match=f"{EXTENSION}.*{part}"):
+    with pytest.raises(ContentError, match=f"{EXTENSION}.*{part}"):
         decode_clip(sequence_example(ID | {EXTENSION: bytes_feature(extension)}, SOME_FRAMES))
 
 
@@ -226,7 +227,7 @@ def test_round_trip(tmp_path, parts):
 
 @given(st.binary(max_size=120))
 def test_arbitrary_bytes_raise_nothing_else(data):
-    with pytest.raises(RecordError):
+    with pytest.raises(ContentError):
         decode_clip(data)
 
 
@@ -239,7 +240,7 @@ def test_mutations_with_right_checksums_raise_nothing_else(changes):
     data = bytearray(WHOLE)
     for position, value in changes:
         data[position] = value
-    with contextlib.suppress(RecordError):
+    with contextlib.suppress(ContentError):
         decode_clip(bytes(data))
 
 
@@ -268,9 +269,9 @@ def test_same_clips_same_bytes():
 
 
 def test_clips_that_cannot_be_written():
-    with pytest.raises(RecordError, match="do not fit float32"):
+    with pytest.raises(ContentError, match="do not fit float32"):
         encode_clip(Clip("a", {"visual": np.array([[1e300]])}))
-    with pytest.raises(RecordError, match="'rgb' would be read back as 'visual'"):
+    with pytest.raises(ContentError, match="'rgb' would be read back as 'visual'"):
         encode_clip(Clip("a", {"rgb": np.zeros((1, 1), np.uint8)}))
 
 

@@ -9,7 +9,8 @@ import pytest
 
 av = pytest.importorskip("av", reason="PyAV, of the extra video, is not installed")
 
-from gmsa_models.data.video.decode import SAMPLE_RATE, VideoError, VideoFile  # noqa: E402
+from gmsa_models.data.errors import ClipFileError  # noqa: E402
+from gmsa_models.data.video.decode import SAMPLE_RATE, VideoFile  # noqa: E402
 
 TICKS = 1000  # of a second
 
@@ -104,7 +105,7 @@ def test_blocks_of_any_rate_do_not_drift(tmp_path):
 def test_a_video_without_sound_says_so(tmp_path):
     video = VideoFile(write_video(tmp_path / "a.mkv", [0.0, 1.0]))
     assert not video.has_sound
-    with pytest.raises(VideoError, match=r"a\.mkv: has no sound"):
+    with pytest.raises(ClipFileError, match=r"a\.mkv: has no sound"):
         video.sound(0.0, 1)
 
 
@@ -144,9 +145,9 @@ def test_what_is_no_video_is_one_error(tmp_path):
     (tmp_path / "list.mp4").write_text("#EXTM3U\n#EXTINF:1,\n/etc/hostname\n#EXT-X-ENDLIST\n")
     (tmp_path / "empty.mp4").write_bytes(b"")
     for name in ("text.mp4", "list.mp4", "empty.mp4"):
-        with pytest.raises(VideoError, match=f"{name}: is not a video"):
+        with pytest.raises(ClipFileError, match=f"{name}: is not a video"):
             VideoFile(tmp_path / name)
-    with pytest.raises(VideoError, match="not an ordinary file"):
+    with pytest.raises(ClipFileError, match="not an ordinary file"):
         VideoFile(tmp_path)
     with pytest.raises(FileNotFoundError, match="no file"):
         VideoFile(tmp_path / "absent.mp4")
@@ -158,7 +159,7 @@ def test_a_file_of_sound_alone_has_no_picture(tmp_path):
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
         frame.sample_rate = 8000
         file.mux(stream.encode(frame))
-    with pytest.raises(VideoError, match="has no picture; expected a video"):
+    with pytest.raises(ClipFileError, match="has no picture; expected a video"):
         VideoFile(tmp_path / "a.mkv")
 
 
@@ -169,7 +170,7 @@ def test_a_truncated_file_gives_what_is_there_or_one_error(tmp_path):
         path.write_bytes(whole[: len(whole) * share // 10])
         try:
             seen = levels(VideoFile(path).frames())
-        except VideoError:
+        except ClipFileError:
             continue
         assert seen == list(range(len(seen)))
 
@@ -183,7 +184,7 @@ def test_a_rate_that_is_none_is_refused(tmp_path, rate):
 
 def test_a_picture_that_is_too_large_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("gmsa_models.data.video.decode.MOST_PIXELS", 1000)
-    with pytest.raises(VideoError, match="48 x 32 pixels; at most 1000"):
+    with pytest.raises(ClipFileError, match="48 x 32 pixels; at most 1000"):
         list(VideoFile(write_video(tmp_path / "a.mkv", [0.0])).frames())
 
 

@@ -10,11 +10,11 @@ import numpy as np
 from gmsa_models.data.clip import LARGEST_LABEL, Clip, ClipError, Segment
 from gmsa_models.data.errors import brief, is_plain
 from gmsa_models.data.spaces import AUDIOSET, YOUTUBE_8M, published_spaces
-from gmsa_models.data.tfrecord.errors import FeatureError, FramesError, NotAnExampleError, RecordError
 from gmsa_models.data.tfrecord.extension import EXTENSION, decode_extension, encode_extension
 from gmsa_models.data.tfrecord.frames import pack_frames, unpack_frames
 from gmsa_models.data.tfrecord.schema import DecodeError, PackedSequenceExample, parse
 from gmsa_models.data.tfrecord.wire import MOST_VALUES, check_size
+from gmsa_models.errors import ContentError
 
 __all__ = ["decode_clip", "encode_clip", "read_context", "read_id", "read_labels", "values_of"]
 
@@ -41,18 +41,18 @@ def decode_clip(data: bytes, where: str = "") -> Clip:
         where: the file, for the clip's `source`, which becomes `where#id`.
 
     Raises:
-        RecordError: not a SequenceExample, a feature missing or of the wrong kind, frames that do not fit together.
+        ContentError: not a SequenceExample, a feature missing or of the wrong kind, frames that do not fit together.
     """
     check_size(data)
     try:
         message = parse(PackedSequenceExample, data)
     except DecodeError as error:
-        raise NotAnExampleError(f"is not a SequenceExample: {error}") from None
+        raise ContentError(f"is not a SequenceExample: {error}", kind="not an example") from None
     context = read_context(message.context)
     packed = dict(message.feature_lists.feature_list)
     identity = read_id(context)
     if not packed:
-        raise FramesError(f"{brief(identity)} has no frame lists" + _video_level_hint(context))
+        raise ContentError(f"{brief(identity)} has no frame lists" + _video_level_hint(context), kind="frames")
     try:
         features = _read_features(packed)
         said = {"segments": _read_ratings(context), **_meaning(packed, features)} | _read_times(context)
@@ -64,7 +64,7 @@ def decode_clip(data: bytes, where: str = "") -> Clip:
             **said,
         )
     except ClipError as error:
-        raise FramesError(str(error)) from None
+        raise ContentError(str(error), kind="frames") from None
 
 
 def encode_clip(clip: Clip) -> bytes:
@@ -75,7 +75,7 @@ def encode_clip(clip: Clip) -> bytes:
     into one more context feature, see `extension.py`; a reader that does not know it loses nothing else.
 
     Raises:
-        RecordError: a feature that float32 cannot hold, a modality named as a record's list of another modality, or an
+        ContentError: a feature that float32 cannot hold, a modality named as a record's list of another modality, or an
             id that cannot be read back.
     """
     _check_id("id", clip.id)
@@ -91,7 +91,9 @@ def encode_clip(clip: Clip) -> bytes:
         feature[EXTENSION].bytes_list.value.append(extension)
     for modality, values in clip.features.items():
         if MODALITIES.get(modality, modality) != modality:
-            raise RecordError(f"clip {clip.id!r}: modality {modality!r} would be read back as {MODALITIES[modality]!r}")
+            raise ContentError(
+                f"clip {clip.id!r}: modality {modality!r} would be read back as {MODALITIES[modality]!r}"
+            )
         message.feature_lists.feature_list[_LISTS.get(modality, modality)] = pack_frames(values)
     return message.SerializeToString(deterministic=True)
 
@@ -110,25 +112,31 @@ def read_id(context: Context) -> str:
     for name in ("id", "video_id"):
         if name in context:
             return _check_id(name, _text(name, _one(context, name, bytes)))
-    found = brief(sorted(context)) if context else "nothing"
-    raise FeatureError(f"has neither 'id' nor 'video_id' in its context, which has {found}")
+    names = brief(sorted(context)) if context else "nothing"
+    raise ContentError(f"has neither 'id' nor 'video_id' in its context, which has {names}", kind="context feature")
 
 
 def _one(context: Context, name: str, kind: type) -> Any:
     values = values_of(context, name, kind)
     if len(values) != 1:
-        raise FeatureError(f"context feature {name!r} has {len(values)} values; expected one")
+        raise ContentError(f"context feature {name!r} has {len(values)} values; expected one", kind="context feature")
     return values[0]
 
 
 def values_of(context: Context, name: str, kind: type) -> list:
-    """All values of a feature, none where it is absent; a RecordError where they are of another kind."""
-    found = context.get(name, ())
-    if len(found) > MOST_VALUES:
-        raise FeatureError(f"context feature {name!r} has {len(found)} values; at most {MOST_VALUES} are read")
-    values = list(found)
+    """All values of a feature, none where it is absent; a ContentError where they are of another kind."""
+    entries = context.get(name, ())
+    if len(entries) > MOST_VALUES:
+        raise ContentError(
+            f"context feature {name!r} has {len(entries)} values; at most {MOST_VALUES} are read",
+            kind="context feature",
+        )
+    values = list(entries)
     if values and not isinstance(values[0], kind):  # a protobuf list has one type
-        raise FeatureError(f"context feature {name!r} holds {type(values[0]).__name__}; expected {kind.__name__}")
+        raise ContentError(
+            f"context feature {name!r} holds {type(values[0]).__name__}; expected {kind.__name__}",
+            kind="context feature",
+        )
     return values
 
 
@@ -136,13 +144,16 @@ def _text(name: str, value: bytes) -> str:
     try:
         return value.decode()
     except UnicodeDecodeError:
-        raise FeatureError(f"context feature {name!r} is {value[:40]!r}; expected UTF-8 text") from None
+        raise ContentError(
+            f"context feature {name!r} is {value[:40]!r}; expected UTF-8 text", kind="context feature"
+        ) from None
 
 
 def _check_id(name: str, identity: str) -> str:
     if not 0 < len(identity) <= LONGEST_ID or not is_plain(identity):
-        raise FeatureError(
-            f"context feature {name!r} is {brief(identity)}; expected 1 to {LONGEST_ID} characters, none a control one"
+        raise ContentError(
+            f"context feature {name!r} is {brief(identity)}; expected 1 to {LONGEST_ID} characters, none a control one",
+            kind="context feature",
         )
     return identity
 
@@ -154,7 +165,10 @@ def read_labels(context: Context) -> tuple[int, ...]:
 
 def _checked_labels(name: str, labels: list[int]) -> tuple[int, ...]:
     if odd := [label for label in labels if not 0 <= label <= LARGEST_LABEL]:
-        raise FeatureError(f"context feature {name!r} has {odd[0]}; a label is 0 or more, at most {LARGEST_LABEL}")
+        raise ContentError(
+            f"context feature {name!r} has {odd[0]}; a label is 0 or more, at most {LARGEST_LABEL}",
+            kind="context feature",
+        )
     return tuple(labels)
 
 
@@ -164,7 +178,9 @@ def _read_features(packed: dict[str, bytes]) -> dict[str, np.ndarray]:
     for name in sorted(packed, key=lambda name: (name != "rgb", name)):
         modality = MODALITIES.get(name, name)
         if modality in features:
-            raise FramesError(f"two lists hold modality {brief(modality)}, one of them {brief(name)}; expected one")
+            raise ContentError(
+                f"two lists hold modality {brief(modality)}, one of them {brief(name)}; expected one", kind="frames"
+            )
         features[modality] = unpack_frames(name, packed[name])
     return features
 
@@ -188,7 +204,9 @@ def _read_times(context: Context) -> dict[str, Any]:
     if "start_time_seconds" in context:
         start = float(_one(context, "start_time_seconds", float))
         if not np.isfinite(start):
-            raise FeatureError(f"context feature 'start_time_seconds' is {start}; expected seconds")
+            raise ContentError(
+                f"context feature 'start_time_seconds' is {start}; expected seconds", kind="context feature"
+            )
         times["start_seconds"] = start
     return times
 
@@ -199,11 +217,13 @@ def _read_ratings(context: Context) -> tuple[Segment, ...]:
     ends = values_of(context, "segment_end_times", int) or [start + RATED_SECONDS for start in starts]
     scores = values_of(context, "segment_scores", float)
     if not np.isfinite(scores).all():
-        raise FeatureError(f"context feature 'segment_scores' is {brief(scores)}; expected finite numbers")
+        raise ContentError(
+            f"context feature 'segment_scores' is {brief(scores)}; expected finite numbers", kind="context feature"
+        )
     sizes = {"segment_labels": len(labels), "segment_start_times": len(starts), "segment_end_times": len(ends)}
     sizes |= {"segment_scores": len(scores)} if scores else {}
     if len(set(sizes.values())) > 1:
-        raise FeatureError(f"segment features differ in length: {sizes}")
+        raise ContentError(f"segment features differ in length: {sizes}", kind="context feature")
     kept = [(score,) for score in scores] if scores else [()] * len(labels)
     return tuple(
         Segment(float(start), float(end), (label,), score, kind="rated")

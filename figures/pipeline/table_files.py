@@ -18,8 +18,9 @@ import numpy as np
 import xarray as xr
 
 from gmsa_models.data.atomic import replaced_when_done
+from gmsa_models.errors import DamagedError
 
-__all__ = ["TablesError", "differences", "load_tables", "save_tables"]
+__all__ = ["differences", "load_tables", "save_tables"]
 
 # How much a file's bytes may become in memory; the numbers of all figures together take a few MiB.
 _BYTES_A_BYTE, _ALLOWANCE = 16, 1 << 26
@@ -30,10 +31,6 @@ _DAMAGED = (
     OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, RuntimeError,
     SyntaxError, ArithmeticError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
-
-
-class TablesError(ValueError):
-    """A file that does not hold tables of this kind; the message names the file and what is wrong."""
 
 
 def save_tables(path: Path, tables: Mapping[str, xr.Dataset]) -> Path:
@@ -64,22 +61,24 @@ def load_tables(path: Path) -> dict[str, xr.Dataset]:
     """The tables of `save_tables`.
 
     Raises:
-        TablesError: no such file, not an `.npz`, damaged, not written by `save_tables`, or by a later version.
+        DamagedError: no such file, not an `.npz`, damaged, not written by `save_tables`, or by a later version.
     """
     try:
         _check_sizes(Path(path))
         with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             about = json.loads(str(file[INDEX]))
             if about["version"] != FORMAT_VERSION:
-                raise TablesError(f"{path}: format version {about['version']}; this program reads {FORMAT_VERSION}")
+                raise DamagedError(f"{path}: format version {about['version']}; this program reads {FORMAT_VERSION}")
             arrays = {name: file[name] for name in file.files}
         return {name: _table(name, index, arrays) for name, index in about["tables"].items()}
     except FileNotFoundError:
-        raise TablesError(f"{path}: no such file") from None
-    except TablesError:
+        raise DamagedError(f"{path}: no such file") from None
+    except DamagedError:
         raise
     except _DAMAGED as error:
-        raise TablesError(f"{path}: not a file of tables: {error!s:.200}; make it again with `gmsa figures`") from error
+        raise DamagedError(
+            f"{path}: not a file of tables: {error!s:.200}; make it again with `gmsa figures`"
+        ) from error
 
 
 def _check_sizes(path: Path) -> None:

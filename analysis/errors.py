@@ -1,0 +1,23 @@
+"""The kinds of errors of analyses, beside those of `gmsa_models.errors`. Without torch."""
+
+from __future__ import annotations
+
+from gmsa_models.errors import GMSAError
+
+__all__ = ["RecordError", "SweepError"]
+
+
+class RecordError(GMSAError, ValueError):
+    """A record that cannot be made, read, combined or drawn; the message names the clip, file or variable."""
+
+
+class SweepError(GMSAError, ValueError):
+    """A sweep that cannot be made, gone on with or read; the message says what was received and what to do.
+
+    Attributes:
+        kind: in a few words, the same for all faults of a kind; a failed shard is listed with it.
+    """
+
+    def __init__(self, message: str, kind: str = "sweep") -> None:
+        super().__init__(message)
+        self.kind = kind
