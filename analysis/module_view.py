@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from analysis.capture import Adapter, AttentionCall, Captured, capture, capture_adapted
@@ -22,11 +22,12 @@ from analysis.errors import RecordError
 from analysis.module_sites import ModuleSite, Probes, call_module, find_sites, norms_of
 from analysis.view import Capabilities, ModelNote, TraceView
 from gmsa_models.data.clip import Clip
+from gmsa_models.data.errors import is_plain
 from gmsa_models.data.vocabulary import Vocabulary
 from gmsa_models.masks import Neighbourhood
 from gmsa_models.trace import HeadGroup, LayerTrace
 
-__all__ = ["ModuleClip", "view_module"]
+__all__ = ["ModuleClip", "evaluating_module", "module_logits", "view_module"]
 
 ACTIVATIONS = ("softmax", "sigmoid")
 Layouts = Layout | Mapping[str, Layout | None]
@@ -62,6 +63,8 @@ def view_module(
     clip: ModuleClip | None = None,
     chosen: Neighbourhood | None = None,
     probes: Probes | None = None,
+    mask: Bool[Tensor, "query key"] | None = None,
+    note: ModelNote | None = None,
 ) -> TraceView:
     """What a module saw in one clip; see `analysis.inspect_module` for the arguments, errors and conventions.
 
@@ -71,7 +74,7 @@ def view_module(
     """
     if activation not in ACTIVATIONS:
         raise RecordError(f"activation is {activation!r}; expected one of {', '.join(map(repr, ACTIVATIONS))}")
-    with _evaluating(module), torch.no_grad():
+    with evaluating_module(module), torch.no_grad():
         captured, output = _captured(module, inputs, layout, adapter)
         calls = _streams(captured, streams)
         sites = {} if adapter is not None else find_sites(module, inputs, captured.calls)
@@ -82,17 +85,32 @@ def view_module(
     return TraceView(
         clips=(made,),
         whole=(made,),
-        layers={name: tuple(_layer(call, sites.get(call.name)) for call in each) for name, each in calls.items()},
+        layers={name: tuple(_layer(call, sites.get(call.name), mask) for call in each) for name, each in calls.items()},
         valid=torch.ones(1, made.frames, dtype=torch.bool, device=logits.device),
         logits=_log_odds(logits) if activation == "softmax" else logits,
         vocabulary=_vocabulary(module, class_names, logits.shape[1]),
-        model=_note(module, captured),
+        model=_note(module, captured, note),
         chosen=chosen,
         capabilities=Capabilities(
             gradient_norms=norms if sites else None,
             gradient_norm_errors=errors if sites and probes.count is not None else None,
+            spatial_maps=None if adapter is not None else partial(_spatial_map, module, inputs, layout, calls),
         ),
     )
+
+
+def module_logits(module: nn.Module, inputs: Inputs, softmax: bool) -> Float[Tensor, "1 classes"]:
+    """Logits of a module for one clip, whose sigmoid is the probability; differentiable.
+
+    Args:
+        softmax: whether the module's own go through a softmax.
+        module, inputs: see `view_module`.
+
+    Raises:
+        RecordError: the module returns none.
+    """
+    logits = _logits(module, call_module(module, inputs))
+    return _log_odds(logits) if softmax else logits
 
 
 def _captured(
@@ -106,7 +124,7 @@ def _captured(
 
 
 @contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
+def evaluating_module(module: nn.Module) -> Iterator[None]:
     """In evaluation mode meanwhile; every submodule is in its own mode again afterwards."""
     modes = {each: each.training for each in module.modules()}
     module.eval()
@@ -163,15 +181,16 @@ def _by_path(captured: Captured) -> dict[str, list[AttentionCall]]:
     return named
 
 
-def _layer(call: AttentionCall, site: ModuleSite | None) -> LayerTrace:
+def _layer(call: AttentionCall, site: ModuleSite | None, mask: Bool[Tensor, "query key"] | None) -> LayerTrace:
     """The maps are of the branch "global", whatever their masks are."""
     heads = len(call.heads)
+    mask = None if mask is None else mask.to(call.frame_map.weights.device)
     outside = {"global": call.frame_map.outside} if bool((call.frame_map.outside > 0).any()) else {}
     return LayerTrace(
         input=None if site is None else site.by_frame(site.tokens).flatten(1)[None],
         output=None if site is None else site.by_frame(site.output).flatten(1)[None],
         weights={"global": call.frame_map.weights},
-        head_groups={"global": (HeadGroup(0, heads, None),)},
+        head_groups={"global": (HeadGroup(0, heads, mask),)},
         outside=outside,
     )
 
@@ -215,7 +234,7 @@ def _logits(module: nn.Module, output: Any) -> Float[Tensor, "1 classes"]:
             f"{type(module).__name__} returned {shape}; expected logits (1, classes), by themselves or as `.logits`. "
             "Put the model into a module that returns them, or give an adapter"
         )
-    return logits.detach()
+    return logits
 
 
 def _log_odds(logits: Float[Tensor, "1 classes"]) -> Float[Tensor, "1 classes"]:
@@ -235,15 +254,38 @@ def _vocabulary(module: nn.Module, names: Sequence[str] | None, classes: int) ->
     return Vocabulary("", tuple(range(classes)), tuple(names))
 
 
-def _note(module: nn.Module, captured: Captured) -> ModelNote:
-    name = type(module).__name__
+def _note(module: nn.Module, captured: Captured, given: ModelNote | None) -> ModelNote:
+    """Its name says where its weights are no trained ones, if its configuration does (`weights: "random"`)."""
+    name = type(module).__name__ if given is None else given.name
     attributes = {
         "checkpoint_name": name,
         "attention_kind": "module",
         "attention_modules": ", ".join(captured.names),
         "attention_verified": f"max |P V - out| {captured.difference:.3g}",
     }
+    attributes |= {} if given is None else dict(given.attributes)
+    weights = getattr(getattr(module, "config", None), "weights", None)
+    if isinstance(weights, str) and is_plain(weights):
+        attributes["weights"] = weights
+        name = f"{name} (weights: {weights:.40})"
     return ModelNote(name, attributes)
+
+
+def _spatial_map(
+    module: nn.Module,
+    inputs: Inputs,
+    layout: Layouts | None,
+    calls: Mapping[str, Sequence[AttentionCall]],
+    modality: str,
+    layer: int,
+    frame: int,
+) -> Float[Tensor, "heads key patch"]:
+    """Another pass, of which the rows of one frame of one call are kept."""
+    call = calls[modality][layer]
+    with evaluating_module(module), torch.no_grad():
+        with capture(module, queries=[frame], layers=[call.module], layout=layout) as captured:
+            call_module(module, inputs)
+        return captured[call.name].spatial_map(frame)[0]
 
 
 def _norms_and_errors(

@@ -42,7 +42,7 @@ class ModelNote:
 class Capabilities:
     """What only the model itself can give of a view; None: it cannot, and records lack that part.
 
-    All but `explanations` are called with the view, a modality and the number of a layer.
+    All but `explanations` and `spatial_maps` are called with the view, a modality and the number of a layer.
 
     Attributes:
         gradient_norms: G of equation 10, (batch, query, key), NaN at padding; None of a layer that it cannot say. Of a
@@ -51,6 +51,7 @@ class Capabilities:
         certificates: checks of the layer's maps, each an `analysis.attention.certificates.Certificate`, branch by
             branch, in the order of `CHECKS`.
         gradient_norm_errors: standard errors of G, where it is sampled.
+        spatial_maps: where one query frame attends within the pictures; called with a modality, a layer and the frame.
         explanations: the `analysis.explanations.class_explanations.ClassExplanations` of one class of one clip; called
             with the view alone.
     """
@@ -60,6 +61,7 @@ class Capabilities:
     certificates: Callable[[TraceView, str, int], Sequence[Any]] | None = None
     explanations: Callable[[TraceView], Any] | None = None
     gradient_norm_errors: Callable[[TraceView, str, int], Float[Tensor, "batch query key"]] | None = None
+    spatial_maps: Callable[[str, int, int], Float[Tensor, "heads key patch"]] | None = None
 
 
 @dataclass(frozen=True)

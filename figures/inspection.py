@@ -103,7 +103,7 @@ def provenance(records: Sequence[xr.Dataset], command: str) -> dict[str, Any]:
 def _stem(folder: Path, records: Sequence[xr.Dataset]) -> str:
     """Name of the files of some records, without suffix, that no files of other records in the folder have."""
     clip = file_name(str(records[0].attrs["clip"]), LONGEST_CLIP)
-    first, *others = [file_name(model_name(record), LONGEST_MODEL) for record in records]
+    first, *others = [file_name(_file_label(record), LONGEST_MODEL) for record in records]
     against = f"{len(others)}-others" if len(others) > 1 else "".join(others)
     stem = f"{clip}-{first}-against-{against}" if others else f"{clip}-{first}"
     about = provenance(records, "")
@@ -113,6 +113,12 @@ def _stem(folder: Path, records: Sequence[xr.Dataset]) -> str:
             models += [each["edits"] for each in about["models"] if "edits" in each]
             return f"{stem}{HASHED}{digest([stem, about['clip'].get('features_sha256'), models])[:8]}"
     return stem
+
+
+def _file_label(record: xr.Dataset) -> str:
+    """A model's name, as letters that any file may have: "NAME (weights: random)" is "NAME-random-weights"."""
+    weights = record.attrs.get("weights")
+    return f"{record.attrs['checkpoint_name']}-{weights}-weights" if weights else model_name(record)
 
 
 def _is_of_the_same(path: Path, about: dict[str, Any]) -> bool:

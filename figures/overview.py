@@ -229,7 +229,7 @@ def _draw_scores(figure: Figure, place: SubplotSpec, records: list[xr.Dataset], 
 def _draw_title(figure: Figure, records: list[xr.Dataset], layers: str) -> None:
     first, room = records[0], 72 * PAGE_WIDTH * TITLE_SHARE
     clip = fit_name(plain(first.attrs["clip"]), CLIP_SHARE * room, TITLE_POINTS)
-    seconds = f"{first.sizes['frame'] * first.attrs['frame_seconds']:g} s{layers}"
+    seconds = f"{round(first.sizes['frame'] * first.attrs['frame_seconds'], 2):g} s{layers}"
     left = room - text_points(f"{clip}:  and , {seconds}", TITLE_POINTS)
     names = " and ".join(fit_name(_name(record), left / len(records), TITLE_POINTS) for record in records)
     lines = [f"{clip}: {names}, {seconds}", fit(f"labels: {plain(labels_text(first, LABELS))}", room, TITLE_POINTS)]

@@ -6,10 +6,17 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["AsJson", "Device", "Model", "OnError", "Threads"]
+__all__ = ["AsJson", "Device", "Model", "ModelOrFolder", "OnError", "Threads"]
 
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ... or auto: a GPU if there is one.")]
 Model = Annotated[str, typer.Option(help="Name of a trained model (`gmsa models`), or a .safetensors file.")]
+ModelOrFolder = Annotated[
+    str,
+    typer.Option(
+        help="Name of a trained model (`gmsa models`), or a .safetensors file; or, for a video file, the folder of a "
+        "transformers model."
+    ),
+]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of each operation.")]
 OnError = Annotated[
     str,

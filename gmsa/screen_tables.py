@@ -60,7 +60,7 @@ def clip_summary(records: Sequence[xr.Dataset], top: int) -> Group:
     """
     first = records[0]
     labels = visible(labels_text(next((record for record in records if not foreign_labels(record)), first)))
-    frames = f"{first.sizes['frame']} frames of {first.attrs['frame_seconds']:g} s"
+    frames = f"{first.sizes['frame']} frames of {first.attrs['frame_seconds']:.4g} s"
     if first.attrs["clip_frames"] > first.sizes["frame"]:
         frames += f" (the first of {first.attrs['clip_frames']})"
     head = Text.assemble(

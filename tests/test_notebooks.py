@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-NUMBER_OF_NOTEBOOKS = 6
+NUMBER_OF_NOTEBOOKS = 7
 
 
 def test_the_notebooks_are_all_here():
@@ -24,7 +24,8 @@ def test_notebook_is_thin_and_stripped(path):
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert all(not cell.outputs and cell.execution_count is None for cell in code)
     lines = [line for cell in code for line in cell.source.splitlines()]
-    assert not [line for line in lines if line.startswith(("def ", "class ", "while ", "for "))]
+    own_model = ("class ",) if path.stem != "07_your_own_model" else ()  # which is somebody else's code
+    assert not [line for line in lines if line.startswith(("def ", "while ", "for ", *own_model))]
     assert notebook.cells[0].source.startswith("# ")
 
 

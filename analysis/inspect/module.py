@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Float
-from torch import nn
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
 
 from analysis.capture import Adapter
 from analysis.capture.adapter import Inputs
 from analysis.capture.layout import Layout
+from analysis.errors import RecordError
+from analysis.explanations.class_explanations import ClassExplanations
+from analysis.explanations.module_explanations import MODULE_METHODS, ModuleScore, explain_module, module_steps
 from analysis.module_sites import Probes
-from analysis.module_view import ModuleClip, view_module
-from analysis.record.assemble import record_of
+from analysis.module_view import ModuleClip, evaluating_module, view_module
+from analysis.record.assemble import check_parts, record_of
+from analysis.record.layers import record_layers
+from analysis.record.spatial_variables import spatial_variable
+from analysis.view import ModelNote, TraceView
 from gmsa_models.masks import Neighbourhood
 
 __all__ = ["inspect_module"]
@@ -36,13 +43,20 @@ def inspect_module(
     layers: Sequence[int] | str | None = None,
     parts: Sequence[str] | None = None,
     probes: Probes | None = None,
+    target: int | str | None = None,
+    steps: Int[Tensor, "*numbers"] | None = None,
+    mask: Bool[Tensor, "query key"] | None = None,
+    note: ModelNote | None = None,
+    pinned: int | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> xr.Dataset:
     """Everything that a module saw in one clip, as `inspect_clip` tells it of a GMSA model.
 
     Its attention calls are recorded and verified by `analysis.capture` and reduced to maps between time steps; the
     share of a query on tokens of no frame is `attention_outside`. Calls whose paths differ in numbers only are the
     layers of one *stream*, which is a `modality` of the record; all maps are of the branch "global". What such a module
-    cannot say (gates, contributions, certificates, explanations) is absent.
+    cannot say (gates, contributions, certificates) is absent. The part "explanation" holds the methods of
+    `analysis.explanations.module_explanations`, which replace and differentiate the module's input.
 
     Args:
         module: any; run in evaluation mode, and left as it was.
@@ -61,6 +75,14 @@ def inspect_module(
         probes: how G is computed; default: sampled with 16 vectors a frame, whose error is `gradient_norm_error`. Its
             X and Y are the tokens of a frame before and after the module that attends. Exact: `Probes(None)`, for small
             models: one product for every number of the output.
+        target: the class that the part "explanation" explains, by position or name; None: the most probable.
+        steps: the time step that each number of the input belongs to, of its shape or broadcast to it, for the part
+            "explanation"; default: along its second axis, whose length must then be a multiple of the time steps.
+        mask: True where a time step can attend to another at all, if not everywhere: profiles are relative to it.
+        note: what the record says of the model; default: the name of its class. Where the module's configuration has
+            `weights: "random"`, the name says so.
+        pinned: a query frame whose spatial map is added, `spatial_attention` (modality, head, key, patch).
+        progress: called as the class is explained, with the steps done and their number.
 
     Returns:
         The record.
@@ -73,6 +95,35 @@ def inspect_module(
     """
     view = view_module(
         module, inputs, layout=layout, class_names=class_names, streams=streams, activation=activation, adapter=adapter,
-        features=features, clip=clip, chosen=neighbourhood, probes=probes,
+        features=features, clip=clip, chosen=neighbourhood, probes=probes, mask=mask, note=note,
     )  # fmt: skip
-    return record_of(view, layer=layer, layers=layers, parts=parts)
+    names = check_parts(parts)
+    if "explanation" in names and adapter is None:
+        methods = [name for name in MODULE_METHODS if name != "gradient-received" or "sensitivity" in names]
+
+        def explanations(view: TraceView) -> ClassExplanations:
+            position = _target(view, target)
+            with evaluating_module(module):
+                known = module_steps(inputs, view.frames) if steps is None else steps
+                score = ModuleScore(module, inputs, known, position, activation == "softmax")
+                return explain_module(view, score, methods, progress)
+
+        view = replace(view, capabilities=replace(view.capabilities, explanations=explanations))
+    record = record_of(view, layer=layer, layers=layers, parts=parts)
+    if pinned is None:
+        return record
+    return record.assign(spatial_attention=spatial_variable(view, record_layers(record), pinned))
+
+
+def _target(view: TraceView, target: int | str | None) -> int:
+    """Position of the class to explain."""
+    classes = len(view.vocabulary)
+    if not classes:
+        raise RecordError(f"{view.model.name} has no classifier: there is no class to explain")
+    if target is None:
+        return int(view.logits[0].argmax())
+    if isinstance(target, str):
+        return view.vocabulary.find(target)
+    if not 0 <= target < classes:
+        raise RecordError(f"target is {target}; the module has classes 0 to {classes - 1}")
+    return target

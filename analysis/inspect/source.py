@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import islice
+from typing import Any
 
 import torch
 import xarray as xr
@@ -21,6 +22,7 @@ from gmsa_models.data.paths import skip_handler
 from gmsa_models.data.sources import read_clips
 from gmsa_models.errors import ArgumentError
 from gmsa_models.feeding import Inputs, fitting
+from gmsa_models.masks import Neighbourhood
 
 __all__ = ["ExplainingStopped", "inspect_source"]
 
@@ -46,6 +48,7 @@ def inspect_source(
     certify: bool = False,
     explain: bool = False,
     target: str | None = None,
+    neighbourhood: Neighbourhood | None = None,
     layer: int = 0,
     layers: Sequence[int] | str | None = None,
     on_error: str = "fail",
@@ -64,7 +67,7 @@ def inspect_source(
         certify: check every attention map too; not of the edited pass, which is not explained either.
         explain: explain a class too, the same by all models.
         target: which class, by name; default: the first model's likeliest. Explains it.
-        layer, layers: see `inspect_clip`; of every model.
+        neighbourhood, layer, layers: see `inspect_clip`; of every model.
         on_error, on_skip: see `read_clips`.
         tell: is told when the source holds more clips, and when a model is called otherwise than by its card.
         progress: called as the class is explained, with the steps done and their number, of all models together.
@@ -86,8 +89,9 @@ def inspect_source(
     clip = _first_clip(source, models, on_error, on_skip, tell)
     _check_same_frames(models, clip)
     targets = _explained(models, clip, target) if explain or target else []
-    edited = [inspect_clip(models[0], clip, edits=made, layer=layer, layers=layers)] if made else []
-    records = [inspect_clip(model, clip, layer=layer, layers=layers, certify=certify) for model in models]
+    common: dict[str, Any] = {"neighbourhood": neighbourhood, "layer": layer, "layers": layers}
+    edited = [inspect_clip(models[0], clip, edits=made, **common)] if made else []
+    records = [inspect_clip(model, clip, certify=certify, **common) for model in models]
     if not targets:
         return records + edited
     try:

@@ -23,7 +23,9 @@ LISTS = {"labels": int, "label_names": str}
 OPTIONAL_LISTS = {"edits": str}
 NUMBERS = ("frame_seconds", "clip_frames")
 # What a record has where it applies: the attribute, of one model's, is a variable along `model` in one of several.
-OPTIONAL_TEXTS = ("checkpoint_name", "attention_kind", "checkpoint_sha256", "vocabulary")
+OPTIONAL_TEXTS = (
+    "checkpoint_name", "attention_kind", "checkpoint_sha256", "vocabulary", "weights", "no_predictions", "sampling",
+)  # fmt: skip
 # Attributes of a record of one model, which are variables along `model` in one of several.
 MODEL_ATTRIBUTES = (
     "checkpoint_name", "checkpoint_path", "checkpoint_sha256", "model_config", "attention_kind", "neighbourhood_config",
@@ -139,6 +141,8 @@ def check_drawable(record: xr.Dataset, what: str) -> None:
         RecordError: names what it lacks.
     """
     needed = OVERVIEW | (OVERVIEW_WITH_ATTENTION if "attention" in record else {})
+    if "no_predictions" in record.attrs:  # a model without a classifier
+        needed = {name: part for name, part in needed.items() if name not in ("score", "label")}
     if missing := [name for name in needed if name not in record.variables]:
         raise RecordError(
             f"{what}: has no {missing[0]!r}, which the overview draws; write it with the part {needed[missing[0]]!r} "

@@ -125,7 +125,9 @@ def gate_variables(view: TraceView, layer: int = 0) -> Variables:
 
 
 def score_variables(view: TraceView) -> Variables:
-    """`score` (class): probability, the sigmoid of `logit` (class)."""
+    """`score` (class): probability, the sigmoid of `logit` (class); absent of a model without classes."""
+    if not len(view.vocabulary):
+        return {}
     logits = view.logits[0].float()
     return {
         "score": labelled(("class",), to_numpy(logits.sigmoid()), "probability", "1"),
@@ -136,9 +138,9 @@ def score_variables(view: TraceView) -> Variables:
 def label_variables(view: TraceView) -> Variables:
     """`label` (class): True for the clip's labels among the model's classes; attributes hold all of them.
 
-    Absent where the labels are of another data set than the model's classes.
+    Absent where the labels are of another data set than the model's classes, or the model has no classes.
     """
-    if not view.labelled:
+    if not view.labelled or not len(view.vocabulary):
         return {}
     known = np.isin(view.vocabulary.indices, view.one.labels)
     return {"label": labelled(("class",), known, "label of the clip")}

@@ -17,7 +17,7 @@ from matplotlib.colors import Colormap, LinearSegmentedColormap
 
 from analysis.record.edits import record_edits, without_edited
 from figures.inspector.records import model_name
-from figures.panels.predictions import foreign_labels
+from figures.panels.predictions import predictions_note
 from figures.style import BRANCHES, DIFFERENCE, EXCLUDED, SIMILARITY, WEIGHTS, model_style
 
 __all__ = ["describe_clip", "describe_look", "describe_model", "web_address"]
@@ -45,7 +45,7 @@ def describe_clip(records: list[xr.Dataset]) -> dict[str, Any]:
         "clip_frames": int(attributes.get("clip_frames", record.sizes["frame"])),
         "frame_seconds": frame_seconds,
         "labels": _json_list(attributes.get("label_names")),
-        "foreign": foreign_labels(record),
+        "foreign": predictions_note(record),
         "url": web_address(attributes.get("source_url")),
         "classes": _classes(records),
         "segments": _segments(record),

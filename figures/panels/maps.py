@@ -12,12 +12,13 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
 from figures.style import DIFFERENCE, EXCLUDED, SIMILARITY, WEIGHTS, model_style
-from figures.texts import brief
+from figures.texts import brief, fit_name, text_points
 
 __all__ = ["QUANTILE", "HeadMap", "choose_heads", "draw_attention", "draw_difference", "draw_similarity", "time_edges"]
 
 # A map's colours end where 1 pair in 200 lies above: single spikes would leave all else pale.
 QUANTILE = 0.995
+TITLE_POINTS = 104.0  # of the width of a map in the overview
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def draw_similarity(axes: Axes, record: xr.Dataset, modality: str) -> None:
     values = _pairs(record["similarity"].sel(modality=modality))
     lowest = float(min(0.0, np.nanmin(values, initial=0.0)))
     image = _draw_pairs(axes, record, values, SIMILARITY, lowest, 1.0)
-    axes.set_title(f"{brief(modality)} similarity")
+    axes.set_title(_map_title(modality, " similarity"))
     _draw_scale(axes, image, "cosine of two frames", "neither")
 
 
@@ -82,7 +83,7 @@ def draw_attention(axes: Axes, record: xr.Dataset, modality: str, shown: HeadMap
         values = np.where(_pairs(record["neighbourhood"]), values, np.nan)
     highest = float(np.nanquantile(values, QUANTILE))
     image = _draw_pairs(axes, record, values, WEIGHTS, 0.0, highest or 1.0)
-    axes.set_title(f"{brief(modality)}, head {shown.head + 1}, {shown.branch}")
+    axes.set_title(_map_title(modality, f", head {shown.head + 1}, {shown.branch}"))
     _draw_scale(axes, image, "attention weight", "max" if np.nanmax(values) > highest else "neither")
 
 
@@ -100,6 +101,11 @@ def draw_difference(axes: Axes, record: xr.Dataset, against: xr.Dataset, modalit
     names = (model_style(str(one["model"].item())).label for one in (record, against))
     axes.set_title("{} − {}\n{}, all heads, global".format(*names, modality))
     _draw_scale(axes, image, "difference of weights", "both" if np.abs(values).max() > highest else "neither")
+
+
+def _map_title(modality: str, rest: str) -> str:
+    """A title no wider than its map, so that those of two maps do not meet."""
+    return fit_name(brief(modality), TITLE_POINTS - text_points(rest)) + rest
 
 
 def _pairs(array: xr.DataArray) -> np.ndarray:

@@ -13,7 +13,16 @@ from matplotlib.axes import Axes
 from figures.style import OTHER, TRUE, on_ground
 from figures.texts import fit, fit_name, plain, short_number, text_points
 
-__all__ = ["CHECK", "Prediction", "draw_predictions", "foreign_labels", "labels_text", "shown_rows", "top_predictions"]
+__all__ = [
+    "CHECK",
+    "Prediction",
+    "draw_predictions",
+    "foreign_labels",
+    "labels_text",
+    "predictions_note",
+    "shown_rows",
+    "top_predictions",
+]
 
 CHECK = "\N{CHECK MARK}"
 TEXT = 7.0  # points
@@ -81,6 +90,13 @@ def foreign_labels(record: xr.Dataset) -> str:
     return f"labels are of {of}, the model's classes of {classes}: not compared"
 
 
+def predictions_note(record: xr.Dataset) -> str:
+    """What to say beside the clip's labels: that the model predicts nothing, or `foreign_labels`; empty if neither."""
+    if reason := record.attrs.get("no_predictions"):
+        return plain(f"no predictions: {reason}")
+    return foreign_labels(record)
+
+
 def labels_text(record: xr.Dataset, longest: int | None = None) -> str:
     """Names of the clip's labels in a line, and whether they are held against the model's classes.
 
@@ -89,7 +105,7 @@ def labels_text(record: xr.Dataset, longest: int | None = None) -> str:
         longest: characters; of longer lines names are left out at the end. None: as long as it is.
     """
     names = "; ".join(map(str, json.loads(record.attrs["label_names"]))) or "none"
-    said = f" ({foreign})" if (foreign := foreign_labels(record)) else ""
+    said = f" ({note})" if (note := predictions_note(record)) else ""
     return (names if longest is None else textwrap.shorten(names, longest - len(said), placeholder=" …")) + said
 
 

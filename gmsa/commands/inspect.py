@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from gmsa.common import command_line, device_of, show, use_threads
-from gmsa.options import Device, Model, OnError, Threads
+from gmsa.options import Device, ModelOrFolder, OnError, Threads
+from gmsa.pretrained import folder_record, neighbourhood_of, refuse_for_folder
 from gmsa.terminal import STOPPED, ClickError, left_out, progress_of, say
 from gmsa_models.data.atomic import check_folder
 
@@ -30,7 +31,7 @@ FORMS = (
 def inspect(
     context: typer.Context,
     clip: Annotated[str, typer.Argument(metavar="CLIP", help="demo:3, a file, file#id, catalog#id or record.nc.")],
-    model: Model = "gate-op-bd20",
+    model: ModelOrFolder = "gate-op-bd20",
     against: Annotated[str | None, typer.Option(help="A second model, or saved record, to hold against it.")] = None,
     edit: Annotated[
         list[str] | None,
@@ -46,6 +47,30 @@ def inspect(
     explain: Annotated[bool, typer.Option("--explain", help="Explain a class by every method; some seconds.")] = False,
     target: Annotated[str | None, typer.Option(help="Class to explain; default: the likeliest.")] = None,
     layer: Annotated[str, typer.Option(metavar="N|all", help="Encoder layer, from 0; or all of them.")] = "0",
+    neighbourhood: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TP30",
+            help="Measure S by this neighbourhood (BDn, TPn, TDnxd) in place of the model's own; of a "
+            "transformers model there is no S and no G without it.",
+        ),
+    ] = None,
+    frames: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Pictures that a transformers model is given, evenly over the span; default: as many as it takes at "
+            "once. More, a multiple of it, are seen in windows one after another.",
+        ),
+    ] = None,
+    span: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A..B",
+            help="Seconds of a video file that a transformers model is given; default: all, or the first "
+            "30 s of its sound.",
+        ),
+    ] = None,
     on_error: OnError = "fail",
     device: Device = "auto",
     threads: Threads = None,
@@ -75,18 +100,38 @@ def inspect(
             raise ClickError(
                 f"{clip} is a saved record: it is shown without a model. Give the video to change its pass"
             )
+        if neighbourhood or frames or span:
+            raise ClickError(
+                f"{clip} is a saved record: it is shown without a model. Give the video for another neighbourhood, "
+                "other frames or another span"
+            )
         records = saved_records([clip, *([against] if against else [])])
+    elif Path(model).is_dir():
+        refused = {
+            "--against": against, "--edit": edit, "--certify": certify, "--on-error": on_error != "fail",
+        }  # fmt: skip
+        refuse_for_folder(model, refused)
+        with progress_of("explaining") as progress:
+            record = folder_record(
+                clip, model, device_of(device), frames, span, neighbourhood, explain, target, progress, _layers(layer)
+            )
+        records = [record]
     else:
         from analysis.inspect.source import ExplainingStopped, inspect_source
 
         if edit and against is not None:
             raise ClickError("--edit and --against: an edited pass stands beside the plain one; give one of the two")
+        if frames or span:
+            raise ClickError(
+                f"--frames and --span are of a transformers model's folder; {model!r} takes features, one frame a step"
+            )
         names = [model] if against is None else [model, against]
         try:
             with left_out() as skipped, progress_of("explaining") as progress:
                 records = inspect_source(
                     clip, names, device_of(device), edits=edit or (), certify=certify, explain=explain,
-                    target=target, on_error=on_error, on_skip=skipped, tell=say, progress=progress, **_layers(layer),
+                    target=target, neighbourhood=neighbourhood_of(neighbourhood), on_error=on_error, on_skip=skipped,
+                    tell=say, progress=progress, **_layers(layer),
                 )  # fmt: skip
         except ExplainingStopped as error:
             stopped, records = True, error.records

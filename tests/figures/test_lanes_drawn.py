@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import matplotlib as mpl
@@ -98,6 +99,34 @@ WORDS = f"""(() => {{
     CanvasRenderingContext2D.prototype.fillText = draw;
     return words;
 }})()"""
+
+
+BOXES = f"""(() => {{
+    const boxes = [], draw = CanvasRenderingContext2D.prototype.fillText;
+    CanvasRenderingContext2D.prototype.fillText = function (text, x, y) {{
+        const width = this.measureText(text).width, left = this.textAlign === 'right' ? x - width : x;
+        boxes.push({{ text, left, right: left + width, top: y - 8, bottom: y }});
+        draw.call(this, text, x, y);
+    }};
+    {LANES}.draw(document.createElement('canvas').getContext('2d'), {STATE}, 'light');
+    CanvasRenderingContext2D.prototype.fillText = draw;
+    return boxes;
+}})()"""
+
+
+def test_a_long_name_and_unit_end_before_the_numbers_of_the_axis(browser, tmp_path, saved):
+    record = saved.copy()
+    record["profile"] = (saved["profile"] * 1234.5).assign_attrs(
+        saved["profile"].attrs
+        | {"lane_name": "attention that each of the frames received", "lane_units": "1 = what uniform attention gives"}
+    )
+    page = opened(browser, tmp_path / "view.html", record, {"theme": "light"})
+    boxes = page.evaluate(BOXES)
+    assert any(box["text"].startswith("attention that") and box["text"].endswith("…") for box in boxes)
+    for one, other in itertools.combinations([box for box in boxes if box["text"]], 2):
+        apart = one["right"] <= other["left"] or other["right"] <= one["left"]
+        above = one["bottom"] <= other["top"] or other["bottom"] <= one["top"]
+        assert apart or above, (one, other)
 
 
 def test_the_dotted_line_is_where_the_reference_is(browser, tmp_path, saved):

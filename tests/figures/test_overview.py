@@ -96,6 +96,26 @@ def test_three_heads_the_most_uneven_first(kind, branches):
     assert heads[0].head == int(spread.fillna(-1).argmax("head"))
 
 
+def test_titles_of_maps_do_not_meet_however_long_a_streams_name_is():
+    record = record_of("baseline")
+    names = ["encoder.temporal_attention.inner", "encoder.spatial_attention.outermost"]
+    figure = draw(record.assign_coords(modality=np.array(names, dtype=object)))
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw(renderer)
+    boxes = [axes.title.get_window_extent(renderer) for axes in figure.axes if axes.images]
+    for one, other in itertools.combinations(boxes, 2):
+        assert not one.overlaps(other)
+    assert panel(figure, "enco").get_title().endswith("similarity")
+
+
+def test_a_model_without_a_classifier_has_no_predictions_and_says_so():
+    record = record_of("baseline").drop_vars(["score", "logit", "label", "class_name"])
+    record = record.drop_dims("class").assign_attrs(no_predictions="Mine has no classifier")
+    figure = draw(record)
+    assert "(no predictions: Mine has no classifier)" in figure.get_suptitle()
+    assert not [axes for axes in figure.axes if axes.get_title().startswith("predictions")]
+
+
 def test_fewer_heads_than_three_are_all_shown():
     assert len(map_panels.choose_heads(record_of("baseline", heads=2), "visual")) == 2
     draw(record_of("baseline", heads=1))

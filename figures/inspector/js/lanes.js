@@ -125,8 +125,8 @@ export class LanePanel extends Panel {
       const above = lane.note ? 13 : 0; // room for a note over the curves
       const box = { ...this.box(), y: y + 3 + above, height: lane.height - 6 - above };
       Object.assign(lane, { y, box });
-      const curves = lane.kind === "curves", font = curves ? BOLD : FONT;
-      text(context, fitted(context, lane.name, GUTTER.left - 8, font), 2, curves ? y + 15 : y + lane.height / 2 + 4, { colour: colours.ink, font });
+      const curves = lane.kind === "curves";
+      if (!curves) text(context, fitted(context, lane.name, GUTTER.left - 8), 2, y + lane.height / 2 + 4, { colour: colours.ink });
       context.save();
       context.beginPath();
       context.rect(box.x, box.y - 1, box.width, box.height + 2);
@@ -134,7 +134,7 @@ export class LanePanel extends Panel {
       this[`draw_${lane.kind}`](context, lane, state, colours);
       context.restore();
       if (lane.note) text(context, fitted(context, lane.note, box.width - 8), box.x + 4, y + 12, { colour: colours.muted });
-      if (lane.kind === "curves") this.drawLegend(context, lane, colours);
+      if (curves) this.drawLegend(context, lane, colours);
       y += lane.height;
     }
     this.drawAxis(context, state, colours);
@@ -233,12 +233,17 @@ export class LanePanel extends Panel {
     return [low - room, high + room];
   }
 
-  /** Unit and ends of the axis on the left. */
+  /** Name, unit and ends of the axis on the left; words end before the numbers. */
   drawLegend(context, lane, colours) {
-    const ends = { colour: colours.muted, align: "right" };
-    text(context, fitted(context, lane.units, GUTTER.left - 34), 2, lane.y + 29, { colour: colours.muted });
-    text(context, formatNumber(lane.high, 2), GUTTER.left - 4, lane.box.y + 9, ends);
-    text(context, formatNumber(lane.low, 2), GUTTER.left - 4, lane.box.y + lane.box.height, ends);
+    const ends = { colour: colours.muted, align: "right" }, [high, low] = [lane.high, lane.low].map((each) => formatNumber(each, 2));
+    context.font = FONT;
+    const room = GUTTER.left - 8 - Math.max(...[high, low].map((each) => context.measureText(each).width));
+    context.font = BOLD;
+    const font = context.measureText(lane.name).width <= room ? BOLD : FONT; // a longer name in narrower letters
+    text(context, fitted(context, lane.name, room, font), 2, lane.y + 15, { colour: colours.ink, font });
+    text(context, fitted(context, lane.units, room), 2, lane.y + 29, { colour: colours.muted });
+    text(context, high, GUTTER.left - 4, lane.box.y + 9, ends);
+    text(context, low, GUTTER.left - 4, lane.box.y + lane.box.height, ends);
   }
 
   drawAxis(context, state, colours) {

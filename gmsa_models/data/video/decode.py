@@ -23,7 +23,7 @@ from gmsa_models.data.errors import ClipFileError, brief
 if TYPE_CHECKING:
     import av
 
-__all__ = ["PickedFrame", "VideoFile"]
+__all__ = ["SAMPLE_RATE", "PickedFrame", "VideoFile"]
 
 Opened = TypeVar("Opened")
 SAMPLE_RATE = 16_000  # samples a second of sound, one channel
@@ -40,7 +40,7 @@ class PickedFrame:
     """A picture of a video.
 
     Attributes:
-        time: seconds from the first picture that it stands for: its number / rate.
+        time: seconds from the first picture that it stands for: first + its number / rate.
         shown: seconds from the first picture at which it came on the screen, not later than `time`.
         pixels: (height, width, 3) red, green, blue, the right way up.
     """
@@ -69,19 +69,47 @@ class VideoFile:
                 raise ClipFileError(self.path, "has no picture; expected a video", kind="video")
             self.has_sound = bool(container.streams.audio)
 
-    def frames(self, rate: float = 1.0) -> Iterator[PickedFrame]:
+    def frames(self, rate: float = 1.0, first: float = 0.0) -> Iterator[PickedFrame]:
         """Pictures at a rate, in order, until the last one leaves the screen.
 
         Args:
             rate: a second, above 0.
+            first: seconds from the first picture that frame 0 stands for, at least 0; frame k stands for first + k /
+                rate.
 
         Raises:
             ClipFileError: damaged, no picture that can be decoded, or larger than is read.
-            ValueError: a rate that is none.
+            ValueError: a rate or a first second that is none.
         """
         if not 0 < rate <= HIGHEST_RATE:
             raise ValueError(f"rate is {rate}; expected more than 0, at most {HIGHEST_RATE:g} frames a second")
-        return self._picked(rate)
+        if not 0 <= first <= LONGEST_VIDEO:
+            raise ValueError(f"first is {first}; expected 0 to {LONGEST_VIDEO:g} s")
+        return self._picked(rate, first)
+
+    @property
+    def duration(self) -> float:
+        """Seconds from the first picture to when the last one leaves the screen, by their timestamps; none is decoded.
+
+        Raises:
+            ClipFileError: no picture, or one without a timestamp.
+        """
+        import av
+
+        with _opened(self.path) as container:
+            stream = container.streams.best("video")
+            usual = 1 / float(stream.average_rate or 25)
+            try:
+                packets = [(each.pts, each.duration) for each in container.demux(stream) if each.pts is not None]
+            except (av.error.FFmpegError, ValueError) as error:
+                reason = f"damaged: {brief(_reason(error))}; fetch it again"
+                raise ClipFileError(self.path, reason, kind="video") from None
+            if not packets:
+                reason = "has no picture with a timestamp; it may be cut short: fetch it again"
+                raise ClipFileError(self.path, reason, kind="video")
+            unit = float(stream.time_base)
+            ends = [at * unit + (lasts * unit if lasts else usual) for at, lasts in packets]
+            return max(ends) - min(at for at, _ in packets) * unit
 
     def sound(self, start: float, blocks: int, rate: float = 1.0) -> Iterator[Float[np.ndarray, " samples"]]:
         """The sound of some frames, a block a frame.
@@ -112,7 +140,7 @@ class VideoFile:
         with _opened(self.path) as container:
             return next(self._pictures(container))[0]
 
-    def _picked(self, rate: float) -> Iterator[PickedFrame]:
+    def _picked(self, rate: float, first: float) -> Iterator[PickedFrame]:
         with _opened(self.path) as container:
             start = shown = end = 0.0
             picture, number = None, 0
@@ -121,12 +149,12 @@ class VideoFile:
                     start = at
                 elif at <= shown:  # out of order, or again: the clock does not go back
                     continue
-                while picture is not None and number / rate < at - start - _SAME:
-                    yield PickedFrame(number / rate, shown - start, _upright(picture))
+                while picture is not None and first + number / rate < at - start - _SAME:
+                    yield PickedFrame(first + number / rate, shown - start, _upright(picture))
                     number += 1
                 picture, shown = each, at
-            while picture is not None and number / rate < end - start - _SAME:
-                yield PickedFrame(number / rate, shown - start, _upright(picture))
+            while picture is not None and first + number / rate < end - start - _SAME:
+                yield PickedFrame(first + number / rate, shown - start, _upright(picture))
                 number += 1
 
     def _pictures(self, container: av.container.InputContainer) -> Iterator[tuple[float, float, av.VideoFrame]]:

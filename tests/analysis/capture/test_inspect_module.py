@@ -100,16 +100,20 @@ def jacobian_norms(function, tokens, places):
     return norms
 
 
-@pytest.mark.parametrize("name", ["VideoMAE", "TimeSformer"])
+@pytest.mark.parametrize("name", ["VideoMAE", "TimeSformer", "AST"])
 def test_gradient_norms_are_those_of_jacrev(name):
     torch.manual_seed(0)
-    frames = {"VideoMAE": 6, "TimeSformer": 3}[name]
-    model = classifier(name, image_size=10, num_frames=frames).eval()
-    values = torch.randn(1, frames, 3, 10, 10)
+    if name == "AST":
+        model, values = classifier(name, max_length=10, num_mel_bins=7).eval(), torch.randn(1, 10, 7)
+    else:
+        frames = {"VideoMAE": 6, "TimeSformer": 3}[name]
+        model = classifier(name, image_size=10, num_frames=frames).eval()
+        values = torch.randn(1, frames, 3, 10, 10)
     record = inspect_module(model, values, neighbourhood=Toeplitz(1), probes=EXACT)
     attention = {
         "VideoMAE": lambda: model.videomae.encoder.layer[0].attention.attention,
         "TimeSformer": lambda: model.timesformer.encoder.layer[0].temporal_attention.attention,
+        "AST": lambda: model.audio_spectrogram_transformer.layers[0].attention,
     }[name]()
     given = []
     hook = attention.register_forward_hook(lambda module, args, output: given.append(args[0]))
@@ -117,8 +121,10 @@ def test_gradient_norms_are_those_of_jacrev(name):
         model(values)
     hook.remove()
     numbers = torch.arange(12)
-    # VideoMAE: 4 patches of the first tubelet, then of the next; TimeSformer: 3 frames of the first patch, and so on.
-    step = numbers // 4 if name == "VideoMAE" else numbers % 3
+    # VideoMAE: 4 patches of the first tubelet, then of the next; TimeSformer: 3 frames of the first patch, and so on;
+    # AST likewise, of 2 patches, behind 2 tokens that are of none.
+    ast = torch.cat([torch.tensor([-1, -1]), torch.arange(6) % 3])
+    step = {"VideoMAE": numbers // 4, "TimeSformer": numbers % 3, "AST": ast}[name]
     places = [(step == each).nonzero().flatten() for each in range(3)]
     with sdpa_kernel(SDPBackend.MATH):  # the fused one has no rule for many gradients at once
         expected = jacobian_norms(lambda x: attention(x)[0], given[0], places)

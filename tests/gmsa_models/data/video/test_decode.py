@@ -1,7 +1,6 @@
 """Pictures are picked by presentation time, sound lies on the same clock; every odd file is right, or one error."""
 
 import struct
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -9,34 +8,10 @@ import pytest
 
 av = pytest.importorskip("av", reason="PyAV, of the extra video, is not installed")
 
+from made_videos import tone, write_video  # noqa: E402
+
 from gmsa_models.data.errors import ClipFileError  # noqa: E402
 from gmsa_models.data.video.decode import SAMPLE_RATE, VideoFile  # noqa: E402
-
-TICKS = 1000  # of a second
-
-
-def write_video(path, times, sound=None, first=0.0, size=(32, 48), pixel_format="yuv420p", codec="mpeg4"):
-    """A video whose picture shown at `times[k]` is grey of level 10 k; `sound` is (start, samples of 48 kHz)."""
-    with av.open(str(path), "w") as file:
-        stream = file.add_stream(codec, rate=25)
-        stream.height, stream.width = size
-        stream.pix_fmt, stream.codec_context.time_base = pixel_format, Fraction(1, TICKS)
-        audio = file.add_stream("pcm_s16le", rate=48_000, layout="mono") if sound else None
-        for number, time in enumerate(times):
-            frame = av.VideoFrame.from_ndarray(np.full((*size, 3), 10 * number, np.uint8), format="rgb24")
-            frame.pts, frame.time_base = round((first + time) * TICKS), Fraction(1, TICKS)
-            file.mux(stream.encode(frame))
-        file.mux(stream.encode())
-        if audio:
-            begins, samples = sound
-            for at in range(0, len(samples), 1024):
-                part = (samples[None, at : at + 1024] * 32767).astype(np.int16)
-                frame = av.AudioFrame.from_ndarray(part, format="s16", layout="mono")
-                frame.sample_rate, frame.time_base = 48_000, Fraction(1, 48_000)
-                frame.pts = round((first + begins) * 48_000) + at
-                file.mux(audio.encode(frame))
-            file.mux(audio.encode())
-    return path
 
 
 def levels(frames):
@@ -75,10 +50,6 @@ def test_pictures_are_what_a_slow_definition_picks(tmp_path):
         frames = list(VideoFile(path).frames(rate))
         for frame in frames:
             assert frame.shown == pytest.approx(max(time for time in times if time <= frame.time + 1e-9), abs=0.002)
-
-
-def tone(seconds, rate=48_000):
-    return 0.5 * np.sin(2 * np.pi * 440 * np.arange(round(seconds * rate)) / rate)
 
 
 @pytest.mark.parametrize("begins", [0.0, 0.75, -0.5])
@@ -194,3 +165,21 @@ def test_real_videos_of_a_registry(tmp_path):
     frames = list(video.frames())
     assert [frame.time for frame in frames] == list(range(len(frames)))
     assert 5 <= len(frames) <= 6
+
+
+def test_pictures_from_a_later_second_on_stand_for_seconds_behind_it(tmp_path):
+    video = VideoFile(write_video(tmp_path / "a.mkv", [0.0, 0.3, 0.9, 1.1, 2.95, 3.05, 4.0], first=3.5))
+    frames = list(video.frames(2.0, 1.0))
+    assert [frame.time for frame in frames][:4] == [1.0, 1.5, 2.0, 2.5]
+    assert levels(frames)[:6] == [2, 3, 3, 3, 4, 5]
+    with pytest.raises(ValueError, match=r"first is -1.0; expected 0 to"):
+        video.frames(1.0, -1.0)
+
+
+@pytest.mark.parametrize("first", [0.0, 3.5])
+def test_a_duration_runs_from_the_first_picture_to_the_end_of_the_last(tmp_path, first):
+    path = write_video(tmp_path / "a.mkv", [0.0, 0.3, 0.9, 2.0], first=first)
+    video = VideoFile(path)
+    assert 2.0 < video.duration <= 2.1
+    last = list(video.frames(50.0))[-1].time
+    assert last == pytest.approx(video.duration, abs=0.021)
