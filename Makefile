@@ -52,8 +52,9 @@ lab: $(VENV)/.notebooks
 
 # Coverage-guided, each reader for so many seconds; what is found lies in tests/fuzz/found.
 SECONDS ?= 60
+FUZZED ?= tfrecord checkpoint record attributes zarr catalogue sweep npz npy hdf5 parquet
 fuzz: $(VENV)/.fuzz
-	for reader in tfrecord checkpoint record; do $(BIN)/python tests/fuzz/run.py $$reader $(SECONDS) || exit 1; done
+	for reader in $(FUZZED); do $(BIN)/python tests/fuzz/run.py $$reader $(SECONDS) || exit 1; done
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(f"Python 3.11 or newer is needed; $(PYTHON) is {v[0]}.{v[1]}. Set PYTHON=/path/to/python3.11" if v < (3, 11) else 0)'

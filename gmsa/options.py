@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["AsJson", "Device", "Model", "ModelOrFolder", "OnError", "Threads"]
+__all__ = ["AsJson", "DataSet", "Device", "Model", "ModelOrFolder", "OnError", "Threads"]
 
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ... or auto: a GPU if there is one.")]
 Model = Annotated[str, typer.Option(help="Name of a trained model (`gmsa models`), or a .safetensors file.")]
@@ -21,5 +21,13 @@ Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of each op
 OnError = Annotated[
     str,
     typer.Option(help="fail: stop at what cannot be read; skip: leave it out, and say what and why at the end."),
+]
+DataSet = Annotated[
+    str | None,
+    typer.Option(
+        "--dataset",
+        metavar="NAME",
+        help="Whose classes the labels count: youtube-8m, audioset, or a model's own; default: as the files say.",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")]

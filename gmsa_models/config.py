@@ -94,7 +94,12 @@ class ModelConfig:
             raise ConfigError(f"attention {self.attention!r} halves its heads; heads is {self.heads}, which is odd")
         for name in self.modalities:
             if block is not None and self.width(name) % self.heads:
-                raise ConfigError(f"{self.heads} heads do not divide the width {self.width(name)} of {name!r}")
+                wide = -(-self.width(name) // self.heads) * self.heads
+                raise ConfigError(
+                    f"{self.heads} heads do not divide the width {self.width(name)} of {name!r}; let the model work "
+                    f"in a width that they divide, to which the frames are projected: widths={{{name!r}: {wide}}}, or "
+                    f"`gmsa train --modality {name}:{self.modalities[name]}:{wide}`"
+                )
 
     def width(self, modality: str) -> int:
         """D of a modality."""

@@ -10,7 +10,7 @@ from typing import TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-__all__ = ["evaluating", "evaluation_replica", "original_of", "standard_contexts"]
+__all__ = ["evaluating", "evaluation_replica", "float32_by_default", "original_of", "standard_contexts"]
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -99,6 +99,23 @@ def standard_contexts() -> Iterator[None]:
             if torch.is_autocast_enabled(kind):
                 stack.enter_context(torch.autocast(kind, enabled=False))
         yield
+
+
+@contextmanager
+def float32_by_default() -> Iterator[None]:
+    """New floating-point tensors are of float32 inside, whatever the caller's default type.
+
+    It is a setting of the process, not of a thread; it is touched only where it is another one.
+    """
+    before = torch.get_default_dtype()
+    if before == torch.float32:
+        yield
+        return
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def _weight(tensor: Tensor, widen: bool) -> Tensor:

@@ -12,6 +12,7 @@ from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.config import ModelConfig
 from gmsa_models.data.vocabulary import Vocabulary
 from gmsa_models.errors import UnknownNameError
+from gmsa_models.evaluating import float32_by_default, standard_contexts
 from gmsa_models.masks import BlockDiagonal, Neighbourhood, Toeplitz, ToeplitzDilated
 
 __all__ = [
@@ -106,6 +107,7 @@ def variant_config(
     *,
     classes: int | None = None,
     modalities: Mapping[str, int] | tuple[str, ...] | None = None,
+    widths: Mapping[str, int] | None = None,
     max_frames: int | None = None,
     dropout: float = 0.0,
 ) -> ModelConfig:
@@ -116,7 +118,8 @@ def variant_config(
         size: a key of `SIZES`: "paper" or "demo".
         classes: number of outputs; default: the size's.
         modalities: which of the size's modalities to build, for example `("audio",)`; or a dict of other names and
-            input widths, which then have no input projection. Default: all of the size's.
+            input widths, which then have no input projection unless `widths` gives one. Default: all of the size's.
+        widths: model width D of each modality, to which its frames are projected; default: the size's.
         max_frames: the longest clip; default: the size's.
         dropout: probability in [0, 1).
 
@@ -125,12 +128,12 @@ def variant_config(
     """
     attention, neighbourhood = _look_up(VARIANTS, name, "variant")
     chosen = _look_up(SIZES, size, "size")
-    inputs, widths = _streams(chosen, modalities)
+    inputs, default = _streams(chosen, modalities)
     return ModelConfig(
         attention=attention,
         neighbourhood=neighbourhood,
         modalities=inputs,
-        widths=widths,
+        widths=default if widths is None else dict(widths),
         classes=chosen.classes if classes is None else classes,
         heads=chosen.heads,
         feed_forward=chosen.feed_forward,
@@ -146,6 +149,7 @@ def build(
     classes: int | None = None,
     vocabulary: Vocabulary | None = None,
     modalities: Mapping[str, int] | tuple[str, ...] | None = None,
+    widths: Mapping[str, int] | None = None,
     max_frames: int | None = None,
     dropout: float = 0.0,
     seed: int = 0,
@@ -153,20 +157,23 @@ def build(
     """An untrained model of one of the paper's columns, or of the control.
 
     Args:
-        name, size, classes, modalities, max_frames, dropout: see `variant_config`.
+        name, size, classes, modalities, widths, max_frames, dropout: see `variant_config`.
         vocabulary: what the outputs stand for; gives `classes` where that is None.
         seed: of the initial weights; the same seed gives the same weights, and the caller's random state is left alone.
 
     Returns:
-        A float32 model on the CPU, in training mode, its card naming the variant and the size.
+        A float32 model on the CPU, in training mode, its card naming the variant and the size; the caller's settings
+        of torch (default type and device, inference mode) change nothing.
 
     Raises:
         UnknownNameError: an unknown name, size or modality.
     """
     if classes is None and vocabulary is not None:
         classes = len(vocabulary)
-    config = variant_config(name, size, classes=classes, modalities=modalities, max_frames=max_frames, dropout=dropout)
-    with torch.random.fork_rng(devices=[]):
+    config = variant_config(
+        name, size, classes=classes, modalities=modalities, widths=widths, max_frames=max_frames, dropout=dropout
+    )
+    with standard_contexts(), float32_by_default(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = GMSAClassifier(config, vocabulary)
     model.card.update(name=name, size=size, seed=seed)

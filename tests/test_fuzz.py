@@ -1,5 +1,6 @@
 """The readers that are fuzzed, without the fuzzer: every input that was ever found, and the ones it starts from."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -22,15 +23,17 @@ def test_what_was_found_stays_mended(path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_what_fuzzing_starts_from_is_read_whole(name, monkeypatch):
-    target, refused = TARGETS[name], []
-    monkeypatch.setattr("contextlib.suppress.__exit__", lambda self, kind, error, trace: refused.append(error))
-    for seed in target.seeds():
-        target(seed)
-    assert not any(refused)
+def test_what_fuzzing_starts_from_is_read_whole(name):
+    for seed in TARGETS[name].seeds():
+        TARGETS[name].read_whole(seed)
 
 
 def test_a_find_is_a_find(monkeypatch):
     monkeypatch.setattr("gmsa_models.data.tfrecord.examples.read_id", lambda context: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         TARGETS["tfrecord"](TARGETS["tfrecord"].seeds()[0])
+
+
+def test_make_fuzz_runs_every_target():
+    makefile = (FUZZ.parents[1] / "Makefile").read_text(encoding="utf-8")
+    assert re.search(r"^FUZZED \?= (.+)$", makefile, re.MULTILINE)[1].split() == list(TARGETS)

@@ -20,6 +20,7 @@ from gmsa_models.data.clip import Clip
 from gmsa_models.data.errors import OnSkip
 from gmsa_models.data.paths import skip_handler
 from gmsa_models.data.sources import read_clips
+from gmsa_models.data.spaces import check_known
 from gmsa_models.errors import ArgumentError
 from gmsa_models.feeding import Inputs, fitting
 from gmsa_models.masks import Neighbourhood
@@ -51,6 +52,7 @@ def inspect_source(
     neighbourhood: Neighbourhood | None = None,
     layer: int = 0,
     layers: Sequence[int] | str | None = None,
+    dataset: str | None = None,
     on_error: str = "fail",
     on_skip: OnSkip | None = None,
     tell: Callable[[str], None] = print,
@@ -68,6 +70,7 @@ def inspect_source(
         explain: explain a class too, the same by all models.
         target: which class, by name; default: the first model's likeliest. Explains it.
         neighbourhood, layer, layers: see `inspect_clip`; of every model.
+        dataset: whose classes the clip's labels count, a published data set or a model's; default: as its file says.
         on_error, on_skip: see `read_clips`.
         tell: is told when the source holds more clips, and when a model is called otherwise than by its card.
         progress: called as the class is explained, with the steps done and their number, of all models together.
@@ -75,6 +78,7 @@ def inspect_source(
     Raises:
         ExplainingStopped: interrupted while the class was being explained; it holds the records without explanations.
         CheckpointError: a model given twice.
+        UnknownNameError: `dataset` is neither published nor a model's.
         ArgumentError: a class that one of the models lacks.
         ValueError: no clip that all models take, or models that take different numbers of its frames.
         EditError, SiteError: edits that cannot be read, or do not fit; edits of several models.
@@ -86,7 +90,9 @@ def inspect_source(
     for line in renamed(checkpoints):
         tell(line)
     models = [load(each.path, device, name=each.name, sha256=each.sha256) for each in checkpoints]
-    clip = _first_clip(source, models, on_error, on_skip, tell)
+    if dataset is not None:
+        check_known(dataset, [model.vocabulary.dataset for model in models if model.vocabulary is not None])
+    clip = _first_clip(source, models, dataset, on_error, on_skip, tell)
     _check_same_frames(models, clip)
     targets = _explained(models, clip, target) if explain or target else []
     common: dict[str, Any] = {"neighbourhood": neighbourhood, "layer": layer, "layers": layers}
@@ -161,9 +167,14 @@ def _find(model: GMSAClassifier, class_name: str) -> int:
 
 
 def _first_clip(
-    source: str, models: Sequence[GMSAClassifier], on_error: str, on_skip: OnSkip | None, tell: Callable[[str], None]
+    source: str,
+    models: Sequence[GMSAClassifier],
+    dataset: str | None,
+    on_error: str,
+    on_skip: OnSkip | None,
+    tell: Callable[[str], None],
 ) -> Clip:
-    clips = read_clips(source, on_error=on_error, on_skip=on_skip)
+    clips = read_clips(source, on_error=on_error, on_skip=on_skip, dataset=dataset)
     for model in models:
         clips = fitting(clips, Inputs.of(model, labels=False), skip_handler(on_error, on_skip))
     first = list(islice(clips, 2))

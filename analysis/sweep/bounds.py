@@ -35,7 +35,8 @@ def rows_of_models(file: BinaryIO, metadata: pq.FileMetaData, names: Sequence[st
         ValueError: they are of other types than those of a sweep.
         pyarrow.ArrowException, OSError: damaged.
     """
-    schema = pa.schema([(name, _type(metadata.schema.to_arrow_schema(), name)) for name in names])
+    stored = metadata.schema.to_arrow_schema()
+    schema = pa.schema([pa.field(name, _type(stored, name), metadata=stored.field(name).metadata) for name in names])
     most = BYTES_A_BYTE * file.seek(0, os.SEEK_END) + ALLOWANCE
     tables, taken = [schema.empty_table()], 0
     objects = sum(not pa.types.is_primitive(kind) for kind in schema.types)

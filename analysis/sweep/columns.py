@@ -30,12 +30,14 @@ class Column:
         kind: of its values.
         modality: of which stream; "": of the video.
         branch: of which branch of the attention block; "": of all.
+        dataset: whose classes its labels count; "": it has none, or that is not said.
     """
 
     statistic: str
     kind: pa.DataType
     modality: str = ""
     branch: str = ""
+    dataset: str = ""
 
     @property
     def name(self) -> str:
@@ -44,7 +46,9 @@ class Column:
 
     def field(self) -> pa.Field:
         """The column of an Arrow schema, with what it is of as metadata."""
-        about = {"statistic": self.statistic, "modality": self.modality, "branch": self.branch}
+        about = {
+            "statistic": self.statistic, "modality": self.modality, "branch": self.branch, "dataset": self.dataset,
+        }  # fmt: skip
         return pa.field(self.name, self.kind, metadata={key: value for key, value in about.items() if value})
 
 
@@ -59,7 +63,9 @@ def column_of(field: pa.Field) -> Column:
         key.decode(errors="replace"): each.decode(errors="replace") for key, each in (field.metadata or {}).items()
     }
     if "statistic" in about:
-        return Column(about["statistic"], field.type, about.get("modality", ""), about.get("branch", ""))
+        return Column(
+            about["statistic"], field.type, *(about.get(name, "") for name in ("modality", "branch", "dataset"))
+        )
     return _named(field)
 
 

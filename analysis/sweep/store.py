@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -48,8 +49,13 @@ class UncheckedWarning(UserWarning):
     """Tables that were written without checksums."""
 
 
-def schema_of(task: ShardTask) -> pa.Schema:
-    """Columns of a shard's table: the key, the clip, and those of each analysis; the same for all shards of a sweep."""
+def schema_of(task: ShardTask, dataset: str = "") -> pa.Schema:
+    """Columns of a shard's table: the key, the clip, and those of each analysis; the same for all shards of a sweep.
+
+    Args:
+        task: what the table is of.
+        dataset: whose classes the clips' labels count, which the metadata of the column `labels` says; "": not said.
+    """
     fields = {
         "model": pa.string(),
         MODEL_SHA256: pa.string(),
@@ -58,18 +64,18 @@ def schema_of(task: ShardTask) -> pa.Schema:
         "position": pa.int64(),
         "frames": pa.int32(),
         "frame_seconds": pa.float64(),
-        "labels": LABELS,
     }
     columns = [
         each for analysis in chosen(task.settings.analyses).values() for each in analysis.columns(task.modalities)
     ]
-    names = [*fields, *(each.name for each in columns)]
+    names = [*fields, "labels", *(each.name for each in columns)]
     if twice := [name for name in names if names.count(name) > 1]:
         raise SweepError(
             f"two columns would be called {twice[0]!r}, of the modalities {', '.join(task.modalities)}; sweep the "
             "models of these apart, into two folders"
         )
-    return pa.schema([*(pa.field(name, kind) for name, kind in fields.items()), *(each.field() for each in columns)])
+    plain = [pa.field(name, kind) for name, kind in fields.items()]
+    return pa.schema([*plain, Column("labels", LABELS, dataset=dataset).field(), *(each.field() for each in columns)])
 
 
 def write_part(task: ShardTask, tables: Iterable[pa.Table], about: Mapping[str, Any]) -> int:
@@ -77,7 +83,7 @@ def write_part(task: ShardTask, tables: Iterable[pa.Table], about: Mapping[str, 
 
     Args:
         task: what it is of.
-        tables: made as they are written, so that one is held at a time.
+        tables: made as they are written, so that one is held at a time; all of the first one's schema.
         about: read when all tables are written, and added to the provenance.
 
     Returns:
@@ -87,11 +93,12 @@ def write_part(task: ShardTask, tables: Iterable[pa.Table], about: Mapping[str, 
         OutputError: the file cannot be written.
         whatever making the tables raises.
     """
-    schema = schema_of(task)
     with writing(task.path), replaced_when_done(task.path) as temporary:
-        rows = 0
+        rows, made_tables = 0, _made(tables)
+        first = next(made_tables)
+        schema = first.schema
         with pq.ParquetWriter(temporary, schema, compression="zstd", write_page_checksum=True) as writer:
-            for table in _made(tables):
+            for table in chain([first], made_tables):
                 writer.write_table(table)
                 rows += len(table)
             made = task.provenance() | {"checksums": True} | dict(about)
@@ -187,7 +194,8 @@ def read_sweep(
         limit: the first so many videos; shards beyond them are not read. Default: all.
 
     Returns:
-        The table; `attrs` holds what all its files were made from: `models`, `settings`, `versions`.
+        The table; `attrs` holds what all its files were made from, `models`, `settings` and `versions`, and
+        `label_datasets`: whose classes the column `labels` counts, where it is read; one name a data set.
 
     Raises:
         SweepError: no finished shard, shards that were made in different ways or hold the same videos, a damaged file,
@@ -201,13 +209,16 @@ def read_sweep(
     wanted = list(made["models"]) if models is None else list(models)
     _check_known("model", wanted, list(made["models"]))
     read = paths if limit is None else _first_parts(paths, limit)
-    frame = pa.concat_tables(_rows(path, names, wanted) for path in read).to_pandas()
+    tables = [_rows(path, names, wanted) for path in read]
+    frame = pa.concat_tables(tables).to_pandas()
     order = frame["model"].map({name: place for place, name in enumerate(made["models"])})
     frame = frame.assign(_order=order).sort_values(["_order", "shard", "position"], kind="stable", ignore_index=True)
     frame = frame.drop(columns="_order")
     if limit is not None:
         frame = frame.groupby("model", sort=False).head(limit).reset_index(drop=True)
     frame.attrs = {name: made[name] for name in ("models", "settings", "versions")}
+    labels = [column_of(table.schema.field("labels")).dataset for table in tables if "labels" in names]
+    frame.attrs["label_datasets"] = list(dict.fromkeys(filter(None, labels)))
     return frame
 
 

@@ -28,6 +28,7 @@ from gmsa_models.data.demo_videos import is_demo
 from gmsa_models.data.paths import skip_handler
 from gmsa_models.data.skipped import Skipped
 from gmsa_models.data.sources import read_clips
+from gmsa_models.data.spaces import same_labels
 from gmsa_models.errors import GMSAError, OutputError
 from gmsa_models.evaluating import standard_contexts
 from gmsa_models.feeding import Inputs, fitting
@@ -128,16 +129,34 @@ def _tables(
     about: dict[str, object],
 ) -> Iterator[pa.Table]:
     """A table a window and model."""
-    videos = 0
+    videos, schema, dataset = 0, None, ""
     for window in _windows(_clips(task, models, skipped), task):
+        if schema is None:
+            dataset = next((clip.dataset for clip in window if clip.labels and clip.dataset), "")
+            schema = schema_of(task, dataset)
+        _check_one_dataset(window, dataset)
         for name, model in zip((each.name for each in task.models), models, strict=True):
-            yield _model_table(task, name, model, window, videos)
+            yield _model_table(task, name, model, window, videos, schema)
         videos += len(window)
         advance(len(window), sum(_size(clip) for clip in window))
     if not videos:
         first = next(iter(skipped.first.values()), "it holds no records")
         raise SweepError(f"{task.shard.source}: nothing in it can be used: {first}")
     about |= {"videos": videos, "left_out": dict(skipped.counts)}
+
+
+def _check_one_dataset(clips: Iterable[Clip], dataset: str) -> None:
+    """One column `labels` is of one data set; a clip that does not say is taken to be of it too.
+
+    Raises:
+        SweepError: a clip has labels of another.
+    """
+    for clip in clips:
+        if dataset and clip.labels and not same_labels(clip.dataset, dataset):
+            raise SweepError(
+                f"{clip.source}: its labels are of {clip.dataset!r}, those of clips before it of {dataset!r}; the "
+                "column `labels` of a shard's table is of one data set: give the clips of each in shards of their own"
+            )
 
 
 def _clips(task: ShardTask, models: Sequence[GMSAClassifier], skipped: Skipped) -> Iterator[Clip]:
@@ -186,9 +205,10 @@ def _batches(clips: Sequence[Clip], model: GMSAClassifier, task: ShardTask) -> I
         yield batch
 
 
-def _model_table(task: ShardTask, name: str, model: GMSAClassifier, clips: Sequence[Clip], first: int) -> pa.Table:
+def _model_table(
+    task: ShardTask, name: str, model: GMSAClassifier, clips: Sequence[Clip], first: int, schema: pa.Schema
+) -> pa.Table:
     """Rows of some clips, in their order, whichever batch each was in."""
-    schema = schema_of(task)
     values: dict[str, list] = {
         "model": [name] * len(clips),
         MODEL_SHA256: [next(each.sha256 for each in task.models if each.name == name)] * len(clips),

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from gmsa.common import command_line, device_of, show, use_threads
-from gmsa.options import Device, ModelOrFolder, OnError, Threads
+from gmsa.options import DataSet, Device, ModelOrFolder, OnError, Threads
 from gmsa.pretrained import folder_record, neighbourhood_of, refuse_for_folder
 from gmsa.terminal import STOPPED, ClickError, left_out, progress_of, say
 from gmsa_models.data.atomic import check_folder
@@ -71,6 +71,7 @@ def inspect(
             "30 s of its sound.",
         ),
     ] = None,
+    dataset: DataSet = None,
     on_error: OnError = "fail",
     device: Device = "auto",
     threads: Threads = None,
@@ -105,10 +106,13 @@ def inspect(
                 f"{clip} is a saved record: it is shown without a model. Give the video for another neighbourhood, "
                 "other frames or another span"
             )
+        if dataset is not None:
+            raise ClickError(f"{clip} is a saved record: its labels are known. Give the video to say whose they are")
         records = saved_records([clip, *([against] if against else [])])
     elif Path(model).is_dir():
         refused = {
-            "--against": against, "--edit": edit, "--certify": certify, "--on-error": on_error != "fail",
+            "--against": against, "--edit": edit, "--certify": certify, "--dataset": dataset,
+            "--on-error": on_error != "fail",
         }  # fmt: skip
         refuse_for_folder(model, refused)
         with progress_of("explaining") as progress:
@@ -130,8 +134,8 @@ def inspect(
             with left_out() as skipped, progress_of("explaining") as progress:
                 records = inspect_source(
                     clip, names, device_of(device), edits=edit or (), certify=certify, explain=explain,
-                    target=target, neighbourhood=neighbourhood_of(neighbourhood), on_error=on_error, on_skip=skipped,
-                    tell=say, progress=progress, **_layers(layer),
+                    target=target, neighbourhood=neighbourhood_of(neighbourhood), dataset=dataset,
+                    on_error=on_error, on_skip=skipped, tell=say, progress=progress, **_layers(layer),
                 )  # fmt: skip
         except ExplainingStopped as error:
             stopped, records = True, error.records

@@ -17,6 +17,7 @@ from gmsa_models.progress import progress_bar
 
 if TYPE_CHECKING:
     from gmsa_models import Vocabulary
+    from gmsa_models.data.montage.video_vectors import VideoVectors
 
 __all__ = ["montage"]
 
@@ -38,6 +39,13 @@ def montage(
             "frequent labels of the vectors."
         ),
     ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Whose labels the vectors have; default: youtube-8m where they are as wide as its own, else not said.",
+        ),
+    ] = None,
     mix: Annotated[str, typer.Option(help="events, all-labelled or topic.")] = "events",
     frames: Annotated[tuple[int, int], typer.Option(help="Shortest and longest video, seconds.")] = (60, 300),
     events: Annotated[tuple[int, int], typer.Option(help="Fewest and most events of a video.")] = (1, 3),
@@ -48,23 +56,14 @@ def montage(
     from gmsa_models.data.montage.class_statistics import ClassStatistics, shipped_statistics
     from gmsa_models.data.montage.recipe import MontageRecipe
     from gmsa_models.data.montage.shards import unshipped_classes, write_montages
-    from gmsa_models.data.montage.video_vectors import read_video_vectors
 
-    for name, value in (("--split", split), ("--classes", classes)):
+    for name, value in (("--split", split), ("--classes", classes), ("--dataset", dataset)):
         if value is not None and not vectors:
             raise typer.BadParameter(
                 f"{name} is of --vectors; the shipped statistics have one split, and their classes"
             )
-    kept = 300 if classes is None else _classes(classes).indices
     check_folder(out)
-    with left_out() as skipped:
-        source = (
-            read_video_vectors(
-                vectors[0] if len(vectors) == 1 else vectors, split, kept, on_error=on_error, on_skip=skipped
-            )
-            if vectors
-            else shipped_statistics()
-        )
+    source = _vectors(vectors, split, classes, dataset, on_error) if vectors else shipped_statistics()
     if others := unshipped_classes(source):
         print(
             f"gmsa: WARNING: {len(others)} of the {len(source.kept)} classes of these montages ({_brief(others)}) are "
@@ -80,16 +79,36 @@ def montage(
     print(f"wrote {count} videos of {len(source.kept)} classes to {len(paths)} shards in {out}")
 
 
+def _vectors(
+    vectors: list[str], split: str | None, classes: str | None, dataset: str | None, on_error: str
+) -> VideoVectors:
+    """The vectors that are asked for, their labels of one data set with the classes that are."""
+    from gmsa_models.data.montage.video_vectors import read_video_vectors
+    from gmsa_models.data.spaces import LONGEST_NAME, is_name, same_labels
+
+    if dataset is not None and not is_name(dataset):
+        raise typer.BadParameter(f"--dataset {dataset!r}; expected a name of at most {LONGEST_NAME} plain characters")
+    chosen = None if classes is None else _classes(classes)
+    with left_out() as skipped:
+        source = read_video_vectors(
+            vectors[0] if len(vectors) == 1 else vectors, split, 300 if chosen is None else chosen.indices,
+            dataset=dataset, on_error=on_error, on_skip=skipped,
+        )  # fmt: skip
+    if chosen is not None and not same_labels(chosen.dataset, source.dataset):
+        raise typer.BadParameter(
+            f"--classes {classes} has classes of {chosen.dataset!r}; expected those of {source.dataset!r}, as the "
+            "vectors have them; if their labels are of another data set, say so with --dataset"
+        )
+    return source
+
+
 def _classes(name: str) -> Vocabulary:
-    """Of a class table, or of a model; YouTube-8M's, as the labels of video-level vectors are."""
+    """Of a class table, or of a model."""
     from gmsa_models import Vocabulary, describe
-    from gmsa_models.data.montage.make import demo_vocabulary
 
     classes = Vocabulary.read_csv(name) if name.endswith(".csv") else describe(name).vocabulary
-    expected = demo_vocabulary().dataset
-    if classes is None or classes.dataset not in ("", expected):  # a bare class table is of no data set
-        theirs = "no classes" if classes is None else f"classes of {classes.dataset!r}"
-        raise typer.BadParameter(f"--classes {name} has {theirs}; expected those of {expected!r}, as vectors have them")
+    if classes is None:
+        raise typer.BadParameter(f"--classes {name} has no classes; expected a model that says what its outputs are")
     return classes
 
 

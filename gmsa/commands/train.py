@@ -31,7 +31,10 @@ def train(
     vocabulary: Annotated[Path | None, typer.Option(help="Class table (CSV); default: the demo's classes.")] = None,
     modality: Annotated[
         list[str] | None,
-        typer.Option(help="Only these inputs, for example audio; of your own features with their width: visual:1280."),
+        typer.Option(
+            help="Only these inputs, for example audio; of your own features with their width: visual:1280; projected "
+            "to another width: visual:1280:128."
+        ),
     ] = None,
     max_frames: Annotated[int | None, typer.Option(min=1, help="The longest clip; longer ones are cut.")] = None,
     dropout: Annotated[float, typer.Option(min=0.0, max=0.99)] = 0.0,
@@ -60,7 +63,8 @@ def train(
     threads: Threads = None,
 ) -> None:
     """Train one of the paper's models; a run that was stopped goes on when the command is given again."""
-    arguments = locals() | {"modalities": modalities_of(modality)}
+    modalities, widths = modalities_of(modality)
+    arguments = locals() | {"modalities": modalities, "widths": widths}
     with left_out() as skipped:
         result = _train(arguments, skipped)
     if not _is_first_process():
@@ -74,21 +78,26 @@ def train(
     print(f"{done} (step {result.step}, {result.seconds:.0f} s){': ' + scores if scores else ''}")
 
 
-def modalities_of(options: Sequence[str] | None) -> tuple[str, ...] | dict[str, int] | None:
-    """Modalities as `build` takes them: names alone are of YouTube-8M, names with a width of one's own features.
+def modalities_of(
+    options: Sequence[str] | None,
+) -> tuple[tuple[str, ...] | dict[str, int] | None, dict[str, int] | None]:
+    """Modalities and model widths as `build` takes them: names alone are of YouTube-8M, others of one's own features.
 
     Raises:
-        typer.BadParameter: a width that is none, or names of both kinds.
+        typer.BadParameter: a width that is none, or options of several kinds.
     """
     if not options or not any(":" in one for one in options):
-        return tuple(options) if options else None
-    widths = {}
-    for one in options:
-        name, _, width = one.rpartition(":")
-        if not name or not width.isdecimal() or int(width) < 1:
-            raise typer.BadParameter(f"--modality {one!r}; expected all as NAME:WIDTH, for example visual:1280")
-        widths[name] = int(width)
-    return widths
+        return tuple(options) if options else None, None
+    parts = [one.split(":") for one in options]
+    for one, (name, *widths) in zip(options, parts, strict=True):
+        whole = name and all(width.isdecimal() and int(width) >= 1 for width in widths)
+        if not whole or len(widths) not in (1, 2) or len(widths) != len(parts[0]) - 1:
+            raise typer.BadParameter(
+                f"--modality {one!r}; expected all as NAME:WIDTH, for example visual:1280, or all as NAME:WIDTH:MODEL "
+                "with the width that the model works in, for example visual:1280:128"
+            )
+    projected = {name: int(widths[1]) for name, *widths in parts} if len(parts[0]) == 3 else None
+    return {name: int(widths[0]) for name, *widths in parts}, projected
 
 
 def _train(arguments: dict[str, Any], skipped: Skipped) -> Any:
@@ -109,7 +118,8 @@ def _train(arguments: dict[str, Any], skipped: Skipped) -> Any:
     vocabulary = demo_vocabulary() if arguments["vocabulary"] is None else Vocabulary.read_csv(arguments["vocabulary"])
     model = build(
         arguments["variant"], arguments["size"], vocabulary=vocabulary, modalities=arguments["modalities"],
-        max_frames=arguments["max_frames"], dropout=arguments["dropout"], seed=arguments["weights_seed"],
+        widths=arguments["widths"], max_frames=arguments["max_frames"], dropout=arguments["dropout"],
+        seed=arguments["weights_seed"],
     )  # fmt: skip
     devices = int(arguments["devices"]) if arguments["devices"].isdigit() else arguments["devices"]
     return fit(

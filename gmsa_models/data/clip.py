@@ -268,8 +268,8 @@ class Clip:
             raise UnfitClipError(
                 f"{brief(self.source or self.id)}: its labels are of {self.dataset!r}, the model's classes of "
                 f"{vocabulary.dataset!r}: they cannot be compared. Choose a model of {self.dataset!r}; or, if the "
-                f"labels are of {vocabulary.dataset!r}, say so: write_clips stores "
-                f"Clip(dataset={vocabulary.dataset!r})",
+                f"labels are of {vocabulary.dataset!r}, say so: `gmsa inspect` and `gmsa evaluate` take --dataset "
+                f"{vocabulary.dataset}, and write_clips stores Clip(dataset={vocabulary.dataset!r})",
                 kind="labels of another data set",
             )
         return vocabulary.positions(self.labels)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from gmsa_models.data.clip import Clip
@@ -14,11 +15,16 @@ from gmsa_models.data.paths import SkippedWarning, Source, SourceNotFoundError, 
 from gmsa_models.data.reader import ClipFile, Place, read_each
 from gmsa_models.errors import ArgumentError, UnknownNameError
 
-__all__ = ["OnSkip", "SkippedWarning", "Source", "SourceNotFoundError", "read_clips", "split_id"]
+__all__ = ["OnSkip", "SkippedWarning", "Source", "SourceNotFoundError", "read_clips", "split_id", "with_dataset"]
 
 
 def read_clips(
-    source: Source, *, on_error: str = "fail", on_skip: OnSkip | None = None, verify: bool = True
+    source: Source,
+    *,
+    on_error: str = "fail",
+    on_skip: OnSkip | None = None,
+    verify: bool = True,
+    dataset: str | None = None,
 ) -> Iterator[Clip]:
     """Every clip that a source names, in order, one at a time.
 
@@ -28,6 +34,7 @@ def read_clips(
         on_error: "fail" raises the first error; "skip" leaves out what cannot be read and goes on.
         on_skip: with "skip", called with each error; default: a `SkippedWarning`. `Skipped` counts them by kind.
         verify: check the checksums.
+        dataset: whose classes the labels count, whatever the files say; default: as they say.
 
     Raises:
         ClipFileError: a file or clip that cannot be read (a TFRecordError, for example); names both.
@@ -41,7 +48,12 @@ def read_clips(
     if not sources:
         raise ArgumentError("an empty list of sources; expected at least one path")
     readers = [_reader(one, handler, verify) for one in sources]
-    return (clip for reader in readers for clip in reader())
+    return with_dataset((clip for reader in readers for clip in reader()), dataset)
+
+
+def with_dataset(clips: Iterable[Clip], dataset: str | None) -> Iterator[Clip]:
+    """Clips whose labels are said to be of a data set; as they are where it is None."""
+    return iter(clips) if dataset is None else (replace(clip, dataset=dataset) for clip in clips)
 
 
 def find_clip(paths: Sequence[Path], identity: str, on_skip: OnSkip | None = None) -> Clip:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from gmsa_models.data.errors import brief, is_plain
-from gmsa_models.errors import ArgumentError
+from gmsa_models.errors import ArgumentError, UnknownNameError
 
 __all__ = [
     "AUDIOSET",
@@ -16,6 +16,7 @@ __all__ = [
     "VGGISH",
     "YOUTUBE_8M",
     "FeatureSpace",
+    "check_known",
     "is_name",
     "published_spaces",
     "same_labels",
@@ -83,6 +84,21 @@ def published_spaces(dataset: str, widths: Mapping[str, int]) -> dict[str, Featu
 def same_labels(one: str, other: str) -> bool:
     """Whether labels of two data sets are of the same classes; "" (not said) is taken for the other."""
     return one == other or not one or not other
+
+
+def check_known(dataset: str, others: Iterable[str] = ()) -> None:
+    """Check that a data set is one of those published, or of some others.
+
+    Args:
+        dataset: its name.
+        others: of the models at hand, for example; "" (not said) is none.
+
+    Raises:
+        UnknownNameError: it is none of them.
+    """
+    known = dict.fromkeys([*PUBLISHED, *(each for each in others if each)])
+    if dataset not in known:
+        raise UnknownNameError(f"unknown data set {brief(dataset)}; known: {', '.join(known)}")
 
 
 def spaces_to_dict(spaces: Mapping[str, FeatureSpace]) -> dict[str, dict[str, Any]]:

@@ -15,7 +15,8 @@ from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Batch, Clip
 from gmsa_models.data.errors import OnSkip
 from gmsa_models.data.paths import skip_handler
-from gmsa_models.data.sources import read_clips
+from gmsa_models.data.sources import read_clips, with_dataset
+from gmsa_models.data.spaces import check_known
 from gmsa_models.data.vocabulary import Vocabulary
 from gmsa_models.errors import ArgumentError
 from gmsa_models.evaluating import evaluating, evaluation_replica
@@ -62,6 +63,7 @@ def evaluate(
     device: torch.device | str | None = None,
     top_k: int | None = 20,
     limit: int | None = None,
+    dataset: str | None = None,
     on_error: str = "fail",
     on_skip: OnSkip | None = None,
 ) -> dict[str, int | float]:
@@ -76,6 +78,7 @@ def evaluate(
         device: where to compute; default: where the model is.
         top_k: predictions a video that GAP and MAP use; None: all.
         limit: only the first so many clips.
+        dataset: whose classes the clips' labels count, a published data set or the model's; default: as they say.
         on_error: "fail" raises the first error; "skip" leaves out what cannot be read or does not fit the model.
         on_skip: with "skip", called with each error; default: a `SkippedWarning`.
 
@@ -87,9 +90,12 @@ def evaluate(
         ArgumentError: the model has none; no clips.
         ArgumentError, TFRecordError, UnfitClipError: what cannot be read, or does not fit the model.
         UnfitClipError: labels of another data set than the model's classes.
+        UnknownNameError: `dataset` is neither published nor the model's.
     """
+    if dataset is not None:
+        check_known(dataset, [vocabulary_of(model).dataset])
     metrics = ClassificationMetrics(top_k)
-    clips = limited(source, limit, Inputs.of(model), skip_handler(on_error, on_skip))
+    clips = limited(source, limit, Inputs.of(model), skip_handler(on_error, on_skip), dataset)
     for _, batch, scores in scored_batches(model, clips, batch_size, device):
         metrics.update(scores, batch.labels)
     return {**metrics.compute(), "videos": metrics.videos, "unlabelled": metrics.unlabelled}
@@ -139,6 +145,7 @@ def limited(
     limit: int | None = None,
     inputs: Inputs | None = None,
     on_skip: OnSkip | None = None,
+    dataset: str | None = None,
 ) -> Iterator[Clip]:
     """The clips of a source, or the first `limit` of them.
 
@@ -147,9 +154,10 @@ def limited(
         limit: how many at most.
         inputs: of a model that must be able to take them; None: not checked.
         on_skip: takes the errors of what cannot be read or does not fit; None: they are raised.
+        dataset: whose classes the labels count; None: as the clips say.
     """
     on_error = "fail" if on_skip is None else "skip"
-    clips = source if in_hand(source) else read_clips(source, on_error=on_error, on_skip=on_skip)
+    clips = with_dataset(source if in_hand(source) else read_clips(source, on_error=on_error, on_skip=on_skip), dataset)
     return islice(clips if inputs is None else fitting(clips, inputs, on_skip), limit)
 
 

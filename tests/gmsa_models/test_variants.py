@@ -7,6 +7,7 @@ import torch
 from small_models import VOCABULARY
 
 import gmsa_models
+from gmsa_models.config import ConfigError
 from gmsa_models.errors import UnknownNameError
 from gmsa_models.masks import BlockDiagonal, Toeplitz, ToeplitzDilated
 from gmsa_models.variants import COLUMNS, CONTROL, PUBLISHED, PUBLISHED_FAMILY, VARIANTS, build, variant_config
@@ -113,3 +114,31 @@ def test_one_modality_and_other_modalities() -> None:
 def test_unknown_names_list_the_known(arguments: dict, message: str) -> None:
     with pytest.raises(UnknownNameError, match=message):
         build(**arguments)
+
+
+def test_a_model_width_of_ones_own_is_projected_to() -> None:
+    config = variant_config("gate-op-bd20", "demo", modalities={"depth": 17}, widths={"depth": 20})
+    assert (config.modalities, config.widths) == ({"depth": 17}, {"depth": 20})
+    model = build("gate-op-bd20", "demo", classes=3, modalities={"depth": 17}, widths={"depth": 20})
+    assert model.encoders["depth"].project.weight.shape == (20, 17)
+    with pytest.raises(
+        ConfigError, match=r"4 heads do not divide the width 17 .* widths=\{'depth': 20\}, or `gmsa train"
+    ):
+        variant_config("gate-op-bd20", "demo", modalities={"depth": 17})
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_the_callers_settings_change_no_model(dtype: torch.dtype) -> None:
+    expected = build("gate-att-bd10", "demo", classes=3, seed=5)
+    torch.set_default_dtype(dtype)
+    try:
+        with torch.inference_mode(), torch.device("meta"):
+            model = build("gate-att-bd10", "demo", classes=3, seed=5)
+        assert torch.get_default_dtype() == dtype
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert model.training
+    for name, weight in model.named_parameters():
+        assert (weight.dtype, weight.device.type, weight.is_inference()) == (torch.float32, "cpu", False)
+        assert weight.requires_grad
+        assert torch.equal(weight, expected.get_parameter(name)), name

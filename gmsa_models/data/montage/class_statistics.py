@@ -82,6 +82,11 @@ class ClassStatistics:
         """Labels that events may have."""
         return self.classes.indices
 
+    @property
+    def dataset(self) -> str:
+        """Whose labels they are; "": not said."""
+        return self.classes.dataset
+
     @cached_property
     def sha256(self) -> str:
         """Of all that montages are drawn from."""

@@ -19,7 +19,7 @@ from gmsa_models.data.montage.recipe import (
     draw_frames,
     draw_layout,
 )
-from gmsa_models.data.spaces import YOUTUBE_8M, published_spaces
+from gmsa_models.data.spaces import published_spaces
 from gmsa_models.data.vocabulary import Vocabulary
 
 __all__ = [
@@ -56,6 +56,10 @@ class VectorSource(Protocol):
         """Labels that events may have."""
 
     @property
+    def dataset(self) -> str:
+        """Whose labels they are; "": not said."""
+
+    @property
     def sha256(self) -> str:
         """Of all that is drawn from."""
 
@@ -69,8 +73,8 @@ class VectorSource(Protocol):
 def montage(source: VectorSource, recipe: MontageRecipe, seed: int, index: int, identifier: str | None = None) -> Clip:
     """Make one video; any video can be made alone, and comes out the same byte for byte.
 
-    The clip's labels are the union of its events' labels; `segments` tile it and say what each span shows. Labels and
-    features are YouTube-8M's.
+    The clip's labels are the union of its events' labels; `segments` tile it and say what each span shows. Labels are
+    of the source's data set, and so are features that are as wide as those it is published with.
 
     Args:
         source: where the vectors of events and backgrounds come from.
@@ -102,8 +106,8 @@ def montage(source: VectorSource, recipe: MontageRecipe, seed: int, index: int, 
         labels=tuple(sorted({label for segment in segments for label in segment.labels})),
         segments=segments,
         source=f"montage of {source.name}, mix {recipe.mix}, seed {seed}, index {index}",
-        dataset=YOUTUBE_8M,
-        spaces=published_spaces(YOUTUBE_8M, {name: values.shape[1] for name, values in features.items()}),
+        dataset=source.dataset,
+        spaces=published_spaces(source.dataset, {name: values.shape[1] for name, values in features.items()}),
     )
 
 

@@ -20,6 +20,7 @@ from gmsa_models.data.lock import locked
 from gmsa_models.data.montage.class_statistics import shipped_statistics
 from gmsa_models.data.montage.make import VectorSource, montage, montages
 from gmsa_models.data.montage.recipe import MontageRecipe
+from gmsa_models.data.spaces import same_labels
 from gmsa_models.errors import ConfigError, WorkerError
 from gmsa_models.workers import WorkerContext, leave_if_imported
 
@@ -154,7 +155,8 @@ def _key(name: str) -> str:
 
 def unshipped_classes(source: VectorSource) -> list[int]:
     """Labels of a source that the shipped models do not know, in its order."""
-    known = set(shipped_statistics().kept)
+    shipped = shipped_statistics()
+    known = set(shipped.kept) if same_labels(source.dataset, shipped.dataset) else set()
     return [int(label) for label in source.kept if label not in known]
 
 

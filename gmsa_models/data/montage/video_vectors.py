@@ -14,6 +14,7 @@ from gmsa_models.data.arrays import arrays_digest, read_arrays
 from gmsa_models.data.clip import dequantize, quantize
 from gmsa_models.data.errors import OnSkip, UnreadableError, brief
 from gmsa_models.data.paths import skip_handler
+from gmsa_models.data.spaces import YOUTUBE_8M, published_spaces
 from gmsa_models.data.vocabulary import Vocabulary
 from gmsa_models.errors import ContentError
 
@@ -62,6 +63,7 @@ class VideoVectors:
         kept: the labels that a model is to know, most frequent first.
         between_variance: modality -> (dim,), variance over the whole data set's videos, in dequantised units.
         name: what to call the source in a clip's `source`.
+        dataset: whose labels they are; "": not said.
     """
 
     ids: np.ndarray
@@ -71,6 +73,7 @@ class VideoVectors:
     kept: tuple[int, ...]
     between_variance: Mapping[str, np.ndarray]
     name: str = field(default="video-level")
+    dataset: str = ""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -86,7 +89,8 @@ class VideoVectors:
         own = {"ids": self.ids, "labels": self.labels, "offsets": self.offsets, "kept": np.array(self.kept, np.int64)}
         features = {f"features {name}": values for name, values in self.features.items()}
         variances = {f"variance {name}": values for name, values in self.between_variance.items()}
-        return arrays_digest(own | features | variances)
+        said = {"dataset": np.array(self.dataset)} if self.dataset != YOUTUBE_8M else {}  # as series always were of it
+        return arrays_digest(own | features | variances | said)
 
     @cached_property
     def labelled(self) -> np.ndarray:
@@ -181,6 +185,7 @@ def video_vectors(
     labels: Sequence[Iterable[int]],
     kept: int | Sequence[int] = 300,
     name: str = "video-level",
+    dataset: str = "",
 ) -> VideoVectors:
     """Build `VideoVectors` from arrays in hand.
 
@@ -190,13 +195,14 @@ def video_vectors(
         labels: data set labels of each video.
         kept: the labels to keep, or how many of the most frequent.
         name: what to call the source.
+        dataset: whose labels they are; "": not said.
 
     Raises:
         ContentError: lengths that differ, or too few labels.
     """
     counts = np.array([len(tuple(own)) for own in labels], dtype=np.int64)
     flat = np.array([label for own in labels for label in own], dtype=np.int64)
-    return _build(np.asarray(ids, dtype=str), features, flat, counts, kept, name)
+    return _build(np.asarray(ids, dtype=str), features, flat, counts, kept, name, dataset)
 
 
 def read_video_vectors(
@@ -204,6 +210,7 @@ def read_video_vectors(
     split: str | None = None,
     kept: int | Sequence[int] = 300,
     *,
+    dataset: str | None = None,
     on_error: str = "fail",
     on_skip: OnSkip | None = None,
 ) -> VideoVectors:
@@ -214,6 +221,7 @@ def read_video_vectors(
             shards (path, glob or a list of them) with `id`, `labels`, `mean_rgb`, `mean_audio`.
         split: "train", "held-out" or None for all.
         kept: the labels to keep, or how many of the most frequent (counted before the split).
+        dataset: whose labels they are; default: YouTube-8M's where the vectors are as wide as its own, else not said.
         on_error: of shards: "fail" raises the first error; "skip" leaves out records that cannot be read, or whose
             vectors are not as those of the first.
         on_skip: with "skip", called with each error; default: a warning.
@@ -230,7 +238,13 @@ def read_video_vectors(
         whole = _read_npz(Path(source), kept)
     else:
         whole = _read_shards(source, kept, skip_handler(on_error, on_skip))
+    whole = replace(whole, dataset=_told_by_form(whole.dims) if dataset is None else dataset)
     return whole if split is None else whole.split(split)
+
+
+def _told_by_form(widths: Mapping[str, int]) -> str:
+    """YouTube-8M, where the vectors under its names are as wide as its own; "" otherwise."""
+    return YOUTUBE_8M if len(published_spaces(YOUTUBE_8M, widths)) == len(widths) else ""
 
 
 def _read_npz(path: Path, kept: int | Sequence[int]) -> VideoVectors:
@@ -291,6 +305,7 @@ def _build(
     counts: np.ndarray,
     kept: int | Sequence[int],
     name: str,
+    dataset: str = "",
 ) -> VideoVectors:
     for key, values in features.items():
         if values.ndim != 2 or (values.dtype != np.uint8 and values.dtype.kind != "f"):
@@ -320,6 +335,7 @@ def _build(
         kept=kept,
         between_variance={key: _variance(values) for key, values in quantised.items()},
         name=name,
+        dataset=dataset,
     )
 
 

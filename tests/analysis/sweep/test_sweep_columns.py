@@ -10,7 +10,7 @@ from analysis.attention.pattern_table import PATTERNS
 from analysis.errors import SweepError
 from analysis.study.study import Settings
 from analysis.study.swept import SweptStudy
-from analysis.sweep.analyses import ANALYSES
+from analysis.sweep.analyses import ANALYSES, LABELS
 from analysis.sweep.columns import BRANCH_STATISTICS, MODALITY_STATISTICS, Column, column_of
 from analysis.sweep.contents import sweep_contents
 from analysis.sweep.plan import SweepSettings
@@ -109,3 +109,41 @@ def test_two_columns_of_one_name_are_refused(tmp_path):
     with pytest.raises(SweepError, match="two columns would be called 'verticality_adjusted_x_global'"):
         run_sweep([str(tmp_path / "model.safetensors")], [str(tmp_path / "clips.tfrecord")], tmp_path / "out",
                   SweepSettings(("patterns",)))  # fmt: skip
+
+
+class TestWhoseLabels:
+    """The column `labels` says whose classes it counts."""
+
+    def swept(self, folder, *clips):
+        folder.mkdir()
+        save(small_model("none"), folder / "model.safetensors")
+        write_clips(folder / "a.tfrecord", clips)
+        return run_sweep(
+            [str(folder / "model.safetensors")], [str(folder / "a.tfrecord")], folder / "out",
+            SweepSettings(("gates",), batch_size=1),
+        )  # fmt: skip
+
+    def test_in_its_metadata_and_in_the_table_that_is_read(self, tmp_path):
+        one, other = (small_clip(5, seed, dataset="audioset") for seed in (1, 2))
+        assert self.swept(tmp_path / "x", small_clip(5, 0, labels=()), one, other).good
+        (part,) = finished_parts(tmp_path / "x/out")
+        field = pq.read_schema(part).field("labels")
+        assert column_of(field) == Column("labels", LABELS, dataset="audioset")
+        assert field.metadata[b"dataset"] == b"audioset"
+        assert read_sweep(tmp_path / "x/out").attrs["label_datasets"] == ["audioset"]
+
+    def test_not_where_no_clip_says(self, tmp_path):
+        self.swept(tmp_path / "x", small_clip(5, 0))
+        assert b"dataset" not in pq.read_schema(finished_parts(tmp_path / "x/out")[0]).field("labels").metadata
+        assert read_sweep(tmp_path / "x/out").attrs["label_datasets"] == []
+
+    def test_one_column_is_of_one_data_set(self, tmp_path):
+        clips = [small_clip(5, seed, dataset=name) for seed, name in enumerate(["audioset", "", "youtube-8m"])]
+        (failed,) = self.swept(tmp_path / "x", *clips).failed
+        assert "its labels are of 'youtube-8m', those of clips before it of 'audioset'" in failed.reason
+        shards = []
+        for clip in clips:
+            write_clips(tmp_path / f"{clip.id}.tfrecord", [clip])
+            shards.append(str(tmp_path / f"{clip.id}.tfrecord"))
+        run_sweep([str(tmp_path / "x/model.safetensors")], shards, tmp_path / "apart", SweepSettings(("gates",)))
+        assert read_sweep(tmp_path / "apart").attrs["label_datasets"] == ["audioset", "youtube-8m"]

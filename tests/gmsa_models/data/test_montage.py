@@ -322,6 +322,19 @@ def write_vectors(path: Path, labels: list[int]) -> Path:
     return path
 
 
+def test_vectors_that_are_not_youtube_8ms_say_nothing_of_their_labels(tmp_path):
+    assert montage(TINY, MontageRecipe(frames=(20, 31)), 5, 0).dataset == ""
+    path = write_vectors(tmp_path / "v.npz", [0, 1])
+    clip = montage(read_video_vectors(path, kept=2), MontageRecipe(frames=(20, 31)), 5, 0)
+    assert (clip.dataset, sorted(clip.spaces)) == ("youtube-8m", ["audio", "visual"])
+    arrays = dict(np.load(path))
+    np.savez(path, **arrays | {"mean_rgb": arrays["mean_rgb"][:, :512]})
+    narrow = montage(read_video_vectors(path, kept=2), MontageRecipe(frames=(20, 31)), 5, 0)
+    assert (narrow.dataset, narrow.spaces) == ("", {})
+    said = montage(read_video_vectors(path, kept=2, dataset="my own"), MontageRecipe(frames=(20, 31)), 5, 0)
+    assert said.dataset == "my own"
+
+
 class TestClasses:
     """`gmsa montage --classes`: other classes are another task, and the shipped models do not know them."""
 
@@ -350,6 +363,20 @@ class TestClasses:
             "score without them; for theirs give --classes gate-op-bd20\n"
         )
         assert (recipe["classes"], recipe["not_of_shipped_models"]) == ([0, 1, 3000, 3001], [3000, 3001])
+
+    def test_clips_are_of_the_data_set_of_the_vectors(self, tmp_path):
+        vectors = write_vectors(tmp_path / "v.npz", [0, 1])
+        (tmp_path / "classes.csv").write_text("Index,Name\n0,a\n1,b\n")
+        words = ("--classes", tmp_path / "classes.csv", "--dataset", "my own")
+        done, recipe = self.run(tmp_path, vectors, *words)
+        assert done.exit_code == 0, done.output
+        assert recipe["not_of_shipped_models"] == [0, 1]  # which are numbers of other classes
+        clips = list(read_clips(f"{tmp_path}/out/*.tfrecord"))
+        assert {(clip.dataset, tuple(clip.spaces)) for clip in clips} == {("my own", ())}
+        again, _ = self.run(tmp_path, vectors, *words[:2])
+        assert (again.exit_code, "another" in again.stderr) == (2, True)  # no series is of two data sets
+        odd, _ = self.run(tmp_path, vectors, *words[:2], "--dataset", "a\tb")
+        assert (odd.exit_code, len(odd.stderr.splitlines())) == (2, 1)
 
     def test_what_makes_no_sense(self, tmp_path):
         vectors = write_vectors(tmp_path / "v.npz", [0, 1])

@@ -281,6 +281,61 @@ def test_the_command_line_says_it(tmp_path):
     assert "its labels are of 'youtube-8m', the model's classes of 'audioset'" in run.stderr
 
 
+class TestSaidOnTheCommandLine:
+    """`--dataset`: whose classes the labels count, whatever the file says."""
+
+    @pytest.fixture
+    def run(self, tmp_path):
+        model = small_model()
+        model.vocabulary = replace(VOCABULARY, dataset="my own")
+        save(model, tmp_path / "mine.safetensors")
+        write_clips(tmp_path / "a.tfrecord", [audioset_clip(seed=seed) for seed in range(2)])
+
+        def run(command, *words):
+            given = (
+                [str(tmp_path / "a.tfrecord#clip0")] if command == "inspect" else ["--data", f"{tmp_path}/a.tfrecord"]
+            )
+            given += ["--out", str(tmp_path / "out")] if command == "inspect" else ["--json"]
+            return CliRunner().invoke(app, [command, *given, "--model", str(tmp_path / "mine.safetensors"), *words])
+
+        return run
+
+    def test_labels_are_compared_when_they_are_said_to_be_the_models(self, run, tmp_path):
+        assert "not compared" in " ".join(run("inspect").stdout.split())
+        shown = run("inspect", "--dataset", "my own")
+        assert "not compared" not in shown.stdout
+        assert "✓" in shown.stdout
+        (path,) = (tmp_path / "out").glob("*.nc")
+        assert open_record(path).attrs["dataset"] == "my own"
+        refused = run("evaluate")
+        assert (refused.exit_code, refused.stdout) == (2, "")
+        assert "take --dataset my own" in refused.stderr
+        assert json.loads(run("evaluate", "--dataset", "my own").stdout)["videos"] == 2
+
+    def test_labels_are_not_compared_when_they_are_said_to_be_of_another(self, run):
+        assert "not compared" in " ".join(run("inspect", "--dataset", "youtube-8m").stdout.split())
+        assert run("evaluate", "--dataset", "youtube-8m").exit_code == 2
+
+    @pytest.mark.parametrize("command", ["inspect", "evaluate"])
+    def test_an_unknown_name_lists_the_known(self, run, command, tmp_path):
+        done = run(command, "--dataset", "audio-set")
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert done.stderr == "gmsa: unknown data set 'audio-set'; known: youtube-8m, audioset, my own\n"
+        assert not list(tmp_path.glob("out/*"))
+
+    def test_a_saved_record_has_said_it(self, run, tmp_path):
+        run("inspect")
+        (path,) = (tmp_path / "out").glob("*.nc")
+        done = CliRunner().invoke(app, ["inspect", str(path), "--dataset", "audioset"])
+        assert (done.exit_code, len(done.stderr.splitlines())) == (2, 1)
+
+
+def test_clips_in_hand_are_said_to_be_of_a_data_set():
+    clips = [audioset_clip(seed=seed) for seed in range(2)]
+    assert evaluate(small_model(), clips, dataset="youtube-8m")["videos"] == 2
+    assert [clip.dataset for clip in clips] == ["audioset"] * 2
+
+
 def test_segments_of_another_data_set_stay_in_the_clip():
     clip = audioset_clip(segments=(Segment(0, 3, (11,)),))
     assert clip.segments[0].labels == (11,)
