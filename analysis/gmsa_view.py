@@ -118,9 +118,10 @@ def attention_block(model: GMSAClassifier, modality: str, layer: int = 0) -> Att
     layers = model.encoders[modality].layers
     if not 0 <= layer < len(layers):
         raise IndexError(f"no layer {layer} of {modality!r}; it has {len(layers)}")
-    if layers[layer].attention is None:
+    block: AttentionBlock | None = layers[layer].attention
+    if block is None:
         raise ArgumentError("the control (attention 'none') has no attention block")
-    return layers[layer].attention
+    return block
 
 
 def model_vocabulary(model: GMSAClassifier) -> Vocabulary:

@@ -97,7 +97,7 @@ class TraceView:
     chosen: Neighbourhood | None = None
     capabilities: Capabilities = Capabilities()
     edited: bool = False
-    _computed: dict[tuple, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _computed: dict[tuple[Any, ...], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.clips or len(self.clips) != len(self.whole) or len(self.clips) != len(self.valid):
@@ -210,7 +210,7 @@ class TraceView:
         pattern = self.own if self.chosen is None else self.chosen
         return None if pattern is None else neighbourhood_mask(pattern, self.frames, self.valid.device)
 
-    def once(self, key: tuple, compute: Callable[[], Value]) -> Value:
+    def once(self, key: tuple[Any, ...], compute: Callable[[], Value]) -> Value:
         """What `compute` gives, computed once a view and key; several parts of a record need the same.
 
         Args:
@@ -253,16 +253,16 @@ def features_sha256(clip: Clip) -> str:
 
 
 def _take_layer(layer: LayerTrace, one: slice, frames: int) -> LayerTrace:
-    def by_frame(values: Float[Tensor, "batch frames dim"] | None) -> Float[Tensor, "1 kept dim"] | None:
-        return None if values is None else values[one, :frames]
+    def by_frame(values: Float[Tensor, "batch frames dim"]) -> Float[Tensor, "1 kept dim"]:
+        return values[one, :frames]
 
     def by_pair(values: Float[Tensor, "batch heads query key"]) -> Float[Tensor, "1 heads kept kept"]:
         return values[one, :, :frames, :frames]
 
     return LayerTrace(
-        input=by_frame(layer.input),
-        output=by_frame(layer.output),
-        encoded=by_frame(layer.encoded),
+        input=None if layer.input is None else by_frame(layer.input),
+        output=None if layer.output is None else by_frame(layer.output),
+        encoded=None if layer.encoded is None else by_frame(layer.encoded),
         weights={branch: by_pair(values) for branch, values in layer.weights.items()},
         gates={name: (by_pair if gate.ndim == 4 else by_frame)(gate) for name, gate in layer.gates.items()},
         contexts={branch: values[one, :, :frames] for branch, values in layer.contexts.items()},

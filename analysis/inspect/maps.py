@@ -31,7 +31,7 @@ def certify(model: GMSAClassifier, trace: AttentionTrace, *, layer: int = 0, see
     Raises:
         KeyError, IndexError: a modality or layer that the model lacks.
     """
-    certificates = []
+    certificates: list[Certificate] = []
     for modality in trace.layers:
         recorded = trace.layer(modality, layer)
         if recorded.weights:

@@ -148,9 +148,10 @@ def _same_class(first: GMSAClassifier, position: int, other: GMSAClassifier) -> 
     own, others = first.vocabulary, other.vocabulary
     if own is None and others is None:
         return position
-    one_data_set = own is not None and others is not None and own.dataset == others.dataset
-    if one_data_set and (positions := others.positions([own.indices[position]])):
-        return positions[0]
+    if own is not None and others is not None and own.dataset == others.dataset:
+        positions = others.positions([own.indices[position]])
+        if positions:
+            return positions[0]
     return _find(other, f"class {position}" if own is None else own.names[position])
 
 

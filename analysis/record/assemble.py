@@ -7,6 +7,7 @@ import platform
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -78,7 +79,7 @@ def check_parts(parts: Sequence[str] | None) -> tuple[str, ...]:
 def _numbers(view: TraceView, layer: int, layers: Sequence[int] | str | None) -> tuple[int, ...]:
     """Which layers, at least one, rising."""
     if layers is None:
-        numbers = (layer,)
+        numbers: tuple[int, ...] = (layer,)
     elif layer:
         raise RecordError(f"layer {layer} and layers {layers!r}; give one of the two")
     elif isinstance(layers, str):
@@ -109,7 +110,7 @@ def _over_layers(each: list[Variables]) -> Variables:
 
 def _of_model(view: TraceView, layer: int) -> dict[str, str | int | float]:
     """Which model; configs as JSON, since NetCDF attributes are flat."""
-    attributes = {"record_version": RECORD_VERSION, **view.model.attributes}
+    attributes: dict[str, Any] = {"record_version": RECORD_VERSION, **view.model.attributes}
     attributes |= {
         "computed_in": type_name(view.logits),
         "layer": layer,

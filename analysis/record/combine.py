@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -58,12 +59,12 @@ def combine_models(records: Sequence[xr.Dataset]) -> xr.Dataset:
         for name in ("modality", "branch", "explainer")
         if name in joined.dims
     }
-    return joined.assign_coords(class_name=("class", _class_names(records, union["class"])), **texts)
+    return joined.assign_coords(texts | {"class_name": ("class", _class_names(records, union["class"]))})
 
 
 def _concatenate(records: list[xr.Dataset]) -> xr.Dataset:
     """Along `model`; a variable that a record lacks is filled with what says so."""
-    empty = {}
+    empty: dict[Hashable, xr.DataArray] = {}
     for record in records:
         empty |= {name: xr.full_like(array, nothing(array)) for name, array in record.data_vars.items()}
     filled = [record.assign({name: empty[name] for name in empty if name not in record}) for record in records]
@@ -97,7 +98,7 @@ def _check_same(first: xr.Dataset, other: xr.Dataset, what: str, expected: objec
         raise RecordError(f"records that cannot stand side by side: {what} differs, model {models}")
 
 
-def _union(records: Sequence[xr.Dataset], name: str, known: Sequence[str] | None) -> list:
+def _union(records: Sequence[xr.Dataset], name: str, known: Sequence[str] | None) -> list[Any]:
     """Values of a coordinate over all records: in the order of `known`, else as they first appear."""
     values = dict.fromkeys(
         value for record in records if name in record.coords for value in record[name].values.tolist()
@@ -105,7 +106,7 @@ def _union(records: Sequence[xr.Dataset], name: str, known: Sequence[str] | None
     return list(values) if known is None else [value for value in known if value in values]
 
 
-def _align(record: xr.Dataset, union: dict[str, list]) -> xr.Dataset:
+def _align(record: xr.Dataset, union: dict[str, list[Any]]) -> xr.Dataset:
     """The record on the union's coordinates; what is True or False becomes 1 or 0, so that -1 can say "not there"."""
     record = record.drop_vars("class_name", errors="ignore")
     flags = [name for name, array in record.data_vars.items() if array.dtype == bool and name not in CLIP_VARIABLES]

@@ -80,17 +80,18 @@ NEEDS = {
 OVERVIEW = {"score": "score", "label": "label", "similarity": "similarity"}
 OVERVIEW_WITH_ATTENTION = {"profile": "profile", "head_profile": "profile"}
 # Least and largest values; NaN says "there is none", where rounding may pass the ends by `ROUNDING`.
-RANGES = {
+_LARGEST = float(np.finfo(np.float32).max)
+RANGES: dict[str, tuple[float, float]] = {
     "attention": (0.0, 1.0),
     "attention_outside": (0.0, 1.0),
     "gate": (0.0, 1.0),
     "sensitivity": (0.0, 1.0),
     "score": (0.0, 1.0),
     "similarity": (-1.0, 1.0),
-    "profile": (0.0, np.finfo(np.float32).max),
-    "head_profile": (0.0, np.finfo(np.float32).max),
-    "gradient_norm": (0.0, np.finfo(np.float32).max),
-    "gradient_norm_error": (0.0, np.finfo(np.float32).max),
+    "profile": (0.0, _LARGEST),
+    "head_profile": (0.0, _LARGEST),
+    "gradient_norm": (0.0, _LARGEST),
+    "gradient_norm_error": (0.0, _LARGEST),
 }
 ROUNDING = 0.01  # of half precision and sums of it
 
@@ -253,7 +254,7 @@ def _check_values(record: xr.Dataset) -> str:
         if name not in record.variables or name in TEXT_VARIABLES:
             continue
         values = record[name].values
-        least, most = RANGES.get(name, (-np.finfo(np.float32).max, np.finfo(np.float32).max))
+        least, most = RANGES.get(name, (-_LARGEST, _LARGEST))
         with np.errstate(over="ignore"):
             outside = (values < least - ROUNDING) | (values > most * (1 + ROUNDING)) | np.isinf(values)
         if outside.any():

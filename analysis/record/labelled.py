@@ -76,4 +76,5 @@ def by_modality(view: TraceView, values: dict[str, Float[Tensor, "*axes"]]) -> n
 
 def nothing(array: xr.DataArray) -> float | int | str:
     """What stands in an array where a model or a layer has no value."""
-    return {"f": np.nan, "O": ""}.get(array.dtype.kind, NOT_THERE)
+    fillers: dict[str, float | str] = {"f": np.nan, "O": ""}
+    return fillers.get(array.dtype.kind, NOT_THERE)

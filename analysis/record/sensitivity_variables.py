@@ -18,9 +18,10 @@ def sensitivity_variables(view: TraceView, layer: int = 0) -> Variables:
     S_i is measured by the neighbourhood chosen, else by the model's own; absent where there is neither. Both are absent
     in the control, whose frames do not depend on each other, and where the model gives no gradient norms.
     """
-    norms = {modality: view_gradient_norms(view, modality, layer) for modality in view.modalities}
-    shares = {modality: view_sensitivity(view, modality, view.neighbourhood, layer) for modality in view.modalities}
-    norms, shares = ({name: one[0] for name, one in each.items() if one is not None} for each in (norms, shares))
+    each_norms = {name: view_gradient_norms(view, name, layer) for name in view.modalities}
+    each_shares = {name: view_sensitivity(view, name, view.neighbourhood, layer) for name in view.modalities}
+    norms = {name: values[0] for name, values in each_norms.items() if values is not None}
+    shares = {name: values[0] for name, values in each_shares.items() if values is not None}
     variables: Variables = {}
     if norms:
         values, meaning = by_modality(view, norms), "norm of dY[query] / dX[key]"

@@ -111,12 +111,11 @@ def order_of_scores(draws: Mapping[str, xr.Dataset], kinds: Mapping[str, str], v
     steps = (("gate-op", "gate-att", ">"), ("gate-att", "share-att", ">="), ("share-att", "baseline", ">"))
     parts = []
     for high, low, sign in steps:
-        sides = [_family_gap(draws, kinds, kind) for kind in (high, low)]
-        if None in sides:
+        one, two = (_family_gap(draws, kinds, kind) for kind in (high, low))
+        if one is None or two is None:
             value = Interval(float("nan"), float("nan"), float("nan"))
         else:
-            (one, drawn_one), (two, drawn_two) = sides
-            value = normal_interval(one - two, drawn_one - drawn_two, videos)
+            value = normal_interval(one[0] - two[0], one[1] - two[1], videos)
         what, short = f"GAP of {_FAMILY[high]} less {_FAMILY[low]} (points)", f"{_FAMILY[high]} − {_FAMILY[low]}"
         parts.append(Part(what, short, value, sign=sign))
     statement = "GAP: GateOp > GateAtt ≥ ShareAtt > Baseline"
@@ -126,7 +125,9 @@ def order_of_scores(draws: Mapping[str, xr.Dataset], kinds: Mapping[str, str], v
 _FAMILY = {"baseline": "Baseline", "share-att": "ShareAtt", "gate-att": "GateAtt", "gate-op": "GateOp"}
 
 
-def _family_gap(draws: Mapping[str, xr.Dataset], kinds: Mapping[str, str], kind: str):
+def _family_gap(
+    draws: Mapping[str, xr.Dataset], kinds: Mapping[str, str], kind: str
+) -> tuple[float, np.ndarray] | None:
     gaps = [table.sel(metric="gap") for name, table in draws.items() if kinds[name] == kind]
     if not gaps:
         return None

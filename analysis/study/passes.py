@@ -85,11 +85,13 @@ def _clip_statistics(view: TraceView, source: str) -> xr.Dataset:
     attention = np.stack([mass_by_lag(_numpy(block_map(view, name)[0])) for name in view.modalities])
     gini = lambda *place: branch_unevenness(view, *place).gini[0]  # noqa: E731
     top = lambda *place: _top_share(branch_profile(view, *place)[0])  # noqa: E731
+    norms = view_gradient_norms(view, source)
+    assert norms is not None  # of a GMSA model with attention
     variables = {
         "gini": (("modality", "branch"), _by_branch(view, gini), {"long_name": "Gini of profile", "units": "0 = even"}),
         "top_share": (("modality", "branch"), _by_branch(view, top)),
         "attention_by_lag": (("modality", "lag"), attention),
-        "gradient_by_lag": ("lag", mass_by_lag(view_gradient_norms(view, source)[0].double().cpu().numpy())),
+        "gradient_by_lag": ("lag", mass_by_lag(norms[0].double().cpu().numpy())),
         **_sensitivities(view, source),
         **global_verticality(view),
     }
@@ -112,7 +114,7 @@ def _similarity_by_lag(clip: Clip, modality: str) -> np.ndarray:
     return mean_by_lag(frame_cosine_similarity(torch.from_numpy(clip.floats(modality))).numpy())
 
 
-def _sensitivities(view: TraceView, modality: str) -> dict[str, tuple]:
+def _sensitivities(view: TraceView, modality: str) -> dict[str, tuple[str, np.ndarray]]:
     each = {name: view_sensitivity(view, modality, pattern) for name, pattern in (
         ("sensitivity", view.chosen), ("own_sensitivity", view.own),
     )}  # fmt: skip

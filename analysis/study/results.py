@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Int
 
-from analysis.statistics.intervals import normal_interval
+from analysis.statistics.intervals import Interval, normal_interval
 from analysis.statistics.resampling import resampled_metrics
 from gmsa_models.evaluation.metrics import METRICS, classification_metrics
 from gmsa_models.variants import PUBLISHED, PUBLISHED_FAMILY
@@ -99,7 +99,7 @@ def scored_text(videos: int, unlabelled: int, kind: str = "") -> str:
     )
 
 
-def _interval(table: xr.Dataset, metric: str, videos: int):
+def _interval(table: xr.Dataset, metric: str, videos: int) -> Interval:
     one = table.sel(metric=metric)
     return normal_interval(float(one["estimate"]), one["draw"].values, videos)
 

@@ -69,6 +69,8 @@ def _predictions(models: Sequence[GMSAClassifier], clips: list[Clip]) -> list[Pr
 
 
 def _table(model: GMSAClassifier, predictions: Predictions, frames: np.ndarray) -> xr.Dataset:
+    vocabulary = model.vocabulary
+    assert vocabulary is not None  # `score_models` takes models that have one
     return xr.Dataset(
         {
             "score": (("video", "class"), predictions.scores),
@@ -77,8 +79,8 @@ def _table(model: GMSAClassifier, predictions: Predictions, frames: np.ndarray) 
         },
         {
             "video": ("video", np.array(predictions.ids)),
-            "class": ("class", np.array(model.vocabulary.indices)),
-            "class_name": ("class", np.array(model.vocabulary.names)),
+            "class": ("class", np.array(vocabulary.indices)),
+            "class_name": ("class", np.array(vocabulary.names)),
         },
     )
 

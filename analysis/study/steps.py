@@ -31,7 +31,7 @@ def step_seconds(models: Mapping[str, GMSAClassifier], repeats: int = REPEATS) -
         `seconds` (family) of one step with `CLIPS` clips of `FRAMES` frames (or the most that a model takes).
     """
     steppers = {name: _Stepper(model) for name, model in models.items()}
-    times = {name: [] for name in models}
+    times: dict[str, list[float]] = {name: [] for name in models}
     for turn in range(repeats + 1):
         for name, stepper in steppers.items():
             began = time.perf_counter()
@@ -56,6 +56,7 @@ class _Stepper:
 
     def step(self) -> None:
         self.optimiser.zero_grad()
-        logits = self.model(self.batch)
-        torch.nn.functional.binary_cross_entropy_with_logits(logits, self.batch.labels.to(logits)).backward()
+        logits, labels = self.model(self.batch), self.batch.labels
+        assert labels is not None  # as made above
+        torch.nn.functional.binary_cross_entropy_with_logits(logits, labels.to(logits)).backward()
         self.optimiser.step()

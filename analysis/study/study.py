@@ -185,7 +185,7 @@ class Study:
             for name, table in score_models({name: self.model(name) for name in missing}, clips, advance).items():
                 self._cache.put(keys[name], table)
                 cached[name] = table
-        return cached
+        return {name: table for name, table in cached.items() if table is not None}
 
     @property
     def videos(self) -> int:
@@ -238,11 +238,12 @@ class Study:
         def compute(name: str) -> None:
             settings, model = self.settings, self.model(name)
             advance = lambda _: self._progress(stage, next(done), total)  # noqa: E731
-            cached[name] = model_statistics(model, self.clips, settings.neighbourhood, settings.modality, advance)
-            self._cache.put(keys[name], cached[name])
+            table = model_statistics(model, self.clips, settings.neighbourhood, settings.modality, advance)
+            self._cache.put(keys[name], table)
+            cached[name] = table
 
         map_in_threads(compute, missing)
-        return cached
+        return {name: table for name, table in cached.items() if table is not None}
 
     @cached_property
     def mean_sensitivity(self) -> dict[str, xr.Dataset]:
@@ -258,6 +259,8 @@ class Study:
             ArgumentError: there is no video whose segments are known.
         """
         settings, vocabulary = self.settings, self.model(next(iter(self.models))).vocabulary
+        if vocabulary is None:
+            raise ArgumentError("the models have no vocabulary, so labels of segments cannot be matched to outputs")
         clips = explained_clips(self.source, vocabulary, settings.explained, settings.explained_frames)
         if not clips:
             raise ArgumentError("no video of these data has known segments; this figure needs some")

@@ -101,7 +101,7 @@ def sensitivity(study: Study | SweptStudy) -> Tables:
     settings, parts = study.settings, []
     videos, counts = _resampled(study.statistics, settings)
     for table in study.statistics.values():
-        drawn = {}
+        drawn: dict[str, np.ndarray] = {}
         for source, target in (("sensitivity", "shared"), ("own_sensitivity", "own")):
             if source in table:
                 drawn |= _curve(table[source].transpose("video", "frame").values, counts, target)

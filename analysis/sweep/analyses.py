@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -32,7 +33,7 @@ LABELS = pa.list_(pa.int32())
 SCORES = "scores"  # the analysis that holds a clip's labels against the model's classes
 
 Columns = tuple[Column, ...]
-Values = Mapping[str, Iterable]  # one value a video of the batch
+Values = Mapping[str, Iterable[Any]]  # one value a video of the batch
 
 
 @dataclass(frozen=True)

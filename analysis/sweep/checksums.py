@@ -42,6 +42,7 @@ def seal(path: Path) -> None:
         columns = b"".join(b"%08x" % value for value in _column_checksums(file, pq.read_metadata(file)).values())
         start, footer = _footer(file)
         place = _PLACE.search(footer)
+        assert place is not None  # whoever writes the file leaves room
         value = _digest(footer[: place.start(1) + _DIGEST] + columns + footer[place.end(1) :], place.start(1)) + columns
         file.seek(start + place.start(1))
         file.write(value)
@@ -68,6 +69,8 @@ def check_columns(file: BinaryIO, metadata: pq.FileMetaData, names: Iterable[str
         DamagedError: names the first column that differs.
     """
     place, _ = _sealed(file)
+    if place is None:
+        raise DamagedError("it has no checksums")
     digits = place[1][_DIGEST:].decode()
     wanted = {
         name: digits[at : at + _COLUMN]

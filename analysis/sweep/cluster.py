@@ -53,15 +53,16 @@ def on_ray(
 
 
 def _in_flight(ray: ModuleType, remote: Any, tasks: Sequence[ShardTask], workers: int | None) -> Iterator[ShardOutcome]:
-    waiting, running = iter(tasks), {}
+    waiting = iter(tasks)
+    running: dict[Any, ShardTask] = {}
     more = True
     try:
         while more or running:
             room = workers or AHEAD * max(int(ray.cluster_resources().get("CPU", 1)), 1)
             while more and len(running) < room:
-                task = next(waiting, None)
-                more = task is not None
-                if more:
+                if (task := next(waiting, None)) is None:
+                    more = False
+                else:
                     running[remote.remote(task)] = task
             if running:
                 (ready,), _ = ray.wait(list(running), num_returns=1)

@@ -42,7 +42,12 @@ def record_failure(task: ShardTask, kind: str, reason: str) -> str:
             reason += f"; its table of an earlier run, made otherwise, is kept in {note.parent}"
         elif made is not None:
             reason += "; its table of an earlier run is kept"
-        about = {"shard": task.shard.name, "source": plain_text(task.shard.source), "kind": kind, "reason": reason}
+        about: dict[str, Any] = {
+            "shard": task.shard.name,
+            "source": plain_text(task.shard.source),
+            "kind": kind,
+            "reason": reason,
+        }
         about |= {"source_id": source_id(task.shard.source), "provenance": task.provenance()}
         with replaced_when_done(note) as temporary:
             temporary.write_text(json.dumps(about, indent=2), encoding="utf-8")

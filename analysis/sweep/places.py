@@ -65,7 +65,7 @@ def check_apart(of: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
     Raises:
         SweepError: names two.
     """
-    seen: dict[tuple, str] = {}
+    seen: dict[tuple[Any, ...], str] = {}
     demo: list[tuple[int, int, str]] = []
     for name, data in of:
         if span := demo_range(data):
@@ -154,7 +154,7 @@ class _Places:
         return replace(shard, name=name), self.folder / file
 
 
-def _content(data: Mapping[str, Any]) -> tuple:
+def _content(data: Mapping[str, Any]) -> tuple[Any, ...]:
     return data["bytes"], data["fingerprint"]
 
 

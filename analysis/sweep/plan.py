@@ -155,7 +155,8 @@ def find_models(names: Sequence[str]) -> tuple[tuple[ModelFile, ...], tuple[str,
     """
     if not names:
         raise SweepError("no models; expected at least one")
-    checkpoints, modalities = name_checkpoints(names), {}
+    checkpoints = name_checkpoints(names)
+    modalities: dict[str, None] = {}
     for each in checkpoints:
         if each.described.vocabulary is None:
             raise ArgumentError(f"model {each.name!r} has no vocabulary, so labels cannot be matched to its outputs")
@@ -229,7 +230,7 @@ def _demo_shards(source: str) -> list[Shard]:
 
 def _short_names(paths: Sequence[Path]) -> list[str]:
     """The last parts of each path, as many as make all of them different, the same number for all."""
-    most = max((len(path.parts) for path in paths), default=1)
+    most, names = max((len(path.parts) for path in paths), default=1), list[str]()
     for count in range(1, most + 1):
         names = [name_of(path.parts[-count:]) for path in paths]
         if len(set(names)) == len(names):

@@ -110,12 +110,16 @@ def write_part(task: ShardTask, tables: Iterable[pa.Table], about: Mapping[str, 
 class _MakingError(Exception):
     """Carries an error of making a table out of the block that takes the system's errors for those of writing."""
 
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
 
 def _made(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
     try:
         yield from tables
     except Exception as error:
-        raise _MakingError from error
+        raise _MakingError(error) from error
 
 
 @contextmanager
@@ -124,7 +128,7 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except _MakingError as error:
-        raise error.__cause__ from None
+        raise error.cause from None
     except OSError as error:
         raise OutputError(f"{cannot_write(path, error)}; then run it again: what is done is kept") from error
 
@@ -276,12 +280,12 @@ def warn_unchecked(folder: Path) -> None:
 
 def _first_parts(paths: Sequence[Path], limit: int) -> list[Path]:
     """The files that hold the first videos, in the order of their shards."""
-    made = {path: provenance_of(path) for path in paths}
+    made = [(path, provenance) for path in paths if (provenance := provenance_of(path)) is not None]
     kept, videos = [], 0
-    for path in sorted(paths, key=lambda path: made[path]["data"]["name"]):
+    for path, provenance in sorted(made, key=lambda each: each[1]["data"]["name"]):
         if videos < limit:
             kept.append(path)
-            videos += made[path]["videos"]
+            videos += provenance["videos"]
     return kept
 
 

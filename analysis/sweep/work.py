@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -110,7 +111,7 @@ def _of_one_state(shard: Shard, tables: Iterator[pa.Table]) -> Iterator[pa.Table
         raise changed
 
 
-def _state(shard: Shard) -> tuple:
+def _state(shard: Shard) -> tuple[Any, ...]:
     """Size and fingerprint, and what the system says of when the file changed."""
     path = Path(shard.source)
     if is_demo(shard.source):
@@ -189,7 +190,8 @@ def _batches(clips: Sequence[Clip], model: GMSAClassifier, task: ShardTask) -> I
     Raises:
         SweepError: one clip alone takes more than is allowed.
     """
-    room, batch = task.settings.memory * PASS_SHARE, []
+    room = task.settings.memory * PASS_SHARE
+    batch: list[int] = []
     for place in sorted(range(len(clips)), key=lambda at: clips[at].frames):
         one = pass_bytes(model.config, clips[place].frames)
         if one > room:
@@ -209,7 +211,7 @@ def _model_table(
     task: ShardTask, name: str, model: GMSAClassifier, clips: Sequence[Clip], first: int, schema: pa.Schema
 ) -> pa.Table:
     """Rows of some clips, in their order, whichever batch each was in."""
-    values: dict[str, list] = {
+    values: dict[str, list[Any]] = {
         "model": [name] * len(clips),
         MODEL_SHA256: [next(each.sha256 for each in task.models if each.name == name)] * len(clips),
         "video": [clip.id for clip in clips],
@@ -233,7 +235,7 @@ def _model_table(
     return pa.table(arrays, schema=schema)
 
 
-def computed_columns(view: TraceView, analyses: Iterable[Analysis]) -> Iterator[tuple[str, Iterable]]:
+def computed_columns(view: TraceView, analyses: Iterable[Analysis]) -> Iterator[tuple[str, Iterable[Any]]]:
     """Columns with a value a clip of the view."""
     for analysis in analyses:
         with standard_contexts():

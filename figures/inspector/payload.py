@@ -43,7 +43,10 @@ class _Arrays:
     """Arrays under names, one after another in one block."""
 
     def __init__(self, precision: str) -> None:
-        self.precision, self.about, self.blocks, self.maps = precision, {}, {}, set()
+        self.precision = precision
+        self.about: dict[str, Any] = {}
+        self.blocks: dict[str, bytes] = {}
+        self.maps: set[str] = set()
 
     def add(self, name: str, values: np.ndarray, **coding: Any) -> None:
         """Store values as they are: uint8, float32 or float64."""
@@ -80,7 +83,9 @@ class _Arrays:
     def parts(self, shown: set[str]) -> tuple[bytes, bytes]:
         """The blocks that a view with the maps `shown` needs, and those of the other maps; says where each is."""
         waits = self.maps - {self.about.get(name, {}).get("same", name) for name in shown}
-        first, rest, place = [], [], 0
+        first: list[bytes] = []
+        rest: list[bytes] = []
+        place = 0
         for name, block in sorted(self.blocks.items(), key=lambda item: item[0] in waits):
             self.about[name]["offset"] = place
             (rest if name in waits else first).append(block)

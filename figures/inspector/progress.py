@@ -7,7 +7,7 @@ import ipywidgets
 __all__ = ["Progress"]
 
 
-class Progress(ipywidgets.HBox):
+class Progress(ipywidgets.HBox):  # type: ignore[misc]  # ipywidgets has no types
     """`advance(stage, done, total)` moves the bar; `report(name, state, detail)` adds a line."""
 
     def __init__(self) -> None:

@@ -130,7 +130,10 @@ def _source_digest(source: str) -> object:
 
 def _package(name: str) -> Path:
     """Folder of a package, without importing it: importing the models loads torch."""
-    return Path(os.path.dirname(find_spec(name).origin))
+    spec = find_spec(name)
+    assert spec is not None  # one of this software's own
+    assert spec.origin is not None
+    return Path(os.path.dirname(spec.origin))
 
 
 def _named(names: Sequence[str], tell: Callable[[str], None]) -> list[Checkpoint]:

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Mapping
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -53,7 +54,8 @@ def save_tables(path: Path, tables: Mapping[str, xr.Dataset]) -> Path:
     about = json.dumps({"version": FORMAT_VERSION, "tables": index}, ensure_ascii=False, default=_number)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replaced_when_done(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **{INDEX: np.array(about)}, **arrays)
+        everything: dict[str, Any] = {INDEX: np.array(about), **arrays}
+        np.savez_compressed(file, **everything)
     return path
 
 
@@ -110,7 +112,7 @@ def differences(saved: Mapping[str, xr.Dataset], fresh: Mapping[str, xr.Dataset]
     lines = [f"{name}: only in one of the two" for name in sorted(set(saved) ^ set(fresh))]
     for name in [name for name in saved if name in fresh]:
         one, two = saved[name], fresh[name]
-        for variable in sorted({*one.variables, *two.variables}):
+        for variable in sorted({str(each) for each in (*one.variables, *two.variables)}):
             if variable not in one.variables or variable not in two.variables:
                 lines.append(f"{name}/{variable}: only in one of the two")
             elif line := _difference(one[variable], two[variable], tolerance):
@@ -146,14 +148,14 @@ def _difference(one: xr.DataArray, two: xr.DataArray, tolerance: float) -> str:
     return f"{int((~same).sum())} of {same.size} values differ, by at most {farthest:.3g}{share}"
 
 
-def _same_attribute(one: Mapping, two: Mapping, key: str, tolerance: float) -> bool:
+def _same_attribute(one: Mapping[str, Any], two: Mapping[str, Any], key: str, tolerance: float) -> bool:
     if isinstance(one.get(key), float) and isinstance(two.get(key), float):
         return math.isclose(one[key], two[key], rel_tol=tolerance) or (one[key] != one[key] and two[key] != two[key])
     # NaN within lists is written as NaN and compares equal as text.
     return key in one and key in two and json.dumps(one[key], default=_number) == json.dumps(two[key], default=_number)
 
 
-def _table(name: str, index: Mapping, arrays: Mapping[str, np.ndarray]) -> xr.Dataset:
+def _table(name: str, index: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> xr.Dataset:
     variables = {
         variable: xr.Variable(dims, arrays[f"{name}/{variable}"], index["units"].get(variable))
         for variable, dims in index["dims"].items()

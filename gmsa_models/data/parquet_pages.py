@@ -121,9 +121,10 @@ def _pages(file: BinaryIO, size: int, column: pq.ColumnChunkMetaData, place: str
         raise DamagedError(f"{place}: bytes {at} to {end} of a file of {size}")
     while at < end:
         header, length = _header(file, at, place)
-        kind, unpacked, packed = (header.get(field) for field in (1, 2, 3))
-        if not all(type(one) is int and one >= 0 for one in (kind, unpacked, packed)) or kind not in _PAGES:
+        sizes = [value for field in (1, 2, 3) if type(value := header.get(field)) is int and value >= 0]
+        if len(sizes) < 3 or sizes[0] not in _PAGES:
             raise DamagedError(f"{place}: the page at byte {at} is damaged, or of a kind that is not read")
+        kind, unpacked, packed = sizes
         field, count, encoding = _PAGES[kind]
         about = header.get(field)
         if not isinstance(about, dict) or type(about.get(count)) is not int or about[count] < 0:

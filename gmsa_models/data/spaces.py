@@ -31,7 +31,7 @@ WIDEST = 2**31 - 1
 
 def is_name(value: object) -> bool:
     """Whether it can be the name of a data set: plain text, "" for one that is not said."""
-    return is_plain(value) and len(value) <= LONGEST_NAME
+    return isinstance(value, str) and is_plain(value) and len(value) <= LONGEST_NAME
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,9 @@ class Vocabulary:
         raise ArgumentError(f"{path}: columns {brief(sorted(fields))}; expected one of {expected}")
 
 
-def _read_rows(path: Path, reader: csv.DictReader, index: str, name: str) -> tuple[tuple[int, ...], tuple[str, ...]]:
+def _read_rows(
+    path: Path, reader: csv.DictReader[str], index: str, name: str
+) -> tuple[tuple[int, ...], tuple[str, ...]]:
     names: dict[int, str] = {}
     for row in reader:
         text = row[index] or ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -73,7 +74,7 @@ class MontageRecipe:
     """
 
     mix: str = "events"
-    frames: tuple = (60, 300)
+    frames: tuple[Any, ...] = (60, 300)
     events: tuple[int, int] = (1, 3)
     event_seconds: tuple[int, int] = (8, 16)
     background_seconds: tuple[int, int] = (8, 30)
@@ -102,12 +103,12 @@ class MontageRecipe:
             return ((1.0, *self.frames),)
         return tuple((float(weight), fewest, most) for weight, fewest, most in self.frames)
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict) -> MontageRecipe:
+    def from_dict(cls, values: dict[str, Any]) -> MontageRecipe:
         """The inverse of `to_dict`, also after a trip through JSON.
 
         Raises:

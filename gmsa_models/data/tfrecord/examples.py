@@ -123,7 +123,7 @@ def _one(context: Context, name: str, kind: type) -> Any:
     return values[0]
 
 
-def values_of(context: Context, name: str, kind: type) -> list:
+def values_of(context: Context, name: str, kind: type) -> list[Any]:
     """All values of a feature, none where it is absent; a ContentError where they are of another kind."""
     entries = context.get(name, ())
     if len(entries) > MOST_VALUES:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -111,7 +112,7 @@ def _parse_frames(name: str, packed: bytes) -> np.ndarray:
     return np.stack(frames)
 
 
-def _parse_frame(name: str, number: int, feature: object) -> np.ndarray:
+def _parse_frame(name: str, number: int, feature: Any) -> np.ndarray:
     kind = feature.WhichOneof("kind")
     if kind == "bytes_list" and len(feature.bytes_list.value) == 1 and feature.bytes_list.value[0]:
         return np.frombuffer(feature.bytes_list.value[0], np.uint8)
@@ -130,7 +131,7 @@ def _parse_frame(name: str, number: int, feature: object) -> np.ndarray:
     )
 
 
-def _contents(feature: object) -> str:
+def _contents(feature: Any) -> str:
     kind = feature.WhichOneof("kind")
     if kind is None:
         return "nothing"

@@ -167,6 +167,7 @@ class RecordFile:
 
     def _read(self, size: int, start: int, number: int, offset: int) -> bytes:
         try:
+            assert self._descriptor is not None  # a closed file is not read
             return os.pread(self._descriptor, size, start)
         except OSError as error:
             reason = f"reading failed: {error.strerror}; check the disk or network"

@@ -8,12 +8,12 @@ one bytes value, whose constant per-frame headers numpy can check and strip at o
 from __future__ import annotations
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.descriptor_pb2 import FieldDescriptorProto
 from google.protobuf.message import DecodeError, Message
 
 __all__ = ["DecodeError", "Example", "Feature", "FeatureList", "PackedSequenceExample", "SequenceExample", "parse"]
 
 _PACKAGE = "gmsa_wire"
-_Field = descriptor_pb2.FieldDescriptorProto
 
 # message -> (field, number, type, repeated). A type in capitals is a scalar, any other one a message of this table.
 _MESSAGES: dict[str, tuple[tuple[str, int, str, bool], ...]] = {
@@ -38,16 +38,20 @@ _MAPS = {
 }
 
 
-def _set_type(field: _Field, kind: str) -> None:
+def _set_type(field: FieldDescriptorProto, kind: str) -> None:
     if kind.isupper():
-        field.type = getattr(_Field, f"TYPE_{kind}")
+        field.type = getattr(FieldDescriptorProto, f"TYPE_{kind}")
     else:
-        field.type, field.type_name = _Field.TYPE_MESSAGE, f".{_PACKAGE}.{kind}"
+        field.type, field.type_name = FieldDescriptorProto.TYPE_MESSAGE, f".{_PACKAGE}.{kind}"
 
 
-def _add_field(message: descriptor_pb2.DescriptorProto, name: str, number: int, kind: str, repeated: bool) -> _Field:
+def _add_field(
+    message: descriptor_pb2.DescriptorProto, name: str, number: int, kind: str, repeated: bool
+) -> FieldDescriptorProto:
     field = message.field.add(
-        name=name, number=number, label=_Field.LABEL_REPEATED if repeated else _Field.LABEL_OPTIONAL
+        name=name,
+        number=number,
+        label=FieldDescriptorProto.LABEL_REPEATED if repeated else FieldDescriptorProto.LABEL_OPTIONAL,
     )
     _set_type(field, kind)
     return field
@@ -67,14 +71,14 @@ def _build() -> dict[str, type[Message]]:
     file = descriptor_pb2.FileDescriptorProto(name=f"{_PACKAGE}.proto", package=_PACKAGE, syntax="proto3")
     for name, fields in _MESSAGES.items():
         message = file.message_type.add(name=name)
-        for field in fields:
-            _add_field(message, *field)
+        for each in fields:
+            _add_field(message, *each)
         if name == "Feature":
             message.oneof_decl.add(name="kind")
             for field in message.field:
                 field.oneof_index = 0
-    for name, (field, kind) in _MAPS.items():
-        _add_map(file, name, field, kind)
+    for name, (map_name, kind) in _MAPS.items():
+        _add_map(file, name, map_name, kind)
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     wanted = (*_MESSAGES, *_MAPS)

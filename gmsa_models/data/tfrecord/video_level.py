@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -81,7 +82,7 @@ def _read(file: RecordFile, place: Place) -> VideoLevel:
     return decode_at(file, place, decode_video_level)
 
 
-def _mean(context: dict, name: str) -> np.ndarray:
+def _mean(context: dict[str, Any], name: str) -> np.ndarray:
     mean = np.array(values_of(context, name, float), np.float32)
     if not len(mean) or not np.isfinite(mean).all():
         raise ContentError(
