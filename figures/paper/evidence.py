@@ -17,33 +17,33 @@ ROW, EXTRA, LEGEND_LINE = 0.36, 0.5, 0.14  # inches
 CHANCE = 0.5
 
 
-def draw(table: xr.Dataset, width: float = PAGE_WIDTH) -> Figure:
+def draw(found: xr.Dataset, width: float = PAGE_WIDTH) -> Figure:
     """Draw the figure.
 
     Visual signs. A row an explanation, the best on top (mean over models); in it a marker a model, with its interval
     over videos. x: the chance that a second that shows the label ranks above one that does not. Dotted: chance.
 
     Args:
-        table: as saved numbers call it; `auc`, `auc_low`, `auc_high` (model, explainer); attributes `videos`,
+        found: as saved numbers call it; `auc`, `auc_low`, `auc_high` (model, explainer); attributes `videos`,
             `frames`, `of`.
         width: in inches.
 
     Returns:
         A figure of that width.
     """
-    order = np.argsort(-table["auc"].mean("model").values, kind="stable")
-    table = table.isel(explainer=order).transpose("model", "explainer")
-    models, rows = ([str(name) for name in table[axis].values] for axis in ("model", "explainer"))
+    order = np.argsort(-found["auc"].mean("model").values, kind="stable")
+    found = found.isel(explainer=order).transpose("model", "explainer")
+    models, rows = ([str(name) for name in found[axis].values] for axis in ("model", "explainer"))
     columns = 6 if width >= WIDE else 3
     height = ROW * len(rows) + EXTRA + LEGEND_LINE * -(-len(models) // columns)
     with use_style():
         figure = StyledFigure(figsize=(width, height), layout="constrained")
         axes = figure.subplots()
-        values, low, high = (table[name].values for name in ("auc", "auc_low", "auc_high"))
+        values, low, high = (found[name].values for name in ("auc", "auc_low", "auc_high"))
         draw_interval_rows(axes, models, [name.replace("-", " ") for name in rows], values, low, high, CHANCE)
         axes.set_xlim(0, 1.01)
-        seconds = f"first {table.attrs['frames']} frames"
+        seconds = f"first {found.attrs['frames']} frames"
         between = ", " if width >= WIDE else "\n"
-        axes.set_xlabel(f"ROC AUC of the label's seconds{between}{videos(table.attrs['videos'], table)}, {seconds}")
+        axes.set_xlabel(f"ROC AUC of the label's seconds{between}{videos(found.attrs['videos'], found)}, {seconds}")
         model_legend(figure, models, columns, lines=False, markers=True)
     return figure
