@@ -254,16 +254,16 @@ def _vocabulary(module: nn.Module, names: Sequence[str] | None, classes: int) ->
     return Vocabulary("", tuple(range(classes)), tuple(names))
 
 
-def _note(module: nn.Module, captured: Captured, given: ModelNote | None) -> ModelNote:
+def _note(module: nn.Module, captured: Captured, note: ModelNote | None) -> ModelNote:
     """Its name says where its weights are no trained ones, if its configuration does (`weights: "random"`)."""
-    name = type(module).__name__ if given is None else given.name
+    name = type(module).__name__ if note is None else note.name
     attributes = {
         "checkpoint_name": name,
         "attention_kind": "module",
         "attention_modules": ", ".join(captured.names),
         "attention_verified": f"max |P V - out| {captured.difference:.3g}",
     }
-    attributes |= {} if given is None else dict(given.attributes)
+    attributes |= {} if note is None else dict(note.attributes)
     weights = getattr(getattr(module, "config", None), "weights", None)
     if isinstance(weights, str) and is_plain(weights):
         attributes["weights"] = weights
