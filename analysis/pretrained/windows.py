@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from analysis.capture.layout import Layout, TokenLayout, TokenTable
 
-__all__ = ["OverWindows", "WindowOutput", "joined", "over_windows", "window_mask"]
+__all__ = ["Layouts", "OverWindows", "WindowOutput", "joined", "over_windows", "window_mask"]
 
 Layouts = dict[str, Layout | None]
 
