@@ -98,13 +98,13 @@ def foreign_case(foreign: Foreign) -> Case:
 
 
 def torch_cases() -> dict[str, Case]:
-    """Modules of torch, and a GMSA of somebody else's."""
+    """Modules of torch, and a GMSA of somebody else's, of the paper's size: 300 frames, width 1024, 8 heads."""
     torch.manual_seed(0)
-    frames = torch.randn(2, 300, 768)
-    attention = nn.MultiheadAttention(768, 12, batch_first=True).eval()
-    layer = nn.TransformerEncoderLayer(768, 12, 3072, batch_first=True)
+    frames = torch.randn(1, 300, 1024)
+    attention = nn.MultiheadAttention(1024, 8, batch_first=True).eval()
+    layer = nn.TransformerEncoderLayer(1024, 8, 2048, batch_first=True)
     encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False).eval()
-    gmsa = Classifier(768, 7, 12, depth=2).eval()
+    gmsa = Classifier(1024, 7, 8, depth=2).eval()
 
     def weights() -> list[Tensor]:
         return [attention(frames, frames, frames, average_attn_weights=False)[1]]
@@ -196,7 +196,8 @@ def main() -> None:
         "# Attention captured from any module",
         "",
         f"`python benchmarks/capture.py --rounds {arguments.rounds} --write`: random weights, layers of the published",
-        "base sizes (two each), a batch of 1; modules of torch: 2 clips of 300 frames. From eager: largest difference",
+        "base sizes (two each), a batch of 1; modules of torch and the GMSA: one clip of 300 frames of the paper's",
+        "size (1024 wide, 8 heads), beside which fixed costs of a capture are small. From eager: largest difference",
         "of a weight from what `output_attentions=True` returns (of TimeSformer the spatial maps only, of Swin the",
         "last block of a stage). Time: processor seconds by those of the eager run that returns its maps. Peak memory:",
         "recorded / eager.",

@@ -48,14 +48,25 @@ class FrameSums:
     def __init__(self, queries: TokenTable, keys: TokenTable, shape: tuple[int, int], device: torch.device) -> None:
         self.fold, self.keys = queries.fold, keys
         self.of_query = torch.where(queries.frame < 0, queries.frames, queries.frame).to(device)
-        regular = keys.regular()
+        regular = keys.regular
         self.key_frames = keys.of_frames(device) if regular is None else regular
         clips = shape[0] // self.fold
+        self.identical = regular == (0, 1) and queries.regular == (0, 1) and queries.patches == keys.patches == 1
+        if self.identical:  # a token is a frame: the map over tokens is the one between frames
+            self.sums = torch.zeros((), device=device).expand(clips, shape[1], queries.frames, keys.frames)
+            return
         self.sums = torch.zeros(clips, shape[1], queries.frames + 1, keys.frames + 1, device=device)
         self.counts = torch.zeros(clips, queries.frames + 1, device=device)
 
     def add(self, weights: Float[Tensor, "batch heads rows key"], rows: Rows) -> None:
         """Add some rows of the map; `rows`: which query tokens they are."""
+        if self.identical:
+            if isinstance(rows, slice) and weights.shape[2] == self.sums.shape[2]:
+                self.sums = weights.to(self.sums.dtype, copy=True)  # the module may go on with its own
+            else:
+                self.sums = self.sums.contiguous()  # of zeros, before the first rows
+                self.sums[:, :, rows] = weights.to(self.sums.dtype)
+            return
         by_key = self._by_key_frame(weights.unflatten(0, (-1, self.fold))).transpose(1, 2).flatten(2, 3)
         of_query = self.of_query[:, :, rows].flatten(1)
         ones = self.counts.new_ones(of_query.shape[1])
@@ -85,6 +96,10 @@ class FrameSums:
 
     def result(self) -> FrameMap:
         """The map between frames."""
+        if self.identical:
+            clips, heads, queries, keys = self.sums.shape
+            none = self.sums.new_zeros(clips, heads, queries), self.sums.new_zeros(clips, heads, keys)
+            return FrameMap(self.sums, *none)
         mean = self.sums / self.counts.clamp(min=1)[:, None, :, None]
         return FrameMap(mean[:, :, :-1, :-1], mean[:, :, :-1, -1], mean[:, :, -1, :-1])
 

@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from analysis.capture.errors import CaptureError
+from analysis.capture.inside import InsideAttention
 from analysis.capture.maps import Rows, ScoredMaps
 
-__all__ = ["flex", "multi_head", "refuse_nested", "scaled_dot_product"]
+__all__ = ["flex", "inside_multi_head", "multi_head", "refuse_nested", "scaled_dot_product"]
 
 _MULTI_HEAD = inspect.signature(F.multi_head_attention_forward)
 _SDPA = inspect.Signature(
@@ -49,10 +50,27 @@ def scaled_dot_product(args: tuple, kwargs: dict[str, Any], output: Tensor) -> t
         output = F.scaled_dot_product_attention(**{**bound, "dropout_p": 0.0})
     if bound["enable_gqa"]:
         key, value = (each.repeat_interleave(query.shape[-3] // each.shape[-3], -3) for each in (key, value))
-    lead = torch.broadcast_shapes(query.shape[:-2], key.shape[:-2], value.shape[:-2])
-    query, key, value = (each.expand(*lead, *each.shape[-2:]) for each in (query, key, value))
+    if not query.shape[:-2] == key.shape[:-2] == value.shape[:-2]:
+        lead = torch.broadcast_shapes(query.shape[:-2], key.shape[:-2], value.shape[:-2])
+        query, key, value = (each.expand(*lead, *each.shape[-2:]) for each in (query, key, value))
     factor = query.shape[-1] ** -0.5 if bound["scale"] is None else bound["scale"]
     return ScoredMaps(query, key, value, output, factor, bound["attn_mask"], bound["is_causal"]), dropout
+
+
+def inside_multi_head(args: tuple, kwargs: dict[str, Any]) -> InsideAttention | None:
+    """What sees the kernels of a call of `F.multi_head_attention_forward`; None where they are not those of its map.
+
+    Args:
+        args, kwargs: of the call.
+    """
+    bound = _MULTI_HEAD.bind(*args, **kwargs)
+    bound.apply_defaults()
+    given = bound.arguments
+    query = given["query"]
+    dropped = given["training"] and given["dropout_p"] > 0
+    if dropped or torch._C._functorch.is_functorch_wrapped_tensor(query):  # one has a batch that is not seen
+        return None
+    return InsideAttention(query.shape[1] if query.ndim == 3 else 1)
 
 
 def multi_head(args: tuple, kwargs: dict[str, Any], result: tuple) -> tuple[ScoredMaps, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cached_property, lru_cache
 
 import torch
 from jaxtyping import Float, Int
@@ -56,6 +57,7 @@ class TokenTable:
         """Itself."""
         return self
 
+    @cached_property
     def regular(self) -> tuple[int, int] | None:
         """How many tokens lie before those of the frames, and 1 if these go frame by frame, 0 if patch by patch.
 
@@ -117,6 +119,8 @@ class TokenLayout:
             raise LayoutError(f"order is {self.order!r}; expected one of {', '.join(map(repr, ORDERS))}")
         if self.folded not in (None, *FOLDED):
             raise LayoutError(f"folded is {self.folded!r}; expected None or one of {', '.join(map(repr, FOLDED))}")
+        if self.lengths is not None:
+            object.__setattr__(self, "lengths", tuple(map(int, self.lengths)))  # any sequence, as a key of a cache
         if any(not 0 <= length <= self.frames for length in self.lengths or ()):
             raise LayoutError(f"lengths are {self.lengths}; expected 0 to {self.frames} time steps")
 
@@ -135,7 +139,10 @@ class TokenLayout:
         return {None: self.frames * self.patches, "patch": self.frames, "frame": self.patches}[self.folded]
 
     def table(self) -> TokenTable:
-        """The same, written out token by token."""
+        """The same, written out token by token; made once, as every call of a module asks for it."""
+        return _table(self, torch.get_default_device())
+
+    def _written_out(self) -> TokenTable:
         frame, patch = self._numbers()
         none = frame.new_full((frame.shape[0], 1), -1)
         frame, patch = (
@@ -165,6 +172,12 @@ class TokenLayout:
         text += f" + {self.front} in front" * (self.front > 0) + f" + {self.back} behind" * (self.back > 0)
         text = f"{self.tokens} tokens ({text})"
         return text + (f" in {self.fold} rows of the batch a clip" if self.fold > 1 else "")
+
+
+@lru_cache(maxsize=64)
+def _table(layout: TokenLayout, device: torch.device) -> TokenTable:
+    """`device`: where the table lies, by the caller's settings of torch."""
+    return layout._written_out()
 
 
 @dataclass(frozen=True)

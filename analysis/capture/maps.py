@@ -54,19 +54,18 @@ class ScoredMaps:
         """Weights of these rows and heads, and how far the output that they give is from the call's."""
         # An output behind a projection needs all heads.
         computed = heads if self.project is None else None
-        weights = self._weights(rows, computed)
+        weights, nothing = masked_softmax(self._scores(rows, computed))
         contexts = weights @ select_heads(self.value, computed)
         if self.project is None:
-            gap = (contexts - select_heads(self.output, computed)[..., rows, :].to(self.wide)).abs_()
+            gap = contexts.sub_(select_heads(self.output, computed)[..., rows, :])
         else:
-            gap = (self.project(contexts) - self.output[..., rows, :].to(self.wide)).abs_()
-        if self.bias is not None or self.modify is not None:
+            gap = self.project(contexts).sub_(self.output[..., rows, :])
+        if nothing is not None:
             # A query that may attend to nothing has a map of zeros; what the module makes of it (0 or NaN) is its own.
-            nothing = weights.amax(-1, keepdim=True) == 0
             gap.masked_fill_(nothing if self.project is None else nothing.any(-3), 0.0)
         return weights if self.project is None else select_heads(weights, heads), largest(gap)
 
-    def _weights(self, rows: Rows, heads: list[int] | None) -> Float[Tensor, "*lead rows key"]:
+    def _scores(self, rows: Rows, heads: list[int] | None) -> Float[Tensor, "*lead rows key"]:
         query, key = (select_heads(each, heads) for each in (self.query, self.key))
         scores = (query[..., rows, :] * self.factor) @ key.mT
         if self.bias is not None:
@@ -77,7 +76,7 @@ class ScoredMaps:
             scores.masked_fill_(~self._past(rows), -torch.inf)
         if self.modify is not None:
             scores = self.modify(scores, rows, heads)
-        return masked_softmax(scores)
+        return scores
 
     def _past(self, rows: Rows) -> Bool[Tensor, "rows key"]:
         position = torch.arange(self.query.shape[-2], device=self.device)[rows]
@@ -113,7 +112,7 @@ class GivenMaps:
         operand = weights if self.operand is self.weights else select_heads(self.operand, heads)[..., rows, :]
         value, output = (select_heads(each, heads) for each in (self.value, self.output))
         contexts = operand.to(self.dtype).to(self.wide) @ value.to(self.dtype).to(self.wide)
-        gap = largest(contexts.sub_(output[..., rows, :].to(self.wide)))
+        gap = largest(contexts.sub_(output[..., rows, :]))
         weights = weights.to(self.wide)
         if operand is not weights and self.operand is not self.weights:
             undone = operand.to(self.wide) * self.kept - weights
@@ -139,15 +138,21 @@ def select_heads(values: Tensor, heads: list[int] | None) -> Tensor:
 
 def largest(values: Tensor) -> float:
     """The largest magnitude; NaN if there is one; 0 of nothing."""
-    return float(values.abs().amax()) if values.numel() else 0.0
+    if not values.numel():
+        return 0.0
+    least, most = values.aminmax()  # in one pass, without a copy
+    return float(torch.maximum(-least, most))
 
 
-def masked_softmax(scores: Float[Tensor, "*lead rows key"]) -> Float[Tensor, "*lead rows key"]:
-    """Softmax over the keys; a row that is -inf everywhere gives zeros."""
+def masked_softmax(
+    scores: Float[Tensor, "*lead rows key"],
+) -> tuple[Float[Tensor, "*lead rows key"], Bool[Tensor, "*lead rows 1"] | None]:
+    """Softmax over the keys, and which rows are -inf everywhere, which gives zeros; None: none is."""
     weights = torch.softmax(scores, -1)
     if not bool(weights[..., :1].isnan().any()):
-        return weights
-    return weights.masked_fill_(scores.isneginf().all(-1, keepdim=True), 0.0)
+        return weights, None
+    nothing = scores.isneginf().all(-1, keepdim=True)
+    return weights.masked_fill_(nothing, 0.0), nothing
 
 
 def four_axes(shape: tuple[int, ...]) -> Shape:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -15,10 +15,10 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from analysis.capture.call import AttentionCall, Options, make_call
-from analysis.capture.intercept import flex, multi_head, refuse_nested, scaled_dot_product
+from analysis.capture.intercept import flex, inside_multi_head, multi_head, refuse_nested, scaled_dot_product
 from analysis.capture.layout import layout_of
 from analysis.capture.maps import TokenMaps
-from analysis.capture.softmaxes import SoftmaxProducts
+from analysis.capture.softmaxes import SOFTMAXES, SoftmaxProducts
 
 __all__ = ["ModuleStack", "Recorder"]
 
@@ -93,6 +93,8 @@ class Recorder(TorchFunctionMode):
         where = self.modules.innermost
         if where is not None and func in self._fused:
             refuse_nested(args, kwargs, f"call {self._index(where)} of {where!r} ({self._fused[func][1]})")
+        if where is not None and func is F.multi_head_attention_forward:
+            return self._multi_head(args, kwargs, where)
         result = func(*args, **kwargs)
         if where is None:
             return result
@@ -100,12 +102,26 @@ class Recorder(TorchFunctionMode):
             read, kind = self._fused[func]
             with _plain():
                 self._record(lambda: read(args, kwargs, result), where, kind)
-        else:
+        elif func in SOFTMAXES or self._softmaxes.softmaxes:
             with torch._C.DisableTorchFunction():
                 product = self._softmaxes.see(func, args, kwargs, result, where)
             if product is not None:
                 with _plain():
                     self._record(lambda: (product.maps, product.dropout), where, "softmax", product.changed)
+        return result
+
+    def _multi_head(self, args: tuple, kwargs: dict[str, Any], where: str) -> Any:
+        """Multi-head attention, whose map is of the kernels in the call, or else computed from what it was given."""
+        inside = inside_multi_head(args, kwargs)
+        with inside or nullcontext():
+            result = F.multi_head_attention_forward(*args, **kwargs)
+
+        def read() -> tuple[TokenMaps, float]:
+            maps = None if inside is None else inside.maps()
+            return multi_head(args, kwargs, result) if maps is None else (maps, 0.0)
+
+        with _plain():
+            self._record(read, where, "multi_head_attention_forward")
         return result
 
     def unexplained(self) -> dict[tuple[str, tuple[int, ...]], int]:

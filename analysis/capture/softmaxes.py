@@ -18,7 +18,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from analysis.capture.maps import GivenMaps
 
-__all__ = ["Product", "SeenSoftmax", "SoftmaxProducts"]
+__all__ = ["SOFTMAXES", "Product", "SeenSoftmax", "SoftmaxProducts"]
 
 SOFTMAXES = {torch.softmax, torch.special.softmax, torch.Tensor.softmax, F.softmax}
 PRODUCTS = {

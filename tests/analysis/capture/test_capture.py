@@ -1,6 +1,8 @@
 """capture on modules of torch alone: each way of attending, against the map worked out by hand, outputs to the bit."""
 
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -8,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
-from analysis.capture import AttentionCall, CaptureError, CaptureWarning, TokenLayout, capture
+from analysis.capture import AttentionCall, CaptureError, CaptureWarning, TokenLayout, capture, recorder
 
 BATCH, HEADS, QUERIES, KEYS, DIM = 2, 3, 7, 11, 5
 
@@ -156,7 +158,7 @@ PADDED = torch.tensor([[False] * 5, [False] * 3 + [True] * 2])
         ({"batch_first": True}, {"attn_mask": BLOCKED.repeat(6, 1, 1)}),
     ],
 )
-def test_multi_head_attention(options, arguments, need_weights):
+def test_multi_head_attention(options, arguments, need_weights, monkeypatch):
     module = multi_head(**options)
     inputs = torch.randn(2, 5, 6) if options.get("batch_first") else torch.randn(5, 2, 6)
     run = Function(lambda x: module(x, x, x, need_weights=need_weights, **arguments)[0])
@@ -165,6 +167,38 @@ def test_multi_head_attention(options, arguments, need_weights):
     _, weights = module(inputs, inputs, inputs, average_attn_weights=False, **arguments)
     assert (call.module, call.kind) == ("attention", "multi_head_attention_forward")
     assert torch.allclose(call.weights, weights, atol=1e-6)
+    if need_weights:  # of the kernels in the call, to the bit
+        assert torch.equal(call.weights, weights)
+    monkeypatch.setattr(recorder, "inside_multi_head", lambda args, kwargs: None)  # computed from what it was given
+    plain = captured(run, inputs)
+    assert torch.allclose(call.weights, plain.weights, atol=1e-6)
+    assert (call.shape, call.kind) == (plain.shape, plain.kind)
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+@pytest.mark.parametrize("need_weights", [True, False])
+def test_multi_head_attention_is_seen_inside_its_call(need_weights, context, monkeypatch):
+    def never(*_):
+        raise AssertionError
+
+    monkeypatch.setattr(recorder, "multi_head", never)
+    module = multi_head()
+    run = Function(lambda x: module(x, x, x, need_weights=need_weights)[0])
+    with context():
+        call = captured(run, torch.randn(5, 2, 6))
+    assert call.shape == (2, 3, 5, 5)
+    assert call.difference <= 1e-6
+
+
+def test_nothing_of_the_compiler_is_loaded():
+    script = (
+        "import sys, torch\nfrom analysis.capture import capture\nmodule = torch.nn.MultiheadAttention(6, 3)\n"
+        "before = 'torch._dynamo' in sys.modules\n"
+        "with capture(module): module(*[torch.ones(5, 2, 6)] * 3)\n"
+        "assert ('torch._dynamo' in sys.modules) == before"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_multi_head_attention_across_sources_of_other_widths():
@@ -511,8 +545,6 @@ def test_a_map_that_does_not_explain_the_output_is_refused(monkeypatch):
         maps, dropout = read(args, kwargs, output)
         maps.factor *= 1.01
         return maps, dropout
-
-    from analysis.capture import recorder
 
     read = recorder.scaled_dot_product
     monkeypatch.setattr(recorder, "scaled_dot_product", shifted)
