@@ -18,7 +18,8 @@ from analysis.capture.call import AttentionCall, Options, make_call
 from analysis.capture.intercept import flex, inside_multi_head, multi_head, refuse_nested, scaled_dot_product
 from analysis.capture.layout import layout_of
 from analysis.capture.maps import TokenMaps
-from analysis.capture.softmaxes import SOFTMAXES, SoftmaxProducts
+from analysis.capture.operations import SOFTMAXES
+from analysis.capture.softmaxes import SoftmaxProducts
 
 __all__ = ["ModuleStack", "Recorder"]
 
