@@ -136,7 +136,7 @@ def capture(
             yield captured
     unexplained = _unexplained(recorder)
     if not captured.calls:
-        raise CaptureError(_nothing(module, captured, unexplained))
+        raise CaptureError(_nothing(module, captured, unexplained, modules.ran))
     if unexplained:
         warnings.warn(unexplained, CaptureWarning, stacklevel=3)
 
@@ -157,14 +157,19 @@ def _unexplained(recorder: Recorder) -> str:
     )
 
 
-def _nothing(module: nn.Module, captured: Captured, unexplained: str) -> str:
+def _nothing(module: nn.Module, captured: Captured, unexplained: str, ran: bool) -> str:
     name = type(module).__name__
+    if not ran:
+        return (
+            f"{name} was not called inside the `with`: run it there, in this thread; a replica of it is another, "
+            "to be captured itself"
+        )
     if unexplained:
         return f"no attention call of {name} was recorded. {unexplained}"
     if captured.skipped:
         return f"no attention call of {name} was computed: layers or layout left out {', '.join(captured.skipped)}"
     return (
-        f"no attention call was seen in {name}. It must run inside the `with`; its attention must be that of torch "
+        f"no attention call was seen in {name}. Its attention must be that of torch "
         "(scaled_dot_product_attention, nn.MultiheadAttention, softmax and a product, flex_attention). For a "
         'transformers model load it with attn_implementation="sdpa" or "eager"; external kernels and replicas in other '
         "threads are not seen. Otherwise give an Adapter"

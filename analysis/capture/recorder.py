@@ -29,12 +29,17 @@ class ModuleStack:
 
     A module that is used in several places has several paths; the one below the module that called it counts.
 
+    Attributes:
+        running: their paths.
+        ran: whether any module was called.
+
     Args:
         module: the outermost.
     """
 
     def __init__(self, module: nn.Module) -> None:
         self.running: list[str] = []
+        self.ran = False
         self._paths: dict[nn.Module, list[str]] = {}
         for path, each in module.named_modules(remove_duplicate=False):
             self._paths.setdefault(each, []).append(path)
@@ -54,7 +59,10 @@ class ModuleStack:
 
     def _enter(self, paths: list[str], module: nn.Module, inputs: tuple) -> None:
         inside = self.running[-1] + "." if self.running and self.running[-1] else ""
+        self.ran = True
         self.running.append(next((path for path in paths if path.startswith(inside)), paths[0]))
+        if isinstance(module, nn.MultiheadAttention):  # whose own words would be of the mode that watches
+            refuse_nested(inputs, {}, f"module {self.running[-1]!r} (nn.MultiheadAttention)")
 
     def _leave(self, module: nn.Module, inputs: tuple, output: Any) -> None:
         self.running.pop()

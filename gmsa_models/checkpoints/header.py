@@ -118,9 +118,9 @@ def _check_kind(path: Path, start: bytes, length: int, size: int) -> None:
     pickled = start[:2] == b"PK" or (start[:1] == b"\x80" and start[1:2] in b"\x02\x03\x04\x05")
     if not looks_right and (pickled or path.suffix.lower() in PICKLE_SUFFIXES):
         raise CheckpointError(
-            f"{path}: a pickle, which can run any code when it is loaded, so it is refused. Convert it once, from a "
-            "source you trust: model = gmsa_models.build(...); model.load_state_dict(torch.load(path, "
-            "weights_only=True)); gmsa_models.save(model, 'name.safetensors')"
+            f"{path}: a pickle, which can run any code when it is loaded, so it is refused. Make a checkpoint of its "
+            f"tensors, which runs nothing: gmsa import {path} --like VARIANT --out name.safetensors; or in Python: "
+            "model.load_state_dict(torch.load(path, weights_only=True)); gmsa_models.save(model, 'name.safetensors')"
         )
     if size < 9:
         raise CheckpointError(f"{path}: {size} bytes; a checkpoint starts with a header", advice=TRUNCATED)
@@ -198,7 +198,7 @@ def _contents(path: Path, metadata: object) -> dict[str, Any]:
     if not isinstance(metadata, dict) or METADATA_KEY not in metadata:
         raise CheckpointError(
             f"{path}: safetensors, but without the {METADATA_KEY!r} metadata that gmsa_models.save writes; "
-            "load the weights into gmsa_models.build(...) and save that",
+            "make one of its tensors: gmsa import FILE --like VARIANT --out name.safetensors",
             advice=NOT_OURS,
         )
     contents = _parse(path, metadata[METADATA_KEY], f"{METADATA_KEY!r} metadata")

@@ -571,6 +571,32 @@ def test_jagged_tensors_are_refused():
         module(jagged.transpose(1, 2))
 
 
+def test_jagged_inputs_of_modules_of_torch_are_refused():
+    layer = nn.TransformerEncoderLayer(6, 3, 8, batch_first=True)
+    module = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False).eval()
+    jagged = torch.nested.nested_tensor([torch.randn(3, 6), torch.randn(5, 6)], layout=torch.jagged)
+    message = r"module 'layers\.0\.self_attn' \(nn\.MultiheadAttention\) was given jagged.*padded tensors and a mask"
+    with pytest.raises(CaptureError, match=message), capture(module):
+        module(jagged)
+
+
+def test_a_module_that_was_not_called_is_refused():
+    module = Stack()
+    message = "Stack was not called inside the `with`: run it there"
+    with pytest.raises(CaptureError, match=message), capture(module):
+        Stack()(torch.randn(5, 2, 6))
+
+
+def test_padding_does_not_become_jagged_tensors_meanwhile():
+    layer = nn.TransformerEncoderLayer(6, 2, 8, batch_first=True)
+    module = nn.TransformerEncoder(layer, 2).eval()  # which makes jagged tensors of padded ones on its fast path
+    frames = torch.randn(2, 5, 6)
+    with torch.no_grad(), capture(module) as result:
+        module(frames, src_key_padding_mask=PADDED)
+    assert len(result) == 2
+    assert all((call.weights[1, :, :, 3:] == 0).all() for call in result)
+
+
 def test_a_module_without_attention_is_refused():
     module = nn.Linear(3, 5)
     with (
