@@ -22,6 +22,7 @@ REFUSED = {
     "--against": "two such models see frames of their own, which cannot stand side by side: write a record of each",
     "--edit": "edits are of the shipped kind of model",
     "--certify": "its maps were verified one by one as they were recorded; the record says how exactly",
+    "--dataset": "a video file has no labels to say it of",
     "--on-error": "it is of data sets of many clips; a video that cannot be read is an error",
 }
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)\.\.(\d+(?:\.\d+)?)")

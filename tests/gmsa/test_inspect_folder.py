@@ -72,6 +72,7 @@ def test_a_model_without_a_classifier_says_so(folder, tmp_path):
         (["--against", "baseline"], "--against does not go with the folder of a transformers model"),
         (["--certify"], "--certify does not go with .* verified one by one"),
         (["--edit", "drop visual/0 at 1..2"], "--edit does not go with"),
+        (["--dataset", "audioset"], "--dataset does not go with"),
         (["--on-error", "skip"], "--on-error does not go with"),
         (["--span", "3"], r"--span is '3'; expected seconds as A\.\.B"),
         (["--span", "9..12"], "the span is 9 to 12 s; the video has 0 to 7.54 s"),
