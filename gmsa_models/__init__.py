@@ -3,8 +3,9 @@
 What stands here is imported when it is asked for: parts that need no torch load without it.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from gmsa_models.lazy import lazy_names
 
 if TYPE_CHECKING:
     from gmsa_models.checkpoints.files import available, describe, load, save
@@ -57,8 +58,4 @@ _MODULES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = import_module(_MODULES[name])
-    return module if module.__name__ == f"{__name__}.{name}" else getattr(module, name)
+__getattr__ = lazy_names(__name__, _MODULES)

@@ -14,6 +14,7 @@ import typer
 ROOT = Path(__file__).parents[1]
 ROOMS = ("gmsa_models", "analysis", "figures")
 LONGEST_FILE = 400
+LONGEST_HEAD = 10  # lines of a module's docstring; theory stands in docs/concepts
 MOST_ERRORS = 25  # a new one only for what a caller handles in another way
 # Words that say what happened to a thing, and not what it is.
 COINED = {"found", "there", "told", "untold", "held", "asked", "given"}
@@ -146,6 +147,15 @@ def test_files_are_short():
     for path, text in texts():
         if path.suffix == ".py" and path.relative_to(ROOT).parts[0] != "tests":
             assert len(text.splitlines()) <= LONGEST_FILE, path
+
+
+def test_heads_of_modules_are_short_and_the_pages_that_they_name_exist():
+    for path, text in texts():
+        if path.suffix == ".py" and path.relative_to(ROOT).parts[0] in (*ROOMS, "gmsa"):
+            head = ast.get_docstring(ast.parse(text)) or ""
+            assert len(head.splitlines()) <= LONGEST_HEAD, path
+            for page in re.findall(r"docs/[\w/]+\.md", text):
+                assert (ROOT / page).is_file(), f"{path}: {page}"
 
 
 def test_nothing_is_left_for_later():

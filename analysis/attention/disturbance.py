@@ -1,11 +1,6 @@
 """A block run again on disturbed input, and what that shows of its maps: the evidence behind certificates.
 
-The disturbance. Some frames of the block's input X are moved far ("moved") and some are declared padding ("hidden").
-In an attention map as equation 1 has it, query = row, softmax over keys, the row of any other query i then obeys
-    log A'[i, k] - log A[i, k] = one number for all keys k that were neither moved nor hidden,
-since the logits q_i . k_k are as they were and only the softmax's denominator is not: the odds between those keys are
-kept, while moved keys react. In a transposed map, or one whose softmax ran over queries, that number differs from key
-to key. Some maps keep odds both ways (all frames alike); so the transposed map is put to the same test, and must fail.
+What a disturbance shows, and why: docs/concepts/certificates.md.
 """
 
 from __future__ import annotations

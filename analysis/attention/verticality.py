@@ -1,26 +1,6 @@
 """Verticality: how much of an attention map is vertical lines, keys that every query attends to alike.
 
-The definition. Let D[i, j] = A[i, j] - 1 / |N_i| on the support: what a query does that uniform attention would not.
-Give each key one appeal c_j. Under appeals alone a query deviates from uniform by the appeal of each key that it may
-attend to, less their mean, so that its row still sums to 1: M[i, j] = c_j - mean of c over N_i. The verticality is the
-share of the sum of squares of D that the best appeals explain. Where every query may attend to every key, the best
-c_j are the column means of D, and the verticality is T sum_j (mean_i A[i, j] - 1/T)^2 / sum_ij (A[i, j] - 1/T)^2.
-
-What follows from it.
-- It lies in [0, 1]; it is 1 exactly when M = D fits: all rows equal, or, under any mask, a vertical line that each
-  query sees or does not see. A map on its diagonal alone has 0.
-- Mixing a map with uniform attention, or reordering the frames of map and mask, changes nothing.
-- Shuffling the weights of each query among the keys of its support leaves the sum of squares as it is and destroys
-  every line. The share that is left by chance has a mean and a variance in closed form (below), so the null needs no
-  sampling. The mean is 1/T where every query sees every key, and more under masks: a short row is easily explained.
-- `adjusted` is the value with chance taken off, (value - mean) / (1 - mean), as in the adjusted Rand index.
-- The p-value is against queries that have nothing to do with each other. Neighbouring frames are alike, so it is tiny
-  for most real maps: it says that lines are there; how strong they are is said by the value.
-
-The null. With b_j = sum_i D[i, j], the Laplacian L = sum_i (diag(S_i) - S_i S_i^T / n_i) of the supports S_i, and
-G = L^+, the explained sum of squares is Q = b^T G b: a sum of independent, shuffled rows x_i of covariance
-K_i = s_i / (n_i - 1) P_i, s_i the row's sum of squares, P_i the centring over S_i. So E Q = sum_i tr(G K_i), and Var Q
-is 2 sum_{i != k} tr(G K_i G K_k) plus, a row, the variance of x_i^T G x_i over the shuffles of x_i.
+Definition, properties and the closed form of the null: docs/concepts/verticality.md.
 """
 
 from __future__ import annotations

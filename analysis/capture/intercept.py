@@ -65,9 +65,9 @@ def inside_multi_head(args: tuple, kwargs: dict[str, Any]) -> InsideAttention | 
     """
     bound = _MULTI_HEAD.bind(*args, **kwargs)
     bound.apply_defaults()
-    given = bound.arguments
-    query = given["query"]
-    dropped = given["training"] and given["dropout_p"] > 0
+    values = bound.arguments
+    query = values["query"]
+    dropped = values["training"] and values["dropout_p"] > 0
     if dropped or torch._C._functorch.is_functorch_wrapped_tensor(query):  # one has a batch that is not seen
         return None
     return InsideAttention(query.shape[1] if query.ndim == 3 else 1)

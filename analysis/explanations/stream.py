@@ -1,11 +1,6 @@
 """Stream: what one modality adds to the logit of one class, as a function of its frames.
 
-The two streams of a classifier meet in its last layer alone, which is linear:
-
-    logit[target] = sum over modalities of (w_m . pooled_m) + bias[target].
-
-So what a frame of one modality adds does not depend on the other modality, each method runs on one stream at a time,
-and what it finds for the streams adds up to what it would find for the model.
+How: docs/concepts/explanations.md.
 """
 
 from __future__ import annotations

@@ -134,7 +134,7 @@ def _of_clip(view: TraceView) -> dict[str, str]:
         "feature_spaces": json.dumps(spaces_to_dict(clip.spaces)),
         "labels": json.dumps(list(clip.labels)),
         "label_names": json.dumps([names(label) for label in clip.labels], ensure_ascii=False),
-    }
+    } | ({"alignment": clip.alignment} if clip.alignment else {})
 
 
 @cache

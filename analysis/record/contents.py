@@ -25,6 +25,7 @@ NUMBERS = ("frame_seconds", "clip_frames")
 # What a record has where it applies: the attribute, of one model's, is a variable along `model` in one of several.
 OPTIONAL_TEXTS = (
     "checkpoint_name", "attention_kind", "checkpoint_sha256", "vocabulary", "weights", "no_predictions", "sampling",
+    "alignment",
 )  # fmt: skip
 # Attributes of a record of one model, which are variables along `model` in one of several.
 MODEL_ATTRIBUTES = (

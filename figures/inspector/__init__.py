@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from figures.inspector.html import write_html
+from gmsa_models.lazy import lazy_names
 
 if TYPE_CHECKING:
     from figures.inspector.explorer import Explorer
@@ -19,15 +19,14 @@ _WIDGETS = {
     "Inspector": "figures.inspector.widget",
     "Progress": "figures.inspector.progress",
 }
+_load = lazy_names(__name__, _WIDGETS)
 _EXTRA = ("anywidget", "traitlets", "ipywidgets")
 
 
 def __getattr__(name: str) -> Any:
     # Only the widgets need the notebooks extra; HTML files are written without it.
-    if name not in _WIDGETS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        return getattr(import_module(_WIDGETS[name]), name)
+        return _load(name)
     except ModuleNotFoundError as error:
         if error.name not in _EXTRA:
             raise

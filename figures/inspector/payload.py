@@ -1,17 +1,6 @@
 """The payload: records as one block of bytes that the JavaScript reads, in a widget's trait or in an HTML file.
 
-Layout: uint32 (little-endian) length of the header, the header (JSON, UTF-8, padded with spaces to a multiple of 8),
-then the arrays, each from a multiple of 8. The header says of each array, by name, its type, shape, place and coding:
-
-* `float32`, `float64`, `uint8`: the numbers, little-endian. Seconds are float64: float32 holds no second of a clock.
-* `float16`: half floats times 2 ** -`exponent` (one exponent an array, so that its largest value lies near 2 ** 15 and
-  small weights keep all 11 bits); first all low bytes, then all high bytes, which deflate better apart.
-* `support`: only the entries where that mask is not 0 are there, row by row; the others are 0.
-* `symmetric`: the entries above the diagonal are those below it.
-* `same`: no numbers of its own; those of another array.
-
-A payload can travel in two parts: the header with the arrays that the first view needs (the first `first` bytes of all
-arrays), then the maps that it does not show. The two joined are the payload.
+Its layout: docs/inspector_payload.md.
 """
 
 from __future__ import annotations

@@ -3,8 +3,9 @@
 What stands here is imported when it is asked for: parts that need no torch load without it.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from gmsa_models.lazy import lazy_names
 
 if TYPE_CHECKING:
     from gmsa_models.data.clip import Batch, Clip, ClipError, Segment, dequantize, quantize
@@ -43,7 +44,4 @@ _MODULES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_MODULES[name]), name)
+__getattr__ = lazy_names(__name__, _MODULES)

@@ -7,8 +7,7 @@ import torch
 from small_models import VOCABULARY
 
 import gmsa_models
-from gmsa_models.config import ConfigError
-from gmsa_models.errors import UnknownNameError
+from gmsa_models.errors import ConfigError, UnknownNameError
 from gmsa_models.masks import BlockDiagonal, Toeplitz, ToeplitzDilated
 from gmsa_models.variants import COLUMNS, CONTROL, PUBLISHED, PUBLISHED_FAMILY, VARIANTS, build, variant_config
 

@@ -1,12 +1,6 @@
 """GateAtt with some of its frames replaced, for many choices of them one after another.
 
-A gate of GateAtt asks, of every pair of frames, for a sum over all keys: z_ij = sum_k e_ik W_kj / sum_k e_ik, e =
-exp(logit). From one choice of frames to the next few keys change, so the sums are carried along: a changed key k adds
-(e'_ik - e_ik) W_kj, a changed query has its row made anew. A pass costs frames^3 a head, a step frames^2. What a step
-needs that does not depend on the step before is made for all steps of a call at once.
-
-Subtracting loses figures where what is left is small beside what was there, and exp may overflow where a new key weighs
-far more than the largest of its row; such rows are made anew as well, and all of them after `FRESH` steps.
+How: docs/concepts/explanations.md.
 """
 
 from __future__ import annotations

@@ -1,12 +1,6 @@
 """Contexts of attention while frames are replaced one after another, at every step, without a pass a step.
 
-With t frames in the order in which they are replaced, step s has the first s replaced. A query sees, of each frame, one
-of two keys: the clip's or the baseline's. Its context at every step is a quotient of running sums,
-
-    o(s) = [sum_{r >= s} e_r v_r + sum_{r < s} e'_r v'_r] / [sum_{r >= s} e_r + sum_{r < s} e'_r],
-
-where e = exp(logit) of the clip's keys, e' of the baseline's; sums only, so nothing cancels. So attention costs as much
-for all steps as for a few.
+How: docs/concepts/explanations.md.
 """
 
 from __future__ import annotations

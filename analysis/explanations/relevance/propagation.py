@@ -1,12 +1,6 @@
 """Layer-wise relevance propagation (LRP) through the two-stream, gated, masked model, branch by branch.
 
-What is not linear is held at what it was in this clip: attention weights, gates, the deviation of each layer norm, and
-the ratio gelu(x) / x. What is left is affine in the frames, so relevance is input times gradient of that affine
-function: it adds up, with what the biases give, to the logit. This is the LRP of Ali et al. for attention and layer
-norm; the ratio is the 0-rule for the activation.
-
-A frame's relevance leaves it by one of three ways in the first layer: the global branch, the local branch, or the
-residual past the attention block. The function is linear, so the three add up.
+How: docs/concepts/explanations.md.
 """
 
 from __future__ import annotations

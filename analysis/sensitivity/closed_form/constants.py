@@ -1,11 +1,6 @@
 """What the closed forms need of a block and not of a clip: products of its weight matrices, made once a block.
 
-Symbols, for heads m and n of width d; W_V^m and so on are the d rows of head m, W_O^m the d columns:
-
-    C_mn = (W_O^m)^T W_O^n                  how two heads overlap in the output
-    P_m = W_O^m W_V^m                       the path of a frame through the values of a head
-    w_i^m = (W_K^m)^T q_i^m / sqrt(d)       d logit_ij / d x_j
-    kappa_k^m = (W_Q^m)^T k_k^m / sqrt(d)   d logit_ik / d x_i
+Symbols: docs/concepts/frame_sensitivity.md.
 """
 
 from __future__ import annotations

@@ -1,16 +1,6 @@
 """Frame Jacobians of GateAtt: the blended map A^m of head m is a function of the logits, row by row.
 
-With e = (A_g - A_l) R_g R_l, element by element, and G_g = A_g W_g^g, G_l = A_l W_g^l the gates' logits,
-
-    d A_ij' / d s_ij = A_g,ij [R_g,ij (j = j') - R_g,ij' A_g,ij' + e_ij' (W_g^g[j, j'] - G_g,ij')]
-                     + A_l,ij [R_l,ij (j = j') - R_l,ij' A_l,ij' - e_ij' (W_g^l[j, j'] - G_l,ij')]
-
-and with u_ij^m = sum_j' v_j'^m dA_ij'^m / ds_ij^m and the symbols of `tables`
-
-    J_ij = sum_m A_ij^m P_m + W_O^m u_ij^m (w_i^m)^T + [i = j] sum_m sum_k W_O^m u_ik^m (kappa_k^m)^T,
-
-whose norms `inner` takes. Were A an ordinary softmax, u_ij would be A_ij (v_j - o_i), the plain form. Here rows of A
-do not sum to 1.
+Symbols and form: docs/concepts/frame_sensitivity.md.
 """
 
 from __future__ import annotations

@@ -1,19 +1,6 @@
 """Frame Jacobians of GateOp: two maps a head, and output matrices that change from frame to frame.
 
-With the gates R_g, R_l of frame i and E = (Y_g - Y_l) R_g R_l, all vectors over output components,
-
-    dY_i = B_i^g dO_i^g + B_i^l dO_i^l,
-    B_i^g = diag(R_g) W^og + diag(E) W_g^g,    B_i^l = diag(R_l) W^ol - diag(E) W_g^l,
-
-so the block is the plain one with 2 M branch heads b = (branch, m), whose W_O^b is the d columns of B_i of that branch:
-
-    J_ij = sum_b A_ij^b B_i^b [W_V^m + (v_j^m - o_i^b) (w_i^m)^T]
-           + [i = j] sum_b sum_k A_ik^b B_i^b (v_k^m - o_i^b) (kappa_k^m)^T.
-
-B_i is a sum of two constant matrices with rows scaled, diag(f_s) W_s; the factors f_s of the four matrices are
-(R_g, E, R_l, -E). Sums over output components that every pair of frames needs are products, over components, of
-f_s f_t with tables that no frame changes; what a single frame needs is done with its B_i, frame by frame. The first
-line of J alone is here and in `gate_op_values`, what the second adds in `gate_op_query`.
+Symbols and form: docs/concepts/frame_sensitivity.md.
 """
 
 from __future__ import annotations

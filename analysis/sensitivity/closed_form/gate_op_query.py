@@ -1,8 +1,6 @@
 """GateOp, frame i as its own query: what |J_ii|^2 has beyond the form of every other |J_ij|^2.
 
-With S_i^bm = sum_k A_ik^bm (v_k^m - o_i^bm) (k_k^m)^T the query's part of J_ii is Y_i W_Q / sqrt(d), where the columns
-of head m in Y_i are sum_b B_i^bm S_i^bm. A frame costs two products of about D x D x D: they are most of a clip's cost,
-and there is one for every frame, not for every pair.
+The term: docs/concepts/frame_sensitivity.md.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
 """GateOp: how the values of frame j meet themselves in |J_ij|^2.
 
-The term is A_ij^bm A_ij^cn (w_i^m . w_i^n) (B_i^bm v_j^m) . (B_i^cn v_j^n), summed over pairs of branch heads. With
-B_i = diag(f_s) W_s + diag(f_t) W_t the last factor is a product, over output components, of f_s f_t of frame i with
-(W_s^m v_j^m) (W_t^n v_j^n) of frame j: matrix products. Where a branch is local, few pairs of frames are touched.
+The term: docs/concepts/frame_sensitivity.md.
 """
 
 from __future__ import annotations

@@ -1,11 +1,6 @@
 """Rows of frame Jacobian norms from inner vectors, for blocks with one output matrix.
 
-With the symbols of `tables`
-
-    J_ij = sum_m A_ij^m P_m + W_O^m u_ij^m (w_i^m)^T + [i = j] sum_m sum_k W_O^m u_ik^m (kappa_k^m)^T,
-
-u_ij^m = sum_j' v_j'^m dA_ij'^m / ds_ij^m being how head m's output answers to its logit s_ij. Whatever u is, the
-squared norm is a sum over pairs of heads. Differences of values are taken before they are squared, so little cancels.
+Symbols and form: docs/concepts/frame_sensitivity.md.
 """
 
 from __future__ import annotations

@@ -1,12 +1,6 @@
 """Frame Jacobians of Baseline and ShareAtt: heads with one output matrix, each with its own map A^m.
 
-With o_i^m = sum_k A_ik^m v_k^m and the symbols of `tables`, the block's Jacobian from frame j to frame i is
-
-    J_ij = sum_m A_ij^m [P_m + W_O^m (v_j^m - o_i^m) (w_i^m)^T]
-           + [i = j] sum_m sum_k A_ik^m W_O^m (v_k^m - o_i^m) (kappa_k^m)^T
-
-The first line is how frame j enters as value and as key, the second how frame i enters as query. The squared
-Frobenius norm is a sum over pairs of heads, and each term of it a product of small matrices: no Jacobian is made.
+Symbols and form: docs/concepts/frame_sensitivity.md.
 """
 
 from __future__ import annotations

@@ -16,6 +16,8 @@ from analysis.explanations.ground_truth import Evidence, evidence_scores, label_
 from analysis.explanations.incremental import replacement
 from analysis.explanations.scores import explained_labels, explanation_scores
 from analysis.explanations.stream import stream_inputs
+from analysis.interventions.edits import Patch
+from analysis.interventions.running import logits_with
 from gmsa_models import Segment
 from gmsa_models.errors import ArgumentError
 from gmsa_models.masks import BlockDiagonal, Toeplitz, ToeplitzDilated
@@ -36,6 +38,17 @@ def test_curves_equal_one_forward_a_step(kind, norm, baseline):
         only = slow.logit(model, slow.replaced(inputs, start, ORDER[step:]), 2)
         assert float(found.deletion[step]) == pytest.approx(out, abs=1e-10)
         assert float(found.insertion[step]) == pytest.approx(only, abs=1e-10)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "none"])
+def test_curves_are_the_logits_of_patched_inputs(kind):
+    model, clip = moved(small_model(kind).double()), small_clip()
+    inputs, start = stream_inputs(model, clip), baseline_inputs(model, clip, "mean")
+    curves = Replacer(model, clip, 2).curves(VALUES)
+    for curve, order in ((curves.deletion, ORDER), (curves.insertion.flip(0), ORDER[::-1])):
+        steps = [slow.replaced(inputs, start, order[:step]) for step in range(len(order) + 1)]
+        edits = [[Patch(f"{name}/input", source=values[None]) for name, values in step.items()] for step in steps]
+        assert torch.allclose(curve.double(), logits_with(model, clip, edits)[:, 2].double(), atol=1e-10, rtol=0)
 
 
 @pytest.mark.parametrize("neighbourhood", [BlockDiagonal(5), Toeplitz(4), ToeplitzDilated(8, 2), Toeplitz(60)])

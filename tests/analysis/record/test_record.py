@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from small_models import KINDS, VOCABULARY, small_clip, small_model
 
 import analysis.record.assemble as record_module
 from analysis import DEFAULT_PARTS, RecordError, combine_models, inspect_clip, inspect_clips
+from analysis.record.files import open_record, save_record
 from analysis.record.variables import CLIP_PARTS, PARTS
 from gmsa_models import Batch, read_clips
 from gmsa_models.masks import Toeplitz, neighbourhood_mask
@@ -145,6 +147,15 @@ def test_it_opens_without_torch_and_without_this_package(tmp_path):
         [sys.executable, "-c", script, tmp_path / "record.nc"], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert float(done.stdout) == pytest.approx(1.0, rel=1e-5)
+
+
+def test_what_was_cut_to_align_streams_is_said(tmp_path):
+    clip = replace(small_clip(), alignment="shortest: cut to 11 frames, visual from 12")
+    record = open_record(save_record(inspect_clip(small_model(), clip), tmp_path / "r.nc"))
+    assert record.attrs["alignment"] == clip.alignment
+    assert "alignment" not in inspect_clip(small_model(), small_clip()).attrs
+    pair = combine_models([record, inspect_clip(small_model("baseline"), clip)])
+    assert pair.attrs["alignment"] == clip.alignment
 
 
 def test_a_batch_gives_the_records_of_its_clips():

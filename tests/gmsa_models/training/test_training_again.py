@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from references.training import RECIPE, VOCABULARY, tiny_clip, tiny_model
+from small_models import small_model
 
 from gmsa_models import Clip, Vocabulary, load, write_clips
 from gmsa_models.checkpoints.files import save
@@ -24,6 +25,7 @@ from gmsa_models.errors import ArgumentError, OutputError, TrainingError
 from gmsa_models.evaluation.scoring import evaluate
 from gmsa_models.training import loop as training
 from gmsa_models.training.loop import fit
+from gmsa_models.training.objective import parameter_groups
 from gmsa_models.training.recipe import PRECISIONS
 from gmsa_models.training.result import TrainingResult
 from gmsa_models.training.state import TrainingProgress, save_state
@@ -32,6 +34,43 @@ from tests.gmsa_models.training.test_training import PROGRAM, ROOT, environment,
 
 SHORT = replace(RECIPE, steps=8, validate_every=3, save_every=2, precision="32-true")
 TRAINING, HELD_OUT, OTHERS = ([tiny_clip(n) for n in range(first, first + 16)] for first in (0, 100, 200))
+
+
+# What the state of an optimiser counts its tensors by, in the files of runs that go on: these may not change places.
+PROJECTIONS = ["query", "key", "value"]
+MATRICES = {
+    "baseline": [*PROJECTIONS, "output"],
+    "share-att": [*PROJECTIONS, "output"],
+    "gate-att": ["gate_global", "gate_local", *PROJECTIONS, "output"],
+    "gate-op": [*PROJECTIONS, "output_global", "output_local", "gate_global", "gate_local"],
+    "none": [],
+}
+VECTORS = {
+    "baseline": [*PROJECTIONS, "output", "norm_attention", "norm_attention"],
+    "share-att": [*PROJECTIONS, "output", "norm_attention", "norm_attention"],
+    "gate-att": [*PROJECTIONS, "output", "norm_attention", "norm_attention"],
+    "gate-op": ["output_bias", *PROJECTIONS, "norm_attention", "norm_attention"],
+    "none": [],
+}
+
+
+@pytest.mark.parametrize("kind", MATRICES)
+def test_the_optimiser_has_its_parameters_in_the_order_of_earlier_versions(kind):
+    model = small_model(kind)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    matrices, vectors = ([names[id(one)] for one in group["params"]] for group in parameter_groups(model, 0.1))
+
+    def short(name: str) -> str:
+        return name.removesuffix(".weight").removesuffix(".bias").replace("layers.0.", "").replace("attention.", "")
+
+    feed_forward = ["feed_forward.0", "feed_forward.2"]
+    stream = [*MATRICES[kind], *feed_forward]
+    encoders = [f"encoders.{stream_name}." for stream_name in ("visual", "audio")]
+    assert [short(name) for name in matrices] == [f"{e}{name}" for e in encoders for name in stream] + ["classifier"]
+    stream = [*VECTORS[kind], *feed_forward, "norm_feed_forward", "norm_feed_forward", "norm", "norm"]
+    assert [short(name) for name in vectors] == [f"{e}{name}" for e in encoders for name in stream] + ["classifier"]
+    ends = [name.rpartition(".")[2] for name in vectors if "norm" in name]
+    assert ends == ["weight", "bias"] * (len(ends) // 2)
 
 
 class StopError(Exception):
