@@ -69,8 +69,8 @@ class InsideAttention(TorchDispatchMode):
 
 
 def _fused(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> TokenMaps:
-    """The map of any of torch's fused kernels, by the names of its values."""
-    values = dict(zip((each.name for each in func._schema.values), args, strict=False)) | kwargs
+    """The map of any of torch's fused kernels, by the names of its arguments."""
+    values = dict(zip((each.name for each in func._schema.arguments), args, strict=False)) | kwargs
     query, scale = values["query"], values.get("scale")
     mask = values.get("attn_mask", values.get("attn_bias"))
     factor = query.shape[-1] ** -0.5 if scale is None else scale
