@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,8 +122,12 @@ class SoundPreparation:
 
         path, config = _read(folder, SOUND_FILES)
         kind = getattr(transformers, EXTRACTORS[model_type])
+        values = {key: value for key, value in config.items() if not key.endswith("_type")}
         try:
-            extractor = kind.from_dict({key: value for key, value in config.items() if not key.endswith("_type")})
+            with warnings.catch_warnings():
+                # AST's published filter bank is so: some of its 128 filters lie between two frequencies.
+                warnings.filterwarnings("ignore", "At least one mel filter has all zero values")
+                extractor = kind.from_dict(values)
         except (ValueError, TypeError, KeyError) as error:
             raise ConfigError(f"{path}: {kind.__name__} cannot be made of it: {brief(str(error))}") from error
         if extractor.sampling_rate != SAMPLE_RATE:

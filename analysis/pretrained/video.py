@@ -61,7 +61,7 @@ class PreparedVideo:
     sampling: str
 
 
-def recognised_type(model: nn.Module) -> tuple[str, Any]:
+def _recognised_type(model: nn.Module) -> tuple[str, Any]:
     """Type and configuration of the first model inside a module whose layout is recognised.
 
     Raises:
@@ -101,7 +101,7 @@ def prepare_video(
         ArgumentError: a span or number of pictures that there is not.
         ConfigError: a model or processor that is not known.
     """
-    kind, config = recognised_type(model)
+    kind, config = _recognised_type(model)
     preparation, video = read_preparation(folder, kind), VideoFile(path)
     if isinstance(preparation, SoundPreparation):
         if frames is not None:

@@ -116,10 +116,8 @@ BOXES = f"""(() => {{
 
 def test_a_long_name_and_unit_end_before_the_numbers_of_the_axis(browser, tmp_path, saved):
     record = saved.copy()
-    record["profile"] = (saved["profile"] * 1234.5).assign_attrs(
-        saved["profile"].attrs
-        | {"lane_name": "attention that each of the frames received", "lane_units": "1 = what uniform attention gives"}
-    )
+    words = {"lane_name": "attention that each of the frames received", "units": "1 = what uniform attention gives"}
+    record["spread"] = (saved["spread"] * 1234.5).assign_attrs(SPREAD | words)
     page = opened(browser, tmp_path / "view.html", record, {"theme": "light"})
     boxes = page.evaluate(BOXES)
     assert any(box["text"].startswith("attention that") and box["text"].endswith("…") for box in boxes)
