@@ -4,7 +4,10 @@ import signal
 from pathlib import Path
 
 import pytest
+from checked_calls import check_once_a_shape
 from hypothesis import settings
+
+check_once_a_shape()
 
 # A shell that runs the tests in the background has them, and the processes they start and interrupt, ignore ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

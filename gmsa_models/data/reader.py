@@ -127,7 +127,18 @@ class ClipFile(OpenFile, Protocol):
 
 
 OpenFileOf = TypeVar("OpenFileOf", bound=OpenFile)
-Identified = TypeVar("Identified", "Clip", ClipEntry)
+
+
+@runtime_checkable
+class HasId(Protocol):
+    """A clip, or what a list of clips says of one."""
+
+    @property
+    def id(self) -> str:
+        """Of the clip."""
+
+
+Identified = TypeVar("Identified", bound=HasId)
 
 
 def read_each(
