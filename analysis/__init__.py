@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from analysis.inspect.module import inspect_module
     from analysis.interventions.ablation import Ablation, ContextMeans, all_ablations
     from analysis.interventions.ablation_scores import ablate_clip, ablation_costs, ablation_scores, context_means
+    from analysis.interventions.counterfactuals import Counterfactual, counterfactuals
+    from analysis.interventions.edit_texts import edit_text, parse_edit
     from analysis.interventions.edits import (
         DropFrames,
         EditError,
@@ -35,7 +37,9 @@ if TYPE_CHECKING:
         ReplaceNeighbourhood,
         ScaleHead,
     )
-    from analysis.interventions.effects import effect_map
+    from analysis.interventions.effect_scores import effect_scores, effect_table
+    from analysis.interventions.effects import attribution_agreement, effect_map
+    from analysis.interventions.paths import trace_paths
     from analysis.interventions.running import logits_with, run_with
     from analysis.interventions.sites import Site, SiteError, site_value, sites
     from analysis.record.combine import combine_models
@@ -53,6 +57,7 @@ __all__ = [
     "ArgumentError",
     "Certificate",
     "ContextMeans",
+    "Counterfactual",
     "DropFrames",
     "EditError",
     "Explanation",
@@ -74,6 +79,7 @@ __all__ = [
     "all_ablations",
     "applicable",
     "attention_profile",
+    "attribution_agreement",
     "branch_contributions",
     "certificate_table",
     "certify",
@@ -83,7 +89,11 @@ __all__ = [
     "compare_values",
     "context_means",
     "contribution_norms",
+    "counterfactuals",
+    "edit_text",
     "effect_map",
+    "effect_scores",
+    "effect_table",
     "explain",
     "explain_all",
     "explanation_scores",
@@ -100,12 +110,14 @@ __all__ = [
     "local_share",
     "logits_with",
     "open_record",
+    "parse_edit",
     "pattern_table",
     "rank_correlation_with_shuffled",
     "run_with",
     "save_record",
     "site_value",
     "sites",
+    "trace_paths",
     "traced_similarity",
     "unevenness",
 ]
@@ -114,6 +126,7 @@ _MODULES = {
     "Ablation": "analysis.interventions.ablation",
     "Certificate": "analysis.attention.certificates",
     "ContextMeans": "analysis.interventions.ablation",
+    "Counterfactual": "analysis.interventions.counterfactuals",
     "DEFAULT_PARTS": "analysis.record.variables",
     "DropFrames": "analysis.interventions.edits",
     "EXPLANATIONS": "analysis.explanations.registry",
@@ -138,6 +151,7 @@ _MODULES = {
     "all_ablations": "analysis.interventions.ablation",
     "applicable": "analysis.explanations.registry",
     "attention_profile": "analysis.attention.profiles",
+    "attribution_agreement": "analysis.interventions.effects",
     "branch_contributions": "analysis.attention.gates",
     "certificate_table": "analysis.attention.certificates",
     "certify": "analysis.inspect.maps",
@@ -147,7 +161,11 @@ _MODULES = {
     "compare_values": "analysis.statistics.comparisons",
     "context_means": "analysis.interventions.ablation_scores",
     "contribution_norms": "analysis.attention.gates",
+    "counterfactuals": "analysis.interventions.counterfactuals",
+    "edit_text": "analysis.interventions.edit_texts",
     "effect_map": "analysis.interventions.effects",
+    "effect_scores": "analysis.interventions.effect_scores",
+    "effect_table": "analysis.interventions.effect_scores",
     "explain": "analysis.explanations.registry",
     "explain_all": "analysis.explanations.registry",
     "explanation_scores": "analysis.explanations.scores",
@@ -164,12 +182,14 @@ _MODULES = {
     "local_share": "analysis.attention.gates",
     "logits_with": "analysis.interventions.running",
     "open_record": "analysis.record.files",
+    "parse_edit": "analysis.interventions.edit_texts",
     "pattern_table": "analysis.attention.pattern_table",
     "rank_correlation_with_shuffled": "analysis.explanations.sanity",
     "run_with": "analysis.interventions.running",
     "save_record": "analysis.record.files",
     "site_value": "analysis.interventions.sites",
     "sites": "analysis.interventions.sites",
+    "trace_paths": "analysis.interventions.paths",
     "traced_similarity": "analysis.attention.representations",
     "unevenness": "analysis.attention.profiles",
 }

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from measuring import interleaved, machine, ratio, report
 
-from analysis.interventions.effects import effect_edits, effect_map, effect_units, windows_of
+from analysis.interventions.cells import effect_edits, effect_units, windows_of
+from analysis.interventions.effects import effect_map
 from analysis.interventions.running import run_with
 from gmsa_models import Batch, Clip, load
 from gmsa_models.evaluating import evaluating

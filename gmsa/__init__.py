@@ -19,6 +19,7 @@ from gmsa.commands.models import models
 from gmsa.commands.montage import montage
 from gmsa.commands.sweep import sweep
 from gmsa.commands.train import train
+from gmsa.commands.whatif import whatif
 from gmsa.terminal import ClickError, OneLineErrors
 
 __all__ = ["ClickError", "app", "main"]
@@ -45,7 +46,7 @@ def _root(
         print(context.get_help())
 
 
-for command in (models, inspect, evaluate, train, catalog, montage, figures, sweep, lab):
+for command in (models, inspect, whatif, evaluate, train, catalog, montage, figures, sweep, lab):
     app.command()(command)
 app.command("import")(import_weights)
 

@@ -204,3 +204,16 @@ def tiny_costs() -> xr.Dataset:
         },
         {"videos": 64, "of": "demo"},
     )
+
+
+def tiny_effects() -> xr.Dataset:
+    """Two models; Baseline has no local branch."""
+    panels = ["branch"] * 2 + ["window"] * 4 + ["local"] * 2
+    rows = ["global", "local", "global, label", "global, other", "local, label", "local, other", "label missed",
+            "label found"]  # fmt: skip
+    effect = np.array([[-2.0, np.nan, -1.0, -0.1, np.nan, np.nan, np.nan, np.nan], -np.arange(8.0) / 4])
+    return xr.Dataset(
+        {name: (("model", "row"), effect + shift) for name, shift in (("effect", 0), ("low", -0.5), ("high", 0.25))},
+        {"model": np.array(["baseline", "gate-op-bd20"]), "row": np.array(rows), "panel": ("row", np.array(panels))},
+        {"videos": 12, "frames": 60, "of": "demo"},
+    )

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-NUMBER_OF_NOTEBOOKS = 7
+NUMBER_OF_NOTEBOOKS = 8
 
 
 def test_the_notebooks_are_all_here():

@@ -25,7 +25,7 @@ from gmsa_models.errors import ArgumentError
 from gmsa_models.feeding import Inputs, fitting
 from gmsa_models.masks import Neighbourhood
 
-__all__ = ["ExplainingStopped", "inspect_source"]
+__all__ = ["ExplainingStopped", "first_clip", "inspect_source"]
 
 
 class ExplainingStopped(KeyboardInterrupt):
@@ -92,7 +92,7 @@ def inspect_source(
     models = [load(each.path, device, name=each.name, sha256=each.sha256) for each in checkpoints]
     if dataset is not None:
         check_known(dataset, [model.vocabulary.dataset for model in models if model.vocabulary is not None])
-    clip = _first_clip(source, models, dataset, on_error, on_skip, tell)
+    clip = first_clip(source, models, dataset, on_error, on_skip, tell)
     _check_same_frames(models, clip)
     targets = _explained(models, clip, target) if explain or target else []
     common: dict[str, Any] = {"neighbourhood": neighbourhood, "layer": layer, "layers": layers}
@@ -167,14 +167,25 @@ def _find(model: GMSAClassifier, class_name: str) -> int:
         raise ArgumentError(f"model {name!r}: {error}; explain another class with --target") from None
 
 
-def _first_clip(
+def first_clip(
     source: str,
     models: Sequence[GMSAClassifier],
-    dataset: str | None,
-    on_error: str,
-    on_skip: OnSkip | None,
-    tell: Callable[[str], None],
+    dataset: str | None = None,
+    on_error: str = "fail",
+    on_skip: OnSkip | None = None,
+    tell: Callable[[str], None] = print,
 ) -> Clip:
+    """The first clip of a source that all of some models take.
+
+    Args:
+        source: as `read_clips` takes it.
+        models: at least one.
+        dataset, on_error, on_skip: see `read_clips`.
+        tell: is told when the source holds more clips.
+
+    Raises:
+        ValueError: there is none.
+    """
     clips = read_clips(source, on_error=on_error, on_skip=on_skip, dataset=dataset)
     for model in models:
         clips = fitting(clips, Inputs.of(model, labels=False), skip_handler(on_error, on_skip))

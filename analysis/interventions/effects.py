@@ -12,95 +12,31 @@ from dataclasses import dataclass
 from typing import Any, Protocol, SupportsIndex
 
 import numpy as np
+import pandas as pd
 import torch
 import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
-from analysis.attention.segments import WINDOW
 from analysis.explanations.explanation import class_position
 from analysis.explanations.incremental.after_attention import AfterAttention
 from analysis.explanations.stream import Stream
 from analysis.gmsa_view import attention_block
-from analysis.interventions.edits import EditError, KnockOut, Number, Patch, Seconds
+from analysis.interventions.cells import DIRECTIONS, Unit, effect_edits, effect_units, windows_of
+from analysis.interventions.edits import Seconds
 from analysis.interventions.folded_rows import FoldedRows
 from analysis.interventions.running import EditRun
 from analysis.interventions.sites import Site
 from analysis.interventions.window_contexts import ChangedContexts, HeadRows, Rows, WindowContexts
-from gmsa_models.attention import AttentionBlock, Contexts
+from gmsa_models.attention import Contexts
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
 from gmsa_models.evaluating import evaluating
 from gmsa_models.recompute import pooled_from
 
-__all__ = ["DIRECTIONS", "Unit", "effect_edits", "effect_map", "effect_units", "taken_spans", "windows_of"]
-
-DIRECTIONS = ("noising", "denoising")
+__all__ = ["attribution_agreement", "effect_map"]
 
 UnitContexts = dict[str, Float[Tensor, "units heads rows head_dim"]]
-
-
-@dataclass(frozen=True)
-class Unit:
-    """One branch of a block, or one head of it.
-
-    Attributes:
-        branch: of the block.
-        head: as it stands among all heads of the layer; None: all heads of the branch.
-    """
-
-    branch: str
-    head: int | None = None
-
-    def site(self, stream: str, layer: int, quantity: str) -> Site:
-        """Where it is."""
-        return Site(stream, quantity, layer, self.branch, () if self.head is None else (self.head,))
-
-
-def effect_units(block: AttentionBlock) -> tuple[Unit, ...]:
-    """Every branch of a block and every head of each."""
-    heads = {branch: block.heads_of(branch) for branch in block.branches}
-    return tuple(Unit(branch, head) for branch, own in heads.items() for head in (None, *range(own.start, own.stop)))
-
-
-def windows_of(clip: Clip, seconds: Number = WINDOW) -> tuple[Seconds, ...]:
-    """Windows of one length that cover a clip; the last may be shorter.
-
-    Raises:
-        EditError: windows shorter than a frame.
-    """
-    if seconds < clip.frame_seconds:
-        raise EditError(f"windows of {seconds:g} s; expected at least one frame, {clip.frame_seconds:g} s")
-    end = clip.frames * clip.frame_seconds
-    return tuple((start, min(start + seconds, end)) for start in np.arange(0, end - 1e-9, seconds).tolist())
-
-
-def effect_edits(
-    site: Site, spans: Sequence[Seconds], source: Clip | str | None = None
-) -> tuple[KnockOut | Patch, ...]:
-    """Edits that take some spans of keys from a unit: knock-out at its weights, or patches at its values.
-
-    Args:
-        site: of `Unit.site`, of "weights" for knock-out and "values" for patches.
-        spans: in seconds.
-        source: of patches; None: knock-out.
-    """
-    if source is None:
-        return tuple(KnockOut(site, keys=span) for span in spans)
-    return tuple(Patch(site, source, span) for span in spans)
-
-
-def taken_spans(window: Seconds, direction: str, end: float) -> tuple[Seconds, ...]:
-    """What a cell takes from its unit: the window (noising), or all but the window (denoising).
-
-    Args:
-        window: in seconds.
-        direction: of `DIRECTIONS`.
-        end: of the clip, in seconds.
-    """
-    if direction == "noising":
-        return (window,)
-    return tuple(span for span in ((0.0, window[0]), (window[1], end)) if span[0] < span[1])
 
 
 def effect_map(
@@ -168,6 +104,31 @@ def effect_map(
         },
         {"clip": clip.id, "target": position, "layer": layer, "intervention": _name_of(source)},
     )
+
+
+def attribution_agreement(effects: xr.Dataset) -> pd.DataFrame:
+    """How far the first order agrees with the exact effects, a row a direction and modality.
+
+    Args:
+        effects: of `effect_map`.
+
+    Returns:
+        Columns `correlation` (Pearson, over units and windows; NaN where either side is constant), `largest_error` and
+        `largest_effect` (logits), and `same_sign`: the share of the cells with any effect that have the sign of it.
+    """
+    rows = {}
+    for direction in effects["direction"].to_numpy():
+        for modality in effects["modality"].to_numpy():
+            one = effects.sel(direction=direction, modality=modality)
+            exact, first = (one[name].to_numpy().ravel() for name in ("effect", "attribution"))
+            moved, varied = exact != 0, exact.std() > 0 and first.std() > 0
+            rows[str(direction), str(modality)] = {
+                "correlation": float(np.corrcoef(exact, first)[0, 1]) if varied else float("nan"),
+                "largest_error": float(np.abs(first - exact).max()),
+                "largest_effect": float(np.abs(exact).max()),
+                "same_sign": float((np.sign(exact) == np.sign(first))[moved].mean()) if moved.any() else float("nan"),
+            }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["direction", "modality"])
 
 
 @dataclass(frozen=True)

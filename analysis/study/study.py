@@ -13,6 +13,7 @@ import xarray as xr
 
 from analysis.statistics.intervals import resample_counts
 from analysis.study.contrast import Contrast, clearest, contrast
+from analysis.study.effects import branch_effects
 from analysis.study.explained import ablation_table, evidence_found, explained_clips
 from analysis.study.passes import clip_statistics, model_statistics
 from analysis.study.results import metric_draws
@@ -70,7 +71,8 @@ class Settings:
         resamples: bootstrap samples.
         explained: how many videos are explained by every method; the first with known segments.
         explained_frames: how many first frames of those.
-        ablated: on how many videos, the first, branches and heads are ablated.
+        ablated: on how many videos, the first, branches and heads are ablated; and on how many, the first with known
+            segments and of `explained_frames`, branches are knocked out.
     """
 
     limit: int = 2000
@@ -258,12 +260,8 @@ class Study:
         Raises:
             ArgumentError: there is no video whose segments are known.
         """
-        settings, vocabulary = self.settings, self.model(next(iter(self.models))).vocabulary
-        if vocabulary is None:
-            raise ArgumentError("the models have no vocabulary, so labels of segments cannot be matched to outputs")
-        clips = explained_clips(self.source, vocabulary, settings.explained, settings.explained_frames)
-        if not clips:
-            raise ArgumentError("no video of these data has known segments; this figure needs some")
+        settings = self.settings
+        clips = self._explained(settings.explained)
         done, total = count(1), len(clips) * len(self.models)
         advance = lambda _: self._progress("explanations by every method", next(done), total)  # noqa: E731
         more = {"explained": len(clips), "frames": settings.explained_frames}
@@ -285,6 +283,22 @@ class Study:
 
         more = {"videos": len(clips), "resamples": settings.resamples, "seed": settings.seed}
         return self._of_models("ablation", self.attending, more, compute)
+
+    @cached_property
+    def effects(self) -> dict[str, xr.Dataset]:
+        """Model with attention -> what `branch_effects` gives of the videos with known segments; kept model by model.
+
+        Raises:
+            ArgumentError: there is no video whose segments are known.
+        """
+        settings = self.settings
+        clips = self._explained(settings.ablated)
+        done, total = count(1), len(clips) * len(self.attending)
+        advance = lambda _: self._progress("knocking out branches", next(done), total)  # noqa: E731
+        more = {"videos": len(clips), "frames": settings.explained_frames}
+        return self._of_models(
+            "effects", self.attending, more, lambda name: branch_effects(self.model(name), clips, advance)
+        )
 
     @cached_property
     def clip_table(self) -> xr.Dataset:
@@ -310,6 +324,16 @@ class Study:
         hashes = {kind: self.models[name].sha256 for kind, name in first.items()}
         key = {"stage": "steps", "models": hashes}
         return self._kept(key, lambda: step_seconds({kind: self.model(name) for kind, name in first.items()}))
+
+    def _explained(self, videos: int) -> list[Clip]:
+        """The first videos with known segments."""
+        vocabulary = self.model(next(iter(self.models))).vocabulary
+        if vocabulary is None:
+            raise ArgumentError("the models have no vocabulary, so labels of segments cannot be matched to outputs")
+        clips = explained_clips(self.source, vocabulary, videos, self.settings.explained_frames)
+        if not clips:
+            raise ArgumentError("no video of these data has known segments; this figure needs some")
+        return clips
 
     def _of_models(
         self, stage: str, names: Iterable[str], more: Mapping[str, object], compute: Callable[[str], xr.Dataset]

@@ -23,6 +23,7 @@ from analysis.statistics.intervals import (
 )
 from analysis.study import claims
 from analysis.study.contrast import RULE
+from analysis.study.effects import ROWS, correction_of_global, effect_rows
 from analysis.study.explained import in_order
 from analysis.study.passes import global_verticality
 from analysis.study.results import results_table, scored_text
@@ -196,6 +197,31 @@ def ablation(study: Study) -> Tables:
     return {"costs": costs.assign_attrs(videos=next(iter(tables.values())).attrs["videos"])}
 
 
+def what_if(study: Study) -> Tables:
+    """Figure 9: what knocking out each branch, and windows of it, does to a label's logit, with intervals over videos.
+
+    Attributes `missed`, `found` and `difference`, each with `_low` and `_high`: see `correction_of_global`.
+    """
+    tables = study.effects
+    if not tables:
+        raise ArgumentError("no model with attention; this figure needs one")
+    videos, counts = _resampled(tables, study.settings)
+    rows = [(panel, row) for panel, texts in ROWS.items() for row in texts]
+    about: dict[str, int | float] = {"videos": videos, "frames": study.settings.explained_frames}
+    for name, each in correction_of_global(tables, counts).items():
+        about |= {name: each.estimate, f"{name}_low": each.low, f"{name}_high": each.high}
+    effects = xr.Dataset(
+        {name: (("model", "row"), values) for name, values in effect_rows(tables, counts).items()},
+        {
+            "model": np.array(list(tables)),
+            "row": np.array([row for _, row in rows]),
+            "panel": ("row", np.array([panel for panel, _ in rows])),
+        },
+        about,
+    )
+    return {"effects": effects}
+
+
 def results(study: Study | SweptStudy) -> Tables:
     """Table 1."""
     sizes = {name: study.mebibytes(name) for name in study.models}
@@ -232,6 +258,7 @@ TABLES: dict[str, Callable[[Study], Tables]] = {
     "lag": lag,
     "evidence": evidence,
     "ablation": ablation,
+    "what_if": what_if,
     "results": results,
     "claims": claim_rows,
 }

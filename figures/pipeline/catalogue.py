@@ -1,4 +1,4 @@
-"""The items that `gmsa figures` makes: eight figures, the table, the claims; each from tables to files."""
+"""The items that `gmsa figures` makes: nine figures, the table, the claims; each from tables to files."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from figures.paper import (
     score_and_sensitivity,
     sensitivity,
     similarity_and_attention,
+    what_if,
 )
 from figures.style import save_pictures, use_variants
 from gmsa_models.data.atomic import write_text
@@ -102,6 +103,7 @@ ITEMS = (
     Item("lag", "6", "figure-6-lag", lag.draw),
     Item("evidence", "7", "figure-7-evidence", evidence.draw),
     Item("ablation", "8", "figure-8-ablation", ablation.draw),
+    Item("what_if", "9", "figure-9-what-if", what_if.draw),
     Item("results", "table", "table-1-results", results.draw),
     Item("claims", "claims", "claims", claims.draw),
 )

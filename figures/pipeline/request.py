@@ -34,7 +34,7 @@ class Request:
         videos: how many are looked at closely (maps, gradients); None: 16, of a sweep all.
         limit: scores are of the first so many videos.
         explained: how many videos every method explains.
-        ablated: on how many videos branches and heads are ablated.
+        ablated: on how many videos branches and heads are ablated, and knocked out.
         neighbourhood: the N_i by which the sensitivity of all models is measured alike: "BD20", "TP30", "TD60x4";
             None: TP30, or the sweep's.
         seed: of resampling and permutations.

@@ -32,7 +32,7 @@ def figures(
     models: Annotated[list[str] | None, typer.Option(help="Names or files, with commas; default: the zoo's.")] = None,
     out: Annotated[Path, typer.Option(help="Folder of the files.")] = Path("figures/out"),
     only: Annotated[
-        list[str] | None, typer.Option(help="1 to 8, table, claims, with commas; default: everything.")
+        list[str] | None, typer.Option(help="1 to 9, table, claims, with commas; default: everything.")
     ] = None,
     sweep: Annotated[
         Path | None,
@@ -57,7 +57,7 @@ def figures(
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="Scores are of the first so many videos.")] = 2000,
     explained: Annotated[int, typer.Option(min=1, help="Videos that every method explains (Figure 7).")] = 4,
-    ablated: Annotated[int, typer.Option(min=1, help="Videos on which heads are ablated (Figure 8).")] = 32,
+    ablated: Annotated[int, typer.Option(min=1, help="Videos on which heads are ablated (8) or knocked out (9).")] = 32,
     neighbourhood: Annotated[
         str | None,
         typer.Option(

@@ -13,7 +13,16 @@ import xarray as xr
 from inspector_records import explained_record, made_record
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from paper_tables import tiny_contrasts, tiny_costs, tiny_curves, tiny_evidence, tiny_masks, tiny_masses, tiny_scatter
+from paper_tables import (
+    tiny_contrasts,
+    tiny_costs,
+    tiny_curves,
+    tiny_effects,
+    tiny_evidence,
+    tiny_masks,
+    tiny_masses,
+    tiny_scatter,
+)
 from paper_tables import tiny_record as tiny
 from rc_settings import unlike_the_defaults
 
@@ -29,6 +38,7 @@ from figures.paper import (
     score_and_sensitivity,
     sensitivity,
     similarity_and_attention,
+    what_if,
 )
 from figures.style import save_pictures, use_style
 from gmsa_models.errors import ArgumentError
@@ -61,6 +71,7 @@ DRAWN = {
     "6": lambda: lag.draw(tiny_masses()),
     "7": lambda: evidence.draw(tiny_evidence()),
     "8": lambda: ablation.draw(tiny_costs()),
+    "9": lambda: what_if.draw(tiny_effects()),
     "overview": lambda: overview.draw(complete(), complete(name="gate-op-bd20", seed=1)),
     "inspector": lambda: draw_view([explained_record()], VIEW),
     "montages": lambda: montage_realism.draw(distances()),

@@ -17,6 +17,7 @@ from paper_tables import (
     tiny_contrasts,
     tiny_costs,
     tiny_curves,
+    tiny_effects,
     tiny_evidence,
     tiny_masks,
     tiny_masses,
@@ -38,6 +39,7 @@ from figures.paper import (
     score_and_sensitivity,
     sensitivity,
     similarity_and_attention,
+    what_if,
 )
 from figures.style import save_pictures, use_style
 from figures.texts import brief, fit_name, in_formula, latex_text, markdown_text, plain, text_points
@@ -88,6 +90,7 @@ DRAWN = {
     "6": lambda name: lag.draw(renamed(tiny_masses(), name)),
     "7": lambda name: evidence.draw(renamed(tiny_evidence(), name)),
     "8": lambda name: ablation.draw(renamed(tiny_costs(), name)),
+    "9": lambda name: what_if.draw(renamed(tiny_effects(), name)),
     "overview": lambda name: overview.draw(*one_clip(name)),
 }
 

@@ -7,16 +7,11 @@ import pytest
 import torch
 from fifth_block import HeadGate
 from small_models import moved, small_clip, small_model
+from xarray import Dataset
 
+from analysis.interventions.cells import DIRECTIONS, effect_edits, effect_units, taken_spans, windows_of
 from analysis.interventions.edits import EditError
-from analysis.interventions.effects import (
-    DIRECTIONS,
-    effect_edits,
-    effect_map,
-    effect_units,
-    taken_spans,
-    windows_of,
-)
+from analysis.interventions.effects import attribution_agreement, effect_map
 from analysis.interventions.running import logits_with, run_with
 from gmsa_models.attention import ATTENTION
 from gmsa_models.data.clip import Clip
@@ -91,6 +86,21 @@ def test_a_window_that_takes_nearly_all_attention_loses_no_digits(kind):
     weights = run_with(model, clip).layer("visual").weights["global"]
     assert float(weights[..., 3:10].sum(-1).max()) > 1 - 1e-6
     np.testing.assert_allclose(found["effect"], exact["effect"], atol=2e-5 * float(np.abs(exact["effect"]).max()))
+
+
+def test_agreement_of_the_first_order_by_hand():
+    dims = ("direction", "modality", "unit", "window")
+    effect = np.array([[1.0, -2.0], [0.0, 3.0]])[None, None]
+    first = np.array([[1.5, 1.0], [0.5, 3.0]])[None, None]
+    table = Dataset({"effect": (dims, effect), "attribution": (dims, first)},
+                    {"direction": ["noising"], "modality": ["visual"]})  # fmt: skip
+    row = attribution_agreement(table).loc["noising", "visual"]
+    assert (row["largest_error"], row["largest_effect"]) == (3.0, 3.0)
+    assert row["same_sign"] == pytest.approx(2 / 3)
+    assert row["correlation"] == pytest.approx(np.corrcoef(effect.ravel(), first.ravel())[0, 1])
+    nothing = attribution_agreement(table * 0).loc["noising", "visual"]
+    assert np.isnan(nothing["correlation"])
+    assert np.isnan(nothing["same_sign"])
 
 
 def planted(strength: float = 1.0):

@@ -12,6 +12,7 @@ from paper_tables import (
     tiny_contrasts,
     tiny_costs,
     tiny_curves,
+    tiny_effects,
     tiny_evidence,
     tiny_masks,
     tiny_masses,
@@ -32,6 +33,7 @@ from figures.paper import (
     score_and_sensitivity,
     sensitivity,
     similarity_and_attention,
+    what_if,
 )
 from figures.style import BRANCHES, COLUMN_WIDTH, MODELS, PAGE_WIDTH
 
@@ -66,6 +68,7 @@ DRAWN = {
     "5": lambda width: score_and_sensitivity.draw(tiny_scatter(), width),
     "6": lambda width: lag.draw(tiny_masses(), width),
     "8": lambda width: ablation.draw(tiny_costs(), width),
+    "9": lambda width: what_if.draw(tiny_effects(), width),
 }
 
 
@@ -332,6 +335,21 @@ def test_figure_8_has_a_panel_a_modality_and_a_row_a_part(width):
         np.testing.assert_array_equal(np.round(line.get_ydata()), [0, 2])
         assert axes.get_ylim()[0] > axes.get_ylim()[1]
     assert "GAP lost (points), 64 demo videos" in axes.get_xlabel()
+
+
+@BOTH_WIDTHS
+def test_figure_9_has_each_row_in_its_panel(width):
+    effects = tiny_effects()
+    figure = what_if.draw(effects, width)
+    for letter, panel in zip("abc", ("branch", "window", "local"), strict=True):
+        axes, rows = titled(figure, letter), effects["panel"].values == panel
+        (line,) = named(axes, "gate-op-bd20")
+        np.testing.assert_array_equal(line.get_xdata(), effects["effect"].sel(model="gate-op-bd20")[rows])
+        assert [text.get_text() for text in axes.get_yticklabels()] == effects["row"].values[rows].tolist()
+    (baseline,) = named(titled(figure, "b"), "baseline")
+    np.testing.assert_array_equal(baseline.get_xdata(), [-1.0, -0.1])
+    labels = [axes.get_xlabel() for axes in figure.axes]
+    assert sum("12 demo videos, first 60 frames" in label for label in labels) == 1
 
 
 def test_figures_7_and_8_go_by_the_names_of_dimensions():
