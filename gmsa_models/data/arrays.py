@@ -7,6 +7,7 @@ import math
 import zipfile
 import zlib
 from collections.abc import Collection, Mapping
+from io import BufferedIOBase
 from pathlib import Path
 from typing import IO
 
@@ -88,7 +89,9 @@ def _read(path: Path, file: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndar
         return np.lib.format.read_array(stream, allow_pickle=False, max_header_size=_LONGEST_HEADER)
 
 
-def read_header(path: Path, stream: IO[bytes], size: int, name: str) -> tuple[tuple[int, ...], np.dtype]:
+def read_header(
+    path: Path, stream: IO[bytes] | BufferedIOBase, size: int, name: str
+) -> tuple[tuple[int, ...], np.dtype]:
     """Shape and type of an array in numpy's format, whose bytes are as many as they say.
 
     Args:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fuzz_target import Target, plain
 
+from gmsa_models.data.errors import UnreadableError
 from gmsa_models.data.sources import read_clips
 
 __all__ = ["HDF5", "NPY", "NPZ", "PARQUET", "read_whole"]
@@ -101,4 +102,4 @@ def _parquet_seeds() -> list[bytes]:
 NPY = Target(".npy", plain, read_whole, _npy_seeds)
 NPZ = Target(".npz", _write_npz, read_whole, _npz_seeds)
 HDF5 = Target(".h5", plain, read_whole, _hdf5_seeds, slowest=60)
-PARQUET = Target(".parquet", plain, read_whole, _parquet_seeds, slowest=5)
+PARQUET = Target(".parquet", plain, read_whole, _parquet_seeds, (UnreadableError,), slowest=5)  # or a catalogue
