@@ -123,7 +123,7 @@ def _attribute_seeds() -> list[bytes]:
         (b"score", b"lane_reference", b"f", b"0.5"),
         (b"frame", b"units", b"s", b"s"),
         (b"class_name", b"long_name", b"b", b"name"),
-        (b"", b"alignment", b"u", b"abc"),
+        (b"", b"bytes", b"u", b"abc"),
         (b"", b"seconds", b"a", b"\0\0\x80\x3f"),
         (b"", b"nothing", b"e", b""),
     ]
