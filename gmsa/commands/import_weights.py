@@ -39,6 +39,8 @@ def import_weights(
 
     if out.suffix != ".safetensors":
         raise typer.BadParameter(f"--out is {str(out)!r}; expected a name that ends in .safetensors")
+    if out.exists() and weights.exists() and out.samefile(weights):
+        raise typer.BadParameter(f"--out is {str(out)!r}, the file that is read; give another name")
     check_folder(out.parent)
     imported = import_state(
         weights, like, streams=_streams(stream), heads=heads, max_frames=max_frames, transposed=transposed,

@@ -96,3 +96,12 @@ def test_what_cannot_be_is_one_line_and_nothing_is_written(changes, message, mad
     assert (done.exit_code, done.stdout, len(done.stderr.splitlines())) == (2, "", 1), done.output
     assert re.search(message, done.stderr), done.stderr
     assert sorted(path.name for path in made.iterdir()) == ["pair.npz", "weights.pt"]
+
+
+def test_the_file_that_is_read_is_not_written_over(made):
+    path = made / "weights.safetensors"
+    path.write_bytes(b"weights")
+    done = run("import", path, "--like", "gate-op-tp4", "--out", path)
+    assert done.exit_code == 2
+    assert "the file that is read; give another name" in done.stderr
+    assert path.read_bytes() == b"weights"
