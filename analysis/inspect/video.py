@@ -71,10 +71,10 @@ def inspect_video(
     known = next(opened.module.parameters())
     record = inspect_module(
         opened.module, prepared.values.to(known), layout=prepared.layouts, activation=opened.activation,
-        clip=ModuleClip(Path(path).stem, prepared.frame_seconds, prepared.start_seconds, str(path)),
+        clip=ModuleClip(Path(path).stem, prepared.frame_seconds, prepared.span[0], str(path)),
         steps=prepared.steps, mask=prepared.mask, note=opened.note, neighbourhood=neighbourhood, layer=layer,
         layers=layers, parts=parts, probes=probes, target=target, pinned=pinned, progress=progress,
     )  # fmt: skip
-    about = {"sampling": prepared.sampling}
+    about = {"sampling": prepared.sampling, "video_span": json.dumps(prepared.span)}
     times = {"frame_times": json.dumps([round(each, 6) for each in prepared.times])} if prepared.times else {}
     return record.assign_attrs(about | times)

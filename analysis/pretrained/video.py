@@ -45,7 +45,7 @@ class PreparedVideo:
         steps: the time step that each number of `values` belongs to; of its shape, or broadcast to it.
         layouts: of the model's calls on that batch.
         mask: see `window_mask`.
-        start_seconds: of the first time step, from the first picture of the file.
+        span: seconds of the video, first and last, from the first picture of the file.
         frame_seconds: of a time step.
         times: second at which each picture taken came on the screen; empty of sound.
         sampling: the rule by which pictures or sound were taken, in words.
@@ -55,7 +55,7 @@ class PreparedVideo:
     steps: Int[Tensor, "*numbers"]
     layouts: Layouts
     mask: Bool[Tensor, "query key"] | None
-    start_seconds: float
+    span: Span
     frame_seconds: float
     times: tuple[float, ...]
     sampling: str
@@ -146,7 +146,7 @@ def _seen(
     if windows > 1 and kind in LENGTHS:
         sampling += f", in {windows} windows of {together}"
     return PreparedVideo(
-        values, steps, over_windows(layouts, windows), window_mask(windows, size), span[0], tubelet / rate,
+        values, steps, over_windows(layouts, windows), window_mask(windows, size), span, tubelet / rate,
         tuple(each.shown for each in picked), sampling,
     )  # fmt: skip
 
@@ -235,7 +235,7 @@ def _heard(video: VideoFile, kind: str, config: Any, preparation: SoundPreparati
     sampling = f"sound from {span[0]:g} to {span[1]:g} s, in {windows} windows of {size * seconds:g} s"
     return PreparedVideo(
         values, first + position.clamp(max=size - 1).reshape(shape), over_windows(layouts, windows),
-        window_mask(windows, size), span[0], seconds, (), sampling,
+        window_mask(windows, size), span, seconds, (), sampling,
     )  # fmt: skip
 
 

@@ -27,6 +27,8 @@ OPTIONAL_TEXTS = (
     "checkpoint_name", "attention_kind", "checkpoint_sha256", "vocabulary", "weights", "no_predictions", "sampling",
     "alignment",
 )  # fmt: skip
+# Lists of numbers that a record of a video file has, and how many; None: any number.
+OPTIONAL_NUMBERS = {"video_span": 2, "frame_times": None}
 # Attributes of a record of one model, which are variables along `model` in one of several.
 MODEL_ATTRIBUTES = (
     "checkpoint_name", "checkpoint_path", "checkpoint_sha256", "model_config", "attention_kind", "neighbourhood_config",
@@ -162,6 +164,9 @@ def _check_attributes(record: xr.Dataset) -> str:
     for name in OPTIONAL_TEXTS:
         if name in attributes and not _is_plain(attributes[name]):
             return f"attribute {name!r} is {quoted(attributes[name])}; expected text without control characters"
+    for name, count in OPTIONAL_NUMBERS.items():
+        if name in attributes and not _is_list_of_numbers(attributes[name], count):
+            return f"attribute {name!r} is {quoted(attributes[name])}; expected a list of {count or 'some'} numbers"
     if not _is_number(attributes.get("layer", 0)):
         return f"attribute 'layer' is {quoted(attributes['layer'])}; expected a number"
     return ""
@@ -180,6 +185,15 @@ def _is_sound(name: str, value: Any) -> bool:
         return False
     kind = (LISTS | OPTIONAL_LISTS)[name]
     return isinstance(parsed, list) and all(type(one) is kind and (kind is int or _is_plain(one)) for one in parsed)
+
+
+def _is_list_of_numbers(text: object, count: int | None) -> bool:
+    """Whether a text is a list of numbers in JSON, of so many, or of any number for None."""
+    try:
+        values = json.loads(text) if isinstance(text, str) else None
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(values, list) and count in (None, len(values)) and all(map(_is_number, values))
 
 
 def _is_number(value: Any) -> bool:

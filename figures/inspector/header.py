@@ -194,6 +194,8 @@ def _python_of_clip(clip: str, source: str) -> str:
 def _python_of_record(record: xr.Dataset, layers: tuple[int, ...]) -> str:
     """Python that makes the record again from `clip`, by the same file of weights, or says that it has changed."""
     attributes, name = record.attrs, without_edited(model_name(record))
+    if "video_span" in attributes:
+        return _python_of_video(record, layers)
     called = str(attributes.get("checkpoint_name", name))
     load = [repr(str(attributes.get("checkpoint_path", called)))]
     load += [f"name={name!r}"] if name != called else []
@@ -205,11 +207,33 @@ def _python_of_record(record: xr.Dataset, layers: tuple[int, ...]) -> str:
         if "target" in record["explanation"].attrs:
             inspect.append(f"target={int(record['explanation'].attrs['target'])}")
     inspect += ["certify=True"] if "certificate" in record else []
-    if len(layers) > 1:
-        inspect.append(f"layers={list(layers)}")
-    elif layer := int(attributes.get("layer", 0)):
-        inspect.append(f"layer={layer}")
+    inspect += _python_of_layers(record, layers)
     chosen = json.loads(attributes.get("neighbourhood_config", "null"))
     if chosen and chosen != json.loads(attributes.get("model_config", "{}")).get("neighbourhood"):
         inspect.append(f"neighbourhood=gmsa_models.masks.neighbourhood_from_dict({chosen!r})")
     return f"inspect_clip({', '.join(inspect)})"
+
+
+def _python_of_layers(record: xr.Dataset, layers: tuple[int, ...]) -> list[str]:
+    """Arguments that choose the record's layers; none for the first layer alone."""
+    if len(layers) > 1:
+        return [f"layers={list(layers)}"]
+    layer = int(record.attrs.get("layer", 0))
+    return [f"layer={layer}"] if layer else []
+
+
+def _python_of_video(record: xr.Dataset, layers: tuple[int, ...]) -> str:
+    """Python that makes the record of a video file by a transformers model again."""
+    attributes = record.attrs
+    source = str(attributes.get("source", ""))
+    path = os.path.abspath(source) if os.path.exists(source) else source
+    inspect = [repr(path), repr(str(attributes.get("checkpoint_path", "")))]
+    if "frame_times" in attributes:
+        inspect.append(f"frames={len(json.loads(attributes['frame_times']))}")
+    first, last = json.loads(attributes["video_span"])
+    inspect.append(f"span=({float(first)!r}, {float(last)!r})")
+    if chosen := json.loads(attributes.get("neighbourhood_config", "null")):
+        inspect.append(f"neighbourhood=gmsa_models.masks.neighbourhood_from_dict({chosen!r})")
+    if "explanation" in record:
+        inspect.append(f"target={int(record['explanation'].attrs['target'])}")
+    return f"inspect_video({', '.join(inspect + _python_of_layers(record, layers))})"

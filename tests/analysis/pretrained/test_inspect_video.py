@@ -20,6 +20,7 @@ from analysis.pretrained.model import open_pretrained
 from analysis.pretrained.video import prepare_video
 from analysis.record.contents import check_drawable
 from benchmarks.random_model import CLASSES, write_model
+from figures.inspector.header import describe_model
 from gmsa_models.data.errors import ClipFileError
 from gmsa_models.errors import ArgumentError, ConfigError
 from gmsa_models.masks import Toeplitz
@@ -95,7 +96,7 @@ def test_pictures_are_those_on_the_screen_at_the_start_of_equal_parts(folders, v
     assert (brightness.diff() > -0.02).all()
     assert brightness[-1] - brightness[0] > 2
     later = prepare_video(video, opened.folder, opened.module, span=(4.0, 6.0))
-    assert later.start_seconds == 4.0
+    assert later.span == (4.0, 6.0)
     assert later.frame_seconds == pytest.approx(0.25)
     assert min(later.times) == pytest.approx(4.0, abs=0.01)
     assert later.sampling == "16 pictures, evenly over 4 to 6 s"
@@ -245,6 +246,25 @@ def test_the_spatial_map_of_a_pinned_time_step(folders, video):
     np.testing.assert_allclose(one, spatial.isel(layer=1), atol=1e-6)
     with pytest.raises(RecordError, match="no query frame 8; the clip has time steps 0 to 7"):
         inspect_video(video, folders("timesformer"), pinned=8)
+
+
+def test_the_inspector_gives_python_that_makes_the_record_again(folders, video):
+    import gmsa_models
+
+    record = inspect_video(
+        video, folders("timesformer"), frames=16, span=(1.0, 6.0), neighbourhood=Toeplitz(2), layer=1, target=3
+    )
+    text = describe_model(record, (1,))["python"]
+    again = eval(text, {"inspect_video": inspect_video, "gmsa_models": gmsa_models})
+    assert again.drop_vars("gradient_norm").equals(record.drop_vars("gradient_norm"))
+    assert again.attrs == record.attrs
+
+
+@pytest.mark.parametrize("attributes", [{"video_span": "[1]"}, {"video_span": "x"}, {"frame_times": '["a"]'}])
+def test_a_saved_record_with_damaged_times_is_refused(attributes, folders, video, tmp_path):
+    record = inspect_video(video, folders("clip"), parts=["attention"]).assign_attrs(attributes)
+    with pytest.raises(RecordError, match=f"attribute {next(iter(attributes))!r} is .*expected a list of"):
+        open_record(save_record(record, tmp_path / "record.nc"))
 
 
 @pytest.mark.parametrize("name", ["mdn_frog.mp4", "intel_asl_book.mkv", "moviepy_bbb_0_30.webm"])
