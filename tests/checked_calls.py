@@ -52,7 +52,7 @@ def kind(value: object) -> Hashable:
     """What a check can see of a value: its class; of an array also its type and shape; of a short text itself; of a
     container what its values are."""
     cls = type(value)
-    if hasattr(value, "shape") and hasattr(value, "dtype"):
+    if hasattr(value, "shape") and hasattr(value, "dtype") and not isinstance(value, type):
         return cls, value.dtype, tuple(value.shape)
     if cls is str:
         return value if len(value) <= LONGEST_TEXT else cls
