@@ -20,9 +20,10 @@ TESTING := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1
 test: $(VENV)/.test lint
 	$(TESTING) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-# The same tests, and which lines of the packages none of them runs.
+# The same tests, and which lines of the packages none of them runs; of some tests: make coverage TESTS=tests/analysis.
+TESTS ?= tests
 coverage: $(VENV)/.test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --cov --cov-report=term:skip-covered
+	$(TESTING) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered $(TESTS)
 
 # The lowest versions of what the package needs, and of what runs its tests: records and their files, overviews, figures
 # and tables. torch is the pinned build, which stands for its own bound: old builds cannot be had everywhere. Warnings
