@@ -94,7 +94,10 @@ class ParquetClips(ArrayClips):
         return len(self._starts) - 1
 
     def _values(self, number: int) -> Mapping[str, Any]:
-        said = {name: self._heads[name][number].as_py() for name in self._heads.column_names}
+        try:
+            said = {name: self._heads[name][number].as_py() for name in self._heads.column_names}
+        except UnicodeDecodeError as error:
+            raise ContentError(f"a text is damaged, or not UTF-8: {error}") from None
         return {name: value for name, value in said.items() if value is not None}
 
     def _shapes(self, number: int) -> Mapping[str, tuple[int, int]]:

@@ -312,6 +312,14 @@ def test_damage_is_read_or_is_one_error(suffix, data, tmp_path):
         list(read_clips(path, on_error="skip", on_skip=lambda error: None))
 
 
+def test_a_text_that_is_not_utf_8_is_one_error(tmp_path):
+    path, text = tmp_path / "a.parquet", pa.array([b"v\xed"], pa.binary()).view(pa.string())
+    frames = pa.array([[1.0, 2.0]], pa.list_(pa.float32()))
+    pq.write_table(pa.table({"id": ["v0"], "dataset": text, "visual": frames}), path)
+    with pytest.raises(ClipFileError, match=r"a\.parquet, clip 0: a text is damaged, or not UTF-8"):
+        list(read_clips(path))
+
+
 def write_bomb(path):
     """A small file that claims 400 MB of zeros."""
     shape = (100_000, 1000)
