@@ -86,7 +86,13 @@ def _read(path: Path, file: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndar
     with file.open(member) as stream:
         read_header(path, stream, member.file_size, member.filename)
     with file.open(member) as stream:
-        return np.lib.format.read_array(stream, allow_pickle=False, max_header_size=_LONGEST_HEADER)
+        values = np.lib.format.read_array(stream, allow_pickle=False, max_header_size=_LONGEST_HEADER)
+    if values.dtype.kind == "U" and values.size and values.dtype.itemsize:
+        try:
+            values.ravel().tolist()  # numpy takes any number for a letter until it makes text of it
+        except (SystemError, ValueError) as error:
+            raise DamagedError(f"{path}: array {brief(member.filename)} is no text: {brief(str(error))}") from None
+    return values
 
 
 def read_header(
