@@ -57,8 +57,8 @@ NAMES = {
 
 
 def renamed(table: xr.Dataset, name: str) -> xr.Dataset:
-    """A table whose texts all begin with a name, but for the words that say which branch or kind something is."""
-    kept = {"kind", "branch", "segment_kind", "metric", "verdict", "sign", "claim"}
+    """A table whose texts all begin with a name, but for our own words, as of branches and kinds."""
+    kept = {"kind", "branch", "segment_kind", "metric", "verdict", "sign", "claim", "panel", "row"}
     texts = {
         key: (array.dims, np.array([name + str(value) for value in array.values.ravel()], dtype=object))
         for key, array in table.variables.items()
