@@ -1,8 +1,7 @@
 """How much the pages of a Parquet file become, by what stands before each: read before anything is unpacked.
 
 A column's chunk in the file says how many bytes it takes there; a page of it may say that it unpacks to 2 GiB, or that
-one text stands for a million rows. What is here adds up the claims of all pages. Source: the format's `parquet.thrift`
-and Thrift's compact protocol.
+one text stands for a million rows. What is here adds up the claims of all pages. Source: the format's `parquet.thrift`.
 """
 
 from __future__ import annotations
@@ -16,6 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from gmsa_models.data.parquet_footer import check_footer
+from gmsa_models.data.thrift import read_struct
 from gmsa_models.errors import DamagedError
 
 __all__ = ["open_parquet", "read_footer", "spread_texts"]
@@ -23,7 +24,7 @@ __all__ = ["open_parquet", "read_footer", "spread_texts"]
 LARGEST_PAGE, LARGEST_GROUP = 1 << 24, 1 << 27  # bytes unpacked: of a page, of the columns of a row group together
 LARGEST_TEXT = 1 << 25  # bytes of all texts of a batch, each row's counted
 MOST_ITEMS, LONGEST_STRING = 100_000, 1 << 24  # of a list, and bytes of a string, in the file's footer
-_SHORT, _LONG, _DEEPEST = 1 << 10, 1 << 17, 8  # bytes read for a page's header, first and at most; of structs in it
+_SHORT, _LONG = 1 << 10, 1 << 17  # bytes read for a page's header, first and at most
 # Encodings whose values are no more than their bytes, or than their number says; others (of growing texts) are refused.
 _ENCODINGS = frozenset({0, 2, 3, 4, 5, 6, 8, 9})
 # Type of a page -> the field that describes it, and in it those of the number of values and of their encoding.
@@ -67,10 +68,13 @@ def read_footer(file: BinaryIO) -> pq.FileMetaData:
     """What an open file says of itself.
 
     Raises:
+        DamagedError: a chunk's description does not fit its column.
         pyarrow.ArrowException, OSError, ValueError: not Parquet.
     """
     file.seek(0)
-    return pq.ParquetFile(file, **_LIMITS).metadata
+    metadata = pq.ParquetFile(file, **_LIMITS).metadata
+    check_footer(file, metadata)
+    return metadata
 
 
 def check_pages(
@@ -139,62 +143,10 @@ def _header(file: BinaryIO, at: int, place: str) -> tuple[dict[int, Any], int]:
     for most in (_SHORT, _LONG):
         file.seek(at)
         try:
-            return _struct(file.read(most), 0, _DEEPEST)
+            return read_struct(file.read(most), 0)
         except IndexError:  # it goes on beyond what was read
             continue
     raise DamagedError(f"{place}: the page at byte {at} has a header that does not end")
-
-
-def _struct(data: bytes, at: int, depth: int) -> tuple[dict[int, Any], int]:
-    """A struct of Thrift's compact protocol, field number -> value, and where it ends."""
-    if depth == 0:
-        raise DamagedError("a page's header nests too deeply")
-    fields: dict[int, Any] = {}
-    field = 0
-    while head := data[at]:
-        at += 1
-        if head >> 4:
-            field += head >> 4
-        else:
-            field, at = _whole(data, at)
-        fields[field], at = _value(data, at, head & 15, depth)
-    return fields, at + 1
-
-
-def _value(data: bytes, at: int, kind: int, depth: int) -> tuple[Any, int]:
-    match kind:
-        case 1 | 2:
-            return kind == 1, at
-        case 3:
-            return data[at], at + 1
-        case 4 | 5 | 6:
-            return _whole(data, at)
-        case 7:
-            return None, at + 8
-        case 8:
-            length, at = _varint(data, at)
-            return None, at + length
-        case 12:
-            return _struct(data, at, depth - 1)
-    raise DamagedError("a page's header has a list or a map; not read")
-
-
-def _whole(data: bytes, at: int) -> tuple[int, int]:
-    value, at = _varint(data, at)
-    return (value >> 1) ^ -(value & 1), at
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[at]
-        at += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, at
-        shift += 7
-        if shift > 63:
-            raise DamagedError("a page's header has a number of over 64 bits")
 
 
 def spread_texts(batch: pa.RecordBatch | pa.Table, names: Sequence[str]) -> pa.Table:

@@ -131,7 +131,9 @@ class ParquetClips(ArrayClips):
         Raises:
             ContentError: a stream that is none.
         """
-        first = next(self._table.iter_batches(batch_size=1, columns=self._names))
+        first = next(self._table.iter_batches(batch_size=1, columns=self._names), None)
+        if first is None:
+            raise ContentError("its row groups have no rows")
         widths = {name: int(pc.list_value_length(first[name])[0].as_py() or 0) for name in self._names}
         for name, width in widths.items():
             if (dtype := _dtype(first.schema.field(name).type)) is not None:
