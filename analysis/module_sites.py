@@ -122,7 +122,7 @@ def _note(
 def _site(
     module: nn.Module, call: AttentionCall, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
 ) -> ModuleSite | None:
-    """None where no argument, or not the output, has the tokens of the call on its first two axes."""
+    """None where no argument, more than one, or not the output, has the tokens of the call on its first two axes."""
     if call.tables is None:
         return None
     table = call.tables[0]
@@ -132,6 +132,8 @@ def _site(
     tokens = next((each for each in (*args, *kwargs.values()) if _has_tokens(each, shape)), None)
     if tokens is None or not _has_tokens(output, shape):
         return None
+    if any(each is not tokens and _has_tokens(each, shape) for each in (*args, *kwargs.values())):
+        return None  # by which of them G would be is not known, and it would lack what comes through the others
     frame, patch = table.frame[0].flatten(), table.patch[0].flatten()
     real = frame >= 0
     order = (frame * table.patches + patch).masked_fill(~real, table.frames * table.patches).argsort(stable=True)

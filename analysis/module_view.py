@@ -206,8 +206,8 @@ def _features(
     firsts = {name: sites[each[0].name] for name, each in calls.items() if each[0].name in sites}
     if not firsts:
         raise RecordError(
-            "the features of the frames are not known, since no module that attends is given tokens of its own: give "
-            f"features={{{next(iter(calls))!r}: array (time steps, dim)}}"
+            "the features of the frames are not known, since no module that attends is given tokens, and one tensor "
+            f"of them: give features={{{next(iter(calls))!r}: array (time steps, dim)}}"
         )
     return {name: site.by_frame(site.tokens).mean(1).float().cpu().numpy() for name, site in firsts.items()}
 
@@ -239,8 +239,15 @@ def _logits(module: nn.Module, output: Any) -> Float[Tensor, "1 classes"]:
 
 def _log_odds(logits: Float[Tensor, "1 classes"]) -> Float[Tensor, "1 classes"]:
     """Logits whose sigmoid is the softmax of these: log p / (1 - p)."""
-    shares = torch.log_softmax(logits.double(), 1)
-    return (shares - torch.log1p(-shares.exp().clamp(max=1 - 1e-16))).to(logits.dtype)
+    values = logits.double()
+    shares = torch.log_softmax(values, 1)
+    if values.shape[1] < 2:  # no other class
+        return (shares - torch.log1p(-shares.exp().clamp(max=1 - 1e-16))).to(logits.dtype)
+    # The likeliest class's 1 - p may be below what a number near 1 can tell: it is summed up from the others.
+    top = values.argmax(1, keepdim=True)
+    others = values.scatter(1, top, -torch.inf).logsumexp(1, keepdim=True)
+    odds = shares - torch.log1p(-shares.scatter(1, top, -1.0).exp())
+    return odds.scatter(1, top, values.gather(1, top) - others).to(logits.dtype)
 
 
 def _vocabulary(module: nn.Module, names: Sequence[str] | None, classes: int) -> Vocabulary:
@@ -301,7 +308,8 @@ def _norms_and_errors(
     name = calls[modality][layer].name
     if name not in sites:
         raise RecordError(
-            f"{name} is not given tokens, so that its gradient norms are not known: leave out the part 'sensitivity'"
+            f"{name} is not given tokens, or queries, keys and values as tensors of their own, so that its gradient "
+            "norms are not known: leave out the part 'sensitivity'"
         )
     site = sites[name]
     frames = site.by_frame(site.tokens).flatten(1)

@@ -96,7 +96,7 @@ def capture(
 
     The module computes what it computes without: its outputs are the same to the bit, but for `nn.TransformerEncoder`
     in evaluation mode, whose fused path torch does not take while calls are seen, and for what `torch.compile` made,
-    which runs uncompiled meanwhile: these differ by rounding.
+    which runs uncompiled meanwhile: these differ by rounding, and at padded tokens, where the fused path writes 0.
 
     Args:
         module: any module; what it computes may be called several times and holds for each call.

@@ -16,7 +16,7 @@ from analysis import inspect_module, open_record, save_record
 from analysis.capture import CaptureError, GivenAttention, TokenLayout, capture, capture_adapted
 from analysis.errors import RecordError
 from analysis.module_sites import Probes
-from analysis.module_view import ModuleClip
+from analysis.module_view import ModuleClip, _log_odds
 from analysis.sensitivity.norms import local_sensitivity
 from gmsa_models.masks import Toeplitz
 
@@ -281,3 +281,40 @@ def test_features_that_are_not_known_are_asked_for():
         inspect_module(nn.Sequential(nn.Flatten(0, 0), Model(), nn.Flatten(0, 0)), frames, layout=TokenLayout(5))
     record = inspect_module(Model(), frames, layout=TokenLayout(5), features={"attention": np.eye(5)})
     assert record.sizes["frame"] == 5
+
+
+class Positioned(nn.Module):
+    """Queries and keys have positions, values have none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.register_buffer("positions", torch.randn(6, 8))
+
+    def forward(self, values):
+        moved = values + self.positions
+        return self.attention(moved, moved, values)[0].mean(1)
+
+
+def test_no_norms_by_queries_alone_where_values_are_another_tensor():
+    values = torch.randn(1, 6, 8)
+    with pytest.raises(RecordError, match="one tensor of them"):
+        inspect_module(Positioned(), values, layout=TokenLayout(6), neighbourhood=Toeplitz(2), probes=EXACT)
+    features = {"attention": values[0].numpy()}
+    record = inspect_module(
+        Positioned(), values, layout=TokenLayout(6), neighbourhood=Toeplitz(2), probes=EXACT, features=features
+    )
+    assert "attention" in record
+    assert not {"sensitivity", "gradient_norm"} & set(record)
+
+
+def test_log_odds_of_a_class_that_is_all_but_certain_are_whole():
+    logits = torch.tensor([[900.0, -40.0, 3.0]], requires_grad=True)
+    odds = _log_odds(logits)
+    expected = [[897.0, -940.0, -897.0]]
+    torch.testing.assert_close(odds, torch.tensor(expected))
+    (gradient,) = torch.autograd.grad(odds[0, 0], logits)
+    torch.testing.assert_close(gradient, torch.tensor([[1.0, 0.0, -1.0]]))
+    usual = torch.tensor([[0.3, -0.2, 0.1]])
+    torch.testing.assert_close(_log_odds(usual), torch.logit(usual.softmax(1)))

@@ -489,8 +489,9 @@ def test_another_process_reads_a_file_and_says_what_is_wrong(name, tmp_path, mon
     ("limit", "message"), [("_ALLOWANCE", "more memory than"), ("_SECONDS", r"took more than \d s")]
 )
 def test_the_process_has_limits(limit, message, tmp_path, monkeypatch):
-    torch.save({"a": torch.ones(1 << 23)}, tmp_path / "x.pt")
+    torch.save({"a": torch.ones(1 << 25)}, tmp_path / "x.pt")
     monkeypatch.setattr(state_file, limit, 0)
+    monkeypatch.setattr(state_file, "_BYTES_A_SECOND", 1 << 60)  # less than what importing torch takes
     monkeypatch.setattr(state_file, "_BYTES_A_BYTE", 0 if limit == "_ALLOWANCE" else 6)
     with pytest.raises(CheckpointError, match=message):
         read_state(tmp_path / "x.pt")
