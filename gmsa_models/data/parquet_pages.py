@@ -133,8 +133,8 @@ def _pages(file: BinaryIO, size: int, column: pq.ColumnChunkMetaData, place: str
         about = header.get(field)
         if not isinstance(about, dict) or type(about.get(count)) is not int or about[count] < 0:
             raise DamagedError(f"{place}: the page at byte {at} does not say how many values it has")
-        if about.get(encoding) not in _ENCODINGS:
-            raise DamagedError(f"{place}: the page at byte {at} has encoding {about.get(encoding)!r:.20}; not read")
+        if type(code := about.get(encoding)) is not int or code not in _ENCODINGS:
+            raise DamagedError(f"{place}: the page at byte {at} has encoding {code!r:.20}; not read")
         yield kind, unpacked, about[count]
         at += length + packed
 
