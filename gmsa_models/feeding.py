@@ -123,7 +123,7 @@ def check_fits(clip: Clip, inputs: Inputs) -> None:
                 f"{brief(sorted(clip.features))}; choose a model of those"
             )
         values, expected, space = clip.features[name], inputs.spaces.get(name), clip.spaces.get(name)
-        if None not in (expected, space) and expected != space:
+        if expected is not None and space is not None and not expected.is_same(space):
             raise UnfitClipError(
                 f"{where}: {name!r} lies in the feature space {space}, the model takes {expected}: their numbers mean "
                 "different things; choose a model trained on those features, or make the clip's features anew",

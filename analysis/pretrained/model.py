@@ -16,7 +16,7 @@ from analysis.capture import load_pretrained
 from analysis.pretrained.windows import OverWindows
 from analysis.view import ModelNote
 
-__all__ = ["PretrainedModel", "open_pretrained"]
+__all__ = ["PretrainedModel", "open_pretrained", "without_progress"]
 
 CLASSIFIERS = "Classification"  # how the names of classes with one score a class and clip end
 # Model type -> the part of a model without such scores that is run; of others their base model.
@@ -48,7 +48,7 @@ def open_pretrained(folder: str | Path, device: torch.device) -> PretrainedModel
         CaptureError: see `load_pretrained`.
     """
     folder = Path(folder)
-    with _without_progress():
+    with without_progress():
         loaded: Any = load_pretrained(folder)
     stored = next(loaded.parameters()).dtype
     classifies = type(loaded).__name__.endswith(CLASSIFIERS)
@@ -87,7 +87,7 @@ def _digest(folder: Path) -> str:
 
 
 @contextmanager
-def _without_progress() -> Iterator[None]:
+def without_progress() -> Iterator[None]:
     """transformers draws no progress bar meanwhile."""
     from transformers.utils import logging
 

@@ -18,7 +18,7 @@ from gmsa_models.data.errors import brief
 from gmsa_models.data.video.decode import SAMPLE_RATE
 from gmsa_models.errors import ConfigError
 
-__all__ = ["PicturePreparation", "SoundPreparation", "read_preparation"]
+__all__ = ["EXTRACTORS", "PicturePreparation", "SoundPreparation", "read_preparation"]
 
 PICTURE_FILES = ("video_preprocessor_config.json", "preprocessor_config.json", "processor_config.json")
 SOUND_FILES = ("preprocessor_config.json", "processor_config.json")

@@ -22,7 +22,7 @@ from gmsa_models.data.errors import ClipFileError
 from gmsa_models.data.video.decode import SAMPLE_RATE, VideoFile
 from gmsa_models.errors import ArgumentError, ConfigError
 
-__all__ = ["PreparedVideo", "Span", "prepare_video"]
+__all__ = ["LENGTHS", "PreparedVideo", "Span", "prepare_video"]
 
 PICTURES = 16  # of a video, by default, for models of single pictures
 SOUND_SECONDS = 30.0  # of a video, by default, for models of sound

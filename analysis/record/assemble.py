@@ -16,6 +16,7 @@ from analysis.errors import RecordError
 from analysis.record.labelled import Variables, nothing
 from analysis.record.variables import CLIP_PARTS, DEFAULT_PARTS, LAYER_PARTS, PARTS, coordinates
 from analysis.view import TraceView, features_sha256, type_name
+from gmsa_models.data.clip import Clip
 from gmsa_models.data.spaces import spaces_to_dict
 from gmsa_models.errors import UnknownNameError
 from gmsa_models.evaluating import standard_contexts
@@ -126,15 +127,24 @@ def _of_clip(view: TraceView) -> dict[str, str]:
     """Which clip; lists as JSON."""
     clip, vocabulary = view.whole[0], view.vocabulary
     names: Callable[[int], str] = vocabulary.name if view.labelled else "label {}".format
-    return {
-        "clip": clip.id,
-        "source": clip.source,
-        "features_sha256": features_sha256(clip),
-        "dataset": clip.dataset,
-        "feature_spaces": json.dumps(spaces_to_dict(clip.spaces)),
-        "labels": json.dumps(list(clip.labels)),
-        "label_names": json.dumps([names(label) for label in clip.labels], ensure_ascii=False),
-    } | ({"alignment": clip.alignment} if clip.alignment else {})
+    return (
+        {
+            "clip": clip.id,
+            "source": clip.source,
+            "features_sha256": features_sha256(clip),
+            "dataset": clip.dataset,
+            "feature_spaces": json.dumps(spaces_to_dict(clip.spaces)),
+            "labels": json.dumps(list(clip.labels)),
+            "label_names": json.dumps([names(label) for label in clip.labels], ensure_ascii=False),
+        }
+        | ({"alignment": clip.alignment} if clip.alignment else {})
+        | _times(view.one)
+    )
+
+
+def _times(clip: Clip) -> dict[str, str]:
+    """When the picture of each frame came on the screen, where the clip is of a video file."""
+    return {"frame_times": json.dumps([round(each, 6) for each in clip.frame_times])} if clip.frame_times else {}
 
 
 @cache

@@ -156,6 +156,8 @@ class Clip:
         spaces: modality -> the space that its features lie in, where that is known.
         alignment: what was cut so that modalities of different lengths became one, by which rule of `ALIGNMENTS`; "":
             nothing was.
+        frame_times: of clips of a video file: second of `seconds`' clock at which the picture of each frame came on the
+            screen, not later than the frame starts; empty where that is not known.
 
     Numbers of numpy become Python's, any sequence a tuple, and an array is copied only where its rows do not lie one
     after another or its bytes are in another order than the machine's.
@@ -171,6 +173,7 @@ class Clip:
     dataset: str = ""
     spaces: Mapping[str, FeatureSpace] = field(default_factory=dict)
     alignment: str = ""
+    frame_times: tuple[float, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         self._normalise()
@@ -202,11 +205,17 @@ class Clip:
             "start_seconds": _number(owner, "start_seconds", self.start_seconds),
             "segments": segments,
             "spaces": dict(self.spaces),
+            "frame_times": tuple(_number(owner, "a frame's time", each) for each in self.frame_times),
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
 
     def _check_meaning(self) -> None:
+        if len(self.frame_times) not in (0, self.frames):
+            raise ClipError(
+                f"clip {self.id!r}: {len(self.frame_times)} frame_times for {self.frames} frames; expected as many, or "
+                "none"
+            )
         if not is_name(self.dataset):
             raise ClipError(
                 f"clip {self.id!r}: dataset is {brief(self.dataset)}; expected a name of at most {LONGEST_NAME} "
@@ -278,7 +287,8 @@ class Clip:
         """The first `frames` frames; the clip itself when it is no longer than that."""
         if frames >= self.frames:
             return self
-        return replace(self, features={modality: values[:frames] for modality, values in self.features.items()})
+        features = {modality: values[:frames] for modality, values in self.features.items()}
+        return replace(self, features=features, frame_times=self.frame_times[:frames])
 
 
 @dataclass(frozen=True, eq=False)

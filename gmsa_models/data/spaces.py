@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from gmsa_models.data.errors import brief, is_plain
@@ -27,6 +29,7 @@ __all__ = [
 YOUTUBE_8M, AUDIOSET = "youtube-8m", "audioset"
 LONGEST_NAME = 100  # characters of the name of a data set or of a feature space
 WIDEST = 2**31 - 1
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def is_name(value: object) -> bool:
@@ -41,10 +44,14 @@ class FeatureSpace:
     Attributes:
         name: tells the space from all others: the network, what was done with its output.
         width: of a vector.
+        rate: vectors a second; None: not said.
+        weights: SHA-256 of the network's weights, 64 hexadecimal digits; "": not said, or there are none.
     """
 
     name: str
     width: int
+    rate: float | None = None
+    weights: str = ""
 
     def __post_init__(self) -> None:
         if not self.name or not is_name(self.name):
@@ -55,10 +62,32 @@ class FeatureSpace:
             raise ArgumentError(
                 f"feature space {self.name!r} is {brief(self.width)} wide; expected a whole number >= 1"
             )
+        if self.rate is not None and not (
+            type(self.rate) in (int, float) and math.isfinite(self.rate) and self.rate > 0
+        ):
+            raise ArgumentError(
+                f"feature space {self.name!r} has {brief(self.rate)} vectors a second; expected a number above 0"
+            )
+        if self.weights and not (isinstance(self.weights, str) and _DIGEST.fullmatch(self.weights)):
+            raise ArgumentError(
+                f"feature space {self.name!r} has weights {brief(self.weights)}; expected a SHA-256 of 64 "
+                "hexadecimal digits, or ''"
+            )
+
+    def is_same(self, other: FeatureSpace) -> bool:
+        """Whether vectors of both can be compared; a rate or weights that one of them does not say are the other's."""
+        rates, weights = (self.rate, other.rate), (self.weights, other.weights)
+        return (
+            (self.name, self.width) == (other.name, other.width)
+            and (None in rates or math.isclose(self.rate or 0, other.rate or 0, rel_tol=1e-6))
+            and ("" in weights or self.weights == other.weights)
+        )
 
     def __str__(self) -> str:
-        """Name and width, for messages."""
-        return f"{self.name!r} ({self.width}-d)"
+        """Name, width, and what else is said, for messages."""
+        rate = [] if self.rate is None else [f"{self.rate:g} a second"]
+        weights = [f"weights {self.weights[:8]}"] if self.weights else []
+        return f"{self.name!r} ({', '.join([f'{self.width}-d', *rate, *weights])})"
 
 
 RGB = FeatureSpace("youtube-8m-rgb", 1024)  # Inception's last hidden layer after PCA and whitening
@@ -102,8 +131,13 @@ def check_known(dataset: str, others: Iterable[str] = ()) -> None:
 
 
 def spaces_to_dict(spaces: Mapping[str, FeatureSpace]) -> dict[str, dict[str, Any]]:
-    """Plain values, by modality in the order of the alphabet, for JSON."""
-    return {name: asdict(spaces[name]) for name in sorted(spaces)}
+    """Plain values, by modality in the order of the alphabet, for JSON; what is not said is left out."""
+    return {name: _to_dict(spaces[name]) for name in sorted(spaces)}
+
+
+def _to_dict(space: FeatureSpace) -> dict[str, Any]:
+    rate = {} if space.rate is None else {"rate": space.rate}
+    return {"name": space.name, "width": space.width} | rate | ({"weights": space.weights} if space.weights else {})
 
 
 def spaces_from_dict(values: object) -> dict[str, FeatureSpace]:
@@ -118,5 +152,5 @@ def spaces_from_dict(values: object) -> dict[str, FeatureSpace]:
     for modality, one in values.items():
         if not isinstance(one, Mapping) or not {"name", "width"} <= set(one):
             raise ArgumentError(f"the feature space of {brief(modality)} is {brief(one)}; expected a name and a width")
-        spaces[modality] = FeatureSpace(one["name"], one["width"])
+        spaces[modality] = FeatureSpace(one["name"], one["width"], one.get("rate"), one.get("weights", ""))
     return spaces

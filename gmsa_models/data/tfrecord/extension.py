@@ -1,9 +1,10 @@
 """What a Clip knows and YouTube-8M's features cannot say, as one more context feature of JSON.
 
 `{"version": 1, "frame_seconds": s, "start_seconds": s, "segments": [[start, end, labels, scores, kind, origin], ...],
-"dataset": name, "spaces": {modality: {"name": name, "width": w}, ...}, "alignment": text}`; all but the version may be
-left out. Without `dataset` and `spaces` a record is of what its form tells, see `records.py`. JSON keeps Python's
-floats exactly, where a FloatList has float32.
+"dataset": name, "spaces": {modality: {"name": name, "width": w, "rate": r, "weights": digest}, ...}, "alignment": text,
+"frame_times": [s, ...]}`; all but the version may be left out, and of a space all but its name and width.
+Without `dataset` and `spaces` a record is of what its form tells, see `records.py`. JSON keeps Python's floats exactly,
+where a FloatList has float32.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ def encode_extension(clip: Clip, lossless: bool, meaning: dict[str, Any]) -> byt
     """
     said = {name: value for name, value in _meaning(clip).items() if value != meaning[name]}
     said |= {"alignment": clip.alignment} if clip.alignment else {}
+    said |= {"frame_times": clip.frame_times} if clip.frame_times else {}
     if lossless and clip.frame_seconds == 1.0 and clip.start_seconds == 0.0 and not said:
         return None
     content = {
@@ -52,7 +54,7 @@ def _meaning(clip: Clip) -> dict[str, Any]:
 
 
 def decode_extension(data: bytes) -> dict[str, Any]:
-    """Those of `frame_seconds`, `start_seconds`, `segments`, `dataset`, `spaces`, `alignment` of a Clip that it has.
+    """What it says of a Clip, under the names of `Clip`.
 
     Raises:
         ContentError: not the JSON described above, or of a newer version.
@@ -102,6 +104,10 @@ def _alignment(value: Any) -> str:
     return value
 
 
+def _frame_times(values: Any) -> tuple[float, ...]:
+    return tuple(_number(each) for each in values)
+
+
 def _segment(start: Any, end: Any, labels: Any, scores: Any, kind: Any, origin: Any) -> Segment:
     if not all(type(label) is int and 0 <= label <= LARGEST_LABEL for label in labels):
         raise ValueError(f"segment labels are {brief(labels)}; expected whole numbers of 0 to {LARGEST_LABEL}")
@@ -123,4 +129,5 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "dataset": _dataset,
     "spaces": spaces_from_dict,
     "alignment": _alignment,
+    "frame_times": _frame_times,
 }

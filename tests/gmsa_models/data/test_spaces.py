@@ -113,6 +113,63 @@ def test_spaces_by_hand():
     assert [same_labels("a", other) for other in ("a", "", "b")] == [True, True, False]
 
 
+HASHES = ("a" * 64, "b" * 64)
+
+
+def test_what_is_not_said_of_a_space_is_the_others():
+    plain, said = FeatureSpace("own", 8), FeatureSpace("own", 8, 2.0, HASHES[0])
+    assert plain.is_same(said)
+    assert said.is_same(plain)
+    assert said.is_same(FeatureSpace("own", 8, 2.0 + 1e-9, HASHES[0]))
+    for other in (
+        FeatureSpace("own", 9, 2.0, HASHES[0]), FeatureSpace("other", 8, 2.0, HASHES[0]),
+        FeatureSpace("own", 8, 1.0, HASHES[0]), FeatureSpace("own", 8, 2.0, HASHES[1]),
+    ):  # fmt: skip
+        assert not said.is_same(other)
+        assert not other.is_same(said)
+    assert str(said) == "'own' (8-d, 2 a second, weights aaaaaaaa)"
+
+
+@pytest.mark.parametrize("values", [{"rate": 0.0}, {"rate": float("nan")}, {"weights": "abc"}])
+def test_a_rate_or_hash_that_is_none_is_refused(values):
+    with pytest.raises(ArgumentError, match="feature space 'own' has "):
+        FeatureSpace("own", 8, **values)
+
+
+def test_rate_and_weights_travel(tmp_path):
+    space = FeatureSpace("clip-vit", 12, 0.5, HASHES[0])
+    clip = small_clip(spaces={"visual": space})
+    write_clips(tmp_path / "a.tfrecord", [clip])
+    build_catalog(tmp_path / "a.tfrecord", tmp_path / "c.parquet")
+    assert open_clip(tmp_path / "c.parquet", clip.id).spaces == {"visual": space}
+    said = {"visual": {"name": "clip-vit", "width": 12, "rate": 0.5, "weights": HASHES[0]}}
+    assert json.loads(pd.read_parquet(tmp_path / "c.parquet").spaces[0]) == said
+    assert json.loads(inspect_clip(small_model(), clip).attrs["feature_spaces"]) == said
+    model = small_model()
+    model.card["feature_spaces"] = said
+    save(model, tmp_path / "m.safetensors")
+    assert load(tmp_path / "m.safetensors").spaces == {"visual": space}
+    check_fits(clip, Inputs.of(model))
+    check_fits(small_clip(spaces={"visual": OTHER}), Inputs.of(model))  # of that name, and says no more
+    foreign = small_clip(spaces={"visual": replace(space, weights=HASHES[1])})
+    with pytest.raises(
+        UnfitClipError, match=r"weights bbbbbbbb\), the model takes 'clip-vit' \(12-d, 0\.5 a second, w"
+    ):
+        check_fits(foreign, Inputs.of(model))
+
+
+def test_the_times_of_pictures_travel(tmp_path):
+    clip = small_clip()
+    times = tuple(number - 0.25 for number in range(clip.frames))
+    clip = replace(clip, frame_times=times)
+    assert decode_clip(encode_clip(clip)).frame_times == times
+    assert clip.cut(3).frame_times == times[:3]
+    assert json.loads(inspect_clip(small_model(), clip).attrs["frame_times"]) == list(times)
+    assert "frame_times" not in inspect_clip(small_model(), small_clip()).attrs
+    with pytest.raises(ClipError, match=f"3 frame_times for {clip.frames} frames"):
+        replace(clip, frame_times=times[:3])
+
+
 def test_the_catalogue_says_both(tmp_path):
     write_clips(tmp_path / "a.tfrecord", [small_clip(dataset="mine", spaces={"visual": OTHER}), small_clip(seed=1)])
     build_catalog(tmp_path / "a.tfrecord", tmp_path / "c.parquet")

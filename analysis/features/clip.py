@@ -1,0 +1,119 @@
+"""A video file as a clip: pictures and sound go through extractors while they are decoded, a few frames at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from jaxtyping import Float
+
+from analysis.features.extractor import AudioExtractor, VisualExtractor
+from gmsa_models.data.clip import Clip, quantize
+from gmsa_models.data.errors import ClipFileError
+from gmsa_models.data.spaces import FeatureSpace
+from gmsa_models.data.video.decode import SAMPLE_RATE, VideoFile
+from gmsa_models.errors import ArgumentError
+
+__all__ = ["NO_SOUND", "video_clip"]
+
+Entry = TypeVar("Entry")
+VISUAL, AUDIO = "visual", "audio"
+NO_SOUND = "the video has no sound: silence was heard"
+PICTURES, WINDOWS = 16, 64  # frames that go through an extractor together
+
+
+def _spaces(visual: VisualExtractor | None, audio: AudioExtractor | None, rate: float) -> dict[str, FeatureSpace]:
+    """Stream -> the space of what extractors make at a rate of so many frames a second."""
+    extractors = {VISUAL: visual, AUDIO: audio}
+    return {name: replace(each.space, rate=float(rate)) for name, each in extractors.items() if each is not None}
+
+
+def video_clip(
+    path: str | Path,
+    visual: VisualExtractor | None,
+    audio: AudioExtractor | None,
+    rate: float = 1.0,
+    identity: str | None = None,
+) -> Clip:
+    """The features of a video file.
+
+    Frame k stands for second k / rate from the first picture; it sees the picture that is on the screen then, and hears
+    the sound from then on. Memory does not grow with the video, but for the features themselves.
+
+    Args:
+        path: of the video.
+        visual: makes the stream "visual"; None: there is none.
+        audio: makes the stream "audio"; None: there is none. A video without sound is heard as silence, and the clip
+            says so in `alignment`.
+        rate: frames a second.
+        identity: the clip's id; default: the file's name without its ending.
+
+    Raises:
+        ClipFileError: not a video, damaged, or without a picture.
+        ArgumentError: no extractor, or a rate that an extractor of sound cannot take.
+        FileNotFoundError: no such file.
+    """
+    if visual is None and audio is None:
+        raise ArgumentError("no extractor; expected one of pictures, of sound, or both")
+    video = VideoFile(path)
+    features: dict[str, np.ndarray] = {}
+    times, vectors = _seen(video, visual, rate)
+    if visual is not None:
+        features[VISUAL] = quantize(vectors) if visual.quantized else vectors
+    if audio is not None:
+        heard = _heard(video, audio, len(times), rate)
+        features[AUDIO] = quantize(heard) if audio.quantized else heard
+    return Clip(
+        identity or Path(path).stem, features, frame_seconds=1.0 / rate, source=str(path),
+        spaces=_spaces(visual, audio, rate), frame_times=tuple(times),
+        alignment=NO_SOUND if audio is not None and not video.has_sound else "",
+    )  # fmt: skip
+
+
+def _seen(
+    video: VideoFile, visual: VisualExtractor | None, rate: float
+) -> tuple[list[float], Float[np.ndarray, "frames dim"]]:
+    """When the picture of each frame came on the screen, and the vector of each frame; without an extractor none."""
+    each = 1 if visual is None else visual.pictures
+    times: list[float] = []
+    parts: list[np.ndarray] = []
+    for group in _groups(video.frames(rate * each), each * max(1, PICTURES // each)):
+        times += [picture.shown for picture in group[::each]]
+        if visual is not None:
+            missing = -len(group) % each  # of the last frame: the last picture stays on the screen
+            parts.append(visual([picture.pixels for picture in [*group, *group[-1:] * missing]]))
+    if not times:
+        raise ClipFileError(video.path, "has no picture that lasts; it may be cut short: fetch it again", kind="video")
+    return times, np.concatenate(parts) if parts else np.zeros((len(times), 0), np.float32)
+
+
+def _heard(video: VideoFile, audio: AudioExtractor, frames: int, rate: float) -> Float[np.ndarray, "frames dim"]:
+    window = audio.window or int(SAMPLE_RATE / rate)
+    parts = [audio(np.stack(group)) for group in _groups(_windows(video, frames, rate, window), WINDOWS)]
+    return np.concatenate(parts)
+
+
+def _windows(video: VideoFile, frames: int, rate: float, samples: int) -> Iterator[Float[np.ndarray, " samples"]]:
+    """So many samples of sound from the start of each frame on, silence behind the end."""
+    if not video.has_sound:
+        yield from (np.zeros(samples, np.float32) for _ in range(frames))
+        return
+    blocks = video.sound(video.start, frames, rate)
+    starts = [round(number * SAMPLE_RATE / rate) for number in range(frames)]
+    kept, position = np.zeros(0, np.float32), 0
+    for start in starts:
+        kept, position = kept[start - position :], start
+        while len(kept) < samples and (block := next(blocks, None)) is not None:
+            kept = np.concatenate([kept, block])
+        yield np.pad(kept[:samples], (0, max(0, samples - len(kept))))
+
+
+def _groups(entries: Iterable[Entry], size: int) -> Iterator[list[Entry]]:
+    """So many entries at a time."""
+    entries = iter(entries)
+    while group := list(islice(entries, size)):
+        yield group
