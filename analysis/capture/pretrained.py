@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -15,6 +16,7 @@ from analysis.capture.errors import CaptureError
 
 __all__ = ["load_pretrained"]
 
+_MOST_NAMED = 5  # weights in an error
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".h5", ".msgpack")
 
 
@@ -50,7 +52,7 @@ def load_pretrained(folder: str | Path) -> nn.Module:
     try:
         model, report = kind.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, trust_remote_code=False, output_loading_info=True,
-            dtype="auto",
+            dtype="auto", ignore_mismatched_sizes=True,  # which are refused below, by name
         )  # fmt: skip
         _check_loaded(folder, files, model, report)
     except (SafetensorError, RuntimeError, OSError, KeyError) as error:
@@ -75,21 +77,29 @@ def _class_name(folder: Path) -> str:
     return names[0]
 
 
-def _check_loaded(folder: Path, files: list[Path], model: nn.Module, report: dict[str, object]) -> None:
+def _check_loaded(folder: Path, files: list[Path], model: nn.Module, report: dict[str, Any]) -> None:
     """Every weight of the model came from the files, and every tensor of the files is in the model, number by number.
 
     A loader that renames weights may lose some without a word: biases of queries and values have loaded as zeros.
     """
-    for what in ("missing_keys", "mismatched_keys", "error_msgs"):
-        if names := report.get(what):
-            first = next(iter(names)) if isinstance(names, list | set | tuple | dict) else names
-            raise CaptureError(f"{folder}: {what.replace('_', ' ')} while loading, the first is {first!s:.200}")
     present = {_digest(values) for values in model.state_dict().values()}
-    for name, values in _tensors(files):
-        if _digest(values) not in present:
-            raise CaptureError(
-                f"{folder}: {name} {tuple(values.shape)} did not load: nothing in the model has its numbers"
-            )
+    lost = [f"{name} {tuple(values.shape)}" for name, values in _tensors(files) if _digest(values) not in present]
+    faults = {
+        "weights of the model are missing in the files": report.get("missing_keys"),
+        "weights have other shapes in the files": report.get("mismatched_keys"),
+        "errors while loading": report.get("error_msgs"),
+        "tensors of the files did not load, since nothing in the model has their numbers": lost,
+    }
+    texts = [f"{len(each)} {what}: {_listed(each)}" for what, each in faults.items() if each]
+    if texts:
+        raise CaptureError(
+            f"{folder}: {'; '.join(texts)}. Save the model again with save_pretrained, by the class in config.json"
+        )
+
+
+def _listed(names: Iterable[object]) -> str:
+    shown = [f"{name!s:.150}" for name in sorted(names, key=str)]
+    return ", ".join(shown[:_MOST_NAMED]) + (f" and {len(shown) - _MOST_NAMED} more" * (len(shown) > _MOST_NAMED))
 
 
 def _tensors(files: list[Path]) -> Iterator[tuple[str, Tensor]]:

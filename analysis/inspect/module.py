@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import SupportsIndex
 
 import numpy as np
 import xarray as xr
@@ -43,7 +45,7 @@ def inspect_module(
     layers: Sequence[int] | str | None = None,
     parts: Sequence[str] | None = None,
     probes: Probes | None = None,
-    target: int | str | None = None,
+    target: SupportsIndex | str | None = None,
     steps: Int[Tensor, "*numbers"] | None = None,
     mask: Bool[Tensor, "query key"] | None = None,
     note: ModelNote | None = None,
@@ -115,7 +117,7 @@ def inspect_module(
     return record.assign(spatial_attention=spatial_variable(view, record_layers(record), pinned))
 
 
-def _target(view: TraceView, target: int | str | None) -> int:
+def _target(view: TraceView, target: SupportsIndex | str | None) -> int:
     """Position of the class to explain."""
     classes = len(view.vocabulary)
     if not classes:
@@ -124,6 +126,9 @@ def _target(view: TraceView, target: int | str | None) -> int:
         return int(view.logits[0].argmax())
     if isinstance(target, str):
         return view.vocabulary.find(target)
-    if not 0 <= target < classes:
-        raise RecordError(f"target is {target}; the module has classes 0 to {classes - 1}")
-    return target
+    if isinstance(target, bool) or not hasattr(target, "__index__"):
+        raise RecordError(f"target is {target!r:.60}; expected the position of a class or its name")
+    position = operator.index(target)
+    if not 0 <= position < classes:
+        raise RecordError(f"target is {position}; the module has classes 0 to {classes - 1}")
+    return position

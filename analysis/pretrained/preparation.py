@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -72,6 +73,7 @@ class PicturePreparation:
                 if config.get(name) is None:
                     raise ConfigError(f"{path} has no {name!r}, which {step} needs; expected it there")
                 values[name] = config[name]
+        _check_normalisation(path, values)
         if isinstance(values.get("size"), int):
             side = values["size"]
             values["size"] = {"shortest_edge": side} if crop else {"height": side, "width": side}
@@ -141,6 +143,16 @@ class SoundPreparation:
         name = self.extractor.model_input_names[0]
         prepared = [self.extractor(each, sampling_rate=SAMPLE_RATE, return_tensors="pt")[name] for each in windows]
         return torch.cat(prepared)
+
+
+def _check_normalisation(path: Path, values: Mapping[str, Any]) -> None:
+    """Refuse a mean or deviation that makes no numbers of pictures."""
+    for name in ("image_mean", "image_std"):
+        given = values.get(name, [])
+        numbers = given if isinstance(given, list | tuple) else [given]
+        least = 0.0 if name == "image_std" else -math.inf
+        if not all(isinstance(each, int | float) and least < each < math.inf for each in numbers):
+            raise ConfigError(f"{path}: {name} is {brief(given)}; expected finite numbers, and deviations above 0")
 
 
 def read_preparation(folder: Path, model_type: str) -> PicturePreparation | SoundPreparation:

@@ -19,7 +19,7 @@ from analysis.capture.recognised import RECOGNISED
 from analysis.pretrained.preparation import PicturePreparation, SoundPreparation, read_preparation
 from analysis.pretrained.windows import Layouts, joined, over_windows, window_mask
 from gmsa_models.data.errors import ClipFileError
-from gmsa_models.data.video.decode import SAMPLE_RATE, VideoFile
+from gmsa_models.data.video.decode import HIGHEST_RATE, SAMPLE_RATE, VideoFile
 from gmsa_models.errors import ArgumentError, ConfigError
 
 __all__ = ["LENGTHS", "PreparedVideo", "Span", "prepare_video"]
@@ -31,6 +31,7 @@ WAVE_SECONDS = 10.0  # a window of models that take any number of samples
 MOST_STEPS = 2000  # a map has their square
 # Attributes of a configuration that say how many pictures a video model takes; none: a model of single pictures.
 LENGTHS = {"videomae": "num_frames", "vivit": "num_frames", "timesformer": "num_frames", "vjepa2": "frames_per_clip"}
+FIXED = ("videomae", "vivit")  # of these, models whose positions are of that number
 TUBELETS = {"videomae": "tubelet_size", "vivit": "tubelet_size", "vjepa2": "tubelet_size"}
 
 Span = tuple[float, float]
@@ -123,15 +124,19 @@ def _span(video: VideoFile, span: Span | None, longest: float) -> Span:
 def _seen(
     video: VideoFile, kind: str, config: Any, preparation: PicturePreparation, frames: int | None, span: Span
 ) -> PreparedVideo:
-    together = (preparation.frames or int(getattr(config, LENGTHS[kind]))) if kind in LENGTHS else 1
+    together = _pictures_at_once(kind, config, preparation)
     count = frames or (together if kind in LENGTHS else PICTURES)
     if count < 1 or count % together:
         raise ArgumentError(f"frames is {count}; this {kind} model takes {together} at once: give a multiple of it")
     rate = count / (span[1] - span[0])
+    if rate > HIGHEST_RATE:
+        raise ArgumentError(_too_short(video, span, f"less than 1 / {HIGHEST_RATE:g} s for each of {count} pictures"))
     picked = list(islice(video.frames(rate, span[0]), count))
     if len(picked) < count:
         reason = f"{len(picked)} of {count} pictures could be decoded; it may be cut short: fetch it again"
         raise ClipFileError(video.path, reason, kind="video")
+    if count > 1 and len({each.shown for each in picked}) == 1 and span[1] - span[0] < video.duration:
+        raise ArgumentError(_too_short(video, span, f"the same picture {count} times"))
     pixels = preparation([each.pixels for each in picked])
     _check_size(preparation, config, pixels)
     windows = count // together
@@ -149,6 +154,27 @@ def _seen(
         values, steps, over_windows(layouts, windows), window_mask(windows, size), span, tubelet / rate,
         tuple(each.shown for each in picked), sampling,
     )  # fmt: skip
+
+
+def _pictures_at_once(kind: str, config: Any, preparation: PicturePreparation) -> int:
+    """How many pictures a model takes at once.
+
+    Raises:
+        ConfigError: the processor gives another number, and the model's positions are those of its own.
+    """
+    if kind not in LENGTHS:
+        return 1
+    own = int(getattr(config, LENGTHS[kind]))
+    if kind in FIXED and preparation.frames not in (None, own):
+        raise ConfigError(
+            f"{preparation.path} has num_frames {preparation.frames}; the model's config.json expects {own}: the two "
+            "do not belong together"
+        )
+    return preparation.frames or own
+
+
+def _too_short(video: VideoFile, span: Span, what: str) -> str:
+    return f"{video.path}: the span of {span[0]:g} to {span[1]:g} s holds {what}; give a longer one"
 
 
 def _tubelet(config: Any, kind: str) -> int:
@@ -219,6 +245,8 @@ def _heard(video: VideoFile, kind: str, config: Any, preparation: SoundPreparati
     together = min(max(1, round(STEP_SECONDS / hearing.token_seconds)), hearing.tokens)
     size = hearing.tokens // together
     seconds = together * hearing.token_seconds
+    if span[1] - span[0] < seconds and span[1] < video.duration:
+        raise ArgumentError(_too_short(video, span, f"less sound than a time step of {seconds:g} s"))
     windows = max(1, math.ceil((span[1] - span[0]) / (size * seconds) - 1e-6))
     _check_steps(windows * size)
     starts = [round(number * size * seconds * SAMPLE_RATE) for number in range(windows)]

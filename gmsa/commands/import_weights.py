@@ -28,6 +28,12 @@ def import_weights(
     ] = None,
     heads: Annotated[int | None, typer.Option(min=1, help="Heads, which no shape tells; default: 8.")] = None,
     max_frames: Annotated[int | None, typer.Option(min=1, help="The longest clip; default: 300.")] = None,
+    norm: Annotated[
+        str | None, typer.Option(metavar="pre|post", help="Where norms stand; default: as a last norm tells.")
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(help="Which of several sets of weights in the file: ema, state_dict.teacher.")
+    ] = None,
     transposed: Annotated[bool, typer.Option("--transposed", help="Matrices are (in, out), for x @ W.")] = False,
     classes: Annotated[Path | None, typer.Option(help="Class table (CSV), or text of a name a line.")] = None,
     name: Annotated[str | None, typer.Option(help="What the model is called; default: as the file to write.")] = None,
@@ -43,13 +49,17 @@ def import_weights(
         raise typer.BadParameter(f"--out is {str(out)!r}, the file that is read; give another name")
     check_folder(out.parent)
     imported = import_state(
-        weights, like, streams=_streams(stream), heads=heads, max_frames=max_frames, transposed=transposed,
-        rename=rename, classes=classes, proof=proof, name=out.stem if name is None else name,
+        weights, like, streams=_streams(stream), heads=heads, max_frames=max_frames, norm=norm,
+        transposed=transposed, key=key, rename=rename, classes=classes, proof=proof,
+        name=out.stem if name is None else name,
     )  # fmt: skip
     save(imported.model, out)
     show(import_tables(imported))
     if imported.difference is None:
-        say("not proven: without --proof nothing tells whether heads, scaling, masks and order are the original's")
+        say(
+            "not proven: without --proof nothing tells whether heads, scaling, masks, places of norms and order are "
+            "the original's"
+        )
     print(f"wrote {out}")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from gmsa_models.attention import ATTENTION
 from gmsa_models.checkpoints.header import CheckpointError
+from gmsa_models.checkpoints.importing.names import FRONT_NORM
 from gmsa_models.checkpoints.importing.sources import Source, Sources
 from gmsa_models.config import ModelConfig
 from gmsa_models.errors import ConfigError
@@ -42,7 +43,12 @@ def variant_of(like: str) -> tuple[str, Neighbourhood | None]:
 
 
 def config_of(
-    like: str, sources: Sources, order: Sequence[str], heads: int | None = None, max_frames: int | None = None
+    like: str,
+    sources: Sources,
+    order: Sequence[str],
+    heads: int | None = None,
+    max_frames: int | None = None,
+    norm: str | None = None,
 ) -> ModelConfig:
     """The configuration that weights fit.
 
@@ -52,6 +58,7 @@ def config_of(
         order: names of the streams, in the order in which pooled vectors are joined.
         heads: M, which no shape tells; None: as the variant has in the paper's size.
         max_frames: longest clip; None: as the gates of GateAtt say, else the variant's.
+        norm: "pre" or "post", which the norms must be; None: as they are.
 
     Raises:
         CheckpointError: shapes that no such model has.
@@ -76,7 +83,7 @@ def config_of(
             layers=_layers(order, sources),
             feed_forward=_feed_forward(width, sources),
             max_frames=_max_frames(attention, sources, max_frames),
-            norm="pre" if _has_last_norm(order, sources, attention) else "post",
+            norm=_norm(order, sources, attention, norm),
             bias=any(each.read.bias for each in _of(sources.tensors, *_BIASED)) or attention == "none",
         )
     except ConfigError as error:
@@ -191,11 +198,33 @@ def _max_frames(attention: str, sources: Sources, requested: int | None) -> int:
     return SIZES["paper"].max_frames if requested is None else requested
 
 
-def _has_last_norm(order: Sequence[str], sources: Sources, attention: str) -> bool:
-    """Whether there is a norm behind the last layer, as where norms stand before attention and feed-forward."""
+def _norm(order: Sequence[str], sources: Sources, attention: str, stated: str | None) -> str:
+    """Where norms stand: before attention and feed-forward where there is one behind the last layer too."""
+    if stated not in (None, "pre", "post"):
+        raise CheckpointError(f"--norm is {stated!r:.60}; expected pre or post")
     own = [each for each in sources.tensors if each.read.stream == order[0] and not each.read.bias]
+    _check_front(sources)
     norms = [each for each in own if each.read.parts and all(part.startswith("norm") for part in each.read.parts)]
-    return len(norms) > (1 if attention == "none" else 2) * _layers(order, sources)
+    norm = "pre" if len(norms) > (1 if attention == "none" else 2) * _layers(order, sources) else "post"
+    if stated not in (None, norm):
+        last = "has a norm behind the last layer" if norm == "pre" else "has no norm behind the last layer"
+        raise CheckpointError(
+            f"--norm {stated}: the file {last} ({_shapes(norms)}), as models here have with {norm}-norm only; "
+            "analysis.inspect_module opens the original itself"
+        )
+    return norm
+
+
+def _check_front(sources: Sources) -> None:
+    """Refuse a norm that its name puts in front of the layers: it must not be taken for the one behind them."""
+    named = {each.read.stream for each in sources.tensors if each.read.parts == {"norm_attention"}}
+    for each in sources.tensors:
+        if FRONT_NORM in each.read.parts and each.read.stream in sources.numbered | named:
+            raise CheckpointError(
+                f"{each.name} {tuple(each.value.shape)} is a norm in front of the layers by its name, which no model "
+                "here has; if it is another (behind the last layer, say), --rename says which; else "
+                "analysis.inspect_module opens the original itself"
+            )
 
 
 def _shapes(sources: Sequence[Source]) -> str:

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from gmsa_models.attention import ATTENTION
 from gmsa_models.checkpoints.header import CheckpointError
-from gmsa_models.checkpoints.importing.deduce import config_of, variant_of
-from gmsa_models.checkpoints.importing.matching import Assignment, assign
-from gmsa_models.checkpoints.importing.proof import LARGEST_DIFFERENCE, Proof, read_proof
+from gmsa_models.checkpoints.importing.deciding import check_proof
+from gmsa_models.checkpoints.importing.deduce import variant_of
+from gmsa_models.checkpoints.importing.matching import Assignment
+from gmsa_models.checkpoints.importing.proof import read_proof
+from gmsa_models.checkpoints.importing.reading import Reading, model_of
 from gmsa_models.checkpoints.importing.rename import Renaming, read_renaming
-from gmsa_models.checkpoints.importing.sources import read_sources
 from gmsa_models.checkpoints.importing.state_file import StateFile, read_state, state_in_memory
 from gmsa_models.checkpoints.names import check_name
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.vocabulary import Vocabulary
 from gmsa_models.evaluating import standard_contexts
-from gmsa_models.variants import SIZES
 
 __all__ = ["ImportedState", "import_state"]
-
-_HEADS = (1, 2, 4, 8, 12, 16)  # which are tried when a proof fails
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,28 +40,17 @@ class ImportedState:
     difference: float | None
 
 
-@dataclass(frozen=True)
-class _Reading:
-    """How a file is read; see `import_state`."""
-
-    like: str
-    streams: Mapping[str, str] = field(default_factory=dict)
-    heads: int | None = None
-    max_frames: int | None = None
-    transposed: bool = False
-    reversed: bool = False
-    renaming: Renaming = field(default_factory=Renaming)
-
-
 @standard_contexts()
 def import_state(
-    weights: str | Path | Mapping[str, Tensor],
+    weights: str | Path | Mapping[str, Any],
     like: str,
     *,
     streams: Mapping[str, str] | None = None,
     heads: int | None = None,
     max_frames: int | None = None,
+    norm: str | None = None,
     transposed: bool = False,
+    key: str | None = None,
     rename: str | Path | None = None,
     classes: str | Path | None = None,
     proof: str | Path | None = None,
@@ -81,7 +64,7 @@ def import_state(
 
     Args:
         weights: a file with a `state_dict` as `torch.save` or safetensors writes it, alone or under a usual key, of
-            which nothing is run; or a `state_dict`.
+            which nothing is run; or a `state_dict`, or what such a file holds.
         like: variant whose attention block and neighbourhood it has: a key of `VARIANTS`, or with another size of the
             neighbourhood ("gate-op-tp20").
         streams: part of the names -> what that stream is called, in the order in which the pooled streams are joined;
@@ -89,11 +72,15 @@ def import_state(
             the variant's order.
         heads: M; default: the variant's in the paper's size, 8.
         max_frames: longest clip; default: as the gates of GateAtt say, else 300.
+        norm: "pre" or "post": where norms stand in the original; default: before each part if there is a norm behind
+            the last layer, else behind each residual. The other one is an error.
         transposed: matrices are (in, out), for x @ W.
+        key: under which the weights lie, of several sets in one file ("ema", "state_dict.teacher").
         rename: TOML file of names; see `read_renaming`.
         classes: table of the classes (CSV, see `Vocabulary.read_csv`) or a text file of a name a line; default: they
             are numbered.
-        proof: `.npz` of inputs and outputs of the original; see `read_proof`.
+        proof: `.npz` of inputs and outputs of the original; see `read_proof`. One that other readings of the weights
+            explain as well (of one frame, of frames that are alike) is refused.
         name: what the model is called; default: as its file.
 
     Raises:
@@ -101,67 +88,20 @@ def import_state(
     """
     variant_of(like)
     renaming = Renaming() if rename is None else read_renaming(rename)
-    reading = _Reading(like, streams or {}, heads, max_frames, transposed, renaming=renaming)
+    reading = Reading(like, streams or {}, heads, max_frames, norm, transposed, renaming)
     pair = None if proof is None else read_proof(proof, streams or {})
-    state = state_in_memory(weights) if isinstance(weights, Mapping) else read_state(weights)
+    state = state_in_memory(weights, key) if isinstance(weights, Mapping) else read_state(weights, key)
     try:
-        model, assignments, notes = _made(state, reading)
+        model, assignments, notes = model_of(state, reading)
         model.vocabulary = _class_names(classes, model.config.classes)
         model.card = {"name": check_name(state.path.stem if name is None else name), "imported": _origin(state, like)}
-        difference = None if pair is None else pair.difference(model)
-        if pair is not None and difference is not None:
-            if not difference <= LARGEST_DIFFERENCE:
-                raise CheckpointError(_refusal(state, reading, pair, difference))
+        difference = None if pair is None else check_proof(state, reading, pair, model)
+        if pair is not None:
             model.card["imported"] |= {"proof": pair.path.name, "difference": difference}
     except CheckpointError as error:
         reason = str(error.args[0])
         raise CheckpointError(reason if reason.startswith(str(proof)) else f"{state.path}: {reason}") from error
     return ImportedState(model, assignments, notes, difference)
-
-
-def _made(state: StateFile, reading: _Reading) -> tuple[GMSAClassifier, list[Assignment], list[str]]:
-    """The model of a file, where its tensors come from, and what else is to be said."""
-    attention, neighbourhood = variant_of(reading.like)
-    block = ATTENTION[attention]
-    tensors, origin, left_out = reading.renaming.apply(state.tensors)
-    gated_maps = block is not None and block.gated == "maps"
-    sources = read_sources(tensors, reading.streams, neighbourhood, reading.transposed, gated_maps)
-    order = _order(sources.streams, reading)
-    config = config_of(reading.like, sources, order, reading.heads, reading.max_frames)
-    assignments = [_by_origin(each, origin) for each in assign(config, sources, reading.renaming.zeros)]
-    with torch.random.fork_rng(devices=[]):
-        model = GMSAClassifier(config)
-    values, kinds = _one_type(assignments)
-    model.to(next(iter(values.values())).dtype)
-    model.load_state_dict(values)
-    notes = [f"{name} is left out by --rename" for name in left_out]
-    return model.eval(), assignments, [*notes, *sources.notes, *kinds]
-
-
-def _order(streams: list[str], reading: _Reading) -> list[str]:
-    """Streams in the order in which their pooled vectors are joined."""
-    wanted = [*reading.streams.values(), *SIZES["paper"].modalities]
-    order = sorted(streams, key=lambda stream: wanted.index(stream) if stream in wanted else len(wanted))
-    return order[::-1] if reading.reversed else order
-
-
-def _by_origin(assignment: Assignment, origin: Mapping[str, str]) -> Assignment:
-    """With the name in the file, where `--rename` gave another; a third of a packed tensor keeps its rows."""
-    name, bracket, rows = assignment.source.partition("[")
-    known = origin.get(name, name)
-    how = assignment.how.replace("by name", "by --rename") if known != name else assignment.how
-    return replace(assignment, source=known + bracket + rows, how=how)
-
-
-def _one_type(assignments: list[Assignment]) -> tuple[dict[str, Tensor], list[str]]:
-    """All values in one type, the widest; a sentence if they were of several."""
-    types = {each.value.dtype for each in assignments if each.source}
-    wide = torch.float16 if types == {torch.float16} else torch.bfloat16 if types == {torch.bfloat16} else None
-    if wide is None:
-        wide = torch.float64 if torch.float64 in types else torch.float32
-    values = {each.name: each.value.to(wide) for each in assignments}
-    several = ", ".join(sorted(str(each).removeprefix("torch.") for each in types))
-    return values, [f"weights of types {several}: all become {wide}"] if types != {wide} else []
 
 
 def _class_names(path: str | Path | None, classes: int) -> Vocabulary:
@@ -191,30 +131,3 @@ def _class_names(path: str | Path | None, classes: int) -> Vocabulary:
 
 def _origin(state: StateFile, like: str) -> dict[str, Any]:
     return {"file": state.path.name, "sha256": state.sha256, "like": like}
-
-
-def _refusal(state: StateFile, reading: _Reading, pair: Proof, difference: float) -> str:
-    """That the proof fails, and which other reading would not."""
-    head = (
-        f"the model's {pair.kind} differ from those of {pair.path} by up to {difference:.3g}; at most "
-        f"{LARGEST_DIFFERENCE:g} is taken for the same, so nothing is written"
-    )
-    for other, advice in _other_readings(reading):
-        try:
-            gap = pair.difference(_made(state, other)[0])
-        except CheckpointError:
-            continue
-        if gap <= LARGEST_DIFFERENCE:
-            return f"{head}. With {advice} the difference is {gap:.2g}"
-    return (
-        f"{head}. Check --heads, the variant's neighbourhood, the order of --stream, and whether matrices are (in, "
-        "out) (--transposed); what differs otherwise (another activation, scale, norm, pooling, a packing head by "
-        "head) these models do not have: analysis.inspect_module opens the original itself"
-    )
-
-
-def _other_readings(reading: _Reading) -> Iterator[tuple[_Reading, str]]:
-    for heads in _HEADS:
-        yield replace(reading, heads=heads), f"--heads {heads}"
-    yield replace(reading, transposed=not reading.transposed), "the other choice of --transposed"
-    yield replace(reading, reversed=True), "the streams in the other order (--stream, given in the order of joining)"

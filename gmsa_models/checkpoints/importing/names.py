@@ -10,8 +10,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-__all__ = ["PACKED", "ReadName", "read_name", "streams_of"]
+__all__ = ["FRONT_NORM", "PACKED", "ReadName", "read_name", "streams_of"]
 
+FRONT_NORM = "front_norm"  # before the layers, which no model here has
 PACKED = "packed"  # Q, K and V one after another, as `torch.nn.MultiheadAttention` keeps them
 STREAM_WORDS = {
     "visual": frozenset({"visual", "video", "vision", "rgb", "image", "images", "img", "frame", "frames"}),
@@ -30,6 +31,7 @@ _NORM = re.compile(r"\b(norm\w*|ln\w*|layernorm\w*)\b")
 _OF_ATTENTION = re.compile(r"\b(attn|attention|attend|self|sa|mha|msa|norm1|ln1|layernorm1|1|input|before|first)\b")
 _OF_FEED_FORWARD = re.compile(r"\b(ffn?|mlp|feed|norm2|ln2|layernorm2|2|post|after|second|output|final)\b")
 _OF_END = re.compile(r"\b(final|post|last|out|output|end|top|f)\b")
+_OF_FRONT = re.compile(r"\b(pre|embed\w*|stem|patch|inp|in|input|front|begin|start)\b")
 _PACKED = re.compile(r"\b(in proj|w?qkv|w qkv|query key value|c attn|qkv proj)\b")
 _GATE = re.compile(r"\b(gates?|gating|wg|w?gg|w?gl|w?lg|w g [gl]|w l g)\b|\bw g\b")
 _PROJECTIONS = {
@@ -142,6 +144,8 @@ def _parts(text: str, layer: int | None, shape: Sequence[int]) -> set[str]:
 
 
 def _norms(text: str, layer: int | None) -> set[str]:
+    if layer is None and _OF_FRONT.search(text):  # of a layer only where layers have no numbers
+        return {FRONT_NORM, "norm_attention"}
     parts = set()
     if _OF_ATTENTION.search(text):
         parts.add("norm_attention")

@@ -34,12 +34,14 @@ class Proof:
         inputs: stream -> frames of each clip.
         outputs: of each clip.
         kind: "logits", or "probabilities" (after a sigmoid).
+        halves: names of the arrays that were in half precision.
     """
 
     path: Path
     inputs: Mapping[str, Float[Tensor, "clips frames width"]]
     outputs: Float[Tensor, "clips classes"]
     kind: str
+    halves: tuple[str, ...] = ()
 
     def difference(self, model: GMSAClassifier) -> float:
         """max |difference| of the model's outputs from those that are given.
@@ -52,6 +54,11 @@ class Proof:
         clips, frames = next(iter(inputs.values())).shape[:2]
         if missing := [name for name in model.config.modalities if name not in inputs]:
             raise CheckpointError(f"{self.path}: no array {missing[0]!r}, which the model needs; it has {list(inputs)}")
+        if others := [name for name in inputs if name not in model.config.modalities]:
+            raise CheckpointError(
+                f"{self.path}: array {others[0]!r:.60}, which the model does not take; it has streams "
+                f"{list(model.config.modalities)}: was the original given more? Else leave it out of the pair"
+            )
         batch = Batch(features=inputs, valid=torch.ones(clips, frames, dtype=torch.bool))
         try:
             with torch.no_grad(), evaluating(model, widen=True) as replica:
@@ -98,7 +105,8 @@ def read_proof(path: str | Path, streams: Mapping[str, str]) -> Proof:
             )
     if not inputs:
         raise CheckpointError(f"{path}: no inputs beside {kinds[0]!r}; expected an array a stream, by its name")
-    return Proof(Path(path), inputs, outputs.double(), kinds[0])
+    halves = tuple(name for name, each in arrays.items() if each.dtype.itemsize < 4)
+    return Proof(Path(path), inputs, outputs.double(), kinds[0], halves)
 
 
 def _tensor(path: str | Path, name: str, values: np.ndarray) -> Tensor:

@@ -70,7 +70,7 @@ def read_sources(
 
     Raises:
         CheckpointError: no name says of which stream it is; a mask of another neighbourhood; values that are not
-            finite.
+            finite, quantised or complex.
     """
     known = dict(streams)
     stream_names = streams_of(list(tensors), known)
@@ -107,6 +107,7 @@ def _weights(tensors: Mapping[str, Tensor], neighbourhood: Neighbourhood | None)
     """Tensors that are weights, and sentences on the others."""
     weights, notes = {}, []
     for name, value in tensors.items():
+        _check_type(name, value)
         mask = _as_mask(value)
         if mask is not None:
             _check_mask(name, mask, neighbourhood)
@@ -121,6 +122,18 @@ def _weights(tensors: Mapping[str, Tensor], neighbourhood: Neighbourhood | None)
         else:
             weights[name] = value
     return weights, notes
+
+
+def _check_type(name: str, value: Tensor) -> None:
+    """Refuse numbers of which weights cannot be read: quantised ones, whose scale is elsewhere, and complex ones."""
+    small = value.element_size() == 1 and value.dtype != torch.bool
+    small = small and (value.is_floating_point() or bool((value.int().abs() > 1).any()))  # else a mask of 0 and 1
+    if small or value.is_complex():
+        what = "quantised: its numbers are steps of a scale that it does not hold" if small else "complex"
+        raise CheckpointError(
+            f"{name} is {str(value.dtype).removeprefix('torch.')}, {what}; expected float64, float32, bfloat16 or "
+            "float16: write the weights before they were quantised, or dequantised"
+        )
 
 
 def _as_mask(value: Tensor) -> Bool[Tensor, "query key"] | None:

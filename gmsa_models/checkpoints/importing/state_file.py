@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor
@@ -44,16 +45,17 @@ class StateFile:
     tensors: dict[str, Tensor]
 
 
-def read_state(path: str | Path) -> StateFile:
+def read_state(path: str | Path, key: str | None = None) -> StateFile:
     """The tensors of a file that `torch.save(model.state_dict(), path)` or safetensors wrote.
 
     Nothing in the file is run; it is read in a process of its own, with limits of memory and time.
 
     Args:
         path: of the file; the tensors may lie under a usual key, such as "state_dict" or "model".
+        key: under which they lie, where there are several sets; see `named_tensors` of `state_process`.
 
     Raises:
-        CheckpointError: no ordinary file, or anything else than dense tensors by name.
+        CheckpointError: no ordinary file, or anything else than one set of dense tensors by name.
     """
     path = Path(path)
     if not os.path.isfile(path):
@@ -61,7 +63,7 @@ def read_state(path: str | Path) -> StateFile:
         raise CheckpointError(f"{str(path)!r:.300}: {what}; expected a file of weights (.pt, .pth, .safetensors)")
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "tensors.safetensors"
-        answer = _read_elsewhere(path, target)
+        answer = _read_elsewhere(path, target, key or "")
         read = load_file(target)
     tensors = {name: read[name] for name in answer["names"]}
     if not tensors:
@@ -69,30 +71,34 @@ def read_state(path: str | Path) -> StateFile:
     return StateFile(path, answer["sha256"], _unwrapped(tensors))
 
 
-def state_in_memory(tensors: Mapping[str, Tensor]) -> StateFile:
-    """The same of a `state_dict` that is there already; its SHA-256 is that of its safetensors.
+def state_in_memory(contents: Mapping[str, Any], key: str | None = None) -> StateFile:
+    """The same of what is there already; its SHA-256 is that of its safetensors.
+
+    Args:
+        contents: a `state_dict`, or dictionaries around it, as in a file.
+        key: see `read_state`.
 
     Raises:
-        CheckpointError: anything else than dense tensors by name.
+        CheckpointError: anything else than one set of dense tensors by name.
     """
     place = Path("the state_dict")
-    if not tensors or not all(isinstance(name, str) and isinstance(each, Tensor) for name, each in tensors.items()):
-        raise CheckpointError(f"{place} is {type(tensors).__name__} of other things; expected tensors by name")
-    size = sum(each.untyped_storage().nbytes() if not each.is_nested else 0 for each in tensors.values())
     try:
-        copies = state_process.dense_copies({name: each.cpu() for name, each in tensors.items()}, size)
+        tensors = state_process.named_tensors(contents, key)
+        dense = [each for each in tensors.values() if each.layout == torch.strided and not each.is_nested]
+        size = sum(each.untyped_storage().nbytes() for each in dense)
+        copies = {name: each.cpu() for name, each in state_process.dense_copies(tensors, size).items()}
     except ContentError as error:
         raise CheckpointError(f"{place}: {error}") from None
     return StateFile(place, hashlib.sha256(to_bytes(copies)).hexdigest(), _unwrapped(copies))
 
 
-def _read_elsewhere(path: Path, target: Path) -> dict[str, Any]:
+def _read_elsewhere(path: Path, target: Path, key: str) -> dict[str, Any]:
     """Let another process write the tensors to `target`; the file's SHA-256, and the names in their order."""
     size = path.stat().st_size
     limits = _SECONDS + size // _BYTES_A_SECOND, _BYTES_A_BYTE * size + _ALLOWANCE
     try:
         done = subprocess.run(
-            [sys.executable, "-P", state_process.__file__, str(path.absolute()), str(target), *map(str, limits)],
+            [sys.executable, "-P", state_process.__file__, str(path.absolute()), str(target), *map(str, limits), key],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False,
             timeout=_LONGEST_WAIT, env=os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
         )  # fmt: skip

@@ -1,9 +1,9 @@
 """Read the tensors of a file that another program wrote, in a process of its own with limits of memory and time.
 
-Run as a program by `gmsa_models.checkpoints.importing.state_file`: source, target, seconds of processor time and bytes
-of memory. It writes the tensors as safetensors to the target and prints JSON: the SHA-256 of what it read and the names
-in their order, or what is wrong. `torch.load(weights_only=True)` runs nothing that a pickle asks for; what a damaged or
-hostile file makes it allocate, or how long it takes, is limited here.
+Run as a program by `gmsa_models.checkpoints.importing.state_file`: source, target, seconds of processor time, bytes of
+memory, and the key of the weights or "". It writes the tensors as safetensors to the target and prints JSON: the
+SHA-256 of what it read and the names in their order, or what is wrong. `torch.load(weights_only=True)` runs nothing
+that a pickle asks for; what a damaged or hostile file makes it allocate, or how long it takes, is limited here.
 """
 
 from __future__ import annotations
@@ -27,21 +27,28 @@ from torch import Tensor
 
 from gmsa_models.errors import ContentError
 
-__all__ = ["dense_copies", "read_tensors"]
+__all__ = ["dense_copies", "named_tensors", "read_tensors"]
 
 # Under which of its keys a training loop keeps the weights, the likeliest first.
 _NESTED = ("state_dict", "model_state_dict", "model_state", "model", "net", "module", "weights", "params")
+# In the paths of tensors that go with weights, of which there is one each.
+_BESIDE = re.compile(r"optim|moment|grad|exp_avg|schedul|scaler", re.IGNORECASE)
+_PREFIXES = re.compile(r"^(?:(?:module|_orig_mod|model|ema|shadow|ema_model)\.)+")
 _ADVICE = "write the weights alone: torch.save(model.state_dict(), 'weights.pt')"
 _MOST_TENSORS, _DEEPEST = 100_000, 4
 
 
-def read_tensors(data: bytes) -> dict[str, Tensor]:
+def read_tensors(data: bytes, key: str | None = None) -> dict[str, Tensor]:
     """Tensors by name from the bytes of a safetensors file or of one that `torch.save` wrote.
 
+    Args:
+        data: of the file.
+        key: see `named_tensors`.
+
     Raises:
-        ContentError: it is neither, or holds anything else than dense tensors by name.
+        ContentError: it is neither, or holds anything else than dense tensors by name, or several sets of weights.
     """
-    return dense_copies(_named_tensors(_contents(data)), len(data))
+    return dense_copies(named_tensors(_contents(data), key), len(data))
 
 
 def dense_copies(tensors: Mapping[str, Tensor], size: int) -> dict[str, Tensor]:
@@ -51,8 +58,7 @@ def dense_copies(tensors: Mapping[str, Tensor], size: int) -> dict[str, Tensor]:
         ContentError: one that is not dense, or that repeats its numbers to be larger than the file.
     """
     for name, value in tensors.items():
-        if value.is_nested or value.layout != torch.strided or value.is_quantized:
-            what = "jagged (nested)" if value.is_nested else "quantized" if value.is_quantized else "sparse"
+        if what := _kind_of(value):
             raise ContentError(f"tensor {name!r:.200} is {what}; expected dense tensors: write it as one")
     if (needed := sum(value.numel() * value.element_size() for value in tensors.values())) > 2 * size + (1 << 20):
         raise ContentError(f"{size} bytes that claim tensors of {needed}; expected as many as are in the file")
@@ -88,18 +94,61 @@ def _reason(message: str) -> str:
     return f"torch.load(weights_only=True) refuses it ({first:.150}): damaged, or more than tensors; {_ADVICE}"
 
 
-def _named_tensors(contents: object) -> dict[str, Tensor]:
-    """The one set of tensors by name in what was read, at its top or under a usual key."""
+def named_tensors(contents: object, key: str | None = None) -> dict[str, Tensor]:
+    """The one set of tensors by name in what was read, at its top or under a usual key.
+
+    Args:
+        contents: a `state_dict`, or dictionaries around several.
+        key: under which the weights lie, with dots between keys; or what stands before their names. None: there is one
+            set of weights.
+
+    Raises:
+        ContentError: none, several, or none of that key; lists what there is.
+    """
     dictionaries = dict(_state_dicts(contents, ""))
     if not dictionaries:
         raise ContentError(f"holds {type(contents).__name__:.60} without tensors by name; {_ADVICE}")
+    chosen = _only_one(dictionaries) if key is None else _under_key(dictionaries, key)
+    if len(chosen) > _MOST_TENSORS:
+        raise ContentError(f"holds {len(chosen)} tensors; at most {_MOST_TENSORS} are read")
+    return chosen
+
+
+def _only_one(dictionaries: Mapping[str, dict[str, Tensor]]) -> dict[str, Tensor]:
     known = [path for path in dictionaries if path == "" or path.split(".")[-1] in _NESTED]
     chosen = known or list(dictionaries)
-    if len(chosen) > 1:
-        raise ContentError(f"holds {len(chosen)} sets of tensors: {', '.join(chosen)[:200]}; {_ADVICE}")
-    if len(dictionaries[chosen[0]]) > _MOST_TENSORS:
-        raise ContentError(f"holds {len(dictionaries[chosen[0]])} tensors; at most {_MOST_TENSORS} are read")
+    rivals = [
+        path
+        for path, tensors in dictionaries.items()
+        if path in chosen or (not _BESIDE.search(path) and _alike(tensors, dictionaries[chosen[0]]))
+    ]
+    if len(rivals) > 1:
+        raise ContentError(
+            f"holds {len(rivals)} sets of weights: {', '.join(rivals)[:200]}; --key says which, as --key {rivals[-1]}"
+        )
     return dictionaries[chosen[0]]
+
+
+def _under_key(dictionaries: Mapping[str, dict[str, Tensor]], key: str) -> dict[str, Tensor]:
+    if key in dictionaries:
+        return dictionaries[key]
+    for tensors in dictionaries.values():
+        if named := {name[len(key) + 1 :]: each for name, each in tensors.items() if name.startswith(f"{key}.")}:
+            return named
+    below = [path for path in dictionaries if path.startswith(f"{key}.")]
+    if len(below) == 1:
+        return dictionaries[below[0]]
+    begins = dict.fromkeys(name.partition(".")[0] for tensors in dictionaries.values() for name in tensors)
+    keys = ", ".join([path for path in dictionaries if path] or begins)
+    raise ContentError(f"--key {key!r:.100}: no such set of tensors; there are {keys:.200}")
+
+
+def _alike(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    """Whether two sets may be weights of the same model: most of the smaller one's names and shapes are in both."""
+    first, second = (
+        {(_PREFIXES.sub("", name), each.shape) for name, each in tensors.items()} for tensors in (one, other)
+    )
+    return 2 * len(first & second) > min(len(first), len(second))
 
 
 def _state_dicts(value: object, path: str) -> Iterator[tuple[str, dict[str, Tensor]]]:
@@ -111,6 +160,17 @@ def _state_dicts(value: object, path: str) -> Iterator[tuple[str, dict[str, Tens
     for name, each in value.items():
         if isinstance(name, str):
             yield from _state_dicts(each, f"{path}.{name}" if path else name)
+
+
+def _kind_of(value: Tensor) -> str:
+    """What a tensor is that is not dense; empty of one that is."""
+    if value.is_nested:
+        return "jagged (nested)"
+    if value.is_quantized:
+        return "quantized"
+    if value.is_meta:
+        return "on the device meta, without numbers"
+    return "" if value.layout == torch.strided else "sparse"
 
 
 def _limit(seconds: int, memory: int) -> None:
@@ -126,10 +186,10 @@ def _limit(seconds: int, memory: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (taken + memory, taken + memory))
 
 
-def _answer(source: str, target: str) -> dict[str, Any]:
+def _answer(source: str, target: str, key: str) -> dict[str, Any]:
     try:
         data = Path(source).read_bytes()
-        tensors = read_tensors(data)
+        tensors = read_tensors(data, key or None)
         save_file(tensors, target)
     except MemoryError:
         return {"wrong": "its tensors take more memory than its bytes can hold: damaged, or made by hand"}
@@ -144,10 +204,10 @@ def _answer(source: str, target: str) -> dict[str, Any]:
 
 def main() -> None:
     """The program."""
-    source, target, seconds, memory = sys.argv[1:]
+    source, target, seconds, memory, key = sys.argv[1:]
     warnings.simplefilter("ignore")
     _limit(int(seconds), int(memory))
-    print(json.dumps(_answer(source, target)))
+    print(json.dumps(_answer(source, target, key)))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from gmsa_models.data.errors import ClipFileError, brief
 if TYPE_CHECKING:
     import av
 
-__all__ = ["SAMPLE_RATE", "PickedFrame", "VideoFile"]
+__all__ = ["HIGHEST_RATE", "SAMPLE_RATE", "PickedFrame", "VideoFile"]
 
 Opened = TypeVar("Opened")
 SAMPLE_RATE = 16_000  # samples a second of sound, one channel

@@ -52,15 +52,23 @@ def test_biases_that_did_not_load_are_refused(folder, monkeypatch):
         return model, report
 
     monkeypatch.setattr(transformers.VideoMAEForVideoClassification, "from_pretrained", classmethod(without_biases))
-    with pytest.raises(CaptureError, match=r"layer\.1\..*bias \(\d+,\) did not load: nothing in the model has"):
+    with pytest.raises(CaptureError, match=r"1 tensors of the files did not load, .*layer\.1\..*bias \(\d+,\)"):
         load_pretrained(folder)
 
 
-def test_weights_that_are_missing_are_refused(folder):
+def test_weights_that_did_not_all_load_are_refused_by_name(folder):
     saved = load_file(folder / "model.safetensors")
-    del saved["classifier.bias"]
+    lost = {name: saved.pop(name) for name in ("classifier.bias", "classifier.weight")}
+    saved["head.weight"] = lost["classifier.weight"] + 1
     save_file(saved, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(CaptureError, match=r"missing keys while loading, the first is classifier\.bias"):
+    with pytest.raises(CaptureError, match=(
+        r"2 weights of the model are missing in the files: classifier\.bias, classifier\.weight; "
+        r"1 tensors of the files did not load, since .*: head\.weight \(5, \d+\)\. Save the model again"
+    )):  # fmt: skip
+        load_pretrained(folder)
+    saved["classifier.bias"], saved["classifier.weight"] = lost["classifier.bias"][:3], lost["classifier.weight"]
+    save_file(saved, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CaptureError, match=r"classifier\.bias.*head\.weight"):
         load_pretrained(folder)
 
 

@@ -185,7 +185,12 @@ def test_a_class_is_explained(folders, video):
         ("videomae", {"frames": 15}, ArgumentError, "frames is 15; this videomae model takes 16 at once"),
         ("videomae", {"span": (9.0, 12.0)}, ArgumentError, r"the span is 9 to 12 s; the video has 0 to 7\.54 s"),
         ("videomae", {"span": (2.0, 2.0)}, ArgumentError, "the span is 2 to 2 s"),
+        ("videomae", {"span": (2.0, 2.0 + 1e-9)}, ArgumentError, r"the span of 2 to 2 s holds less than 1 / 1000 s"),
+        ("videomae", {"span": (2.0, 2.1)}, ArgumentError, r"the span of 2 to 2\.1 s holds the same picture 16 times"),
+        ("vit", {"span": (2.0, 2.1)}, ArgumentError, "holds the same picture 16 times; give a longer one"),
+        ("ast", {"span": (2.0, 2.05)}, ArgumentError, r"holds less sound than a time step of 0\.1 s"),
         ("videomae", {"target": "Unicorn"}, ValueError, "Unicorn"),
+        ("videomae", {"target": True}, RecordError, "target is True; expected the position of a class or its name"),
         ("videomae", {"target": 7}, RecordError, "target is 7; the module has classes 0 to 6"),
         ("videomae", {"layer": 3}, RecordError, "layer is 3; the model has layers 0 to 2"),
         ("clip", {"explain": True}, RecordError, "has no classifier: there is no class to explain"),
@@ -196,6 +201,11 @@ def test_a_class_is_explained(folders, video):
 def test_what_is_refused(kind, arguments, error, message, folders, video):
     with pytest.raises(error, match=message):
         inspect_video(video, folders(kind), **arguments)
+
+
+def test_one_picture_of_a_short_span_is_no_error(folders, video):
+    record = inspect_video(video, folders("vit"), frames=1, span=(2.0, 2.1), parts=["attention"])
+    assert record.sizes["frame"] == 1
 
 
 def test_a_video_without_sound_or_none_at_all(folders, tmp_path):
@@ -212,8 +222,11 @@ def test_models_and_processors_that_do_not_belong_together(folders, video, tmp_p
 
     folder = write_model("videomae", tmp_path / "a")
     path = folder / "preprocessor_config.json"
-    values = json.loads(path.read_text()) | {"crop_size": {"height": 48, "width": 48}}
-    path.write_text(json.dumps(values))
+    plain = json.loads(path.read_text())
+    path.write_text(json.dumps(plain | {"num_frames": 8}))
+    with pytest.raises(ConfigError, match=r"has num_frames 8; the model's config\.json expects 16: the two do not"):
+        inspect_video(video, folder)
+    path.write_text(json.dumps(plain | {"crop_size": {"height": 48, "width": 48}}))
     with pytest.raises(ConfigError, match=r"prepares pictures of 48 x 48 pixels; .* expects 64 x 64"):
         inspect_video(video, folder)
     path.unlink()

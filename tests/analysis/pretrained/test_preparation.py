@@ -97,6 +97,13 @@ def test_sound_goes_through_the_feature_extractor(tmp_path):
         (WHOLE | {"size": None}, "has no 'size', which do_resize needs"),
         (WHOLE | {"size": {"tall": 3}}, "pictures cannot be prepared by it"),
         (WHOLE | {"auto_map": {"AutoImageProcessor": "mine.P"}}, r"asks for code of its own \(auto_map\)"),
+        (
+            WHOLE | {"image_std": [0.5, 0, 0.5]},
+            r"image_std is \[0\.5, 0, 0\.5\]; expected finite .* deviations above 0",
+        ),
+        (WHOLE | {"image_std": 0}, "image_std is 0; expected"),
+        (WHOLE | {"image_mean": "x"}, "image_mean is 'x'; expected finite numbers"),
+        (WHOLE | {"image_mean": [0.5, float("nan"), 0.5]}, "image_mean is .*; expected finite numbers"),
         ([1], "expected an object of settings"),
     ],
 )

@@ -228,6 +228,12 @@ def test_a_shape_that_nothing_else_has_needs_no_name(tmp_path):
          r"1 tensors of the file have no place in the model: towers\.rgb\.position \(300, 12\); --rename .* left out"),
         (lambda s: s.update({"towers.rgb.blocks.0.gmsa.query.weight": torch.ones(12, 12)}),
          r"W_q\.weight and .*query\.weight are both encoders\.visual\.layers\.0\.attention\.query\.weight"),
+        (lambda s: s.update({"towers.rgb.blocks.0.gmsa.W_q.weight": torch.ones(12, 12, dtype=torch.int8) * 7}),
+         r"W_q\.weight is int8, quantised: .* expected float64, float32, bfloat16 or float16"),
+        (lambda s: s.update({"head.weight": s["head.weight"].to(torch.float8_e4m3fn)}), "is float8_e4m3fn, quantised"),
+        (lambda s: s.update({"head.weight": s["head.weight"].to(torch.complex64)}), "is complex64, complex; expected"),
+        (lambda s: s.update({"head.weight": s["head.weight"].to_sparse()}), "tensor 'head.weight' is sparse; expected"),
+        (lambda s: s.update({"head.weight": s["head.weight"].to("meta")}), "is on the device meta, without numbers"),
         (lambda s: s["head.weight"].fill_(torch.nan), r"head\.weight \(5, 20\) has a value that is not finite"),
         (lambda s: s.update({"head.weight": torch.ones(5, 21)}), r"the classifier must be one matrix \(classes, 20\)"),
         (lambda s: [s.pop(name) for name in list(s) if "sound.blocks.1" in name], "different numbers of layers"),
@@ -332,7 +338,13 @@ CONVENTIONS = {
     "the tanh form of the GELU": (
         lambda own: [b.mlp.__setitem__(1, nn.GELU(approximate="tanh")) for b in blocks(own)], "Check --heads",
     ),
-    "another neighbourhood": (lambda own: [setattr(b.gmsa, "reach", 6) for b in blocks(own)], "neighbourhood"),
+    "another neighbourhood": (lambda own: [setattr(b.gmsa, "reach", 8) for b in blocks(own)], "neighbourhood"),
+    "the next neighbourhood": (
+        lambda own: [setattr(b.gmsa, "reach", 6) for b in blocks(own)], "With --like gate-op-tp6 the difference is",
+    ),
+    "queries for keys": (
+        lambda own: [swap(b.gmsa, "W_q", "W_k") for b in blocks(own)], r"With queries and keys exchanged \(--rename\)",
+    ),
     "another scale": (
         lambda own: [b.gmsa.register_forward_pre_hook(lambda m, x: (x[0] * 1.1,)) for b in blocks(own)], "scale",
     ),
@@ -396,12 +408,134 @@ def test_probabilities_prove_as_well(tmp_path):
         ({"logits": np.full((3, 5), np.nan, np.float32)}, "or not finite"),
         ({"logits": np.ones((3, 6), np.float32)}, r"logits of shape \(3, 6\); the model gives \(3, 5\)"),
         ({"logits": np.array([object()])}, "pickled"),
+        (
+            {"depth": np.ones((3, 9, 2), np.float32)},
+            r"array 'depth', which the model does not take; it has streams \['v",
+        ),
     ],
 )
 def test_pairs_that_cannot_be(changes, message, tmp_path):
     own = OwnGmsa()
     with pytest.raises(CheckpointError, match=message):
         import_state(own.state_dict(), "gate-op-tp4", heads=2, proof=pair(tmp_path, own, **changes))
+
+
+# Pairs of which nothing follows: what is changed in the inputs, the kind of outputs, and what a better pair has.
+UNDECIDED = {
+    "one frame": (lambda each: each[:, :1], False, r"--heads 1 \(.*clips of at least 4 frames.*\(here 1\)"),
+    "frames all alike": (lambda each: torch.zeros_like(each), False, "frames that differ within a clip"),
+    "no longer than the neighbourhood": (
+        lambda each: each[:, :3], False, r"fit as well: --like gate-op-tp6 \(.*clips of at least 4 frames.*\(here 3\)",
+    ),
+    "probabilities of 0 and 1": (lambda each: each, True, "logits in place of probabilities"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNDECIDED)
+def test_a_pair_that_other_readings_fit_as_well_proves_nothing(name, tmp_path):
+    change, saturated, remedy = UNDECIDED[name]
+    own = OwnGmsa()
+    if saturated:
+        with torch.no_grad():
+            own.head.bias.copy_(torch.tensor([40.0, -40.0, 40.0, -40.0, 40.0]))
+    example = {stream: change(each) for stream, each in own.example().items()}
+    own.example = lambda: example
+    with pytest.raises(
+        CheckpointError, match=rf"pair\.npz does not decide how the weights are read: .*{remedy}.* Noth"
+    ):
+        import_state(own.state_dict(), "gate-op-tp4", heads=2, proof=pair(tmp_path, own, saturated))
+
+
+def test_a_pair_of_one_frame_does_not_tell_the_heads_of_a_baseline(tmp_path):
+    own = OwnGmsa("baseline")
+    example = {stream: each[:, :1] for stream, each in own.example().items()}
+    own.example = lambda: example
+    with pytest.raises(CheckpointError, match=r"A pair that decides has several frames a clip \(here 1\)"):
+        import_state(own.state_dict(), "baseline", heads=2, proof=pair(tmp_path, own))
+
+
+def test_equal_inputs_do_not_tell_the_order_of_equal_streams(tmp_path):
+    own = OwnGmsa(sizes={"rgb": (14, 12), "sound": (14, 12)})
+    own.towers.sound.load_state_dict(own.towers.rgb.state_dict())
+    example = own.example()
+    assert import_state(own.state_dict(), "gate-op-tp4", heads=2, proof=pair(tmp_path, own)).difference < 1e-5
+    example["sound"] = example["rgb"]
+    own.example = lambda: example
+    with pytest.raises(CheckpointError, match=r"the streams in the other order.*other inputs in each stream"):
+        import_state(own.state_dict(), "gate-op-tp4", heads=2, proof=pair(tmp_path, own))
+
+
+def test_half_precision_is_named_where_a_proof_fails(tmp_path):
+    own = OwnGmsa()
+    rough = own.example()["rgb"].half().numpy()
+    with pytest.raises(
+        CheckpointError, match=r"'visual' of the pair is float16, and models here compute in float32: ma"
+    ):
+        import_state(own.state_dict(), "gate-op-tp4", heads=2, proof=pair(tmp_path, own, visual=rough))
+    proof = pair(tmp_path, own)
+    with pytest.raises(CheckpointError, match=r"the weights are bfloat16, and models here compute in float32"):
+        import_state(own.bfloat16().state_dict(), "gate-op-tp4", heads=2, proof=proof)
+
+
+def test_a_norm_in_front_of_the_layers_is_not_taken_for_the_one_behind_them():
+    own = OwnGmsa(norm_first=False)
+    state = own.state_dict()
+    for stream, width in (("rgb", 12), ("sound", 8)):
+        state |= {
+            f"towers.{stream}.ln_pre.weight": torch.ones(width),
+            f"towers.{stream}.ln_pre.bias": torch.ones(width),
+        }
+    with pytest.raises(CheckpointError, match=r"towers\.rgb\.ln_pre\.weight \(12,\) is a norm in front of the layers"):
+        import_state(state, "gate-op-tp4", heads=2)
+
+
+def test_where_norms_stand_can_be_said(tmp_path):
+    first, behind = OwnGmsa(norm_first=True), OwnGmsa(norm_first=False)
+    assert import_state(first.state_dict(), "gate-op-tp4", heads=2, norm="pre").model.config.norm == "pre"
+    assert import_state(behind.state_dict(), "gate-op-tp4", heads=2, norm="post").model.config.norm == "post"
+    with pytest.raises(
+        CheckpointError, match=r"--norm post: the file has a norm behind the last layer .*pre-norm only"
+    ):
+        import_state(first.state_dict(), "gate-op-tp4", heads=2, norm="post")
+    with pytest.raises(CheckpointError, match=r"--norm pre: the file has no norm behind the last layer"):
+        import_state(behind.state_dict(), "gate-op-tp4", heads=2, norm="pre")
+    with pytest.raises(CheckpointError, match=r"--norm is 'before'; expected pre or post"):
+        import_state(behind.state_dict(), "gate-op-tp4", heads=2, norm="before")
+
+
+def several(one, other):
+    """Files of two sets of weights -> under which key each is."""
+    return [
+        ({"state_dict": one, "ema": other}, ("state_dict", "ema")),
+        ({"model": one, "model_ema": other, "optimizer": {"state": {}, "exp_avg": one}}, ("model", "model_ema")),
+        ({"student": {"state_dict": one}, "teacher": {"state_dict": other}}, ("student", "teacher.state_dict")),
+        (
+            {f"{name}.{key}": each for name, state in (("net", one), ("ema", other)) for key, each in state.items()},
+            ("net", "ema"),
+        ),
+    ]
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_of_several_sets_of_weights_the_key_says_which(number, tmp_path):
+    one, other = OwnGmsa(seed=0).state_dict(), OwnGmsa(seed=1).state_dict()
+    contents, keys = several(one, other)[number]
+    torch.save(contents, tmp_path / "two.pt")
+    with pytest.raises(CheckpointError, match="--key says which" if number < 3 else r"are both|several|layers"):
+        import_state(tmp_path / "two.pt", "gate-op-tp4", heads=2)
+    for weights in (tmp_path / "two.pt", contents):
+        for key, state in zip(keys, (one, other), strict=True):
+            imported = import_state(weights, "gate-op-tp4", heads=2, key=key)
+            assert torch.equal(imported.model.classifier.weight, state["head.weight"])
+        with pytest.raises(CheckpointError, match=r"--key 'best': no such set of tensors; there are "):
+            import_state(weights, "gate-op-tp4", heads=2, key="best")
+
+
+def test_what_goes_with_weights_is_not_taken_for_weights(tmp_path):
+    state = OwnGmsa().state_dict()
+    beside = {"optimizer": {"exp_avg": dict(state)}, "rng": {"cpu": torch.ones(3)}, "epoch": torch.tensor(3)}
+    torch.save({"state_dict": state, **beside}, tmp_path / "one.pt")
+    assert import_state(tmp_path / "one.pt", "gate-op-tp4", heads=2).assignments[0].source == "towers.rgb.embed.weight"
 
 
 def test_class_names_of_a_table_or_a_text(tmp_path):
@@ -450,7 +584,7 @@ BAD_FILES = {
     "no tensors": (lambda path: torch.save({"a": 3}, path), "holds dict without tensors by name"),
     "two models": (
         lambda path: torch.save({"model": {"a": torch.ones(1)}, "net": {"a": torch.ones(1)}}, path),
-        "holds 2 sets of tensors: model, net",
+        "holds 2 sets of weights: model, net; --key says which, as --key net",
     ),
     "a text": (lambda path: path.write_text("hello, this is a letter"), "begins with b'hello, t': neither safetensors"),
     "an empty file": (lambda path: path.write_bytes(b""), "begins with b''"),
