@@ -8,15 +8,26 @@ import numpy as np
 TICKS = 1000  # of a second
 
 
-def write_video(path, times, sound=None, first=0.0, size=(32, 48), pixel_format="yuv420p", codec="mpeg4"):
-    """A video whose picture shown at `times[k]` is grey of level 10 k; `sound` is (start, samples of 48 kHz)."""
+def grey(number, size):
+    """A picture of level 10 k."""
+    return np.full((*size, 3), 10 * number, np.uint8)
+
+
+def numbered(number, size):
+    """A picture that says its number: 8 columns, white where the number's bit is 1, the lowest bit on the left."""
+    bits = (number >> (np.arange(size[1]) * 8 // size[1])) & 1
+    return np.broadcast_to(255 * bits[None, :, None], (*size, 3)).astype(np.uint8)
+
+
+def write_video(path, times, sound=None, first=0.0, size=(32, 48), pixel_format="yuv420p", codec="mpeg4", picture=grey):
+    """A video whose picture at `times[k]` is `picture(k, size)`; `sound` is (start, samples of 48 kHz)."""
     with av.open(str(path), "w") as file:
         stream = file.add_stream(codec, rate=25)
         stream.height, stream.width = size
         stream.pix_fmt, stream.codec_context.time_base = pixel_format, Fraction(1, TICKS)
         audio = file.add_stream("pcm_s16le", rate=48_000, layout="mono") if sound else None
         for number, time in enumerate(times):
-            frame = av.VideoFrame.from_ndarray(np.full((*size, 3), 10 * number, np.uint8), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(picture(number, size), format="rgb24")
             frame.pts, frame.time_base = round((first + time) * TICKS), Fraction(1, TICKS)
             file.mux(stream.encode(frame))
         file.mux(stream.encode())

@@ -13,6 +13,7 @@ from typing import Any
 import xarray as xr
 
 from figures.inspector.choices import Choices
+from figures.inspector.media import ClipMedia, clip_media
 from figures.inspector.modules import module_text
 from figures.inspector.payload import pack
 from figures.inspector.records import split_records
@@ -22,7 +23,9 @@ __all__ = ["FOLDER", "write_html"]
 
 FOLDER = Path(__file__).parent
 # Nothing may be loaded from anywhere: the browser itself holds the file to that.
-_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
+_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; media-src blob:"
+)
 _PAGE = """<!doctype html>
 <html lang="en">
 <head>
@@ -56,6 +59,9 @@ def write_html(
     path: str | Path,
     view: Mapping[str, Any] | None = None,
     precision: str = "float16",
+    *,
+    video: str | Path | ClipMedia | None = None,
+    media: str | None = None,
 ) -> Path:
     """Write the inspector of records as one HTML file.
 
@@ -64,16 +70,20 @@ def write_html(
         path: of the file; parent folders are made, and the file appears whole or not at all.
         view: traits of the widget, by name; what is not given is as the inspector starts.
         precision: of maps, see `pack`; float16 (11 bits, about 3 digits) makes small files.
+        video, media: pictures and sound of the clip, see `clip_media`.
 
     Returns:
         The path.
 
     Raises:
-        ArgumentError: records that cannot stand together, or a view that they do not have; an unknown precision.
+        ArgumentError: records that cannot stand together, or a view that they do not have; an unknown precision; as
+            `clip_media`.
+        ClipFileError: a video that cannot be read, or is not the one that the records are of.
     """
     records = split_records(inspected)
     Choices(records).check(view or {})
-    return write_text(Path(path), page(pack(records, precision), view or {}, Path(path).stem))
+    pictures = clip_media(records, video, media)
+    return write_text(Path(path), page(pack(records, precision, pictures), view or {}, Path(path).stem))
 
 
 def page(payload: bytes, view: Mapping[str, Any], title: str) -> str:

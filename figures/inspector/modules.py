@@ -23,8 +23,8 @@ __all__ = ["FOLDER", "MODULES", "join", "module_text"]
 FOLDER = Path(__file__).parent / "js"
 # In the order in which they are joined: each after those that it imports from.
 MODULES = (
-    "payload", "words", "colours", "state", "drawing", "panel", "maps", "predictions", "lanes", "save", "controls",
-    "keyboard", "python", "measure", "inspector", "entry",
+    "payload", "words", "colours", "state", "drawing", "panel", "maps", "predictions", "media", "lanes", "pictures",
+    "playback", "save", "controls", "keyboard", "python", "measure", "inspector", "entry",
 )  # fmt: skip
 
 _IMPORT = re.compile(r'import \{ (\w+(?:, \w+)*) \} from "\./(\w+)\.js";')

@@ -18,8 +18,9 @@ import xarray as xr
 from analysis.record.lanes import lane_values, record_lanes
 from analysis.record.layers import of_layer, record_layers
 from figures.inspector.header import describe_clip, describe_look, describe_model
+from figures.inspector.media import ClipMedia
 from figures.inspector.records import has_values, model_name, split_records
-from figures.inspector.strip import sprite, strip_colours
+from figures.inspector.strip import record_thumbnails, strip_colours
 from gmsa_models.errors import ArgumentError
 
 __all__ = ["pack", "pack_in_parts"]
@@ -35,11 +36,16 @@ class _Arrays:
         self.precision = precision
         self.about: dict[str, Any] = {}
         self.blocks: dict[str, bytes] = {}
-        self.maps: set[str] = set()
+        self.later: set[str] = set()  # what a view may not need: maps, the copy of the video
 
     def add(self, name: str, values: np.ndarray, **coding: Any) -> None:
         """Store values as they are: uint8, float32 or float64."""
         self._append(name, values, values.tobytes(), str(values.dtype), **coding)
+
+    def add_later(self, name: str, values: np.ndarray) -> None:
+        """Store values that no first view needs, as they are."""
+        self.later.add(name)
+        self.add(name, values)
 
     def add_symmetric(self, name: str, values: np.ndarray) -> None:
         """Store a map by its lower triangle, or whole where it is not exactly symmetric."""
@@ -54,7 +60,7 @@ class _Arrays:
         self, name: str, values: np.ndarray, support: tuple[str, np.ndarray] | None = None, **coding: Any
     ) -> None:
         """Store a map of frames against frames, in the chosen precision, inside its support only."""
-        self.maps.add(name)
+        self.later.add(name)
         coding |= {} if support is None else {"support": support[0]}
         kept = np.ascontiguousarray(values if support is None else values[support[1]], np.float32)
         if self.precision == "float32":
@@ -70,8 +76,8 @@ class _Arrays:
         self.about[name] = {"same": same}
 
     def parts(self, shown: set[str]) -> tuple[bytes, bytes]:
-        """The blocks that a view with the maps `shown` needs, and those of the other maps; says where each is."""
-        waits = self.maps - {self.about.get(name, {}).get("same", name) for name in shown}
+        """The blocks that a view with the maps `shown` needs, and the others; says where each is."""
+        waits = self.later - {self.about.get(name, {}).get("same", name) for name in shown}
         first: list[bytes] = []
         rest: list[bytes] = []
         place = 0
@@ -86,13 +92,16 @@ class _Arrays:
         self.blocks[name] = block + bytes(-len(block) % 8)
 
 
-def pack(inspected: xr.Dataset | Sequence[xr.Dataset], precision: str = "float32") -> bytes:
+def pack(
+    inspected: xr.Dataset | Sequence[xr.Dataset], precision: str = "float32", media: ClipMedia | None = None
+) -> bytes:
     """Records as one block of bytes.
 
     Args:
         inspected: as `split_records` takes it.
         precision: of maps: "float32", exactly what the record holds; or "float16", 11 bits (a relative error of at most
             0.05 percent for every value above a billionth of the map's largest). Curves and scores are float32 always.
+        media: pictures of the clip.
 
     Returns:
         The payload; see the module's first lines.
@@ -100,16 +109,19 @@ def pack(inspected: xr.Dataset | Sequence[xr.Dataset], precision: str = "float32
     Raises:
         ArgumentError: records that cannot stand together; an unknown precision.
     """
-    return b"".join(pack_in_parts(inspected, precision, {}))
+    return b"".join(pack_in_parts(inspected, precision, {}, media))
 
 
 def pack_in_parts(
-    inspected: xr.Dataset | Sequence[xr.Dataset], precision: str, view: Mapping[str, Any]
+    inspected: xr.Dataset | Sequence[xr.Dataset],
+    precision: str,
+    view: Mapping[str, Any],
+    media: ClipMedia | None = None,
 ) -> tuple[bytes, bytes]:
-    """The payload as two blocks of bytes: what a view needs (a tenth, of eight heads), and the maps it does not show.
+    """The payload as two blocks of bytes: what a view needs (a tenth, of eight heads), and what it does not show yet.
 
     Args:
-        given, precision: as of `pack`, and refused alike.
+        given, precision, media: as of `pack`, and refused alike.
         view: traits of the widget, by name.
 
     Returns:
@@ -123,7 +135,8 @@ def pack_in_parts(
     look = describe_look()
     for name, table in look.pop("tables").items():
         arrays.add(f"colours/{name}", table)
-    clip = describe_clip(records) | _add_clip(arrays, records)
+    _add_clip(arrays, records)
+    clip = describe_clip(records) | _add_media(arrays, records[0], media)
     models, layers = [], _layer_records(records)
     layers_of = {model_name(record): record_layers(record) for record in records}
     first_of = {model_name(record): index for index, record in reversed(list(enumerate(layers)))}
@@ -167,8 +180,8 @@ def _shown(records: list[xr.Dataset], view: Mapping[str, Any]) -> set[str]:
     return shown
 
 
-def _add_clip(arrays: _Arrays, records: list[xr.Dataset]) -> dict[str, Any]:
-    """What belongs to the clip: similarity, colours of the strip, pictures."""
+def _add_clip(arrays: _Arrays, records: list[xr.Dataset]) -> None:
+    """What belongs to the clip: similarity, colours of the strip."""
     frames = records[0].sizes["frame"]
     for record in records:
         for modality in _names(record, "modality") if "similarity" in record and frames else []:
@@ -176,11 +189,18 @@ def _add_clip(arrays: _Arrays, records: list[xr.Dataset]) -> dict[str, Any]:
                 values = record["similarity"].sel(modality=modality).values
                 arrays.add_symmetric(f"similarity/{modality}", values)
                 arrays.add(f"strip/{modality}", strip_colours(values))
-    if "thumbnail" not in records[0] or not frames:
+
+
+def _add_media(arrays: _Arrays, record: xr.Dataset, media: ClipMedia | None) -> dict[str, Any]:
+    """Pictures and sound, of the clip's video or of the record itself; says what they are."""
+    if media is None and "thumbnail" in record and record.sizes["frame"]:
+        media = ClipMedia(record_thumbnails(record["thumbnail"].values))
+    if media is None:
         return {}
-    picture, about = sprite(records[0]["thumbnail"].values)
-    arrays.add("thumbnails", np.frombuffer(picture, np.uint8))
-    return {"thumbnails": about}
+    arrays.add("thumbnails", np.frombuffer(media.thumbnails.webp, np.uint8))
+    if media.proxy is not None:
+        arrays.add_later("proxy", np.frombuffer(media.proxy.webm, np.uint8))
+    return media.described()
 
 
 def _add_model(arrays: _Arrays, prefix: str, record: xr.Dataset, first: str) -> None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
+from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
-__all__ = ["sprite", "strip_colours"]
+if TYPE_CHECKING:
+    from gmsa_models.data.video.thumbnails import Thumbnails
 
-SPRITE_COLUMNS = 20
-THUMBNAIL_HEIGHT = 44  # pixels; kept small, since the strip shows no more
+__all__ = ["record_thumbnails", "strip_colours"]
 
 
 def strip_colours(similarity: np.ndarray) -> np.ndarray:
@@ -72,23 +71,15 @@ def _srgb(oklab: np.ndarray) -> np.ndarray:
     return np.round(255 * encoded.T).astype(np.uint8)
 
 
-def sprite(thumbnails: np.ndarray) -> tuple[bytes, dict[str, int]]:
-    """All small pictures as one JPEG, row by row.
+def record_thumbnails(thumbnails: np.ndarray) -> Thumbnails:
+    """The small pictures of a record on one sheet.
 
     Args:
         thumbnails: sRGB bytes (frames, height, width, 3).
-
-    Returns:
-        The JPEG, and its `columns`, and the `width` and `height` of one picture in pixels.
     """
-    frames, height, width, _ = thumbnails.shape
-    scale = min(1.0, THUMBNAIL_HEIGHT / height)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    columns = min(SPRITE_COLUMNS, frames)
-    sheet = Image.new("RGB", (columns * size[0], -(-frames // columns) * size[1]))
-    for index, pixels in enumerate(thumbnails):
-        picture = Image.fromarray(np.ascontiguousarray(pixels, np.uint8)).resize(size)
-        sheet.paste(picture, (index % columns * size[0], index // columns * size[1]))
-    file = io.BytesIO()
-    sheet.save(file, "JPEG", quality=82)
-    return file.getvalue(), {"columns": columns, "width": size[0], "height": size[1]}
+    from gmsa_models.data.video.thumbnails import ThumbnailSheet
+
+    sheet = ThumbnailSheet(len(thumbnails))
+    for pixels in thumbnails:
+        sheet.add(np.asarray(pixels, np.uint8))
+    return sheet.encoded()

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from figures.inspector.choices import FIXED, LEFT, NO_CLASS, VIEW, Choices
 from figures.inspector.html import FOLDER, write_html
+from figures.inspector.media import clip_media
 from figures.inspector.modules import module_text
 from figures.inspector.payload import pack_in_parts
 from figures.inspector.records import split_records
@@ -80,17 +81,30 @@ class Inspector(anywidget.AnyWidget):
     left = traitlets.Enum(tuple(LEFT), "similarity").tag(sync=True)
     explanation = traitlets.Unicode().tag(sync=True)
 
-    def __init__(self, record: xr.Dataset | Sequence[xr.Dataset], *, precision: str = "float32", **view: Any) -> None:
+    def __init__(
+        self,
+        record: xr.Dataset | Sequence[xr.Dataset],
+        *,
+        precision: str = "float32",
+        video: str | Path | None = None,
+        media: str | None = None,
+        **view: Any,
+    ) -> None:
         """Show a record.
 
         Args:
             record: of `analysis.inspect_clip`; several of one clip by several models, as a list or joined by
                 `analysis.combine_models`, can be held against each other.
             precision: of the weights sent to the browser: "float32" as in the record, or "float16" (half the size).
+            video: the video file that the record is of; its pictures and its sound follow the cursor.
+            media: "none", "thumbnails" or "proxy", see `figures.inspector.media.clip_media`; default: "proxy" of a
+                video.
             view: traits to start with, by name.
 
         Raises:
-            ArgumentError: records that cannot stand together, or a name in `view` that is no trait of a view.
+            ArgumentError: records that cannot stand together, or a name in `view` that is no trait of a view; as
+                `clip_media`.
+            ClipFileError: a video that cannot be read, or is not the one that the record is of.
             traitlets.TraitError: a value that the records do not have; the message lists those they do.
         """
         self.records = split_records(record)
@@ -100,7 +114,8 @@ class Inspector(anywidget.AnyWidget):
         shown = self.choices.start() | view
         self._check(shown)
         shown = self.choices.nearest(shown)
-        first, rest = pack_in_parts(self.records, precision, shown)
+        self.media = clip_media(self.records, video, media)
+        first, rest = pack_in_parts(self.records, precision, shown, self.media)
         super().__init__(payload=first, **shown)
         self._send_later(rest)
 
@@ -168,7 +183,7 @@ class Inspector(anywidget.AnyWidget):
             ArgumentError: it was closed.
         """
         self._check_open()
-        return write_html(self.records, path, self.current_view(), precision)
+        return write_html(self.records, path, self.current_view(), precision, video=self.media)
 
     def figure(self) -> Figure:
         """The current view as a matplotlib figure, in the house style.
@@ -190,7 +205,7 @@ class Inspector(anywidget.AnyWidget):
         super().close()
         self.layout.close()
         self.unobserve_all()
-        self.records, self.choices = [], None
+        self.records, self.choices, self.media = [], None, None
         self.payload = self.rest = b""
 
     def current_view(self) -> dict[str, Any]:

@@ -125,7 +125,7 @@ export class Controls {
     this.ask = create("div", { class: "ask", role: "status" });
     this.code = create("textarea", { class: "code", readonly: true, rows: 9, "aria-label": "Python that reproduces this view" });
     this.code.hidden = true;
-    this.foot = create("footer", {}, this.ask, create("div", { class: "row" }, this.play, this.slider, this.readout), this.code,
+    this.foot = create("footer", {}, this.ask, create("div", { class: "row" }, this.play, inspector.playback.element, this.slider, this.readout), this.code,
       create("div", { class: "hint" }, `${KEYS} · ${precision}`));
   }
 

@@ -6,7 +6,10 @@ import { START, TRAITS, Scene, linesKey } from "./state.js";
 import { create, BOLD, text, fitted } from "./drawing.js";
 import { EDGE, MapPanel } from "./maps.js";
 import { PredictionPanel } from "./predictions.js";
+import { Media } from "./media.js";
 import { LanePanel } from "./lanes.js";
+import { PicturePanel, AttendedPanel } from "./pictures.js";
+import { Playback } from "./playback.js";
 import { SvgContext, download } from "./save.js";
 import { KEYS, Controls } from "./controls.js";
 import { pressKey } from "./keyboard.js";
@@ -27,9 +30,11 @@ export class Inspector {
     Object.assign(root, { tabIndex: 0, inspector: this });
     for (const [name, value] of [["role", "application"], ["aria-label", `Inspector of ${this.scene.clip.id}. ${KEYS}`],
       ["data-lm-suppress-shortcuts", "true"]]) root.setAttribute(name, value);
+    this.media = this.scene.clip.thumbnails ? new Media(this.scene, () => this.schedule()) : null;
+    this.playback = new Playback(this);
     this.controls = new Controls(this);
     this.makePanels();
-    root.append(this.controls.head, this.maps, ...this.lanes ? [this.lanes.element] : [], this.controls.foot);
+    root.append(this.controls.head, this.maps, ...this.pictures ? [this.pictures] : [], ...this.lanes ? [this.lanes.element] : [], this.controls.foot);
     this.watch();
     this.layout();
     this.paint();
@@ -54,6 +59,11 @@ export class Inspector {
     this.lanes = new LanePanel(this);
     this.panels = [this.left, this.first, this.second, this.predictions, this.lanes];
     this.maps.append(...this.panels.slice(0, 4).map((panel) => panel.element));
+    if (!this.media) return;
+    this.picture = new PicturePanel(this);
+    this.attended = new AttendedPanel(this);
+    this.pictures = create("div", { class: "pictures" }, this.picture.element, this.attended.element);
+    this.panels.push(this.picture, this.attended);
   }
 
   /** What the attention panels show. @param {number} order 0 or 1: the first or the second model */
@@ -86,6 +96,7 @@ export class Inspector {
   /** Take the second part of the payload. @param {ArrayBuffer} rest */
   complete(rest) {
     this.scene.payload.rest = rest;
+    this.media?.open();
     this.panels.forEach((panel) => { panel.drawn = ""; });
     this.shape = "";
     this.schedule();
@@ -112,6 +123,7 @@ export class Inspector {
     }
     const shape = [state.model, state.against, state.view, state.head < 0, state.pinned, linesKey(state)].join("|");
     if (shape !== this.shape) { this.shape = shape; this.layout(); }
+    this.playback.follow(state);
     this.panels.filter((panel) => panel.width).forEach((panel) => panel.paint(state, theme));
     const { hover, ...chosen } = state, made = JSON.stringify(chosen);
     if (made !== this.controlled) { this.controlled = made; this.controls.update(state); }
@@ -140,6 +152,11 @@ export class Inspector {
     });
     const used = shows.reduce((sum, there, index) => sum + (there ? [this.left, this.first, this.second][index].width + gap : 0), 0);
     this.predictions.resize(scores ? Math.min(420, Math.max(scores, width - used)) : width, height, ratio);
+    if (this.media) {
+      const { width: across, height: down, others } = PicturePanel.sizes(this.media, width);
+      this.picture.resize(across, down, ratio);
+      this.attended.resize(...others, ratio);
+    }
     this.lanes.resize(width, this.lanes.wanted(state), ratio);
   }
 
@@ -162,7 +179,7 @@ export class Inspector {
     this.root.addEventListener("keydown", pressed);
     this.undo.push(() => this.root.removeEventListener("keydown", pressed),
       () => sizes.disconnect(), () => themes.disconnect(), () => system.removeEventListener("change", changed),
-      () => this.stop(), () => cancelAnimationFrame(this.pending));
+      () => this.stop(), () => this.media?.close(), () => cancelAnimationFrame(this.pending));
   }
 
   destroy() { this.undo.forEach((undo) => undo()); }
@@ -192,20 +209,10 @@ export class Inspector {
     this.set({ span: [start, start + width] });
   }
 
-  /** Ten frames a second; again to stop. */
-  play() {
-    if (this.state.playing) { this.stop(); return; }
-    this.set({ playing: true });
-    this.timer = setInterval(() => {
-      const { frame, span } = this.state;
-      this.set({ frame: frame + 1 < span[1] ? frame + 1 : span[0] });
-    }, 100);
-  }
+  /** See `Playback`; again to stop. */
+  play() { this.playback.play(); }
 
-  stop() {
-    clearInterval(this.timer);
-    this.set({ playing: false });
-  }
+  stop() { this.playback.stop(); }
 
   // -- what is read out
 

@@ -6,6 +6,7 @@ import { FONT, BOLD, text, fitted, line } from "./drawing.js";
 import { Panel, spanBetween } from "./panel.js";
 import { linesKey } from "./state.js";
 
+const STRIP_HEIGHT = 48; // of the strip of pictures, in pixels
 const GUTTER = { left: 142, right: 138 }; // of the lanes
 
 /**
@@ -21,20 +22,13 @@ export class LanePanel extends Panel {
     const { scene } = inspector, names = scene.lanes(scene.models.map((_, index) => index)).map(({ name }) => name);
     super(inspector, "lanes", `Over time: ${["frames", "known segments", ...names].join(", ")}`);
     this.span = (from, to) => spanBetween(from, to, this.box(), inspector.state.span);
-    this.thumbnails = null;
-    const bytes = this.scene.payload.array("thumbnails");
-    if (bytes) createImageBitmap(new Blob([bytes], { type: "image/jpeg" })).then((image) => {
-      this.thumbnails = image;
-      this.drawn = "";
-      inspector.schedule();
-    });
   }
 
   box() { return { x: GUTTER.left, y: 0, width: this.width - GUTTER.left - GUTTER.right, height: this.height - 18 }; }
 
   key(state) {
     return [state.model, state.against, linesKey(state), state.span, state.class_, state.pinned && state.branch,
-      state.pinned && state.frame].join("|");
+      state.pinned && state.frame, Boolean(this.inspector.media?.sheet)].join("|");
   }
 
   /** Height in pixels that the lanes need. */
@@ -42,7 +36,7 @@ export class LanePanel extends Panel {
 
   stack(state) {
     const { clip, modalities } = this.scene;
-    const strips = clip.thumbnails ? [{ kind: "thumbnails", name: "frames", height: clip.thumbnails.height + 4 }]
+    const strips = clip.thumbnails ? [{ kind: "thumbnails", name: "frames", height: Math.min(STRIP_HEIGHT, clip.thumbnails.height) + 6 }]
       : modalities.filter((each) => this.scene.payload.has(`strip/${each}`))
         .map((each) => ({ kind: "strip", name: each, modality: each, height: 15 }));
     const segments = clip.segments.length ? [{ kind: "segments", name: "segments", height: 24 }] : [];
@@ -141,12 +135,10 @@ export class LanePanel extends Panel {
   }
 
   draw_thumbnails(context, lane, state, colours) {
-    const { clip, frames } = this.scene, { width, height, columns } = clip.thumbnails;
-    const at = this.place(state), step = at(1) - at(0);
-    const stride = Math.max(1, Math.ceil(width / step));
-    for (let frame = state.span[0]; frame < Math.min(state.span[1], frames); frame += stride) {
-      if (this.thumbnails) context.drawImage(this.thumbnails, (frame % columns) * width, Math.floor(frame / columns) * height,
-        width, height, at(frame), lane.box.y, Math.min(width, step * stride - 1), lane.box.height);
+    const { media } = this.inspector, at = this.place(state), width = lane.box.height * media.aspect;
+    const stride = Math.max(1, Math.ceil(width / (at(1) - at(0)))), last = Math.min(state.span[1], this.scene.frames);
+    for (let frame = state.span[0]; frame < last; frame += stride) {
+      media.drawThumbnail(context, frame, at(frame), lane.box.y, Math.min(width, at(stride) - at(0) - 1), lane.box.height);
     }
   }
 

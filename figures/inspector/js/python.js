@@ -16,7 +16,7 @@ export function pythonOfView(scene, state) {
     ...(videos ? ["from analysis.inspect.video import inspect_video"] : []),
     "from figures.inspector import Inspector", "",
     ...(videos < records.length ? [clip.python] : []), "records = [", ...records.map((each) => `    ${each},`), "]",
-    `inspector = Inspector(records, ${view.join(", ")})`, "inspector  # or inspector.figure(), inspector.to_html(\"view.html\")", "",
+    `inspector = Inspector(${["records", ...clip.video ?? [], ...view].join(", ")})`, "inspector  # or inspector.figure(), inspector.to_html(\"view.html\")", "",
   ].join("\n");
 }
 

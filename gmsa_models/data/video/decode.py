@@ -8,9 +8,9 @@ what comes before the first picture is cut off, silence fills what is missing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -85,7 +85,45 @@ class VideoFile:
             raise ValueError(f"rate is {rate}; expected more than 0, at most {HIGHEST_RATE:g} frames a second")
         if not 0 <= first <= LONGEST_VIDEO:
             raise ValueError(f"first is {first}; expected 0 to {LONGEST_VIDEO:g} s")
-        return self._picked(rate, first)
+        return self.frames_at(first + number / rate for number in count())
+
+    def frames_at(self, times: Iterable[float], height: int | None = None) -> Iterator[PickedFrame]:
+        """The picture on the screen at each of some times, until the last one leaves the screen.
+
+        Args:
+            times: seconds from the first picture, at least 0, rising.
+            height: most rows of a picture; larger ones are scaled down. Default: as they are.
+
+        Raises:
+            ClipFileError: as `frames`.
+        """
+        for time, shown, picture in self._picked(times):
+            yield PickedFrame(time, shown, _upright(picture, height))
+
+    def pictures(self, first: float = 0.0, height: int | None = None) -> Iterator[PickedFrame]:
+        """Every picture of the video from a second on, in order, the one that is on the screen then first.
+
+        Args:
+            first: seconds from the first picture, at least 0.
+            height: as of `frames_at`.
+
+        Returns:
+            Pictures whose `time` is when they come on the screen, of the first `first`.
+
+        Raises:
+            ClipFileError: as `frames`.
+        """
+        waiting = None
+        for shown, _, picture in self._rising():
+            if shown <= first + _SAME:
+                waiting = shown, picture
+                continue
+            if waiting is not None:
+                yield PickedFrame(first, waiting[0], _upright(waiting[1], height))
+                waiting = None
+            yield PickedFrame(shown, shown, _upright(picture, height))
+        if waiting is not None:
+            yield PickedFrame(first, waiting[0], _upright(waiting[1], height))
 
     @property
     def duration(self) -> float:
@@ -140,22 +178,31 @@ class VideoFile:
         with _opened(self.path) as container:
             return next(self._pictures(container))[0]
 
-    def _picked(self, rate: float, first: float) -> Iterator[PickedFrame]:
+    def _picked(self, times: Iterable[float]) -> Iterator[tuple[float, float, av.VideoFrame]]:
+        """Each time, when the picture that is on the screen then came there, and the picture."""
+        waiting = iter(times)
+        time = next(waiting, None)
+        before, end = None, 0.0
+        for shown, end, picture in self._rising():  # noqa: B007 - the last end is needed after the loop
+            while before is not None and time is not None and time < shown - _SAME:
+                yield time, *before
+                time = next(waiting, None)
+            if time is None:
+                return
+            before = shown, picture
+        while before is not None and time is not None and time < end - _SAME:
+            yield time, *before
+            time = next(waiting, None)
+
+    def _rising(self) -> Iterator[tuple[float, float, av.VideoFrame]]:
+        """As `_pictures`, in seconds from the first one, without those that come out of order, or again."""
         with _opened(self.path) as container:
-            start = shown = end = 0.0
-            picture, number = None, 0
-            for at, end, each in self._pictures(container):  # noqa: B007 - the last end is needed after the loop
-                if picture is None:
-                    start = at
-                elif at <= shown:  # out of order, or again: the clock does not go back
+            start = shown = None
+            for at, end, picture in self._pictures(container):
+                if shown is not None and at <= shown:  # the clock does not go back
                     continue
-                while picture is not None and first + number / rate < at - start - _SAME:
-                    yield PickedFrame(first + number / rate, shown - start, _upright(picture))
-                    number += 1
-                picture, shown = each, at
-            while picture is not None and first + number / rate < end - start - _SAME:
-                yield PickedFrame(first + number / rate, shown - start, _upright(picture))
-                number += 1
+                start, shown = at if start is None else start, at
+                yield at - start, end - start, picture
 
     def _pictures(self, container: av.container.InputContainer) -> Iterator[tuple[float, float, av.VideoFrame]]:
         """Presentation time, the time at which it leaves the screen, and the picture; at least one."""
@@ -242,10 +289,15 @@ def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
-def _upright(frame: av.VideoFrame) -> UInt8[np.ndarray, "height width 3"]:
+def _upright(frame: av.VideoFrame, height: int | None = None) -> UInt8[np.ndarray, "height width 3"]:
     """Pixels as a player shows them: the rotation that a phone stores beside the picture is undone."""
-    pixels = frame.to_ndarray(format="rgb24")
-    return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90) % 4))
+    turns = round(frame.rotation / 90) % 4
+    size = (frame.width, frame.height)
+    tall = size[(turns + 1) % 2]
+    if height is not None and tall > height:
+        size = (max(1, round(size[0] * height / tall)), max(1, round(size[1] * height / tall)))
+    pixels = frame.to_ndarray(format="rgb24", width=size[0], height=size[1])
+    return np.ascontiguousarray(np.rot90(pixels, turns))
 
 
 def _in_blocks(parts: Iterator[np.ndarray], bounds: list[int]) -> Iterator[Float[np.ndarray, " samples"]]:

@@ -18,11 +18,14 @@ import xarray as xr
 
 from figures.inspector import Inspector, write_html
 from figures.inspector.header import web_address
-from figures.inspector.payload import pack
+from figures.inspector.media import ClipMedia, clip_media
+from figures.inspector.payload import pack, pack_in_parts
 from figures.inspector.records import split_records
 from figures.inspector.still import scaled
-from figures.inspector.strip import sprite, strip_colours
+from figures.inspector.strip import strip_colours
 from figures.style import DIFFERENCE, WEIGHTS
+from gmsa_models.data.video.proxy import Proxy
+from gmsa_models.data.video.thumbnails import Thumbnails
 from gmsa_models.errors import ArgumentError
 from tests.inspector_records import explained_record, layered_record, made_record
 
@@ -141,18 +144,50 @@ def test_strip_colours_frames_that_are_alike_alike():
     assert (strip_colours(np.full((3, 3), np.nan)) == 128).all()
 
 
-def test_thumbnails_lie_row_by_row():
+def test_pictures_of_a_record_are_a_sheet_in_the_payload():
     from io import BytesIO
 
     from PIL import Image
 
-    pictures = np.zeros((23, 44, 80, 3), np.uint8)
+    pictures = np.zeros((29, 88, 160, 3), np.uint8)
     pictures[21, ..., 0] = 255
-    data, about = sprite(pictures)
-    sheet = np.asarray(Image.open(BytesIO(data))).astype(int)
-    assert about == {"columns": 20, "width": 80, "height": 44}
-    assert sheet[66, 80 + 40, 0] > 240
-    assert sheet[22, 80 + 40, 0] < 16
+    unpacked = Unpacked(pack(made_record().assign(thumbnail=(("frame", "y", "x", "colour"), pictures))))
+    sheet = np.asarray(Image.open(BytesIO(unpacked["thumbnails"].tobytes()))).astype(int)
+    about = {"columns": 20, "width": 160, "height": 88, "type": "image/webp"}
+    assert unpacked.header["clip"]["thumbnails"] == about
+    assert sheet[88 + 44, 160 + 80, 0] > 240
+    assert sheet[44, 160 + 80, 0] < 16
+
+
+@pytest.mark.parametrize("media", ["thumbnails", "proxy"])
+def test_pictures_and_sound_of_a_video_are_in_the_payload(media):
+    sheet, copy = Thumbnails(b"RIFFsheet", 29, 20, 160, 90), Proxy(b"webm" * 99, 2.0, 31.0, 426, 240, True)
+    made = ClipMedia(sheet, copy if media == "proxy" else None, "talk's.mp4")
+    first, rest = pack_in_parts(made_record(), "float16", {"model": "gate-op-tp30", "modality": "visual"}, made)
+    unpacked = Unpacked(first + rest)
+    assert unpacked["thumbnails"].tobytes() == b"RIFFsheet"
+    assert b"RIFFsheet" in first
+    path = str(Path("talk's.mp4").absolute())
+    assert unpacked.header["clip"]["video"] == [f"video={path!r}", f"media={media!r}"]
+    assert ("proxy" in unpacked.header["arrays"]) == (media == "proxy")
+    if media == "proxy":  # what plays comes after what the first view needs
+        assert unpacked["proxy"].tobytes() == b"webm" * 99
+        assert b"webmwebm" in rest
+        about = {"first": 2.0, "width": 426, "height": 240, "sound": True, "type": "video/webm"}
+        assert unpacked.header["clip"]["proxy"] == about
+
+
+def test_pictures_that_cannot_be_had_are_one_error(tmp_path):
+    with pytest.raises(ArgumentError, match="media is 'sound'; expected one of none, thumbnails, proxy"):
+        write_html(made_record(), tmp_path / "a.html", media="sound")
+    with pytest.raises(ArgumentError, match="media is 'proxy' and no video was given"):
+        Inspector(made_record(), media="proxy")
+    early = made_record().assign_coords(frame=np.arange(29.0) - 3)
+    with pytest.raises(ArgumentError, match=r"frames begin 3 s before the video 'a\.mp4'"):
+        write_html(early, tmp_path / "a.html", video="a.mp4")
+    assert clip_media([made_record(0)], "a.mp4") is None  # no frame, no picture
+    assert clip_media([made_record()], "a.mp4", "none") is None
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("address", "kept"), [("https://a.org/v", True), ("javascript:alert(1)", False), ("x", False)])

@@ -103,6 +103,10 @@ def test_rotated_pictures_come_upright(tmp_path):
     assert frame.pixels.shape == (64, 32, 3)
     assert frame.pixels[:24].mean() > 200  # what was on the left is at the top
     assert frame.pixels[40:].mean() < 50
+    small = next(VideoFile(path).frames_at([0.0], height=16))
+    assert small.pixels.shape == (16, 8, 3)
+    assert small.pixels[:6].mean() > 200
+    assert next(VideoFile(path).frames_at([0.0], height=900)).pixels.shape == (64, 32, 3)  # never made larger
 
 
 @pytest.mark.parametrize("pixel_format", ["gray", "yuv444p", "bgr0", "yuv422p10le"])
