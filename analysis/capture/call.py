@@ -74,9 +74,11 @@ class AttentionCall:
         shape: of the whole map: batch, heads, query tokens, key tokens.
         difference: max |P V - out| over the rows that were computed; the output here is without dropout.
         bound: the most that it may be.
-        dropout: p of a dropout that was on in the module; the map is the one before it.
-        changed: the map was changed between its softmax and the product (by gates, say), so that its rows need not sum
-            to 1; it is the one that was multiplied with the values.
+        dropout: p of a dropout that was on in the module; the map is the one before it. Of a mask of random numbers by
+            which the map was multiplied, without a scale, the share of zeros.
+        between: names of the functions by which the module made another map of the softmax's before the product (gates,
+            say, or a clamp), so that its rows need not sum to 1; it is the one that was multiplied with the values. A
+            dropout that is named here is in the map.
         heads: numbers of the heads that were kept.
         rows: positions of the query tokens that were kept.
         weights: their maps; None where they were reduced to frames.
@@ -91,7 +93,7 @@ class AttentionCall:
     difference: float
     bound: float
     dropout: float
-    changed: bool
+    between: tuple[str, ...]
     heads: tuple[int, ...]
     rows: tuple[int, ...]
     weights: Float[Tensor, "batch heads query key"] | None = None
@@ -102,6 +104,11 @@ class AttentionCall:
     def name(self) -> str:
         """Path of the module, with the number of the call if it is not the first."""
         return f"{self.module}#{self.index}" if self.index else self.module
+
+    @property
+    def changed(self) -> bool:
+        """Whether the map is another than the softmax gave; see `between`."""
+        return bool(self.between)
 
     @property
     def frame_map(self) -> FrameMap:
@@ -128,13 +135,19 @@ class AttentionCall:
 
 
 def make_call(
-    maps: TokenMaps, module: str, index: int, kind: str, options: Options, dropout: float = 0.0, changed: bool = False
+    maps: TokenMaps,
+    module: str,
+    index: int,
+    kind: str,
+    options: Options,
+    dropout: float = 0.0,
+    between: tuple[str, ...] = (),
 ) -> AttentionCall:
     """Compute a call's map chunk by chunk, keep what was asked for, and check that it explains the output.
 
     Args:
         maps: of the call.
-        module, index, kind, dropout, changed: see `AttentionCall`.
+        module, index, kind, dropout, between: see `AttentionCall`.
         options: what to keep.
 
     Raises:
@@ -158,7 +171,7 @@ def make_call(
     if not difference <= bound:
         raise CaptureError(_refusal(where, difference, bound, maps.dtype))
     return AttentionCall(
-        module, index, kind, maps.shape, difference, bound, dropout, changed, kept, tuple(rows), weights,
+        module, index, kind, maps.shape, difference, bound, dropout, between, kept, tuple(rows), weights,
         None if sums is None else sums.result(), tables,
     )  # fmt: skip
 

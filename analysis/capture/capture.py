@@ -64,14 +64,16 @@ class Captured:
         return max((call.difference for call in self.calls), default=0.0)
 
     def table(self) -> pd.DataFrame:
-        """One row a call: name, kind, sizes, difference and its bound, dropout, whether the map was changed."""
+        """One row a call: name, kind, sizes, difference and its bound, dropout, what changed the map."""
         columns = ("name", "kind", "difference", "bound", "dropout", "changed")
         sizes = ("batch", "heads", "queries", "keys")
         rows = [
-            {name: getattr(call, name) for name in columns} | dict(zip(sizes, call.shape, strict=True))
+            {name: getattr(call, name) for name in columns}
+            | dict(zip(sizes, call.shape, strict=True))
+            | {"between": ", ".join(call.between)}
             for call in self.calls
         ]
-        return pd.DataFrame(rows, columns=[*columns[:2], *sizes, *columns[2:]])
+        return pd.DataFrame(rows, columns=[*columns[:2], *sizes, *columns[2:], "between"])
 
 
 @contextmanager
@@ -145,14 +147,16 @@ def _unexplained(recorder: Recorder) -> str:
     """Which softmaxes may be attention, and are in no call; empty where there are none."""
     kinds = recorder.unexplained()
     shown = [
-        f"softmax of shape {shape} in module {module!r} ({count} call{'s' if count > 1 else ''})"
-        for (module, shape), count in list(kinds.items())[:_MOST_NAMED]
+        f"softmax of shape {shape} in module {module!r} ({count} call{'s' if count > 1 else ''}), which went "
+        + (f"through {', '.join(use.through)} " if use.through else "")
+        + f"into {use.function} in module {use.module!r}"
+        for (module, shape, use), count in list(kinds.items())[:_MOST_NAMED]
     ]
     more = f" and {len(kinds) - _MOST_NAMED} more" if len(kinds) > _MOST_NAMED else ""
     if not shown:
         return ""
     return (
-        f"{', '.join(shown)}{more}: not followed by a product with values that is understood, so not recorded. Where "
+        f"{'; '.join(shown)}{more}: not followed by a product with values that is understood, so not recorded. Where "
         "it is attention, write an Adapter (docs/any_model.md)"
     )
 

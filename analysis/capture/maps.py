@@ -91,7 +91,8 @@ class GivenMaps:
         weights: after the softmax, before a dropout.
         operand: what was multiplied with the values: the weights, or what a cast or a dropout made of them.
         value, output: as the module had them; leading axes broadcast to those of the weights.
-        kept: 1 - p of a dropout that is on, else 1.
+        kept: by what `operand` is multiplied to be `weights` where nothing was dropped.
+        dropped: whether a dropout is on.
     """
 
     weights: Float[Tensor, "*lead query key"]
@@ -99,6 +100,7 @@ class GivenMaps:
     value: Float[Tensor, "*other key value_dim"]
     output: Float[Tensor, "*lead query value_dim"]
     kept: float = 1.0
+    dropped: bool = False
 
     def __post_init__(self) -> None:
         self.dtype, self.device = self.output.dtype, self.output.device
@@ -116,7 +118,7 @@ class GivenMaps:
         weights = weights.to(self.wide)
         if operand is not weights and self.operand is not self.weights:
             undone = operand.to(self.wide) * self.kept - weights
-            gap = max(gap, largest(undone if self.kept == 1 else undone.masked_fill_(operand == 0, 0.0)))
+            gap = max(gap, largest(undone.masked_fill_(operand == 0, 0.0) if self.dropped else undone))
         return weights, gap
 
 

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from analysis.capture.call import AttentionCall, Options, make_call
+from analysis.capture.followed import Use
 from analysis.capture.intercept import flex, inside_multi_head, multi_head, refuse_nested, scaled_dot_product
 from analysis.capture.layout import layout_of
 from analysis.capture.maps import TokenMaps
@@ -104,6 +105,9 @@ class Recorder(TorchFunctionMode):
             refuse_nested(args, kwargs, f"call {self._index(where)} of {where!r} ({self._fused[func][1]})")
         if where is not None and func is F.multi_head_attention_forward:
             return self._multi_head(args, kwargs, where)
+        if where is not None and self._softmaxes.softmaxes:
+            with torch._C.DisableTorchFunction():
+                self._softmaxes.prepare(func, args, kwargs)
         result = func(*args, **kwargs)
         if where is None:
             return result
@@ -116,7 +120,7 @@ class Recorder(TorchFunctionMode):
                 product = self._softmaxes.see(func, args, kwargs, result, where)
             if product is not None:
                 with _plain():
-                    self._record(lambda: (product.maps, product.dropout), where, "softmax", product.changed)
+                    self._record(lambda: (product.maps, product.dropout), where, "softmax", product.between)
         return result
 
     def _multi_head(self, args: tuple, kwargs: dict[str, Any], where: str) -> Any:
@@ -133,17 +137,24 @@ class Recorder(TorchFunctionMode):
             self._record(read, where, "multi_head_attention_forward")
         return result
 
-    def unexplained(self) -> dict[tuple[str, tuple[int, ...]], int]:
-        """Module and shape of the softmaxes that were multiplied, but not as a map with values -> how many."""
+    def unexplained(self) -> dict[tuple[str, tuple[int, ...], Use], int]:
+        """Module, shape and first other use of the softmaxes that were in no product that is understood -> how many."""
         options = self.options()
-        return Counter(
-            (each.module, each.shape)
-            for each in self._softmaxes.softmaxes
-            if each.multiplied and not each.recorded and options.wants(each.module, -1)
-        )
+        numbers: dict[tuple[str, tuple[int, ...], str, str], tuple[Use, int]] = {}
+        for each in self._softmaxes.softmaxes:
+            use = next((use for use in each.uses if not use.excused), None)
+            if use is None or each.recorded or not options.wants(each.module, -1):
+                continue
+            key = (each.module, each.shape, use.function, use.module)
+            numbers[key] = (use, numbers.get(key, (use, 0))[1] + 1)
+        return {(key[0], key[1], use): count for key, (use, count) in numbers.items()}
 
     def _record(
-        self, maps: Callable[[], tuple[TokenMaps, float]], where: str, kind: str, changed: bool = False
+        self,
+        maps: Callable[[], tuple[TokenMaps, float]],
+        where: str,
+        kind: str,
+        between: tuple[str, ...] = (),
     ) -> None:
         index = self._index(where)
         if where not in self._sites:
@@ -153,7 +164,7 @@ class Recorder(TorchFunctionMode):
             self.skipped[where] += 1
             return
         recorded, dropout = maps()
-        self.calls.append(make_call(recorded, where, index, kind, options, dropout, changed))
+        self.calls.append(make_call(recorded, where, index, kind, options, dropout, between))
 
     def _index(self, where: str) -> int:
         return sum(call.module == where for call in self.calls) + self.skipped[where]

@@ -1,96 +1,82 @@
 """Attention that a module writes out itself: a softmax, then a product with values. Other softmaxes have no product.
 
-The product is a matrix product, an einsum, or an elementwise one that is summed over the keys. A softmax that was
-multiplied with something, and reached no product of these kinds, is remembered: nobody should take it for no attention.
+Whatever is made of a softmax is followed: through functions that leave its numbers, through those that make another map
+of it (whose names are kept), and through those behind which its axes are not known any more. A product with values that
+is understood is recorded; any other function that takes a map together with other numbers is remembered, as nobody
+should take it for no attention.
 """
 
 from __future__ import annotations
 
-import string
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.weak import WeakIdKeyDictionary
 
-from analysis.capture.maps import GivenMaps
+from analysis.capture.dropouts import RandomNumbers, dropout_in_place, dropout_probability, mask_rate
+from analysis.capture.followed import FollowedMap, SeenSoftmax, TensorTable, tensors_of
 from analysis.capture.operations import (
-    CHANGES,
+    ADDITIONS,
+    BESIDE,
+    CUTS,
     DROPOUTS,
     ELEMENTWISE,
-    OTHER_PRODUCTS,
+    EXPONENTIALS,
+    LEAVES,
+    LOGARITHMS,
+    NO_NUMBERS,
+    NOISY,
     PRODUCTS,
-    REARRANGED,
+    REDUCTIONS,
     SAME,
+    SCALINGS,
+    SCATTERS,
     SOFTMAXES,
     SUMS,
     TRANSPOSES,
+    function_name,
+)
+from analysis.capture.products import (
+    Product,
+    Raised,
+    einsum_operands,
+    einsum_product,
+    matrix_product,
+    summed_product,
 )
 
-__all__ = ["Product", "SeenSoftmax", "SoftmaxProducts"]
+__all__ = ["SoftmaxProducts"]
+
+_MULTIPLIED_IN_PLACE = (torch.Tensor.mul_, torch.Tensor.__imul__)
 
 
 @dataclass(eq=False)
-class SeenSoftmax:
-    """One softmax, and what became of it.
+class _Call:
+    """A call of torch that a followed map is among the arguments of."""
 
-    Attributes:
-        module: path of the module that ran.
-        shape: of its result.
-        multiplied: it, or what was made of it, was multiplied with another tensor.
-        recorded: one of these products was a map times values.
-    """
-
+    func: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    result: Any
     module: str
-    shape: tuple[int, ...]
-    multiplied: bool = False
-    recorded: bool = False
+    tensors: list[Tensor]
 
+    @cached_property
+    def name(self) -> str:
+        return function_name(self.func)
 
-@dataclass(frozen=True)
-class _Map:
-    """What is known of a tensor that came from a softmax.
+    @property
+    def targets(self) -> list[Tensor]:
+        """What it made, or wrote into."""
+        return [self.args[0]] if self.func is torch.Tensor.__setitem__ else list(tensors_of(self.result))
 
-    Attributes:
-        softmaxes: which ones it was made of.
-        weights: before a dropout; None: the tensor itself.
-        key: axis of the keys, from behind.
-        dropout: p of a dropout that was on.
-        changed: whether it is another map than the softmax gave.
-    """
-
-    softmaxes: tuple[SeenSoftmax, ...]
-    weights: Tensor | None = None
-    key: int = -1
-    dropout: float = 0.0
-    changed: bool = False
-
-
-@dataclass(frozen=True)
-class _Raised:
-    """A map with an axis of 1 behind, or its elementwise product with values.
-
-    Attributes:
-        known: of the map.
-        operand: the map.
-        value: what it was multiplied with; None: nothing yet.
-    """
-
-    known: _Map
-    operand: Tensor
-    value: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class Product:
-    """A map that was multiplied with values."""
-
-    maps: GivenMaps
-    dropout: float
-    changed: bool
+    @cached_property
+    def weighted_by_parameters(self) -> bool:
+        return any(isinstance(each, nn.Parameter) for each in self.tensors)
 
 
 class SoftmaxProducts:
@@ -102,248 +88,367 @@ class SoftmaxProducts:
 
     def __init__(self) -> None:
         self.softmaxes: list[SeenSoftmax] = []
-        self._maps = WeakIdKeyDictionary()
-        self._raised = WeakIdKeyDictionary()
-        self._rearranged = WeakIdKeyDictionary()
+        self._known = TensorTable[FollowedMap]()
+        self._raised = TensorTable[Raised]()
+        self._random = RandomNumbers()
+        self._undropped: Tensor | None = None
 
-    def see(self, func: Any, args: tuple, kwargs: dict[str, Any], result: Any, module: str = "") -> Product | None:
+    def prepare(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Keep the map that a call is about to drop some weights of in place.
+
+        Args:
+            func, args, kwargs: of any call of torch, before it is made.
+        """
+        if not self._known or not args or args[0] not in self._known:
+            return
+        masked = func in _MULTIPLIED_IN_PLACE and any(each in self._random for each in args[1:])
+        dropped = dropout_in_place(func, args, kwargs) and dropout_probability(func, args, kwargs) > 0
+        if masked or dropped:
+            self._undropped = args[0].detach().clone()
+
+    def see(
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, module: str = ""
+    ) -> Product | None:
         """Take note of a call; its product with values, if it is one.
 
         Args:
             func, args, kwargs, result: of any call of torch.
             module: path of the module that makes it.
         """
-        if func in SOFTMAXES and isinstance(result, Tensor):
-            self._begin(args, kwargs, result, module)
+        if func in SOFTMAXES:
+            if isinstance(result, Tensor):
+                self._begin(func, args, kwargs, result, module)
             return None
-        if not self._maps and not self._rearranged:
+        if not self._known:
             return None
-        if func in REARRANGED or (func in SAME and result not in self._maps):
-            self._rearrange(args, result)
-        if not isinstance(result, Tensor):
+        known = self._known
+        tensors = list(tensors_of((*args, *kwargs.values()) if kwargs else args))
+        if not any(each in known for each in tensors):
+            self._random.see(func, args, kwargs, result)
             return None
-        product = None
-        if func in PRODUCTS and len(args) > 1:
-            product = self._product(args[0], args[1], result)
-        elif func is torch.einsum:
-            product = self._einsum(args, result)
-        elif func in SUMS and self._raised and args and args[0] in self._raised:
-            product = self._summed(args, kwargs, result)
-        else:
-            self._follow(func, args, kwargs, result)
-        self._note(func, args, product)
+        if func in NO_NUMBERS:
+            self._random.see(func, args, kwargs, result)
+            return None
+        call = _Call(func, args, kwargs, result, module, tensors)
+        product = self._product(call)
+        if product is None and not self._is_other_product(call):
+            self._follow(call)
         return product
 
-    def _begin(self, args: tuple, kwargs: dict[str, Any], result: Tensor, module: str) -> None:
-        dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
+    def _begin(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor, module: str) -> None:
+        position, default = SOFTMAXES[func]
+        dim = kwargs.get("dim", args[position] if len(args) > position else default)
         if dim is not None and result.ndim > 1:
             seen = SeenSoftmax(module, tuple(result.shape))
             self.softmaxes.append(seen)
-            self._maps[result] = _Map((seen,), key=dim % result.ndim - result.ndim)
+            key = dim % result.ndim - result.ndim
+            self._known[result] = FollowedMap((seen,), key, logarithm=func in LOGARITHMS)
 
-    def _note(self, func: Any, args: tuple, product: Product | None) -> None:
-        """What was multiplied, and whether the product was understood."""
-        if func not in PRODUCTS and func not in ELEMENTWISE and func not in OTHER_PRODUCTS and func not in SUMS:
-            if func is not torch.einsum:
-                return
-            args = (*args[1], args[0]) if len(args) == 2 and not isinstance(args[1], Tensor) else args
-        tensors = [each for each in args if isinstance(each, Tensor)]
-        if product is None and (func in SUMS or sum(each.numel() > 1 for each in tensors) < 2):
+    def _product(self, call: _Call) -> Product | None:
+        """The product of a map with values; what it is made of is recorded then."""
+        product = None
+        if call.func in SUMS and call.args and call.args[0] in self._raised:
+            raised = self._raised[call.args[0]]
+            product = summed_product(raised, call.args, call.kwargs, call.result)
+            maps = [raised.known]
+        else:
+            operands = self._operands(call)
+            maps = [known for each in operands if (known := self._known.get(each)) is not None]
+            if not _share(maps) and isinstance(call.result, Tensor):
+                product = self._product_of(call, operands)
+        if product is not None:
+            for softmax in (one for known in maps for one in known.softmaxes):
+                softmax.recorded = True
+            if len(maps) == 2:  # the values are made of a map themselves
+                key = _key_after(call, operands[1], maps[1], call.result, others=True)
+                if isinstance(key, int):
+                    self._change(call, call.result, [(operands[1], maps[1], key)])
+        return product
+
+    def _product_of(self, call: _Call, operands: Sequence[Tensor]) -> Product | None:
+        if len(operands) != 2:
+            return None
+        known = self._known.get(operands[0]), self._known.get(operands[1])
+        if call.func is not torch.einsum:
+            return matrix_product(operands[0], operands[1], known, call.result)
+        equation = einsum_operands(call.args)[0]
+        for own, each in enumerate(known):
+            if each is not None and each.key is not None and isinstance(equation, str):
+                return einsum_product(equation, own, each, (operands[0], operands[1]), call.result)
+        return None
+
+    def _operands(self, call: _Call) -> Sequence[Tensor]:
+        """Of a product of matrices, or an einsum; none where a call is neither."""
+        if call.func in PRODUCTS or call.func is torch.einsum:
+            return call.tensors
+        if call.func is torch.Tensor.__rmatmul__:
+            return call.tensors[::-1]
+        if call.func is F.linear and not call.weighted_by_parameters and len(call.tensors) == 2:
+            return (call.tensors[0], call.tensors[1].mT)
+        return ()
+
+    def _is_other_product(self, call: _Call) -> bool:
+        """Whether it multiplies a map with other numbers, in a way that is not understood."""
+        if call.func in LEAVES:
+            known = self._known[call.tensors[0]]
+            if call.tensors[0].ndim > 2 and not known.logarithm:
+                known.use(call.name, call.module)
+            return True
+        if call.func not in PRODUCTS and call.func is not torch.einsum:
+            return False
+        maps = [self._known[each] for each in call.tensors if each in self._known]
+        others = [each for each in call.tensors if each not in self._known and each.numel() > 1]
+        if others and not all(isinstance(each, nn.Parameter) for each in others):
+            for known in maps:
+                if not known.logarithm:
+                    known.use(call.name, call.module)
+        return bool(others)
+
+    def _follow(self, call: _Call) -> None:
+        """What became of a map, where it was not multiplied with values."""
+        func, result = call.func, call.result
+        if func in ELEMENTWISE and self._raise_product(call):
             return
-        for each in tensors:
-            raised = self._raised.get(each)
-            known = self._maps.get(each) if raised is None else raised.known
-            softmaxes = () if known is None else known.softmaxes
-            if func not in ELEMENTWISE and func not in SUMS:
-                softmaxes = (*softmaxes, *self._rearranged.get(each, ()))
-            for softmax in softmaxes:
-                softmax.multiplied = True
-                softmax.recorded |= product is not None
-
-    def _rearrange(self, args: tuple[Any, ...], result: Any) -> None:
-        tensors = [one for each in args for one in (each if isinstance(each, tuple | list) else (each,))]
-        softmaxes: tuple[SeenSoftmax, ...] = ()
-        for each in tensors:
-            if isinstance(each, Tensor):
-                known = self._maps.get(each)
-                softmaxes += self._rearranged.get(each, ()) if known is None else known.softmaxes
-        for each in result if isinstance(result, tuple | list) else (result,):
-            if softmaxes and isinstance(each, Tensor) and each not in self._maps:
-                self._rearranged[each] = softmaxes
-
-    def _follow(self, func: Any, args: tuple, kwargs: dict[str, Any], result: Tensor) -> None:
-        if func in ELEMENTWISE:
-            self._multiply(args, result)
-            if result in self._raised and not any(each in self._maps for each in args if isinstance(each, Tensor)):
+        source = next(each for each in call.tensors if each in self._known)
+        known = self._known[source]
+        if known.logarithm:
+            if func in EXPONENTIALS:
+                self._known[result] = replace(known, logarithm=False)
                 return
-        source = next((each for each in args if isinstance(each, Tensor) and each in self._maps), None)
-        if source is None:
-            return
-        known = self._maps[source]
-        before = known.weights if known.weights is not None else source
-        if result.shape == (*source.shape, 1) and (func in SAME or func is torch.Tensor.__getitem__):
-            self._raised[result] = _Raised(known, source)
-        elif func in DROPOUTS:
-            dropout = _dropout(func, args, kwargs)
-            if result is not source and dropout > 0:
-                self._maps[result] = replace(known, weights=before, dropout=dropout)
+            if func not in SAME and func not in TRANSPOSES:
+                return
+        if not isinstance(result, Tensor) or known.key is None:
+            self._go_on(call)
+        elif result.shape == (*source.shape, 1) and (func in SAME or func is torch.Tensor.__getitem__):
+            self._raised[result] = Raised(known, source)
+            self._known[result] = replace(known, key=known.key - 1, before=None, raised=True)
+        elif func in DROPOUTS or func in NOISY:
+            self._drop(call, source, known)
         elif func in SAME and known.key >= -2 and result.shape[known.key :] == source.shape[known.key :]:
-            if result is not source:
-                self._maps[result] = replace(known, weights=before.reshape(result.shape))
-        elif func in TRANSPOSES:
-            self._transpose(func, args, kwargs, result)
-        elif func in CHANGES and result.ndim > 1 and not _loses_keys(func, args, known, result):
-            maps = [self._maps[each] for each in args if isinstance(each, Tensor) and each in self._maps]
-            softmaxes = tuple({id(one): one for each in maps for one in each.softmaxes}.values())
-            self._maps[result] = replace(known, softmaxes=softmaxes, weights=None, dropout=0.0, changed=True)
+            if not source.is_floating_point():
+                self._known[result] = known
+            elif result is not source:
+                before = source if known.before is None else known.before
+                spread = before.numel() < result.numel()
+                before = before.expand(result.shape) if spread else before.reshape(result.shape)
+                self._known[result] = replace(known, before=before)
+        elif func in TRANSPOSES and source is call.args[0]:
+            self._transpose(call, source, known)
+        elif (mask := self._random_mask(call)) is not None:
+            self._drop_by(mask, call, source, known)
+        else:
+            self._go_on(call)
 
-    def _multiply(self, args: tuple[Any, ...], result: Tensor) -> None:
-        """Follow a map with an axis of 1 behind to its elementwise product with values."""
-        operands = [each for each in args if isinstance(each, Tensor)]
+    def _raise_product(self, call: _Call) -> bool:
+        """Follow a map with an axis of 1 behind to its elementwise product with values; whether that is all it is."""
+        operands = list(tensors_of(call.args))
         raised = [self._with_one_behind(each) for each in operands]
-        if len(operands) == 2 and raised.count(None) == 1:
-            own = 0 if raised[0] is not None else 1
-            if raised[own].value is None and result.ndim == operands[own].ndim:
-                self._raised[result] = replace(raised[own], value=operands[1 - own])
+        if len(operands) != 2 or raised.count(None) != 1:
+            return False
+        own = 0 if raised[0] is not None else 1
+        product = raised[own]
+        if product is None or product.value is not None or call.result.ndim != operands[own].ndim:
+            return False
+        self._raised[call.result] = replace(product, value=operands[1 - own])
+        known = self._known.get(operands[own])
+        if known is not None and not known.raised:
+            return False
+        uses = product.known.use(call.name, call.module)
+        self._known[call.result] = replace(product.known, key=None, before=None, uses=uses)
+        return True
 
-    def _with_one_behind(self, values: Tensor) -> _Raised | None:
+    def _with_one_behind(self, values: Tensor) -> Raised | None:
         """A map with an axis of 1 behind: raised, or one of a single query that stands behind its keys."""
-        known = self._maps.get(values)
-        if known is None or known.key != -2 or values.shape[-1] != 1:
+        known = self._known.get(values)
+        if known is None or known.raised or known.key != -2 or values.shape[-1] != 1:
             return self._raised.get(values)
-        known = _changed(known, lambda each: each.squeeze(-1))
-        return _Raised(replace(known, key=-1), values.squeeze(-1))
+        before = None if known.before is None else known.before.squeeze(-1)
+        return Raised(replace(known, key=-1, before=before), values.squeeze(-1))
 
-    def _summed(self, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor) -> Product | None:
-        """Sum over keys of a map times values, one after another: (..., query, key, 1) * (..., 1, key, dim).
+    def _drop(self, call: _Call, source: Tensor, known: FollowedMap) -> None:
+        dropout = dropout_probability(call.func, call.args, call.kwargs)
+        undropped, self._undropped = self._undropped, None
+        if dropout == 0:
+            if call.result is not source:
+                self._known[call.result] = known
+        elif call.func in NOISY or (known.dropout > 0 and known.before is not None):
+            first = ("dropout",) if known.before is not None and known.dropout > 0 else ()
+            between = _merged((known.between, first, (call.name,)))
+            self._known[call.result] = replace(known, before=None, dropout=dropout, between=between)
+        else:
+            before = known.before if known.before is not None else source if undropped is None else undropped
+            self._known[call.result] = replace(known, before=before, dropout=dropout, kept=1 - dropout)
 
-        Where the values differ from query to query there is one query only, as in pooling by attention: its axis is 1.
-        """
-        raised, ndim = self._raised[args[0]], args[0].ndim
-        dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
-        dim = dim[0] if isinstance(dim, tuple | list) and len(dim) == 1 else dim
-        keep = kwargs.get("keepdim", args[2] if len(args) > 2 else False)
-        key = raised.known.key - 1  # of the product, which has one axis more
-        if raised.value is None or type(dim) is not int or dim % ndim - ndim != key or key not in (-2, -3):
+    def _random_mask(self, call: _Call) -> Tensor | None:
+        """The random numbers that a map is multiplied with, alone."""
+        if call.func not in ELEMENTWISE and call.func not in _MULTIPLIED_IN_PLACE:
             return None
-        value = raised.value.reshape((1,) * (ndim - raised.value.ndim) + raised.value.shape)
-        query = -5 - key  # the other one of the map's last two axes
-        output = result.squeeze(key) if keep else result
-        if value.shape[key] != args[0].shape[key]:
-            return None
-        if value.shape[query] == 1:
-            operand, turn = raised.operand, (lambda each: each if key == -2 else each.mT)
-            return _as_product(_changed(raised.known, turn), turn(operand), value.squeeze(query), output)
-        if key == -2 and raised.operand.ndim <= 3:
-            known = _changed(raised.known, lambda each: each.unsqueeze(-2))
-            return _as_product(known, raised.operand.unsqueeze(-2), value, output.unsqueeze(-2))
-        return None
+        return next((each for each in call.tensors if each in self._random), None)
 
-    def _transpose(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor) -> None:
-        """Follow a map whose axes change places."""
-        source, *places = args
-        if source not in self._maps:
+    def _drop_by(self, mask: Tensor, call: _Call, source: Tensor, known: FollowedMap) -> None:
+        """A map that is multiplied with a mask of random numbers, which is a dropout by another name."""
+        undropped, self._undropped = self._undropped, None
+        rate = mask_rate(mask)
+        if rate is None or known.dropout > 0 or call.result.shape != source.shape:
+            between = (*known.between, f"{call.name} by random numbers")
+            self._known[call.result] = replace(known, before=None, between=between)
             return
-        known = self._maps[source]
+        before = known.before if known.before is not None else source if undropped is None else undropped
+        self._known[call.result] = replace(known, before=before, dropout=rate[0], kept=rate[1])
+
+    def _transpose(self, call: _Call, source: Tensor, known: FollowedMap) -> None:
+        """Follow a map whose axes change places."""
+        places, kwargs = call.args[1:], call.kwargs
         probe = torch.empty(tuple(range(1, source.ndim + 1)), device="meta")  # sizes that tell the axes apart
-        order = [size - 1 for size in func(probe, *places, **kwargs).shape]
-        weights = None if known.weights is None else func(known.weights, *places, **kwargs)
+        order = [size - 1 for size in call.func(probe, *places, **kwargs).shape]
+        before = None if known.before is None else call.func(known.before, *places, **kwargs)
+        assert known.key is not None
         key = order.index(source.ndim + known.key) - source.ndim
-        self._maps[result] = replace(known, weights=weights, key=key)
+        self._known[call.result] = replace(known, before=before, key=key, raised=False)
 
-    def _product(self, first: Tensor, second: Tensor, result: Tensor) -> Product | None:
-        """P V, or V^T P^T."""
-        if isinstance(first, Tensor) and first in self._maps and self._maps[first].key == -1:
-            return _as_product(self._maps[first], first, second, result)
-        if isinstance(second, Tensor) and second in self._maps and self._maps[second].key == -2:
-            known = _changed(self._maps[second], lambda each: each.mT)
-            return _as_product(known, second.mT, first.mT, result.mT)
-        return None
+    def _go_on(self, call: _Call) -> None:
+        """Follow a map through any function: as another map where it has keys still, else without its axes."""
+        tracked = [(each, self._known[each]) for each in call.tensors if each in self._known]
+        others = any(each not in self._known and self._has_numbers(each) for each in call.tensors)
+        if others and not any(each.is_floating_point() or each.dtype == torch.bool for each, _ in tracked):
+            return  # other numbers, chosen by positions
+        multiplied = others and call.func not in BESIDE and call.func not in CUTS
+        for target in call.targets:
+            if target is call.args[0]:
+                for softmax in (one for _, known in tracked for one in known.softmaxes):
+                    softmax.written[target.untyped_storage().data_ptr()] = call.name
+            if target.numel() <= 1:
+                if target.is_floating_point():
+                    for _, known in tracked:
+                        known.excuse()
+                continue
+            keys = [_key_after(call, source, known, target, others) for source, known in tracked]
+            maps = [(*pair, key) for pair, key in zip(tracked, keys, strict=True) if isinstance(key, int)]
+            if maps:
+                self._change(call, target, maps, multiplied)
+            elif "gone" not in keys:
+                self._lose(call, target, [known for _, known in tracked], others, multiplied)
 
-    def _einsum(self, args: tuple, result: Tensor) -> Product | None:
-        """Two operands in the form of letters: keys are summed over, queries are the map's alone."""
-        if len(args) == 2 and not isinstance(args[1], Tensor):
-            args = (args[0], *args[1])
-        if len(args) != 3 or not isinstance(args[0], str):
-            return None
-        *letters, out = _letters(args[0], [each.ndim for each in args[1:]])
-        for own, other in ((0, 1), (1, 0)):
-            operand = args[1 + own]
-            if operand in self._maps:
-                return self._from_letters(letters[own], letters[other], out, operand, args[1 + other], result)
-        return None
+    def _has_numbers(self, tensor: Tensor) -> bool:
+        """Whether it holds numbers of data: no parameter, no number alone, no positions."""
+        data = tensor.is_floating_point() and tensor.numel() > 1
+        return data and not isinstance(tensor, nn.Parameter) and tensor not in self._random
 
-    def _from_letters(
-        self, of_map: str, of_value: str, out: str, operand: Tensor, value: Tensor, result: Tensor
-    ) -> Product | None:
-        known = self._maps[operand]
-        key = of_map[known.key]
-        queries = [letter for letter in of_map if letter != key and letter in out and letter not in of_value]
-        dims = [letter for letter in of_value if letter not in of_map]
-        fits = key in of_value and key not in out and len(queries) == 1 and len(dims) == 1
-        if not fits or set(of_map) - {key} - set(out) or len(set(of_map)) < len(of_map):
-            return None
-        query = queries[0]
-        lead = "".join(letter for letter in of_map if letter not in (key, query))
-        missing = [letter for letter in lead if letter not in of_value]
-        for _ in missing:
-            value = value.unsqueeze(0)
-        value = _turned(value, "".join(missing) + of_value, lead + key + dims[0])
-        return _as_product(
-            _changed(known, lambda each: _turned(each, of_map, lead + query + key)),
-            _turned(operand, of_map, lead + query + key),
-            value,
-            _turned(result, out, lead + query + dims[0]),
+    def _change(
+        self, call: _Call, target: Tensor, sources: list[tuple[Tensor, FollowedMap, int]], multiplied: bool = False
+    ) -> None:
+        """Another map was made of some; with each the axis that its keys have in it."""
+        source, known, key = sources[0]
+        maps = [each for _, each, _ in sources]
+        picked = call.func is torch.Tensor.__getitem__ and target.numel() == source.numel()  # all of it
+        known = replace(_joined(maps, None if picked else call.name), key=key, before=known.before, kept=known.kept)
+        if multiplied:
+            uses = known.use(call.name, call.module)
+            known = replace(known, uses=uses if call.func in ELEMENTWISE else known.uses)
+        self._known[target] = _before_changed(
+            call, source, known, alone=len(sources) == 1 and target is not call.args[0]
         )
 
+    def _lose(self, call: _Call, target: Tensor, maps: list[FollowedMap], others: bool, multiplied: bool) -> None:
+        """The axes of what was made of a map are not known."""
+        lost = all(known.key is None for known in maps)
+        if lost and (call.weighted_by_parameters or (others and call.func in ADDITIONS)):
+            return  # nothing of a map any more than of what it was mixed with
+        known = _joined(maps, call.name)
+        if call.func in SUMS:  # values are left, so that what follows excuses nothing
+            known = replace(known, uses=())
+        weighted = any(each.weighted for each in maps)
+        if (multiplied and call.func not in ELEMENTWISE) or (weighted and call.func in SUMS):
+            known.use(call.name, call.module)
+            return
+        self._known[target] = replace(known, weighted=weighted or multiplied)
 
-def _loses_keys(func: Any, args: tuple[Any, ...], known: _Map, result: Tensor) -> bool:
-    """Whether what makes another map of one leaves no axis of keys: one of them was picked, say of a pair of gates."""
-    if func is not torch.Tensor.__getitem__:
-        return result.ndim < -known.key
-    source, places = args
+
+def _share(maps: Sequence[FollowedMap]) -> bool:
+    """Whether two operands are made of one softmax, so that neither is the other's values."""
+    return len(maps) > 1 and len({id(one) for known in maps for one in known.softmaxes}) < sum(
+        len(known.softmaxes) for known in maps
+    )
+
+
+def _merged(groups: Any) -> tuple[Any, ...]:
+    """All of several groups, each once."""
+    return tuple(dict.fromkeys(one for group in groups for one in group))
+
+
+def _joined(maps: Sequence[FollowedMap], name: str | None) -> FollowedMap:
+    """What is known of a tensor that a function of this name made of some maps; nothing of its axes."""
+    return FollowedMap(
+        _merged(each.softmaxes for each in maps),
+        None,
+        dropout=max(each.dropout for each in maps),
+        between=_merged((*(each.between for each in maps), () if name is None else (name,))),
+        uses=_merged(each.uses for each in maps),
+    )
+
+
+def _key_after(call: _Call, source: Tensor, known: FollowedMap, target: Tensor, others: bool) -> int | str | None:
+    """Axis of the keys in what a function made of a map; None: not known; "gone": reduced, or one was picked."""
+    key = known.key
+    if key is None and call.func in SCATTERS and all(target.shape == each.shape for each in known.softmaxes):
+        return int(call.args[1]) % target.ndim - target.ndim if len(call.args) > 1 else None  # the best keys, put back
+    if key is None or known.logarithm:
+        return None
+    if call.func in REDUCTIONS and len(call.tensors) == 1:
+        return _key_reduced(call, source, known, key)
+    if call.func is torch.Tensor.__getitem__:
+        return _key_of_part(call.args[1], source, key, target)
+    same = target.ndim == source.ndim
+    kept = same and (target.shape[key] == source.shape[key] or call.func in CUTS)
+    beside = same and call.func in BESIDE and not others  # maps next to each other
+    behind = key >= -2 and target.ndim > 1 and target.shape[-2:] == source.shape[-2:]
+    return key if kept or beside or behind else None
+
+
+def _key_reduced(call: _Call, source: Tensor, known: FollowedMap, key: int) -> int | str | None:
+    """Of what reduces some axes; where it is the keys', and a softmax has one of them a query, no values are left."""
+    dim = call.kwargs.get("dim", call.args[1] if len(call.args) > 1 else None)
+    numbers = dim if isinstance(dim, tuple | list) else range(source.ndim) if dim is None else (dim,)
+    if not all(type(each) is int for each in numbers):
+        return None
+    axes = {each % source.ndim - source.ndim for each in numbers}
+    if key in axes:
+        if key == -1 and all(source.shape == each.shape for each in known.softmaxes):
+            known.excuse()
+        return "gone"
+    if call.kwargs.get("keepdim", len(call.args) > 2 and call.args[2]):
+        return key
+    return key + sum(each > key for each in axes) if source.ndim - len(axes) > 1 else None
+
+
+def _key_of_part(places: Any, source: Tensor, key: int, target: Tensor) -> int | str | None:
+    """Of what was picked by an index."""
+    if target.ndim < max(2, -key) or (target.ndim > source.ndim and target.shape[key] != source.shape[key]):
+        return None if isinstance(places, tuple) and any(isinstance(each, Tensor) for each in places) else "gone"
     last = places[-1] if isinstance(places, tuple) else None
     picked = isinstance(last, int) and (any(each is ... for each in places) or len(places) == source.ndim)
-    return result.ndim < source.ndim and (known.key < -2 or (picked and known.key == -1))
+    fewer = target.ndim < source.ndim
+    return "gone" if fewer and (key < -2 or (picked and key == -1)) else key
 
 
-def _letters(equation: str, axes: list[int]) -> list[str]:
-    """Letters of the operands and of the result; "..." is written out in letters that the equation does not use.
-
-    Args:
-        equation: of an einsum.
-        axes: how many each operand has.
-    """
-    inputs, arrow, out = equation.replace(" ", "").partition("->")
-    operands = inputs.split(",")
-    extra = [count - len(each.replace("...", "")) for each, count in zip(operands, axes, strict=True)]
-    most = max([count for each, count in zip(operands, extra, strict=True) if "..." in each], default=0)
-    free = "".join(letter for letter in string.ascii_letters if letter not in equation)[:most]
-    if not arrow:
-        letters = inputs.replace("...", "").replace(",", "")
-        out = "..." * ("..." in inputs) + "".join(sorted(each for each in set(letters) if letters.count(each) == 1))
-    written = [each.replace("...", free[most - count :]) for each, count in zip(operands, extra, strict=True)]
-    return [*written, out.replace("...", free)]
+def _before_changed(call: _Call, source: Tensor, known: FollowedMap, alone: bool) -> FollowedMap:
+    """The same map before a dropout that was on, where it is known; else the one behind it is shown, and named so."""
+    if known.dropout == 0 or known.before is None:
+        return replace(known, before=None)
+    if alone and known.kept == 1 and call.func in SCALINGS and _scale(call) is not None:
+        kept = known.kept / (_scale(call) or 1.0)  # the dropout's own scaling
+        return replace(
+            known, kept=kept, dropout=1 - kept if 0 < kept < 1 else known.dropout, between=known.between[:-1]
+        )
+    if alone and call.func in SCALINGS:
+        args = tuple(known.before if each is source else each for each in call.args)
+        return replace(known, before=call.func(*args, **call.kwargs))
+    return replace(known, before=None, between=(*known.between[:-1], "dropout", known.between[-1]))
 
 
-def _changed(known: _Map, change: Callable[[Tensor], Tensor]) -> _Map:
-    """The same of a map whose axes were changed."""
-    return known if known.weights is None else replace(known, weights=change(known.weights))
-
-
-def _turned(values: Tensor, letters: str, wanted: str) -> Tensor:
-    return values if letters == wanted else values.permute([letters.index(letter) for letter in wanted])
-
-
-def _as_product(known: _Map, operand: Tensor, value: Tensor, output: Tensor) -> Product | None:
-    if value.ndim < 2 or output.shape[:-1] != operand.shape[:-1]:
+def _scale(call: _Call) -> float | None:
+    """By which number alone a map was multiplied; None: something else."""
+    numbers = [each for each in call.args if isinstance(each, int | float)]
+    if len(numbers) != 1 or not numbers[0] or len(call.tensors) != 1 or call.func is torch.Tensor.__getitem__:
         return None
-    weights = operand if known.weights is None else known.weights
-    return Product(GivenMaps(weights, operand, value, output, 1 - known.dropout), known.dropout, known.changed)
-
-
-def _dropout(func: Any, args: tuple, kwargs: dict[str, Any]) -> float:
-    """p of a dropout that is on, else 0."""
-    names = ("input", "p", "training") if func is F.dropout else ("input", "p", "train")
-    arguments = {"p": 0.5, "training": True, "train": True} | dict(zip(names, args, strict=False)) | kwargs
-    return float(arguments["p"]) if arguments[names[2]] else 0.0
+    return float(numbers[0]) if call.func in ELEMENTWISE else 1 / float(numbers[0])

@@ -1,0 +1,125 @@
+"""What is known of a tensor that came from a softmax, and of tensors while they live."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from torch import Tensor
+
+__all__ = ["FollowedMap", "SeenSoftmax", "TensorTable", "Use", "tensors_of"]
+
+Known = TypeVar("Known")
+
+
+@dataclass(eq=False)
+class Use:
+    """A function that a map went into together with other numbers, and which is no product that is understood.
+
+    Attributes:
+        function: its name.
+        module: path of the module that called it.
+        through: the functions that the map went through before.
+        excused: what came of it is a number or one number a query, as of a loss: no values.
+    """
+
+    function: str
+    module: str
+    through: tuple[str, ...] = ()
+    excused: bool = False
+
+
+@dataclass(eq=False)
+class SeenSoftmax:
+    """One softmax, and what became of it.
+
+    Attributes:
+        module: path of the module that ran.
+        shape: of its result.
+        recorded: what was made of it was multiplied with values, in a product that is understood.
+        uses: the others.
+        written: address of a storage -> the function that wrote into it in place.
+    """
+
+    module: str
+    shape: tuple[int, ...]
+    recorded: bool = False
+    uses: list[Use] = field(default_factory=list)
+    written: dict[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class FollowedMap:
+    """What is known of a tensor that came from a softmax.
+
+    Attributes:
+        softmaxes: which ones it was made of.
+        key: axis of the keys, from behind; None: where they are is not known.
+        before: the map before a dropout or a cast; None: the tensor itself.
+        dropout: p of a dropout that was on.
+        kept: by what the tensor is multiplied to be `before` again, where nothing was dropped.
+        between: the functions since the softmax that made another map of it.
+        uses: those of the functions in `between` that had other numbers too.
+        logarithm: it is the logarithm of a map.
+        raised: it has an axis of 1 behind.
+        weighted: it was multiplied element by element with other numbers; a sum over it may be a product with values.
+    """
+
+    softmaxes: tuple[SeenSoftmax, ...]
+    key: int | None
+    before: Tensor | None = None
+    dropout: float = 0.0
+    kept: float = 1.0
+    between: tuple[str, ...] = ()
+    uses: tuple[Use, ...] = ()
+    logarithm: bool = False
+    raised: bool = False
+    weighted: bool = False
+
+    def use(self, function: str, module: str) -> tuple[Use, ...]:
+        """Note a function that is no product that is understood, of all its softmaxes."""
+        use = Use(function, module, tuple(name for name in self.between if name != function))
+        for softmax in self.softmaxes:
+            softmax.uses.append(use)
+        return (*self.uses, use)
+
+    def excuse(self) -> None:
+        """What was made of it has no values."""
+        for use in self.uses:
+            use.excused = True
+
+
+class TensorTable(Generic[Known]):
+    """What is known of tensors, by which tensor it is; forgotten when the tensor is."""
+
+    def __init__(self) -> None:
+        self._entries: dict[int, tuple[weakref.ref[Tensor], Known]] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, tensor: object) -> bool:
+        return id(tensor) in self._entries
+
+    def __getitem__(self, tensor: Tensor) -> Known:
+        return self._entries[id(tensor)][1]
+
+    def __setitem__(self, tensor: Tensor, known: Known) -> None:
+        number, entries = id(tensor), self._entries
+        entries[number] = (weakref.ref(tensor, lambda _: entries.pop(number, None)), known)
+
+    def get(self, tensor: object) -> Known | None:
+        """None: nothing is known."""
+        entry = self._entries.get(id(tensor))
+        return None if entry is None else entry[1]
+
+
+def tensors_of(values: Any) -> Iterator[Tensor]:
+    """The tensors among arguments or results, also those in a list or tuple of them."""
+    for each in values if isinstance(values, tuple | list) else (values,):
+        if isinstance(each, Tensor):
+            yield each
+        elif isinstance(each, tuple | list):
+            yield from (one for one in each if isinstance(one, Tensor))
