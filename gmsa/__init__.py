@@ -11,6 +11,7 @@ import typer
 
 from gmsa.commands.catalog import catalog
 from gmsa.commands.evaluate import evaluate
+from gmsa.commands.features import features
 from gmsa.commands.figures import figures
 from gmsa.commands.import_weights import import_weights
 from gmsa.commands.inspect import inspect
@@ -46,7 +47,7 @@ def _root(
         print(context.get_help())
 
 
-for command in (models, inspect, whatif, evaluate, train, catalog, montage, figures, sweep, lab):
+for command in (models, inspect, whatif, features, evaluate, train, catalog, montage, figures, sweep, lab):
     app.command()(command)
 app.command("import")(import_weights)
 

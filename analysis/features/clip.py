@@ -18,7 +18,7 @@ from gmsa_models.data.spaces import FeatureSpace
 from gmsa_models.data.video.decode import SAMPLE_RATE, VideoFile
 from gmsa_models.errors import ArgumentError
 
-__all__ = ["NO_SOUND", "video_clip"]
+__all__ = ["NO_SOUND", "video_clip", "video_spaces"]
 
 Entry = TypeVar("Entry")
 VISUAL, AUDIO = "visual", "audio"
@@ -26,7 +26,7 @@ NO_SOUND = "the video has no sound: silence was heard"
 PICTURES, WINDOWS = 16, 64  # frames that go through an extractor together
 
 
-def _spaces(visual: VisualExtractor | None, audio: AudioExtractor | None, rate: float) -> dict[str, FeatureSpace]:
+def video_spaces(visual: VisualExtractor | None, audio: AudioExtractor | None, rate: float) -> dict[str, FeatureSpace]:
     """Stream -> the space of what extractors make at a rate of so many frames a second."""
     extractors = {VISUAL: visual, AUDIO: audio}
     return {name: replace(each.space, rate=float(rate)) for name, each in extractors.items() if each is not None}
@@ -69,7 +69,7 @@ def video_clip(
         features[AUDIO] = quantize(heard) if audio.quantized else heard
     return Clip(
         identity or Path(path).stem, features, frame_seconds=1.0 / rate, source=str(path),
-        spaces=_spaces(visual, audio, rate), frame_times=tuple(times),
+        spaces=video_spaces(visual, audio, rate), frame_times=tuple(times),
         alignment=NO_SOUND if audio is not None and not video.has_sound else "",
     )  # fmt: skip
 

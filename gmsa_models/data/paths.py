@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gmsa_models.data.errors import OnSkip
+from gmsa_models.data.feature_folder import folder_files
 from gmsa_models.errors import ArgumentError, GMSAError
 
 __all__ = ["SkippedWarning", "Source", "SourceNotFoundError", "expand", "skip_handler"]
@@ -25,7 +26,7 @@ class SkippedWarning(UserWarning):
 
 
 def expand(source: Source) -> list[Path]:
-    """Files that paths or globs name; those of one glob are sorted.
+    """Files that paths or globs name; those of one glob are sorted. A folder of features stands for its files.
 
     Raises:
         SourceNotFoundError: one of them names none.
@@ -40,7 +41,7 @@ def expand(source: Source) -> list[Path]:
 
 def _expand_one(source: str | Path) -> list[Path]:
     if os.path.exists(source):  # False, too, for what no file can be named
-        return [Path(source)]
+        return folder_files(source) or [Path(source)]
     if not glob.has_magic(str(source)):
         raise SourceNotFoundError(f"no file {str(source)!r} (looked in {Path.cwd()})")
     paths = sorted(Path(name) for name in glob.glob(str(source), recursive=True))

@@ -1,0 +1,285 @@
+"""A folder of features of many videos: a file each, made by any number of processes; what is there is not made again.
+
+A file is named by the clip's id and by the content of its video, and holds the clip as a TFRecord: the format in which
+a clip keeps all that is known of it (segments, spaces with the hash of their weights, times of pictures), which other
+software reads too, and whose clips training shuffles and catalogues find without reading the rest. A video of five
+minutes takes about 2 MB, so one file a video is as large as a shard of YouTube-8M.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from analysis.features.clip import NO_SOUND, video_clip, video_spaces
+from analysis.features.digests import file_digest
+from analysis.features.extractor import AudioExtractor, VisualExtractor
+from analysis.features.labels import VideoLabel
+from analysis.features.registry import open_audio, open_visual
+from gmsa_models.data import write_clips
+from gmsa_models.data.atomic import remove_leftovers
+from gmsa_models.data.clip import Clip, Segment
+from gmsa_models.data.errors import NOT_GIVEN, ClipFileError, OnSkip, UnreadableError
+from gmsa_models.data.feature_folder import SHARD, write_classes
+from gmsa_models.data.file_names import file_name
+from gmsa_models.data.lock import locked
+from gmsa_models.data.paths import skip_handler
+from gmsa_models.data.sources import read_clips
+from gmsa_models.data.spaces import FeatureSpace
+from gmsa_models.errors import ArgumentError, WorkerError
+from gmsa_models.workers import WorkerContext
+
+__all__ = ["ExtractorNames", "FolderSummary", "cached_clip", "clip_ids", "write_features"]
+
+_DIGITS = 12  # of the content's hash in a file's name
+_MARK = "@"  # before them
+
+
+@dataclass(frozen=True)
+class ExtractorNames:
+    """How videos become features.
+
+    Attributes:
+        visual: an extractor of pictures as `open_visual` takes it; "": none.
+        audio: an extractor of sound as `open_audio` takes it; "": none.
+        rate: frames a second.
+        device: where extractors run.
+    """
+
+    visual: str
+    audio: str
+    rate: float = 1.0
+    device: str = "cpu"
+
+    def opened(self) -> tuple[VisualExtractor | None, AudioExtractor | None]:
+        """The extractors, loaded once a process."""
+        return _opened(self)
+
+    def spaces(self) -> dict[str, FeatureSpace]:
+        """Stream -> the space of its features."""
+        return video_spaces(*self.opened(), self.rate)
+
+
+@dataclass(frozen=True)
+class FolderSummary:
+    """What a folder was given.
+
+    Attributes:
+        made: videos whose features were made.
+        kept: videos whose features were there.
+        frames: of all these videos.
+        silent: how many of them have no sound, where sound is among the features.
+        unlabelled: how many of them have no label, where labels were given.
+        classes: names, in the order of the labels.
+    """
+
+    made: int
+    kept: int
+    frames: int
+    silent: int
+    unlabelled: int
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One video."""
+
+    video: Path
+    identity: str
+    folder: Path
+    names: ExtractorNames
+    labels: tuple[int, ...] = ()
+    segments: tuple[Segment, ...] = ()
+    dataset: str = ""
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What became of a video."""
+
+    made: bool
+    frames: int
+    silent: bool
+
+
+def write_features(
+    videos: Sequence[Path],
+    folder: str | Path,
+    names: ExtractorNames,
+    labels: Mapping[Path, tuple[VideoLabel, ...]] | None = None,
+    *,
+    dataset: str = "",
+    processes: int = 1,
+    on_error: str = "fail",
+    on_skip: OnSkip | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> FolderSummary:
+    """Features of videos, a file each; those that are there are kept, with the labels given now.
+
+    Args:
+        videos: files, none twice.
+        folder: made if it is absent.
+        names: how features are made.
+        labels: of each video; a label with a span becomes a segment too.
+        dataset: whose classes the labels count; "": not said.
+        processes: videos at once; 1: in this process.
+        on_error, on_skip: see `read_clips`; a video that cannot be read is left out with "skip".
+        progress: called with the videos done and their number.
+
+    Raises:
+        ClipFileError: the first video that cannot be read, unless it is skipped; what is finished is kept.
+        UnknownNameError, ArgumentError, ConfigError, CaptureError, ImportError: extractors that cannot be loaded.
+        OutputError: another process writes to the folder.
+    """
+    handler, folder, labels = skip_handler(on_error, on_skip), Path(folder), labels or {}
+    names.opened()  # what cannot be loaded is said before anything is written
+    with locked(folder, "features"):
+        remove_leftovers(folder, f"*{SHARD}")
+        classes = write_classes(folder, {each.name for several in labels.values() for each in several})
+        tasks = [
+            _labelled(_Task(video, identity, folder, names, dataset=dataset), labels.get(video, ()), classes)
+            for video, identity in clip_ids(videos).items()
+        ]
+        outcomes: list[_Outcome] = []
+        progress(0, len(tasks))
+        for done, outcome in enumerate(_outcomes(tasks, processes), 1):
+            if isinstance(outcome, UnreadableError):
+                if handler is None:
+                    raise outcome
+                handler(outcome)
+            else:
+                outcomes.append(outcome)
+            progress(done, len(tasks))
+    return FolderSummary(
+        sum(each.made for each in outcomes), sum(not each.made for each in outcomes),
+        sum(each.frames for each in outcomes), sum(each.silent for each in outcomes),
+        sum(not labels.get(video) for video in videos) if any(labels.values()) else 0, classes,
+    )  # fmt: skip
+
+
+def cached_clip(video: Path, folder: Path, names: ExtractorNames) -> Clip:
+    """The features of one video, from a folder where they are kept by the video's content.
+
+    Raises:
+        ClipFileError: the video cannot be read.
+    """
+    task = _Task(video, video.stem, folder, names)
+    folder.mkdir(parents=True, exist_ok=True)
+    return replace(_made_or_kept(task)[0], source=str(video))
+
+
+def clip_ids(videos: Sequence[Path]) -> dict[Path, str]:
+    """An id for each video: its name without the ending, with as many folders before it as tell it from the others.
+
+    Raises:
+        ArgumentError: a video given twice.
+    """
+    if len(set(map(Path.resolve, videos))) < len(videos):
+        twice = Counter(map(Path.resolve, videos)).most_common(1)[0][0]
+        raise ArgumentError(f"{twice} is given twice; expected every video once")
+    ids = {video: video.stem for video in videos}
+    for depth in range(2, max((len(video.resolve().parts) for video in videos), default=0) + 1):
+        counts = Counter(ids.values())
+        if counts.most_common(1)[0][1] == 1:
+            break
+        for video, identity in ids.items():
+            if counts[identity] > 1:
+                ids[video] = "/".join([*video.resolve().parts[-depth:-1], video.stem])
+    counts = Counter(ids.values())
+    return {video: identity if counts[identity] == 1 else video.name for video, identity in ids.items()}
+
+
+def _labelled(task: _Task, labels: Sequence[VideoLabel], classes: Sequence[str]) -> _Task:
+    numbers = {name: number for number, name in enumerate(classes)}
+    segments = tuple(Segment(*each.span, (numbers[each.name],)) for each in labels if each.span is not None)
+    return replace(task, labels=tuple(sorted({numbers[each.name] for each in labels})), segments=segments)
+
+
+def _outcomes(tasks: Sequence[_Task], processes: int) -> Iterator[_Outcome | UnreadableError]:
+    """What became of each video, as they end."""
+    if processes == 1 or len(tasks) < 2:
+        yield from map(_do, tasks)
+        return
+    context = WorkerContext()
+    pool = ProcessPoolExecutor(min(processes, len(tasks)), context, initializer=_one_thread)
+    try:
+        for future in as_completed([pool.submit(_do, task) for task in tasks]):
+            yield future.result()
+    except BrokenProcessPool:
+        context.check_start()
+        raise WorkerError(
+            "a worker process was lost, perhaps for want of memory; what is finished is kept: give the command again, "
+            "with fewer --processes"
+        ) from None
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def _do(task: _Task) -> _Outcome | UnreadableError:
+    """Make one file, or find it there."""
+    try:
+        clip, made = _made_or_kept(task)
+    except UnreadableError as error:
+        return error
+    return _Outcome(made, clip.frames, clip.alignment == NO_SOUND)
+
+
+def _made_or_kept(task: _Task) -> tuple[Clip, bool]:
+    """The clip as its file has it now, and whether its features were made."""
+    try:
+        digest = file_digest(task.video)
+    except OSError as error:
+        reason = f"cannot be read: {error.strerror}; check the path and its permissions"
+        raise ClipFileError(task.video, reason, kind=NOT_GIVEN) from None
+    stem = file_name(task.identity)
+    path = task.folder / f"{stem}{_MARK}{digest[:_DIGITS]}{SHARD}"
+    stored = _stored(path, task.names.spaces())
+    clip = stored or video_clip(task.video, *task.names.opened(), task.names.rate)
+    said: dict[str, Any] = {
+        "id": task.identity, "labels": task.labels, "segments": task.segments, "dataset": task.dataset,
+    }  # fmt: skip
+    if stored is None or any(getattr(stored, name) != value for name, value in said.items()):
+        clip = replace(clip, **said)
+        write_clips(path, [clip])
+        for earlier in task.folder.glob(f"{_escaped(stem)}{_MARK}{'?' * _DIGITS}{SHARD}"):
+            if earlier != path:  # of the video as it was
+                earlier.unlink()
+    return clip, stored is None
+
+
+def _stored(path: Path, spaces: Mapping[str, FeatureSpace]) -> Clip | None:
+    """The clip of a file, where it is there, whole, and of those spaces."""
+    if not path.is_file():
+        return None
+    try:
+        (clip,) = read_clips([path])
+    except (UnreadableError, ValueError):
+        return None
+    return clip if clip.spaces == spaces else None
+
+
+def _escaped(text: str) -> str:
+    """A text that a glob takes as it is."""
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in text)
+
+
+@cache
+def _opened(names: ExtractorNames) -> tuple[VisualExtractor | None, AudioExtractor | None]:
+    device = torch.device(names.device)
+    return (
+        open_visual(names.visual, device) if names.visual else None,
+        open_audio(names.audio, device) if names.audio else None,
+    )

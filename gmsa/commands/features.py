@@ -1,0 +1,79 @@
+"""`gmsa features`: from video files to a folder of features that every other command takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gmsa.common import device_of, use_threads
+from gmsa.options import Device, OnError, Threads
+from gmsa.terminal import ClickError, left_out, progress_of, say
+from gmsa_models.data.atomic import check_folder
+
+__all__ = ["features"]
+
+NONE = "none"
+
+
+def features(
+    videos: Annotated[list[str], typer.Argument(metavar="VIDEO...", help="Video files or globs (quote a glob).")],
+    out: Annotated[Path, typer.Option(help="Folder of the features; given again, what is there is kept.")],
+    visual: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="What sees the pictures: efficientnet-lite0, transformers=FOLDER, youtube-8m=FOLDER, or none.",
+        ),
+    ] = "efficientnet-lite0",
+    audio: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="What hears the sound: log-mel, yamnet=FILE, vggish=FOLDER, or none."),
+    ] = "log-mel",
+    rate: Annotated[float, typer.Option(help="Frames a second.")] = 1.0,
+    labels: Annotated[
+        str,
+        typer.Option(
+            metavar="none|folders|FILE.csv",
+            help="folders: each video is labelled by the name of its folder; or a table with columns path, label and, "
+            "if wanted, start, end in seconds.",
+        ),
+    ] = NONE,
+    dataset: Annotated[
+        str | None, typer.Option(help="Whose classes the labels count; default: the name of the folder.")
+    ] = None,
+    processes: Annotated[int, typer.Option(min=1, help="Videos at once.")] = 1,
+    on_error: OnError = "fail",
+    device: Device = "auto",
+    threads: Threads = None,
+) -> None:
+    """Features of your own videos: a file each, for `gmsa train`, `inspect`, `evaluate`, `sweep` and `catalog`."""
+    from analysis.features.folder import ExtractorNames, write_features
+    from analysis.features.labels import read_labels
+    from gmsa_models.data.paths import expand
+    from gmsa_models.data.video.decode import HIGHEST_RATE
+
+    use_threads(threads)
+    if visual == audio == NONE:
+        raise ClickError("--visual none and --audio none: there would be no features. Give one of the two")
+    if not 0 < rate <= HIGHEST_RATE:
+        raise ClickError(f"--rate is {rate:g}; expected more than 0, at most {HIGHEST_RATE:g} frames a second")
+    names = ExtractorNames(
+        "" if visual == NONE else visual, "" if audio == NONE else audio, rate, str(device_of(device))
+    )
+    paths = list(dict.fromkeys(expand(videos)))
+    known = read_labels(labels, paths)
+    check_folder(out)
+    with left_out() as skipped, progress_of("videos") as progress:
+        summary = write_features(
+            paths, out, names, known, dataset=out.resolve().name if dataset is None else dataset,
+            processes=processes, on_error=on_error, on_skip=skipped, progress=progress,
+        )  # fmt: skip
+    if summary.silent:
+        say(f"{summary.silent} of the videos have no sound: silence was heard")
+    if summary.unlabelled:
+        say(f"{summary.unlabelled} of the videos have no label in {labels}")
+    classes = f", {len(summary.classes)} classes" if summary.classes else ""
+    kept = f" ({summary.kept} were there)" if summary.kept else ""
+    print(f"wrote {out}: {summary.made + summary.kept} videos{kept}, {summary.frames} frames{classes}")

@@ -1,0 +1,202 @@
+"""Folders of features: what is made, what is kept, what is made again; and the command."""
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+pytest.importorskip("av", reason="PyAV, of the extra video, is not installed")
+
+from made_videos import tone, write_video
+
+from analysis.features import folder as module
+from analysis.features.folder import ExtractorNames, cached_clip, clip_ids, write_features
+from analysis.features.labels import VideoLabel
+from gmsa import app
+from gmsa_models import read_clips
+from gmsa_models.data.clip import Segment
+from gmsa_models.data.errors import ClipFileError
+from gmsa_models.data.feature_folder import folder_classes, folder_files, write_classes
+from gmsa_models.data.lock import locked
+from gmsa_models.errors import ArgumentError, OutputError
+
+SOUND = ExtractorNames("", "log-mel")
+
+
+def run(*words):
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+@pytest.fixture
+def videos(tmp_path):
+    paths = []
+    for name, seconds, sound in (("dog/a.mkv", 3, (0.0, tone(2.0))), ("cat/b.mkv", 2, None), ("cat/a.mkv", 4, None)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        paths.append(write_video(tmp_path / name, range(seconds), sound))
+    return paths
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """Videos whose features were made, in order."""
+    calls, original = [], module.video_clip
+    monkeypatch.setattr(module, "video_clip", lambda path, *more: calls.append(path) or original(path, *more))
+    return calls
+
+
+def clips(folder):
+    return {clip.id: clip for clip in read_clips(folder)}
+
+
+def test_a_file_a_video(tmp_path, videos):
+    labels = {videos[0]: (VideoLabel("x", (0.5, 2.0)), VideoLabel("b")), videos[1]: (VideoLabel("b"),)}
+    summary = write_features(videos, tmp_path / "f", SOUND, labels, dataset="mine")
+    assert (summary.made, summary.kept, summary.frames, summary.silent, summary.unlabelled) == (3, 0, 9, 2, 1)
+    assert summary.classes == folder_classes(tmp_path / "f") == ("b", "x")
+    result = clips(tmp_path / "f")
+    assert {name: clip.frames for name, clip in result.items()} == {"dog/a": 3, "b": 2, "cat/a": 4}
+    assert (result["dog/a"].labels, result["b"].labels, result["cat/a"].labels) == ((0, 1), (0,), ())
+    assert result["dog/a"].segments == (Segment(0.5, 2.0, (1,)),)
+    assert {clip.dataset for clip in result.values()} == {"mine"}
+    assert result["b"].spaces == SOUND.spaces()
+    assert len(folder_files(tmp_path / "f")) == 3
+
+
+def test_what_is_there_is_kept(tmp_path, videos, made):
+    write_features(videos[:2], tmp_path / "f", SOUND)
+    before = {path.name: path.stat().st_mtime_ns for path in folder_files(tmp_path / "f")}
+    summary = write_features(videos[:2], tmp_path / "f", SOUND)
+    assert (summary.made, summary.kept, summary.frames, made) == (0, 2, 5, videos[:2])
+    assert {path.name: path.stat().st_mtime_ns for path in folder_files(tmp_path / "f")} == before
+
+
+def test_new_labels_are_written_without_making_features_again(tmp_path, videos, made):
+    write_features(videos[:2], tmp_path / "f", SOUND, {videos[0]: (VideoLabel("n"),), videos[1]: (VideoLabel("m"),)})
+    write_features(videos[:2], tmp_path / "f", SOUND, {videos[0]: (VideoLabel("a"),)})
+    assert folder_classes(tmp_path / "f") == ("m", "n", "a")  # those that were there keep their place
+    assert {name: clip.labels for name, clip in clips(tmp_path / "f").items()} == {"a": (2,), "b": ()}
+    assert made == videos[:2]
+
+
+def test_a_video_that_changed_is_made_again_and_its_old_file_goes(tmp_path, videos, made):
+    write_features(videos[:1], tmp_path / "f", SOUND)
+    write_video(videos[0], range(6), (0.0, tone(1.0)))
+    write_features(videos[:1], tmp_path / "f", SOUND)
+    assert {name: clip.frames for name, clip in clips(tmp_path / "f").items()} == {"a": 6}
+    assert made == videos[:1] * 2
+
+
+def test_other_extractors_or_a_damaged_file_make_features_again(tmp_path, videos, made):
+    write_features(videos[:1], tmp_path / "f", SOUND)
+    write_features(videos[:1], tmp_path / "f", ExtractorNames("", "log-mel", rate=2.0))
+    (path,) = folder_files(tmp_path / "f")
+    assert clips(tmp_path / "f")["a"].frames == 5
+    path.write_bytes(path.read_bytes()[:-9])
+    write_features(videos[:1], tmp_path / "f", ExtractorNames("", "log-mel", rate=2.0))
+    assert clips(tmp_path / "f")["a"].frames == 5
+    assert made == videos[:1] * 3
+
+
+def test_processes_make_the_same_files(tmp_path, videos):
+    write_features(videos, tmp_path / "one", SOUND)
+    steps = []
+    write_features(videos, tmp_path / "two", SOUND, processes=2, progress=lambda *step: steps.append(step))
+    one, two = (folder_files(tmp_path / name) for name in ("one", "two"))
+    assert [path.name for path in one] == [path.name for path in two]
+    assert [path.read_bytes() for path in one] == [path.read_bytes() for path in two]
+    assert steps == [(0, 3), (1, 3), (2, 3), (3, 3)]
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_bad_video_is_one_error_or_left_out(tmp_path, videos, processes):
+    (tmp_path / "bad.mp4").write_text("no video")
+    given = [videos[1], tmp_path / "bad.mp4", videos[0]]
+    with pytest.raises(ClipFileError, match=r"bad\.mp4: is not a video"):
+        write_features(given, tmp_path / "f", SOUND, processes=processes)
+    errors = []
+    summary = write_features(given, tmp_path / "f", SOUND, processes=processes, on_error="skip", on_skip=errors.append)
+    assert summary.made + summary.kept == 2
+    (error,) = errors
+    assert error.path == tmp_path / "bad.mp4"
+
+
+def test_a_folder_is_no_video(tmp_path, videos):
+    with pytest.raises(ClipFileError, match="cat: cannot be read: Is a directory"):
+        write_features([tmp_path / "cat"], tmp_path / "f", SOUND)
+
+
+def test_what_a_killed_run_left_behind_is_removed(tmp_path, videos):
+    folder = tmp_path / "f"
+    folder.mkdir()
+    (folder / ".a@0123456789ab.tfrecord.01234567.tmp").write_bytes(b"half")
+    write_features(videos[:1], folder, SOUND)
+    assert {path.name for path in folder.iterdir()} == {path.name for path in folder_files(folder)}
+
+
+def test_one_run_at_a_time(tmp_path, videos):
+    with locked(tmp_path / "f", "features"), pytest.raises(OutputError, match="in use by features"):
+        write_features(videos[:1], tmp_path / "f", SOUND)
+
+
+def test_ids_tell_videos_apart(tmp_path):
+    paths = [tmp_path / name for name in ("x/a/1.mp4", "y/a/1.mp4", "y/b/1.mp4", "y/b/2.mp4", "y/b/2.mkv")]
+    assert list(clip_ids(paths).values()) == ["x/a/1", "y/a/1", "b/1", "2.mp4", "2.mkv"]
+    with pytest.raises(ArgumentError, match=r"1\.mp4 is given twice"):
+        clip_ids([paths[0], paths[0].parent / "../a/1.mp4"])
+
+
+def test_a_clip_is_cached_by_the_content_of_its_video(tmp_path, videos, made):
+    first = cached_clip(videos[0], tmp_path / "f", SOUND)
+    moved = videos[0].rename(tmp_path / "a.mkv")
+    again = cached_clip(moved, tmp_path / "f", SOUND)
+    np.testing.assert_array_equal(first.features["audio"], again.features["audio"])
+    assert (made, again.source, again.frame_times) == (videos[:1], str(moved), first.frame_times)
+
+
+def test_a_table_of_classes_that_is_not_ours_is_refused(tmp_path):
+    (tmp_path / "classes.csv").write_text("index,display_name\n3,a\n")
+    with pytest.raises(ArgumentError, match=r"classes\.csv: indices \(3,\); expected 0, 1, 2"):
+        write_classes(tmp_path, ["b"])
+
+
+class TestCommand:
+    def test_labels_of_folders(self, tmp_path, videos):
+        done = run("features", tmp_path / "*/*.mkv", "--out", tmp_path / "f", "--visual", "none", "--labels", "folders")
+        assert done.exit_code == 0, done.output
+        assert done.stdout == f"wrote {tmp_path / 'f'}: 3 videos, 9 frames, 2 classes\n"
+        assert "2 of the videos have no sound: silence was heard" in done.stderr
+        assert {clip.dataset for clip in read_clips(tmp_path / "f")} == {"f"}
+        done = run("features", tmp_path / "*/*.mkv", "--out", tmp_path / "f", "--visual", "none", "--labels", "folders")
+        assert "3 videos (3 were there), 9 frames" in done.stdout
+
+    def test_what_was_left_out_is_said(self, tmp_path, videos):
+        (tmp_path / "cat" / "c.mp4").write_text("no video")
+        words = ["features", tmp_path / "cat/*", "--out", tmp_path / "f", "--visual", "none"]
+        done = run(*words)
+        assert (done.exit_code, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+        assert "c.mp4: is not a video" in done.stderr
+        done = run(*words, "--on-error", "skip")
+        assert done.exit_code == 0
+        assert "left out 1 that cannot be read or used" in done.stderr
+        assert "c.mp4: is not a video" in done.stderr
+
+    @pytest.mark.parametrize(
+        ("words", "message"),
+        [
+            (["--visual", "none", "--audio", "none"], "there would be no features"),
+            (["--visual", "resnet"], "unknown extractor 'resnet'; --visual knows: efficientnet-lite0"),
+            (["--visual", "none", "--audio", "yamnet"], "give --audio yamnet=PATH"),
+            (["--visual", "none", "--labels", "x.csv"], "no file 'x.csv'; expected none, folders, or a table"),
+            (["--visual", "none", "--rate", "0"], "--rate is 0; expected more than 0"),
+            (["--visual", "none", "--rate", "100"], "choose a lower rate"),
+        ],
+    )
+    def test_what_cannot_be_is_one_line(self, tmp_path, videos, words, message):
+        done = run("features", videos[0], "--out", tmp_path / "f", *words)
+        assert (done.exit_code, done.stdout, len(done.stderr.splitlines())) == (2, "", 1), done.stderr
+        assert message in done.stderr
+        assert not list(tmp_path.glob("f/*.tfrecord"))
+
+    def test_no_such_video(self, tmp_path):
+        done = run("features", tmp_path / "*.mp4", "--out", tmp_path / "f")
+        assert done.exit_code == 2
+        assert "no file matches" in done.stderr
