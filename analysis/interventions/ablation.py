@@ -112,11 +112,12 @@ def all_ablations(
     ablations = []
     for modality in model.encoders:
         block = attention_block(model, modality, layer)
-        chosen = [{"branch": branch} for branch in block.branches] if "branch" in units else []
-        chosen += [{"head": head} for head in range(block.heads)] if "head" in units else []
-        for place in chosen:
-            ways = [kind for kind in kinds if kind != "shut" or ("branch" in place and block.gated)]
-            ablations += [Ablation(modality, kind, layer=layer, **place) for kind in ways]
+        chosen: list[tuple[str | None, int | None]] = []
+        chosen += [(branch, None) for branch in block.branches] if "branch" in units else []
+        chosen += [(None, head) for head in range(block.heads)] if "head" in units else []
+        for branch, head in chosen:
+            ways = [kind for kind in kinds if kind != "shut" or (branch is not None and block.gated)]
+            ablations += [Ablation(modality, kind, branch, head, layer) for kind in ways]
     return tuple(ablations)
 
 
@@ -134,12 +135,12 @@ def edits_of(model: GMSAClassifier, ablation: Ablation, means: ContextMeans | No
     block = attention_block(model, ablation.modality, ablation.layer)
     _check(block, ablation, means)
     if ablation.kind == "shut":
-        return (ForceGate(Site(ablation.modality, "gate", ablation.layer), 0, ablation.branch),)
+        return (ForceGate(Site(ablation.modality, "gate", ablation.layer), 0, _branch_of(ablation)),)
     patches = []
     for branch in (ablation.branch,) if ablation.branch else block.branches:
         own, heads = block.heads_of(branch), () if ablation.head is None else (ablation.head,)
-        if not heads or own.start <= ablation.head < own.stop:
-            mean = means.values[ablation.modality, branch][:, None] if ablation.kind == "mean" else "zero"
+        if ablation.head is None or own.start <= ablation.head < own.stop:
+            mean = means.values[ablation.modality, branch][:, None] if means and ablation.kind == "mean" else "zero"
             patches.append(Patch(Site(ablation.modality, "contexts", ablation.layer, branch, heads), mean))
     return tuple(patches)
 
@@ -163,7 +164,7 @@ def ablated_contexts(
     """
     edits = edits_of(model, ablation, means)
     if ablation.kind == "shut":
-        return state.shut[ablation.branch]
+        return state.shut[_branch_of(ablation)]
     plan = EditPlan.of(model, edits, Clock(state.hidden.shape[1], 1, state.valid))
     change = plan.of_layer(state.modality, state.layer)
     return {branch: change(branch, "contexts", each) for branch, each in state.contexts.items()}, None
@@ -211,6 +212,13 @@ def by_block(ablations: Sequence[Ablation]) -> Iterator[tuple[tuple[str, int], l
     for place, one in enumerate(ablations):
         places.setdefault((one.modality, one.layer), []).append(place)
     yield from places.items()
+
+
+def _branch_of(ablation: Ablation) -> str:
+    """The branch that is shut; `_check` has seen that there is one."""
+    if ablation.branch is None:
+        raise ArgumentError(f"{ablation}: only a whole branch can be shut")
+    return ablation.branch
 
 
 def _check_known(what: str, names: Sequence[str], known: Sequence[str] | Mapping[str, str]) -> None:

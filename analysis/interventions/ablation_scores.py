@@ -26,7 +26,7 @@ from gmsa_models.data.clip import Clip
 from gmsa_models.errors import ArgumentError
 from gmsa_models.evaluating import evaluating
 from gmsa_models.evaluation.metrics import METRICS
-from gmsa_models.evaluation.scoring import collation_of, limited, sorted_batches
+from gmsa_models.evaluation.scoring import collation_of, limited, sorted_batches, vocabulary_of
 from gmsa_models.feeding import ClipSource, Inputs, RawBatch
 from gmsa_models.recompute import BlockState, block_state
 
@@ -88,12 +88,14 @@ def ablation_scores(
             set than the model's classes.
     """
     chosen = all_ablations(model) if ablations is None else tuple(ablations)
-    blocks = list(by_block(chosen))
+    vocabulary, blocks = vocabulary_of(model), list(by_block(chosen))
     with evaluating(model, widen=True) as replica:
         passes = _Passes(replica, source, [block for block, _ in blocks], batch_size)
         if means is None and any(one.kind == "mean" for one in chosen):
             means = _means_of(passes)
-        rows, ids, parts = [], [], []
+        rows: list[int] = []
+        ids: list[str] = []
+        parts = []
         for numbers, batch, logits, states in passes:
             ablated = logits.new_empty(len(chosen), *logits.shape)
             for block, places in blocks:
@@ -114,7 +116,7 @@ def ablation_scores(
             "intact": (("video", "class"), intact[order]),
             "label": (("video", "class"), labels[order]),
         },
-        {"video": np.array(ids)[order], "class": np.array(model.vocabulary.indices)} | _about(chosen),
+        {"video": np.array(ids)[order], "class": np.array(vocabulary.indices)} | _about(chosen),
     )
     return table if means is None else table.assign_attrs(mean_videos=means.videos, mean_frames=means.frames)
 
@@ -176,6 +178,7 @@ def ablate_clip(
     """
     kinds = ("zero", "shut") if means is None else ("mean", "zero", "shut")
     chosen = all_ablations(model, kinds) if ablations is None else tuple(ablations)
+    vocabulary = vocabulary_of(model)
     blocks = list(by_block(chosen))
     with evaluating(model, widen=True) as replica:
         _, _, intact, states = next(iter(_Passes(replica, [clip], [block for block, _ in blocks], 1, labels=False)))
@@ -187,8 +190,8 @@ def ablate_clip(
         {name: (("ablation", "class"), value.float().cpu().numpy()) for name, value in values.items()}
         | {"intact_logit": ("class", intact[0].float().cpu().numpy()), "intact_score": ("class", _scores(intact)[0])},
         {
-            "class": np.array(model.vocabulary.indices),
-            "class_name": ("class", np.array(model.vocabulary.names, dtype=object)),
+            "class": np.array(vocabulary.indices),
+            "class_name": ("class", np.array(vocabulary.names, dtype=object)),
         }
         | _about(chosen),
         {"clip": clip.id},

@@ -249,7 +249,7 @@ def claim_rows(study: Study) -> Tables:
     return {"claims": claims.claims_table(results).assign_attrs(about=f"{about}; {close}.{made}")}
 
 
-TABLES: dict[str, Callable[[Study], Tables]] = {
+TABLES: dict[str, Callable[..., Tables]] = {
     "similarity_and_attention": similarity_and_attention,
     "masks": masks,
     "attention_profiles": attention_profiles,

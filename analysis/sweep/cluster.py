@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
 from analysis.errors import SweepError
 from analysis.sweep.plan import ShardTask
 from analysis.sweep.pool import LOST, TRIES
-from analysis.sweep.work import FAILED, ShardOutcome, do_shard
+from analysis.sweep.work import FAILED, Outcomes, ShardOutcome, do_shard
 
 __all__ = ["on_ray", "ray_module", "start_here"]
 
@@ -24,9 +24,7 @@ QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "
 QUIET_INIT = {"log_to_driver": False, "logging_level": logging.ERROR}
 
 
-def on_ray(
-    tasks: Sequence[ShardTask], workers: int | None = None, address: str | None = None
-) -> Iterator[ShardOutcome]:
+def on_ray(tasks: Sequence[ShardTask], workers: int | None = None, address: str | None = None) -> Outcomes:
     """Outcomes of shards as they come, each a Ray task of one CPU, and of one GPU where the device is "cuda".
 
     Ray gives the shard of a lost worker to another; the third time the shard has failed. Data, models and the output
@@ -52,7 +50,7 @@ def on_ray(
             ray.shutdown()
 
 
-def _in_flight(ray: ModuleType, remote: Any, tasks: Sequence[ShardTask], workers: int | None) -> Iterator[ShardOutcome]:
+def _in_flight(ray: ModuleType, remote: Any, tasks: Sequence[ShardTask], workers: int | None) -> Outcomes:
     waiting = iter(tasks)
     running: dict[Any, ShardTask] = {}
     more = True

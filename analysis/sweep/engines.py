@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from analysis.errors import SweepError
 from analysis.sweep.plan import ShardTask
 from analysis.sweep.pool import in_processes
-from analysis.sweep.work import Advance, ShardOutcome, do_shard
+from analysis.sweep.work import Advance, Outcomes, do_shard
 
 __all__ = ["ENGINES", "Engine", "EngineOptions", "engine_of"]
 
@@ -30,21 +30,21 @@ class EngineOptions:
             raise SweepError(f"workers is {self.workers}; expected at least 1")
 
 
-Engine = Callable[[Sequence[ShardTask], EngineOptions, Advance], Iterator[ShardOutcome]]
+Engine = Callable[[Sequence[ShardTask], EngineOptions, Advance], Outcomes]
 
 
-def _in_process(tasks: Sequence[ShardTask], crew: EngineOptions, advance: Advance) -> Iterator[ShardOutcome]:
+def _in_process(tasks: Sequence[ShardTask], crew: EngineOptions, advance: Advance) -> Outcomes:
     _refuse(crew, "in-process")
     return (do_shard(task, advance) for task in tasks)
 
 
-def _processes(tasks: Sequence[ShardTask], crew: EngineOptions, advance: Advance) -> Iterator[ShardOutcome]:
+def _processes(tasks: Sequence[ShardTask], crew: EngineOptions, advance: Advance) -> Outcomes:
     if crew.address is not None:
         raise SweepError(f"address {crew.address!r} is of a Ray cluster; engine 'processes' is on this machine")
     return in_processes(tasks, crew.workers)
 
 
-def _ray(tasks: Sequence[ShardTask], crew: EngineOptions, advance: Advance) -> Iterator[ShardOutcome]:
+def _ray(tasks: Sequence[ShardTask], crew: EngineOptions, advance: Advance) -> Outcomes:
     from analysis.sweep.cluster import on_ray
 
     return on_ray(tasks, crew.workers, crew.address)

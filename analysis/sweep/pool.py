@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing import connection
 
 from analysis.errors import SweepError
 from analysis.sweep.plan import ShardTask
-from analysis.sweep.work import FAILED, ShardOutcome, do_shard
+from analysis.sweep.work import FAILED, Outcomes, ShardOutcome, do_shard
 from analysis.workers import cores
 from gmsa_models.workers import WorkerContext, WorkerProcess
 
@@ -30,7 +30,7 @@ class _Worker:
     ready: bool = False
 
 
-def in_processes(tasks: Sequence[ShardTask], workers: int | None = None) -> Iterator[ShardOutcome]:
+def in_processes(tasks: Sequence[ShardTask], workers: int | None = None) -> Outcomes:
     """Outcomes of shards as they come, from processes that each do one shard at a time.
 
     A worker that dies is replaced, and its shard done again; the third time the shard has failed. When the iterator is
@@ -50,21 +50,21 @@ def in_processes(tasks: Sequence[ShardTask], workers: int | None = None) -> Iter
         for number in range(min(workers or cores(), len(tasks))):
             crew.append(_start_worker(context, number))
             _give(crew[-1], waiting)
-        while busy := {worker.pipe: worker for worker in crew if worker.task is not None}:
-            for pipe in connection.wait(list(busy)):
-                worker = busy[pipe]
-                outcome = _outcome(worker)
-                if outcome == READY:
-                    worker.ready = True
+        while busy := {worker.pipe: (worker, worker.task) for worker in crew if worker.task is not None}:
+            ready = set(connection.wait(list(busy)))
+            for worker, task in [pair for pipe, pair in busy.items() if pipe in ready]:
+                message = _message(worker)
+                if isinstance(message, str):
+                    worker.ready = message == READY
                     continue
-                if outcome is None:
+                if message is None:
                     _end(worker)
                     _check_start(context, worker)
-                    outcome = _after_loss(worker, waiting, lost)
-                    crew[worker.number] = worker = _start_worker(context, worker.number)
-                if outcome is not None:
-                    yield outcome
-                _give(worker, waiting)
+                    message = _after_loss(worker, task, waiting, lost)
+                    crew[worker.number] = _start_worker(context, worker.number)
+                if message is not None:
+                    yield message
+                _give(crew[worker.number], waiting)
     finally:
         for worker in crew:
             worker.process.kill()
@@ -103,7 +103,7 @@ def _give(worker: _Worker, waiting: deque[ShardTask]) -> None:
             worker.pipe.send(_on_its_gpu(worker.task, worker.number))
 
 
-def _outcome(worker: _Worker) -> ShardOutcome | str | None:
+def _message(worker: _Worker) -> ShardOutcome | str | None:
     """What the worker has to say; None where it is dead."""
     try:
         return worker.pipe.recv()
@@ -111,9 +111,8 @@ def _outcome(worker: _Worker) -> ShardOutcome | str | None:
         return None
 
 
-def _after_loss(worker: _Worker, waiting: deque[ShardTask], lost: Counter[str]) -> ShardOutcome | None:
+def _after_loss(worker: _Worker, task: ShardTask, waiting: deque[ShardTask], lost: Counter[str]) -> ShardOutcome | None:
     """Put the shard of a lost worker first in the queue, or give it up."""
-    task = worker.task
     lost[task.shard.name] += 1
     if lost[task.shard.name] < TRIES:
         waiting.appendleft(task)

@@ -58,7 +58,7 @@ class SweepResult:
 
 @runtime_checkable
 class Watch(Protocol):
-    """What a caller may want to show; as it is here it does nothing."""
+    """What a caller may want to show."""
 
     def begin(self, size: int, left: int) -> None:
         """Called once, with the bytes of all shards and of those that are to be done."""
@@ -70,8 +70,17 @@ class Watch(Protocol):
         """Called after each shard."""
 
 
-class _Silent(Watch):
+class _Silent:
     """Shows nothing."""
+
+    def begin(self, size: int, left: int) -> None:
+        """Nothing."""
+
+    def advance(self, videos: int, size: int) -> None:
+        """Nothing."""
+
+    def end_shard(self, outcome: ShardOutcome) -> None:
+        """Nothing."""
 
 
 def run_sweep(

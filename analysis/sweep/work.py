@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -34,7 +34,7 @@ from gmsa_models.errors import GMSAError, OutputError
 from gmsa_models.evaluating import standard_contexts
 from gmsa_models.feeding import Inputs, fitting
 
-__all__ = ["DONE", "FAILED", "STOPPED", "Advance", "ShardOutcome", "computed_columns", "do_shard"]
+__all__ = ["DONE", "FAILED", "STOPPED", "Advance", "Outcomes", "ShardOutcome", "computed_columns", "do_shard"]
 
 # Batches' worth of clips that are sorted by length together, so that little is padding.
 WINDOW = 8
@@ -72,6 +72,10 @@ class ShardOutcome:
     kind: str = ""
     reason: str = ""
     left_out: tuple[str, ...] = ()
+
+
+# As they come; closed, the work ends.
+Outcomes = Generator[ShardOutcome, None, None]
 
 
 def do_shard(task: ShardTask, advance: Advance = lambda videos, size: None) -> ShardOutcome:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,21 +127,22 @@ class Choices:
             return range(max(1, self.frames))
         if name == "layer":
             return tuple(dict.fromkeys(layer for layers in self.models.values() for layer in layers))
+        groups: list[Iterable[Any]]
         if name == "modality":
-            modalities = [model.modalities for model in models]
+            groups = [model.modalities for model in models]
         elif name == "branch":
-            modalities = [model.branches(where) or ("",) for model in models for where in model.modalities or ("",)]
+            groups = [model.branches(where) or ("",) for model in models for where in model.modalities or ("",)]
         elif name == "head":
-            modalities = [(0, ALL_HEADS), *(heads for model in models for heads in model.heads.values())]
+            groups = [(0, ALL_HEADS), *(heads for model in models for heads in model.heads.values())]
         elif name == "class_":
-            modalities = [(NO_CLASS,), *(model.classes for model in models)]
+            groups = [(NO_CLASS,), *(model.classes for model in models)]
         elif name == "left":
-            modalities = [("similarity",), *(names for model in models for names in model.left.values())]
+            groups = [("similarity",), *(names for model in models for names in model.left.values())]
         elif name == "explanation":
-            modalities = [model.explanations or ("",) for model in models]
+            groups = [model.explanations or ("",) for model in models]
         else:
-            modalities = [("",)] * (name == "against") + [tuple(self.models)]
-        return tuple(dict.fromkeys(value for values in modalities for value in values))
+            groups = [("",)] * (name == "against") + [tuple(self.models)]
+        return tuple(dict.fromkeys(value for values in groups for value in values))
 
     def _expected(self, name: str, known: Sequence[Any]) -> str:
         if name == "frame":

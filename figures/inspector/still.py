@@ -108,11 +108,12 @@ def _attention_maps(shown: Sequence[xr.Dataset], view: Mapping[str, Any]) -> lis
     if len(set(branches)) > 1:  # weights over all frames less weights over neighbours say nothing of the models
         return [[DrawnMap(f"{names}\nno difference of {' and '.join(branches)}", None, DIFFERENCE)]]
     others = {one.head: one.values for one in each[1]}
+    pairs = [(one, one.values, others.get(one.head)) for one in each[0]]
     return [
         [
-            DrawnMap(f"{names}, {one.branch}", one.values - others[one.head], DIFFERENCE, one.head, one.branch)
-            for one in each[0]
-            if one.head in others
+            DrawnMap(f"{names}, {one.branch}", values - other, DIFFERENCE, one.head, one.branch)
+            for one, values, other in pairs
+            if values is not None and other is not None
         ]
     ]
 
@@ -131,8 +132,8 @@ def _heads_of(record: xr.Dataset, view: Mapping[str, Any]) -> list[DrawnMap]:
     weight_maps = [
         DrawnMap(title, values, WEIGHTS, head, branch) for head, values in each.items() if has_values(values)
     ]
-    head = "no maps" if view["head"] == ALL_HEADS else f"no head {view['head'] + 1}"
-    return weight_maps or [DrawnMap(f"{title}\n{head}", None, WEIGHTS)]
+    missing = "no maps" if view["head"] == ALL_HEADS else f"no head {view['head'] + 1}"
+    return weight_maps or [DrawnMap(f"{title}\n{missing}", None, WEIGHTS)]
 
 
 def _draw_group(
@@ -146,30 +147,35 @@ def _draw_group(
             axes.set_title(one.title)
             axes.axis("off")
             continue
-        image = _draw_map(axes, record, one, view)
+        image = _draw_map(axes, record, one.values, one.colours, view)
         if len(group) > 1:
             axes.set_xticks([])
             axes.set_yticks([])
-            axes.set_title(f"head {one.head + 1}", fontsize=6, pad=1)
+            axes.set_title("" if one.head is None else f"head {one.head + 1}", fontsize=6, pad=1)
             continue
         axes.set_title(one.title if one.head is None else f"{one.title}, head {one.head + 1}")
         axes.set_xlabel("key (s)", labelpad=1)
         axes.set_ylabel("query (s)", labelpad=1)
         bar = figure.colorbar(image, ax=axes, location="bottom", fraction=0.05, aspect=24, pad=0.03)
         if isinstance(image.norm, SymLogNorm):  # its own ticks would stand on each other around 0
-            bar.set_ticks([image.norm.vmin, 0.0, image.norm.vmax])
+            bar.set_ticks([float(image.norm.vmin or 0), 0.0, float(image.norm.vmax or 0)])
             bar.set_ticklabels([f"{image.norm.vmin:.2g}", "0", f"{image.norm.vmax:.2g}"])
             bar.ax.minorticks_off()
         elif isinstance(image.norm, LogNorm):  # its own labels are formulas, and text here is never read as one
             bar.ax.xaxis.set_major_formatter("{x:g}")
 
 
-def _draw_map(axes: Axes, record: xr.Dataset, one: DrawnMap, view: Mapping[str, Any]) -> mpl.image.AxesImage:
-    values, norm = scaled(one.values, one.colours, "linear" if one.colours == SIMILARITY else view["scale"])
+def _draw_map(
+    axes: Axes, record: xr.Dataset, values: np.ndarray, colours: str, view: Mapping[str, Any]
+) -> mpl.image.AxesImage:
+    values, norm = scaled(values, colours, "linear" if colours == SIMILARITY else view["scale"])
     edges = time_edges(record)
-    colours = mpl.colormaps[one.colours].with_extremes(bad=EXCLUDED)
     image = axes.imshow(
-        values, colours, norm=norm, extent=(edges[0], edges[-1], edges[-1], edges[0]), interpolation="nearest"
+        values,
+        mpl.colormaps[colours].with_extremes(bad=EXCLUDED),
+        norm=norm,
+        extent=(edges[0], edges[-1], edges[-1], edges[0]),
+        interpolation="nearest",
     )
     first, last = view["span"]
     axes.set_xlim(edges[first], edges[last])

@@ -8,6 +8,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from figures.pipeline.catalogue import Item
 from figures.pipeline.table_files import load_tables
@@ -15,6 +16,9 @@ from figures.style import use_style
 from gmsa_models.workers import WorkerContext
 
 __all__ = ["Beside", "Drawing", "Here", "drawing_beside", "drawing_here", "drawn", "numbers_file"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -54,11 +58,11 @@ def numbers_file(folder: Path, item: Item) -> Path:
 class Here(Executor):
     """Draws at once, in this process."""
 
-    def submit(self, fn: Callable[[], list[str]], /) -> Future[list[str]]:
+    def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         """A future that is done."""
-        future: Future[list[str]] = Future()
+        future: Future[R] = Future()
         try:
-            future.set_result(fn())
+            future.set_result(fn(*args, **kwargs))
         except Exception as error:
             future.set_exception(error)
         return future
@@ -71,7 +75,7 @@ class Beside(ProcessPoolExecutor):
         self._context = WorkerContext()
         super().__init__(1, self._context)
 
-    def submit(self, fn: Callable[..., list[str]], /, *args: object, **kwargs: object) -> Future[list[str]]:
+    def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         """As of any executor.
 
         Raises:

@@ -54,13 +54,15 @@ class Swept:
     def __init__(
         self,
         request: Request,
+        folder: Path,
         computed: Callable[[Sequence[str]], NumberSource],
         report: Callable[[str, str, str], None],
     ) -> None:
         """Reads what the files of the sweep say of themselves.
 
         Args:
-            request: with the folder in `sweep`.
+            request: what to draw.
+            folder: of the sweep.
             computed: names or paths of models -> the usual source, for what the sweep does not hold.
             report: told what of the sweep is not there or not drawn.
 
@@ -71,8 +73,8 @@ class Swept:
         """
         from analysis.sweep import sweep_contents
 
-        self.request = request
-        self.sweep = sweep_contents(request.sweep)
+        self.request, self.folder = request, folder
+        self.sweep = sweep_contents(folder)
         self.models = swept_models(self.sweep, request.models)
         _check_neighbourhood(self.sweep, request.neighbourhood)
         known = [str(model.path) for model in self.models.values() if model is not None]
@@ -83,7 +85,7 @@ class Swept:
                 "to compute what the sweep lacks give their files"
             )
         self._computed = computed(known) if known else computed(list(zoo()))
-        self.content = data_digest([_escaped(request.sweep)])
+        self.content = data_digest([_escaped(folder)])
         self.code = code_digest(("gmsa_models", "analysis"))
         if self.notice:
             report("sweep", "not all of it", self.notice)
@@ -121,7 +123,7 @@ class Swept:
             return self._computed.about(item)
         shards = self.sweep.shards
         made = {
-            "folder": str(self.request.sweep),
+            "folder": str(self.folder),
             "settings": dict(self.sweep.settings),
             "versions": dict(self.sweep.versions),
             "videos": self.sweep.videos,
@@ -173,7 +175,10 @@ class Swept:
         settings = Settings(
             limit=requested["limit"], videos=requested["videos"], seed=requested["seed"], neighbourhood=neighbourhood
         )
-        files = {name: model and ModelFile(name, model.path, model.sha256) for name, model in self.models.items()}
+        files = {
+            name: None if model is None else ModelFile(name, model.path, model.sha256)
+            for name, model in self.models.items()
+        }
         return SweptStudy(self.sweep, files, settings, self.request.videos)
 
 

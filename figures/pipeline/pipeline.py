@@ -88,7 +88,7 @@ def render(
     if beside:
         leave_if_imported()
     items, outcome = choose(request.only), FiguresOutcome()
-    source = _Redrawn(request) if request.redraw_from else _source(request, progress, report)
+    source = _Redrawn(request.redraw_from) if request.redraw_from else _source(request, progress, report)
     waiting: deque[Made] = deque()
     tell = lambda stage: progress and progress(stage, 0, None)  # noqa: E731
 
@@ -170,14 +170,14 @@ def _source(request: Request, progress: Progress | None, report: Report, cached:
     if request.sweep is None:
         return _Computed(request, progress, cached)
     computed = lambda models: _Computed(replace(request, models=tuple(models)), progress, cached)  # noqa: E731
-    return Swept(request, computed, report)
+    return Swept(request, request.sweep, computed, report)
 
 
 class _Redrawn:
     """Numbers of an earlier run."""
 
-    def __init__(self, request: Request) -> None:
-        self.folder = request.redraw_from
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
 
     def key(self, item: Item) -> str:
         return sha256(numbers_file(self.folder, item)) if numbers_file(self.folder, item).is_file() else ""
@@ -203,14 +203,14 @@ class _Computed:
         self.request, self.cached = request, cached and not request.force
         self.progress = progress or (lambda stage, done, total: None)
         self.checkpoints = find_checkpoints(request.models or default_models())
-        self.source = expand_lists(request.data)
+        self.source = expand_lists(request.data or ())
         self.data = data_digest(self.source)
         self.common = {"code": code_digest(("gmsa_models", "analysis")), "versions": versions()}
         self.cache = DiskCache(request.out / CACHE, self.common)
         self._study: Study | None = None
 
     def key(self, item: Item) -> str:
-        described = {"item": item.key, "common": self.common, "settings": self.request.settings}
+        described: dict[str, Any] = {"item": item.key, "common": self.common, "settings": self.request.settings}
         if item.needs_study:
             described |= {"data": self.data, "models": [[each.name, each.sha256] for each in self.checkpoints]}
         return digest(described)
@@ -239,7 +239,7 @@ class _Computed:
         if item.needs_study:
             about |= {
                 "models": {each.name: each.sha256 for each in self.checkpoints},
-                "data": {"source": list(self.request.data), "sha256": self.data},
+                "data": {"source": list(self.request.data or ()), "sha256": self.data},
             }
         return about
 
@@ -256,7 +256,7 @@ def default_models() -> tuple[str, ...]:
 
 def expand_lists(data: Sequence[str]) -> list[str]:
     """Sources; a `.txt` file stands for its lines, empty ones and those that begin with `#` left out."""
-    sources = []
+    sources: list[str] = []
     for one in data:
         if one.endswith(".txt") and Path(one).is_file():
             lines = (line.strip() for line in Path(one).read_text(encoding="utf-8").splitlines())

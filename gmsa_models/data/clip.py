@@ -72,9 +72,12 @@ def _labels(owner: str, labels: Any) -> tuple[int, ...]:
     """Labels as a tuple of int, from any sequence of whole numbers."""
     try:
         values = tuple(labels)
-        if isinstance(labels, str | bytes) or any(isinstance(label, bool | np.bool_) for label in values):
+        if set(map(type, values)) <= {int} and not isinstance(labels, str | bytes):  # as records are read: no copy
+            integers = values
+        elif isinstance(labels, str | bytes) or any(isinstance(label, bool | np.bool_) for label in values):
             raise TypeError
-        integers = tuple(operator.index(label) for label in values)
+        else:
+            integers = tuple(map(operator.index, values))
     except TypeError:
         raise ClipError(f"{owner} has labels {brief(labels)}; expected a sequence of whole numbers") from None
     if integers and not 0 <= min(integers) <= max(integers) <= LARGEST_LABEL:
@@ -84,6 +87,8 @@ def _labels(owner: str, labels: Any) -> tuple[int, ...]:
 
 def _number(owner: str, name: str, value: Any) -> float:
     """A float, from any real number of Python, numpy or torch."""
+    if type(value) is float:
+        return value
     try:
         if isinstance(value, str | bytes | bool | np.bool_):
             raise TypeError
@@ -94,6 +99,8 @@ def _number(owner: str, name: str, value: Any) -> float:
 
 def _array(owner: str, modality: str, values: Any) -> np.ndarray:
     """An array whose rows lie one after another, in the machine's order of bytes; the same one where it is so."""
+    if type(values) is np.ndarray and values.dtype == np.uint8 and values.flags.c_contiguous:
+        return values
     if isinstance(values, np.ma.MaskedArray):
         raise ClipError(f"{owner}: {modality!r} is a masked array; expected values throughout, without a mask")
     try:

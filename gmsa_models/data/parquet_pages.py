@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -52,9 +53,9 @@ def open_parquet(
         pyarrow.ArrowException, OSError, ValueError: not Parquet.
     """
     if isinstance(source, str | Path):
-        with Path(source).open("rb") as file:
-            metadata = read_footer(file)
-            check_pages(file, metadata, columns, most)
+        state = os.stat(source)
+        version = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+        metadata = _checked(os.fspath(source), version, None if columns is None else frozenset(columns), most)
     else:
         metadata = read_footer(source)
         check_pages(source, metadata, columns, most)
@@ -62,6 +63,15 @@ def open_parquet(
     described = map(metadata.schema.column, range(metadata.num_columns))
     texts = [each.path for each in described if each.physical_type == "BYTE_ARRAY" and "." not in each.path]
     return pq.ParquetFile(source, metadata=metadata, read_dictionary=texts, page_checksum_verification=True, **_LIMITS)
+
+
+@lru_cache(maxsize=8)
+def _checked(path: str, version: tuple[int, ...], columns: frozenset[str] | None, most: int | None) -> pq.FileMetaData:
+    """What a file says of itself, checked once as long as it stays what it is: looking up clips opens it each time."""
+    with open(path, "rb") as file:
+        metadata = read_footer(file)
+        check_pages(file, metadata, columns, most)
+        return metadata
 
 
 def read_footer(file: BinaryIO) -> pq.FileMetaData:

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from gmsa_models.data.atomic import replaced_when_done
-from gmsa_models.data.catalog.table import NEEDED, ROWS, SCHEMA, TEXTS, batches, check_full, opened, writer
+from gmsa_models.data.catalog.table import NEEDED, ROWS, SCHEMA, batches, check_full, opened, writer
 from gmsa_models.data.clip import Clip
 from gmsa_models.data.errors import ClipFileError, OnSkip, UnreadableError, brief
 from gmsa_models.data.formats import open_clips
@@ -252,13 +252,22 @@ def _find_rows(table: pq.ParquetFile, identity: str) -> tuple[list[dict[str, Any
     rows: list[dict[str, Any]] = []
     count = 0
     for group in range(table.num_row_groups):
-        ids = spread_texts(table.read_row_group(group, columns=["id"]), ["id"])["id"]
-        places = pc.indices_nonzero(pc.equal(ids, identity))
+        places = _equal_texts(table.read_row_group(group, columns=["id"])["id"], identity)
         count += len(places)
         if len(places) and len(rows) < _NAMED:
-            matching = table.read_row_group(group, columns=NEEDED).take(places[: _NAMED - len(rows)])
-            rows += spread_texts(matching, TEXTS).to_pylist()
+            rows += table.read_row_group(group, columns=NEEDED).take(places[: _NAMED - len(rows)]).to_pylist()
     return rows, count
+
+
+def _equal_texts(column: pa.ChunkedArray, text: str) -> pa.UInt64Array:
+    """Numbers of the rows with this text; a column of dictionaries is compared text by text, not row by row."""
+    equal = [
+        pc.equal(chunk.dictionary, text).take(chunk.indices)
+        if pa.types.is_dictionary(chunk.type)
+        else pc.equal(chunk, text)
+        for chunk in column.chunks
+    ]
+    return pc.indices_nonzero(pa.chunked_array(equal, pa.bool_()))
 
 
 def _near(table: pq.ParquetFile, identity: str) -> str:

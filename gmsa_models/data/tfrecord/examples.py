@@ -24,6 +24,7 @@ _LISTS = {"visual": "rgb", "audio": "audio"}
 # Frame list -> the data set whose records have it.
 _DATASETS = {"rgb": YOUTUBE_8M, "audio": YOUTUBE_8M, "audio_embedding": AUDIOSET}
 LONGEST_ID = 1000  # characters; YouTube-8M has 4, YouTube 11
+_RATINGS = ("segment_labels", "segment_start_times", "segment_end_times", "segment_scores")
 RATED_SECONDS = 5.0  # a rated segment of YouTube-8M where the record does not say when it ends
 
 Context = dict[str, Any]
@@ -212,6 +213,8 @@ def _read_times(context: Context) -> dict[str, Any]:
 
 
 def _read_ratings(context: Context) -> tuple[Segment, ...]:
+    if not any(name in context for name in _RATINGS):
+        return ()
     labels = _checked_labels("segment_labels", values_of(context, "segment_labels", int))
     starts = values_of(context, "segment_start_times", int)
     ends = values_of(context, "segment_end_times", int) or [start + RATED_SECONDS for start in starts]

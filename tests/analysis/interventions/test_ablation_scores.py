@@ -147,3 +147,7 @@ def test_nothing_to_ablate_is_refused():
     with pytest.raises(ArgumentError, match="means of layers"):
         ablation_scores(small_model("baseline", layers=2), clips(), both)
     assert paired_permutation_p(np.zeros(3)) == 1.0
+    unnamed = small_model("gate-op")
+    unnamed.vocabulary = None
+    with pytest.raises(ArgumentError, match="the model has no vocabulary"):
+        ablate_clip(unnamed, clips()[0])

@@ -173,3 +173,19 @@ def test_real_shards(shared_data, tmp_path):
     assert build_catalog(shared_data / "audioset" / "eval-00003-of-00004.tfrecord", path).records == 2182
     assert open_clip(path, "zyF8TGSRvns").labels == (179, 180, 181, 205)
     assert set(pd.read_parquet(path).frames) <= set(range(1, 11))
+
+
+def test_a_look_up_checks_a_catalogue_that_has_changed(data):
+    """What a file says of itself is read once, and again when the file is another one."""
+    assert open_clip(data, "b4").id == "b4"
+    whole = data.read_bytes()
+    data.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UnreadableError, match="not a catalogue"):
+        open_clip(data, "b4")
+    damaged = bytearray(whole)
+    damaged[4:40] = bytes(36)  # the header of the first page
+    data.write_bytes(damaged)
+    with pytest.raises(UnreadableError):
+        open_clip(data, "b4")
+    data.write_bytes(whole)
+    assert open_clip(data, "b4").id == "b4"
