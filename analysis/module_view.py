@@ -125,12 +125,19 @@ def _captured(
 
 @contextmanager
 def evaluating_module(module: nn.Module) -> Iterator[None]:
-    """In evaluation mode meanwhile; every submodule is in its own mode again afterwards."""
+    """In evaluation mode meanwhile; every submodule is in its own mode again afterwards.
+
+    The fused path of `nn.TransformerEncoder` is off: a recorded pass cannot take it, it makes jagged tensors of padded
+    ones, and writes 0 in place of padded tokens, so that passes with and without it would be of two functions.
+    """
     modes = {each: each.training for each in module.modules()}
+    fused = torch.backends.mha.get_fastpath_enabled()
     module.eval()
+    torch.backends.mha.set_fastpath_enabled(False)
     try:
         yield
     finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
         for each, training in modes.items():
             each.training = training
 

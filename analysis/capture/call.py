@@ -11,9 +11,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from analysis.capture.axes import Axes
 from analysis.capture.errors import CaptureError, LayoutError
 from analysis.capture.frame_maps import FrameMap, FrameSums, spatial_map, tokens_of_frames
-from analysis.capture.layout import Layout, TokenTable, fit, layout_of
+from analysis.capture.layout import Layout, TokenTable, axes_of, fit, layout_of
 from analysis.capture.maps import Rows, Shape, TokenMaps
 
 __all__ = ["AttentionCall", "Options", "make_call"]
@@ -142,6 +143,7 @@ def make_call(
     options: Options,
     dropout: float = 0.0,
     between: tuple[str, ...] = (),
+    clips: int | None = None,
 ) -> AttentionCall:
     """Compute a call's map chunk by chunk, keep what was asked for, and check that it explains the output.
 
@@ -149,6 +151,7 @@ def make_call(
         maps: of the call.
         module, index, kind, dropout, between: see `AttentionCall`.
         options: what to keep.
+        clips: how many the module was given; None: not known.
 
     Raises:
         CaptureError: P V is not the output, or a head or query that the call lacks.
@@ -157,7 +160,11 @@ def make_call(
     where = f"call {index} of {module!r} ({kind})"
     batch, heads, queries, keys = maps.shape
     layout = layout_of(options.layout, module)
-    tables = None if layout is None else fit(layout, where, maps.shape)
+    axes = None if layout is None else axes_of(layout, maps.lead, clips, where)
+    if axes is not None:
+        batch, heads = axes.size("clip") * axes.size("fold"), axes.size("head")
+    shape = (batch, heads, queries, keys)
+    tables = None if layout is None else fit(layout, where, shape)
     kept = _kept(options.heads, heads, f"{where}: head")
     rows = _rows(options, tables, queries, where)
     sums = None if tables is None else FrameSums(*tables, (batch, len(kept)), maps.device)
@@ -167,11 +174,12 @@ def make_call(
     size = max(1, options.max_bytes // max(1, batch * len(kept) * keys * maps.wide.itemsize))
     parts = _parts(rows, size, maps.device)
     bound = BOUNDS[maps.dtype] * maps.scale
-    difference = _compute(maps, parts, None if options.heads is None else list(kept), sums, weights)
+    chosen = None if kept == tuple(range(heads)) else list(kept)
+    difference = _compute(maps, parts, chosen, axes, sums, weights)
     if not difference <= bound:
         raise CaptureError(_refusal(where, difference, bound, maps.dtype))
     return AttentionCall(
-        module, index, kind, maps.shape, difference, bound, dropout, between, kept, tuple(rows), weights,
+        module, index, kind, shape, difference, bound, dropout, between, kept, tuple(rows), weights,
         None if sums is None else sums.result(), tables,
     )  # fmt: skip
 
@@ -180,14 +188,22 @@ def _compute(
     maps: TokenMaps,
     parts: Iterator[Rows],
     heads: list[int] | None,
+    axes: Axes | None,
     sums: FrameSums | None,
     weights: Float[Tensor, "batch heads rows key"] | None,
 ) -> float:
     """Fill `sums` and `weights` piece by piece; max |P V - out|, NaN if there is one."""
     differences, done = [0.0], 0
     for rows in parts:
-        lead, difference = maps.part(rows, heads)
-        piece = lead.reshape(maps.shape[0], -1, *lead.shape[-2:])
+        if axes is None or (
+            maps.shape[:2] == (axes.size("clip") * axes.size("fold"), axes.size("head")) and axes.plain
+        ):
+            lead, difference = maps.part(rows, heads)
+            piece = lead.reshape(maps.shape[0], -1, *lead.shape[-2:])
+        else:
+            lead, difference = maps.part(rows, None)
+            piece = axes.arranged(lead)
+            piece = piece if heads is None else piece[:, heads]
         differences.append(difference)
         if sums is not None:
             sums.add(piece, rows)
@@ -202,6 +218,8 @@ def _kept(wanted: Sequence[int] | None, count: int, what: str) -> tuple[int, ...
         return tuple(range(count))
     if missing := [number for number in wanted if not 0 <= number < count]:
         raise CaptureError(f"{what} {missing[0]} was asked for; it has 0 to {count - 1}")
+    if count == 1 and len(wanted) > 1:
+        raise CaptureError(f"{what} 0 was asked for {len(wanted)} times; it is the only one")
     return tuple(wanted)
 
 

@@ -15,7 +15,7 @@ from analysis.capture.errors import CaptureError
 from analysis.capture.inside import InsideAttention
 from analysis.capture.maps import Rows, ScoredMaps
 
-__all__ = ["flex", "inside_multi_head", "multi_head", "refuse_nested", "scaled_dot_product"]
+__all__ = ["flex", "inside_multi_head", "multi_head", "refuse_unreadable", "scaled_dot_product"]
 
 _MULTI_HEAD = inspect.signature(F.multi_head_attention_forward)
 _SDPA = inspect.Signature(
@@ -188,8 +188,8 @@ def _over_all(function: Callable[..., Tensor], arguments: int, others: tuple) ->
     return call
 
 
-def refuse_nested(args: tuple[Any, ...], kwargs: dict[str, Any], where: str) -> None:
-    """A call on jagged tensors is an error, before it is made.
+def refuse_unreadable(args: tuple[Any, ...], kwargs: dict[str, Any], where: str) -> None:
+    """A call on jagged tensors, or one that `torch.vmap` makes of several, is an error, before it is made.
 
     Args:
         args, kwargs: of the call.
@@ -201,4 +201,11 @@ def refuse_nested(args: tuple[Any, ...], kwargs: dict[str, Any], where: str) -> 
     if any(isinstance(each, Tensor) and each.is_nested for each in (*args, *kwargs.values())):
         raise CaptureError(
             f"{where} was given jagged (nested) tensors, whose maps cannot be computed; give padded tensors and a mask"
+        )
+    if any(
+        isinstance(each, Tensor) and torch._C._functorch.is_batchedtensor(each) for each in (*args, *kwargs.values())
+    ):
+        raise CaptureError(
+            f"{where} runs under torch.vmap, which hides an axis of its tensors; give the module's attention that axis "
+            "as batch or heads, or capture what vmap maps by itself"
         )

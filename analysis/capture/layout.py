@@ -11,9 +11,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from analysis.capture.axes import Axes, find_axes, parse_axes
 from analysis.capture.errors import LayoutError
 
-__all__ = ["CrossLayout", "Layout", "TokenLayout", "TokenTable", "fit", "layout_of"]
+__all__ = ["CrossLayout", "Layout", "TokenLayout", "TokenTable", "axes_of", "fit", "layout_of"]
 
 ORDERS = ("frame patch", "patch frame")
 FOLDED = ("patch", "frame")
@@ -29,12 +30,14 @@ class TokenTable:
         patch: likewise; -1 where `frame` is.
         frames: how many time steps there are.
         patches: how many patches a frame has.
+        axes: see `TokenLayout`; the folded axis is "fold" here.
     """
 
     frame: Int[Tensor, "clips fold tokens"]
     patch: Int[Tensor, "clips fold tokens"]
     frames: int
     patches: int = 1
+    axes: str | None = None
 
     def __post_init__(self) -> None:
         for name, numbers, most in (("frame", self.frame, self.frames), ("patch", self.patch, self.patches)):
@@ -42,6 +45,9 @@ class TokenTable:
                 raise LayoutError(
                     f"{name} numbers run from {int(numbers.min())} to {int(numbers.max())}; expected -1 to {most - 1}"
                 )
+
+        if self.axes is not None:
+            parse_axes(self.axes, "fold")
 
     @property
     def tokens(self) -> int:
@@ -99,6 +105,10 @@ class TokenLayout:
             of one patch (temporal attention); "frame": the patches of one frame (spatial attention); None: neither.
         tubelet: frames of the video in one time step.
         lengths: real time steps of each clip, those behind them are padding; None: all are real.
+        axes: what the axes of a map in front of its tokens are, outermost first: "clip head patch" of (batch, heads,
+            patches, time, time); the folded axis is called as in `folded`. Axes that the module made one stand in
+            parentheses, "(clip patch) head", or alone where all are one, as of heads that are folded into the batch.
+            None: (batch, heads), or what the sizes tell.
     """
 
     frames: int
@@ -109,6 +119,7 @@ class TokenLayout:
     folded: str | None = None
     tubelet: int = 1
     lengths: tuple[int, ...] | None = None
+    axes: str | None = None
 
     def __post_init__(self) -> None:
         least = {"frames": 1, "patches": 1, "tubelet": 1, "front": 0, "back": 0}
@@ -123,6 +134,8 @@ class TokenLayout:
             object.__setattr__(self, "lengths", tuple(map(int, self.lengths)))  # any sequence, as a key of a cache
         if any(not 0 <= length <= self.frames for length in self.lengths or ()):
             raise LayoutError(f"lengths are {self.lengths}; expected 0 to {self.frames} time steps")
+        if self.axes is not None:
+            parse_axes(self.axes, self.folded)
 
     @property
     def tokens(self) -> int:
@@ -152,7 +165,8 @@ class TokenLayout:
         if self.lengths is not None:
             padding = frame >= torch.tensor(self.lengths)[:, None, None]
             frame, patch = (numbers.masked_fill(padding, -1) for numbers in torch.broadcast_tensors(frame, patch))
-        return TokenTable(frame, patch.expand_as(frame), self.frames, self.patches)
+        axes = self.axes if self.axes is None or self.folded is None else self.axes.replace(self.folded, "fold")
+        return TokenTable(frame, patch.expand_as(frame), self.frames, self.patches, axes)
 
     def _numbers(self) -> tuple[Int[Tensor, "fold inner"], Int[Tensor, "fold inner"]]:
         """Frame and patch of the tokens that have them."""
@@ -207,6 +221,16 @@ def layout_of(layouts: Layout | Mapping[str, Layout | None] | None, name: str) -
     if not isinstance(layouts, Mapping):
         return layouts
     return next((layout for pattern, layout in layouts.items() if fnmatchcase(name, pattern)), None)
+
+
+def axes_of(layout: Layout, lead: tuple[int, ...], clips: int | None, where: str) -> Axes:
+    """What the axes in front of a call's tokens are, by its layout and their sizes; see `find_axes`."""
+    queries = layout.queries if isinstance(layout, CrossLayout) else layout
+    folded = queries.folded if isinstance(queries, TokenLayout) else "fold"
+    given = None if queries.axes is None else parse_axes(queries.axes, folded)
+    lengths = queries.lengths if isinstance(queries, TokenLayout) else None
+    clips = clips if lengths is None else len(lengths)
+    return find_axes(lead, queries.fold, clips, given, where, folded or "fold")
 
 
 def fit(layout: Layout, where: str, shape: tuple[int, int, int, int]) -> tuple[TokenTable, TokenTable]:

@@ -47,6 +47,7 @@ class ScoredMaps:
         self.query, self.key, self.value = (
             each.to(self.dtype).to(self.wide) for each in (self.query, self.key, self.value)
         )
+        self.lead = tuple(self.query.shape[:-2])
         self.shape = four_axes((*self.query.shape[:-1], self.key.shape[-2]))
         self.scale = max(1.0, largest(self.value))
 
@@ -105,6 +106,7 @@ class GivenMaps:
     def __post_init__(self) -> None:
         self.dtype, self.device = self.output.dtype, self.output.device
         self.wide = wide(self.dtype)
+        self.lead = tuple(self.weights.shape[:-2])
         self.shape = four_axes(self.weights.shape)
         self.scale = max(1.0, largest(self.value))
 
@@ -122,9 +124,10 @@ class GivenMaps:
         return weights, gap
 
 
-# The map of one call: `shape` (batch, heads, query and key tokens), the `dtype` in which the module computed, `wide` in
-# which the map is, its `device`, and `scale`, the largest magnitude among the values (at least 1), by which a
-# difference is measured; and `part`: some rows of some heads' maps (None: all heads), with max |P V - out| over them.
+# The map of one call: `shape` (batch, heads, query and key tokens), `lead`, its axes in front of these, the `dtype`
+# in which the module computed, `wide` in which the map is, its `device`, and `scale`, the largest magnitude among the
+# values (at least 1), by which a difference is measured; and `part`: some rows of some heads' maps (None: all heads),
+# with max |P V - out| over them.
 TokenMaps = ScoredMaps | GivenMaps
 
 

@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from analysis.capture.call import AttentionCall, Options, make_call
 from analysis.capture.followed import Use
-from analysis.capture.intercept import flex, inside_multi_head, multi_head, refuse_nested, scaled_dot_product
+from analysis.capture.intercept import flex, inside_multi_head, multi_head, refuse_unreadable, scaled_dot_product
 from analysis.capture.layout import layout_of
 from analysis.capture.maps import TokenMaps
 from analysis.capture.operations import SOFTMAXES
@@ -33,6 +33,7 @@ class ModuleStack:
     Attributes:
         running: their paths.
         ran: whether any module was called.
+        clips: length of the first axis of what the outermost was given; None: no tensor.
 
     Args:
         module: the outermost.
@@ -41,6 +42,7 @@ class ModuleStack:
     def __init__(self, module: nn.Module) -> None:
         self.running: list[str] = []
         self.ran = False
+        self.clips: int | None = None
         self._paths: dict[nn.Module, list[str]] = {}
         for path, each in module.named_modules(remove_duplicate=False):
             self._paths.setdefault(each, []).append(path)
@@ -50,6 +52,9 @@ class ModuleStack:
         """Hooks on all submodules, taken off at the end; an error inside a module empties its place too."""
         with ExitStack() as stack:
             for each, paths in self._paths.items():
+                if "" in paths:
+                    hook = each.register_forward_pre_hook(self._count_clips, with_kwargs=True)
+                    stack.callback(hook.remove)
                 hooks = (
                     each.register_forward_pre_hook(partial(self._enter, paths)),
                     each.register_forward_hook(self._leave, always_call=True),
@@ -58,12 +63,16 @@ class ModuleStack:
                     stack.callback(hook.remove)
             yield self
 
+    def _count_clips(self, module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        tensors = [each for each in (*inputs, *named.values()) if isinstance(each, torch.Tensor) and each.ndim > 1]
+        self.clips = tensors[0].shape[0] if tensors and not tensors[0].is_nested else None
+
     def _enter(self, paths: list[str], module: nn.Module, inputs: tuple) -> None:
         inside = self.running[-1] + "." if self.running and self.running[-1] else ""
         self.ran = True
         self.running.append(next((path for path in paths if path.startswith(inside)), paths[0]))
         if isinstance(module, nn.MultiheadAttention):  # whose own words would be of the mode that watches
-            refuse_nested(inputs, {}, f"module {self.running[-1]!r} (nn.MultiheadAttention)")
+            refuse_unreadable(inputs, {}, f"module {self.running[-1]!r} (nn.MultiheadAttention)")
 
     def _leave(self, module: nn.Module, inputs: tuple, output: Any) -> None:
         self.running.pop()
@@ -102,7 +111,7 @@ class Recorder(TorchFunctionMode):
         kwargs = kwargs or {}
         where = self.modules.innermost
         if where is not None and func in self._fused:
-            refuse_nested(args, kwargs, f"call {self._index(where)} of {where!r} ({self._fused[func][1]})")
+            refuse_unreadable(args, kwargs, f"call {self._index(where)} of {where!r} ({self._fused[func][1]})")
         if where is not None and func is F.multi_head_attention_forward:
             return self._multi_head(args, kwargs, where)
         if where is not None and self._softmaxes.softmaxes:
@@ -164,7 +173,7 @@ class Recorder(TorchFunctionMode):
             self.skipped[where] += 1
             return
         recorded, dropout = maps()
-        self.calls.append(make_call(recorded, where, index, kind, options, dropout, between))
+        self.calls.append(make_call(recorded, where, index, kind, options, dropout, between, self.modules.clips))
 
     def _index(self, where: str) -> int:
         return sum(call.module == where for call in self.calls) + self.skipped[where]

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from analysis.capture.dropouts import RandomNumbers, dropout_in_place, dropout_probability, mask_rate
 from analysis.capture.followed import FollowedMap, SeenSoftmax, TensorTable, tensors_of
+from analysis.capture.intercept import refuse_unreadable
 from analysis.capture.operations import (
     ADDITIONS,
     BESIDE,
@@ -154,6 +155,8 @@ class SoftmaxProducts:
         else:
             operands = self._operands(call)
             maps = [known for each in operands if (known := self._known.get(each)) is not None]
+            if maps:
+                refuse_unreadable(call.args, {}, f"the product of a softmax in module {call.module!r} ({call.name})")
             if not _share(maps) and isinstance(call.result, Tensor):
                 product = self._product_of(call, operands)
         if product is not None:
