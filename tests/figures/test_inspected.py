@@ -1,5 +1,6 @@
 """What `gmsa inspect` shows and writes: whose it is, under which name, and what it refuses before it computes."""
 
+import io
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 from small_models import VOCABULARY, small_clip, small_model
 
+import gmsa
 from analysis import DEFAULT_PARTS, combine_models, inspect_clip
 from analysis.errors import RecordError
 from analysis.explanations.registry import EXPLANATIONS, applicable
@@ -24,6 +26,7 @@ from analysis.record.files import open_record, save_record
 from figures.inspection import saved_records, write_inspection
 from figures.inspector.header import describe_clip, describe_model
 from figures.inspector.records import split_records
+from figures.overview import draw
 from gmsa_models import Vocabulary, load, read_clips, save, write_clips
 from gmsa_models.errors import ArgumentError
 from gmsa_models.masks import Toeplitz
@@ -31,15 +34,18 @@ from tests.gmsa.test_command_line import run
 
 
 @pytest.fixture(autouse=True)
-def quick(request, monkeypatch):
-    """No pictures are drawn, but where a test asks for them."""
-    if "pictures" not in request.fixturenames:
-        monkeypatch.setattr("figures.inspection.draw", lambda *records, **options: Figure())
+def pages(monkeypatch):
+    """What is drawn, kept; an empty page is saved in place of each, since to lay one out takes longer than all else."""
+    drawn = []
+    monkeypatch.setattr("figures.inspection.draw", lambda *given, **more: drawn.append((given, more)) or EMPTY)
+    return drawn
 
 
 @pytest.fixture
-def pictures():
-    """Pictures are drawn."""
+def two_explanations(monkeypatch):
+    """Only two explanations are known: a plain one, and one that is made in threads."""
+    for name in set(EXPLANATIONS) - {"saliency", "segment-shapley"}:
+        monkeypatch.delitem(EXPLANATIONS, name)
 
 
 @pytest.fixture
@@ -53,6 +59,9 @@ def made(tmp_path):
     return tmp_path
 
 
+EMPTY = Figure(figsize=(1, 1))
+
+
 def two(made, *more):
     """`gmsa inspect` of one clip by both trainings."""
     words = ("--model", made / "runs/7/model.safetensors", "--against", made / "runs/8/model.safetensors")
@@ -60,7 +69,7 @@ def two(made, *more):
 
 
 class TestTwoModelsOfOneName:
-    def test_both_are_shown_and_kept_under_names_of_their_own(self, made, pictures):
+    def test_both_are_shown_and_kept_under_names_of_their_own(self, made):
         done = two(made, "--html", "--top", 2)
         assert done.exit_code == 0, done.output
         assert "small-gate-op@7" in done.stdout
@@ -161,6 +170,7 @@ class TestFiles:
         assert (made / "out/clip0-small-gate-op-against-small-none.png").exists()
 
 
+@pytest.mark.usefixtures("two_explanations")
 class TestOneClassIsExplained:
     def explained(self, made, *more):
         done = two(made, *more)
@@ -213,6 +223,7 @@ class TestOneClassIsExplained:
             combine_models(records)
 
 
+@pytest.mark.usefixtures("two_explanations")
 class TestStoppedWhileExplaining:
     def check_files(self, folder, models):
         """Records and pictures are there, and nothing in them is explained."""
@@ -222,8 +233,8 @@ class TestStoppedWhileExplaining:
         assert len(list(folder.glob("*.png"))) == len(list(folder.glob("*.pdf"))) == (1 if models == 1 else 3)
         return records
 
-    @pytest.mark.parametrize("step", [0, 20])
-    def test_the_record_and_the_pictures_stay(self, made, pictures, monkeypatch, step):
+    @pytest.mark.parametrize("step", [0, 3])  # of the first model, and of the second
+    def test_the_record_and_the_pictures_stay(self, made, monkeypatch, step):
         calls = []
 
         def interrupted(*given):
@@ -247,7 +258,7 @@ class TestStoppedWhileExplaining:
                 one.drop_attrs(deep=False), again.assign_coords(model=one["model"]).drop_attrs(deep=False)
             )
 
-    def test_an_interrupt_in_a_thread_that_explains_is_one_too(self, made, pictures, monkeypatch):
+    def test_an_interrupt_in_a_thread_that_explains_is_one_too(self, made, monkeypatch):
         def interrupted(*given, **options):
             raise KeyboardInterrupt
 
@@ -262,8 +273,13 @@ class TestStoppedWhileExplaining:
         pty = pytest.importorskip("pty")
         words = ["inspect", f"{made}/clips.tfrecord#clip1", "--model", f"{made}/runs/7/model.safetensors",
                  "--explain", "--out", f"{made}/out"]  # fmt: skip
-        endless = "import time, gmsa, analysis.explanations.class_explanations as room\n"
-        endless += f"room.score_explanation = lambda *given: time.sleep(600)\ngmsa.app({words})"
+        endless = (
+            "import time, gmsa, figures.inspection, analysis.explanations.class_explanations as room\n"
+            "from matplotlib.figure import Figure\nfrom analysis.explanations.registry import EXPLANATIONS\n"
+            "figures.inspection.draw = lambda *given, **more: Figure(figsize=(1, 1))\n"
+            f"for name in set(EXPLANATIONS) - {set(EXPLANATIONS)}: del EXPLANATIONS[name]\n"
+            f"room.score_explanation = lambda *given: time.sleep(600)\ngmsa.app({words})"
+        )
         ours, theirs = pty.openpty()
         with subprocess.Popen([sys.executable, "-c", endless], stdout=subprocess.PIPE, stderr=theirs) as process:
             os.close(theirs)
@@ -316,6 +332,7 @@ class TestPythonThatShowsItAgain:
         exec("\n".join(code), names)
         return names["records"]
 
+    @pytest.mark.usefixtures("two_explanations")
     def test_of_own_models_and_a_file_in_a_folder(self, made, monkeypatch):
         monkeypatch.chdir(made)
         done = run("inspect", "clips.tfrecord#clip1", "--model", "runs/7/model.safetensors", "--against",
@@ -411,25 +428,34 @@ def test_other_commands_check_their_folder_too(made, words):
 
 
 @pytest.mark.parametrize(("first", "second"), [(("visual", "audio"), ("audio",)), (("audio",), ("visual", "audio"))])
-def test_models_of_unlike_modalities_stand_side_by_side(made, pictures, first, second):
+def test_models_of_unlike_modalities_stand_side_by_side(made, pages, first, second):
     for seed, modalities in ((7, first), (8, second)):
         save(small_model(modalities=modalities), made / f"runs/{seed}/model.safetensors")
     done = two(made, "--html")
     assert done.exit_code == 0, done.output
+    for (records, options), modalities in zip(pages, (first, second, first), strict=True):
+        figure = draw(*records, **options)
+        figure.draw_without_rendering()
+        maps = [axes.get_title() for axes in figure.axes if axes.images]
+        assert {name for name in ("visual", "audio") if any(name in title for title in maps)} == set(modalities)
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
-@pytest.mark.parametrize("words", [("inspect", "demo:0", "--model", "gate-op-tp30", "--out"), ("models",)])
-def test_any_encoding_of_the_output_will_do(tmp_path, encoding, words):
-    words = [*words, str(tmp_path)] if words[-1] == "--out" else words
-    environment = os.environ | {"PYTHONIOENCODING": encoding, "COLUMNS": "100"}
-    done = subprocess.run([sys.executable, "-m", "gmsa", *words], capture_output=True, env=environment, check=False)
-    assert done.returncode == 0, done.stderr
-    shown = done.stdout.decode(encoding)
-    if words[0] == "inspect":
-        assert "GateOp TP30" in shown
+@pytest.mark.parametrize("command", ["inspect", "models"])
+def test_any_encoding_of_the_output_will_do(made, monkeypatch, encoding, command):
+    words = [f"{made}/clips.tfrecord#clip1", "--model", f"{made}/runs/7/model.safetensors", "--out", f"{made}/out"]
+    for name in ("stdout", "stderr"):  # as they are in a process that PYTHONIOENCODING tells so
+        monkeypatch.setattr(sys, name, io.TextIOWrapper(io.BytesIO(), encoding))
+    monkeypatch.setenv("COLUMNS", "100")
+    with pytest.raises(SystemExit) as done:
+        gmsa.app([command, *(words if command == "inspect" else [])])
+    sys.stdout.flush()
+    shown = sys.stdout.buffer.getvalue().decode(encoding)
+    assert done.value.code == 0
+    if command == "inspect":
+        assert "small-gate-op" in shown
         assert ("█" in shown) == (encoding == "utf-8")
-        assert len(list(tmp_path.glob("*.nc"))) == 1
+        assert len(list((made / "out").glob("*.nc"))) == 1
 
 
 def test_files_are_written_before_anything_is_printed(made, monkeypatch):
