@@ -2,7 +2,7 @@
 
 A module is a file in `js/`. Lines that begin with `import` or `export` have one of these forms, and no other:
 
-    import { name, other } from "./module.js";
+    import { name, other } from "./module.js";   or from "../module.js", of the folder above
     export class Name ...   export function name ...   export async function name ...   export const name ...
 
 and in the last module also `export { name, other };` and `export default ...`, which stay. All else is kept as it is.
@@ -12,22 +12,28 @@ All modules share one scope then, so no two may declare the same name at their t
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
 from gmsa_models.errors import ArgumentError
 
-__all__ = ["FOLDER", "MODULES", "join", "module_text"]
+__all__ = ["FOLDER", "LIVE_MODULES", "MODULES", "join", "live_module_text", "module_text"]
 
 FOLDER = Path(__file__).parent / "js"
 # In the order in which they are joined: each after those that it imports from.
 MODULES = (
     "payload", "words", "colours", "state", "drawing", "panel", "maps", "predictions", "media", "lanes", "pictures",
-    "playback", "save", "controls", "keyboard", "python", "measure", "inspector", "entry",
+    "playback", "save", "controls", "keyboard", "python", "measure", "page_engine", "inspector", "entry",
+)  # fmt: skip
+# Those of a live page's thread, which makes a model's passes.
+LIVE_MODULES = (
+    "payload", "live/texts", "live/masks", "live/blocks", "live/sites", "live/edits", "live/changes", "live/plan",
+    "live/reuse", "live/assembler", "live/products", "live/functions", "live/stages", "live/model", "live/variables",
+    "live/worker",
 )  # fmt: skip
 
-_IMPORT = re.compile(r'import \{ (\w+(?:, \w+)*) \} from "\./(\w+)\.js";')
+_IMPORT = re.compile(r'import \{ (\w+(?:, \w+)*) \} from "\.\.?/(\w+)\.js";')
 _DECLARATION = re.compile(r"(?P<export>export )?(?:async )?(?:class|function|const|let) (?P<name>\w+)\b.*")
 _LAST = re.compile(r"export \{ \w+(?:, \w+)* \};|export default .*")
 
@@ -35,7 +41,17 @@ _LAST = re.compile(r"export \{ \w+(?:, \w+)* \};|export default .*")
 @cache
 def module_text() -> str:
     """The modules in `js/` as one module, whose exports are those of the last."""
-    return join({name: (FOLDER / f"{name}.js").read_text(encoding="utf-8") for name in MODULES})
+    return _joined(MODULES)
+
+
+@cache
+def live_module_text() -> str:
+    """The modules of a live page's thread as one text."""
+    return _joined(LIVE_MODULES)
+
+
+def _joined(modules: Sequence[str]) -> str:
+    return join({Path(name).name: (FOLDER / f"{name}.js").read_text(encoding="utf-8") for name in modules})
 
 
 def join(sources: Mapping[str, str]) -> str:

@@ -23,13 +23,13 @@ from figures.inspector.records import has_values, model_name, split_records
 from figures.inspector.strip import record_thumbnails, strip_colours
 from gmsa_models.errors import ArgumentError
 
-__all__ = ["pack", "pack_in_parts"]
+__all__ = ["Arrays", "joined_parts", "pack", "pack_in_parts"]
 
 VERSION = 4
 PRECISIONS = ("float32", "float16")
 
 
-class _Arrays:
+class Arrays:
     """Arrays under names, one after another in one block."""
 
     def __init__(self, precision: str) -> None:
@@ -130,7 +130,7 @@ def pack_in_parts(
     if precision not in PRECISIONS:
         raise ArgumentError(f"unknown precision {precision!r}; known: {', '.join(PRECISIONS)}")
     records = split_records(inspected)
-    arrays = _Arrays(precision)
+    arrays = Arrays(precision)
     arrays.add("seconds", np.asarray(records[0]["frame"].values, np.float64))
     look = describe_look()
     for name, table in look.pop("tables").items():
@@ -146,9 +146,16 @@ def pack_in_parts(
             describe_model(record, layers_of[model_name(record)])
             | {"lanes": _add_lanes(arrays, f"{index}/lane", record)}
         )
-    first, rest = arrays.parts(_shown(layers, view))
-    header = {"version": VERSION, "precision": precision, "first": len(first), "clip": clip, "models": models}
-    text = json.dumps(header | look | {"arrays": arrays.about}, ensure_ascii=False, allow_nan=False).encode()
+    header = {"version": VERSION, "precision": precision, "clip": clip, "models": models} | look
+    return joined_parts(header, arrays, _shown(layers, view))
+
+
+def joined_parts(header: Mapping[str, Any], arrays: Arrays, shown: set[str]) -> tuple[bytes, bytes]:
+    """A header with the arrays of a view that shows some maps, and the other maps, as two blocks of bytes."""
+    first, rest = arrays.parts(shown)
+    text = json.dumps(
+        {**header, "first": len(first), "arrays": arrays.about}, ensure_ascii=False, allow_nan=False
+    ).encode()
     text += b" " * (-(len(text) + 4) % 8)
     return b"".join([struct.pack("<I", len(text)), text, first]), rest
 
@@ -180,7 +187,7 @@ def _shown(records: list[xr.Dataset], view: Mapping[str, Any]) -> set[str]:
     return shown
 
 
-def _add_clip(arrays: _Arrays, records: list[xr.Dataset]) -> None:
+def _add_clip(arrays: Arrays, records: list[xr.Dataset]) -> None:
     """What belongs to the clip: similarity, colours of the strip."""
     frames = records[0].sizes["frame"]
     for record in records:
@@ -191,7 +198,7 @@ def _add_clip(arrays: _Arrays, records: list[xr.Dataset]) -> None:
                 arrays.add(f"strip/{modality}", strip_colours(values))
 
 
-def _add_media(arrays: _Arrays, record: xr.Dataset, media: ClipMedia | None) -> dict[str, Any]:
+def _add_media(arrays: Arrays, record: xr.Dataset, media: ClipMedia | None) -> dict[str, Any]:
     """Pictures and sound, of the clip's video or of the record itself; says what they are."""
     if media is None and "thumbnail" in record and record.sizes["frame"]:
         media = ClipMedia(record_thumbnails(record["thumbnail"].values))
@@ -203,7 +210,7 @@ def _add_media(arrays: _Arrays, record: xr.Dataset, media: ClipMedia | None) -> 
     return media.described()
 
 
-def _add_model(arrays: _Arrays, prefix: str, record: xr.Dataset, first: str) -> None:
+def _add_model(arrays: Arrays, prefix: str, record: xr.Dataset, first: str) -> None:
     """What is of one layer of a model; `first`: prefix of the model's first layer, which the mask is stored with."""
     mask = record["neighbourhood"].values if "neighbourhood" in record else None
     if mask is not None and prefix != first:
@@ -223,7 +230,7 @@ def _add_model(arrays: _Arrays, prefix: str, record: xr.Dataset, first: str) -> 
         _add_attention(arrays, prefix, record["attention"], mask)
 
 
-def _add_lanes(arrays: _Arrays, prefix: str, record: xr.Dataset) -> list[dict[str, Any]]:
+def _add_lanes(arrays: Arrays, prefix: str, record: xr.Dataset) -> list[dict[str, Any]]:
     """Every line over time that has a number, under its labels; says how each lane is drawn, from the top."""
     described = []
     for name, lane in record_lanes(record).items():
@@ -238,7 +245,7 @@ def _add_lanes(arrays: _Arrays, prefix: str, record: xr.Dataset) -> list[dict[st
     return described
 
 
-def _add_attention(arrays: _Arrays, prefix: str, attention: xr.DataArray, mask: np.ndarray | None) -> None:
+def _add_attention(arrays: Arrays, prefix: str, attention: xr.DataArray, mask: np.ndarray | None) -> None:
     """Every head that a branch has; a combined map that equals a branch's own (ShareAtt) is not stored again."""
     attention = attention.transpose("modality", "branch", "head", "query", "key")
     for row, modality in enumerate(_names(attention, "modality")):
@@ -253,7 +260,9 @@ def _add_attention(arrays: _Arrays, prefix: str, attention: xr.DataArray, mask: 
                 if same:
                     arrays.alias(name, same[0])
                     continue
-                support = (f"{prefix}/neighbourhood", mask) if branch == "local" and mask is not None else None
+                support = None
+                if branch == "local" and mask is not None and not values[~mask].any():  # edits may go beyond it
+                    support = f"{prefix}/neighbourhood", mask
                 arrays.add_map(name, values, support)
                 stored[name] = values
 

@@ -18,8 +18,8 @@ from figures.inspector.payload import pack
 from figures.overview import draw
 from figures.style import BRANCHES
 from tests.browser import SCREEN, started_browser
-from tests.figures.inspector.test_inspector_payload import Unpacked
 from tests.inspector_records import explained_record, made_record
+from tests.unpacked import Unpacked
 
 LANES = "document.querySelector('.gmsa-inspector').inspector.lanes"
 STATE = "document.querySelector('.gmsa-inspector').inspector.state"

@@ -6,11 +6,12 @@ import base64
 import re
 import tomllib
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from figures.inspector.modules import FOLDER, MODULES, join, module_text
+from figures.inspector.modules import FOLDER, LIVE_MODULES, MODULES, join, module_text
 from figures.inspector.payload import pack
 from gmsa_models.errors import ArgumentError
 from tests.browser import SCREEN, started_browser
@@ -44,8 +45,8 @@ PIXELS = """async () => {
 }"""
 
 
-def sources() -> dict[str, str]:
-    return {name: (FOLDER / f"{name}.js").read_text(encoding="utf-8") for name in MODULES}
+def sources(modules: Sequence[str] = MODULES) -> dict[str, str]:
+    return {name: (FOLDER / f"{name}.js").read_text(encoding="utf-8") for name in modules}
 
 
 def test_imports_go_and_the_exports_of_the_last_module_stay():
@@ -79,15 +80,16 @@ def test_other_forms_are_refused(line, message):
         join({"one": "export const SIZE = 3;\nlet hidden = 2;\n", "other": f"{line}\n", "last": "export default {};\n"})
 
 
-def test_each_module_imports_what_it_uses_and_nothing_else():
-    found = sources()
+@pytest.mark.parametrize("modules", [MODULES, LIVE_MODULES])
+def test_each_module_imports_what_it_uses_and_nothing_else(modules):
+    found = sources(modules)
     exported = {
         name: module
         for module, source in found.items()
         for name in re.findall(r"^export (?:async )?(?:class|function|const|let) (\w+)", source, re.M)
     }
     for module, source in found.items():
-        imports = re.findall(r'^import \{ (.*) \} from "\./\w+\.js";$', source, re.M)
+        imports = re.findall(r'^import \{ (.*) \} from "\.\.?/\w+\.js";$', source, re.M)
         imported = sorted(name for names in imports for name in names.split(", "))
         code = re.sub(r"^import [^\n]*|/\*.*?\*/|(?<=\s)//[^\n]*|\"(?:\\.|[^\"\n])*\"", "", source, flags=re.M | re.S)
         used = [
@@ -101,7 +103,8 @@ def test_each_module_imports_what_it_uses_and_nothing_else():
 
 
 def test_every_module_is_joined_and_goes_with_the_package():
-    assert sorted(path.stem for path in FOLDER.iterdir()) == sorted(MODULES)
+    files = [path.relative_to(FOLDER).with_suffix("").as_posix() for path in FOLDER.rglob("*.js")]
+    assert sorted(files) == sorted({*MODULES, *LIVE_MODULES})
     package = FOLDER.parents[1]
     patterns = tomllib.loads((package.parent / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
     given = {path for pattern in patterns["figures"] for path in package.glob(pattern)}

@@ -13,9 +13,9 @@ from nbclient import NotebookClient
 from figures.inspector import Inspector, write_html
 from figures.inspector.payload import pack, pack_in_parts
 from tests.browser import SCREEN, started_browser
-from tests.figures.inspector.test_inspector_payload import Unpacked
 from tests.inspector_records import made_record
 from tests.lab import ROOT, write_notebook
+from tests.unpacked import Unpacked
 
 VIEW = {"modality": "visual", "branch": "local", "head": 2, "model": "gate-op-tp30", "against": ""}
 EXECUTED = f"""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import re
-import struct
 import subprocess
 import sys
 import zlib
@@ -28,32 +27,7 @@ from gmsa_models.data.video.proxy import Proxy
 from gmsa_models.data.video.thumbnails import Thumbnails
 from gmsa_models.errors import ArgumentError
 from tests.inspector_records import explained_record, layered_record, made_record
-
-
-class Unpacked:
-    """A payload as the browser reads it; written from the module's description of the format."""
-
-    def __init__(self, payload: bytes) -> None:
-        (length,) = struct.unpack("<I", payload[:4])
-        self.header = json.loads(payload[4 : 4 + length])
-        self.body = payload[4 + length :]
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        about = self.header["arrays"][name]
-        if "same" in about:
-            return self[about["same"]]
-        block = self.body[about["offset"] : about["offset"] + about["bytes"]]
-        if about["type"] == "float16":
-            low, high = np.frombuffer(block, np.uint8).reshape(2, -1)
-            halves = (low | high.astype(np.uint16) << 8).view(np.float16)
-            values = np.ldexp(halves.astype(np.float32), -about["exponent"])
-        else:
-            values = np.frombuffer(block, about["type"])
-        if "support" not in about:
-            return values.reshape(about["shape"])
-        full = np.zeros(about["shape"], np.float32)
-        full[self[about["support"]] > 0] = values
-        return np.tril(full) + np.tril(full, -1).T if about.get("symmetric") else full
+from tests.unpacked import Unpacked
 
 
 def test_float32_is_the_record():

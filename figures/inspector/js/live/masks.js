@@ -1,0 +1,37 @@
+/** Neighbourhoods N_i: which frames a local branch lets a frame attend to. */
+
+import { EditError } from "./texts.js";
+
+const LARGEST = 2 ** 31 - 1;
+const NAMES = { BD: "BlockDiagonal", TP: "Toeplitz", TD: "ToeplitzDilated" };
+
+/**
+ * A neighbourhood in the paper's words: BDn, TPn or TDnxd.
+ * @returns {{kind: "BD"|"TP"|"TD", size: number, dilation: number}} @throws {EditError} anything else
+ */
+export function parseNeighbourhood(text) {
+  const match = /^(BD|TP|TD)(\d+)(?:[x×](\d+))?$/i.exec(text), kind = match?.[1].toUpperCase();
+  if (!match || Boolean(match[3]) !== (kind === "TD")) {
+    throw new EditError(`neighbourhood '${text}'; expected BDn, TPn or TDnxd, for example BD20, TP30, TD60x4`);
+  }
+  const sizes = { size: Number(match[2]), ...(kind === "TD" ? { dilation: Number(match[3]) } : {}) };
+  for (const [name, value] of Object.entries(sizes)) {
+    if (value < 1 || value > LARGEST) {
+      throw new EditError(`${NAMES[kind]}: ${name} is ${value}; expected a whole number of at least 1 and at most ${LARGEST}`);
+    }
+  }
+  return { dilation: 1, ...sizes, kind };
+}
+
+/** @returns {Uint8Array} shape (frames, frames), 1 where frame `key` is in N of frame `query` */
+export function neighbourhoodMask({ kind, size, dilation }, frames) {
+  const mask = new Uint8Array(frames * frames), reach = Math.floor(size / 2);
+  for (let query = 0; query < frames; query++) {
+    for (let key = 0; key < frames; key++) {
+      const distance = Math.abs(query - key);
+      const near = kind === "BD" ? Math.floor(query / size) === Math.floor(key / size) : distance <= reach && distance % dilation === 0;
+      if (near) mask[query * frames + key] = 1;
+    }
+  }
+  return mask;
+}

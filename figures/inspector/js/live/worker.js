@@ -1,0 +1,33 @@
+/** The thread of the page's engine: takes the model once, then answers one list of edits after another. */
+
+import { Payload } from "../payload.js";
+import { EditError } from "./texts.js";
+import { PlainProducts, VectorProducts } from "./products.js";
+import { Model } from "./model.js";
+import { answerOf } from "./variables.js";
+
+let model = null;
+
+/** By vector instructions where the browser has them and lets them be used. @returns {Products} */
+function fastestProducts() {
+  try {
+    return VectorProducts.available ? new VectorProducts() : new PlainProducts();
+  } catch {
+    return new PlainProducts();
+  }
+}
+
+/** @param {{buffer: ArrayBuffer}|{edits: string[], shown: ?string[]}} message the model, or a question */
+function replyTo({ buffer, edits, shown }) {
+  if (!buffer) return answerOf(model, model.answer(edits), shown ?? null);
+  model = new Model(new Payload(buffer), fastestProducts());
+  return { products: model.products.constructor.name };
+}
+
+self.onmessage = ({ data: { number, ...message } }) => {
+  try {
+    self.postMessage({ number, reply: replyTo(message) });
+  } catch (error) {
+    self.postMessage({ number, error: error instanceof EditError ? error.message : `the page's engine: ${error.message}` });
+  }
+};
