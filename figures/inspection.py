@@ -14,6 +14,7 @@ from analysis.record.edits import record_edits
 from analysis.record.files import open_record, save_record
 from figures.files import digest
 from figures.inspector import write_html
+from figures.inspector.media import clip_media
 from figures.inspector.records import model_name, split_records
 from figures.overview import draw
 from figures.style import save
@@ -51,7 +52,14 @@ def saved_records(paths: Sequence[str | Path]) -> list[xr.Dataset]:
 
 
 def write_inspection(
-    records: Sequence[xr.Dataset], out: str | Path, top: int, command: str, html: bool = False
+    records: Sequence[xr.Dataset],
+    out: str | Path,
+    top: int,
+    command: str,
+    html: bool = False,
+    *,
+    video: str | Path | None = None,
+    media: str | None = None,
 ) -> list[Path]:
     """Write `CLIP-MODEL.png`, `.pdf`, `.json` and `.nc` a record, and `CLIP-MODEL-against-OTHER` for two.
 
@@ -64,11 +72,15 @@ def write_inspection(
         top: how many predictions the pictures list.
         command: for the JSON.
         html: write the interactive inspector of all the records as well.
+        video, media: its pictures and sound, see `clip_media`.
 
     Returns:
         The files, in the order of writing.
+
+    Raises:
+        ArgumentError, ClipFileError: as `clip_media`, before anything is written.
     """
-    out = Path(out)
+    out, pictures = Path(out), clip_media(records, video, media) if html else None
     out.mkdir(parents=True, exist_ok=True)
     written = []
     for record in records:
@@ -80,7 +92,7 @@ def write_inspection(
         written += save(draw(records[0], records[1], top), path, provenance=provenance(records, command))
     if html:
         view = {"against": str(records[1]["model"].item())} if len(records) > 1 else {}
-        written.append(write_html(records, path.with_name(f"{path.name}.html"), view))
+        written.append(write_html(records, path.with_name(f"{path.name}.html"), view, video=pictures))
     return written
 
 

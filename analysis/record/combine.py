@@ -17,8 +17,11 @@ __all__ = ["combine_models"]
 
 # What the clip alone decides, whichever model looked at it.
 CLIP_VARIABLES = frozenset(
-    {"similarity", "label", "segment_start", "segment_end", "segment_kind", "segment_label", "segment_class"}
-)
+    {
+        "similarity", "label", "segment_start", "segment_end", "segment_kind", "segment_label", "segment_origin",
+        "segment_class",
+    }
+)  # fmt: skip
 
 
 def combine_models(records: Sequence[xr.Dataset]) -> xr.Dataset:

@@ -60,6 +60,7 @@ DIMENSIONS = {
     "segment_end": ("segment",),
     "segment_kind": ("segment",),
     "segment_label": ("segment",),
+    "segment_origin": ("segment",),
     "segment_class": ("segment", "class"),
 }
 LAYERED = frozenset(
@@ -68,7 +69,7 @@ LAYERED = frozenset(
         "sensitivity", "certificate",
     }
 )  # fmt: skip
-TEXT_VARIABLES = frozenset({"class_name", "segment_kind", "segment_label"})
+TEXT_VARIABLES = frozenset({"class_name", "segment_kind", "segment_label", "segment_origin"})
 # What a variable always has beside it.
 NEEDS = {
     "score": ("class", "class_name"),

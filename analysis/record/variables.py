@@ -149,6 +149,7 @@ def label_variables(view: TraceView) -> Variables:
 def segment_variables(view: TraceView) -> Variables:
     """Known spans: `segment_start`, `segment_end` (seconds, as `frame`), `segment_kind`, `segment_label` (names).
 
+    `segment_origin`: id of the video that the span was made of, "" where it is not known; absent where none is.
     `segment_class` (segment, class): 1 the span shows the class, 0 it was rated absent, NaN not said; absent where the
     labels are of another data set than the model's classes. All are absent where no span is known.
     """
@@ -167,6 +168,9 @@ def segment_variables(view: TraceView) -> Variables:
         "segment_kind": labelled(("segment",), kinds, "event, background or rated"),
         "segment_label": labelled(("segment",), names, "what the span shows"),
     }
+    if any(segment.origin for segment in spans):
+        origins = text(segment.origin for segment in spans)
+        variables["segment_origin"] = labelled(("segment",), origins, "video that the span was made of")
     if not view.labelled:
         return variables
     ratings = labelled(("segment", "class"), _ratings(view, spans), "shows the class", "1 yes, 0 no")

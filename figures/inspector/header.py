@@ -7,6 +7,7 @@ import math
 import os
 import re
 import shlex
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,6 +20,7 @@ from analysis.record.edits import record_edits, without_edited
 from figures.inspector.records import model_name
 from figures.panels.predictions import predictions_note
 from figures.style import BRANCHES, DIFFERENCE, EXCLUDED, SIMILARITY, WEIGHTS, model_style
+from gmsa_models.data.spaces import AUDIOSET
 
 __all__ = ["describe_clip", "describe_look", "describe_model", "web_address"]
 
@@ -46,7 +48,7 @@ def describe_clip(records: list[xr.Dataset]) -> dict[str, Any]:
         "frame_seconds": frame_seconds,
         "labels": _json_list(attributes.get("label_names")),
         "foreign": predictions_note(record),
-        "url": web_address(attributes.get("source_url")),
+        "url": web_address(attributes.get("source_url")) or _youtube_address(attributes),
         "classes": _classes(records),
         "segments": _segments(record),
     }
@@ -104,6 +106,13 @@ def web_address(value: object) -> str:
     return text if urlsplit(text).scheme in ("http", "https") and urlsplit(text).netloc else ""
 
 
+def _youtube_address(attributes: Mapping[str, Any]) -> str:
+    """Where a clip of AudioSet can be watched; ids of YouTube-8M are no addresses: they are anonymised."""
+    clip = str(attributes.get("clip", ""))
+    public = attributes.get("dataset") == AUDIOSET and re.fullmatch(r"[\w-]{11}", clip, re.ASCII)
+    return f"https://www.youtube.com/watch?v={clip}" if public else ""
+
+
 def _patterns(record: xr.Dataset) -> dict[str, str]:
     """What each head's map is like, in words, by "modality/branch/head"; of the measures that the record has."""
     texts: dict[str, list[str]] = {}
@@ -159,6 +168,7 @@ def _segments(record: xr.Dataset) -> list[dict[str, Any]]:
             "end": float(record["segment_end"].values[index]),
             "kind": str(record["segment_kind"].values[index]),
             "label": str(record["segment_label"].values[index]),
+            "origin": str(record["segment_origin"].values[index]) if "segment_origin" in record else "",
             "classes": [] if rated is None else [int(one) for one in record["class"].values[rated.values[index] == 1]],
         }
         for index in range(record.sizes["segment"])

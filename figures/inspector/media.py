@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -87,6 +88,12 @@ def _of_video(record: xr.Dataset, video: str | Path, media: str) -> ClipMedia:
     lasts = float(record.attrs.get("frame_seconds", 1.0))
     if times[0] < 0:
         raise ArgumentError(f"frames begin {-times[0]:g} s before the video {str(video)!r}; expected 0 or more")
-    thumbnails = video_thumbnails(video, times, lasts)
+    late = math.inf if _is_source(record, video) else lasts  # a sound model's last window may be longer than its video
+    thumbnails = video_thumbnails(video, times, late)
     proxy = video_proxy(video, times[0], times[-1] + lasts) if media == "proxy" else None
     return ClipMedia(thumbnails, proxy, str(video))
+
+
+def _is_source(record: xr.Dataset, video: str | Path) -> bool:
+    """Whether the record itself says that it is of this video."""
+    return "video_span" in record.attrs and os.path.abspath(str(record.attrs.get("source"))) == os.path.abspath(video)

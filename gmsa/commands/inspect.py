@@ -43,6 +43,18 @@ def inspect(
     out: Annotated[Path, typer.Option(help="Folder for the pictures and the records.")] = Path("inspected"),
     top: Annotated[int, typer.Option("--top", "--classes", min=1, help="How many classes to list.")] = 7,
     html: Annotated[bool, typer.Option("--html", help="Write the inspector too, as one HTML file.")] = False,
+    video: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="With --html: the video that the frames are of, for pictures and sound."),
+    ] = None,
+    media: Annotated[
+        str | None,
+        typer.Option(
+            metavar="none|thumbnails|proxy",
+            help="With --html, of a video: a small picture a frame, or these and a small copy that plays (at most "
+            "4.5 MB); default: proxy with --video, thumbnails of a CLIP that is a video file.",
+        ),
+    ] = None,
     certify: Annotated[bool, typer.Option("--certify", help="Check every attention map by running it again.")] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Explain a class by every method; some seconds.")] = False,
     target: Annotated[str | None, typer.Option(help="Class to explain; default: the likeliest.")] = None,
@@ -82,6 +94,7 @@ def inspect(
 
     use_threads(threads)
     check_folder(out)
+    video, media = _pictures(clip, model, html, video, media)
     stopped = False
     if _is_saved_record(clip):
         if explain or target:
@@ -140,12 +153,33 @@ def inspect(
         except ExplainingStopped as error:
             stopped, records = True, error.records
             say("explaining was stopped; the records and the pictures are written without explanations")
-    written = write_inspection(records, out, top, command_line(), html)  # a terminal that fails loses no file
-    show(clip_summary(records, top))
+    written = write_inspection(records, out, top, command_line(), html, video=video, media=media)
+    show(clip_summary(records, top))  # after the files: a terminal that fails loses none
     for path in written:
         print(f"wrote {path}")
     if stopped:
         sys.exit(STOPPED)
+
+
+def _pictures(
+    clip: str, model: str, html: bool, video: Path | None, media: str | None
+) -> tuple[Path | None, str | None]:
+    """The video whose pictures the page shows, and which; checked before anything is computed."""
+    from figures.inspector.media import MEDIA
+
+    if (video is not None or media is not None) and not html:
+        raise ClickError(f"{'--media' if video is None else '--video'} is of the page: add --html")
+    if media is not None and media not in MEDIA:
+        raise ClickError(f"--media is {media!r}; expected one of {', '.join(MEDIA)}")
+    if video is not None and not video.is_file():
+        raise ClickError(f"--video is {str(video)!r}, which is no file")
+    if video is not None:
+        return video, media
+    if Path(model).is_dir() and not _is_saved_record(clip):
+        return Path(clip), media or "thumbnails"
+    if media not in (None, "none"):
+        raise ClickError(f"--media {media} needs the video that {clip!r} is of: add --video FILE")
+    return None, None
 
 
 def _layers(option: str) -> dict[str, Any]:

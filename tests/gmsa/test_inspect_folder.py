@@ -1,7 +1,9 @@
 """`gmsa inspect video.mp4 --model FOLDER`: what it prints and writes; options that do not go with it."""
 
+import base64
 import importlib.util
 import re
+import zlib
 from pathlib import Path
 
 import pytest
@@ -64,6 +66,8 @@ def test_a_model_without_a_classifier_says_so(folder, tmp_path):
     assert again.exit_code == 0, again.output
     page = next(tmp_path.glob("*.html")).read_text(encoding="utf-8")
     assert len(page) > 1000
+    packed = re.search(r'id="payload" type="text/plain">([^<]*)<', page)[1]
+    assert b'"thumbnails": {"columns": 5, "width": 96, "height": 64' in zlib.decompress(base64.b64decode(packed))
 
 
 @pytest.mark.parametrize(

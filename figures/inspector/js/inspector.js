@@ -236,9 +236,9 @@ export class Inspector {
     const named = (frame) => `${scene.clock(frame)} (frame ${frame})`;
     if (!hover || hover.query === null) {
       const frame = hover?.key ?? state.frame;
-      const segment = scene.clip.segments.find(({ start, end, kind }) =>
-        kind !== "background" && scene.seconds[frame] >= start && scene.seconds[frame] < end);
-      return `${named(frame)}${segment ? ` · ${segment.label || segment.kind}` : ""}${state.pinned ? ` · pinned ${scene.clock(state.frame)}` : ""}`;
+      const segment = scene.clip.segments.find(({ start, end, kind, origin }) =>
+        (kind !== "background" || origin) && scene.seconds[frame] >= start && scene.seconds[frame] < end);
+      return `${named(frame)}${segment ? ` · ${segment.label || segment.kind}${segment.origin && ` of ${segment.origin}`}` : ""}${state.pinned ? ` · pinned ${scene.clock(state.frame)}` : ""}`;
     }
     const panel = this[hover.panel], map = panel?.maps?.[hover.map];
     if (!map) return "";

@@ -136,7 +136,7 @@ export class LanePanel extends Panel {
 
   draw_thumbnails(context, lane, state, colours) {
     const { media } = this.inspector, at = this.place(state), width = lane.box.height * media.aspect;
-    const stride = Math.max(1, Math.ceil(width / (at(1) - at(0)))), last = Math.min(state.span[1], this.scene.frames);
+    const stride = Math.max(1, Math.floor(width / (at(1) - at(0)))), last = Math.min(state.span[1], this.scene.frames);
     for (let frame = state.span[0]; frame < last; frame += stride) {
       media.drawThumbnail(context, frame, at(frame), lane.box.y, Math.min(width, at(stride) - at(0) - 1), lane.box.height);
     }

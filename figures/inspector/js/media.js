@@ -60,12 +60,14 @@ export class Media {
     return low;
   }
 
-  /** A frame's thumbnail into a box. */
+  /** A frame's thumbnail into a box; the middle of it where the box is narrower. */
   drawThumbnail(context, frame, x, y, width, height) {
     if (!this.sheet) return;
     const { columns, width: across, height: down } = this.about;
+    const share = Math.min(1, (width * down) / (height * across));
     context.imageSmoothingEnabled = true;
     context.imageSmoothingQuality = "high";
-    context.drawImage(this.sheet, (frame % columns) * across, Math.floor(frame / columns) * down, across, down, x, y, width, height);
+    context.drawImage(this.sheet, ((frame % columns) + (1 - share) / 2) * across, Math.floor(frame / columns) * down,
+      share * across, down, x, y, width, height);
   }
 }

@@ -25,6 +25,8 @@ export class PicturePanel extends Panel {
 
   overlayKey() { return ""; }
 
+  drawOverlay() {}
+
   locate() { return null; }
 
   click() { this.inspector.play(); }

@@ -117,6 +117,7 @@ def test_times_are_seconds_of_the_video_and_segments_stand_on_them():
     np.testing.assert_array_equal(record["segment_end"], [33.0, 36.5])
     assert record["segment_label"].values.tolist() == ["", "Food"]
     assert record["segment_kind"].values.tolist() == ["background", "event"]
+    assert record["segment_origin"].values.tolist() == ["", "abcd"]
     assert float(record["segment_class"][1].sel({"class": 11})) == 1.0
     assert np.isnan(record["segment_class"].values).sum() == 2 * len(VOCABULARY) - 1
 
@@ -255,7 +256,7 @@ def test_combining_models(tmp_path):
     assert joined["attention"].sel(model="small-none").isnull().all()
     assert (joined["neighbourhood"].sel(model="small-baseline") == -1).all()
     np.testing.assert_array_equal(joined["neighbourhood"].sel(model="small-gate-op"), records[3]["neighbourhood"])
-    for name in ("similarity", "label", "segment_start"):
+    for name in ("similarity", "label", "segment_start", "segment_origin"):
         assert "model" not in joined[name].dims
     assert joined["attention_kind"].values.tolist() == list(KINDS)
     joined.to_netcdf(tmp_path / "joined.nc", engine="h5netcdf")

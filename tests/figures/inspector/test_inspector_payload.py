@@ -16,7 +16,7 @@ import traitlets
 import xarray as xr
 
 from figures.inspector import Inspector, write_html
-from figures.inspector.header import web_address
+from figures.inspector.header import describe_clip, web_address
 from figures.inspector.media import ClipMedia, clip_media
 from figures.inspector.payload import pack, pack_in_parts
 from figures.inspector.records import split_records
@@ -167,6 +167,22 @@ def test_pictures_that_cannot_be_had_are_one_error(tmp_path):
 @pytest.mark.parametrize(("address", "kept"), [("https://a.org/v", True), ("javascript:alert(1)", False), ("x", False)])
 def test_only_addresses_of_the_web_become_links(address, kept):
     assert web_address(address) == (address if kept else "")
+
+
+@pytest.mark.parametrize(
+    ("clip", "dataset", "url"),
+    [
+        ("--aE2O5G5WE", "audioset", "https://www.youtube.com/watch?v=--aE2O5G5WE"),
+        ("--aE2O5G5WE", "youtube-8m", ""),
+        ("abcd", "audioset", ""),  # a made clip
+        ("a&b=c#d/e?f", "audioset", ""),
+        ("аудиосет123", "audioset", ""),
+    ],
+)
+def test_clips_of_audioset_are_linked_and_those_of_anonymised_ids_are_not(clip, dataset, url):
+    assert describe_clip([made_record(clip=clip, dataset=dataset)])["url"] == url
+    own = made_record(clip=clip, dataset=dataset, source_url="https://a.org/v")
+    assert describe_clip([own])["url"] == "https://a.org/v"
 
 
 def test_page_is_one_file_that_asks_for_nothing(tmp_path):
