@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -16,10 +17,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from analysis.capture import AttentionCall
 from analysis.capture.adapter import Inputs
+from analysis.errors import RecordError
 from analysis.sensitivity.autograd import autograd_norms, sampled_norms
 from analysis.sensitivity.of_view import GRADIENT_BYTES
 
-__all__ = ["ModuleSite", "Probes", "call_module", "find_sites", "norms_of"]
+__all__ = ["ModuleSite", "Probes", "call_module", "check_arguments", "find_sites", "norms_of"]
 
 
 @dataclass(frozen=True)
@@ -79,9 +81,34 @@ class ModuleSite:
 
 def call_module(module: nn.Module, inputs: Inputs) -> Any:
     """The module's output for a tensor, a tuple of arguments, or arguments by name."""
+    args, named = _arguments(inputs)
+    return module(*args, **named)
+
+
+def check_arguments(module: nn.Module, inputs: Inputs) -> None:
+    """Refuse inputs that a module's `forward` has no parameters for, or too few.
+
+    Raises:
+        RecordError: says what it takes.
+    """
+    args, named = _arguments(inputs)
+    try:
+        signature = inspect.signature(module.forward)
+    except (TypeError, ValueError):  # not of Python
+        return
+    try:
+        signature.bind(*args, **named)
+    except TypeError as error:
+        raise RecordError(
+            f"{type(module).__name__} takes {signature}, and the inputs do not fit: {error}; give a tensor, a tuple of "
+            "arguments, or arguments by name"
+        ) from None
+
+
+def _arguments(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if isinstance(inputs, Mapping):
-        return module(**inputs)
-    return module(*inputs) if isinstance(inputs, tuple) else module(inputs)
+        return (), dict(inputs)
+    return (inputs if isinstance(inputs, tuple) else (inputs,)), {}
 
 
 def find_sites(module: nn.Module, inputs: Inputs, calls: Sequence[AttentionCall]) -> dict[str, ModuleSite]:
