@@ -21,7 +21,7 @@ from analysis.errors import RecordError
 from analysis.sensitivity.autograd import autograd_norms, sampled_norms
 from analysis.sensitivity.of_view import GRADIENT_BYTES
 
-__all__ = ["ModuleSite", "Probes", "call_module", "check_arguments", "find_sites", "norms_of"]
+__all__ = ["ModuleSite", "Probes", "call_module", "check_arguments", "find_sites", "norms_of", "tokens_given"]
 
 
 @dataclass(frozen=True)
@@ -173,6 +173,36 @@ def _site(
 
 def _has_tokens(values: Any, shape: tuple[int, int]) -> bool:
     return isinstance(values, Tensor) and values.is_floating_point() and values.ndim == 3 and values.shape[:2] == shape
+
+
+class _Reached(Exception):  # noqa: N818  # no error: a pass that has come far enough
+    """What the module that was waited for is given."""
+
+
+def tokens_given(module: nn.Module, place: tuple[str, ModuleSite], inputs: Inputs) -> Float[Tensor, "frames numbers"]:
+    """The tokens of each frame that one of a module's submodules is given first, of any inputs; the pass ends there.
+
+    Args:
+        module: the outermost.
+        place: path of the submodule, and its site in another pass.
+        inputs: of the module.
+    """
+    path, site = place
+
+    def stop(each: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        named = dict(enumerate(args)) | kwargs
+        known = dict(enumerate(site.args)) | site.kwargs
+        raise _Reached(next(named[name] for name, value in known.items() if value is site.tokens))
+
+    hook = module.get_submodule(path).register_forward_pre_hook(stop, with_kwargs=True)
+    try:
+        with torch.no_grad():
+            call_module(module, inputs)
+    except _Reached as reached:
+        return site.by_frame(reached.args[0]).flatten(1)
+    finally:
+        hook.remove()
+    raise RecordError(f"{path} was not called: the module makes other calls of other numbers")
 
 
 def norms_of(

@@ -19,7 +19,15 @@ from analysis.capture import Adapter, AttentionCall, Captured, capture, capture_
 from analysis.capture.adapter import Inputs
 from analysis.capture.layout import Layout
 from analysis.errors import RecordError
-from analysis.module_sites import ModuleSite, Probes, call_module, check_arguments, find_sites, norms_of
+from analysis.module_sites import (
+    ModuleSite,
+    Probes,
+    call_module,
+    check_arguments,
+    find_sites,
+    norms_of,
+    tokens_given,
+)
 from analysis.view import Capabilities, ModelNote, TraceView
 from gmsa_models.data.clip import Clip
 from gmsa_models.data.errors import is_plain
@@ -96,6 +104,7 @@ def view_module(
         capabilities=Capabilities(
             gradient_norms=norms if sites else None,
             gradient_norm_errors=errors if sites and probes.count is not None else None,
+            frame_tokens=partial(tokens_given, module, first) if (first := _first_site(captured, sites)) else None,
             spatial_maps=None if adapter is not None else partial(_spatial_map, module, inputs, layout, calls),
         ),
     )
@@ -223,6 +232,11 @@ def _layer(call: AttentionCall, site: ModuleSite | None, mask: Bool[Tensor, "que
         head_groups={"global": (HeadGroup(0, heads, mask),)},
         outside=outside,
     )
+
+
+def _first_site(captured: Captured, sites: Mapping[str, ModuleSite]) -> tuple[str, ModuleSite] | None:
+    """Path and site of the first module that attends and is given tokens."""
+    return next(((call.module, sites[call.name]) for call in captured if call.name in sites), None)
 
 
 def _features(

@@ -17,7 +17,8 @@ from analysis.capture.adapter import Inputs
 from analysis.capture.layout import Layout
 from analysis.errors import RecordError
 from analysis.explanations.class_explanations import ClassExplanations
-from analysis.explanations.module_explanations import MODULE_METHODS, ModuleScore, explain_module, module_steps
+from analysis.explanations.input_steps import module_steps
+from analysis.explanations.module_explanations import MODULE_METHODS, ModuleScore, explain_module
 from analysis.module_sites import Probes
 from analysis.module_view import ModuleClip, evaluating_module, view_module
 from analysis.record.assemble import check_parts, record_of
@@ -79,7 +80,8 @@ def inspect_module(
             models: one product for every number of the output.
         target: the class that the part "explanation" explains, by position or name; None: the most probable.
         steps: the time step that each number of the input belongs to, of its shape or broadcast to it, for the part
-            "explanation"; default: along its second axis, whose length must then be a multiple of the time steps.
+            "explanation"; default: along the axis, a multiple of the time steps long, by whose parts the tokens of the
+            time steps change.
         mask: True where a time step can attend to another at all, if not everywhere: profiles are relative to it.
         note: what the record says of the model; default: the name of its class. Where the module's configuration has
             `weights: "random"`, the name says so.
@@ -106,7 +108,8 @@ def inspect_module(
         def explanations(view: TraceView) -> ClassExplanations:
             position = _target(view, target)
             with evaluating_module(module):
-                known = module_steps(inputs, view.frames) if steps is None else steps
+                tokens = view.capabilities.frame_tokens
+                known = module_steps(inputs, view.frames, tokens) if steps is None else steps
                 score = ModuleScore(module, inputs, known, position, activation == "softmax")
                 return explain_module(view, score, methods, progress)
 
