@@ -59,7 +59,7 @@ def test_gradients_are_of_the_axis_that_is_time(name):
     )
     model(values)[0, 1].backward()
     parts = values.grad.movedim(axis, 0).reshape(steps, -1)
-    np.testing.assert_allclose(record.explanation.sel(method="saliency").squeeze(), parts.norm(dim=1), rtol=1e-4)
+    np.testing.assert_allclose(record.explanation.sel(explainer="saliency")[0], parts.norm(dim=1), rtol=1e-4)
 
 
 def test_numbers_that_are_multiples_by_chance_are_no_time():
