@@ -19,15 +19,8 @@ from analysis.capture import Adapter, AttentionCall, Captured, capture, capture_
 from analysis.capture.adapter import Inputs
 from analysis.capture.layout import Layout
 from analysis.errors import RecordError
-from analysis.module_sites import (
-    ModuleSite,
-    Probes,
-    call_module,
-    check_arguments,
-    find_sites,
-    norms_of,
-    tokens_given,
-)
+from analysis.module_heads import JoinedCalls, join_heads
+from analysis.module_sites import ModuleSite, Probes, call_module, check_arguments, norms_of, tokens_given
 from analysis.view import Capabilities, ModelNote, TraceView
 from gmsa_models.data.clip import Clip
 from gmsa_models.data.errors import is_plain
@@ -73,6 +66,7 @@ def view_module(
     probes: Probes | None = None,
     mask: Bool[Tensor, "query key"] | None = None,
     note: ModelNote | None = None,
+    heads_of_lists: bool = True,
 ) -> TraceView:
     """What a module saw in one clip; see `analysis.inspect_module` for the arguments, errors and conventions.
 
@@ -86,10 +80,15 @@ def view_module(
         check_arguments(module, inputs)
     with evaluating_module(module), torch.no_grad():
         captured, output = _captured(module, inputs, layout, adapter)
-        calls = _streams(captured, streams)
-        sites = {} if adapter is not None else find_sites(module, inputs, captured.calls)
+        if adapter is not None:
+            joined = JoinedCalls(captured, {call.name: [call] for call in captured}, {}, {})
+        else:
+            joined = join_heads(module, inputs, captured, heads_of_lists)
+        calls, sites = _streams(joined.captured, streams), joined.sites
     logits = _logits(module, output)
-    made = _clip(clip or ModuleClip(), calls, _features(calls, sites, features))
+    first = _first_site(captured, joined.given)
+    known = any(call.name in sites for each in calls.values() for call in each)
+    made = _clip(clip or ModuleClip(), calls, _features(calls, joined.given, features))
     probes = probes or Probes()
     norms, errors = (partial(_norms_and_errors, calls, sites, probes, which) for which in (0, 1))
     return TraceView(
@@ -99,13 +98,13 @@ def view_module(
         valid=torch.ones(1, made.frames, dtype=torch.bool, device=logits.device),
         logits=_log_odds(logits) if activation == "softmax" else logits,
         vocabulary=_vocabulary(module, class_names, logits.shape[1]),
-        model=_note(module, captured, note),
+        model=_note(module, joined.captured, note),
         chosen=chosen,
         capabilities=Capabilities(
-            gradient_norms=norms if sites else None,
-            gradient_norm_errors=errors if sites and probes.count is not None else None,
-            frame_tokens=partial(tokens_given, module, first) if (first := _first_site(captured, sites)) else None,
-            spatial_maps=None if adapter is not None else partial(_spatial_map, module, inputs, layout, calls),
+            gradient_norms=norms if known else None,
+            gradient_norm_errors=errors if known and probes.count is not None else None,
+            frame_tokens=None if first is None else partial(tokens_given, module, first),
+            spatial_maps=None if adapter is not None else partial(_spatial_map, module, inputs, layout, calls, joined),
         ),
     )
 
@@ -339,16 +338,17 @@ def _spatial_map(
     inputs: Inputs,
     layout: Layouts | None,
     calls: Mapping[str, Sequence[AttentionCall]],
+    joined: JoinedCalls,
     modality: str,
     layer: int,
     frame: int,
 ) -> Float[Tensor, "heads key patch"]:
     """Another pass, of which the rows of one frame of one call are kept."""
-    call = calls[modality][layer]
+    heads = joined.members[calls[modality][layer].name]
     with evaluating_module(module), torch.no_grad():
-        with capture(module, queries=[frame], layers=[call.module], layout=layout) as captured:
+        with capture(module, queries=[frame], layers=[call.module for call in heads], layout=layout) as captured:
             call_module(module, inputs)
-        return captured[call.name].spatial_map(frame)[0]
+        return torch.cat([captured[call.name].spatial_map(frame)[0] for call in heads])
 
 
 def _norms_and_errors(

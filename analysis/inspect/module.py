@@ -51,6 +51,7 @@ def inspect_module(
     mask: Bool[Tensor, "query key"] | None = None,
     note: ModelNote | None = None,
     pinned: int | None = None,
+    heads_of_lists: bool = True,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> xr.Dataset:
     """Everything that a module saw in one clip, as `inspect_clip` tells it of a GMSA model.
@@ -86,6 +87,8 @@ def inspect_module(
         note: what the record says of the model; default: the name of its class. Where the module's configuration has
             `weights: "random"`, the name says so.
         pinned: a query frame whose spatial map is added, `spatial_attention` (modality, head, key, patch).
+        heads_of_lists: modules of one `nn.ModuleList` that are given the same tokens, none of which come of another of
+            them, are heads of one layer, named by the list; False: each is a layer.
         progress: called as the class is explained, with the steps done and their number.
 
     Returns:
@@ -100,6 +103,7 @@ def inspect_module(
     view = view_module(
         module, inputs, layout=layout, class_names=class_names, streams=streams, activation=activation, adapter=adapter,
         features=features, clip=clip, chosen=neighbourhood, probes=probes, mask=mask, note=note,
+        heads_of_lists=heads_of_lists,
     )  # fmt: skip
     names = check_parts(parts)
     if "explanation" in names and adapter is None:
