@@ -179,10 +179,12 @@ def _orientations(
         if branch not in base.weights:
             continue
         (part,) = layer_maps(base)[branch]
-        sees = untouched[:, :, None].expand(-1, -1, untouched.shape[1])
-        sees = sees if part.neighbourhood is None else sees & part.neighbourhood
+        attends = untouched[:, :, None].expand(-1, -1, untouched.shape[1])
+        attends = attends if part.neighbourhood is None else attends & part.neighbourhood
         # (batch, query, moved frame): it sees that frame, and two whose odds can be compared.
-        informative = sees.take_along_dim(moved[:, None], 2) & ((sees & untouched[:, None]).sum(-1) >= 2)[:, :, None]
+        informative = (
+            attends.take_along_dim(moved[:, None], 2) & ((attends & untouched[:, None]).sum(-1) >= 2)[:, :, None]
+        )
         if bool(informative.any()):
             orientations[branch] = _orientation(part.weights, again.weights[branch], moved, untouched, informative)
     return orientations

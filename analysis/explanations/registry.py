@@ -82,7 +82,7 @@ def applicable(model: GMSAClassifier) -> tuple[str, ...]:
     block = ATTENTION[model.config.attention]
     has = {"": True, "attention": block is not None, "local": block is not None and block.local}
     has["combined"] = block is not None and bool(block.combined)
-    return tuple(name for name, offer in EXPLANATIONS.items() if has[offer.needs])
+    return tuple(name for name, spec in EXPLANATIONS.items() if has[spec.needs])
 
 
 def explain(model: GMSAClassifier, clip: Clip, target: SupportsIndex | str, method: str, **options: Any) -> Explanation:
@@ -150,7 +150,7 @@ def explain_all(
 
 
 def check_method(name: str) -> MethodSpec:
-    """The offer of a name.
+    """The spec of a name.
 
     Raises:
         UnknownNameError: there is none; the message lists the names.

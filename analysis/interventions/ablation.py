@@ -184,8 +184,8 @@ def ablated_logits(
     Raises:
         ArgumentError: an ablation of another block, or one that the block lacks; means that are missing.
     """
-    if strange := [one for one in ablations if (one.modality, one.layer) != (state.modality, state.layer)]:
-        raise ArgumentError(f"{strange[0]} is not of layer {state.layer} of {state.modality!r}")
+    if foreign := [one for one in ablations if (one.modality, one.layer) != (state.modality, state.layer)]:
+        raise ArgumentError(f"{foreign[0]} is not of layer {state.layer} of {state.modality!r}")
     block = attention_block(model, state.modality, state.layer)
     at_once = max(1, ROWS // state.hidden[..., 0].numel())
     parts = []

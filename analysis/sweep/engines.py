@@ -33,25 +33,25 @@ class EngineOptions:
 Engine = Callable[[Sequence[ShardTask], EngineOptions, Advance], Outcomes]
 
 
-def _in_process(tasks: Sequence[ShardTask], crew: EngineOptions, advance: Advance) -> Outcomes:
-    _refuse(crew, "in-process")
+def _in_process(tasks: Sequence[ShardTask], options: EngineOptions, advance: Advance) -> Outcomes:
+    _refuse(options, "in-process")
     return (do_shard(task, advance) for task in tasks)
 
 
-def _processes(tasks: Sequence[ShardTask], crew: EngineOptions, advance: Advance) -> Outcomes:
-    if crew.address is not None:
-        raise SweepError(f"address {crew.address!r} is of a Ray cluster; engine 'processes' is on this machine")
-    return in_processes(tasks, crew.workers)
+def _processes(tasks: Sequence[ShardTask], options: EngineOptions, advance: Advance) -> Outcomes:
+    if options.address is not None:
+        raise SweepError(f"address {options.address!r} is of a Ray cluster; engine 'processes' is on this machine")
+    return in_processes(tasks, options.workers)
 
 
-def _ray(tasks: Sequence[ShardTask], crew: EngineOptions, advance: Advance) -> Outcomes:
+def _ray(tasks: Sequence[ShardTask], options: EngineOptions, advance: Advance) -> Outcomes:
     from analysis.sweep.cluster import on_ray
 
-    return on_ray(tasks, crew.workers, crew.address)
+    return on_ray(tasks, options.workers, options.address)
 
 
-def _refuse(crew: EngineOptions, name: str) -> None:
-    if crew != EngineOptions():
+def _refuse(options: EngineOptions, name: str) -> None:
+    if options != EngineOptions():
         raise SweepError(f"workers and address are not for engine {name!r}; choose processes or ray")
 
 

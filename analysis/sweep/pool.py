@@ -45,12 +45,12 @@ def in_processes(tasks: Sequence[ShardTask], workers: int | None = None) -> Outc
         SweepError: a worker that cannot import the program for another reason.
     """
     waiting, lost, context = deque(tasks), Counter[str](), WorkerContext()
-    crew: list[_Worker] = []
+    started: list[_Worker] = []
     try:
         for number in range(min(workers or cores(), len(tasks))):
-            crew.append(_start_worker(context, number))
-            _give(crew[-1], waiting)
-        while busy := {worker.pipe: (worker, worker.task) for worker in crew if worker.task is not None}:
+            started.append(_start_worker(context, number))
+            _give(started[-1], waiting)
+        while busy := {worker.pipe: (worker, worker.task) for worker in started if worker.task is not None}:
             ready = set(connection.wait(list(busy)))
             for worker, task in [pair for pipe, pair in busy.items() if pipe in ready]:
                 message = _message(worker)
@@ -61,14 +61,14 @@ def in_processes(tasks: Sequence[ShardTask], workers: int | None = None) -> Outc
                     _end(worker)
                     _check_start(context, worker)
                     message = _after_loss(worker, task, waiting, lost)
-                    crew[worker.number] = _start_worker(context, worker.number)
+                    started[worker.number] = _start_worker(context, worker.number)
                 if message is not None:
                     yield message
-                _give(crew[worker.number], waiting)
+                _give(started[worker.number], waiting)
     finally:
-        for worker in crew:
+        for worker in started:
             worker.process.kill()
-        for worker in crew:
+        for worker in started:
             _end(worker)
 
 

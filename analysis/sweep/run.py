@@ -120,7 +120,7 @@ def run_sweep(
     if engine == "processes":
         leave_if_imported()
     begun, settings, watch = time.monotonic(), settings or SweepSettings(), watch or _Silent()
-    do, crew = engine_of(engine), EngineOptions(workers, address)
+    do, options = engine_of(engine), EngineOptions(workers, address)
     plan_sweep(models, data, Path(out), settings, again)  # refuses what makes no sense before the folder is made
     with locked(out, "a sweep"):
         remove_leftovers(out, "*.parquet", "*.txt", f"{NOTES}/*.json")
@@ -128,7 +128,7 @@ def run_sweep(
         left = [task for task in tasks if not _is_finished(task, tables.get(task.path), again)]
         record_plan(Path(out), tasks)
         result = SweepResult(Path(out), len(tasks), len(tasks) - len(left))
-        _Account(result, watch).keep(tasks, left, do, crew)
+        _Account(result, watch).keep(tasks, left, do, options)
     result.seconds = time.monotonic() - begun
     return result
 
@@ -139,7 +139,7 @@ class _Account:
     def __init__(self, result: SweepResult, watch: Watch) -> None:
         self.result, self.watch, self.notes = result, watch, notes_in(result.folder)
 
-    def keep(self, tasks: Sequence[ShardTask], left: Sequence[ShardTask], do: Engine, crew: EngineOptions) -> None:
+    def keep(self, tasks: Sequence[ShardTask], left: Sequence[ShardTask], do: Engine, options: EngineOptions) -> None:
         """Do what is left, and note what comes of it."""
         paths = {task.path for task in left}
         for task in tasks:
@@ -147,7 +147,7 @@ class _Account:
                 self._forget_failures(task)
         self.watch.begin(sum(task.shard.bytes for task in tasks), sum(task.shard.bytes for task in left))
         if left:
-            with closing(do(left, crew, self.watch.advance)) as outcomes:
+            with closing(do(left, options, self.watch.advance)) as outcomes:
                 for outcome in outcomes:
                     self.watch.end_shard(self._kept(outcome))
 

@@ -15,7 +15,15 @@ from figures.pipeline.table_files import load_tables
 from figures.style import use_style
 from gmsa_models.workers import WorkerContext
 
-__all__ = ["Beside", "Drawing", "Here", "drawing_beside", "drawing_here", "drawn", "numbers_file"]
+__all__ = [
+    "Drawing",
+    "InlineExecutor",
+    "ProcessExecutor",
+    "drawn",
+    "inline_executor",
+    "numbers_file",
+    "process_executor",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -55,7 +63,7 @@ def numbers_file(folder: Path, item: Item) -> Path:
     return folder / f"{item.name}.npz"
 
 
-class Here(Executor):
+class InlineExecutor(Executor):
     """Draws at once, in this process."""
 
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
@@ -68,7 +76,7 @@ class Here(Executor):
         return future
 
 
-class Beside(ProcessPoolExecutor):
+class ProcessExecutor(ProcessPoolExecutor):
     """Draws in one other process, which starts with the first drawing."""
 
     def __init__(self) -> None:
@@ -91,20 +99,20 @@ class Beside(ProcessPoolExecutor):
 
 
 @contextmanager
-def drawing_here(tell: Callable[[str], object]) -> Iterator[Executor]:
+def inline_executor(tell: Callable[[str], object]) -> Iterator[Executor]:
     """Draws in this process; `tell` is not needed."""
-    yield Here()
+    yield InlineExecutor()
 
 
 @contextmanager
-def drawing_beside(tell: Callable[[str], object]) -> Iterator[Executor]:
+def process_executor(tell: Callable[[str], object]) -> Iterator[Executor]:
     """Draws in one other process, which starts with the first drawing and is stopped by nothing but the end.
 
     A script that uses this needs the usual `if __name__ == "__main__"`, and is told so. When the block is left
     by an error or the keyboard, what is being drawn, or was next, is finished, and `tell` is told so; the rest is
     called off.
     """
-    pool = Beside()
+    pool = ProcessExecutor()
     try:
         yield pool
     except BaseException:

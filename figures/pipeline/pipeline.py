@@ -18,7 +18,7 @@ from figures.files import code_digest, digest, sha256
 from figures.pipeline import build_item
 from figures.pipeline.build_item import CACHE, Made, read_json
 from figures.pipeline.catalogue import ITEMS, Item
-from figures.pipeline.drawing import drawing_beside, drawing_here, numbers_file
+from figures.pipeline.drawing import inline_executor, numbers_file, process_executor
 from figures.pipeline.from_sweep import MissingAnalysisError, NumberSource, Swept
 from figures.pipeline.provenance import Checkpoint, DiskCache, data_digest, find_checkpoints, versions, zoo
 from figures.pipeline.request import Request
@@ -76,7 +76,7 @@ def render(
         request: what, of what, how.
         report: called after each item with its name, state and, if it failed, the reason.
         progress: of long computations: stage, done, of how much (None: not known).
-        beside: draw in another process while the next numbers are computed; see `drawing_beside`.
+        beside: draw in another process while the next numbers are computed; see `process_executor`.
 
     Returns:
         The state of every item. A failure is told by its message and does not stop the others; stopping by the
@@ -110,7 +110,7 @@ def render(
         settle(made.item, lambda: DRAWN if build_item.finish(made, request, source) else UNCHANGED)
 
     try:
-        with (drawing_beside if beside else drawing_here)(tell) as executor:
+        with (process_executor if beside else inline_executor)(tell) as executor:
             for item in items:
                 settle(item, lambda: waiting.append(build_item.make(item, request, source, executor)))  # noqa: B023 (at once)
                 while waiting and waiting[0].ready:

@@ -16,16 +16,16 @@ from torch import Tensor
 from analysis.explanations.attribution.seeding import seeded
 from analysis.explanations.stream import FRAMES_TOGETHER, Stream
 
-__all__ = ["Found", "deep_lift", "gradient_shap", "input_x_gradient", "integrated_gradients", "saliency"]
+__all__ = ["FrameScores", "deep_lift", "gradient_shap", "input_x_gradient", "integrated_gradients", "saliency"]
 
 Frames = Float[Tensor, "frames width"]
-Found = tuple[Frames, float | None]
+FrameScores = tuple[Frames, float | None]
 
 # Which warnings are shown is a setting of the whole process: two threads that changed it at once would mix it up.
 _ONE_AT_A_TIME = threading.Lock()
 
 
-def saliency(stream: Stream, inputs: Frames, baseline: Frames) -> Found:
+def saliency(stream: Stream, inputs: Frames, baseline: Frames) -> FrameScores:
     """|d logit / d feature|.
 
     Source:
@@ -36,7 +36,7 @@ def saliency(stream: Stream, inputs: Frames, baseline: Frames) -> Found:
     return Saliency(stream).attribute(_leaf(inputs))[0].detach(), None
 
 
-def input_x_gradient(stream: Stream, inputs: Frames, baseline: Frames) -> Found:
+def input_x_gradient(stream: Stream, inputs: Frames, baseline: Frames) -> FrameScores:
     """Feature times gradient: the change of the logit, were it linear, when the feature goes to 0.
 
     Source:
@@ -47,7 +47,7 @@ def input_x_gradient(stream: Stream, inputs: Frames, baseline: Frames) -> Found:
     return InputXGradient(stream).attribute(_leaf(inputs))[0].detach(), None
 
 
-def integrated_gradients(stream: Stream, inputs: Frames, baseline: Frames, n_steps: int = 32) -> Found:
+def integrated_gradients(stream: Stream, inputs: Frames, baseline: Frames, n_steps: int = 32) -> FrameScores:
     """Gradients along the straight line from the baseline, times the difference; adds up to that of the logits.
 
     Frames are embedded by a linear map, if at all, so a straight line of frames is one of embedded frames: the mean
@@ -76,7 +76,7 @@ def integrated_gradients(stream: Stream, inputs: Frames, baseline: Frames, n_ste
     return attributions, float(attributions.sum() - (rise[0] - rise[1]))
 
 
-def gradient_shap(stream: Stream, inputs: Frames, baseline: Frames, n_samples: int = 8, seed: int = 0) -> Found:
+def gradient_shap(stream: Stream, inputs: Frames, baseline: Frames, n_samples: int = 8, seed: int = 0) -> FrameScores:
     """Expected gradients: at random points between the clip and one of two baselines, the given one and all zeros.
 
     Its convergence delta is the mean over samples, and noisy where samples are few.
@@ -110,7 +110,7 @@ class _OnceEach:
         return self._stream(frames[several])[[several.index(one) for one in firsts]]
 
 
-def deep_lift(stream: Stream, inputs: Frames, baseline: Frames) -> Found:
+def deep_lift(stream: Stream, inputs: Frames, baseline: Frames) -> FrameScores:
     """captum's DeepLIFT, rescale rule.
 
     captum has no rule for GELU, layer norm, or the product of attention weights and values: there it multiplies

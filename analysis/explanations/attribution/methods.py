@@ -10,7 +10,7 @@ import torch
 from analysis.attention.segments import frame_groups
 from analysis.explanations.attribution.baselines import baseline_inputs
 from analysis.explanations.attribution.gradients import (
-    Found,
+    FrameScores,
     deep_lift,
     gradient_shap,
     input_x_gradient,
@@ -28,7 +28,7 @@ from gmsa_models.evaluating import evaluating
 __all__ = ["gradient_explanation", "occlusion_explanation", "shapley_explanation"]
 
 # Name -> the method on one stream, whether values are shares of a logit, and whether it uses the baseline.
-GRADIENTS: dict[str, tuple[Callable[..., Found], bool, bool]] = {
+GRADIENTS: dict[str, tuple[Callable[..., FrameScores], bool, bool]] = {
     "saliency": (saliency, False, False),
     "input-x-gradient": (input_x_gradient, True, False),
     "integrated-gradients": (integrated_gradients, True, True),

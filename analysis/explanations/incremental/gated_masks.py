@@ -18,12 +18,12 @@ from gmsa_models.masks import neighbourhood_mask, padded_neighbours
 __all__ = ["GatedMasks"]
 
 Frames = Float[Tensor, "frames dim"]
-Kept = Bool[Tensor, " frames"]
+FrameMask = Bool[Tensor, " frames"]
 Choices = Bool[Tensor, "choices frames"]
 Maps = Float[Tensor, "heads query key"]
 Rows = Float[Tensor, "heads query"]
-Near = Float[Tensor, "choices heads query near"]
-Places = Int[Tensor, " places"]
+LocalLogits = Float[Tensor, "choices heads query near"]
+Indices = Int[Tensor, " places"]
 
 # Steps after which all sums are made anew, so that rounding does not add up.
 FRESH = 64
@@ -63,7 +63,7 @@ class _Live:
         minus_local: -sum_k A_ik W_kj of the local gate.
     """
 
-    kept: Kept
+    kept: FrameMask
     sums: _Sums
     most: Rows
     minus_local: Maps
@@ -74,7 +74,7 @@ class _Live:
         sums = _Sums(*(own(getattr(self.sums, each.name)) for each in fields(_Sums)))
         return _Live(self.kept, sums, own(self.most), own(self.minus_local))
 
-    def put(self, queries: Places, sums: _Sums) -> None:
+    def put(self, queries: Indices, sums: _Sums) -> None:
         """Rows made anew."""
         for each in fields(_Sums):
             getattr(self.sums, each.name).index_copy_(1, queries, getattr(sums, each.name))
@@ -95,7 +95,7 @@ class _Step:
         minus_local: rows of these.
     """
 
-    kept: Kept
+    kept: FrameMask
     again: bool
     keys: Int[Tensor, " keys"]
     columns: Float[Tensor, "keys heads query"]
@@ -168,7 +168,7 @@ class GatedMasks:
             torch.mm(gate, values, out=out)
         contexts *= scale
 
-    def _plan(self, kept: Choices, local: Near) -> Iterator[_Step | _Live]:
+    def _plan(self, kept: Choices, local: LocalLogits) -> Iterator[_Step | _Live]:
         """For each choice the step to it, or what there is to carry where too much changes for a step."""
         if self._first is None:
             self._first = self._made(kept[0], local[0])
@@ -204,7 +204,7 @@ class GatedMasks:
             else:
                 yield _Step(kept[at], again[at], frames, column, _Sums(*row), close, below)
 
-    def _made(self, kept: Kept, local: Float[Tensor, "heads query near"]) -> _Live:
+    def _made(self, kept: FrameMask, local: Float[Tensor, "heads query near"]) -> _Live:
         queries = torch.arange(len(kept), device=kept.device)
         sums = self._rows(kept[None], torch.zeros_like(queries), queries)
         minus_local = self._minus_local(local.transpose(0, 1), queries)
@@ -244,7 +244,7 @@ class GatedMasks:
             live.put(queries, self._rows(step.kept[None], torch.zeros_like(queries), queries))
         live.minus_local.index_copy_(1, step.near, step.minus_local)
 
-    def _rows(self, kept: Choices, choice: Places, queries: Places) -> _Sums:
+    def _rows(self, kept: Choices, choice: Indices, queries: Indices) -> _Sums:
         """Sums of some queries, each of one of the choices."""
         logits = self._looked_up(self._by_query, kept, choice, queries)
         shift = logits.amax(-1)
@@ -254,7 +254,7 @@ class GatedMasks:
 
     @staticmethod
     def _looked_up(
-        logits: Float[Tensor, "twice 2 heads frames"], kept: Choices, choice: Places, frames: Places
+        logits: Float[Tensor, "twice 2 heads frames"], kept: Choices, choice: Indices, frames: Indices
     ) -> Float[Tensor, "places heads frames"]:
         """Logits of some frames with every other, as both are in one of the choices."""
         kept = kept[choice]
@@ -262,13 +262,13 @@ class GatedMasks:
         selected = logits.index_select(0, place)
         return torch.where(kept[:, None], selected[:, 0], selected[:, 1])
 
-    def _local(self, kept: Choices) -> Near:
+    def _local(self, kept: Choices) -> LocalLogits:
         """The local branch's attention weights."""
         own, other = self._near_logits
         of_query = torch.where(kept[:, None, None, :, None], own, other)
         return torch.where(kept[:, self._neighbours][:, None], of_query[:, 0], of_query[:, 1]).softmax(-1)
 
-    def _minus_local(self, local: Float[Tensor, "queries heads near"], queries: Places) -> Maps:
+    def _minus_local(self, local: Float[Tensor, "queries heads near"], queries: Indices) -> Maps:
         rows = local.new_zeros(*local.shape[:2], len(self._near))
         rows.scatter_(2, self._neighbours[queries][:, None].expand_as(local), local)
         return (rows @ self._gate_local).neg_().transpose(0, 1)
