@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from analysis.explanations.sanity import rank_correlation_with_shuffled
     from analysis.explanations.scores import explanation_scores
     from analysis.inspect.clips import inspect_clip, inspect_clips
+    from analysis.inspect.engine import EditEngine
     from analysis.inspect.maps import certify, head_taxonomy
     from analysis.inspect.module import inspect_module
     from analysis.interventions.ablation import Ablation, ContextMeans, all_ablations
@@ -59,6 +60,7 @@ __all__ = [
     "ContextMeans",
     "Counterfactual",
     "DropFrames",
+    "EditEngine",
     "EditError",
     "Explanation",
     "ForceGate",
@@ -130,6 +132,7 @@ _MODULES = {
     "DEFAULT_PARTS": "analysis.record.variables",
     "DropFrames": "analysis.interventions.edits",
     "EXPLANATIONS": "analysis.explanations.registry",
+    "EditEngine": "analysis.inspect.engine",
     "EditError": "analysis.interventions.edits",
     "Explanation": "analysis.explanations.explanation",
     "ArgumentError": "gmsa_models.errors",

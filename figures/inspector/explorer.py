@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     import xarray as xr
 
+    from analysis import EditEngine
     from gmsa_models import Clip
 
 __all__ = ["Explorer"]
@@ -30,7 +31,7 @@ class Explorer(ipywidgets.VBox):
     """Four controls above an inspector: source of videos, video, model, and a model to hold it against.
 
     The picture is always of what the controls say. A choice that cannot be shown has a message in its place, and the
-    inspector that was there is closed.
+    inspector that was there is closed. The passes of both models can be edited in it.
 
     Attributes:
         inspector: the one shown now; a new one for every choice, and the old one is closed. None until a record is
@@ -108,21 +109,24 @@ class Explorer(ipywidgets.VBox):
         if self.video.value is None:
             return  # the source has no videos, and the message says why
         with self._telling(f"{self.video.value} by {' and '.join(names)} cannot be shown"):
-            records = self._records(names)
+            records, engines = self._records(names)
             against = names[1] if len(names) > 1 else ""
-            self._put(Inspector(records, against=records[-1]["model"].item() if against else ""))
+            self._put(Inspector(records, engines=engines, against=records[-1]["model"].item() if against else ""))
             self.message.value = f"{self.video.value}: {records[0].sizes['frame']} frames"
 
-    def _records(self, names: list[str]) -> list[xr.Dataset]:
-        from analysis import inspect_clip
+    def _records(self, names: list[str]) -> tuple[list[xr.Dataset], list[EditEngine]]:
+        """A record a model, and what answers edits of it."""
+        from analysis import EditEngine, inspect_clip
         from gmsa_models import load
 
+        clip, models = self._clips[self.video.value], []
         self.progress.max, self.progress.value, records = len(names), 0, []
         for name in names:
             self.message.value = f"{name} looks at {self.video.value}"
-            records.append(inspect_clip(load(name), self._clips[self.video.value]))
+            models.append(load(name))
+            records.append(inspect_clip(models[-1], clip))
             self.progress.value += 1
-        return records
+        return records, [EditEngine(model, clip) for model in models]
 
     @contextmanager
     def _telling(self, what: str) -> Iterator[None]:

@@ -68,6 +68,7 @@ def describe_model(record: xr.Dataset, layers: tuple[int, ...]) -> dict[str, Any
         "argument": shlex.quote(str(record.attrs.get("checkpoint_path", without_edited(name)))),
         "edits": list(record_edits(record.attrs)),
         "python": _python_of_record(record, layers),
+        "load": _python_of_model(record),
         "kind": str(record.attrs.get("attention_kind", "")),
         "sha256": str(record.attrs.get("checkpoint_sha256", "")),
         "layer": int(record.attrs.get("layer", 0)),
@@ -203,14 +204,10 @@ def _python_of_clip(clip: str, source: str) -> str:
 
 def _python_of_record(record: xr.Dataset, layers: tuple[int, ...]) -> str:
     """Python that makes the record again from `clip`, by the same file of weights, or says that it has changed."""
-    attributes, name = record.attrs, without_edited(model_name(record))
+    attributes = record.attrs
     if "video_span" in attributes:
         return _python_of_video(record, layers)
-    called = str(attributes.get("checkpoint_name", name))
-    load = [repr(str(attributes.get("checkpoint_path", called)))]
-    load += [f"name={name!r}"] if name != called else []
-    load += [f"sha256={str(attributes['checkpoint_sha256'])!r}"] if "checkpoint_sha256" in attributes else []
-    inspect = [f"gmsa_models.load({', '.join(load)})", "clip"]
+    inspect = [_python_of_model(record), "clip"]
     inspect += [f"edits={list(edits)!r}"] if (edits := record_edits(attributes)) else []
     if "explanation" in record:
         inspect.append('parts=[*DEFAULT_PARTS, "explanation"]')
@@ -222,6 +219,16 @@ def _python_of_record(record: xr.Dataset, layers: tuple[int, ...]) -> str:
     if chosen and chosen != json.loads(attributes.get("model_config", "{}")).get("neighbourhood"):
         inspect.append(f"neighbourhood=gmsa_models.masks.neighbourhood_from_dict({chosen!r})")
     return f"inspect_clip({', '.join(inspect)})"
+
+
+def _python_of_model(record: xr.Dataset) -> str:
+    """Python that loads the model again."""
+    attributes, name = record.attrs, without_edited(model_name(record))
+    called = str(attributes.get("checkpoint_name", name))
+    load = [repr(str(attributes.get("checkpoint_path", called)))]
+    load += [f"name={name!r}"] if name != called else []
+    load += [f"sha256={str(attributes['checkpoint_sha256'])!r}"] if "checkpoint_sha256" in attributes else []
+    return f"gmsa_models.load({', '.join(load)})"
 
 
 def _python_of_layers(record: xr.Dataset, layers: tuple[int, ...]) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -23,17 +23,17 @@ from figures.inspector.records import has_values, model_name, split_records
 from figures.inspector.strip import record_thumbnails, strip_colours
 from gmsa_models.errors import ArgumentError
 
-__all__ = ["Arrays", "joined_parts", "pack", "pack_in_parts"]
+__all__ = ["Arrays", "joined_parts", "pack", "pack_answer", "pack_in_parts"]
 
 VERSION = 4
 PRECISIONS = ("float32", "float16")
 
 
 class Arrays:
-    """Arrays under names, one after another in one block."""
+    """Arrays under names, one after another in one block; of maps only those that are wanted (None: all)."""
 
-    def __init__(self, precision: str) -> None:
-        self.precision = precision
+    def __init__(self, precision: str, wanted: Collection[str] | None = None) -> None:
+        self.precision, self.wanted = precision, wanted
         self.about: dict[str, Any] = {}
         self.blocks: dict[str, bytes] = {}
         self.later: set[str] = set()  # what a view may not need: maps, the copy of the video
@@ -59,17 +59,24 @@ class Arrays:
     def add_map(
         self, name: str, values: np.ndarray, support: tuple[str, np.ndarray] | None = None, **coding: Any
     ) -> None:
-        """Store a map of frames against frames, in the chosen precision, inside its support only."""
+        """Store a map of frames against frames, in the chosen precision, inside its support only, if it is wanted."""
+        if not self.wants(name):
+            return
         self.later.add(name)
         coding |= {} if support is None else {"support": support[0]}
         kept = np.ascontiguousarray(values if support is None else values[support[1]], np.float32)
         if self.precision == "float32":
-            return self._append(name, values, kept.tobytes(), "float32", **coding)
+            self._append(name, values, kept.tobytes(), "float32", **coding)
+            return
         largest = float(np.nanmax(np.abs(kept), initial=0.0))
         exponent = 15 - math.ceil(math.log2(largest)) if largest > 0 else 0
         halves = np.ldexp(kept, exponent).astype("<f2")
         planes = halves.reshape(-1, 1).view(np.uint8).T
-        return self._append(name, values, planes.tobytes(), "float16", exponent=exponent, **coding)
+        self._append(name, values, planes.tobytes(), "float16", exponent=exponent, **coding)
+
+    def wants(self, name: str) -> bool:
+        """Whether a map is to be stored."""
+        return self.wanted is None or name in self.wanted
 
     def alias(self, name: str, same: str) -> None:
         """Let a name stand for an array that is there already."""
@@ -150,12 +157,37 @@ def pack_in_parts(
     return joined_parts(header, arrays, _shown(layers, view))
 
 
+def pack_answer(
+    records: Sequence[xr.Dataset], name: str, edited: xr.Dataset, shown: Collection[str], precision: str = "float32"
+) -> bytes:
+    """What an edited pass changed, laid out as a payload: arrays under the names that the payload has them by.
+
+    Args:
+        records: of `split_records`, that the payload was packed of.
+        name: of the model whose pass was edited.
+        edited: record of the edited pass, of the same layers as the model's record; of any parts.
+        shown: names of the maps that are sent.
+        precision: of maps; see `pack`.
+
+    Returns:
+        The arrays, and `logits` and `probabilities` by class.
+    """
+    arrays = Arrays(precision, frozenset(shown))
+    indices = [index for index, record in enumerate(_layer_records(list(records))) if model_name(record) == name]
+    for index, record in zip(indices, _layer_records([edited]), strict=True):
+        _add_model(arrays, f"{index}", record, f"{indices[0]}")
+        _add_lanes(arrays, f"{index}/lane", record)
+    for word, variable in (("logits", "logit"), ("probabilities", "score")):
+        if variable in edited:
+            arrays.add(word, edited[variable].values.astype(np.float32))
+    return b"".join(joined_parts({"version": VERSION, "precision": precision}, arrays, arrays.later))
+
+
 def joined_parts(header: Mapping[str, Any], arrays: Arrays, shown: set[str]) -> tuple[bytes, bytes]:
-    """A header with the arrays of a view that shows some maps, and the other maps, as two blocks of bytes."""
+    """A header and its arrays as two blocks: all that a view with the maps `shown` needs, and the other maps."""
     first, rest = arrays.parts(shown)
-    text = json.dumps(
-        {**header, "first": len(first), "arrays": arrays.about}, ensure_ascii=False, allow_nan=False
-    ).encode()
+    whole = {**header, "first": len(first), "arrays": arrays.about}
+    text = json.dumps(whole, ensure_ascii=False, allow_nan=False).encode()
     text += b" " * (-(len(text) + 4) % 8)
     return b"".join([struct.pack("<I", len(text)), text, first]), rest
 
@@ -252,10 +284,9 @@ def _add_attention(arrays: Arrays, prefix: str, attention: xr.DataArray, mask: n
         for head in range(attention.sizes["head"]):
             stored: dict[str, np.ndarray] = {}
             for column, branch in enumerate(_names(attention, "branch")):
-                values = attention.values[row, column, head]
-                if not has_values(values):
+                values, name = attention.values[row, column, head], f"{prefix}/attention/{modality}/{branch}/{head}"
+                if not has_values(values) or not arrays.wants(name):
                     continue
-                name = f"{prefix}/attention/{modality}/{branch}/{head}"
                 same = [other for other, other_values in stored.items() if np.array_equal(other_values, values)]
                 if same:
                     arrays.alias(name, same[0])

@@ -6,7 +6,7 @@ import asyncio
 import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anywidget
 import traitlets
@@ -14,6 +14,7 @@ import xarray as xr
 from IPython import get_ipython
 from matplotlib.figure import Figure
 
+from figures.inspector.answers import Answers
 from figures.inspector.choices import FIXED, LEFT, NO_CLASS, VIEW, Choices
 from figures.inspector.html import FOLDER, write_html
 from figures.inspector.media import clip_media
@@ -22,6 +23,9 @@ from figures.inspector.payload import pack_in_parts
 from figures.inspector.records import split_records
 from figures.inspector.still import draw_view
 from gmsa_models.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from analysis.inspect.engine import EditEngine
 
 __all__ = ["Inspector"]
 
@@ -57,6 +61,8 @@ class Inspector(anywidget.AnyWidget):
         left: what stands beside the attention maps: "similarity", "gradient" (norms of output by input), or "gate"
             (GateAtt's gate of the local branch). In a narrow cell two models side by side take its place.
         explanation: method drawn over time, of records with the part "explanation"; "" in others.
+        live: names of the models whose pass can be edited on the page; those of `engines`.
+        edits: what is changed in the pass of `model` on the page, as texts that `inspect_clip(edits=)` takes.
     """
 
     # Texts, not paths: of a file that may change, anywidget keeps every widget alive that was made of it.
@@ -80,6 +86,8 @@ class Inspector(anywidget.AnyWidget):
     theme = traitlets.Enum(FIXED["theme"], "auto").tag(sync=True)
     left = traitlets.Enum(tuple(LEFT), "similarity").tag(sync=True)
     explanation = traitlets.Unicode().tag(sync=True)
+    live = traitlets.List(traitlets.Unicode(), read_only=True).tag(sync=True)
+    edits = traitlets.List(traitlets.Unicode()).tag(sync=True)
 
     def __init__(
         self,
@@ -88,6 +96,8 @@ class Inspector(anywidget.AnyWidget):
         precision: str = "float32",
         video: str | Path | None = None,
         media: str | None = None,
+        engines: Sequence[EditEngine] = (),
+        edits: Sequence[str] = (),
         **view: Any,
     ) -> None:
         """Show a record.
@@ -99,11 +109,14 @@ class Inspector(anywidget.AnyWidget):
             video: the video file that the record is of; its pictures and its sound follow the cursor.
             media: "none", "thumbnails" or "proxy", see `figures.inspector.media.clip_media`; default: "proxy" of a
                 video.
+            engines: `analysis.EditEngine(model, clip)` of some of the models. With one the page offers edits of that
+                model's pass, which the kernel computes.
+            edits: to start with; they need an engine.
             view: traits to start with, by name.
 
         Raises:
-            ArgumentError: records that cannot stand together, or a name in `view` that is no trait of a view; as
-                `clip_media`.
+            ArgumentError: records that cannot stand together, a name in `view` that is no trait of a view, or an engine
+                of another model or clip; edits without an engine; as `clip_media`.
             ClipFileError: a video that cannot be read, or is not the one that the record is of.
             traitlets.TraitError: a value that the records do not have; the message lists those they do.
         """
@@ -114,10 +127,22 @@ class Inspector(anywidget.AnyWidget):
         shown = self.choices.start() | view
         self._check(shown)
         shown = self.choices.nearest(shown)
+        self.answers = Answers(self.records, engines)
+        if edits and shown["model"] not in self.answers.models:
+            raise ArgumentError(
+                f"edits of {shown['model']!r}, which has no engine; give engines=[EditEngine(model, clip)]"
+            )
         self.media = clip_media(self.records, video, media)
         first, rest = pack_in_parts(self.records, precision, shown, self.media)
-        super().__init__(payload=first, **shown)
+        super().__init__(payload=first, edits=list(edits), **shown)
+        self.set_trait("live", self.answers.models)
+        self.on_msg(self._asked)
         self._send_later(rest)
+
+    def _asked(self, widget: Inspector, content: Any, buffers: Any) -> None:
+        """Answer a question of the page about an edited pass."""
+        if isinstance(content, dict) and content.get("kind") == "edits":
+            self.send(*self.answers.answer(content))
 
     def _send_later(self, rest: bytes) -> None:
         """Set `rest` at the end of the cell that runs now, so that the first view is on its way before the other maps.
@@ -205,7 +230,8 @@ class Inspector(anywidget.AnyWidget):
         super().close()
         self.layout.close()
         self.unobserve_all()
-        self.records, self.choices, self.media = [], None, None
+        self.on_msg(self._asked, remove=True)
+        self.records, self.choices, self.media, self.answers = [], None, None, Answers([], [])
         self.payload = self.rest = b""
 
     def current_view(self) -> dict[str, Any]:

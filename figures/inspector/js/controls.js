@@ -1,6 +1,6 @@
 /** What stands above and below the panels. */
 
-import { clock } from "./words.js";
+import { clock, shellQuoted } from "./words.js";
 import { SCALES } from "./colours.js";
 import { create } from "./drawing.js";
 
@@ -50,11 +50,6 @@ class List {
     }
     this.select.value = String(state[this.name]);
   }
-}
-
-/** A word of a command line: quoted, so that a shell leaves it as it is. */
-function shellQuoted(word) {
-  return /["$`\\!]/.test(word) ? `'${word.replace(/'/g, "'\\''")}'` : `"${word}"`;
 }
 
 export const KEYS = "← → frame (Shift: 10) · ↑ ↓ head · space plays · Enter pins · drag zooms, double-click or Esc resets · "
@@ -110,7 +105,7 @@ export class Controls {
     const tools = create("div", { class: "tools", role: "group", "aria-label": "Save and settings" }, this.link,
       button("PNG", "Save this view as PNG", () => inspector.savePng()),
       button("SVG", "Save this view as SVG", () => inspector.saveSvg()),
-      button("Python", "Copy Python that reproduces this view", () => this.copy()), this.themeButton);
+      button("Python", "Copy Python that reproduces this view", () => this.copy(inspector.python())), this.themeButton);
     this.head = create("header", {}, create("div", { class: "row" }, this.title, tools),
       create("div", { class: "row controls", role: "toolbar", "aria-label": "What is shown" }, ...this.parts.map((part) => part.element)));
   }
@@ -123,7 +118,7 @@ export class Controls {
     const precision = scene.payload.header.precision === "float32" ? "weights exactly as in the record (float32)"
       : "weights to 11 bits, about 3 digits (float16)";
     this.ask = create("div", { class: "ask", role: "status" });
-    this.code = create("textarea", { class: "code", readonly: true, rows: 9, "aria-label": "Python that reproduces this view" });
+    this.code = create("textarea", { class: "code", readonly: true, rows: 9, "aria-label": "What was copied" });
     this.code.hidden = true;
     this.foot = create("footer", {}, this.ask, create("div", { class: "row" }, this.play, inspector.playback.element, this.slider, this.readout), this.code,
       create("div", { class: "hint" }, `${KEYS} · ${precision}`));
@@ -157,10 +152,10 @@ export class Controls {
       ...(command ? [code(command), " or in Python "] : []), code(python));
   }
 
-  /** Copy, and show, so that it can be had where a page may not write to the clipboard. */
-  async copy() {
-    this.code.value = this.inspector.python();
-    this.code.hidden = !this.code.hidden;
+  /** Copy words, and show them, so that they can be had where a page may not write to the clipboard; again to hide them. */
+  async copy(words) {
+    this.code.hidden = !this.code.hidden && this.code.value === words;
+    this.code.value = words;
     if (this.code.hidden) return;
     this.code.focus();
     this.code.select();

@@ -15,6 +15,7 @@ import { KEYS, Controls } from "./controls.js";
 import { pressKey } from "./keyboard.js";
 import { pythonOfView } from "./python.js";
 import { measureSteps, afterPaint } from "./measure.js";
+import { WhatIf } from "./what_if.js";
 
 export class Inspector {
   /**
@@ -23,7 +24,7 @@ export class Inspector {
    */
   constructor(root, payload, initial = {}, notify = () => {}) {
     const began = performance.now();
-    Object.assign(this, { root, notify, scene: new Scene(payload), pending: 0, undo: [] });
+    Object.assign(this, { root, notify, scene: new Scene(payload), pending: 0, undo: [], whatIf: null });
     this.state = this.scene.valid({ ...START, span: [0, payload.header.clip.frames], ...initial });
     root.classList.add("gmsa-inspector");
     root.replaceChildren();
@@ -51,7 +52,8 @@ export class Inspector {
     }
     this.left = new MapPanel(this, "left", "How alike the frames are: query by key", (state) => {
       const map = scene.leftMap(state);
-      return { maps: map ? [map] : [], share: map ? [map] : [], title: map ? `${state.modality} · ${map.title}` : "", empty: "not in the record" };
+      const title = map ? [state.modality, map.title, map.note].filter(Boolean).join(" · ") : "";
+      return { maps: map ? [map] : [], share: map ? this.withCounterparts([map]) : [], title, empty: "not in the record" };
     });
     this.first = new MapPanel(this, "first", "Attention weights: query by key", (state) => this.attention(state, 0));
     this.second = new MapPanel(this, "second", "Attention weights of the second model: query by key", (state) => this.attention(state, 1));
@@ -70,16 +72,34 @@ export class Inspector {
   attention(state, order) {
     const { scene } = this, shown = scene.shown(state), difference = state.against && state.view === "difference";
     const heads = state.head < 0 ? scene.heads(state.model, state.modality, state.branch) : [state.head];
+    const change = state.pass === "change" && scene.isEdited(shown[order]);
     const of = (index, head) => (difference ? scene.difference(shown[0], shown[1], state.modality, state.branch, head)
-      : scene.attention(index, state.modality, state.branch, head));
+      : scene[change ? "change" : "attention"](index, state.modality, state.branch, head));
     const maps = heads.map((head) => of(shown[order], head)).filter(Boolean);
-    const share = difference || heads.length > 1 ? maps : shown.map((index) => of(index, heads[0])).filter(Boolean);
-    const like = scene.models[shown[order]]?.patterns[`${state.modality}/${maps[0]?.branch}/${state.head}`];
+    const share = difference || change || heads.length > 1 ? maps
+      : this.withCounterparts(shown.map((index) => of(index, heads[0])).filter(Boolean));
+    const like = scene.isEdited(shown[order]) ? maps[0]?.note
+      : scene.models[shown[order]]?.patterns[`${state.modality}/${maps[0]?.branch}/${state.head}`];
     const which = state.head < 0 ? "all heads" : `head ${state.head + 1}${like && !difference ? ` · ${like}` : ""}`;
     const model = scene.models[shown[order]];
     const title = difference ? shown.map((index) => scene.models[index].label).join(" − ") : model?.label ?? "";
     return { maps, share, title: maps.length ? `${maps[0].title} · ${which}` : title,
       empty: maps.length ? "" : this.whyEmpty(state, difference ? shown : shown.slice(order, order + 1)) };
+  }
+
+  /** Maps with those of the pass that is not shown, so that the colours stay when it is. */
+  withCounterparts(maps) { return [...maps, ...maps.map((map) => this.scene.counterpart(map)).filter(Boolean)]; }
+
+  /** Take an engine, which answers edits of one model's pass: from then on the page offers them. See docs/inspector_payload.md. */
+  attach(engine) {
+    if (!this.whatIf) {
+      this.whatIf = new WhatIf(this);
+      this.controls.head.after(this.whatIf.bar.element);
+    }
+    this.whatIf.attach(engine);
+    if (this.alone && !this.whatIf.inAddress) this.whatIf.keepInAddress();
+    this.controlled = "";
+    this.schedule();
   }
 
   /** Why there is no map of models: one has no attention, they have different branches, or a branch lacks the head. */
@@ -121,12 +141,13 @@ export class Inspector {
       for (const [name, colour] of Object.entries(THEMES[theme])) this.root.style.setProperty(`--${name}`, colour);
       this.root.style.colorScheme = theme;
     }
+    this.whatIf?.follow(state);
     const shape = [state.model, state.against, state.view, state.head < 0, state.pinned, linesKey(state)].join("|");
     if (shape !== this.shape) { this.shape = shape; this.layout(); }
     this.playback.follow(state);
     this.panels.filter((panel) => panel.width).forEach((panel) => panel.paint(state, theme));
     const { hover, ...chosen } = state, made = JSON.stringify(chosen);
-    if (made !== this.controlled) { this.controlled = made; this.controls.update(state); }
+    if (made !== this.controlled) { this.controlled = made; this.controls.update(state); this.whatIf?.bar.update(state); }
     this.controls.readout.textContent = this.readout();
   }
 
@@ -175,14 +196,17 @@ export class Inspector {
     if (document.body) themes.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light"] });
     const system = matchMedia("(prefers-color-scheme: dark)"), changed = () => this.schedule();
     system.addEventListener("change", changed);
-    const pressed = (event) => pressKey(this, event); // the root outlives this inspector when the payload changes
+    const pressed = (event) => { this.whatIf?.press(event); pressKey(this, event); }; // the root outlives this inspector when the payload changes
     this.root.addEventListener("keydown", pressed);
     this.undo.push(() => this.root.removeEventListener("keydown", pressed),
       () => sizes.disconnect(), () => themes.disconnect(), () => system.removeEventListener("change", changed),
       () => this.stop(), () => this.media?.close(), () => cancelAnimationFrame(this.pending));
   }
 
-  destroy() { this.undo.forEach((undo) => undo()); }
+  destroy() {
+    this.whatIf?.destroy();
+    this.undo.forEach((undo) => undo());
+  }
 
   // -- where the keys lead
 
@@ -221,7 +245,7 @@ export class Inspector {
     const { scene } = this, { frames } = scene;
     const index = scene.shown(state).find((each) => scene.payload.has(`${each}/neighbourhood`));
     if (index === undefined) return [];
-    const mask = scene.payload.array(`${index}/neighbourhood`), runs = [];
+    const mask = scene.array(`${index}/neighbourhood`), runs = [];
     for (let key = 0; key < frames; key++) {
       if (!mask[state.frame * frames + key]) continue;
       if (runs.length && runs.at(-1)[1] === key) runs.at(-1)[1] = key + 1;

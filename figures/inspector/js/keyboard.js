@@ -23,13 +23,26 @@ function actionsOfKeys(inspector, step) {
     ArrowUp: () => inspector.turn(-1), ArrowDown: () => inspector.turn(1),
     Home: () => inspector.set({ frame: state.span[0] }), End: () => inspector.set({ frame: state.span[1] - 1 }),
     " ": () => inspector.play(), Enter: () => inspector.set({ pinned: !state.pinned }), p: () => inspector.set({ pinned: !state.pinned }),
-    Escape: () => inspector.set({ pinned: false, span: [0, scene.frames] }),
+    Escape: () => inspector.set(state.selection ? { selection: null } : { pinned: false, span: [0, scene.frames] }),
     "+": () => inspector.zoom(0.5), "=": () => inspector.zoom(0.5), "-": () => inspector.zoom(2),
     m: () => inspector.set({ modality: next(model.modalities, state.modality) }),
     l: () => inspector.set({ layer: next(scene.layers(state.model), state.layer) }),
     b: () => inspector.set({ branch: next(scene.branches(state.model, state.modality), state.branch) }),
     s: () => inspector.set({ scale: next(Object.keys(SCALES), state.scale) }),
     a: () => inspector.set({ head: state.head < 0 ? state.lastHead : -1 }),
+    ...(inspector.whatIf?.engine ? actionsOfEdits(inspector, state, next) : {}),
     d: () => inspector.set({ view: next(["side", "difference"], state.view) }),
+  };
+}
+
+/** What keys do where the pass can be edited: which pass is shown, and what is selected. */
+function actionsOfEdits(inspector, { pass, frame, selection }, next) {
+  const seconds = selection?.seconds, select = (from, to) => inspector.set({ selection: { seconds: [from, to], queries: null, keys: null } });
+  return {
+    o: () => inspector.set({ pass: next(["edited", "unedited"], pass) }),
+    c: () => inspector.set({ pass: next(["edited", "change"], pass) }),
+    e: () => inspector.whatIf.bar.turnDrag(),
+    "[": () => select(frame, Math.max(frame + 1, seconds?.[1] ?? 0)),
+    "]": () => select(Math.min(frame, seconds?.[0] ?? frame), frame + 1),
   };
 }

@@ -5,6 +5,7 @@ import { THEMES, LINES } from "./colours.js";
 import { FONT, BOLD, text, fitted, line } from "./drawing.js";
 import { Panel, spanBetween } from "./panel.js";
 import { linesKey } from "./state.js";
+import { selectedSeconds, drawOverTime } from "./selection.js";
 
 const STRIP_HEIGHT = 48; // of the strip of pictures, in pixels
 const GUTTER = { left: 142, right: 138 }; // of the lanes
@@ -13,7 +14,8 @@ const GUTTER = { left: 142, right: 138 }; // of the lanes
  * How a record's variable is drawn, as the payload says, and its lines.
  * @typedef {{name: string, units: string, label: string, height: number, series: Series[], reference: ?number, least: ?number,
  *   most: ?number, note: ?string}} Lane
- * @typedef {{label: string, colour: string, dashed: boolean, values: Float32Array}} Series   values: shape (frame)
+ * @typedef {{label: string, colour: string, dashed: boolean, values: Float32Array, before: ?Float32Array}} Series   values and
+ *   before (of the pass without edits, where it was edited): shape (frame)
  */
 
 /** Everything over time, one lane under the other, on one axis. */
@@ -28,8 +30,11 @@ export class LanePanel extends Panel {
 
   key(state) {
     return [state.model, state.against, linesKey(state), state.span, state.class_, state.pinned && state.branch,
-      state.pinned && state.frame, Boolean(this.inspector.media?.sheet)].join("|");
+      state.pinned && state.frame, Boolean(this.inspector.media?.sheet), this.scene.passKey].join("|");
   }
+
+  /** What a drag between two places selects. @returns {Selection} */
+  selected(from, to) { return selectedSeconds(from, to, this.box(), this.inspector.state.span); }
 
   /** Height in pixels that the lanes need. */
   wanted(state) { return this.stack(state).reduce((sum, lane) => sum + lane.height, 18); }
@@ -56,10 +61,12 @@ export class LanePanel extends Panel {
     const { scene } = this, branches = scene.payload.header.branches[theme];
     const series = shown.flatMap((index, order) => scene.lines(index, lane.variable, state).map((line, place) => ({
       label: line.labels.join(" ") || lane.label, colour: branches[line.branch] ?? LINES[theme][place % LINES[theme].length],
-      dashed: order > 0, model: order, values: line.values,
+      dashed: order > 0, model: order, values: line.values, before: line.before,
     })));
     const rows = new Set(series.map(({ label }) => label)).size;
-    return { ...lane, series, height: Math.max(lane.height, 15 * rows + 4), note: this.note(lane, shown, state) };
+    const unedited = series.some(({ model, before }) => scene.isEdited(shown[model]) && !before) ? "of the unedited model" : "";
+    const note = [this.note(lane, shown, state), unedited].filter(Boolean).join("   ") || null;
+    return { ...lane, series, height: Math.max(lane.height, 15 * rows + 4), note };
   }
 
   /** Of a lane that has explanations: by which method, of which class, and how faithful it is. */
@@ -187,11 +194,21 @@ export class LanePanel extends Panel {
     }
     for (const series of lane.series) {
       context.strokeStyle = series.colour;
+      if (series.before) this.drawBefore(context, series.before, state, at, up);
       context.lineWidth = 1.4;
       context.setLineDash(series.dashed ? [5, 3] : series.label === "combined" ? [1.5, 1.5] : []);
       this.drawSeries(context, series.values, state, at, up);
     }
     context.setLineDash([]);
+  }
+
+  /** What the line was without edits: thin and dotted. */
+  drawBefore(context, values, state, at, up) {
+    context.lineWidth = 1;
+    context.globalAlpha = 0.8;
+    context.setLineDash([2, 2]);
+    this.drawSeries(context, values, state, at, up);
+    context.globalAlpha = 1;
   }
 
   /** A line through the values; broken where there is none, a short dash where one stands alone. */
@@ -211,7 +228,7 @@ export class LanePanel extends Panel {
 
   rangeOfLane(lane, state) {
     let low = Infinity, high = -Infinity;
-    for (const { values } of lane.series) {
+    for (const values of lane.series.flatMap((series) => [series.values, series.before]).filter(Boolean)) {
       for (let frame = state.span[0]; frame < state.span[1]; frame++) {
         if (values[frame] < low) low = values[frame];
         if (values[frame] > high) high = values[frame];
@@ -256,6 +273,7 @@ export class LanePanel extends Panel {
     context.rect(box.x, 0, box.width, box.height);
     context.clip();
     this.drawBrush(context, box, colours);
+    drawOverTime(context, state.selection, box, at, colours);
     if (state.pinned) this.drawNeighbourhood(context, state, at, colours);
     const width = Math.max(1.5, at(1) - at(0));
     context.fillStyle = colours.accent;
@@ -294,7 +312,9 @@ export class LanePanel extends Panel {
         context.setLineDash(label === "combined" ? [1.5, 1.5] : []);
         line(context, x, y - 4, x + 10, y - 4);
         context.setLineDash([]);
-        const values = same.map((series) => formatNumber(series.values[frame], same.length > 1 ? 2 : 3)).join(" | ");
+        const digits = same.length > 1 || same[0].before ? 2 : 3;
+        const values = same.map((series) => [series.before, series.values].filter(Boolean)
+          .map((each) => formatNumber(each[frame], digits)).join(" → ")).join(" | ");
         text(context, `${label} ${values}`, x + 14, y, { colour: colours.ink });
       });
     }

@@ -4,6 +4,7 @@ import { formatNumber } from "./words.js";
 import { THEMES, rangeOf } from "./colours.js";
 import { BOLD, text, fitted, line } from "./drawing.js";
 import { Panel, spanBetween } from "./panel.js";
+import { selectedEdges, drawOnMap } from "./selection.js";
 
 export const EDGE = { left: 36, top: 22, right: 6, bottom: 42 };
 
@@ -47,6 +48,9 @@ export class MapPanel extends Panel {
       y: EDGE.top + Math.floor(index / best.columns) * (best.size + gap), width: best.size, height: best.size,
     }));
   }
+
+  /** What a drag between two places selects. @returns {Selection} */
+  selected(from, to) { return selectedEdges(from, to, this.cellAt(from.x, from.y), this.inspector.state.span); }
 
   cellAt(x, y) {
     const cells = this.cells(this.maps?.length || 1);
@@ -141,6 +145,7 @@ export class MapPanel extends Panel {
       context.beginPath();
       context.rect(box.x, box.y, box.width, box.height);
       context.clip();
+      drawOnMap(context, state.selection, box, state.span, colours);
       this.drawCross(context, box, state, colours);
       this.drawBrush(context, box, colours);
       context.restore();

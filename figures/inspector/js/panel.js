@@ -40,7 +40,9 @@ export class Panel {
   }
 
   /** What the overlay depends on, beside the picture. */
-  overlayKey({ frame, pinned, hover }) { return [frame, pinned, hover?.query, hover?.key, this.brush].join("|"); }
+  overlayKey({ frame, pinned, hover, selection }) {
+    return [frame, pinned, hover?.query, hover?.key, this.brush, JSON.stringify(selection)].join("|");
+  }
 
   cleared(canvas) {
     const context = canvas.getContext("2d");
@@ -57,24 +59,27 @@ export class Panel {
     let pressed = null;
     this.overlay.addEventListener("pointermove", (event) => {
       const [x, y] = at(event);
-      const place = this.locate(x, y);
-      this.brush = pressed && this.span && Math.abs(x - pressed.x) > 4 ? [pressed.x, x] : null;
-      this.inspector.set({ hover: place });
+      const place = this.locate(x, y), moved = pressed && (Math.abs(x - pressed.x) > 4 || Math.abs(y - pressed.y) > 4);
+      const selects = pressed?.selects && this.selected;
+      if (moved && selects) pressed.selection = this.selected(pressed, { x, y });
+      this.brush = moved && this.span && !selects && Math.abs(x - pressed.x) > 4 ? [pressed.x, x] : null;
+      this.inspector.set({ hover: place, ...pressed?.selection && { selection: pressed.selection } });
     });
     this.overlay.addEventListener("pointerleave", () => { this.inspector.set({ hover: null }); });
     this.overlay.addEventListener("pointerdown", (event) => {
       if (event.button !== 0) return;
       const [x, y] = at(event);
-      pressed = { x, y };
+      pressed = { x, y, selection: null, selects: this.inspector.whatIf?.selects(event) };
       this.overlay.setPointerCapture(event.pointerId);
       this.inspector.root.focus({ preventScroll: true });
     });
     this.overlay.addEventListener("pointerup", (event) => {
       if (!pressed) return;
       const [x, y] = at(event);
-      const brush = this.brush;
+      const brush = this.brush, { selection } = pressed;
       pressed = this.brush = null;
-      if (brush && this.span) this.inspector.set({ span: this.span(...brush) });
+      if (selection) this.inspector.set({ selection });
+      else if (brush && this.span) this.inspector.set({ span: this.span(...brush) });
       else this.click(x, y);
     });
     this.overlay.addEventListener("dblclick", () => { this.inspector.set({ span: [0, this.scene.frames], pinned: false }); });

@@ -8,14 +8,14 @@ const ROW = 31;
 
 /** Probabilities of the most likely classes and of the clip's labels, of one model or two. */
 export class PredictionPanel extends Panel {
-  key(state) { return [state.model, state.against, state.class_].join("|"); }
+  key(state) { return [state.model, state.against, state.class_, this.scene.passKey].join("|"); }
 
   overlayKey() { return ""; }
 
   /** Classes to list: the most likely, then labels of the clip, each with its rank. @returns {object[]} */
   rows(state) {
     const { scene } = this, shown = scene.shown(state);
-    const scores = scene.payload.array(`${shown[0]}/score`);
+    const { scores } = scene.scores(shown[0]);
     if (!scores) return [];
     const classes = scene.models[shown[0]].classes;
     const order = [...scores.keys()].sort((one, other) => scores[other] - scores[one]);
@@ -25,8 +25,8 @@ export class PredictionPanel extends Panel {
     const found = ranked.slice(0, count - missed.length);
     return [...found, ...missed.filter((each) => !found.some((other) => other.label === each.label))].map((each) => ({
       ...each, scores: shown.map((index) => {
-        const at = scene.models[index].classes.indexOf(each.label);
-        return at < 0 ? NaN : scene.payload.array(`${index}/score`)?.[at] ?? NaN;
+        const at = scene.models[index].classes.indexOf(each.label), { scores: own, before } = scene.scores(index);
+        return { score: own?.[at] ?? NaN, before: before?.[at] };
       }),
     }));
   }
@@ -41,11 +41,12 @@ export class PredictionPanel extends Panel {
   draw(context, state, theme) {
     const colours = THEMES[theme], width = this.width - 10;
     this.listed = this.rows(state);
-    const names = this.scene.shown(state).map((index) => this.scene.models[index].label).join(" | ");
+    const names = this.scene.shown(state)
+      .map((index) => `${this.scene.models[index].label}${this.scene.isEdited(index) ? ", unedited → edited" : ""}`).join(" | ");
     text(context, fitted(context, `predictions · ${names}`, width, BOLD), 4, 13, { colour: colours.ink, font: BOLD });
     this.listed.forEach((row, index) => this.drawRow(context, row, 22 + index * ROW, width, state, colours));
     this.base.setAttribute("aria-label", "Predictions: " + this.listed.map((row) =>
-      `${row.name} ${row.scores.map((score) => `${(100 * score).toFixed(1)} percent`).join(" and ")}${row.true ? ", a label" : ""}`).join("; "));
+      `${row.name} ${row.scores.map((each) => `${percents(each, " to ")} percent`).join(" and ")}${row.true ? ", a label" : ""}`).join("; "));
   }
 
   drawRow(context, row, y, width, state, colours) {
@@ -53,23 +54,31 @@ export class PredictionPanel extends Panel {
       context.fillStyle = colours.faint;
       context.fillRect(0, y, this.width, ROW - 2);
     }
-    const percent = row.scores.map((score) => (Number.isNaN(score) ? "–" : `${(100 * score).toFixed(1)}`)).join(" | ") + " %";
+    const percent = row.scores.map((each) => percents(each, " → ")).join(" | ") + " %";
     context.font = FONT;
     const room = width - context.measureText(percent).width - 12;
     const rank = row.rank > this.listed.length ? ` #${row.rank}` : "";
     const name = `${row.true ? "✓ " : ""}${row.name}${rank}`;
     text(context, fitted(context, name, room, row.true ? BOLD : FONT), 4, y + 12, { colour: colours.ink, font: row.true ? BOLD : FONT });
     text(context, percent, width, y + 12, { colour: colours.muted, align: "right" });
-    row.scores.forEach((score, index) => {
-      const height = row.scores.length > 1 ? 4 : 8, top = y + 17 + index * 5;
+    const bars = row.scores.flatMap(({ score, before }) => (before === undefined ? [score] : [before, score]));
+    const edited = row.scores.some(({ before }) => before !== undefined), step = bars.length > 2 ? 4 : 5;
+    bars.forEach((score, index) => {
+      const height = bars.length > 1 ? step - 1 : 8, top = y + 17 + index * step;
       context.fillStyle = colours.faint;
       context.fillRect(4, top, width - 4, height);
       context.fillStyle = row.true ? colours.yes : colours.other;
-      context.globalAlpha = index ? 0.6 : 1;
+      context.globalAlpha = (edited ? index !== 1 : index) ? 0.6 : 1;
       if (score > 0) context.fillRect(4, top, (width - 4) * score, height);
       context.globalAlpha = 1;
     });
   }
 
   drawOverlay() {}
+}
+
+/** Percentages as words, of both passes where one is edited. */
+function percents({ score, before }, between) {
+  const words = (value) => (Number.isNaN(value) ? "–" : (100 * value).toFixed(1));
+  return before === undefined ? words(score) : `${words(before)}${between}${words(score)}`;
 }

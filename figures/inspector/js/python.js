@@ -1,13 +1,13 @@
 /** Python that shows a view again. */
 
 import { START, TRAITS } from "./state.js";
+import { shellQuoted } from "./words.js";
 
 /** Python that shows a view again. JSON texts and numbers are Python's too. @param {Scene} scene @param {State} state */
 export function pythonOfView(scene, state) {
   const { clip } = scene;
   const records = scene.shown(state).map((index) => scene.models[index].python);
-  const view = TRAITS.filter((name) => JSON.stringify(state[name]) !== JSON.stringify(START[name]) && name !== "theme")
-    .map((name) => `${name}=${name === "span" ? `(${state.span.join(", ")})` : pythonValue(state[name])}`);
+  const view = pythonOfTraits(state);
   const videos = records.filter((each) => each.startsWith("inspect_video(")).length;
   const parts = records.some((each) => each.includes("DEFAULT_PARTS")) ? "DEFAULT_PARTS, " : "";
   return [
@@ -18,6 +18,31 @@ export function pythonOfView(scene, state) {
     ...(videos < records.length ? [clip.python] : []), "records = [", ...records.map((each) => `    ${each},`), "]",
     `inspector = Inspector(${["records", ...clip.video ?? [], ...view].join(", ")})`, "inspector  # or inspector.figure(), inspector.to_html(\"view.html\")", "",
   ].join("\n");
+}
+
+/** Python that makes the record of the edited pass, and shows it. @param {Scene} scene @param {State} state @param {string[]} texts */
+export function pythonOfEdits(scene, state, texts) {
+  const model = scene.models[scene.index(state.model)], layers = scene.layers(state.model), only = { ...state, against: "" };
+  const chosen = layers.length > 1 ? `, layers=[${layers.join(", ")}]` : layers[0] ? `, layer=${layers[0]}` : "";
+  return [
+    "import gmsa_models", "from analysis import EditEngine, inspect_clip", "from figures.inspector import Inspector", "",
+    scene.clip.python, `model = ${model.load}`, "edits = [", ...texts.map((each) => `    ${JSON.stringify(each)},`), "]",
+    `edited = inspect_clip(model, clip, edits=edits${chosen})  # edited["score"], edited["attention"], ...`,
+    `inspector = Inspector(inspect_clip(model, clip${chosen}), engines=[EditEngine(model, clip)], edits=edits, ${pythonOfTraits(only).join(", ")})`,
+    "inspector", "",
+  ].join("\n");
+}
+
+/** The command that makes the record of the edited pass. @param {Scene} scene @param {State} state @param {string[]} texts */
+export function commandOfEdits(scene, state, texts) {
+  const model = scene.models[scene.index(state.model)], layers = scene.layers(state.model);
+  const layer = layers.length > 1 ? " --layer all" : layers[0] ? ` --layer ${layers[0]}` : "";
+  return `gmsa inspect ${scene.clip.argument} --model ${model.argument}${layer}${texts.map((each) => ` --edit ${shellQuoted(each)}`).join("")} --html`;
+}
+
+function pythonOfTraits(state) {
+  return TRAITS.filter((name) => JSON.stringify(state[name]) !== JSON.stringify(START[name]) && name !== "theme")
+    .map((name) => `${name}=${name === "span" ? `(${state.span.join(", ")})` : pythonValue(state[name])}`);
 }
 
 function pythonValue(value) {

@@ -8,12 +8,15 @@ import { SCALES, topOf, pictureOf } from "./colours.js";
  * What is shown; those in `TRAITS` are the widget's traits.
  * @typedef {{frame: number, modality: string, layer: number, branch: string, head: number, model: string, against: string,
  *   view: "side"|"difference", scale: string, class_: number, span: number[], pinned: boolean, theme: string,
- *   left: "similarity"|"gradient"|"gate", explanation: string, hover: ?{query: ?number, key: ?number}, playing: boolean, lastHead: number}} State
- *   head -1 = all; lastHead = the head that was chosen last, marked among all; class_ -1 = none; span = [first frame, frame after the last]; hover is the pointer's place
+ *   left: "similarity"|"gradient"|"gate", explanation: string, hover: ?{query: ?number, key: ?number}, playing: boolean, lastHead: number,
+ *   selection: ?Selection, pass: "edited"|"change"|"unedited"}} State
+ *   head -1 = all; lastHead = the head that was chosen last, marked among all; class_ -1 = none; span = [first frame, frame after the last]; hover is the pointer's place;
+ *   pass = which one is shown where some edits were answered
  */
 export const START = {
   frame: 0, modality: "", layer: 0, branch: "", head: 0, model: "", against: "", view: "side", scale: "linear", class_: -1,
   span: [0, 0], pinned: false, theme: "auto", left: "similarity", explanation: "", hover: null, playing: false, lastHead: 0,
+  selection: null, pass: "edited",
 };
 
 export const TRAITS = ["frame", "modality", "layer", "branch", "head", "model", "against", "view", "scale", "class_", "span",
@@ -48,6 +51,50 @@ export class Scene {
     this.pictures = new Recent(24e6); // pixels
     this.differences = new Recent(40e6); // numbers
     this.tops = new Map();
+    Object.assign(this, { answered: null, edited: null }); // the edited pass that was answered, and the one that is shown
+  }
+
+  /** Values of the pass that is shown: of the edited one what was recomputed. */
+  array(name) { return this.edited?.array(name) ?? this.payload.array(name); }
+
+  /** Whether an array can be drawn now. */
+  here(name) { return this.edited?.has(name) || (!this.awaits(name) && this.payload.here(name)); }
+
+  /** Whether a map of the model that was edited is still asked for. */
+  awaits(name) { return Boolean(this.edited?.lacks(name)) && this.models[parseInt(name, 10)]?.name === this.edited.model; }
+
+  /** A name that tells the values of one pass from those of another. */
+  passName(name, pass = this.edited) { return pass?.has(name) ? `${name} of edited pass ${pass.number}` : name; }
+
+  /** The same map of the pass that is not shown, where one is edited: the two share their colours. @returns {?FrameMap} */
+  counterpart({ name }) {
+    const { payload, edited, answered } = this;
+    if (!answered?.has(name)) return null;
+    return edited ? { key: name, here: payload.here(name), get values() { return payload.array(name); } }
+      : { key: this.passName(name, answered), here: true, get values() { return answered.array(name); } };
+  }
+
+  /** Probabilities of the classes of a model, and those without edits where its pass is edited. */
+  scores(index) {
+    const scores = this.payload.array(`${index}/score`);
+    return this.isEdited(index) ? { scores: this.edited.answer.probabilities, before: scores } : { scores, before: null };
+  }
+
+  /** Which pass is shown, for keys of pictures. */
+  get passKey() { return this.edited ? `${this.edited.number}` : ""; }
+
+  /** Whether a model's pass is edited. */
+  isEdited(index) { return Boolean(this.edited) && this.models[index]?.name === this.edited.model; }
+
+  /** What stands beside values of a model whose pass is edited, where these were not recomputed. */
+  ofUnedited(index, ...names) { return this.isEdited(index) && !names.some((name) => this.edited.has(name)) ? "of the unedited model" : ""; }
+
+  /** Names of the first model's maps that are shown. */
+  shownMaps(state) {
+    const index = this.index(state.model), { modality } = state;
+    const heads = state.head < 0 ? this.heads(state.model, modality, state.branch) : [state.head];
+    const maps = [...heads, state.lastHead].map((head) => `${index}/attention/${modality}/${this.branchOf(index, state.branch)}/${head}`);
+    return [...new Set([...maps, this.leftName(state.left, index, modality)])].filter((name) => this.payload.has(name) && /^\d/.test(name));
   }
 
   /** Of the payload's models, one a model and layer: the one of the layer that is shown, else the first of that name. */
@@ -124,12 +171,28 @@ export class Scene {
     const own = this.branchOf(index, branch);
     const name = `${index}/attention/${modality}/${own}/${head}`;
     if (!this.payload.has(name)) return null;
-    const { payload, frames } = this, { support } = payload.about(name);
+    const scene = this, { payload, frames } = this, { support } = payload.about(name);
+    const edited = this.isEdited(index) ? ", edited" : "";
     return {
-      key: name, kind: "weights", head, branch: own, frames, title: `${model.label}${layer} · ${own}`, unit: "attention weight",
-      here: payload.here(name),
-      get values() { return payload.array(name); },
-      get mask() { return support ? payload.array(support) : null; },
+      name, key: this.passName(name), kind: "weights", head, branch: own, frames, title: `${model.label}${edited}${layer} · ${own}`,
+      unit: "attention weight", here: this.here(name), note: this.ofUnedited(index, name),
+      get values() { return scene.array(name); },
+      get mask() { return support ? scene.array(support) : null; },
+    };
+  }
+
+  /** What the edits change of a map: the edited pass less the one without edits. @returns {?FrameMap} */
+  change(index, modality, branch, head) {
+    const map = this.attention(index, modality, branch, head);
+    if (!map || !this.isEdited(index)) return map;
+    const { name } = map, { payload, differences } = this, { support } = payload.about(name);
+    const key = `change of ${map.key}`, before = () => payload.array(name);
+    const once = (what, make) => differences.get(`${what} ${key}`, () => ({ value: make(), weight: this.frames ** 2 }));
+    return {
+      ...map, key, kind: "difference", unit: "change of weight", here: map.here && payload.here(name),
+      title: map.title.replace(", edited", ", edited − unedited"),
+      get values() { return once("values", () => map.values.map((weight, at) => weight - before()[at])); },
+      get mask() { return support ? once("mask", () => map.mask.map((there, at) => there | payload.array(support)[at])) : null; },
     };
   }
 
@@ -152,17 +215,17 @@ export class Scene {
   leftMap(state) {
     const { payload } = this, name = this.leftName(state.left, this.index(state.model), state.modality);
     if (!payload.has(name)) return null;
-    const [kind, title, unit] = LEFTS[state.left];
-    const here = payload.here(name);
-    return { key: name, kind, title, unit, mask: null, frames: this.frames, here, low: here ? this.lowest(name) : 0,
-      get values() { return payload.array(name); } };
+    const [kind, title, unit] = LEFTS[state.left], scene = this;
+    const here = this.here(name), note = state.left === "similarity" ? "" : this.ofUnedited(this.index(state.model), name);
+    return { name, key: this.passName(name), kind, title, unit, mask: null, frames: this.frames, here, note, low: here ? this.lowest(name) : 0,
+      get values() { return scene.array(name); } };
   }
 
   /** The least value of an array, at most 0. */
   lowest(name) {
-    return this.differences.get(`lowest ${name}`, () => {
+    return this.differences.get(`lowest ${this.passName(name)}`, () => {
       let low = 0;
-      for (const value of this.payload.array(name)) if (value < low) low = value;
+      for (const value of this.array(name)) if (value < low) low = value;
       return { value: low, weight: 1 };
     });
   }
@@ -200,7 +263,13 @@ export class Scene {
         path: [...path, name], labels: chosen ? labels : [...labels, name], branch: dimension === "branch" ? name : branch,
       })));
     }
-    return lines.map((each) => ({ ...each, values: this.payload.array(each.path.join("/")) })).filter(({ values }) => values);
+    return lines.map((each) => ({ ...each, ...this.curve(each.path.join("/")) })).filter(({ values }) => values);
+  }
+
+  /** Values of a line, and those without edits where it was recomputed. */
+  curve(name) {
+    const before = this.payload.array(name), edited = before && this.edited?.array(name);
+    return edited ? { values: edited, before } : { values: before, before: null };
   }
 
   /** Minutes and seconds at which a frame starts. */

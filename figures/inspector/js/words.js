@@ -23,3 +23,8 @@ export function ticks(from, to, count) {
   for (let at = Math.ceil(from / step) * step; at <= to; at += step) found.push(at);
   return found;
 }
+
+/** A word of a command line: quoted, so that a shell leaves it as it is. */
+export function shellQuoted(word) {
+  return /["$`\\!]/.test(word) ? `'${word.replace(/'/g, "'\\''")}'` : `"${word}"`;
+}

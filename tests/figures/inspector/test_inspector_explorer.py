@@ -8,6 +8,7 @@ import subprocess
 import sys
 import weakref
 from pathlib import Path
+from types import SimpleNamespace
 
 import ipywidgets
 import numpy as np
@@ -39,6 +40,9 @@ def explorer(monkeypatch):
         return iter([] if source == "none" else [gmsa_models.Clip(f"{source}-{i}", {"visual": rgb}) for i in range(3)])
 
     monkeypatch.setattr(analysis, "inspect_clip", inspect)
+    monkeypatch.setattr(
+        analysis, "EditEngine", lambda model, clip: SimpleNamespace(name=model, sha256="", features_sha256="")
+    )
     monkeypatch.setattr(gmsa_models, "load", lambda name: name)
     monkeypatch.setattr(gmsa_models, "available", lambda: ["long", "short", "other", "silent", "bare"])
     monkeypatch.setattr(gmsa_models, "read_clips", read)
@@ -58,6 +62,7 @@ def test_picture_is_of_the_choice(explorer):
     assert shown(explorer) == ("source-0", "long", "")
     explorer.video.value = "source-2"
     explorer.against.value = "other"
+    assert explorer.inspector.live == ["long", "other"]
     assert shown(explorer) == ("source-2", "long", "other")
     explorer.model.value = "bare"
     assert shown(explorer) == ("source-2", "bare", "other")
@@ -89,6 +94,9 @@ def test_a_choice_that_fails_has_a_message_in_place_of_the_picture(explorer, con
 
 
 def test_a_failure_of_another_kind_is_told_and_raised(explorer, monkeypatch):
+    monkeypatch.setattr(
+        analysis, "EditEngine", lambda model, clip: SimpleNamespace(name=model, sha256="", features_sha256="")
+    )
     monkeypatch.setattr(gmsa_models, "load", lambda name: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         explorer.model.value = "other"

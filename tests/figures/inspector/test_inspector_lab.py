@@ -25,6 +25,23 @@ figure = inspector.figure()
 assert (inspector.frame, slider.value, inspector.head) == (3, 3, 3), inspector.current_view()
 print("told", inspector.frame, inspector.modality, len(figure.axes) > 3, inspector.to_html("view.html"))
 """
+EDIT = """
+from analysis import EditEngine, inspect_clip
+from tests.small_models import moved, small_clip, small_model
+inspector.close()
+model, clip = moved(small_model()), small_clip()
+live = Inspector(inspect_clip(model, clip), engines=[EditEngine(model, clip)])
+live
+"""
+TEXTS = ["force-gate visual/0/gate to 0.25", "knock-out audio/0/local/weights keys 3..6"]
+TELL_EDITS = f"""
+assert live.edits == {TEXTS[:1]!r}, live.edits
+print("scored", float(inspect_clip(model, clip, edits=live.edits)["score"].values[0]))
+live.edits = {TEXTS!r}
+"""
+TELL_AGAIN = """
+print("scored again", float(inspect_clip(model, clip, edits=live.edits)["score"].values[0]))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +50,7 @@ def server(tmp_path_factory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("lab")
     made_record().to_netcdf(folder / "first.nc", engine="h5netcdf")
     made_record(name="baseline", seed=1).to_netcdf(folder / "second.nc", engine="h5netcdf")
-    write_notebook(folder / "inspector.ipynb", (SHOW, STEER, TELL))
+    write_notebook(folder / "inspector.ipynb", (SHOW, STEER, TELL, EDIT, TELL_EDITS, TELL_AGAIN))
     with jupyterlab(folder) as address:
         yield address
 
@@ -74,3 +91,31 @@ def test_dark_notebook_dark_inspector(page):
     page.evaluate("document.body.dataset.jpThemeLight = 'false'")
     page.wait_for_function(f"{INSPECTOR}.painted === 'dark'")
     assert light == "light"
+
+
+def test_the_kernel_answers_edits(page):
+    run_cell(page, 3)
+    page.wait_for_selector(".whatif")
+    write = page.get_by_label("An edit as text")
+    write.fill(TEXTS[0])
+    page.keyboard.press("Enter")
+    page.wait_for_function(f"{INSPECTOR}.scene.answered?.edits.length === 1")
+    score = page.evaluate(f"{INSPECTOR}.scene.scores(0).scores[0]")
+    assert abs(score - page.evaluate(f"{INSPECTOR}.scene.scores(0).before[0]")) > 1e-4
+    run_cell(page, 4)
+    assert told(page, "scored") == pytest.approx(score, abs=1e-6)
+    page.wait_for_function(f"{INSPECTOR}.scene.answered?.edits.length === 2")  # as the kernel says
+    assert page.locator(".edits code").all_text_contents() == TEXTS
+    run_cell(page, 5)
+    score = page.evaluate(f"{INSPECTOR}.scene.scores(0).scores[0]")
+    assert told(page, "scored again") == pytest.approx(score, abs=1e-6)
+    write.fill("knock-out visual/7/local/weights")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".problem >> text=the model has no site visual/7/local/weights")
+    assert page.evaluate(f"{INSPECTOR}.scene.edited") is None
+
+
+def told(page, words: str) -> float:
+    """The number below 1 that a cell printed after some words."""
+    printed = page.wait_for_selector(f"text={words} 0.").text_content()
+    return float(printed.removeprefix(words))

@@ -1,0 +1,44 @@
+/** Edits of a pass as texts, as `analysis/interventions/edit_texts.py` reads them. */
+
+/**
+ * Where an edit is made; seconds count from the clip's first frame, null = all.
+ * @typedef {{stream: string, layer: string, branch: string, heads: number[], seconds: ?number[], queries: ?number[], keys: ?number[]}} Place
+ *   stream, layer and branch may be "*" = all; heads from 0, none = all
+ */
+
+const spanText = (word, seconds) => (seconds ? ` ${word} ${seconds.join("..")}` : "");
+
+function siteText({ stream, layer, branch, heads }, quantity) {
+  const numbers = heads.length ? `[head${heads.length > 1 ? "s" : ""} ${heads.join(", ")}]` : "";
+  return `${[stream, layer, branch].join("/")}/${quantity}${numbers}`;
+}
+
+/** Queries no longer attend to keys. Seconds alone are of the keys. @param {Place} place @param {boolean} renormalise whether the other weights grow */
+export function knockOutText(place, renormalise) {
+  return `knock-out ${siteText(place, "weights")}${spanText("queries", place.queries)}${spanText("keys", place.keys ?? place.seconds)}`
+    + (renormalise ? "" : " after-softmax");
+}
+
+/** What heads hand on is multiplied, at some seconds, or at those of the queries. @param {Place} place */
+export function scaleText(place, factor) {
+  return `scale ${siteText(place, "contexts")} by ${factor}${spanText("at", place.seconds ?? place.queries)}`;
+}
+
+/** The gate of a branch; of all branches it is the global one. @param {Place} place @param {boolean} byHead whether gates have heads */
+export function forceGateText(place, value, byHead) {
+  const { stream, layer, branch } = place, heads = byHead ? siteText({ stream, layer, branch: "gate", heads: place.heads }, "").split("/").at(-1) : "";
+  return `force-gate ${stream}/${layer}/gate${heads} to ${value}${branch === "local" ? " branch local" : ""}`
+    + spanText("at", place.seconds ?? place.queries);
+}
+
+/** @param {string} pattern as TP30 @param {Place} place */
+export function neighbourhoodText({ stream, layer }, pattern) { return `neighbourhood ${stream}/${layer}/local/neighbourhood as ${pattern}`; }
+
+/** @param {Place} place with seconds */
+export function dropText({ stream, seconds }) { return `drop ${stream}/input${spanText("at", seconds)}`; }
+
+/** @param {Place} place with seconds @param {number} to second at which they start afterwards */
+export function moveText({ stream, seconds }, to) { return `move ${stream}/input${spanText("at", seconds)} to ${to}`; }
+
+/** An edit without the number that a slider sets: two with the same are one edit at two places of the slider. */
+export function withoutNumber(edit) { return edit.replace(/ (by|to) -?[\d.e+-]+/, " $1"); }

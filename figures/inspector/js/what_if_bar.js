@@ -1,0 +1,209 @@
+/** The controls of edits: where, what, the list of them, and what is done with the list. */
+
+import { create } from "./drawing.js";
+import { knockOutText, scaleText, forceGateText, neighbourhoodText, dropText, moveText } from "./edits.js";
+import { secondsOf, spanOfText } from "./selection.js";
+import { openEdits, saveEdits } from "./share.js";
+import { commandOfEdits, pythonOfEdits } from "./python.js";
+
+const EVERY = "*";
+const SPANS = { seconds: "seconds", queries: "queries", keys: "keys" };
+const EDIT_KEYS = "E what a drag does · [ ] seconds from and to the cursor · O unedited · C change · Ctrl+Z undoes";
+const PASSES = [["edited", "edited"], ["change", "change"], ["unedited", "unedited"]];
+
+const actionButton = (words, label, click, more = {}) => create("button", { type: "button", title: label, "aria-label": label, click, ...more }, words);
+const labelledControl = (words, ...elements) => create("label", { class: "control" }, create("span", { class: "label" }, words), ...elements);
+
+export class WhatIfBar {
+  /** @param {WhatIf} whatIf */
+  constructor(whatIf) {
+    Object.assign(this, { whatIf, inspector: whatIf.inspector, heads: [], viewed: "" });
+    this.element = create("section", { class: "whatif", role: "group", "aria-label": "What if: edits of the pass" },
+      this.makePlace(), this.makeActions(), this.makeList(), this.makeStatus());
+  }
+
+  // -- where
+
+  makePlace() {
+    const whole = () => this.inspector.set({ selection: null });
+    this.drag = actionButton("drag zooms", "What a drag does: zoom, or select (E; Shift for the other)", () => this.turnDrag());
+    this.stream = this.list("Stream of the edit");
+    this.layer = this.list("Layer of the edit");
+    this.branch = this.list("Branch of the edit");
+    this.headGroup = create("div", { class: "choice", role: "group", "aria-label": "Heads of the edit; none pressed: all" });
+    this.spans = Object.fromEntries(Object.entries(SPANS).map(([name, words]) => [name, create("input", { type: "text", size: 7,
+      placeholder: "all", spellcheck: "false", "aria-label": `${words} of the edit, as 45..61`, change: () => this.typed(name) })]));
+    this.clear = actionButton("select none", "Select nothing: edits are of all seconds (Esc)", whole);
+    return create("div", { class: "row" }, create("strong", {}, "What if"), this.drag, labelledControl("stream", this.stream), labelledControl("layer", this.layer),
+      labelledControl("branch", this.branch), create("div", { class: "control" }, create("span", { class: "label", "aria-hidden": "true" }, "heads"), this.headGroup),
+      ...Object.entries(this.spans).map(([name, field]) => labelledControl(name, field)), this.clear);
+  }
+
+  list(label) { return create("select", { "aria-label": label, change: () => this.update(this.inspector.state) }); }
+
+  turnDrag() {
+    this.whatIf.drag = this.whatIf.drag === "zoom" ? "select" : "zoom";
+    this.update(this.inspector.state);
+  }
+
+  /** A span that was typed; seconds stand alone, queries and keys together. */
+  typed(name) {
+    const { scene, state } = this.inspector, field = this.spans[name];
+    try {
+      const span = spanOfText(field.value, scene.clip.frame_seconds, scene.frames);
+      const kept = name === "seconds" ? { queries: null, keys: null } : { queries: null, keys: null, ...state.selection, seconds: null };
+      const selection = { seconds: null, ...kept, [name]: span };
+      this.whatIf.problem = "";
+      this.inspector.set({ selection: Object.values(selection).some(Boolean) ? selection : null });
+    } catch (error) { this.whatIf.problem = error.message; }
+    field.setAttribute("aria-invalid", String(Boolean(this.whatIf.problem)));
+    this.update(this.inspector.state);
+  }
+
+  /** Where the edit is that the controls say. @returns {Place} */
+  place() {
+    const { scene, state } = this.inspector, { frame_seconds: length } = scene.clip;
+    const [seconds, queries, keys] = Object.keys(SPANS).map((name) => secondsOf(state.selection?.[name] ?? null, length));
+    return { stream: this.stream.value, layer: this.layer.value, branch: this.branch.value, heads: this.heads, seconds, queries, keys };
+  }
+
+  // -- what
+
+  makeActions() {
+    const { list } = this.whatIf, add = (edit) => list.add(edit);
+    const slider = (label, most, step, value, textOf) => {
+      const field = create("input", { type: "range", min: 0, max: most, step, value, "aria-label": label, input: () => list.adjust(textOf(Number(field.value))) });
+      return field;
+    };
+    this.others = create("select", { "aria-label": "Weights that are left after switching off" }, create("option", { value: "grow" }, "others grow"),
+      create("option", { value: "stay" }, "others stay"));
+    const scale = slider("Scale what the heads hand on", 2, 0.1, 1, (value) => scaleText(this.place(), value));
+    const gate = slider("Force the gate of the branch", 1, 0.05, 0.5, (value) => forceGateText(this.place(), value, this.gatesByHead()));
+    this.gate = labelledControl("gate", gate);
+    this.drop = actionButton("drop", "Drop the seconds: as padding", () => add(dropText(this.place())));
+    this.to = create("input", { type: "text", size: 4, "aria-label": "Second at which moved frames start" });
+    this.move = create("div", { class: "control" }, this.moves = actionButton("move to", "Move the seconds", () => add(moveText(this.place(), Number(this.to.value)))), this.to);
+    const pattern = create("input", { type: "text", size: 5, value: "TP30", spellcheck: "false", "aria-label": "Neighbourhood: BDn, TPn or TDnxd" });
+    this.neighbourhood = create("div", { class: "control" }, actionButton("neighbourhood", "Put another neighbourhood in place of the model's",
+      () => add(neighbourhoodText(this.place(), pattern.value.trim()))), pattern);
+    const words = create("input", { type: "text", size: 22, placeholder: "as text: patch visual/0/gate from mean", spellcheck: "false", "aria-label": "An edit as text",
+      keydown: (event) => event.key === "Enter" && written() });
+    const written = () => { if (words.value.trim()) { add(words.value.trim()); words.value = ""; } };
+    const off = actionButton("switch off", "Switch off: queries no longer attend to keys", () => add(knockOutText(this.place(), this.others.value === "grow")));
+    this.attention = create("div", { class: "control" }, off, this.others, labelledControl("scale", scale));
+    return create("div", { class: "row", role: "group", "aria-label": "Change" }, this.attention, this.gate, this.drop, this.move, this.neighbourhood, words, actionButton("add", "Add the edit that is written", written));
+  }
+
+  /** Whether the gates of the model have heads: they weigh its maps. */
+  gatesByHead() { return this.model().kind === "gate-att"; }
+
+  model() { return this.inspector.scene.models[this.inspector.scene.index(this.inspector.state.model)]; }
+
+  // -- the list
+
+  makeList() {
+    const { list } = this.whatIf;
+    this.edits = create("ol", { class: "edits", "aria-label": "Edits" });
+    this.undo = actionButton("↶", "Undo (Ctrl+Z)", () => list.undo());
+    this.redo = actionButton("↷", "Redo (Ctrl+Shift+Z)", () => list.redo());
+    this.none = actionButton("clear", "Delete all edits", () => list.set([]));
+    this.passes = create("div", { class: "choice", role: "radiogroup", "aria-label": "Pass that is shown (O and C)" },
+      ...PASSES.map(([value, words]) => create("button", { type: "button", role: "radio", "data-value": value, click: () => this.inspector.set({ pass: value }) }, words)));
+    const copy = (make) => () => this.inspector.controls.copy(make(this.inspector.scene, this.inspector.state, list.texts));
+    this.share = create("div", { class: "tools", role: "group", "aria-label": "Share the edits" },
+      actionButton("Python", "Copy the edits as Python", copy(pythonOfEdits)), actionButton("command", "Copy the edits as a command", copy(commandOfEdits)),
+      actionButton("save", "Save the edits as a file", () => saveEdits(this.inspector, list)));
+    const open = actionButton("open", "Open edits from a file", () => openEdits(this.whatIf));
+    return create("div", { class: "row" }, this.undo, this.redo, this.none, this.edits, this.passes, this.share, open);
+  }
+
+  makeStatus() {
+    this.status = create("output", { class: "effect", role: "status", "aria-live": "polite" });
+    this.alert = create("div", { class: "problem", role: "alert" });
+    return create("div", { class: "row" }, this.status, this.alert, create("span", { class: "hint" }, EDIT_KEYS));
+  }
+
+  // -- showing
+
+  update(state) {
+    const { whatIf, inspector: { scene } } = this;
+    this.element.hidden = !whatIf.engine;
+    if (!whatIf.engine) return;
+    this.showPlaces(state);
+    const { entries, past, future } = whatIf.list, seconds = Boolean(state.selection?.seconds);
+    this.drag.textContent = `drag ${whatIf.drag === "zoom" ? "zooms" : "selects"}`;
+    for (const [name, field] of Object.entries(this.spans)) {
+      if (document.activeElement !== field || !whatIf.problem) field.value = secondsOf(state.selection?.[name] ?? null, scene.clip.frame_seconds)?.join("..") ?? "";
+    }
+    this.clear.disabled = !state.selection;
+    this.drop.disabled = this.moves.disabled = !seconds;
+    if (this.cursor !== state.frame) this.to.value = secondsOf([this.cursor = state.frame], scene.clip.frame_seconds)[0];
+    [[this.undo, past], [this.redo, future], [this.none, entries]].forEach(([each, of]) => { each.disabled = !of.length; });
+    this.showEntries(entries);
+    this.passes.hidden = this.share.hidden = !entries.length;
+    for (const each of this.passes.children) each.setAttribute("aria-checked", String(each.dataset.value === state.pass));
+    this.status.textContent = this.said(state);
+    this.alert.textContent = whatIf.problem ? `${whatIf.problem}` : "";
+    this.alert.hidden = !whatIf.problem;
+  }
+
+  /** What the edits do, or why nothing is said. */
+  said(state) {
+    const { whatIf } = this, { texts } = whatIf.list;
+    if (!texts.length || whatIf.problem) return "";
+    if (!this.inspector.scene.answered) return "asking the model";
+    return `${whatIf.effect(state)} · ${Math.round(whatIf.questions.milliseconds)} ms`;
+  }
+
+  showEntries(entries) {
+    const made = JSON.stringify(entries);
+    if (made === this.made) return;
+    this.made = made;
+    const { list } = this.whatIf;
+    this.edits.replaceChildren(...entries.map(({ edit, on }, index) => create("li", {}, create("label", {},
+      create("input", { type: "checkbox", checked: on, "aria-label": `On: ${edit}`, change: () => list.turn(index) }), create("code", {}, edit)),
+      actionButton("×", `Delete: ${edit}`, () => list.remove(index)))));
+  }
+
+  /** What can be chosen; it goes with the view where that is changed. */
+  showPlaces(state) {
+    const { scene } = this.inspector, model = this.model(), branches = scene.branches(state.model, state.modality).filter((each) => each !== "combined");
+    const viewed = { stream: state.modality, layer: `${state.layer}`, branch: branches.includes(state.branch) ? state.branch : EVERY };
+    const options = { stream: model.modalities, layer: scene.layers(state.model).map(String), branch: branches };
+    for (const [name, known] of Object.entries(options)) {
+      const select = this[name], before = select.value, moved = this.viewed && this.viewed[name] === viewed[name];
+      const all = known.length > 1 ? [[EVERY, "all"]] : [];
+      const made = JSON.stringify(known);
+      if (select.dataset.made !== made) {
+        select.dataset.made = made;
+        select.replaceChildren(...[...known.map((each) => [each, each]), ...all].map(([value, words]) => create("option", { value }, words)));
+      }
+      select.value = moved && [...known, EVERY].includes(before) ? before : known.length > 1 ? viewed[name] : known[0];
+      select.parentElement.hidden = known.length < 2;
+    }
+    this.viewed = viewed;
+    this.showHeads(scene, state);
+    const lanes = model.lanes.map(({ variable }) => variable);
+    this.gate.hidden = !lanes.includes("gate");
+    this.attention.hidden = !branches.length;
+    this.neighbourhood.hidden = !branches.includes("local");
+  }
+
+  showHeads(scene, state) {
+    const { modality } = state, chosen = this.branch.value;
+    const branches = chosen === EVERY ? scene.branches(state.model, modality) : [chosen];
+    const heads = [...new Set(branches.flatMap((each) => scene.heads(state.model, modality, each)))].sort((one, other) => one - other);
+    this.heads = this.heads.filter((head) => heads.includes(head));
+    const made = JSON.stringify([heads, this.heads]);
+    if (made === this.headsMade) return;
+    this.headsMade = made;
+    this.headGroup.replaceChildren(...heads.map((head) => create("button", { type: "button", "aria-pressed": String(this.heads.includes(head)),
+      "aria-label": `Edit head ${head + 1}`, click: () => this.turnHead(head) }, `${head + 1}`)));
+  }
+
+  turnHead(head) {
+    this.heads = this.heads.includes(head) ? this.heads.filter((each) => each !== head) : [...this.heads, head].sort((one, other) => one - other);
+    this.update(this.inspector.state);
+    this.headGroup.querySelector(`[aria-label="Edit head ${head + 1}"]`)?.focus();
+  }
+}
