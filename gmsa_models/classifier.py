@@ -14,7 +14,7 @@ from gmsa_models.attention import ATTENTION, AttentionBlock, xavier_linear
 from gmsa_models.attention.stages import NO_EDIT, BlockEdit
 from gmsa_models.config import ModelConfig
 from gmsa_models.data.clip import Batch
-from gmsa_models.data.spaces import FeatureSpace, published_spaces, spaces_from_dict
+from gmsa_models.data.spaces import FeatureSpace, card_spaces
 from gmsa_models.data.vocabulary import Vocabulary
 from gmsa_models.errors import ArgumentError, ConfigError
 from gmsa_models.trace import AttentionTrace, LayerTrace, Stage
@@ -185,14 +185,8 @@ class GMSAClassifier(nn.Module):
 
     @property
     def spaces(self) -> dict[str, FeatureSpace]:
-        """Modality -> the space of the features that the model was trained on, where that is known.
-
-        Of the card's `feature_spaces`; a card without them tells none, and then a model whose classes are of YouTube-8M
-        or AudioSet takes their features, where it takes vectors as wide.
-        """
-        if "feature_spaces" in self.card:
-            return spaces_from_dict(self.card["feature_spaces"])
-        return published_spaces(self.vocabulary.dataset if self.vocabulary else "", self.config.modalities)
+        """Modality -> the space of the features that the model was trained on, see `card_spaces`."""
+        return card_spaces(self.card, self.vocabulary.dataset if self.vocabulary else "", self.config.modalities)
 
     def forward(self, batch: Batch) -> Float[Tensor, "batch classes"]:
         """Logits, before the sigmoid.

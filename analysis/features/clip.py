@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -38,6 +39,7 @@ def video_clip(
     audio: AudioExtractor | None,
     rate: float = 1.0,
     identity: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Clip:
     """The features of a video file.
 
@@ -51,6 +53,7 @@ def video_clip(
             says so in `alignment`.
         rate: frames a second.
         identity: the clip's id; default: the file's name without its ending.
+        progress: called with the frames seen and their number.
 
     Raises:
         ClipFileError: not a video, damaged, or without a picture.
@@ -61,7 +64,7 @@ def video_clip(
         raise ArgumentError("no extractor; expected one of pictures, of sound, or both")
     video = VideoFile(path)
     features: dict[str, np.ndarray] = {}
-    times, vectors = _seen(video, visual, rate)
+    times, vectors = _seen(video, visual, rate, progress)
     if visual is not None:
         features[VISUAL] = quantize(vectors) if visual.quantized else vectors
     if audio is not None:
@@ -75,14 +78,20 @@ def video_clip(
 
 
 def _seen(
-    video: VideoFile, visual: VisualExtractor | None, rate: float
+    video: VideoFile,
+    visual: VisualExtractor | None,
+    rate: float,
+    progress: Callable[[int, int], None] | None,
 ) -> tuple[list[float], Float[np.ndarray, "frames dim"]]:
     """When the picture of each frame came on the screen, and the vector of each frame; without an extractor none."""
     each = 1 if visual is None else visual.pictures
     times: list[float] = []
     parts: list[np.ndarray] = []
+    total = 0 if progress is None else math.ceil(video.duration * rate)
     for group in _groups(video.frames(rate * each), each * max(1, PICTURES // each)):
         times += [picture.shown for picture in group[::each]]
+        if progress is not None:
+            progress(len(times), max(total, len(times)))
         if visual is not None:
             missing = -len(group) % each  # of the last frame: the last picture stays on the screen
             parts.append(visual([picture.pixels for picture in [*group, *group[-1:] * missing]]))

@@ -35,7 +35,7 @@ from gmsa_models.data.paths import skip_handler
 from gmsa_models.data.sources import read_clips
 from gmsa_models.data.spaces import FeatureSpace
 from gmsa_models.errors import ArgumentError, WorkerError
-from gmsa_models.workers import WorkerContext
+from gmsa_models.workers import WorkerContext, leave_if_imported
 
 __all__ = ["ExtractorNames", "FolderSummary", "cached_clip", "clip_ids", "write_features"]
 
@@ -139,7 +139,10 @@ def write_features(
         ClipFileError: the first video that cannot be read, unless it is skipped; what is finished is kept.
         UnknownNameError, ArgumentError, ConfigError, CaptureError, ImportError: extractors that cannot be loaded.
         OutputError: another process writes to the folder.
+        WorkerError: a process was lost, or cannot be started.
     """
+    if processes > 1:
+        leave_if_imported()
     handler, folder, labels = skip_handler(on_error, on_skip), Path(folder), labels or {}
     names.opened()  # what cannot be loaded is said before anything is written
     with locked(folder, "features"):
@@ -166,15 +169,23 @@ def write_features(
     )  # fmt: skip
 
 
-def cached_clip(video: Path, folder: Path, names: ExtractorNames) -> Clip:
+def cached_clip(
+    video: Path, folder: Path, names: ExtractorNames, progress: Callable[[int, int], None] | None = None
+) -> Clip:
     """The features of one video, from a folder where they are kept by the video's content.
+
+    Args:
+        video: a file.
+        folder: made if it is absent.
+        names: how features are made.
+        progress: called with the frames done and their number.
 
     Raises:
         ClipFileError: the video cannot be read.
     """
     task = _Task(video, video.stem, folder, names)
     folder.mkdir(parents=True, exist_ok=True)
-    return replace(_made_or_kept(task)[0], source=str(video))
+    return replace(_made_or_kept(task, progress)[0], source=str(video))
 
 
 def clip_ids(videos: Sequence[Path]) -> dict[Path, str]:
@@ -237,7 +248,7 @@ def _do(task: _Task) -> _Outcome | UnreadableError:
     return _Outcome(made, clip.frames, clip.alignment == NO_SOUND)
 
 
-def _made_or_kept(task: _Task) -> tuple[Clip, bool]:
+def _made_or_kept(task: _Task, progress: Callable[[int, int], None] | None = None) -> tuple[Clip, bool]:
     """The clip as its file has it now, and whether its features were made."""
     try:
         digest = file_digest(task.video)
@@ -247,7 +258,7 @@ def _made_or_kept(task: _Task) -> tuple[Clip, bool]:
     stem = file_name(task.identity)
     path = task.folder / f"{stem}{_MARK}{digest[:_DIGITS]}{SHARD}"
     stored = _stored(path, task.names.spaces())
-    clip = stored or video_clip(task.video, *task.names.opened(), task.names.rate)
+    clip = stored or video_clip(task.video, *task.names.opened(), task.names.rate, progress=progress)
     said: dict[str, Any] = {
         "id": task.identity, "labels": task.labels, "segments": task.segments, "dataset": task.dataset,
     }  # fmt: skip

@@ -19,7 +19,7 @@ from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
 from gmsa_models.data.errors import OnSkip
 from gmsa_models.data.paths import skip_handler
-from gmsa_models.data.sources import read_clips
+from gmsa_models.data.sources import read_clips, with_dataset
 from gmsa_models.data.spaces import check_known
 from gmsa_models.errors import ArgumentError
 from gmsa_models.feeding import Inputs, fitting
@@ -41,7 +41,7 @@ class ExplainingStopped(KeyboardInterrupt):
 
 
 def inspect_source(
-    source: str,
+    source: str | Clip,
     names: Sequence[str],
     device: torch.device,
     *,
@@ -61,7 +61,7 @@ def inspect_source(
     """Records of the first clip of a source, one a model; what they cannot share is refused before any is made.
 
     Args:
-        source: as `read_clips` takes it.
+        source: as `read_clips` takes it; or a clip in hand.
         names: of models, or checkpoint files; each model is called as `name_checkpoints` says.
         device: where they run.
         edits: what is changed in a pass of its own, whose record comes behind the plain ones; texts of
@@ -168,7 +168,7 @@ def _find(model: GMSAClassifier, class_name: str) -> int:
 
 
 def first_clip(
-    source: str,
+    source: str | Clip,
     models: Sequence[GMSAClassifier],
     dataset: str | None = None,
     on_error: str = "fail",
@@ -178,7 +178,7 @@ def first_clip(
     """The first clip of a source that all of some models take.
 
     Args:
-        source: as `read_clips` takes it.
+        source: as `read_clips` takes it; or a clip in hand.
         models: at least one.
         dataset, on_error, on_skip: see `read_clips`.
         tell: is told when the source holds more clips.
@@ -186,7 +186,10 @@ def first_clip(
     Raises:
         ValueError: there is none.
     """
-    clips = read_clips(source, on_error=on_error, on_skip=on_skip, dataset=dataset)
+    if isinstance(source, Clip):
+        clips = with_dataset([source], dataset)
+    else:
+        clips = read_clips(source, on_error=on_error, on_skip=on_skip, dataset=dataset)
     for model in models:
         clips = fitting(clips, Inputs.of(model, labels=False), skip_handler(on_error, on_skip))
     first = list(islice(clips, 2))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +13,10 @@ from gmsa.options import DataSet, Device, ModelOrFolder, OnError, Threads
 from gmsa.pretrained import folder_record, neighbourhood_of, refuse_for_folder
 from gmsa.terminal import STOPPED, ClickError, left_out, progress_of, say
 from gmsa_models.data.atomic import check_folder
+from gmsa_models.data.video.decode import is_video
+
+if TYPE_CHECKING:
+    from gmsa_models.data.clip import Clip
 
 __all__ = ["inspect"]
 
@@ -30,7 +34,9 @@ FORMS = (
 
 def inspect(
     context: typer.Context,
-    clip: Annotated[str, typer.Argument(metavar="CLIP", help="demo:3, a file, file#id, catalog#id or record.nc.")],
+    clip: Annotated[
+        str, typer.Argument(metavar="CLIP", help="demo:3, a video, a file of clips, file#id, catalog#id or record.nc.")
+    ],
     model: ModelOrFolder = "gate-op-bd20",
     against: Annotated[str | None, typer.Option(help="A second model, or saved record, to hold against it.")] = None,
     edit: Annotated[
@@ -83,6 +89,16 @@ def inspect(
             "30 s of its sound.",
         ),
     ] = None,
+    visual: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME=PATH",
+            help="For a video file: what makes the model's visual features, where its weights must be given.",
+        ),
+    ] = None,
+    audio: Annotated[
+        str | None, typer.Option(metavar="NAME=PATH", help="Likewise, what makes its audio features.")
+    ] = None,
     dataset: DataSet = None,
     on_error: OnError = "fail",
     device: Device = "auto",
@@ -95,7 +111,9 @@ def inspect(
     use_threads(threads)
     check_folder(out)
     video, media = _pictures(clip, model, html, video, media)
-    stopped = False
+    stopped, makes_features = False, is_video(clip) and not Path(model).is_dir()
+    if (visual or audio) and not makes_features:
+        raise ClickError(f"--visual and --audio make features of a video file; {clip!r} with {model!r} needs none")
     if _is_saved_record(clip):
         if explain or target:
             raise ClickError(f"{clip} is a saved record: it holds what was explained then. Give the video for another")
@@ -103,8 +121,8 @@ def inspect(
             raise ClickError(
                 f"{clip} is a saved record: it is shown without a model. Give the video to certify its maps"
             )
-        source = context.get_parameter_source("model")
-        if source is not None and source.name != "DEFAULT":
+        origin = context.get_parameter_source("model")
+        if origin is not None and origin.name != "DEFAULT":
             raise ClickError(
                 f"{clip} is a saved record: it is shown without a model. Leave --model out, or give the video"
             )
@@ -143,10 +161,11 @@ def inspect(
                 f"--frames and --span are of a transformers model's folder; {model!r} takes features, one frame a step"
             )
         names = [model] if against is None else [model, against]
+        source = _features(clip, names, out, visual, audio, device) if makes_features else clip
         try:
             with left_out() as skipped, progress_of("explaining") as progress:
                 records = inspect_source(
-                    clip, names, device_of(device), edits=edit or (), certify=certify, explain=explain,
+                    source, names, device_of(device), edits=edit or (), certify=certify, explain=explain,
                     target=target, neighbourhood=neighbourhood_of(neighbourhood), dataset=dataset,
                     on_error=on_error, on_skip=skipped, tell=say, progress=progress, **_layers(layer),
                 )  # fmt: skip
@@ -159,6 +178,20 @@ def inspect(
         print(f"wrote {path}")
     if stopped:
         sys.exit(STOPPED)
+
+
+def _features(clip: str, names: list[str], out: Path, visual: str | None, audio: str | None, device: str) -> Clip:
+    """The features of a video file that models take; kept beside the records, so that they are made once."""
+    from analysis.inspect.video_features import clip_for_models
+
+    with progress_of("features") as progress:
+        made = clip_for_models(
+            clip, names, out / "features", visual=visual or "", audio=audio or "", device=device_of(device),
+            progress=progress,
+        )  # fmt: skip
+    if made.alignment:
+        say(f"{clip}: {made.alignment}")
+    return made
 
 
 def _pictures(
@@ -175,7 +208,7 @@ def _pictures(
         raise ClickError(f"--video is {str(video)!r}, which is no file")
     if video is not None:
         return video, media
-    if Path(model).is_dir() and not _is_saved_record(clip):
+    if (Path(model).is_dir() and not _is_saved_record(clip)) or is_video(clip):
         return Path(clip), media or "thumbnails"
     if media not in (None, "none"):
         raise ClickError(f"--media {media} needs the video that {clip!r} is of: add --video FILE")

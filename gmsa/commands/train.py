@@ -11,7 +11,7 @@ import typer
 
 from gmsa.common import command_line, use_threads
 from gmsa.options import OnError, Threads
-from gmsa.terminal import left_out
+from gmsa.terminal import left_out, say
 
 if TYPE_CHECKING:
     from gmsa_models.data.skipped import Skipped
@@ -20,7 +20,14 @@ __all__ = ["train"]
 
 
 def train(
-    data: Annotated[list[str], typer.Option(help="Training files or globs; may be repeated.")],
+    context: typer.Context,
+    data: Annotated[
+        list[str],
+        typer.Option(
+            help="Training files or globs; may be repeated. A folder of `gmsa features` says its classes and streams, "
+            "keeps some clips for scores, and has a recipe for few clips: what is not given follows from it."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Folder of the run; given again, a stopped run goes on from there.")],
     variant: Annotated[str, typer.Option(help="One of the paper's ten columns, or control.")] = "gate-op-bd20",
     name: Annotated[
@@ -64,8 +71,13 @@ def train(
 ) -> None:
     """Train one of the paper's models; a run that was stopped goes on when the command is given again."""
     modalities, widths = modalities_of(modality)
-    arguments = locals() | {"modalities": modalities, "widths": widths}
+    arguments = {name: value for name, value in locals().items() if name != "context"}
+    chosen = {
+        name for name in context.params if str(context.get_parameter_source(name)) == "ParameterSource.COMMANDLINE"
+    }
     with left_out() as skipped:
+        if len(data) == 1 and Path(data[0]).is_dir() and vocabulary is None:
+            arguments |= _of_folder(arguments, chosen, skipped)
         result = _train(arguments, skipped)
     if not _is_first_process():
         return
@@ -100,11 +112,35 @@ def modalities_of(
     return {name: int(widths[0]) for name, *widths in parts}, projected
 
 
+def _of_folder(arguments: dict[str, Any], chosen: set[str], skipped: Skipped) -> dict[str, Any]:
+    """What follows from a folder of features, of all that was not given."""
+    from gmsa_models.training.own_clips import plan_folder
+
+    plan = plan_folder(
+        arguments["data"][0], "validation" not in chosen, skipped if arguments["on_error"] == "skip" else None
+    )
+    follows: dict[str, Any] = {"max_frames": plan.max_frames, **plan.recipe}
+    if plan.validation:
+        follows["validation"] = [str(path) for path in plan.validation]
+    if "modality" not in chosen:
+        follows |= {"modalities": plan.modalities, "widths": plan.widths}
+    if plan.unlabelled:
+        say(f"{plan.unlabelled} clips have no label and are left out")
+    if "validation" not in chosen:
+        scoring = f"{len(plan.validation)} of {len(plan.validation) + len(plan.training)} clips score the model"
+        say(
+            f"{scoring} and are not trained on" if plan.validation else "no class has two clips, so there are no scores"
+        )
+    always = {"data": [str(path) for path in plan.training], "classes": plan.vocabulary, "spaces": plan.spaces}
+    return {name: value for name, value in follows.items() if name not in chosen} | always
+
+
 def _train(arguments: dict[str, Any], skipped: Skipped) -> Any:
     from gmsa_models import Vocabulary, build
     from gmsa_models.allocator import keep_freed_memory
     from gmsa_models.checkpoints.names import check_name
     from gmsa_models.data.montage.make import demo_vocabulary
+    from gmsa_models.data.spaces import spaces_to_dict
     from gmsa_models.training.loop import fit
     from gmsa_models.training.recipe import Recipe
 
@@ -115,12 +151,16 @@ def _train(arguments: dict[str, Any], skipped: Skipped) -> Any:
         values[name] = values[name] or None
     recipe = Recipe(**values)
     name = check_name(Path(arguments["out"]).resolve().name if arguments["name"] is None else arguments["name"])
-    vocabulary = demo_vocabulary() if arguments["vocabulary"] is None else Vocabulary.read_csv(arguments["vocabulary"])
+    vocabulary = arguments.get("classes") or (
+        demo_vocabulary() if arguments["vocabulary"] is None else Vocabulary.read_csv(arguments["vocabulary"])
+    )
     model = build(
         arguments["variant"], arguments["size"], vocabulary=vocabulary, modalities=arguments["modalities"],
         widths=arguments["widths"], max_frames=arguments["max_frames"], dropout=arguments["dropout"],
         seed=arguments["weights_seed"],
     )  # fmt: skip
+    if "spaces" in arguments:  # so that every clip is checked against them
+        model.card["feature_spaces"] = spaces_to_dict(arguments["spaces"])
     devices = int(arguments["devices"]) if arguments["devices"].isdigit() else arguments["devices"]
     return fit(
         model, arguments["data"], arguments["validation"] or None, recipe, arguments["out"],

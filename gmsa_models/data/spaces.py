@@ -18,6 +18,7 @@ __all__ = [
     "VGGISH",
     "YOUTUBE_8M",
     "FeatureSpace",
+    "card_spaces",
     "check_known",
     "is_name",
     "published_spaces",
@@ -108,6 +109,20 @@ def published_spaces(dataset: str, widths: Mapping[str, int]) -> dict[str, Featu
     """
     published = PUBLISHED.get(dataset, {})
     return {name: space for name, space in published.items() if widths.get(name) == space.width}
+
+
+def card_spaces(card: Mapping[str, Any], dataset: str, widths: Mapping[str, int]) -> dict[str, FeatureSpace]:
+    """Modality -> the space of the features that a model was trained on, where that is known.
+
+    Args:
+        card: of the model; its `feature_spaces`. A card without them tells none, and then a model whose classes are of
+            YouTube-8M or AudioSet takes their features, where it takes vectors as wide.
+        dataset: whose classes the model has.
+        widths: modality -> width of a frame.
+    """
+    if "feature_spaces" in card:
+        return spaces_from_dict(card["feature_spaces"])
+    return published_spaces(dataset, widths)
 
 
 def same_labels(one: str, other: str) -> bool:

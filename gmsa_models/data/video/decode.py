@@ -23,7 +23,7 @@ from gmsa_models.data.errors import ClipFileError, brief
 if TYPE_CHECKING:
     import av
 
-__all__ = ["HIGHEST_RATE", "SAMPLE_RATE", "PickedFrame", "VideoFile"]
+__all__ = ["HIGHEST_RATE", "SAMPLE_RATE", "PickedFrame", "VideoFile", "is_video"]
 
 Opened = TypeVar("Opened")
 SAMPLE_RATE = 16_000  # samples a second of sound, one channel
@@ -33,6 +33,18 @@ _SAME = 1e-6  # seconds by which times that are one may differ: they are sums of
 _TOLERANCE = SAMPLE_RATE // 50  # samples by which timestamps may differ from a sound without gaps: those are rounded
 # Containers of one file; no playlists, which name other files and addresses.
 _CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,ogg,asf"
+
+
+# How the names of such files end.
+_SUFFIXES = (
+    ".mp4", ".m4v", ".mov", ".3gp", ".3g2", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mpg", ".mpeg", ".flv", ".ogv",
+    ".asf", ".wmv",
+)  # fmt: skip
+
+
+def is_video(source: str | Path) -> bool:
+    """Whether a source names a file that ends as videos do; it is not opened."""
+    return Path(source).suffix.lower() in _SUFFIXES and Path(source).is_file()
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ def videos(tmp_path):
 def made(monkeypatch):
     """Videos whose features were made, in order."""
     calls, original = [], module.video_clip
-    monkeypatch.setattr(module, "video_clip", lambda path, *more: calls.append(path) or original(path, *more))
+    monkeypatch.setattr(module, "video_clip", lambda path, *a, **k: calls.append(path) or original(path, *a, **k))
     return calls
 
 
