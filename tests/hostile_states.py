@@ -38,7 +38,7 @@ def repacked(path: Path) -> None:
     holding(torch.zeros(1 << 26))(path)
     with zipfile.ZipFile(path) as file:
         parts = {name: file.read(name) for name in file.namelist()}
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
         for name, data in parts.items():
             file.writestr(name, data)
 

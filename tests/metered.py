@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,27 +14,28 @@ MOST_BYTES, LONGEST = 1 << 31, 120  # of address space beside the libraries'; se
 _PROGRAM = """
 import json, os, resource, signal, sys
 sys.path.insert(0, {tests!r})
-import {module}
 
 def memory():
     return [int(pages) * resource.getpagesize() for pages in open("/proc/self/statm").read().split()[:2]]
 
-taken, _ = memory()
-
-def attempt(path):
+def attempt(call, path):
+    taken, _ = memory()  # of address space
     resource.setrlimit(resource.RLIMIT_AS, (taken + {most}, taken + {most}))
     signal.alarm({longest})
     try:
-        {call}
+        eval(call)
     except BaseException as error:
         return [[kind.__name__ for kind in type(error).__mro__], str(error)]
     return [[], ""]
 
-for path in sys.argv[1:]:
+for line in sys.stdin:
+    modules, call, path = json.loads(line)
+    for module in modules.split(", "):
+        globals()[module.partition(".")[0]] = __import__(module)
     reader, writer = os.pipe()
     if (child := os.fork()) == 0:
         _, before = memory()  # a forked process begins with less than its parent has
-        kinds, message = attempt(path)
+        kinds, message = attempt(call, path)
         os.write(writer, json.dumps([kinds, message[:30000], before]).encode())
         os._exit(0)
     os.close(writer)
@@ -59,22 +61,36 @@ class Outcome:
     bytes: int
 
 
-def metered(module: str, call: str, paths: Sequence[Path]) -> list[Outcome]:
-    """Read files by a call that has `path` for each.
+class Meter:
+    """A process that has imported what reads files, and forks for each file."""
 
-    Args:
-        module: what to import before.
-        call: an expression, for example "analysis.record.files.open_record(path)".
-        paths: of the files.
-    """
-    program = _PROGRAM.format(
-        module=module, call=call, most=MOST_BYTES, longest=LONGEST, tests=str(Path(__file__).parent)
-    )
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", program, *map(str, paths)], capture_output=True, text=True, check=True
-    )
-    found = [json.loads(line) for line in done.stdout.splitlines()]
-    return [Outcome(tuple(kinds), message, taken) for kinds, message, taken in found]
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+
+    def read(self, modules: str, call: str, paths: Sequence[Path]) -> list[Outcome]:
+        """Read files by a call that has `path` for each.
+
+        Args:
+            modules: what to import before, with commas.
+            call: an expression, for example "analysis.record.files.open_record(path)".
+            paths: of the files.
+        """
+        outcomes = []
+        for path in paths:
+            print(json.dumps([modules, call, str(path)]), file=self.process.stdin, flush=True)
+            kinds, message, taken = json.loads(self.process.stdout.readline())
+            outcomes.append(Outcome(tuple(kinds), message, taken))
+        return outcomes
+
+
+@contextmanager
+def meter() -> Iterator[Meter]:
+    """The process; it ends with the block."""
+    program = _PROGRAM.format(most=MOST_BYTES, longest=LONGEST, tests=str(Path(__file__).parent))
+    command = [sys.executable, "-W", "ignore", "-c", program]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield Meter(process)
+        process.stdin.close()
 
 
 def size_of(path: Path) -> int:

@@ -4,13 +4,14 @@ import re
 import sys
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 
 import pytest
 from hostile_records import NETCDF, ZARR
 from hostile_states import STATES
 from hostile_sweeps import SWEEPS
 from hostile_tables import NPZ, PARQUET, TABLES
-from metered import Outcome, metered, size_of
+from metered import Outcome, meter, size_of
 
 ALLOWED = 200_000_000  # bytes of memory beside the file's size
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="measures memory by /proc and forks")
@@ -51,18 +52,22 @@ FORMATS = {
 def outcomes(tmp_path_factory):
     """All faults of a format, made and read; a process that has the libraries forks for each."""
 
+    made: dict[int, list[Path]] = {}  # two formats may have the same files
+
     @cache
     def read(name: str) -> Mapping[str, tuple[int, Outcome]]:
         faults, suffix, module, call = FORMATS[name]
-        folder = tmp_path_factory.mktemp(name)
-        paths = [folder / f"x{number}{suffix}" for number in range(len(faults))]
-        for path, (make, _, _) in zip(paths, faults.values(), strict=True):
-            make(path)
-        found = metered(module, call, paths)
+        if (paths := made.get(id(faults))) is None:
+            folder = tmp_path_factory.mktemp(name)
+            paths = made[id(faults)] = [folder / f"x{number}{suffix}" for number in range(len(faults))]
+            for path, (make, _, _) in zip(paths, faults.values(), strict=True):
+                make(path)
+        found = reader.read(module, call, paths)
         sizes = [size_of(path) for path in paths]
         return dict(zip(faults, zip(sizes, found, strict=True), strict=True))
 
-    return read
+    with meter() as reader:
+        yield read
 
 
 @pytest.mark.parametrize(

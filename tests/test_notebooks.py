@@ -29,16 +29,30 @@ def test_notebook_is_thin_and_stripped(path):
     assert notebook.cells[0].source.startswith("# ")
 
 
+@pytest.fixture(scope="module")
+def kernel():
+    """One kernel for all notebooks, so that the libraries are imported once."""
+    manager = pytest.importorskip("jupyter_client").KernelManager(kernel_name="python3")
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    manager.start_kernel(env=os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"})
+    yield manager
+    manager.shutdown_kernel(now=True)
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 # The kernel's client comes from libraries whose own warnings are none of the notebook's business.
 @pytest.mark.filterwarnings("ignore")
-def test_notebook_runs(path, tmp_path, monkeypatch):
+def test_notebook_runs(path, tmp_path, kernel):
     nbclient = pytest.importorskip("nbclient")
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     notebook = nbformat.read(path, as_version=4)
-    nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    # In a folder of its own, without a name of the notebook before.
+    fresh = nbformat.v4.new_code_cell(f"import os\nos.chdir({str(tmp_path)!r})\n%reset -f")
+    notebook.cells.insert(0, fresh)
+    client = nbclient.NotebookClient(notebook, kernel, timeout=600)
+    try:
+        client.execute()
+    finally:
+        client.kc.stop_channels()
     streams = [
         output for cell in notebook.cells for output in cell.get("outputs", []) if output.output_type == "stream"
     ]

@@ -113,7 +113,7 @@ def test_ctrl_c_keeps_what_is_finished(made, engine):
     with process:
         wait_for(lambda: list(made[2].glob("*.parquet")), process)
         os.killpg(process.pid, signal.SIGINT)
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=600)
     assert process.returncode == 130
     assert errors.splitlines()[-1] == "gmsa: stopped"
     assert "Traceback" not in errors

@@ -40,7 +40,7 @@ def _one_thread():
 
 def run_program(out_dir: Path, processes: int = 1, die_after: int = 0) -> int:
     command = [sys.executable, str(PROGRAM), str(out_dir), str(processes), str(die_after)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, env=environment())
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, env=environment())
     assert done.returncode in (0, -signal.SIGKILL), done.stderr[-3000:]
     return done.returncode
 

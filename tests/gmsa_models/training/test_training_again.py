@@ -304,7 +304,7 @@ class TestTwoTrainings:
         with locked(tmp_path, "training"):
             done = subprocess.run(
                 [sys.executable, str(PROGRAM), str(tmp_path), "2", "0"], cwd=ROOT, env=environment(),
-                capture_output=True, text=True, timeout=300, check=False,
+                capture_output=True, text=True, timeout=600, check=False,
             )  # fmt: skip
         assert done.returncode != 0
         assert done.stderr.count("OutputError: ") >= 1
