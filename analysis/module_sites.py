@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -16,10 +17,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from analysis.capture import AttentionCall
 from analysis.capture.adapter import Inputs
+from analysis.errors import RecordError
 from analysis.sensitivity.autograd import autograd_norms, sampled_norms
 from analysis.sensitivity.of_view import GRADIENT_BYTES
 
-__all__ = ["ModuleSite", "Probes", "call_module", "find_sites", "norms_of"]
+__all__ = ["ModuleSite", "Probes", "call_module", "check_arguments", "find_sites", "norms_of", "tokens_given"]
 
 
 @dataclass(frozen=True)
@@ -79,9 +81,34 @@ class ModuleSite:
 
 def call_module(module: nn.Module, inputs: Inputs) -> Any:
     """The module's output for a tensor, a tuple of arguments, or arguments by name."""
+    args, named = _arguments(inputs)
+    return module(*args, **named)
+
+
+def check_arguments(module: nn.Module, inputs: Inputs) -> None:
+    """Refuse inputs that a module's `forward` has no parameters for, or too few.
+
+    Raises:
+        RecordError: says what it takes.
+    """
+    args, named = _arguments(inputs)
+    try:
+        signature = inspect.signature(module.forward)
+    except (TypeError, ValueError):  # not of Python
+        return
+    try:
+        signature.bind(*args, **named)
+    except TypeError as error:
+        raise RecordError(
+            f"{type(module).__name__} takes {signature}, and the inputs do not fit: {error}; give a tensor, a tuple of "
+            "arguments, or arguments by name"
+        ) from None
+
+
+def _arguments(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if isinstance(inputs, Mapping):
-        return module(**inputs)
-    return module(*inputs) if isinstance(inputs, tuple) else module(inputs)
+        return (), dict(inputs)
+    return (inputs if isinstance(inputs, tuple) else (inputs,)), {}
 
 
 def find_sites(module: nn.Module, inputs: Inputs, calls: Sequence[AttentionCall]) -> dict[str, ModuleSite]:
@@ -146,6 +173,36 @@ def _site(
 
 def _has_tokens(values: Any, shape: tuple[int, int]) -> bool:
     return isinstance(values, Tensor) and values.is_floating_point() and values.ndim == 3 and values.shape[:2] == shape
+
+
+class _Reached(Exception):  # noqa: N818  # no error: a pass that has come far enough
+    """What the module that was waited for is given."""
+
+
+def tokens_given(module: nn.Module, place: tuple[str, ModuleSite], inputs: Inputs) -> Float[Tensor, "frames numbers"]:
+    """The tokens of each frame that one of a module's submodules is given first, of any inputs; the pass ends there.
+
+    Args:
+        module: the outermost.
+        place: path of the submodule, and its site in another pass.
+        inputs: of the module.
+    """
+    path, site = place
+
+    def stop(each: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        named = dict(enumerate(args)) | kwargs
+        known = dict(enumerate(site.args)) | site.kwargs
+        raise _Reached(next(named[name] for name, value in known.items() if value is site.tokens))
+
+    hook = module.get_submodule(path).register_forward_pre_hook(stop, with_kwargs=True)
+    try:
+        with torch.no_grad():
+            call_module(module, inputs)
+    except _Reached as reached:
+        return site.by_frame(reached.args[0]).flatten(1)
+    finally:
+        hook.remove()
+    raise RecordError(f"{path} was not called: the module makes other calls of other numbers")
 
 
 def norms_of(

@@ -19,7 +19,8 @@ from analysis.capture import Adapter, AttentionCall, Captured, capture, capture_
 from analysis.capture.adapter import Inputs
 from analysis.capture.layout import Layout
 from analysis.errors import RecordError
-from analysis.module_sites import ModuleSite, Probes, call_module, find_sites, norms_of
+from analysis.module_heads import JoinedCalls, join_heads
+from analysis.module_sites import ModuleSite, Probes, call_module, check_arguments, norms_of, tokens_given
 from analysis.view import Capabilities, ModelNote, TraceView
 from gmsa_models.data.clip import Clip
 from gmsa_models.data.errors import is_plain
@@ -65,6 +66,7 @@ def view_module(
     probes: Probes | None = None,
     mask: Bool[Tensor, "query key"] | None = None,
     note: ModelNote | None = None,
+    heads_of_lists: bool = True,
 ) -> TraceView:
     """What a module saw in one clip; see `analysis.inspect_module` for the arguments, errors and conventions.
 
@@ -74,12 +76,19 @@ def view_module(
     """
     if activation not in ACTIVATIONS:
         raise RecordError(f"activation is {activation!r}; expected one of {', '.join(map(repr, ACTIVATIONS))}")
+    if adapter is None:
+        check_arguments(module, inputs)
     with evaluating_module(module), torch.no_grad():
         captured, output = _captured(module, inputs, layout, adapter)
-        calls = _streams(captured, streams)
-        sites = {} if adapter is not None else find_sites(module, inputs, captured.calls)
+        if adapter is not None:
+            joined = JoinedCalls(captured, {call.name: [call] for call in captured}, {}, {})
+        else:
+            joined = join_heads(module, inputs, captured, heads_of_lists)
+        calls, sites = _streams(joined.captured, streams), joined.sites
     logits = _logits(module, output)
-    made = _clip(clip or ModuleClip(), calls, _features(calls, sites, features))
+    first = _first_site(captured, joined.given)
+    known = any(call.name in sites for each in calls.values() for call in each)
+    made = _clip(clip or ModuleClip(), calls, _features(calls, joined.given, features))
     probes = probes or Probes()
     norms, errors = (partial(_norms_and_errors, calls, sites, probes, which) for which in (0, 1))
     return TraceView(
@@ -89,12 +98,13 @@ def view_module(
         valid=torch.ones(1, made.frames, dtype=torch.bool, device=logits.device),
         logits=_log_odds(logits) if activation == "softmax" else logits,
         vocabulary=_vocabulary(module, class_names, logits.shape[1]),
-        model=_note(module, captured, note),
+        model=_note(module, joined.captured, note),
         chosen=chosen,
         capabilities=Capabilities(
-            gradient_norms=norms if sites else None,
-            gradient_norm_errors=errors if sites and probes.count is not None else None,
-            spatial_maps=None if adapter is not None else partial(_spatial_map, module, inputs, layout, calls),
+            gradient_norms=norms if known else None,
+            gradient_norm_errors=errors if known and probes.count is not None else None,
+            frame_tokens=None if first is None else partial(tokens_given, module, first),
+            spatial_maps=None if adapter is not None else partial(_spatial_map, module, inputs, layout, calls, joined),
         ),
     )
 
@@ -162,15 +172,35 @@ def _streams(captured: Captured, patterns: Mapping[str, str] | None) -> dict[str
         )
     steps = {call.name: tuple(call.frame_map.weights.shape[-2:]) for each in calls.values() for call in each}
     if len(set(steps.values())) != 1 or len(set(next(iter(steps.values())))) != 1:
-        raise RecordError(f"a record needs calls of the same time steps, queries and keys alike; here are {steps}")
+        raise RecordError(
+            f"a record needs calls of the same time steps, queries and keys alike; here are {steps}. Leave out others "
+            "by layout={'pattern of module paths': None, ...}; analysis.capture.capture gives the maps of any"
+        )
     clips = {len(call.frame_map.weights) for each in calls.values() for call in each}
     if clips != {1}:
         raise RecordError(f"the inputs are a batch of {max(clips)} clips; a record is of one: give them one by one")
+    for call in (one for each in calls.values() for one in each):
+        _check_not_padded(call)
     return calls
 
 
+def _check_not_padded(call: AttentionCall) -> None:
+    if call.tables is None:
+        return
+    table = call.tables[0]
+    empty = sorted(set(range(table.frames)) - set(table.frame[0].flatten().tolist()))
+    if empty:
+        raise RecordError(
+            f"{call.name}: time step {empty[0]} of {table.frames} has no tokens, as where a clip is padded; a record "
+            "is of one clip as long as it is: give inputs and a layout without padding"
+        )
+
+
 def _by_path(captured: Captured) -> dict[str, list[AttentionCall]]:
-    """Calls whose paths differ in numbers only are the layers of one stream, named by what the others' paths lack."""
+    """Calls whose paths differ in numbers only are the layers of one stream, named by what not all paths have.
+
+    The second call of a module whose layers each make several is a stream of its own, with #1 behind its name.
+    """
     counts = Counter(call.module for call in captured)
     # The branches of a block: as many calls in each of several modules. One module alone is used again instead.
     branches = next(iter(counts.values())) if len(counts) > 1 and len(set(counts.values())) == 1 else 1
@@ -179,12 +209,13 @@ def _by_path(captured: Captured) -> dict[str, list[AttentionCall]]:
         words = tuple(word for word in call.module.split(".") if not word.isdigit())
         number = call.index % branches
         groups.setdefault((*words, f"#{number}") if number else words, []).append(call)
+    shared = set.intersection(*map(set, groups))
     named: dict[str, list[AttentionCall]] = {}
     for words, calls in groups.items():
-        others = {word for each in groups if each != words for word in each}
-        own = ".".join(word for word in words if others and word not in others)
-        name = own.removesuffix("_attention").removesuffix("_attn") or "attention"
-        named[name if name not in named else ".".join(words)] = calls
+        own = [word for word in words if word not in shared and not word.startswith("#")]
+        name = ".".join(own).removesuffix("_attention").removesuffix("_attn") or "attention"
+        name += words[-1] if words and words[-1].startswith("#") else ""
+        named[name if name not in named else ".".join(words).replace(".#", "#")] = calls
     return named
 
 
@@ -200,6 +231,11 @@ def _layer(call: AttentionCall, site: ModuleSite | None, mask: Bool[Tensor, "que
         head_groups={"global": (HeadGroup(0, heads, mask),)},
         outside=outside,
     )
+
+
+def _first_site(captured: Captured, sites: Mapping[str, ModuleSite]) -> tuple[str, ModuleSite] | None:
+    """Path and site of the first module that attends and is given tokens."""
+    return next(((call.module, sites[call.name]) for call in captured if call.name in sites), None)
 
 
 def _features(
@@ -229,19 +265,31 @@ def _clip(known: ModuleClip, calls: Mapping[str, Sequence[AttentionCall]], featu
 
 
 def _logits(module: nn.Module, output: Any) -> Float[Tensor, "1 classes"]:
-    """`output.logits`, or the output itself.
+    """The logits in what a module returned: `output.logits`, or the one tensor of a row a clip in it.
 
     Raises:
-        RecordError: there are none of shape (1, classes).
+        RecordError: there are none of shape (1, classes), or several.
     """
-    logits = getattr(output, "logits", output)
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != 1:
-        shape = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
+    fitting = [each for each in _tensors(output) if each.ndim == 2 and len(each) == 1 and each.is_floating_point()]
+    if len(fitting) != 1:
+        shapes = ", ".join(str(tuple(each.shape)) for each in _tensors(output)) or "no tensors"
         raise RecordError(
-            f"{type(module).__name__} returned {shape}; expected logits (1, classes), by themselves or as `.logits`. "
-            "Put the model into a module that returns them, or give an adapter"
+            f"{type(module).__name__} returned {type(output).__name__} of {shapes}; expected logits (1, classes), by "
+            "themselves, as `.logits` or under 'logits', or as the only tensor of this form in a tuple. Put the model "
+            "into a module that returns them, or give an adapter"
         )
-    return logits
+    return fitting[0]
+
+
+def _tensors(output: Any) -> list[Tensor]:
+    """Tensors among which the logits are."""
+    logits = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+    if logits is not None:
+        output = logits
+    values = (
+        output.values() if isinstance(output, Mapping) else output if isinstance(output, tuple | list) else [output]
+    )
+    return [each for each in values if isinstance(each, Tensor)]
 
 
 def _log_odds(logits: Float[Tensor, "1 classes"]) -> Float[Tensor, "1 classes"]:
@@ -290,16 +338,17 @@ def _spatial_map(
     inputs: Inputs,
     layout: Layouts | None,
     calls: Mapping[str, Sequence[AttentionCall]],
+    joined: JoinedCalls,
     modality: str,
     layer: int,
     frame: int,
 ) -> Float[Tensor, "heads key patch"]:
     """Another pass, of which the rows of one frame of one call are kept."""
-    call = calls[modality][layer]
+    heads = joined.members[calls[modality][layer].name]
     with evaluating_module(module), torch.no_grad():
-        with capture(module, queries=[frame], layers=[call.module], layout=layout) as captured:
+        with capture(module, queries=[frame], layers=[call.module for call in heads], layout=layout) as captured:
             call_module(module, inputs)
-        return captured[call.name].spatial_map(frame)[0]
+        return torch.cat([captured[call.name].spatial_map(frame)[0] for call in heads])
 
 
 def _norms_and_errors(

@@ -54,6 +54,7 @@ class Capabilities:
         spatial_maps: where one query frame attends within the pictures; called with a modality, a layer and the frame.
         explanations: the `analysis.explanations.class_explanations.ClassExplanations` of one class of one clip; called
             with the view alone.
+        frame_tokens: what a module makes of other inputs, by time step; called with these.
     """
 
     gradient_norms: Callable[[TraceView, str, int], Float[Tensor, "batch query key"] | None] | None = None
@@ -62,6 +63,7 @@ class Capabilities:
     explanations: Callable[[TraceView], Any] | None = None
     gradient_norm_errors: Callable[[TraceView, str, int], Float[Tensor, "batch query key"]] | None = None
     spatial_maps: Callable[[str, int, int], Float[Tensor, "heads key patch"]] | None = None
+    frame_tokens: Callable[[Any], Float[Tensor, "frames numbers"]] | None = None
 
 
 @dataclass(frozen=True)

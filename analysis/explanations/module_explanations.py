@@ -8,13 +8,12 @@ the first row holds them; maps have a row each.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from analysis.attention.of_view import block_map, branch_profile
@@ -24,16 +23,15 @@ from analysis.explanations.class_explanations import ClassExplanations
 from analysis.explanations.explanation import Explanation
 from analysis.explanations.faithfulness import FaithfulnessCurves
 from analysis.explanations.ground_truth import EVIDENCE_MEASURES
+from analysis.explanations.input_steps import Steps, Values, explained_tensor, replaced_tensor
 from analysis.module_view import module_logits
 from analysis.sensitivity.of_view import view_gradient_norms
 from analysis.view import TraceView
 from gmsa_models.errors import ArgumentError
 
-__all__ = ["MODULE_METHODS", "ModuleScore", "explain_module", "module_steps"]
+__all__ = ["MODULE_METHODS", "ModuleScore", "explain_module"]
 
-Values = Float[Tensor, "*numbers"]
 Kept = Bool[Tensor, " steps"]
-Steps = Int[Tensor, "*numbers"]
 
 POINTS = 16  # of an integral along a line of inputs, and at most so many steps of a curve
 OCCLUDED = 32  # parts of a clip that are replaced one by one
@@ -60,7 +58,7 @@ class ModuleScore:
     _known: dict[bytes, float] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self.values = _explained_tensor(self.inputs)
+        self.values = explained_tensor(self.inputs)
         self.count = int(self.steps.max()) + 1
         self.steps = self.steps.to(self.values.device)
 
@@ -72,7 +70,7 @@ class ModuleScore:
 
     def __call__(self, values: Values) -> Float[Tensor, ""]:
         """The logit, differentiable."""
-        return module_logits(self.module, _replaced(self.inputs, values), self.softmax)[0, self.target]
+        return module_logits(self.module, replaced_tensor(self.inputs, values), self.softmax)[0, self.target]
 
     def kept(self, kept: Kept) -> float:
         """The logit with the time steps that are not kept replaced by the baseline; each choice is computed once."""
@@ -103,44 +101,6 @@ class ModuleScore:
         deletion = torch.tensor([self.kept(rank >= count) for count in counts], dtype=torch.float64)
         insertion = torch.tensor([self.kept(rank < count) for count in counts], dtype=torch.float64)
         return FaithfulnessCurves(deletion, insertion, BASELINE)
-
-
-def module_steps(inputs: Inputs, count: int) -> Steps:
-    """The time step of each number of an input (1, time, ...) whose time is a multiple of the time steps.
-
-    Raises:
-        ArgumentError: it is not.
-    """
-    values = _explained_tensor(inputs)
-    if values.ndim < 2 or values.shape[1] % count:
-        raise ArgumentError(
-            f"the input has shape {tuple(values.shape)}; which of it belongs to each of the {count} time steps is not "
-            "known: give steps=, a tensor of their numbers of that shape, or one that broadcasts to it"
-        )
-    each = values.shape[1] // count
-    return (torch.arange(values.shape[1]) // each).reshape(1, -1, *[1] * (values.ndim - 2))
-
-
-def _explained_tensor(inputs: Inputs) -> Values:
-    return next((each for each in _arguments(inputs) if _is_explained(each)), torch.empty(0))
-
-
-def _arguments(inputs: Inputs) -> list[Any]:
-    if isinstance(inputs, Mapping):
-        return list(inputs.values())
-    return list(inputs) if isinstance(inputs, tuple) else [inputs]
-
-
-def _is_explained(value: object) -> bool:
-    return isinstance(value, Tensor) and value.is_floating_point()
-
-
-def _replaced(inputs: Inputs, values: Values) -> Inputs:
-    """The same arguments, the one that is explained with other values."""
-    old = _explained_tensor(inputs)
-    if isinstance(inputs, Mapping):
-        return {name: values if each is old else each for name, each in inputs.items()}
-    return tuple(values if each is old else each for each in inputs) if isinstance(inputs, tuple) else values
 
 
 def _saliency(score: ModuleScore, view: TraceView) -> Found:

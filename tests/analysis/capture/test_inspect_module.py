@@ -267,7 +267,7 @@ def test_bad_arguments(change, message):
 
 
 def test_a_model_without_logits_is_refused():
-    with pytest.raises(RecordError, match=r"VideoMAEModel returned BaseModelOutput; expected logits \(1, classes\)"):
+    with pytest.raises(RecordError, match=r"VideoMAEModel returned BaseModelOutput of .*; expected logits \(1, cl"):
         inspect_module(FOREIGN["VideoMAE"].build(), FOREIGN["VideoMAE"].example(1))
 
 
@@ -318,3 +318,113 @@ def test_log_odds_of_a_class_that_is_all_but_certain_are_whole():
     torch.testing.assert_close(gradient, torch.tensor([[1.0, 0.0, -1.0]]))
     usual = torch.tensor([[0.3, -0.2, 0.1]])
     torch.testing.assert_close(_log_odds(usual), torch.logit(usual.softmax(1)))
+
+
+class OwnAttention(nn.Module):
+    """Attends twice in one call: everywhere, and nearby."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k, self.v = (nn.Linear(8, 8) for _ in range(3))
+
+    def forward(self, x):
+        scores = self.q(x) @ self.k(x).mT
+        steps = torch.arange(x.shape[1])
+        near = scores.masked_fill((steps[:, None] - steps).abs() > 1, -torch.inf)
+        return scores.softmax(-1) @ self.v(x) + near.softmax(-1) @ self.v(x)
+
+
+class Tower(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(OwnAttention() for _ in range(2))
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = x + layer(x)
+        return x.mean(1)
+
+
+class TwoTowers(nn.Module):
+    """Returns its logits in the form asked for."""
+
+    def __init__(self, form: str = "tensor") -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.visual, self.audio, self.form = Tower(), Tower(), form
+
+    def forward(self, visual, audio):
+        logits = torch.cat([self.visual(visual), self.audio(audio)], 1)
+        forms = {
+            "tensor": logits, "tuple": (logits, visual), "dict": {"logits": logits, "hidden": logits[:, :2]},
+            "two": (logits, logits[:, :2]), "none": {"hidden": visual},
+        }  # fmt: skip
+        return forms[self.form]
+
+
+TOWER_INPUTS = {"visual": torch.ones(1, 6, 8).cumsum(1), "audio": torch.ones(1, 6, 8)}
+
+
+def test_streams_are_named_by_what_not_all_paths_have():
+    record = inspect_module(TwoTowers(), TOWER_INPUTS, layout=TokenLayout(6), layers="all", parts=["attention"])
+    assert list(record.modality.values) == ["visual", "visual#1", "audio", "audio#1"]
+    assert record.sizes["layer"] == 2
+    near = record.attention.sel(modality="audio#1").isel(layer=1, branch=0, head=0).values
+    assert (near[0, 2:] == 0).all()
+    assert (near[0, :2] > 0).all()
+    assert list(inspect_module(Tower(), TOWER_INPUTS["visual"], layout=TokenLayout(6)).modality.values) == [
+        "attention", "attention#1",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ["tuple", "dict"])
+def test_logits_are_found_in_a_tuple_and_in_a_dictionary(form):
+    parts = ["score", "explanation"]
+    plain = inspect_module(TwoTowers(), TOWER_INPUTS, layout=TokenLayout(6), parts=parts)
+    other = inspect_module(TwoTowers(form), TOWER_INPUTS, layout=TokenLayout(6), parts=parts)
+    np.testing.assert_array_equal(other.score, plain.score)
+    np.testing.assert_array_equal(other.explanation, plain.explanation)
+
+
+@pytest.mark.parametrize(
+    ("form", "message"),
+    [("two", r"TwoTowers returned tuple of \(1, 16\), \(1, 2\); expected logits \(1, classes\)"),
+     ("none", r"TwoTowers returned dict of \(1, 6, 8\); expected logits")],
+)  # fmt: skip
+def test_logits_that_are_not_told_apart_are_refused(form, message):
+    with pytest.raises(RecordError, match=message):
+        inspect_module(TwoTowers(form), TOWER_INPUTS, layout=TokenLayout(6))
+
+
+def test_inputs_that_do_not_fit_are_refused():
+    with pytest.raises(
+        RecordError, match=r"TwoTowers takes \(visual, audio\), .* missing a required argument: 'audio'"
+    ):
+        inspect_module(TwoTowers(), TOWER_INPUTS["visual"], layout=TokenLayout(6))
+    with pytest.raises(RecordError, match=r"unexpected keyword argument 'sound'"):
+        inspect_module(TwoTowers(), TOWER_INPUTS | {"sound": torch.ones(1, 6, 8)})
+
+
+class MaskedEncoder(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 2)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, frames, mask):
+        hidden = self.encoder(frames, src_key_padding_mask=~mask)
+        return self.head((hidden * mask[..., None]).sum(1) / mask.sum())
+
+
+def test_a_module_that_needs_a_mask():
+    inputs = {"frames": TOWER_INPUTS["visual"].sin(), "mask": torch.ones(1, 6, dtype=torch.bool)}
+    model = MaskedEncoder()
+    record = inspect_module(model, inputs, layout=TokenLayout(6), neighbourhood=Toeplitz(2))
+    assert {"attention", "similarity", "gradient_norm"} <= set(record)
+    model.eval()
+    np.testing.assert_allclose(record.score, model(**inputs).softmax(1)[0].detach(), atol=1e-6)
+    assert torch.backends.mha.get_fastpath_enabled()
+    inputs["mask"] = torch.arange(6)[None] < 4
+    with pytest.raises(RecordError, match=r"time step 4 of 6 has no tokens, as where a clip is padded; a record is of"):
+        inspect_module(model, inputs, layout=TokenLayout(6, lengths=(4,)))

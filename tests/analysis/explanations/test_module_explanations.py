@@ -9,7 +9,8 @@ from analysis import inspect_module, open_record, save_record
 from analysis.capture import TokenLayout
 from analysis.errors import RecordError
 from analysis.explanations.faithfulness import MEASURES
-from analysis.explanations.module_explanations import MODULE_METHODS, POINTS, ModuleScore, module_steps
+from analysis.explanations.input_steps import module_steps
+from analysis.explanations.module_explanations import MODULE_METHODS, POINTS, ModuleScore
 from analysis.module_sites import Probes
 from analysis.module_view import view_module
 from figures.inspector.payload import pack

@@ -1,0 +1,173 @@
+"""Heads that a module holds as modules of their own, in a list: joined to one call of all of them.
+
+Paths alone do not tell the heads of a layer from layers, as both differ in a number only. Modules of one list that are
+given the same tokens, none of which come of another of them, are heads.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from analysis.capture import AttentionCall, Captured, FrameMap
+from analysis.capture.adapter import Inputs
+from analysis.module_sites import ModuleSite, call_module, find_sites
+
+__all__ = ["JoinedCalls", "join_heads"]
+
+
+@dataclass(frozen=True)
+class JoinedCalls:
+    """The calls of a pass, heads of one list as one call.
+
+    Attributes:
+        captured: the calls.
+        members: name of a call -> the calls that it was made of.
+        sites: name of a call -> the module that is given its tokens, and that makes of them what its heads give
+            together; none where no module does.
+        given: the same of the modules whose tokens are known at least.
+    """
+
+    captured: Captured
+    members: Mapping[str, Sequence[AttentionCall]]
+    sites: Mapping[str, ModuleSite]
+    given: Mapping[str, ModuleSite]
+
+
+@dataclass(frozen=True)
+class _Siblings:
+    """Calls that may be heads: of modules in one list.
+
+    Attributes:
+        calls: in their order.
+        place: path of the list.
+        rest: path of the calls' module inside each of its modules.
+    """
+
+    calls: list[AttentionCall]
+    place: str
+    rest: str
+
+    @property
+    def modules(self) -> list[str]:
+        """Paths of the list's modules."""
+        return [call.module.removesuffix(f".{self.rest}") if self.rest else call.module for call in self.calls]
+
+
+def join_heads(module: nn.Module, inputs: Inputs, captured: Captured, joined: bool = True) -> JoinedCalls:
+    """Join the calls that are heads of one layer.
+
+    Args:
+        module: the outermost, in evaluation mode.
+        inputs: of the pass.
+        captured: its calls, between frames.
+        joined: False: every call stays one.
+    """
+    groups = list(_siblings(module, captured.calls)) if joined else []
+    with _watched_inputs(module, [path for each in groups for path in each.modules]) as given:
+        sites = find_sites(module, inputs, captured.calls)
+    heads = [each for each in groups if _are_heads(module, inputs, each, given)]
+    if not heads:
+        return JoinedCalls(captured, {call.name: [call] for call in captured}, sites, sites)
+    calls, members = list(captured.calls), {call.name: [call] for call in captured}
+    known, all_given = dict(sites), dict(sites)
+    for each in heads:
+        call = _joined(each)
+        calls[calls.index(each.calls[0])] = call
+        calls = [one for one in calls if one not in each.calls]
+        members[call.name] = each.calls
+        owner = replace(call, module=each.place.rpartition(".")[0], index=0)
+        for site in find_sites(module, inputs, [owner]).values():
+            known[call.name] = site
+        if each.calls[0].name in sites:
+            all_given[call.name] = sites[each.calls[0].name]
+    return JoinedCalls(Captured(calls, captured.skipped), members, known, all_given)
+
+
+def _siblings(module: nn.Module, calls: Sequence[AttentionCall]) -> Iterator[_Siblings]:
+    """Calls next to each other, of modules in one list, each of which attends once."""
+    counts = Counter(call.module for call in calls)
+    known: dict[tuple[str, str], list[AttentionCall]] = {}
+    for call in calls:
+        parts = call.module.split(".")
+        for place, part in enumerate(parts):
+            path = ".".join(parts[:place])
+            if part.isdigit() and counts[call.module] == 1 and isinstance(module.get_submodule(path), nn.ModuleList):
+                known.setdefault((path, ".".join(parts[place + 1 :])), []).append(call)
+    for (path, rest), each in known.items():
+        alike = {(call.shape[0], *call.shape[2:], call.kind, call.dropout) for call in each}
+        if len(each) > 1 and len(alike) == 1:
+            yield _Siblings(each, path, rest)
+
+
+@contextmanager
+def _watched_inputs(module: nn.Module, paths: Sequence[str]) -> Iterator[dict[str, list[Tensor]]]:
+    """Path -> the tensors that a submodule was given."""
+    given: dict[str, list[Tensor]] = {}
+
+    def note(path: str, each: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        given[path] = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
+
+    with ExitStack() as stack:
+        for path in paths:
+            hook = module.get_submodule(path).register_forward_pre_hook(partial(note, path), with_kwargs=True)
+            stack.callback(hook.remove)
+        yield given
+
+
+def _are_heads(module: nn.Module, inputs: Inputs, group: _Siblings, given: Mapping[str, list[Tensor]]) -> bool:
+    """Whether the modules of a list were given the same tensors, none made of what another of them returned."""
+    first, *others = (given.get(path, []) for path in group.modules)
+    if not first or any(len(each) != len(first) for each in others):
+        return False
+    pairs = [pair for each in others for pair in zip(first, each, strict=True)]
+    if all(one is other for one, other in pairs):
+        return True
+    if not all(one.shape == other.shape and torch.equal(one, other) for one, other in pairs):
+        return False
+    return not _depend(module, inputs, group)
+
+
+def _depend(module: nn.Module, inputs: Inputs, group: _Siblings) -> bool:
+    """Whether what the first of them returns reaches another: were it no number, that one would be given none."""
+
+    def spoil(each: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        first = output[0] if isinstance(output, tuple) else output
+        spoiled = torch.full_like(first, torch.nan)
+        return (spoiled, *output[1:]) if isinstance(output, tuple) else spoiled
+
+    hook = module.get_submodule(group.modules[0]).register_forward_hook(spoil)
+    try:
+        with _watched_inputs(module, group.modules[1:]) as given:
+            call_module(module, inputs)
+    finally:
+        hook.remove()
+    return any(bool(each.isnan().any()) for tensors in given.values() for each in tensors if each.is_floating_point())
+
+
+def _joined(group: _Siblings) -> AttentionCall:
+    """One call, named by the list."""
+    calls = group.calls
+    parts = [call.frame_map for call in calls]
+    frames = FrameMap(
+        *(torch.cat([getattr(part, name) for part in parts], 1) for name in ("weights", "outside", "from_outside"))
+    )
+    total = sum(call.shape[1] for call in calls)
+    batch, _, queries, keys = calls[0].shape
+    return replace(
+        calls[0],
+        module=f"{group.place}.*.{group.rest}" if group.rest else group.place,
+        shape=(batch, total, queries, keys),
+        difference=max(call.difference for call in calls),
+        bound=max(call.bound for call in calls),
+        between=tuple(dict.fromkeys(name for call in calls for name in call.between)),
+        heads=tuple(range(sum(len(call.heads) for call in calls))),
+        frames=frames,
+    )
