@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     )
     from analysis.interventions.effect_scores import effect_scores, effect_table
     from analysis.interventions.effects import attribution_agreement, effect_map
+    from analysis.interventions.modules import module_effect_map, run_module_with
     from analysis.interventions.paths import trace_paths
     from analysis.interventions.running import logits_with, run_with
     from analysis.interventions.sites import Site, SiteError, site_value, sites
@@ -111,10 +112,12 @@ __all__ = [
     "local_sensitivity",
     "local_share",
     "logits_with",
+    "module_effect_map",
     "open_record",
     "parse_edit",
     "pattern_table",
     "rank_correlation_with_shuffled",
+    "run_module_with",
     "run_with",
     "save_record",
     "site_value",

@@ -28,7 +28,7 @@ from gmsa_models.data.vocabulary import Vocabulary
 from gmsa_models.masks import Neighbourhood
 from gmsa_models.trace import HeadGroup, LayerTrace
 
-__all__ = ["ModuleClip", "evaluating_module", "module_logits", "view_module"]
+__all__ = ["ModuleClip", "evaluating_module", "logits_of", "module_logits", "streams_of", "view_module"]
 
 ACTIVATIONS = ("softmax", "sigmoid")
 Layouts = Layout | Mapping[str, Layout | None]
@@ -84,7 +84,7 @@ def view_module(
             joined = JoinedCalls(captured, {call.name: [call] for call in captured}, {}, {})
         else:
             joined = join_heads(module, inputs, captured, heads_of_lists)
-        calls, sites = _streams(joined.captured, streams), joined.sites
+        calls, sites = streams_of(joined.captured, streams), joined.sites
     logits = _logits(module, output)
     first = _first_site(captured, joined.given)
     known = any(call.name in sites for each in calls.values() for call in each)
@@ -119,7 +119,12 @@ def module_logits(module: nn.Module, inputs: Inputs, softmax: bool) -> Float[Ten
     Raises:
         RecordError: the module returns none.
     """
-    logits = _logits(module, call_module(module, inputs))
+    return logits_of(module, call_module(module, inputs), softmax)
+
+
+def logits_of(module: nn.Module, output: Any, softmax: bool) -> Float[Tensor, "1 classes"]:
+    """The same of what the module has returned."""
+    logits = _logits(module, output)
     return _log_odds(logits) if softmax else logits
 
 
@@ -152,7 +157,7 @@ def evaluating_module(module: nn.Module) -> Iterator[None]:
             each.training = training
 
 
-def _streams(captured: Captured, patterns: Mapping[str, str] | None) -> dict[str, list[AttentionCall]]:
+def streams_of(captured: Captured, patterns: Mapping[str, str] | None) -> dict[str, list[AttentionCall]]:
     """Name of a stream -> its calls, one a layer, as many in each.
 
     Raises:

@@ -16,7 +16,7 @@ from analysis.capture.call import AttentionCall, Options
 from analysis.capture.errors import CaptureError, CaptureWarning
 from analysis.capture.layout import Layout
 from analysis.capture.recognised import Recogniser
-from analysis.capture.recorder import ModuleStack, Recorder
+from analysis.capture.recorder import ModuleStack, Recorder, Rewrite
 
 __all__ = ["Captured", "capture"]
 
@@ -86,6 +86,7 @@ def capture(
     queries: Sequence[int] | None = None,
     layout: Layout | Mapping[str, Layout | None] | None = None,
     max_bytes: int = Options.max_bytes,
+    rewrite: Rewrite | None = None,
 ) -> Iterator[Captured]:
     """Record the attention of a module while it runs inside the `with`.
 
@@ -111,6 +112,8 @@ def capture(
         layout: of the tokens: one for all calls, or pattern of module paths -> layout, None for calls to leave out.
             Default: recognised from the configuration of the transformers models in `RECOGNISED`.
         max_bytes: about the most that one piece of a map takes while it is made; at least one query row is.
+        rewrite: called with each call once it is verified, and the tensor that it returns, into which it may write: the
+            module goes on with that. `analysis.interventions.modules` makes edits so.
 
     Yields:
         What is recorded, filled while the module runs.
@@ -127,7 +130,11 @@ def capture(
     wanted = Options.of(reduce, layers, heads, queries, layout, max_bytes)
     recogniser = Recogniser(module, needed=reduce == "frames") if layout is None else None
     modules = ModuleStack(module)
-    recorder = Recorder(modules, lambda: wanted if recogniser is None else replace(wanted, layout=recogniser.layouts()))
+
+    def options() -> Options:
+        return wanted if recogniser is None else replace(wanted, layout=recogniser.layouts())
+
+    recorder = Recorder(modules, options, rewrite)
     captured = Captured(recorder.calls, recorder.skipped)
     with ExitStack() as stack:
         if recogniser is not None:

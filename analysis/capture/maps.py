@@ -55,7 +55,7 @@ class ScoredMaps:
         """Weights of these rows and heads, and how far the output that they give is from the call's."""
         # An output behind a projection needs all heads.
         computed = heads if self.project is None else None
-        weights, nothing = masked_softmax(self._scores(rows, computed))
+        weights, nothing = masked_softmax(self.scores(rows, computed))
         contexts = weights @ select_heads(self.value, computed)
         if self.project is None:
             gap = contexts.sub_(select_heads(self.output, computed)[..., rows, :])
@@ -66,7 +66,8 @@ class ScoredMaps:
             gap.masked_fill_(nothing if self.project is None else nothing.any(-3), 0.0)
         return weights if self.project is None else select_heads(weights, heads), largest(gap)
 
-    def _scores(self, rows: Rows, heads: list[int] | None) -> Float[Tensor, "*lead rows key"]:
+    def scores(self, rows: Rows, heads: list[int] | None) -> Float[Tensor, "*lead rows key"]:
+        """What the softmax is taken of, of these rows and heads (None: all)."""
         query, key = (select_heads(each, heads) for each in (self.query, self.key))
         scores = (query[..., rows, :] * self.factor) @ key.mT
         if self.bias is not None:

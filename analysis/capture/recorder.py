@@ -14,15 +14,19 @@ from torch import nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from analysis.capture.axes import Axes
 from analysis.capture.call import AttentionCall, Options, make_call
 from analysis.capture.followed import Use
 from analysis.capture.intercept import flex, inside_multi_head, multi_head, refuse_unreadable, scaled_dot_product
-from analysis.capture.layout import layout_of
+from analysis.capture.layout import axes_of, layout_of
 from analysis.capture.maps import TokenMaps
 from analysis.capture.operations import SOFTMAXES
 from analysis.capture.softmaxes import SoftmaxProducts
 
-__all__ = ["ModuleStack", "Recorder"]
+__all__ = ["ModuleStack", "Recorder", "Rewrite"]
+
+# Called with a call, its maps, the axes in front of its tokens (None without a layout) and the tensor that it returns.
+Rewrite = Callable[[AttentionCall, TokenMaps, Axes | None, torch.Tensor], None]
 
 
 class ModuleStack:
@@ -89,10 +93,12 @@ class Recorder(TorchFunctionMode):
     Args:
         modules: the running submodules.
         options: what to keep of a call; a function, since a layout may be known only when the module was called.
+        rewrite: see `capture`.
     """
 
-    def __init__(self, modules: ModuleStack, options: Callable[[], Options]) -> None:
+    def __init__(self, modules: ModuleStack, options: Callable[[], Options], rewrite: Rewrite | None = None) -> None:
         super().__init__()
+        self._rewrite = rewrite
         self.modules = modules
         self.options = options
         self.calls: list[AttentionCall] = []
@@ -123,18 +129,18 @@ class Recorder(TorchFunctionMode):
         if func in self._fused:
             read, kind = self._fused[func]
             with _plain():
-                self._record(lambda: read(args, kwargs, result), where, kind)
+                self._record(lambda: read(args, kwargs, result), where, kind, result)
         elif func in SOFTMAXES or self._softmaxes.softmaxes:
             with torch._C.DisableTorchFunction():
                 product = self._softmaxes.see(func, args, kwargs, result, where)
             if product is not None:
                 with _plain():
-                    self._record(lambda: (product.maps, product.dropout), where, "softmax", product.between)
+                    self._record(lambda: (product.maps, product.dropout), where, "softmax", result, product.between)
         return result
 
     def _multi_head(self, args: tuple, kwargs: dict[str, Any], where: str) -> Any:
         """Multi-head attention, whose map is of the kernels in the call, or else computed from what it was given."""
-        inside = inside_multi_head(args, kwargs)
+        inside = None if self._rewrite is not None else inside_multi_head(args, kwargs)
         with inside or nullcontext():
             result = F.multi_head_attention_forward(*args, **kwargs)
 
@@ -143,7 +149,7 @@ class Recorder(TorchFunctionMode):
             return multi_head(args, kwargs, result) if maps is None else (maps, 0.0)
 
         with _plain():
-            self._record(read, where, "multi_head_attention_forward")
+            self._record(read, where, "multi_head_attention_forward", result)
         return result
 
     def unexplained(self) -> dict[tuple[str, tuple[int, ...], Use], int]:
@@ -163,6 +169,7 @@ class Recorder(TorchFunctionMode):
         maps: Callable[[], tuple[TokenMaps, float]],
         where: str,
         kind: str,
+        result: Any,
         between: tuple[str, ...] = (),
     ) -> None:
         index = self._index(where)
@@ -173,7 +180,12 @@ class Recorder(TorchFunctionMode):
             self.skipped[where] += 1
             return
         recorded, dropout = maps()
-        self.calls.append(make_call(recorded, where, index, kind, options, dropout, between, self.modules.clips))
+        call = make_call(recorded, where, index, kind, options, dropout, between, self.modules.clips)
+        self.calls.append(call)
+        if self._rewrite is not None:
+            layout = layout_of(options.layout, where)
+            axes = None if layout is None else axes_of(layout, recorded.lead, self.modules.clips, call.name)
+            self._rewrite(call, recorded, axes, result[0] if isinstance(result, tuple) else result)
 
     def _index(self, where: str) -> int:
         return sum(call.module == where for call in self.calls) + self.skipped[where]

@@ -24,7 +24,7 @@ from analysis.interventions.edits import (
     ScaleHead,
     Seconds,
 )
-from analysis.interventions.sites import Site, heads_at, matching_sites
+from analysis.interventions.sites import Site, SiteTable, heads_at, matching_sites
 from gmsa_models.attention import Valid
 from gmsa_models.attention.stages import BlockEdit
 from gmsa_models.classifier import GMSAClassifier, mean_over_valid
@@ -108,7 +108,7 @@ class EditPlan:
     @classmethod
     def of(
         cls,
-        model: GMSAClassifier,
+        model: GMSAClassifier | SiteTable,
         edits: Iterable[Edit],
         clock: Clock,
         source: SourceValues | None = None,
@@ -222,7 +222,7 @@ def _name(edit: Edit) -> str:
 
 
 def _action(
-    model: GMSAClassifier,
+    model: GMSAClassifier | SiteTable,
     edit: Edit,
     site: Site,
     heads: tuple[int, ...],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
@@ -14,7 +14,7 @@ from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.errors import GMSAError
 from gmsa_models.trace import AttentionTrace, LayerTrace, Stage
 
-__all__ = ["Site", "SiteError", "heads_at", "matching_sites", "site_value", "sites"]
+__all__ = ["Site", "SiteError", "SiteTable", "heads_at", "matching_sites", "site_value", "sites"]
 
 ANY = "*"
 # Quantities of a stream as a whole, and of a layer besides those of its block.
@@ -98,22 +98,35 @@ class Site:
         return Stage(self.stream, self.layer, self.branch, self.quantity)
 
 
+@dataclass(frozen=True)
+class SiteTable:
+    """The sites of a model that is no GMSA model, for what else asks a model for them.
+
+    Attributes:
+        heads: site -> its heads, in the order of computation; none where it has no axis of heads.
+    """
+
+    heads: Mapping[Site, range]
+
+
 _FORM = (
     "stream/quantity, stream/layer/quantity or stream/layer/branch/quantity, with [head 3] or [heads 1, 3] behind it "
     "where heads are chosen, as in visual/0/local/weights[head 3]"
 )
 
 
-def sites(model: GMSAClassifier) -> tuple[Site, ...]:
+def sites(model: GMSAClassifier | SiteTable) -> tuple[Site, ...]:
     """All sites of a model, in the order of computation.
 
     Args:
         model: any; the control has no block, and so only inputs, encoded frames and pooled vectors.
     """
+    if isinstance(model, SiteTable):
+        return tuple(model.heads)
     return tuple(site for stream in model.encoders for site in _sites_of_stream(model, stream))
 
 
-def matching_sites(model: GMSAClassifier, site: Site | str) -> tuple[Site, ...]:
+def matching_sites(model: GMSAClassifier | SiteTable, site: Site | str) -> tuple[Site, ...]:
     """The sites of a model that a name stands for: one, or with "*" several.
 
     Heads stay chosen where a branch has them; a branch that has none of them is left out.
@@ -135,8 +148,10 @@ def matching_sites(model: GMSAClassifier, site: Site | str) -> tuple[Site, ...]:
     return tuple(replace(each, heads=tuple(heads)) for each, heads in chosen if heads)
 
 
-def heads_at(model: GMSAClassifier, site: Site) -> range:
+def heads_at(model: GMSAClassifier | SiteTable, site: Site) -> range:
     """Which heads of the layer a site has; empty where it has no axis of heads."""
+    if isinstance(model, SiteTable):
+        return model.heads[replace(site, heads=())]
     number = site.stage.layer
     if number is None or (block := model.encoders[site.stream].layers[number].attention) is None:
         return range(0)

@@ -210,7 +210,7 @@ def test_the_example_of_the_page_runs():
 
 def test_every_other_code_of_the_page_is_python():
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     for block in blocks:
         compile(block, str(PAGE), "exec")
 
