@@ -48,17 +48,17 @@ def video_record(video: Path) -> xr.Dataset:
         return inspect_video(video, model, neighbourhood=Toeplitz(8), explain=True)
 
 
-def take(records: Sequence[xr.Dataset], view: Mapping[str, object], stem: str) -> None:
-    """Write `docs/STEM.png` and `docs/STEM-dark.png`."""
+def take(records: Sequence[xr.Dataset], view: Mapping[str, object], stem: str, video: Path | None = None) -> None:
+    """Write `docs/STEM.png` and `docs/STEM-dark.png`, with the pictures of a video."""
     browsers = started_browser()
     browser = next(browsers)
     with tempfile.TemporaryDirectory() as folder:
-        path = write_html(records, Path(folder) / "inspector.html", view)
+        path = write_html(records, Path(folder) / "inspector.html", view, video=video)
         for theme, name in (("light", f"{stem}.png"), ("dark", f"{stem}-dark.png")):
             page = browser.new_page(viewport=SCREEN, color_scheme=theme, device_scale_factor=1.5)
             page.goto(path.as_uri())
             page.wait_for_selector(".gmsa-inspector footer")
-            page.wait_for_timeout(500)
+            page.wait_for_timeout(1500)
             page.locator(".gmsa-inspector").screenshot(path=FOLDER / name)
             page.close()
             print(f"wrote docs/{name}")
@@ -73,7 +73,7 @@ def main() -> None:
     if video is None:
         take(shipped_records(), VIEW, "inspector")
     else:
-        take([video_record(video)], VIDEO_VIEW, "inspector-video")
+        take([video_record(video)], VIDEO_VIEW, "inspector-video", video)
 
 
 if __name__ == "__main__":

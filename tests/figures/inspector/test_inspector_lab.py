@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 
+import numpy as np
 import pytest
 
 from tests.browser import SCREEN, started_browser
@@ -12,10 +14,11 @@ from tests.lab import jupyterlab, open_notebook, run_cell, write_notebook
 
 INSPECTOR = "document.querySelector('.gmsa-inspector')?.inspector"
 SHOW = """
-import ipywidgets, xarray
+import ipywidgets, pathlib, xarray
 from figures.inspector import Inspector
 slider = ipywidgets.IntSlider(max=28)
-inspector = Inspector([xarray.open_dataset(name) for name in ("first.nc", "second.nc")])
+records = [xarray.open_dataset(name) for name in ("first.nc", "second.nc")]
+inspector = Inspector(records, video="numbers.mkv" if pathlib.Path("numbers.mkv").exists() else None)
 link = ipywidgets.jslink((slider, "value"), (inspector, "frame"))
 ipywidgets.VBox([inspector, slider])
 """
@@ -44,12 +47,25 @@ print("scored again", float(inspect_clip(model, clip, edits=live.edits)["score"]
 """
 
 
+# The bits of the number that a picture says, see `numbered`.
+NUMBERS = """(() => {{
+    const context = new OffscreenCanvas(64, 48).getContext("2d");
+    context.drawImage({0}, 0, 0, 64, 48);
+    const bit = (place) => (context.getImageData(8 * place + 4, 24, 1, 1).data[1] > 127 ? 1 : 0);
+    return Array.from({{ length: 8 }}, (_, place) => bit(place));
+}})()"""
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory) -> Iterator[str]:
     """JupyterLab on a folder with two records and a notebook; gives its address."""
     folder = tmp_path_factory.mktemp("lab")
     made_record().to_netcdf(folder / "first.nc", engine="h5netcdf")
     made_record(name="baseline", seed=1).to_netcdf(folder / "second.nc", engine="h5netcdf")
+    if find_spec("av") is not None:
+        from made_videos import numbered, write_video
+
+        write_video(folder / "numbers.mkv", np.arange(58) / 2, size=(48, 64), picture=numbered)
     write_notebook(folder / "inspector.ipynb", (SHOW, STEER, TELL, EDIT, TELL_EDITS, TELL_AGAIN))
     with jupyterlab(folder) as address:
         yield address
@@ -84,6 +100,14 @@ def test_widget_and_kernel_share_the_view(page):
     assert page.evaluate(f"{INSPECTOR}.first.maps.length + {INSPECTOR}.second.maps.length") == 2
     assert page.locator(".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
     assert page.locator(".gmsa-inspector").count() == 1
+
+
+@pytest.mark.skipif(find_spec("av") is None, reason="PyAV, of the extra video, is not installed")
+def test_the_video_follows_the_cursor_in_a_notebook(page):
+    assert page.evaluate(f"{INSPECTOR}.state.frame") == 3
+    page.wait_for_function(f"{INSPECTOR}.playback.isAt({INSPECTOR}.state)")
+    numbers = page.evaluate(NUMBERS.format(f"{INSPECTOR}.media.video"))
+    assert numbers == [0, 1, 1, 0, 0, 0, 0, 0]  # the picture of 3 s is the sixth after the first
 
 
 def test_dark_notebook_dark_inspector(page):
