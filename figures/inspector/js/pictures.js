@@ -53,8 +53,8 @@ export class AttendedPanel extends Panel {
   }
 
   key(state) {
-    return [state.frame, state.pinned, state.model, state.layer, state.modality, state.branch, state.lastHead, Boolean(this.media.sheet),
-      this.map(state)?.here].join("|");
+    const map = this.map(state);
+    return [state.frame, state.pinned, map?.key, map?.here, Boolean(this.media.sheet)].join("|");
   }
 
   overlayKey({ hover }) { return hover?.panel === "attended" ? `${hover.key}` : ""; }
