@@ -112,6 +112,14 @@ class Fused(nn.Module):
         return F.scaled_dot_product_attention(query, key, value)
 
 
+class HeadsFirst(Fused):
+    """Heads lie in front of the patches."""
+
+    def attend(self, query, key, value):
+        turned = (each.transpose(0, 1)[None] for each in (query, key, value))
+        return F.scaled_dot_product_attention(*turned)[0].transpose(0, 1)
+
+
 class Written(Fused):
     name = "spatial/0"
 
@@ -250,6 +258,19 @@ def test_an_edit_equals_the_module_changed_by_hand(kind, edit, change, frames):
     torch.testing.assert_close(result, expected, atol=2e-6, rtol=1e-5)
     assert (expected - clean).abs().max() > 1e-3  # the change is one
     assert module.training
+
+
+@pytest.mark.parametrize("name", [name for name in DIVIDED if "over time" in name])
+def test_heads_in_front_of_patches(name, frames):
+    module, (edit, change) = Divided(), DIVIDED[name]
+    turned = HeadsFirst()
+    turned.load_state_dict(module.temporal.state_dict())
+    layout = module.layout | {"temporal": TokenLayout(FRAMES, PATCHES, folded="patch", axes="clip head patch")}
+    with torch.no_grad():
+        expected = module(frames, change)
+    module.temporal = turned
+    result = run_module_with(module, frames, [edit], layout=layout, frame_seconds=SECONDS).output
+    torch.testing.assert_close(result, expected, atol=2e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", [Joint, Divided])
