@@ -286,10 +286,10 @@ def module_effect_map(
 
 
 def _position(target: SupportsIndex, classes: int) -> int:
-    position = -1 if isinstance(target, bool) else operator.index(target)
-    if not 0 <= position < classes:
-        raise ArgumentError(f"target is {target!r}; the module has classes 0 to {classes - 1}")
-    return position
+    known = not isinstance(target, bool) and hasattr(target, "__index__")
+    if not known or not 0 <= operator.index(target) < classes:
+        raise ArgumentError(f"target is {target!r:.60}; the module has classes 0 to {classes - 1}")
+    return operator.index(target)
 
 
 def _listed_edits() -> str:

@@ -305,7 +305,7 @@ def _patched(heads: Sequence[int], span: slice, source: Change, value: Tensor, b
 def _patch_value(edit: Patch, site: Site, span: slice, clock: Clock, source: SourceValues | None) -> Change:
     """From a site's value to the one that a patch takes its frames from, of the same shape."""
     if isinstance(tensor := edit.source, Tensor):
-        return lambda value: torch.broadcast_to(tensor.to(value), value.shape)
+        return partial(_broadcast, site, tensor)
     if edit.source == "zero":
         return torch.zeros_like
     if edit.source == "mean":
@@ -316,6 +316,15 @@ def _patch_value(edit: Patch, site: Site, span: slice, clock: Clock, source: Sou
         raise EditError(f"a patch at {site} from a clip; here only tensors, 'mean', 'zero' and 'own' can be used")
     other = source(site, edit.source)
     return partial(_from_clip, edit, site, span, clock, other)
+
+
+def _broadcast(site: Site, tensor: Tensor, value: Tensor) -> Tensor:
+    try:
+        return torch.broadcast_to(tensor.to(value), value.shape)
+    except RuntimeError:
+        raise EditError(
+            f"a patch at {site} of a tensor {tuple(tensor.shape)}; expected one that broadcasts to {tuple(value.shape)}"
+        ) from None
 
 
 def _mean_over_frames(valid: Valid | None, value: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from analysis import module_effect_map, run_module_with
 from analysis.capture import TokenLayout, capture
 from analysis.interventions.edits import (
     DropFrames,
@@ -19,7 +20,6 @@ from analysis.interventions.edits import (
     ReplaceNeighbourhood,
     ScaleHead,
 )
-from analysis.interventions.modules import module_effect_map, run_module_with
 from analysis.interventions.sites import SiteError
 from gmsa_models.errors import ArgumentError
 from gmsa_models.masks import Toeplitz
@@ -350,6 +350,10 @@ def test_a_patch_from_another_pass(quantity, frames):
         (Joint, Patch("attention/0/global/weights", "zero"), EditError, "Patch at .* cannot be made on a module"),
         (Joint, KnockOut("attention/0/global/weights", keys=(10.0, 12.0)), EditError, "no frame starts in 10 to"),
         (Joint, DropFrames("*/input", at=(0.0, 10.0)), EditError, "every frame is dropped"),
+        (
+            Joint, Patch("attention/0/global/values", torch.ones(3, 3)), EditError,
+            r"at attention/0/global/values of a tensor \(3, 3\); expected one that broadcasts to \(1, 2, 5, 12\)",
+        ),
         (Divided, DropFrames("*/input", at=(0.0, 2.0)), EditError, r"still move the logits by .*Divided uses them"),
     ],
 )  # fmt: skip
