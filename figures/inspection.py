@@ -14,7 +14,7 @@ from analysis.record.edits import record_edits
 from analysis.record.files import open_record, save_record
 from figures.files import digest
 from figures.inspector import write_html
-from figures.inspector.media import clip_media
+from figures.inspector.media import ClipMedia, clip_media
 from figures.inspector.records import model_name, split_records
 from figures.overview import draw
 from figures.style import save
@@ -58,7 +58,7 @@ def write_inspection(
     command: str,
     html: bool = False,
     *,
-    video: str | Path | None = None,
+    video: str | Path | ClipMedia | None = None,
     media: str | None = None,
 ) -> list[Path]:
     """Write `CLIP-MODEL.png`, `.pdf`, `.json` and `.nc` a record, and `CLIP-MODEL-against-OTHER` for two.

@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import Float
 
-from analysis.features.extractor import AudioExtractor, VisualExtractor
+from analysis.features.extractor import AudioExtractor, Picture, VisualExtractor
 from gmsa_models.data.clip import Clip, quantize
 from gmsa_models.data.errors import ClipFileError
 from gmsa_models.data.spaces import FeatureSpace
@@ -40,6 +40,7 @@ def video_clip(
     rate: float = 1.0,
     identity: str | None = None,
     progress: Callable[[int, int], None] | None = None,
+    on_picture: Callable[[Picture], None] | None = None,
 ) -> Clip:
     """The features of a video file.
 
@@ -54,6 +55,7 @@ def video_clip(
         rate: frames a second.
         identity: the clip's id; default: the file's name without its ending.
         progress: called with the frames seen and their number.
+        on_picture: called with the picture of each frame, so that thumbnails need no decoding of their own.
 
     Raises:
         ClipFileError: not a video, damaged, or without a picture.
@@ -64,7 +66,7 @@ def video_clip(
         raise ArgumentError("no extractor; expected one of pictures, of sound, or both")
     video = VideoFile(path)
     features: dict[str, np.ndarray] = {}
-    times, vectors = _seen(video, visual, rate, progress)
+    times, vectors = _seen(video, visual, rate, progress, on_picture)
     if visual is not None:
         features[VISUAL] = quantize(vectors) if visual.quantized else vectors
     if audio is not None:
@@ -82,6 +84,7 @@ def _seen(
     visual: VisualExtractor | None,
     rate: float,
     progress: Callable[[int, int], None] | None,
+    on_picture: Callable[[Picture], None] | None,
 ) -> tuple[list[float], Float[np.ndarray, "frames dim"]]:
     """When the picture of each frame came on the screen, and the vector of each frame; without an extractor none."""
     each = 1 if visual is None else visual.pictures
@@ -89,7 +92,10 @@ def _seen(
     parts: list[np.ndarray] = []
     total = 0 if progress is None else math.ceil(video.duration * rate)
     for group in _groups(video.frames(rate * each), each * max(1, PICTURES // each)):
-        times += [picture.shown for picture in group[::each]]
+        for picture in group[::each]:
+            times.append(picture.shown)
+            if on_picture is not None:
+                on_picture(picture.pixels)
         if progress is not None:
             progress(len(times), max(total, len(times)))
         if visual is not None:

@@ -8,6 +8,7 @@ minutes takes about 2 MB, so one file a video is as large as a shard of YouTube-
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -21,11 +22,11 @@ import torch
 
 from analysis.features.clip import NO_SOUND, video_clip, video_spaces
 from analysis.features.digests import file_digest
-from analysis.features.extractor import AudioExtractor, VisualExtractor
+from analysis.features.extractor import AudioExtractor, Picture, VisualExtractor
 from analysis.features.labels import VideoLabel
 from analysis.features.registry import open_audio, open_visual
 from gmsa_models.data import write_clips
-from gmsa_models.data.atomic import remove_leftovers
+from gmsa_models.data.atomic import remove_leftovers, replaced_when_done
 from gmsa_models.data.clip import Clip, Segment
 from gmsa_models.data.errors import NOT_GIVEN, ClipFileError, OnSkip, UnreadableError
 from gmsa_models.data.feature_folder import SHARD, write_classes
@@ -34,11 +35,14 @@ from gmsa_models.data.lock import locked
 from gmsa_models.data.paths import skip_handler
 from gmsa_models.data.sources import read_clips
 from gmsa_models.data.spaces import FeatureSpace
+from gmsa_models.data.video.decode import VideoFile
+from gmsa_models.data.video.thumbnails import Thumbnails, ThumbnailSheet, read_thumbnails
 from gmsa_models.errors import ArgumentError, WorkerError
 from gmsa_models.workers import WorkerContext, leave_if_imported
 
 __all__ = ["ExtractorNames", "FolderSummary", "cached_clip", "clip_ids", "write_features"]
 
+THUMBNAILS = ".webp"  # how the files of thumbnails end
 _DIGITS = 12  # of the content's hash in a file's name
 _MARK = "@"  # before them
 
@@ -100,6 +104,7 @@ class _Task:
     labels: tuple[int, ...] = ()
     segments: tuple[Segment, ...] = ()
     dataset: str = ""
+    thumbnails: bool = True
 
 
 @dataclass(frozen=True)
@@ -118,6 +123,7 @@ def write_features(
     labels: Mapping[Path, tuple[VideoLabel, ...]] | None = None,
     *,
     dataset: str = "",
+    thumbnails: bool = True,
     processes: int = 1,
     on_error: str = "fail",
     on_skip: OnSkip | None = None,
@@ -131,6 +137,7 @@ def write_features(
         names: how features are made.
         labels: of each video; a label with a span becomes a segment too.
         dataset: whose classes the labels count; "": not said.
+        thumbnails: write the pictures of each video's frames too, as one small WebP file.
         processes: videos at once; 1: in this process.
         on_error, on_skip: see `read_clips`; a video that cannot be read is left out with "skip".
         progress: called with the videos done and their number.
@@ -146,12 +153,15 @@ def write_features(
     handler, folder, labels = skip_handler(on_error, on_skip), Path(folder), labels or {}
     names.opened()  # what cannot be loaded is said before anything is written
     with locked(folder, "features"):
-        remove_leftovers(folder, f"*{SHARD}")
+        remove_leftovers(folder, f"*{SHARD}", f"*{THUMBNAILS}")
         classes = write_classes(folder, {each.name for several in labels.values() for each in several})
         tasks = [
-            _labelled(_Task(video, identity, folder, names, dataset=dataset), labels.get(video, ()), classes)
+            _labelled(
+                _Task(video, identity, folder, names, dataset=dataset, thumbnails=thumbnails),
+                labels.get(video, ()), classes,
+            )
             for video, identity in clip_ids(videos).items()
-        ]
+        ]  # fmt: skip
         outcomes: list[_Outcome] = []
         progress(0, len(tasks))
         for done, outcome in enumerate(_outcomes(tasks, processes), 1):
@@ -171,8 +181,8 @@ def write_features(
 
 def cached_clip(
     video: Path, folder: Path, names: ExtractorNames, progress: Callable[[int, int], None] | None = None
-) -> Clip:
-    """The features of one video, from a folder where they are kept by the video's content.
+) -> tuple[Clip, Thumbnails | None]:
+    """The features and thumbnails of one video, from a folder where they are kept by the video's content.
 
     Args:
         video: a file.
@@ -185,7 +195,8 @@ def cached_clip(
     """
     task = _Task(video, video.stem, folder, names)
     folder.mkdir(parents=True, exist_ok=True)
-    return replace(_made_or_kept(task, progress)[0], source=str(video))
+    clip, path, _ = _made_or_kept(task, progress)
+    return replace(clip, source=str(video)), read_thumbnails(path.with_suffix(THUMBNAILS), clip.frames)
 
 
 def clip_ids(videos: Sequence[Path]) -> dict[Path, str]:
@@ -242,14 +253,14 @@ def _one_thread() -> None:
 def _do(task: _Task) -> _Outcome | UnreadableError:
     """Make one file, or find it there."""
     try:
-        clip, made = _made_or_kept(task)
+        clip, _, made = _made_or_kept(task)
     except UnreadableError as error:
         return error
     return _Outcome(made, clip.frames, clip.alignment == NO_SOUND)
 
 
-def _made_or_kept(task: _Task, progress: Callable[[int, int], None] | None = None) -> tuple[Clip, bool]:
-    """The clip as its file has it now, and whether its features were made."""
+def _made_or_kept(task: _Task, progress: Callable[[int, int], None] | None = None) -> tuple[Clip, Path, bool]:
+    """The clip as its file has it now, the file, and whether its features were made."""
     try:
         digest = file_digest(task.video)
     except OSError as error:
@@ -257,29 +268,47 @@ def _made_or_kept(task: _Task, progress: Callable[[int, int], None] | None = Non
         raise ClipFileError(task.video, reason, kind=NOT_GIVEN) from None
     stem = file_name(task.identity)
     path = task.folder / f"{stem}{_MARK}{digest[:_DIGITS]}{SHARD}"
-    stored = _stored(path, task.names.spaces())
-    clip = stored or video_clip(task.video, *task.names.opened(), task.names.rate, progress=progress)
+    stored = _stored(path, task)
+    clip = stored or _made(task, path, progress)
     said: dict[str, Any] = {
         "id": task.identity, "labels": task.labels, "segments": task.segments, "dataset": task.dataset,
     }  # fmt: skip
     if stored is None or any(getattr(stored, name) != value for name, value in said.items()):
         clip = replace(clip, **said)
         write_clips(path, [clip])
-        for earlier in task.folder.glob(f"{_escaped(stem)}{_MARK}{'?' * _DIGITS}{SHARD}"):
-            if earlier != path:  # of the video as it was
-                earlier.unlink()
-    return clip, stored is None
+        for suffix in (SHARD, THUMBNAILS):  # of the video as it was
+            for earlier in task.folder.glob(f"{_escaped(stem)}{_MARK}{'?' * _DIGITS}{suffix}"):
+                if earlier.stem != path.stem:
+                    earlier.unlink()
+    return clip, path, stored is None
 
 
-def _stored(path: Path, spaces: Mapping[str, FeatureSpace]) -> Clip | None:
-    """The clip of a file, where it is there, whole, and of those spaces."""
-    if not path.is_file():
+def _made(task: _Task, path: Path, progress: Callable[[int, int], None] | None) -> Clip:
+    """The features of a video; its thumbnails are written."""
+    if not task.thumbnails:
+        return video_clip(task.video, *task.names.opened(), task.names.rate, progress=progress)
+    # One more than the timestamps say: a picture without one counts too.
+    sheet = ThumbnailSheet(math.ceil(VideoFile(task.video).duration * task.names.rate) + 1)
+
+    def add(picture: Picture) -> None:
+        if sheet.filled < sheet.frames:
+            sheet.add(picture)
+
+    clip = video_clip(task.video, *task.names.opened(), task.names.rate, progress=progress, on_picture=add)
+    with replaced_when_done(path.with_suffix(THUMBNAILS)) as temporary:
+        temporary.write_bytes(sheet.encoded().webp)
+    return clip
+
+
+def _stored(path: Path, task: _Task) -> Clip | None:
+    """The clip of a file, where it is there, whole, of the task's spaces, and has thumbnails if these are wanted."""
+    if not path.is_file() or (task.thumbnails and not path.with_suffix(THUMBNAILS).is_file()):
         return None
     try:
         (clip,) = read_clips([path])
     except (UnreadableError, ValueError):
         return None
-    return clip if clip.spaces == spaces else None
+    return clip if clip.spaces == task.names.spaces() else None
 
 
 def _escaped(text: str) -> str:

@@ -12,6 +12,7 @@ from analysis.features.registry import name_of_space
 from gmsa_models.checkpoints.files import Description, describe
 from gmsa_models.data.clip import Clip
 from gmsa_models.data.spaces import FeatureSpace, card_spaces
+from gmsa_models.data.video.thumbnails import Thumbnails
 from gmsa_models.errors import ArgumentError
 
 __all__ = ["clip_for_models"]
@@ -26,8 +27,8 @@ def clip_for_models(
     audio: str = "",
     device: torch.device | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Clip:
-    """The features of a video, made as those were that some models were trained on.
+) -> tuple[Clip, Thumbnails | None]:
+    """The features of a video, and its thumbnails, made as those were that some models were trained on.
 
     Args:
         video: a file.

@@ -43,6 +43,9 @@ def features(
     dataset: Annotated[
         str | None, typer.Option(help="Whose classes the labels count; default: the name of the folder.")
     ] = None,
+    thumbnails: Annotated[
+        bool, typer.Option(help="Write the pictures of each video's frames too, as one small WebP file.")
+    ] = True,
     processes: Annotated[int, typer.Option(min=1, help="Videos at once.")] = 1,
     on_error: OnError = "fail",
     device: Device = "auto",
@@ -68,7 +71,7 @@ def features(
     with left_out() as skipped, progress_of("videos") as progress:
         summary = write_features(
             paths, out, names, known, dataset=out.resolve().name if dataset is None else dataset,
-            processes=processes, on_error=on_error, on_skip=skipped, progress=progress,
+            thumbnails=thumbnails, processes=processes, on_error=on_error, on_skip=skipped, progress=progress,
         )  # fmt: skip
     if summary.silent:
         say(f"{summary.silent} of the videos have no sound: silence was heard")

@@ -17,6 +17,7 @@ from gmsa_models.data.video.decode import is_video
 
 if TYPE_CHECKING:
     from gmsa_models.data.clip import Clip
+    from gmsa_models.data.video.thumbnails import Thumbnails
 
 __all__ = ["inspect"]
 
@@ -106,11 +107,13 @@ def inspect(
 ) -> None:
     """Show what a model predicts for a video and what it attends to: a screen, a picture, a record."""
     from figures.inspection import saved_records, write_inspection
+    from figures.inspector.media import ClipMedia
     from gmsa.screen_tables import clip_summary
 
     use_threads(threads)
     check_folder(out)
-    video, media = _pictures(clip, model, html, video, media)
+    pictures: Path | ClipMedia | None
+    pictures, media = _pictures(clip, model, html, video, media)
     stopped, makes_features = False, is_video(clip) and not Path(model).is_dir()
     if (visual or audio) and not makes_features:
         raise ClickError(f"--visual and --audio make features of a video file; {clip!r} with {model!r} needs none")
@@ -161,7 +164,11 @@ def inspect(
                 f"--frames and --span are of a transformers model's folder; {model!r} takes features, one frame a step"
             )
         names = [model] if against is None else [model, against]
-        source = _features(clip, names, out, visual, audio, device) if makes_features else clip
+        source: str | Clip = clip
+        if makes_features:
+            source, thumbnails = _features(clip, names, out, visual, audio, device)
+            if media == "thumbnails" and thumbnails is not None and pictures == Path(clip):
+                pictures = ClipMedia(thumbnails, path=clip)
         try:
             with left_out() as skipped, progress_of("explaining") as progress:
                 records = inspect_source(
@@ -172,7 +179,7 @@ def inspect(
         except ExplainingStopped as error:
             stopped, records = True, error.records
             say("explaining was stopped; the records and the pictures are written without explanations")
-    written = write_inspection(records, out, top, command_line(), html, video=video, media=media)
+    written = write_inspection(records, out, top, command_line(), html, video=pictures, media=media)
     show(clip_summary(records, top))  # after the files: a terminal that fails loses none
     for path in written:
         print(f"wrote {path}")
@@ -180,18 +187,20 @@ def inspect(
         sys.exit(STOPPED)
 
 
-def _features(clip: str, names: list[str], out: Path, visual: str | None, audio: str | None, device: str) -> Clip:
-    """The features of a video file that models take; kept beside the records, so that they are made once."""
+def _features(
+    clip: str, names: list[str], out: Path, visual: str | None, audio: str | None, device: str
+) -> tuple[Clip, Thumbnails | None]:
+    """The features of a video file that models take, and its thumbnails; kept beside the records for the next time."""
     from analysis.inspect.video_features import clip_for_models
 
     with progress_of("features") as progress:
-        made = clip_for_models(
+        made, thumbnails = clip_for_models(
             clip, names, out / "features", visual=visual or "", audio=audio or "", device=device_of(device),
             progress=progress,
         )  # fmt: skip
     if made.alignment:
         say(f"{clip}: {made.alignment}")
-    return made
+    return made, thumbnails
 
 
 def _pictures(

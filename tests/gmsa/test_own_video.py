@@ -1,8 +1,10 @@
 """docs/your_own_video.md, run as it stands on two real clips; a model of one's own videos, on made ones."""
 
+import base64
 import json
 import re
 import shlex
+import zlib
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -119,7 +121,7 @@ def test_the_model_says_its_space_and_classes(model, folder):
 
 def test_another_video_is_one_command(model, tmp_path):
     video = write_video(tmp_path / "other.mkv", range(4), (0.0, tone(3.0)))
-    words = ["inspect", video, "--model", model, "--out", tmp_path / "out"]
+    words = ["inspect", video, "--model", model, "--out", tmp_path / "out", "--html"]
     done = run(*words)
     assert done.exit_code == 0, done.output
     (path,) = tmp_path.glob("out/*.nc")
@@ -127,6 +129,10 @@ def test_another_video_is_one_command(model, tmp_path):
     assert str(record["class_name"].values[record["score"].values.argmax()]) == "loud"
     assert (record.attrs["clip"], record.attrs["source"]) == ("other", str(video))
     (kept,) = tmp_path.glob("out/features/*.tfrecord")
+    (page,) = tmp_path.glob("out/*.html")
+    payload = re.search(r'<script id="payload" type="text/plain">(.*?)</script>', page.read_text(encoding="utf-8"))
+    (sheet,) = tmp_path.glob("out/features/*.webp")
+    assert sheet.read_bytes() in zlib.decompress(base64.b64decode(payload[1]))
     before = kept.stat().st_mtime_ns
     assert run(*words).exit_code == 0
     assert kept.stat().st_mtime_ns == before

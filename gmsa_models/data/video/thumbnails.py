@@ -17,7 +17,7 @@ from PIL import Image
 from gmsa_models.data.errors import ClipFileError
 from gmsa_models.data.video.decode import VideoFile
 
-__all__ = ["MOST_HEIGHT", "ThumbnailSheet", "Thumbnails", "video_thumbnails"]
+__all__ = ["MOST_HEIGHT", "ThumbnailSheet", "Thumbnails", "read_thumbnails", "video_thumbnails"]
 
 COLUMNS = 20
 MOST_HEIGHT = 96  # pixels of a picture
@@ -109,6 +109,26 @@ def thumbnail_size(width: int, height: int, frames: int) -> tuple[int, int]:
         (MOST_SHEET / (rows * COLUMNS * width * height)) ** 0.5,
     )  # fmt: skip
     return max(1, int(width * scale + 1e-6)), max(1, int(height * scale + 1e-6))
+
+
+def read_thumbnails(path: str | Path, frames: int) -> Thumbnails | None:
+    """The thumbnails of a WebP file; None where it is absent, or no sheet of so many.
+
+    Args:
+        path: of the file.
+        frames: how many pictures there are.
+    """
+    try:
+        webp = Path(path).read_bytes()
+        with Image.open(io.BytesIO(webp), formats=["WEBP"]) as image:
+            sides = image.size
+    except (OSError, ValueError):
+        return None
+    columns = min(COLUMNS, frames)
+    rows = -(-frames // columns)
+    width, height = sides[0] // columns, sides[1] // rows
+    whole = (width * columns, height * rows) == sides and min(width, height) > 0
+    return Thumbnails(webp, frames, columns, width, height) if whole else None
 
 
 def video_thumbnails(path: str | Path, times: Sequence[float], late: float = 0.0) -> Thumbnails:

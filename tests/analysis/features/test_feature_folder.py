@@ -17,6 +17,7 @@ from gmsa_models.data.clip import Segment
 from gmsa_models.data.errors import ClipFileError
 from gmsa_models.data.feature_folder import folder_classes, folder_files, write_classes
 from gmsa_models.data.lock import locked
+from gmsa_models.data.video.thumbnails import read_thumbnails, video_thumbnails
 from gmsa_models.errors import ArgumentError, OutputError
 
 SOUND = ExtractorNames("", "log-mel")
@@ -129,12 +130,30 @@ def test_what_a_killed_run_left_behind_is_removed(tmp_path, videos):
     folder.mkdir()
     (folder / ".a@0123456789ab.tfrecord.01234567.tmp").write_bytes(b"half")
     write_features(videos[:1], folder, SOUND)
-    assert {path.name for path in folder.iterdir()} == {path.name for path in folder_files(folder)}
+    (path,) = folder_files(folder)
+    assert {each.name for each in folder.iterdir()} == {path.name, path.with_suffix(".webp").name}
 
 
 def test_one_run_at_a_time(tmp_path, videos):
     with locked(tmp_path / "f", "features"), pytest.raises(OutputError, match="in use by features"):
         write_features(videos[:1], tmp_path / "f", SOUND)
+
+
+def test_thumbnails_are_the_pictures_of_the_frames(tmp_path, videos, made):
+    write_features(videos[:1], tmp_path / "f", SOUND, thumbnails=False)
+    assert not list(tmp_path.glob("f/*.webp"))
+    write_features(videos[:1], tmp_path / "f", SOUND)
+    assert made == videos[:1] * 2
+    (path,) = tmp_path.glob("f/*.webp")
+    assert read_thumbnails(path, 3) == video_thumbnails(videos[0], [0.0, 1.0, 2.0])
+    assert read_thumbnails(path, 31) is None
+    path.write_bytes(b"none")
+    assert read_thumbnails(path, 3) is None
+    assert read_thumbnails(tmp_path / "none.webp", 3) is None
+    write_video(videos[0], range(5))
+    write_features(videos[:1], tmp_path / "f", SOUND)
+    (path,) = tmp_path.glob("f/*.webp")
+    assert read_thumbnails(path, 5) == video_thumbnails(videos[0], [0.0, 1.0, 2.0, 3.0, 4.0])
 
 
 def test_ids_tell_videos_apart(tmp_path):
@@ -145,10 +164,11 @@ def test_ids_tell_videos_apart(tmp_path):
 
 
 def test_a_clip_is_cached_by_the_content_of_its_video(tmp_path, videos, made):
-    first = cached_clip(videos[0], tmp_path / "f", SOUND)
+    first, sheet = cached_clip(videos[0], tmp_path / "f", SOUND)
     moved = videos[0].rename(tmp_path / "a.mkv")
-    again = cached_clip(moved, tmp_path / "f", SOUND)
+    again, kept = cached_clip(moved, tmp_path / "f", SOUND)
     np.testing.assert_array_equal(first.features["audio"], again.features["audio"])
+    assert kept == sheet
     assert (made, again.source, again.frame_times) == (videos[:1], str(moved), first.frame_times)
 
 

@@ -116,3 +116,34 @@ def test_what_cannot_be_is_refused(tmp_path):
     (tmp_path / "b.mp4").write_text("hello")
     with pytest.raises(ClipFileError, match=r"b\.mp4: is not a video"):
         video_clip(tmp_path / "b.mp4", Levels(), None)
+
+
+def test_three_hours_are_as_many_frames(tmp_path):
+    times = np.arange(0, 3 * 3600 + 1, 1350.0)  # nine pictures: most frames show one that came long before
+    clip = video_clip(write_video(tmp_path / "a.mkv", times), Levels(), None)
+    assert clip.frames == 3 * 3600 + 1
+    np.testing.assert_allclose(clip.features["visual"][:, 0], np.arange(clip.frames) // 1350, atol=0.45)
+    assert clip.frame_times[1349:1351] == pytest.approx((0.0, 1350.0))
+
+
+def test_a_video_that_is_cut_short_gives_what_is_there_or_one_error(tmp_path):
+    whole = write_video(tmp_path / "a.mkv", range(12), (0.0, tone(12.0))).read_bytes()
+    frames = set()
+    for size in (100, *(len(whole) * share // 10 for share in (2, 5, 8, 9))):
+        path = tmp_path / f"{size}.mkv"
+        path.write_bytes(whole[:size])
+        try:
+            clip = video_clip(path, Levels(), LogMel())
+        except ClipFileError:
+            frames.add(0)
+        else:
+            np.testing.assert_allclose(clip.features["visual"][:, 0], range(clip.frames), atol=0.45)
+            frames.add(clip.frames)
+    assert min(frames) == 0
+    assert max(frames) > 6
+
+
+def test_a_video_without_a_picture_is_one_error(tmp_path):
+    path = write_video(tmp_path / "a.mkv", [], (0.0, tone(1.0)))
+    with pytest.raises(ClipFileError, match=r"a\.mkv: .*(no picture|cut short)"):
+        video_clip(path, Levels(), LogMel())
