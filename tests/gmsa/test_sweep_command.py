@@ -103,6 +103,7 @@ def test_ctrl_c_keeps_what_is_finished(made, engine):
     """As from a terminal: the interrupt goes to every process of the group."""
     code = "import gmsa; gmsa.main()"
     command = [sys.executable, "-c", code, "sweep", *words(made, "--analyses", ",".join(ANALYSES), "--engine", engine)]
+    command += ["--workers", "1"] if engine == "processes" else []
     many = [tuple([23] * 60)] * 6
     write_shards(made[1], many)
     process = subprocess.Popen(

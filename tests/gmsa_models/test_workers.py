@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
 
 # Programs that start workers, by pool. Each says so and takes long, or is ended by what it cannot do.
-SWEEP = "from analysis.sweep import run_sweep\nrun_sweep([MODEL], [DATA], OUT, engine='processes', workers=2)\n"
+SWEEP = "from analysis.sweep import run_sweep\nrun_sweep([MODEL], [DATA], OUT, engine='processes', workers=1)\n"
 MONTAGE = (
     "from gmsa_models.data.montage.recipe import MontageRecipe\n"
     "from gmsa_models.data.montage.shards import write_montages\n"
