@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -20,6 +20,7 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
+LONGEST_WAIT = 600_000  # milliseconds: a machine may do much else
 SCREEN = {"width": 1280, "height": 800}  # of a 13-inch laptop
 
 
@@ -31,6 +32,19 @@ def started_browser(*more: str) -> Iterator:
     if CHROMIUM is None:
         pytest.skip("no chromium on this machine: apt-get install chromium")
     with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=CHROMIUM, args=(*FLAGS, *more))
+        browser = running.chromium.launch(executable_path=CHROMIUM, args=(*FLAGS, *more), timeout=LONGEST_WAIT)
+        for name in ("new_context", "new_page"):
+            setattr(browser, name, _patient(getattr(browser, name)))
         yield browser
         browser.close()
+
+
+def _patient(opens: Callable) -> Callable:
+    """What `opens` gives waits long before it says that something does not come."""
+
+    def open_patiently(**options):
+        opened = opens(**options)
+        opened.set_default_timeout(LONGEST_WAIT)
+        return opened
+
+    return open_patiently

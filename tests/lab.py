@@ -46,7 +46,7 @@ def jupyterlab(folder: Path) -> Iterator[str]:
         yield _address(log, running)
     finally:
         running.terminate()
-        running.wait(120)
+        running.wait(600)
 
 
 def open_notebook(page, address: str, name: str) -> None:
@@ -65,7 +65,7 @@ def run_cell(page, index: int) -> None:
 
 def _address(log: Path, running: subprocess.Popen) -> str:
     """The address that the server says it listens on, once it answers."""
-    for _ in range(600):
+    for _ in range(3000):
         time.sleep(0.2)
         found = [line.split()[-1] for line in log.read_text().splitlines() if "http://localhost:" in line]
         if running.poll() is not None:

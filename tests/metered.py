@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-MOST_BYTES, LONGEST = 1 << 31, 120  # of address space beside the libraries'; seconds
+MOST_BYTES, LONGEST = 1 << 31, 600  # of address space beside the libraries'; seconds
 _PROGRAM = """
 import json, os, resource, signal, sys
 sys.path.insert(0, {tests!r})

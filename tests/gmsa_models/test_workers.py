@@ -127,7 +127,7 @@ def test_a_worker_ends_with_its_parent(program):
         time.sleep(1)  # past their start
         process.kill()
     assert len(pids) == 2
-    for _ in range(600):
+    for _ in range(6000):
         if not any(Path(f"/proc/{pid}").exists() and "Z" not in status(pid) for pid in pids):
             return
         time.sleep(0.1)

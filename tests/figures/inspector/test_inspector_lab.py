@@ -76,7 +76,6 @@ def page(server) -> Iterator:
     browsers = started_browser()
     context = next(browsers).new_context(viewport=SCREEN)
     page = context.new_page()
-    page.set_default_timeout(600_000)  # a busy machine starts kernels slowly
     open_notebook(page, server, "inspector.ipynb")
     yield page
     context.close()

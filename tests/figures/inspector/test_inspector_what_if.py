@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -104,7 +105,6 @@ def opened(browser, tmp_path):
         path = write_html(records, tmp_path / f"view{len(contexts)}.html", view, "float32")
         contexts.append(browser.new_context(**{"viewport": SCREEN, "accept_downloads": True} | settings))
         page = contexts[-1].new_page()
-        page.set_default_timeout(10_000)
         opened = Page(page, engine)
 
         def answer(name: str, edits: list[str], shown: list[str]) -> dict:
@@ -261,7 +261,7 @@ def test_the_list_is_undone_shared_and_opened_again(opened, tmp_path):
     view.settle()
     np.testing.assert_allclose(view.evaluate(scores), view.record()["score"].values, atol=1e-6)
     assert np.abs(np.array(view.evaluate(scores)) - both).max() > 1e-4
-    view.page.wait_for_timeout(400)  # the address follows after a moment
+    view.page.wait_for_url(re.compile("%22off%20force-gate"))  # the address follows after a moment
     address = view.page.url
     with view.page.expect_download() as waiting:
         view.page.get_by_role("button", name="Save the edits as a file").click()
