@@ -55,14 +55,16 @@ class Answers:
             question: `id`, `model`, `edits` (texts) and `shown` (names of maps), as `kernel_engine.js` asks.
 
         Returns:
-            `id` and, where the edits cannot be made, `error`: one line. Else one buffer, of `pack_answer`.
+            `id` and, where the edits cannot be made or the pass fails, `error`: one line. Else one buffer, of
+            `pack_answer`.
         """
         message = {"kind": "answer", "id": str(question["id"])}
         try:
             return message, [self._packed(str(question["model"]), question["edits"], question["shown"])]
-        except REFUSED as error:
+        except Exception as error:  # whatever it is: the page waits for an answer, and shows it
             words = error.args[0] if isinstance(error, KeyError) and error.args else error
-            return message | {"error": " ".join(str(words).split())}, []
+            name = "" if isinstance(error, REFUSED) else f"{type(error).__name__}: "
+            return message | {"error": name + " ".join(str(words).split())}, []
 
     def _packed(self, name: str, edits: Sequence[str], shown: Sequence[str]) -> bytes:
         if name not in self.engines:

@@ -8,10 +8,9 @@
 
 const spanText = (word, seconds) => (seconds ? ` ${word} ${seconds.join("..")}` : "");
 
-function siteText({ stream, layer, branch, heads }, quantity) {
-  const numbers = heads.length ? `[head${heads.length > 1 ? "s" : ""} ${heads.join(", ")}]` : "";
-  return `${[stream, layer, branch].join("/")}/${quantity}${numbers}`;
-}
+const headsText = (heads) => (heads.length ? `[head${heads.length > 1 ? "s" : ""} ${heads.join(", ")}]` : "");
+
+function siteText({ stream, layer, branch, heads }, quantity) { return `${stream}/${layer}/${branch}/${quantity}${headsText(heads)}`; }
 
 /** Queries no longer attend to keys. Seconds alone are of the keys. @param {Place} place @param {boolean} renormalise whether the other weights grow */
 export function knockOutText(place, renormalise) {
@@ -25,10 +24,9 @@ export function scaleText(place, factor) {
 }
 
 /** The gate of a branch; of all branches it is the global one. @param {Place} place @param {boolean} byHead whether gates have heads */
-export function forceGateText(place, value, byHead) {
-  const { stream, layer, branch } = place, heads = byHead ? siteText({ stream, layer, branch: "gate", heads: place.heads }, "").split("/").at(-1) : "";
-  return `force-gate ${stream}/${layer}/gate${heads} to ${value}${branch === "local" ? " branch local" : ""}`
-    + spanText("at", place.seconds ?? place.queries);
+export function forceGateText({ stream, layer, branch, heads, seconds, queries }, value, byHead) {
+  return `force-gate ${stream}/${layer}/gate${byHead ? headsText(heads) : ""} to ${value}${branch === "local" ? " branch local" : ""}`
+    + spanText("at", seconds ?? queries);
 }
 
 /** @param {string} pattern as TP30 @param {Place} place */

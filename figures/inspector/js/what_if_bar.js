@@ -159,10 +159,13 @@ export class WhatIfBar {
     const made = JSON.stringify(entries);
     if (made === this.made) return;
     this.made = made;
-    const { list } = this.whatIf;
+    const { list } = this.whatIf, focused = this.element.getRootNode().activeElement;
+    const label = this.edits.contains(focused) ? focused.getAttribute("aria-label") : "";
     this.edits.replaceChildren(...entries.map(({ edit, on }, index) => create("li", {}, create("label", {},
       create("input", { type: "checkbox", checked: on, "aria-label": `On: ${edit}`, change: () => list.turn(index) }), create("code", {}, edit)),
       actionButton("×", `Delete: ${edit}`, () => list.remove(index)))));
+    if (label) ([...this.edits.querySelectorAll("input, button")].find((each) => each.getAttribute("aria-label") === label)
+      ?? this.edits.querySelector("button") ?? this.inspector.root).focus(); // the keyboard stays where it was
   }
 
   /** What can be chosen; it goes with the view where that is changed. */

@@ -73,6 +73,15 @@ def test_what_cannot_be_answered_is_one_line(engine, records, edits, model, erro
     assert ask(Answers(records, [engine]), edits, [], model) == ({"kind": "answer", "id": "7", "error": error}, [])
 
 
+def test_a_pass_that_fails_is_one_line_too(engine, records, monkeypatch):
+    def fail(*given, **more):
+        raise MemoryError("no room\nfor 9 GB")
+
+    monkeypatch.setattr(engine, "record", fail)
+    message, buffers = ask(Answers(records, [engine]), [TEXT], [])
+    assert (message["error"], buffers) == ("MemoryError: no room for 9 GB", [])
+
+
 def test_engines_of_other_models_or_clips_are_refused(engine, records):
     with pytest.raises(ArgumentError, match="an engine of model 'small-gate-op'; the records are of small-baseline, "):
         Inspector(records, engines=[EditEngine(small_model(), engine.clip)])

@@ -248,6 +248,12 @@ def test_every_control_writes_an_edit_that_the_model_takes(opened, kind):
         np.testing.assert_allclose(scores, view.record()["score"].values, atol=1e-6)
         view.press("Control+z")  # a slider's way is one step
         assert view.edits() == []
+    if kind == "gate-att":  # its gates have heads
+        view.page.get_by_label("Edit head 2").click()
+        view.page.get_by_label("Force the gate of the branch").fill("0.8")
+        view.settle()
+        assert view.edits() == ["force-gate visual/0/gate[head 1] to 0.8 at 3..6"]
+        assert view.page.locator(".problem").is_hidden()
 
 
 def test_the_list_is_undone_shared_and_opened_again(opened, tmp_path):
@@ -259,6 +265,10 @@ def test_the_list_is_undone_shared_and_opened_again(opened, tmp_path):
     scores = f"[...{ROOT}.whatIf.pass.answer.probabilities]"
     view.page.get_by_label(f"On: {first}").uncheck()
     view.settle()
+    assert view.page.evaluate("document.activeElement.ariaLabel") == f"On: {first}"  # the list was made again
+    view.page.set_viewport_size({"width": 620, "height": 800})
+    view.settle()
+    assert view.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     np.testing.assert_allclose(view.evaluate(scores), view.record()["score"].values, atol=1e-6)
     assert np.abs(np.array(view.evaluate(scores)) - both).max() > 1e-4
     view.page.wait_for_url(re.compile("%22off%20force-gate"))  # the address follows after a moment
