@@ -26,7 +26,7 @@ from gmsa_models.feeding import Inputs, check_fits
 from gmsa_models.masks import Neighbourhood
 from gmsa_models.trace import AttentionTrace
 
-__all__ = ["attention_block", "gmsa_capabilities", "model_vocabulary", "view_clips", "view_of_trace"]
+__all__ = ["attention_block", "gmsa_capabilities", "model_name", "model_vocabulary", "view_clips", "view_of_trace"]
 
 
 def view_clips(

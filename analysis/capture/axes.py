@@ -76,7 +76,7 @@ def find_axes(
     lead: tuple[int, ...],
     fold: int,
     clips: int | None,
-    given: tuple[tuple[str, ...], ...] | None,
+    groups: tuple[tuple[str, ...], ...] | None,
     where: str,
     folded: str = "fold",
 ) -> Axes:
@@ -86,15 +86,15 @@ def find_axes(
         lead: their sizes.
         fold: rows of the batch of one clip.
         clips: how many the module was given; None: not known.
-        given: their names, an axis each, or all in one.
+        groups: their names, an axis each, or all in one.
         where: which call, for the message.
         folded: what the layout calls its folded axis, for the message.
 
     Raises:
         LayoutError: sizes that do not fit, or that leave open which axis is which.
     """
-    if given is not None:
-        return _given_axes(lead, fold, clips, given, where)
+    if groups is not None:
+        return _given_axes(lead, fold, clips, groups, where)
     if len(lead) == 1 and clips is not None and lead[0] > clips * fold and lead[0] % (clips * fold) == 0:
         heads = lead[0] // (clips * fold)
         if clips * fold == 1:

@@ -227,10 +227,10 @@ def axes_of(layout: Layout, lead: tuple[int, ...], clips: int | None, where: str
     """What the axes in front of a call's tokens are, by its layout and their sizes; see `find_axes`."""
     queries = layout.queries if isinstance(layout, CrossLayout) else layout
     folded = queries.folded if isinstance(queries, TokenLayout) else "fold"
-    given = None if queries.axes is None else parse_axes(queries.axes, folded)
+    groups = None if queries.axes is None else parse_axes(queries.axes, folded)
     lengths = queries.lengths if isinstance(queries, TokenLayout) else None
     clips = clips if lengths is None else len(lengths)
-    return find_axes(lead, queries.fold, clips, given, where, folded or "fold")
+    return find_axes(lead, queries.fold, clips, groups, where, folded or "fold")
 
 
 def fit(layout: Layout, where: str, shape: tuple[int, int, int, int]) -> tuple[TokenTable, TokenTable]:

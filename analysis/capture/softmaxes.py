@@ -9,8 +9,7 @@ should take it for no attention.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,6 +19,7 @@ from torch.nn import functional as F
 from analysis.capture.dropouts import RandomNumbers, dropout_in_place, dropout_probability, mask_rate
 from analysis.capture.followed import FollowedMap, SeenSoftmax, TensorTable, tensors_of
 from analysis.capture.intercept import refuse_unreadable
+from analysis.capture.map_calls import MapCall, before_changed, key_after
 from analysis.capture.operations import (
     ADDITIONS,
     BESIDE,
@@ -32,14 +32,10 @@ from analysis.capture.operations import (
     NO_NUMBERS,
     NOISY,
     PRODUCTS,
-    REDUCTIONS,
     SAME,
-    SCALINGS,
-    SCATTERS,
     SOFTMAXES,
     SUMS,
     TRANSPOSES,
-    function_name,
 )
 from analysis.capture.products import (
     Product,
@@ -53,31 +49,6 @@ from analysis.capture.products import (
 __all__ = ["SoftmaxProducts"]
 
 _MULTIPLIED_IN_PLACE = (torch.Tensor.mul_, torch.Tensor.__imul__)
-
-
-@dataclass(eq=False)
-class _Call:
-    """A call of torch that a followed map is among the arguments of."""
-
-    func: Any
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    result: Any
-    module: str
-    tensors: list[Tensor]
-
-    @cached_property
-    def name(self) -> str:
-        return function_name(self.func)
-
-    @property
-    def targets(self) -> list[Tensor]:
-        """What it made, or wrote into."""
-        return [self.args[0]] if self.func is torch.Tensor.__setitem__ else list(tensors_of(self.result))
-
-    @cached_property
-    def weighted_by_parameters(self) -> bool:
-        return any(isinstance(each, nn.Parameter) for each in self.tensors)
 
 
 class SoftmaxProducts:
@@ -130,7 +101,7 @@ class SoftmaxProducts:
         if func in NO_NUMBERS:
             self._random.see(func, args, kwargs, result)
             return None
-        call = _Call(func, args, kwargs, result, module, tensors)
+        call = MapCall(func, args, kwargs, result, module, tensors)
         product = self._product(call)
         if product is None and not self._is_other_product(call):
             self._follow(call)
@@ -145,7 +116,7 @@ class SoftmaxProducts:
             key = dim % result.ndim - result.ndim
             self._known[result] = FollowedMap((seen,), key, logarithm=func in LOGARITHMS)
 
-    def _product(self, call: _Call) -> Product | None:
+    def _product(self, call: MapCall) -> Product | None:
         """The product of a map with values; what it is made of is recorded then."""
         product = None
         if call.func in SUMS and call.args and call.args[0] in self._raised:
@@ -163,12 +134,12 @@ class SoftmaxProducts:
             for softmax in (one for known in maps for one in known.softmaxes):
                 softmax.recorded = True
             if len(maps) == 2:  # the values are made of a map themselves
-                key = _key_after(call, operands[1], maps[1], call.result, others=True)
+                key = key_after(call, operands[1], maps[1], call.result, others=True)
                 if isinstance(key, int):
                     self._change(call, call.result, [(operands[1], maps[1], key)])
         return product
 
-    def _product_of(self, call: _Call, operands: Sequence[Tensor]) -> Product | None:
+    def _product_of(self, call: MapCall, operands: Sequence[Tensor]) -> Product | None:
         if len(operands) != 2:
             return None
         known = self._known.get(operands[0]), self._known.get(operands[1])
@@ -180,7 +151,7 @@ class SoftmaxProducts:
                 return einsum_product(equation, own, each, (operands[0], operands[1]), call.result)
         return None
 
-    def _operands(self, call: _Call) -> Sequence[Tensor]:
+    def _operands(self, call: MapCall) -> Sequence[Tensor]:
         """Of a product of matrices, or an einsum; none where a call is neither."""
         if call.func in PRODUCTS or call.func is torch.einsum:
             return call.tensors
@@ -190,7 +161,7 @@ class SoftmaxProducts:
             return (call.tensors[0], call.tensors[1].mT)
         return ()
 
-    def _is_other_product(self, call: _Call) -> bool:
+    def _is_other_product(self, call: MapCall) -> bool:
         """Whether it multiplies a map with other numbers, in a way that is not understood."""
         if call.func in LEAVES:
             known = self._known[call.tensors[0]]
@@ -207,7 +178,7 @@ class SoftmaxProducts:
                     known.use(call.name, call.module)
         return bool(others)
 
-    def _follow(self, call: _Call) -> None:
+    def _follow(self, call: MapCall) -> None:
         """What became of a map, where it was not multiplied with values."""
         func, result = call.func, call.result
         if func in ELEMENTWISE and self._raise_product(call):
@@ -242,7 +213,7 @@ class SoftmaxProducts:
         else:
             self._go_on(call)
 
-    def _raise_product(self, call: _Call) -> bool:
+    def _raise_product(self, call: MapCall) -> bool:
         """Follow a map with an axis of 1 behind to its elementwise product with values; whether that is all it is."""
         operands = list(tensors_of(call.args))
         raised = [self._with_one_behind(each) for each in operands]
@@ -268,7 +239,7 @@ class SoftmaxProducts:
         before = None if known.before is None else known.before.squeeze(-1)
         return Raised(replace(known, key=-1, before=before), values.squeeze(-1))
 
-    def _drop(self, call: _Call, source: Tensor, known: FollowedMap) -> None:
+    def _drop(self, call: MapCall, source: Tensor, known: FollowedMap) -> None:
         dropout = dropout_probability(call.func, call.args, call.kwargs)
         undropped, self._undropped = self._undropped, None
         if dropout == 0:
@@ -282,13 +253,13 @@ class SoftmaxProducts:
             before = known.before if known.before is not None else source if undropped is None else undropped
             self._known[call.result] = replace(known, before=before, dropout=dropout, kept=1 - dropout)
 
-    def _random_mask(self, call: _Call) -> Tensor | None:
+    def _random_mask(self, call: MapCall) -> Tensor | None:
         """The random numbers that a map is multiplied with, alone."""
         if call.func not in ELEMENTWISE and call.func not in _MULTIPLIED_IN_PLACE:
             return None
         return next((each for each in call.tensors if each in self._random), None)
 
-    def _drop_by(self, mask: Tensor, call: _Call, source: Tensor, known: FollowedMap) -> None:
+    def _drop_by(self, mask: Tensor, call: MapCall, source: Tensor, known: FollowedMap) -> None:
         """A map that is multiplied with a mask of random numbers, which is a dropout by another name."""
         undropped, self._undropped = self._undropped, None
         rate = mask_rate(mask)
@@ -299,7 +270,7 @@ class SoftmaxProducts:
         before = known.before if known.before is not None else source if undropped is None else undropped
         self._known[call.result] = replace(known, before=before, dropout=rate[0], kept=rate[1])
 
-    def _transpose(self, call: _Call, source: Tensor, known: FollowedMap) -> None:
+    def _transpose(self, call: MapCall, source: Tensor, known: FollowedMap) -> None:
         """Follow a map whose axes change places."""
         places, kwargs = call.args[1:], call.kwargs
         probe = torch.empty(tuple(range(1, source.ndim + 1)), device="meta")  # sizes that tell the axes apart
@@ -309,7 +280,7 @@ class SoftmaxProducts:
         key = order.index(source.ndim + known.key) - source.ndim
         self._known[call.result] = replace(known, before=before, key=key, raised=False)
 
-    def _go_on(self, call: _Call) -> None:
+    def _go_on(self, call: MapCall) -> None:
         """Follow a map through any function: as another map where it has keys still, else without its axes."""
         tracked = [(each, self._known[each]) for each in call.tensors if each in self._known]
         others = any(each not in self._known and self._has_numbers(each) for each in call.tensors)
@@ -325,7 +296,7 @@ class SoftmaxProducts:
                     for _, known in tracked:
                         known.excuse()
                 continue
-            keys = [_key_after(call, source, known, target, others) for source, known in tracked]
+            keys = [key_after(call, source, known, target, others) for source, known in tracked]
             maps = [(*pair, key) for pair, key in zip(tracked, keys, strict=True) if isinstance(key, int)]
             if maps:
                 self._change(call, target, maps, multiplied)
@@ -338,7 +309,7 @@ class SoftmaxProducts:
         return data and not isinstance(tensor, nn.Parameter) and tensor not in self._random
 
     def _change(
-        self, call: _Call, target: Tensor, sources: list[tuple[Tensor, FollowedMap, int]], multiplied: bool = False
+        self, call: MapCall, target: Tensor, sources: list[tuple[Tensor, FollowedMap, int]], multiplied: bool = False
     ) -> None:
         """Another map was made of some; with each the axis that its keys have in it."""
         source, known, key = sources[0]
@@ -348,11 +319,11 @@ class SoftmaxProducts:
         if multiplied:
             uses = known.use(call.name, call.module)
             known = replace(known, uses=uses if call.func in ELEMENTWISE else known.uses)
-        self._known[target] = _before_changed(
+        self._known[target] = before_changed(
             call, source, known, alone=len(sources) == 1 and target is not call.args[0]
         )
 
-    def _lose(self, call: _Call, target: Tensor, maps: list[FollowedMap], others: bool, multiplied: bool) -> None:
+    def _lose(self, call: MapCall, target: Tensor, maps: list[FollowedMap], others: bool, multiplied: bool) -> None:
         """The axes of what was made of a map are not known."""
         lost = all(known.key is None for known in maps)
         if lost and (call.weighted_by_parameters or (others and call.func in ADDITIONS)):
@@ -388,70 +359,3 @@ def _joined(maps: Sequence[FollowedMap], name: str | None) -> FollowedMap:
         between=_merged((*(each.between for each in maps), () if name is None else (name,))),
         uses=_merged(each.uses for each in maps),
     )
-
-
-def _key_after(call: _Call, source: Tensor, known: FollowedMap, target: Tensor, others: bool) -> int | str | None:
-    """Axis of the keys in what a function made of a map; None: not known; "gone": reduced, or one was picked."""
-    key = known.key
-    if key is None and call.func in SCATTERS and all(target.shape == each.shape for each in known.softmaxes):
-        return int(call.args[1]) % target.ndim - target.ndim if len(call.args) > 1 else None  # the best keys, put back
-    if key is None or known.logarithm:
-        return None
-    if call.func in REDUCTIONS and len(call.tensors) == 1:
-        return _key_reduced(call, source, known, key)
-    if call.func is torch.Tensor.__getitem__:
-        return _key_of_part(call.args[1], source, key, target)
-    same = target.ndim == source.ndim
-    kept = same and (target.shape[key] == source.shape[key] or call.func in CUTS)
-    beside = same and call.func in BESIDE and not others  # maps next to each other
-    behind = key >= -2 and target.ndim > 1 and target.shape[-2:] == source.shape[-2:]
-    return key if kept or beside or behind else None
-
-
-def _key_reduced(call: _Call, source: Tensor, known: FollowedMap, key: int) -> int | str | None:
-    """Of what reduces some axes; where it is the keys', and a softmax has one of them a query, no values are left."""
-    dim = call.kwargs.get("dim", call.args[1] if len(call.args) > 1 else None)
-    numbers = dim if isinstance(dim, tuple | list) else range(source.ndim) if dim is None else (dim,)
-    if not all(type(each) is int for each in numbers):
-        return None
-    axes = {each % source.ndim - source.ndim for each in numbers}
-    if key in axes:
-        if key == -1 and all(source.shape == each.shape for each in known.softmaxes):
-            known.excuse()
-        return "gone"
-    if call.kwargs.get("keepdim", len(call.args) > 2 and call.args[2]):
-        return key
-    return key + sum(each > key for each in axes) if source.ndim - len(axes) > 1 else None
-
-
-def _key_of_part(places: Any, source: Tensor, key: int, target: Tensor) -> int | str | None:
-    """Of what was picked by an index."""
-    if target.ndim < max(2, -key) or (target.ndim > source.ndim and target.shape[key] != source.shape[key]):
-        return None if isinstance(places, tuple) and any(isinstance(each, Tensor) for each in places) else "gone"
-    last = places[-1] if isinstance(places, tuple) else None
-    picked = isinstance(last, int) and (any(each is ... for each in places) or len(places) == source.ndim)
-    fewer = target.ndim < source.ndim
-    return "gone" if fewer and (key < -2 or (picked and key == -1)) else key
-
-
-def _before_changed(call: _Call, source: Tensor, known: FollowedMap, alone: bool) -> FollowedMap:
-    """The same map before a dropout that was on, where it is known; else the one behind it is shown, and named so."""
-    if known.dropout == 0 or known.before is None:
-        return replace(known, before=None)
-    if alone and known.kept == 1 and call.func in SCALINGS and _scale(call) is not None:
-        kept = known.kept / (_scale(call) or 1.0)  # the dropout's own scaling
-        return replace(
-            known, kept=kept, dropout=1 - kept if 0 < kept < 1 else known.dropout, between=known.between[:-1]
-        )
-    if alone and call.func in SCALINGS:
-        args = tuple(known.before if each is source else each for each in call.args)
-        return replace(known, before=call.func(*args, **call.kwargs))
-    return replace(known, before=None, between=(*known.between[:-1], "dropout", known.between[-1]))
-
-
-def _scale(call: _Call) -> float | None:
-    """By which number alone a map was multiplied; None: something else."""
-    numbers = [each for each in call.args if isinstance(each, int | float)]
-    if len(numbers) != 1 or not numbers[0] or len(call.tensors) != 1 or call.func is torch.Tensor.__getitem__:
-        return None
-    return float(numbers[0]) if call.func in ELEMENTWISE else 1 / float(numbers[0])

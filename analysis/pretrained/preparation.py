@@ -148,11 +148,11 @@ class SoundPreparation:
 def _check_normalisation(path: Path, values: Mapping[str, Any]) -> None:
     """Refuse a mean or deviation that makes no numbers of pictures."""
     for name in ("image_mean", "image_std"):
-        given = values.get(name, [])
-        numbers = given if isinstance(given, list | tuple) else [given]
+        value = values.get(name, [])
+        numbers = value if isinstance(value, list | tuple) else [value]
         least = 0.0 if name == "image_std" else -math.inf
         if not all(isinstance(each, int | float) and least < each < math.inf for each in numbers):
-            raise ConfigError(f"{path}: {name} is {brief(given)}; expected finite numbers, and deviations above 0")
+            raise ConfigError(f"{path}: {name} is {brief(value)}; expected finite numbers, and deviations above 0")
 
 
 def read_preparation(folder: Path, model_type: str) -> PicturePreparation | SoundPreparation:
