@@ -28,13 +28,13 @@ from analysis.features.registry import open_audio, open_visual
 from gmsa_models.data import write_clips
 from gmsa_models.data.atomic import remove_leftovers, replaced_when_done
 from gmsa_models.data.clip import Clip, Segment
-from gmsa_models.data.errors import NOT_GIVEN, ClipFileError, OnSkip, UnreadableError
+from gmsa_models.data.errors import NOT_GIVEN, ClipFileError, OnSkip, UnreadableError, brief, is_plain
 from gmsa_models.data.feature_folder import SHARD, write_classes
 from gmsa_models.data.file_names import file_name
 from gmsa_models.data.lock import locked
 from gmsa_models.data.paths import skip_handler
 from gmsa_models.data.sources import read_clips
-from gmsa_models.data.spaces import FeatureSpace
+from gmsa_models.data.spaces import LONGEST_NAME, FeatureSpace, is_name
 from gmsa_models.data.video.decode import VideoFile
 from gmsa_models.data.video.thumbnails import Thumbnails, ThumbnailSheet, read_thumbnails
 from gmsa_models.errors import ArgumentError, WorkerError
@@ -150,6 +150,11 @@ def write_features(
     """
     if processes > 1:
         leave_if_imported()
+    if not is_name(dataset):
+        raise ArgumentError(
+            f"the classes are of {brief(dataset)}; expected a name of at most {LONGEST_NAME} plain characters: give "
+            "a dataset (--dataset)"
+        )
     handler, folder, labels = skip_handler(on_error, on_skip), Path(folder), labels or {}
     names.opened()  # what cannot be loaded is said before anything is written
     with locked(folder, "features"):
@@ -261,6 +266,9 @@ def _do(task: _Task) -> _Outcome | UnreadableError:
 
 def _made_or_kept(task: _Task, progress: Callable[[int, int], None] | None = None) -> tuple[Clip, Path, bool]:
     """The clip as its file has it now, the file, and whether its features were made."""
+    if not is_plain(task.identity):
+        reason = "its name has control characters, or is not UTF-8, so no clip can have it; rename it"
+        raise ClipFileError(task.video, reason, kind="name")
     try:
         digest = file_digest(task.video)
     except OSError as error:

@@ -125,6 +125,17 @@ def test_a_folder_is_no_video(tmp_path, videos):
         write_features([tmp_path / "cat"], tmp_path / "f", SOUND)
 
 
+def test_names_that_no_clip_can_have_are_one_error(tmp_path, videos):
+    odd = videos[0].rename(videos[0].with_name("a\x1b[1m.mkv"))
+    with pytest.raises(ClipFileError, match="its name has control characters"):
+        write_features([odd], tmp_path / "f", SOUND)
+    errors = []
+    assert write_features([odd, videos[1]], tmp_path / "f", SOUND, on_error="skip", on_skip=errors.append).made == 1
+    assert [error.kind for error in errors] == ["name"]
+    with pytest.raises(ArgumentError, match=r"expected a name of at most 100 plain characters: .*--dataset"):
+        write_features([videos[1]], tmp_path / "f", SOUND, dataset="d" * 101)
+
+
 def test_what_a_killed_run_left_behind_is_removed(tmp_path, videos):
     folder = tmp_path / "f"
     folder.mkdir()

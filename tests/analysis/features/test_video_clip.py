@@ -13,6 +13,7 @@ from gmsa_models import read_clips, write_clips
 from gmsa_models.data.clip import dequantize
 from gmsa_models.data.errors import ClipFileError
 from gmsa_models.data.spaces import FeatureSpace
+from gmsa_models.data.video.decode import SAMPLE_RATE, VideoFile
 from gmsa_models.errors import ArgumentError
 
 
@@ -147,3 +148,23 @@ def test_a_video_without_a_picture_is_one_error(tmp_path):
     path = write_video(tmp_path / "a.mkv", [], (0.0, tone(1.0)))
     with pytest.raises(ClipFileError, match=r"a\.mkv: .*(no picture|cut short)"):
         video_clip(path, Levels(), LogMel())
+
+
+class Ends:
+    """Two numbers a window: its first sample, and its last."""
+
+    quantized, window = False, 9001
+    space = FeatureSpace("ends", 2)
+
+    def __call__(self, windows):
+        return windows[:, [0, -1]]
+
+
+def test_windows_are_cut_out_of_one_sound_to_the_sample(tmp_path):
+    path = write_video(tmp_path / "a.mkv", range(7), (0.3, tone(6.0)))
+    clip = video_clip(path, None, Ends(), rate=3.0)
+    video = VideoFile(path)
+    sound = np.concatenate([*video.sound(video.start, clip.frames, 3.0), np.zeros(9001, np.float32)])
+    starts = [round(number * SAMPLE_RATE / 3) for number in range(clip.frames)]
+    np.testing.assert_array_equal(clip.features["audio"][:, 0], sound[starts])
+    np.testing.assert_array_equal(clip.features["audio"][:-2, 1], sound[[start + 9000 for start in starts[:-2]]])
