@@ -15,7 +15,7 @@ from analysis.capture.axes import Axes
 from analysis.capture.errors import CaptureError, LayoutError
 from analysis.capture.frame_maps import FrameMap, FrameSums, spatial_map, tokens_of_frames
 from analysis.capture.layout import Layout, TokenTable, axes_of, fit, layout_of
-from analysis.capture.maps import Rows, Shape, TokenMaps
+from analysis.capture.maps import Rows, ScoredMaps, Shape, TokenMaps
 
 __all__ = ["AttentionCall", "Options", "make_call"]
 
@@ -206,7 +206,7 @@ def _compute(
             piece = piece if heads is None else piece[:, heads]
         differences.append(difference)
         if sums is not None:
-            sums.add(piece, rows)
+            sums.add(piece, rows, own=isinstance(maps, ScoredMaps) and weights is None)
         if weights is not None:
             weights[:, :, done : done + piece.shape[2]] = piece
         done += piece.shape[2]

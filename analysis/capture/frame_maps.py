@@ -46,28 +46,43 @@ class FrameSums:
     """
 
     def __init__(self, queries: TokenTable, keys: TokenTable, shape: tuple[int, int], device: torch.device) -> None:
-        self.fold, self.keys = queries.fold, keys
+        self.fold, self.keys, self.uniform = queries.fold, keys, queries.uniform
         self.of_query = torch.where(queries.frame < 0, queries.frames, queries.frame).to(device)
         regular = keys.regular
         self.key_frames = keys.of_frames(device) if regular is None else regular
         clips = shape[0] // self.fold
-        self.identical = regular == (0, 1) and queries.regular == (0, 1) and queries.patches == keys.patches == 1
+        one_each = (0, 1, 1)
+        self.identical = self.fold == 1 and regular == queries.regular == one_each and queries.tokens == queries.frames
+        self.identical &= keys.tokens == keys.frames
         if self.identical:  # a token is a frame: the map over tokens is the one between frames
             self.sums = torch.zeros((), device=device).expand(clips, shape[1], queries.frames, keys.frames)
             return
         self.sums = torch.zeros(clips, shape[1], queries.frames + 1, keys.frames + 1, device=device)
         self.counts = torch.zeros(clips, queries.frames + 1, device=device)
 
-    def add(self, weights: Float[Tensor, "batch heads rows key"], rows: Rows) -> None:
-        """Add some rows of the map; `rows`: which query tokens they are."""
+    def add(self, weights: Float[Tensor, "batch heads rows key"], rows: Rows, own: bool = False) -> None:
+        """Add some rows of the map.
+
+        Args:
+            weights: these rows.
+            rows: which query tokens they are.
+            own: whether nobody else has the tensor, so that it may be kept.
+        """
         if self.identical:
             if isinstance(rows, slice) and weights.shape[2] == self.sums.shape[2]:
-                self.sums = weights.to(self.sums.dtype, copy=True)  # the module may go on with its own
+                self.sums = weights.to(self.sums.dtype, copy=not own)  # the module may go on with its own
             else:
                 self.sums = self.sums.contiguous()  # of zeros, before the first rows
                 self.sums[:, :, rows] = weights.to(self.sums.dtype)
             return
-        by_key = self._by_key_frame(weights.unflatten(0, (-1, self.fold))).transpose(1, 2).flatten(2, 3)
+        by_key = self._by_key_frame(weights.unflatten(0, (-1, self.fold)))
+        if self.uniform:  # all rows of a clip are alike
+            of_query = self.of_query[0, 0, rows]
+            ones = self.counts.new_full((len(of_query),), self.fold)
+            self.sums.index_add_(2, of_query, by_key.sum(1).to(self.sums.dtype))
+            self.counts.index_add_(1, of_query, ones.expand(len(self.counts), -1))
+            return
+        by_key = by_key.transpose(1, 2).flatten(2, 3)
         of_query = self.of_query[:, :, rows].flatten(1)
         ones = self.counts.new_ones(of_query.shape[1])
         if len(of_query) == 1:
@@ -85,13 +100,16 @@ class FrameSums:
             of_key = self.key_frames.to(weights.dtype)
             return weights @ (of_key[0, 0] if of_key.shape[:2] == (1, 1) else of_key.unsqueeze(2))
         # Tokens that lie in order need no product with a table, which for many frames costs as much as the map itself.
-        front, axis = self.key_frames
-        inner = self.keys.frames * self.keys.patches
+        front, count, axis = self.key_frames
+        inner = self.keys.frames * count
         parts = weights[..., front : front + inner]
-        if self.keys.patches > 1:
-            sizes = (self.keys.frames, self.keys.patches) if axis else (self.keys.patches, self.keys.frames)
+        if count > 1:
+            sizes = (self.keys.frames, count) if axis else (count, self.keys.frames)
             parts = parts.unflatten(-1, sizes).sum(-1 if axis else -2)
-        others = weights[..., :front].sum(-1, keepdim=True) + weights[..., front + inner :].sum(-1, keepdim=True)
+        if inner == weights.shape[-1]:
+            others = parts.new_zeros(()).expand(*parts.shape[:-1], 1)
+        else:
+            others = weights[..., :front].sum(-1, keepdim=True) + weights[..., front + inner :].sum(-1, keepdim=True)
         return torch.cat([parts, others], -1)
 
     def result(self) -> FrameMap:

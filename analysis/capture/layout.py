@@ -64,21 +64,30 @@ class TokenTable:
         return self
 
     @cached_property
-    def regular(self) -> tuple[int, int] | None:
-        """How many tokens lie before those of the frames, and 1 if these go frame by frame, 0 if patch by patch.
+    def uniform(self) -> bool:
+        """Whether the frames of the tokens are the same in all rows."""
+        return bool((self.frame == self.frame[:1, :1]).all())
 
-        None where they go neither way, or are not the same in all rows.
+    @cached_property
+    def regular(self) -> tuple[int, int, int] | None:
+        """How many tokens lie before those of the frames, how many each frame has, and how they follow each other.
+
+        The last is 1 if they go frame by frame, 0 if every frame's first token comes first. None where they go neither
+        way, or are not the same in all rows.
         """
-        inner = (self.frame >= 0).sum(2)
-        if self.frame.shape[:2] != (1, 1) or int(inner) != self.frames * self.patches:
+        if not self.uniform:
             return None
-        front = int((self.frame[0, 0] >= 0).nonzero()[0])
-        numbers = [values[0, 0, front : front + int(inner)] for values in (self.frame, self.patch)]
-        for axis, count in ((1, self.patches), (0, self.frames)):
-            outer, fast = numbers if axis else numbers[::-1]
-            position = torch.arange(len(outer), device=outer.device)
-            if torch.equal(outer, position // count) and torch.equal(fast, position % count):
-                return front, axis
+        inner = self.frame[0, 0] >= 0
+        total = int(inner.sum())
+        count = total // self.frames
+        if not count or count * self.frames != total:
+            return None
+        front = int(inner.nonzero()[0])
+        numbers = self.frame[0, 0, front : front + total]
+        position = torch.arange(total, device=numbers.device)
+        for axis, expected in ((1, position // count), (0, position % self.frames)):
+            if torch.equal(numbers, expected):
+                return front, count, axis
         return None
 
     def of_frames(self, device: torch.device) -> Float[Tensor, "clips fold tokens columns"]:
