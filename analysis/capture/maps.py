@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["GivenMaps", "Rows", "ScoredMaps", "Shape", "TokenMaps"]
+__all__ = ["GivenMaps", "Rows", "ScoredMaps", "Shape", "TokenMaps", "masked_softmax"]
 
 Rows = slice | Tensor
 TINY = 1e-30  # a weight that adds nothing to an output within any of the bounds
