@@ -25,6 +25,9 @@ OPTIONS = (
     "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
 )
 
+NOT_RUN = "[ ]:"  # how Lab marks a cell that was not run; at once something else when it is
+TRIES, LOOKS = 100, 100
+
 
 def write_notebook(path: Path, sources: Sequence[str]) -> None:
     """A notebook with one code cell a source."""
@@ -50,17 +53,23 @@ def jupyterlab(folder: Path) -> Iterator[str]:
 
 
 def open_notebook(page, address: str, name: str) -> None:
-    """Open a notebook and wait for its kernel: a cell run earlier is not run at all."""
+    """Open a notebook and wait for its kernel."""
     page.goto(f"{address}/lab/tree/{name}")
     page.wait_for_selector(".jp-Notebook .jp-Cell")
     page.wait_for_selector("text=/ipykernel.*Idle/")
-    page.wait_for_timeout(500)
 
 
 def run_cell(page, index: int) -> None:
-    """Run a code cell by its number."""
-    page.locator(".jp-CodeCell").nth(index).locator(".cm-content").click()
-    page.keyboard.press("Shift+Enter")
+    """Run a code cell by its number; again where Lab did not take it, as before its kernel is there."""
+    cell = page.locator(".jp-CodeCell").nth(index)
+    for _ in range(TRIES):
+        cell.locator(".cm-content").click()
+        page.keyboard.press("Shift+Enter")
+        for _ in range(LOOKS):
+            if cell.locator(".jp-InputPrompt").text_content().strip() != NOT_RUN:
+                return
+            page.wait_for_timeout(20)
+    raise RuntimeError(f"JupyterLab does not run cell {index}")
 
 
 def _address(log: Path, running: subprocess.Popen) -> str:
