@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn import functional as F
 
 __all__ = ["GivenMaps", "Rows", "ScoredMaps", "Shape", "TokenMaps", "masked_softmax"]
 
@@ -59,7 +58,8 @@ class ScoredMaps:
         computed = heads if self.project is None else None
         weights, nothing = masked_softmax(self.scores(rows, computed))
         # A large negative number in place of -inf leaves subnormal weights, by which products take ten times as long.
-        normal = weights if self.bias is None or self.bias.dtype == torch.bool else F.threshold(weights, TINY, 0.0)
+        added = self.bias is not None and self.bias.dtype != torch.bool
+        normal = weights.masked_fill(weights < TINY, 0.0) if added else weights
         contexts = normal @ select_heads(self.value, computed)
         if self.project is None:
             gap = contexts.sub_(select_heads(self.output, computed)[..., rows, :])

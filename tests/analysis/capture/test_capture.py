@@ -83,6 +83,19 @@ def test_scaled_dot_product_attention(case, max_bytes):
     assert 0 <= call.difference <= 3e-6 < call.bound
 
 
+def test_weights_under_a_large_negative_mask_stay_as_small_as_they_are():
+    mask = torch.zeros(QUERIES, KEYS)
+    mask[:, ::2] = -92.0
+    query, key, value = heads()
+    call = captured(
+        Function(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, attn_mask=mask)), query, key, value
+    )
+    weights = (query @ key.mT * DIM**-0.5 + mask).softmax(-1)
+    assert ((weights > 0) & (weights < 1e-38)).any()  # subnormal
+    torch.testing.assert_close(call.weights, weights, rtol=1e-3, atol=1e-43)
+    assert call.difference <= 3e-6
+
+
 def test_grouped_queries_are_shared_in_order():
     query, key, value = heads(key_heads=1)
     query = torch.cat([query, query + 1], 1)
