@@ -13,7 +13,6 @@ from gmsa.options import DataSet, Device, ModelOrFolder, OnError, Threads
 from gmsa.pretrained import folder_record, neighbourhood_of, refuse_for_folder
 from gmsa.terminal import STOPPED, ClickError, left_out, progress_of, say
 from gmsa_models.data.atomic import check_folder
-from gmsa_models.data.video.decode import is_video
 
 if TYPE_CHECKING:
     from gmsa_models.data.clip import Clip
@@ -109,6 +108,7 @@ def inspect(
     from figures.inspection import saved_records, write_inspection
     from figures.inspector.media import ClipMedia
     from gmsa.screen_tables import clip_summary
+    from gmsa_models.data.video.decode import is_video
 
     use_threads(threads)
     check_folder(out)
@@ -208,6 +208,7 @@ def _pictures(
 ) -> tuple[Path | None, str | None]:
     """The video whose pictures the page shows, and which; checked before anything is computed."""
     from figures.inspector.media import MEDIA
+    from gmsa_models.data.video.decode import is_video
 
     if (video is not None or media is not None) and not html:
         raise ClickError(f"{'--media' if video is None else '--video'} is of the page: add --html")
