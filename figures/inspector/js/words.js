@@ -1,7 +1,7 @@
 /** Times and numbers as words, and round times for an axis. */
 
 export function clock(seconds) {
-  const whole = Math.floor(seconds + 1e-6), rest = seconds - whole;
+  const rounded = Math.round(seconds * 100) / 100, whole = Math.floor(rounded + 1e-6), rest = rounded - whole;
   const minutes = `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
   return rest > 0.005 ? minutes + rest.toFixed(2).slice(1) : minutes;
 }

@@ -171,6 +171,13 @@ def test_where_a_span_of_a_montage_comes_from_is_told(page):
     assert page.text_content(".readout") == "0:10 (frame 10) · background of vid2"
 
 
+@pytest.mark.parametrize(
+    ("second", "words"), [(0, "0:00"), (12.1875, "0:12.19"), (29.9999, "0:30"), (59.996, "1:00"), (61, "1:01")]
+)
+def test_times_in_words_are_rounded_to_hundredths(page, second, words):
+    assert page.evaluate(f"{ROOT}.scene.axisClock({second})") == words
+
+
 def test_only_a_copy_has_speed_and_sound(page):
     count = 1 if page.media == "proxy" else 0
     assert page.get_by_label("Speed").count() == page.get_by_role("button", name="sound").count() == count
