@@ -89,7 +89,7 @@ export class Model {
 
   layerPass(layer, hidden, valid, run) {
     const { normFirst } = this;
-    if (!this.block) return { weights: {}, gates: {}, contributions: {}, encoded: run.edit("", "encoded", this.feedForward(layer, hidden, run)) };
+    if (!this.block) return { weights: {}, gate: null, contributions: {}, encoded: run.edit("", "encoded", this.feedForward(layer, hidden, run)) };
     const first = normFirst ? run.step("norm of attention", [hidden], () => layerNorm(hidden, layer.attentionNorm)) : hidden;
     const traced = blockPass(this, layer, run.edit("", "input", first), valid, run);
     const sum = run.step("sum", [hidden, traced.output], () => plus(hidden, traced.output));

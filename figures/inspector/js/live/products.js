@@ -7,9 +7,10 @@ const ROWS = 4, COLUMNS = 8;
 const TILE = [0, 1, 2, 3];
 
 const step = (name, by) => `local.get ${name}; ${by}; i32.add; local.set ${name};`;
-const add = (name, sum, factors) => `local.get ${sum}; local.get ${name}; local.get ${factors}; f32x4.mul; f32x4.add; local.set ${sum};`;
+const plainAdd = (name, sum, factors) => `local.get ${sum}; local.get ${name}; local.get ${factors}; f32x4.mul; f32x4.add; local.set ${sum};`;
+const fusedAdd = (name, sum, factors) => `local.get ${name}; local.get ${factors}; local.get ${sum}; f32x4.relaxed_madd; local.set ${sum};`;
 // Panel by panel of COLUMNS columns of b, which lie one row after another; of each the tiles of ROWS rows of a.
-const TILES = `
+const tilesBy = (add) => `
   loop;
     local.get a; local.set row; local.get c; local.set to; i32.const 0; local.set i;
     loop;
@@ -52,19 +53,23 @@ class Products {
 
 /** By the vector instructions. */
 export class VectorProducts extends Products {
-  /** Whether there are such instructions here. */
-  static get available() { return typeof WebAssembly === "object" && WebAssembly.validate(VectorProducts.code()); }
-
+  /** Instructions that there are here; with products and sums in one, where there are those. @returns {?Uint8Array} */
   static code() {
-    return assembled(["a", "b", "c", "rows", "inner", "panels", "strideA", "strideB", "strideC"],
-      ["i", "panel", "row", "to", "from", "last", ...TILE.map((r) => `a${r}`)],
-      ["b0", "b1", "x", ...TILE.flatMap((r) => [`left${r}`, `right${r}`])], TILES);
+    return typeof WebAssembly === "object" ? [fusedAdd, plainAdd].map(VectorProducts.codeBy).find((code) => WebAssembly.validate(code)) ?? null : null;
   }
 
-  constructor() {
+  static codeBy(add) {
+    return assembled(["a", "b", "c", "rows", "inner", "panels", "strideA", "strideB", "strideC"],
+      ["i", "panel", "row", "to", "from", "last", ...TILE.map((r) => `a${r}`)],
+      ["b0", "b1", "x", ...TILE.flatMap((r) => [`left${r}`, `right${r}`])], tilesBy(add));
+  }
+
+  /** @param {Uint8Array} code of `code` */
+  constructor(code) {
     super();
+    this.packed = new WeakMap();
     this.memory = new WebAssembly.Memory({ initial: 64 });
-    this.run = new WebAssembly.Instance(new WebAssembly.Module(VectorProducts.code()), { env: { memory: this.memory } }).exports.run;
+    this.run = new WebAssembly.Instance(new WebAssembly.Module(code), { env: { memory: this.memory } }).exports.run;
   }
 
   tiles(a, b, runs, rows, inner, columns) {
@@ -72,7 +77,7 @@ export class VectorProducts extends Products {
     const floats = this.room(ofC + height * width);
     floats.set(a);
     floats.fill(0, rows * inner, ofB);
-    intoPanels(b, floats.subarray(ofB, ofC), inner, columns);
+    floats.set(this.panels(b, inner, columns), ofB);
     if (runs.length > 1) floats.fill(0, ofC, ofC + height * width);
     for (const [first, stop, from, to] of runs) {
       if (from < to) this.run(4 * (first * inner + from), 4 * (ofB + from * COLUMNS), 4 * (ofC + first * width), up(stop - first, ROWS),
@@ -82,6 +87,12 @@ export class VectorProducts extends Products {
     const result = new Float32Array(rows * columns);
     for (let row = 0; row < rows; row++) result.set(floats.subarray(ofC + row * width, ofC + row * width + columns), row * columns);
     return result;
+  }
+
+  /** b as the instructions take it; kept, as weights are multiplied by again and again. */
+  panels(b, inner, columns) {
+    if (!this.packed.has(b)) this.packed.set(b, intoPanels(b, inner, columns));
+    return this.packed.get(b);
   }
 
   /** The memory, of at least so many floats. */
@@ -111,14 +122,15 @@ export class PlainProducts extends Products {
 }
 
 /** b as COLUMNS columns after another, each row by row; the last are filled up with 0. */
-function intoPanels(b, panels, inner, columns) {
-  let to = 0;
+function intoPanels(b, inner, columns) {
+  const panels = new Float32Array(inner * up(columns, COLUMNS));
   for (let left = 0; left < columns; left += COLUMNS) {
     const width = Math.min(COLUMNS, columns - left);
-    for (let row = 0, from = left; row < inner; row++, from += columns) {
-      for (let column = 0; column < COLUMNS; column++) panels[to++] = column < width ? b[from + column] : 0;
+    for (let row = 0, to = left * inner, from = left; row < inner; row++, to += COLUMNS, from += columns) {
+      for (let column = 0; column < width; column++) panels[to + column] = b[from + column];
     }
   }
+  return panels;
 }
 
 /** Runs of ROWS rows: [first, after the last, first column that is not 0 in some of them, after the last]. */

@@ -1,7 +1,7 @@
 /** The pass of an attention block, stage by stage, each open to edits, as `gmsa_models/attention/stages.py` has it. */
 
 import { neighbourhoodMask } from "./masks.js";
-import { attentionWeights, firstGate, joinHeads, oneLess, plus, splitHeads, times } from "./functions.js";
+import { attentionWeights, firstGate, gated, gatedMaps, joinHeads, plus, splitHeads, timesNumber } from "./functions.js";
 
 /**
  * @typedef {{frames: number, products: Products, step: (name: string, inputs: any[], make: () => any) => any,
@@ -13,8 +13,9 @@ import { attentionWeights, firstGate, joinHeads, oneLess, plus, splitHeads, time
 /**
  * @param {Model} model @param {object} layer its projections @param {Float32Array} inputs X, shape (frames, dim)
  * @param {?Uint8Array} valid frames that are no padding; null: all @param {Run} run
- * @returns {object} N as `mask`; by branch `weights` and, of each head one, `gates`; `contributions` to the output before its bias;
- *   `output`; `silent`: whether that was patched, so that no branch has contributed it
+ * @returns {object} N as `mask`; by branch `weights`, of each head; R_g as `gate`, of each head or one;
+ *   by branch `contributions` to the output before its bias;
+ *   `output`; `silent`: whether that was patched, so that no branch has contributed it; `beyond`: whether weight may lie beyond the mask
  */
 export function blockPass(model, layer, inputs, valid, run) {
   const { block, heads } = model, { frames, products } = run;
@@ -22,7 +23,7 @@ export function blockPass(model, layer, inputs, valid, run) {
     () => splitHeads(linear(products, layer[name], inputs, frames), frames, heads))]));
   const neighbourhood = block.branches.includes("local") ? run.edit("local", "neighbourhood", model.neighbourhood) : null;
   const mask = neighbourhood && run.step("neighbourhood", [neighbourhood], () => neighbourhoodMask(neighbourhood, frames));
-  const trace = { neighbourhood, mask, weights: {}, values: {}, gates: {}, contributions: {} };
+  const trace = { neighbourhood, mask, weights: {}, values: {}, gate: null, contributions: {} };
   for (const branch of block.branches) {
     const own = (name) => projected[name].slice(...block.headsOf(heads, branch));
     trace.values[branch] = run.edit(branch, "values", own("value"));
@@ -33,7 +34,7 @@ export function blockPass(model, layer, inputs, valid, run) {
   if (block.combined === "joined") trace.weights.combined = [...trace.weights.global, ...trace.weights.local];
   const added = Object.values(trace.contributions);
   const output = run.step("output", added, () => withBias(added.length > 1 ? plus(...added) : added[0].slice(), layer.bias));
-  return { ...trace, output: run.edit("", "output", output), silent: run.edits("", "output") };
+  return { ...trace, output: run.edit("", "output", output), silent: run.edits("", "output"), beyond: run.edits("local", "weights") };
 }
 
 function branchWeights(branch, queries, keys, mask, valid, run) {
@@ -43,7 +44,7 @@ function branchWeights(branch, queries, keys, mask, valid, run) {
   const masks = run.edits(branch, "mask") ? run.edit(branch, "mask", queries.map(every)) : queries.map(() => mask);
   const logits = run.edit(branch, "logits", query.map((rows, head) => run.step(`${branch}/logits/${head}`, [rows, key[head]], () => {
     const width = rows.length / frames;
-    return products.multiply(rows.map((value) => value * width ** -0.5), key[head], frames, width, frames, true);
+    return products.multiply(timesNumber(rows, width ** -0.5), key[head], frames, width, frames, true);
   })));
   return run.edit(branch, "weights", logits.map((rows, head) => run.step(`${branch}/weights/${head}`, [rows, masks[head], valid],
     () => attentionWeights(rows, masks[head], valid, frames))));
@@ -72,20 +73,17 @@ function plainParts(layer, trace, run) {
 
 /** GateAtt, equations 3 and 4: gates over pairs of frames weigh the maps. */
 function partsOfGatedMaps(layer, trace, run) {
-  const { frames, products } = run, { global, local } = trace.weights, maps = { global: [], local: [] };
+  const { frames, products } = run, { global, local } = trace.weights;
   const product = (branch, map, head) => run.step(`${branch}/gate/${head}`, [map],
     () => products.multiplyBanded(map, layer.gates[branch], frames, frames, frames));
   const pairs = global.map((map, head) => [product("global", map, head), product("local", local[head], head)]);
-  const gate = run.edit("", "gate", pairs.map((pair, head) => run.step(`gate/${head}`, pair, () => firstGate(...pair))));
-  trace.gates = { global: gate, local: gate.map((first, head) => run.step(`gate of local/${head}`, [first], () => oneLess(first))) };
-  for (const branch of ["global", "local"]) {
-    maps[branch] = trace.gates[branch].map((first, head) => {
-      const pair = [first, trace.weights[branch][head]];
-      return run.step(`${branch}/gated/${head}`, pair, () => times(...pair));
-    });
-  }
-  trace.weights.combined = maps.global.map((map, head) => run.step(`combined/${head}`, [map, maps.local[head]], () => plus(map, maps.local[head])));
-  plainParts(layer, { ...trace, weights: maps }, run);
+  trace.gate = run.edit("", "gate", pairs.map((pair, head) => run.step(`gate/${head}`, pair, () => firstGate(...pair))));
+  const maps = trace.gate.map((gate, head) => {
+    const inputs = [gate, global[head], local[head]];
+    return run.step(`gated/${head}`, inputs, () => gatedMaps(...inputs));
+  });
+  trace.weights.combined = maps.map(({ combined }) => combined);
+  plainParts(layer, { ...trace, weights: { global: maps.map((each) => each.global), local: maps.map((each) => each.local) } }, run);
 }
 
 /** GateOp, equations 5 to 9: gates over frames and features weigh the branches' outputs. */
@@ -93,10 +91,10 @@ function gatedParts(layer, trace, run) {
   const contexts = contextsOf(trace.weights, trace, run);
   const linears = ["global", "local"].map((branch) => projectedContexts(`${branch}/gate`, contexts[branch], layer.gates[branch], run));
   const gate = run.edit("", "gate", run.step("gate", linears, () => firstGate(...linears)));
-  trace.gates = { global: gate, local: run.step("gate of local", [gate], () => oneLess(gate)) };
+  trace.gate = [gate];
   for (const branch of ["global", "local"]) {
-    const pair = [trace.gates[branch], projectedContexts(`${branch}/output`, contexts[branch], layer.outputs[branch], run)];
-    trace.contributions[branch] = run.step(`${branch}/part`, pair, () => times(...pair));
+    const output = projectedContexts(`${branch}/output`, contexts[branch], layer.outputs[branch], run);
+    trace.contributions[branch] = run.step(`${branch}/part`, [output, gate], () => gated(output, gate, branch));
   }
 }
 

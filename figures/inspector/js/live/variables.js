@@ -31,8 +31,8 @@ function neighbourhoodOf(model, pass) {
 }
 
 /** Attention weights of each head, and GateAtt's gate of the local branch, mean over heads. */
-function mapsOf({ block, heads }, { weights, gates }, step, named, shown) {
-  const maps = {}, wanted = (name) => !shown || shown.includes(name);
+function mapsOf({ block, heads }, { weights, gate }, step, named, shown) {
+  const maps = {}, wanted = (name) => !shown || shown.includes(name), gateMap = named("gate/*");
   for (const [branch, each] of Object.entries(weights)) {
     const first = each.length < heads ? block.headsOf(heads, branch)[0] : 0;
     each.forEach((map, head) => {
@@ -40,8 +40,7 @@ function mapsOf({ block, heads }, { weights, gates }, step, named, shown) {
       if (wanted(name)) maps[name] = map;
     });
   }
-  const gate = named("gate/*");
-  if (block?.gated === "maps" && wanted(gate)) maps[gate] = step("gate map", gates.local, () => meanOf(gates.local));
+  if (block?.gated === "maps" && wanted(gateMap)) maps[gateMap] = step("gate map", gate, () => meanOf(gate).map((first) => 1 - first));
   return maps;
 }
 
@@ -49,24 +48,26 @@ function meanOf(arrays) {
   const mean = new Float32Array(arrays[0].length);
   for (let at = 0; at < mean.length; at++) {
     let sum = 0;
-    for (const array of arrays) sum += array[at];
+    for (let each = 0; each < arrays.length; each++) sum += arrays[each][at];
     mean[at] = sum / arrays.length;
   }
   return mean;
 }
 
 /** Lines over time: attention received, gates, contributions. */
-function lanesOf({ block, clock: { frames } }, traced, step, named) {
-  const lanes = {}, { weights, gates, contributions, mask, silent } = traced;
+function lanesOf({ block, heads, clock: { frames } }, { weights, gate, contributions, mask, silent, beyond }, step, named) {
+  const lanes = {}, pairs = block?.gated === "maps";
   for (const [branch, maps] of Object.entries(weights)) {
-    const masks = maps.map((_, head) => (branch === "local" || (branch === "combined" && block.combined === "joined" && head >= weights.global.length) ? mask : null));
-    const profile = step(`profile of ${branch}`, [...maps, ...masks], () => profileOf(maps, masks, frames));
-    if (profile) lanes[named("profile", branch)] = profile;
+    const local = branch === "local" ? 0 : branch === "combined" && block.combined === "joined" ? heads / 2 : heads; // the first that is
+    if (beyond && maps.some((map, head) => head >= local && isBeyond(map, mask))) continue;
+    const even = mask && step("even shares", [mask], () => evenShares(mask, frames));
+    lanes[named("profile", branch)] = meanOf(maps.map((map, head) => step(`received of ${branch}/${head}`, [map, even],
+      () => received(map, head >= local ? even : null, frames))));
   }
-  for (const [branch, gate] of Object.entries(gates)) {
-    const pairs = block.gated === "maps", inside = pairs && branch === "local" ? mask : null;
-    lanes[named("gate", branch)] = step(`gate lane of ${branch}`, [...pairs ? gate : [gate], inside],
-      () => meanOf((pairs ? gate : [gate]).map((rows) => rowMeans(rows, inside, frames))));
+  for (const branch of gate ? Object.keys(contributions) : []) {
+    const inside = pairs && branch === "local" ? mask : null;
+    const mean = meanOf(gate.map((rows, head) => step(`gate lane of ${branch}/${head}`, [rows, inside], () => rowMeans(rows, inside, frames))));
+    lanes[named("gate", branch)] = branch === "local" ? mean.map((first) => 1 - first) : mean;
   }
   for (const [branch, rows] of silent ? [] : Object.entries(contributions)) {
     lanes[named("contribution", branch)] = step(`contribution of ${branch}`, [rows], () => norms(rows, frames));
@@ -74,25 +75,28 @@ function lanesOf({ block, clock: { frames } }, traced, step, named) {
   return lanes;
 }
 
-/** Mean over heads of the attention that each frame receives; null where a map was patched with weight outside its mask. */
-function profileOf(maps, masks, frames) {
-  const outside = maps.some((map, head) => masks[head] && map.some((weight, at) => weight !== 0 && !masks[head][at]));
-  return outside ? null : meanOf(maps.map((map, head) => received(map, masks[head], frames)));
+/** Whether a map has weight beyond its mask. */
+function isBeyond(map, mask) {
+  for (let at = 0; at < map.length; at++) if (map[at] !== 0 && !mask[at]) return true;
+  return false;
 }
 
-/** Attention that each key receives, by what even attention over the mask gives it. */
-function received(map, mask, frames) {
-  const sums = new Float64Array(frames), even = new Float64Array(frames);
-  for (let query = 0; query < frames; query++) {
-    const start = query * frames;
-    let count = frames;
-    if (mask) for (let key = count = 0; key < frames; key++) count += mask[start + key];
-    for (let key = 0; key < frames; key++) {
-      sums[key] += map[start + key];
-      if (!mask || mask[start + key]) even[key] += 1 / count;
-    }
+/** What even attention over a mask gives each key. */
+function evenShares(mask, frames) {
+  const even = new Float64Array(frames);
+  for (let start = 0; start < mask.length; start += frames) {
+    let count = 0;
+    for (let key = 0; key < frames; key++) count += mask[start + key];
+    for (let key = 0; key < frames; key++) if (mask[start + key]) even[key] += 1 / count;
   }
-  return Float32Array.from(sums, (sum, key) => sum / even[key]);
+  return even;
+}
+
+/** Attention that each key receives, by what even attention gives it; null: 1 each. */
+function received(map, even, frames) {
+  const sums = new Float64Array(frames);
+  for (let start = 0; start < map.length; start += frames) for (let key = 0; key < frames; key++) sums[key] += map[start + key];
+  return Float32Array.from(sums, (sum, key) => (even ? sum / even[key] : sum));
 }
 
 /** Mean of each row, over the mask where there is one. */
@@ -114,7 +118,7 @@ function norms(rows, frames) {
   const width = rows.length / frames, result = new Float32Array(frames);
   for (let frame = 0; frame < frames; frame++) {
     let squares = 0;
-    for (let at = frame * width; at < (frame + 1) * width; at++) squares += rows[at] ** 2;
+    for (let at = frame * width; at < (frame + 1) * width; at++) squares += rows[at] * rows[at];
     result[frame] = Math.sqrt(squares);
   }
   return result;

@@ -10,10 +10,12 @@ let model = null;
 
 /** By vector instructions where the browser has them and lets them be used. @returns {Products} */
 function fastestProducts() {
+  const code = VectorProducts.code();
   try {
-    return VectorProducts.available ? new VectorProducts() : new PlainProducts();
-  } catch {
-    return new PlainProducts();
+    return code ? new VectorProducts(code) : new PlainProducts();
+  } catch (error) {
+    if (!(error instanceof WebAssembly.CompileError)) throw error;
+    return new PlainProducts(); // the page's policy does not let them be used
   }
 }
 
