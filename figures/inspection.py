@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
@@ -20,6 +20,9 @@ from figures.overview import draw
 from figures.style import save
 from gmsa_models.data.file_names import HASHED, file_name
 from gmsa_models.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from analysis.inspect.live import LiveModel
 
 __all__ = ["provenance", "saved_records", "write_inspection"]
 
@@ -60,6 +63,7 @@ def write_inspection(
     *,
     video: str | Path | ClipMedia | None = None,
     media: str | None = None,
+    live: Sequence[LiveModel] = (),
 ) -> list[Path]:
     """Write `CLIP-MODEL.png`, `.pdf`, `.json` and `.nc` a record, and `CLIP-MODEL-against-OTHER` for two.
 
@@ -73,6 +77,7 @@ def write_inspection(
         command: for the JSON.
         html: write the interactive inspector of all the records as well.
         video, media: its pictures and sound, see `clip_media`.
+        live: models whose passes can be edited in it, see `write_html`.
 
     Returns:
         The files, in the order of writing.
@@ -92,7 +97,7 @@ def write_inspection(
         written += save(draw(records[0], records[1], top), path, provenance=provenance(records, command))
     if html:
         view = {"against": str(records[1]["model"].item())} if len(records) > 1 else {}
-        written.append(write_html(records, path.with_name(f"{path.name}.html"), view, video=pictures))
+        written.append(write_html(records, path.with_name(f"{path.name}.html"), view, video=pictures, live=live))
     return written
 
 

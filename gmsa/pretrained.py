@@ -21,6 +21,7 @@ __all__ = ["folder_record", "neighbourhood_of", "refuse_for_folder"]
 REFUSED = {
     "--against": "two such models see frames of their own, which cannot stand side by side: write a record of each",
     "--edit": "edits are of the shipped kind of model",
+    "--live": "a page makes passes of the shipped kind of model",
     "--certify": "its maps were verified one by one as they were recorded; the record says how exactly",
     "--dataset": "a video file has no labels to say it of",
     "--on-error": "it is of data sets of many clips; a video that cannot be read is an error",

@@ -25,6 +25,10 @@ class Unpacked:
             low, high = np.frombuffer(block, np.uint8).reshape(2, -1)
             halves = (low | high.astype(np.uint16) << 8).view(np.float16)
             values = np.ldexp(halves.astype(np.float32), -about["exponent"])
+        elif about["type"] == "int16":
+            low, high = np.frombuffer(block, np.uint8).reshape(2, -1)
+            whole = (low | high.astype(np.uint16) << 8).view(np.int16).reshape(about["shape"])
+            values = whole * self[about["steps"]][:, None]
         else:
             values = np.frombuffer(block, about["type"])
         if "support" not in about:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,8 @@ from torch import nn
 
 from analysis.gmsa_view import model_name
 from analysis.view import features_sha256
+from gmsa_models.checkpoints.files import load
+from gmsa_models.checkpoints.names import name_checkpoints
 from gmsa_models.classifier import Encoder, GMSAClassifier
 from gmsa_models.data.clip import Batch, Clip
 from gmsa_models.errors import ArgumentError
@@ -18,7 +21,7 @@ from gmsa_models.evaluating import evaluating
 from gmsa_models.feeding import Inputs, check_fits
 from gmsa_models.masks import neighbourhood_text
 
-__all__ = ["LIVE_BYTES", "LiveModel", "check_live", "live_model"]
+__all__ = ["LIVE_BYTES", "LiveModel", "check_live", "check_live_checkpoints", "live_model"]
 
 # The most that a model's weights may take, as float32.
 LIVE_BYTES = 4_000_000
@@ -80,6 +83,12 @@ def check_live(model: GMSAClassifier) -> None:
             f"model {name!r} has {size / 1e6:.1f} MB of weights; a live page takes at most {LIVE_BYTES / 1e6:g} MB. "
             "Leave --live out, or open the inspector in a notebook, whose kernel makes the edited passes of any model"
         )
+
+
+def check_live_checkpoints(names: Sequence[str]) -> None:
+    """Refuse models likewise, by name or checkpoint file."""
+    for each in name_checkpoints(names):
+        check_live(load(each.path, name=each.name, sha256=each.sha256))
 
 
 def live_model(model: GMSAClassifier, clip: Clip) -> LiveModel:

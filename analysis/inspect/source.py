@@ -57,6 +57,7 @@ def inspect_source(
     on_skip: OnSkip | None = None,
     tell: Callable[[str], None] = print,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    begin: Callable[[Sequence[GMSAClassifier], Clip], None] = lambda models, clip: None,
 ) -> list[xr.Dataset]:
     """Records of the first clip of a source, one a model; what they cannot share is refused before any is made.
 
@@ -74,6 +75,7 @@ def inspect_source(
         on_error, on_skip: see `read_clips`.
         tell: is told when the source holds more clips, and when a model is called otherwise than by its card.
         progress: called as the class is explained, with the steps done and their number, of all models together.
+        begin: called with the models and the clip before records are made.
 
     Raises:
         ExplainingStopped: interrupted while the class was being explained; it holds the records without explanations.
@@ -94,6 +96,7 @@ def inspect_source(
         check_known(dataset, [model.vocabulary.dataset for model in models if model.vocabulary is not None])
     clip = first_clip(source, models, dataset, on_error, on_skip, tell)
     _check_same_frames(models, clip)
+    begin(models, clip)
     targets = _explained(models, clip, target) if explain or target else []
     common: dict[str, Any] = {"neighbourhood": neighbourhood, "layer": layer, "layers": layers}
     edited = [inspect_clip(models[0], clip, edits=made, **common)] if made else []

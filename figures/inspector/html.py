@@ -8,16 +8,20 @@ import json
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
 from figures.inspector.choices import Choices
+from figures.inspector.live import pack_live
 from figures.inspector.media import ClipMedia, clip_media
-from figures.inspector.modules import module_text
+from figures.inspector.modules import live_module_text, module_text
 from figures.inspector.payload import pack
 from figures.inspector.records import split_records
 from gmsa_models.data.atomic import write_text
+
+if TYPE_CHECKING:
+    from analysis.inspect.live import LiveModel
 
 __all__ = ["FOLDER", "write_html"]
 
@@ -26,6 +30,12 @@ FOLDER = Path(__file__).parent
 _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; media-src blob:"
 )
+# A live page has a thread whose text is in the page, and lets it use vector instructions.
+_LIVE_POLICY = _POLICY.replace("'unsafe-inline'", "'unsafe-inline' 'wasm-unsafe-eval'", 1) + "; worker-src blob:"
+_LIVE = """<script id="live" type="text/plain">{module}</script>
+{weights}"""
+_WEIGHTS = """<script class="weights" type="text/plain">{weights}</script>
+"""
 _PAGE = """<!doctype html>
 <html lang="en">
 <head>
@@ -42,11 +52,12 @@ body {{ margin: 8px; }}
 <div id="inspector"></div>
 <script id="payload" type="text/plain">{payload}</script>
 <script id="view" type="application/json">{view}</script>
-<script type="module">
+{live}<script type="module">
 {module}
 const place = document.getElementById("inspector");
 const [payload, view] = ["payload", "view"].map((id) => document.getElementById(id).textContent);
-mountPage(place, payload, JSON.parse(view))
+const weights = [...document.querySelectorAll(".weights")].map((each) => each.textContent);
+mountPage(place, payload, JSON.parse(view), document.getElementById("live")?.textContent, weights)
   .catch((error) => {{ place.textContent = `The inspector could not start: ${{error.message}}`; }});
 </script>
 </body>
@@ -62,6 +73,7 @@ def write_html(
     *,
     video: str | Path | ClipMedia | None = None,
     media: str | None = None,
+    live: Sequence[LiveModel] = (),
 ) -> Path:
     """Write the inspector of records as one HTML file.
 
@@ -71,28 +83,40 @@ def write_html(
         view: traits of the widget, by name; what is not given is as the inspector starts.
         precision: of maps, see `pack`; float16 (11 bits, about 3 digits) makes small files.
         video, media: pictures and sound of the clip, see `clip_media`.
+        live: models whose passes can be edited in the page, which makes them itself: of
+            `analysis.inspect.live.live_model`, with the clip of the records.
 
     Returns:
         The path.
 
     Raises:
-        ArgumentError: records that cannot stand together, or a view that they do not have; an unknown precision; as
-            `clip_media`.
+        ArgumentError: records that cannot stand together, or a view that they do not have; an unknown precision; a live
+            model of which no record is; as `clip_media`.
         ClipFileError: a video that cannot be read, or is not the one that the records are of.
     """
     records = split_records(inspected)
     Choices(records).check(view or {})
     pictures = clip_media(records, video, media)
-    return write_text(Path(path), page(pack(records, precision, pictures), view or {}, Path(path).stem))
+    weights = [pack_live(model, records) for model in live]
+    return write_text(Path(path), page(pack(records, precision, pictures), view or {}, Path(path).stem, weights))
 
 
-def page(payload: bytes, view: Mapping[str, Any], title: str) -> str:
-    """The text of the file. The payload is deflated and in base64, so nothing in it can end its element."""
+def page(payload: bytes, view: Mapping[str, Any], title: str, weights: Sequence[bytes] = ()) -> str:
+    """The text of the file.
+
+    The payload and the weights of live models are deflated and in base64, so nothing in them can end their element.
+    """
+    elements = "".join(_WEIGHTS.format(weights=_deflated(each)) for each in weights)
     return _PAGE.format(
-        policy=html.escape(_POLICY),
+        policy=html.escape(_LIVE_POLICY if weights else _POLICY),
         title=html.escape(f"{title} · inspector"),
         style=(FOLDER / "inspector.css").read_text(encoding="utf-8"),
-        payload=base64.b64encode(zlib.compress(payload, 6)).decode("ascii"),
+        payload=_deflated(payload),
+        live=_LIVE.format(module=live_module_text(), weights=elements) if weights else "",
         view=json.dumps(dict(view)).replace("<", "\\u003c"),
         module=module_text(),
     )
+
+
+def _deflated(data: bytes) -> str:
+    return base64.b64encode(zlib.compress(data, 6)).decode("ascii")

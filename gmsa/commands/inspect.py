@@ -15,6 +15,10 @@ from gmsa.terminal import STOPPED, ClickError, left_out, progress_of, say
 from gmsa_models.data.atomic import check_folder
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from analysis.inspect.live import LiveModel
+    from gmsa_models.classifier import GMSAClassifier
     from gmsa_models.data.clip import Clip
     from gmsa_models.data.video.thumbnails import Thumbnails
 
@@ -61,6 +65,14 @@ def inspect(
             "4.5 MB); default: proxy with --video, thumbnails of a CLIP that is a video file.",
         ),
     ] = None,
+    live: Annotated[
+        bool,
+        typer.Option(
+            "--live",
+            help="With --html: edits of the pass can be tried in the page, which makes them itself; of models with at "
+            "most 4 MB of weights.",
+        ),
+    ] = False,
     certify: Annotated[bool, typer.Option("--certify", help="Check every attention map by running it again.")] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Explain a class by every method; some seconds.")] = False,
     target: Annotated[str | None, typer.Option(help="Class to explain; default: the likeliest.")] = None,
@@ -114,6 +126,9 @@ def inspect(
     check_folder(out)
     pictures: Path | ClipMedia | None
     pictures, media = _pictures(clip, model, html, video, media)
+    if live and not html:
+        raise ClickError("--live is of the page: add --html")
+    live_models: list[LiveModel] = []
     stopped, makes_features = False, is_video(clip) and not Path(model).is_dir()
     if (visual or audio) and not makes_features:
         raise ClickError(f"--visual and --audio make features of a video file; {clip!r} with {model!r} needs none")
@@ -135,6 +150,10 @@ def inspect(
             raise ClickError(
                 f"{clip} is a saved record: it is shown without a model. Give the video to change its pass"
             )
+        if live:
+            raise ClickError(
+                f"{clip} is a saved record: it is shown without a model. Give the video for a page that is live"
+            )
         if neighbourhood or frames or span:
             raise ClickError(
                 f"{clip} is a saved record: it is shown without a model. Give the video for another neighbourhood, "
@@ -145,7 +164,7 @@ def inspect(
         records = saved_records([clip, *([against] if against else [])])
     elif Path(model).is_dir():
         refused = {
-            "--against": against, "--edit": edit, "--certify": certify, "--dataset": dataset,
+            "--against": against, "--edit": edit, "--live": live, "--certify": certify, "--dataset": dataset,
             "--on-error": on_error != "fail",
         }  # fmt: skip
         refuse_for_folder(model, refused)
@@ -155,7 +174,11 @@ def inspect(
             )
         records = [record]
     else:
+        from analysis.inspect.live import check_live_checkpoints, live_model
         from analysis.inspect.source import ExplainingStopped, inspect_source
+
+        def keep(models: Sequence[GMSAClassifier], seen: Clip) -> None:
+            live_models.extend(live_model(each, seen) for each in models if live)
 
         if edit and against is not None:
             raise ClickError("--edit and --against: an edited pass stands beside the plain one; give one of the two")
@@ -164,6 +187,8 @@ def inspect(
                 f"--frames and --span are of a transformers model's folder; {model!r} takes features, one frame a step"
             )
         names = [model] if against is None else [model, against]
+        if live:
+            check_live_checkpoints(names)
         source: str | Clip = clip
         if makes_features:
             source, thumbnails = _features(clip, names, out, visual, audio, device)
@@ -174,12 +199,12 @@ def inspect(
                 records = inspect_source(
                     source, names, device_of(device), edits=edit or (), certify=certify, explain=explain,
                     target=target, neighbourhood=neighbourhood_of(neighbourhood), dataset=dataset,
-                    on_error=on_error, on_skip=skipped, tell=say, progress=progress, **_layers(layer),
+                    on_error=on_error, on_skip=skipped, tell=say, progress=progress, begin=keep, **_layers(layer),
                 )  # fmt: skip
         except ExplainingStopped as error:
             stopped, records = True, error.records
             say("explaining was stopped; the records and the pictures are written without explanations")
-    written = write_inspection(records, out, top, command_line(), html, video=pictures, media=media)
+    written = write_inspection(records, out, top, command_line(), html, video=pictures, media=media, live=live_models)
     show(clip_summary(records, top))  # after the files: a terminal that fails loses none
     for path in written:
         print(f"wrote {path}")

@@ -6,14 +6,31 @@ import { create } from "./drawing.js";
 import { Inspector } from "./inspector.js";
 import { decodeEdits } from "./edit_list.js";
 import { KernelEngine } from "./kernel_engine.js";
+import { PageEngine } from "./page_engine.js";
 
-/** In a page of its own: base64 of the deflated payload. @param {HTMLElement} root @param {string} encoded */
-export async function mountPage(root, encoded, initial) {
+/** Bytes of which a text is the deflated base64. @param {string} encoded @returns {Promise<ArrayBuffer>} */
+function inflated(encoded) {
   const letters = atob(encoded.trim()), bytes = new Uint8Array(letters.length);
   for (let index = 0; index < letters.length; index++) bytes[index] = letters.charCodeAt(index);
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
-  const inspector = new Inspector(root, new Payload(await new Response(stream).arrayBuffer()), initial);
+  return new Response(stream).arrayBuffer();
+}
+
+/**
+ * In a page of its own.
+ * @param {HTMLElement} root @param {string} encoded base64 of the deflated payload @param {Partial<State>} initial
+ * @param {?string} module text of the modules that make passes @param {string[]} weights of live models, encoded likewise
+ */
+export async function mountPage(root, encoded, initial, module = null, weights = []) {
+  const inspector = new Inspector(root, new Payload(await inflated(encoded)), initial);
   inspector.alone = true; // the address is the page's own: edits may stand in it
+  for (const each of weights) {
+    const engine = new PageEngine(module, await inflated(each));
+    inspector.attach(engine);
+    inspector.undo.push(() => engine.close());
+    inspector.controls.foot.append(create("span", { class: "live", title: `SHA-256 of its weights: ${engine.sha256 || "not of a file"}` },
+      `live: ${engine.model}, SHA-256 ${engine.sha256.slice(0, 12) || "of no file"}`));
+  }
   return inspector;
 }
 

@@ -72,18 +72,25 @@ export class Payload {
     });
   }
 
-  stored({ type, offset, bytes, exponent }) {
+  stored({ type, offset, bytes, exponent, steps }) {
     const later = this.start + offset + bytes > this.buffer.byteLength;
     const buffer = later ? this.rest : this.buffer, place = later ? offset - this.header.first : this.start + offset;
     if (type === "uint8") return new Uint8Array(buffer, place, bytes);
     if (type === "float32") return new Float32Array(buffer, place, bytes / 4);
     if (type === "float64") return new Float64Array(buffer, place, bytes / 8);
-    const table = halfTable(), count = bytes / 2, factor = 2 ** -exponent;
-    const low = new Uint8Array(buffer, place, count), high = new Uint8Array(buffer, place + count, count);
+    const count = bytes / 2, low = new Uint8Array(buffer, place, count), high = new Uint8Array(buffer, place + count, count);
+    if (type === "int16") return timesSteps(low, high, this.array(steps));
+    const table = halfTable(), factor = 2 ** -exponent;
     const values = new Float32Array(count);
     for (let index = 0; index < count; index++) values[index] = table[low[index] | (high[index] << 8)] * factor;
     return values;
   }
+}
+
+/** Whole numbers of 16 bits, of each row times its step. */
+function timesSteps(low, high, steps) {
+  const width = low.length / steps.length;
+  return Float32Array.from(low, (byte, at) => ((byte | (high[at] << 8)) << 16 >> 16) * steps[Math.floor(at / width)]);
 }
 
 /** Values back into their places: one for each entry of the mask that is not 0. */
