@@ -24,7 +24,7 @@ const POWERS = Float64Array.from({ length: 2 * RANGE + 1 }, (_, place) => 2 ** (
 const BETWEEN = Float64Array.from({ length: FINE }, (_, part) => 2 ** (part / FINE));
 
 /** e^x as a float32 holds it: 0 and 2^150 where that is beyond its range. Three times as fast as `Math.exp`. */
-export function power(x) {
+export function exponential(x) {
   const steps = Math.max(-RANGE * FINE, Math.min(RANGE * FINE, x * (FINE / Math.LN2))), step = Math.floor(steps);
   const left = (steps - step) * (Math.LN2 / FINE);
   return POWERS[(step >> 6) + RANGE] * BETWEEN[step & 63] * (1 + left * (1 + left * (0.5 + left / 6)));
@@ -71,7 +71,7 @@ export function attentionWeights(logits, mask, valid, frames) {
     let most = -Infinity, sum = 0;
     for (let at = 0; at < count; at++) most = Math.max(most, logits[start + keys[at]]);
     for (let at = 0; at < count; at++) {
-      const place = start + keys[at], weight = power(logits[place] - most);
+      const place = start + keys[at], weight = exponential(logits[place] - most);
       weights[place] = weight;
       sum += weight;
     }
@@ -90,7 +90,7 @@ function allowedKeys(keys, mask, start, valid, frames) {
 /** The first of two gates, whose softmax over both adds to 1. */
 export function firstGate(one, other) {
   const gate = new Float32Array(one.length);
-  for (let at = 0; at < gate.length; at++) gate[at] = 1 / (1 + power(other[at] - one[at]));
+  for (let at = 0; at < gate.length; at++) gate[at] = 1 / (1 + exponential(other[at] - one[at]));
   return gate;
 }
 
@@ -107,7 +107,7 @@ export function gatedMaps(gate, first, second) {
 }
 
 /** An array times a gate, or times what it leaves to the other branch. */
-export function gated(array, gate, branch) {
+export function timesGate(array, gate, branch) {
   const result = new Float32Array(array.length);
   if (branch === "global") for (let at = 0; at < result.length; at++) result[at] = gate[at] * array[at];
   else for (let at = 0; at < result.length; at++) result[at] = (1 - gate[at]) * array[at];

@@ -1,7 +1,7 @@
 /** The pass of an attention block, stage by stage, each open to edits, as `gmsa_models/attention/stages.py` has it. */
 
 import { neighbourhoodMask } from "./masks.js";
-import { attentionWeights, firstGate, gated, gatedMaps, joinHeads, plus, splitHeads, timesNumber } from "./functions.js";
+import { attentionWeights, firstGate, gatedMaps, joinHeads, plus, splitHeads, timesGate, timesNumber } from "./functions.js";
 
 /**
  * @typedef {{frames: number, products: Products, step: (name: string, inputs: any[], make: () => any) => any,
@@ -94,7 +94,7 @@ function gatedParts(layer, trace, run) {
   trace.gate = [gate];
   for (const branch of ["global", "local"]) {
     const output = projectedContexts(`${branch}/output`, contexts[branch], layer.outputs[branch], run);
-    trace.contributions[branch] = run.step(`${branch}/part`, [output, gate], () => gated(output, gate, branch));
+    trace.contributions[branch] = run.step(`${branch}/part`, [output, gate], () => timesGate(output, gate, branch));
   }
 }
 
