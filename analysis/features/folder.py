@@ -278,8 +278,9 @@ def _made_or_kept(task: _Task, progress: Callable[[int, int], None] | None = Non
     path = task.folder / f"{stem}{_MARK}{digest[:_DIGITS]}{SHARD}"
     stored = _stored(path, task)
     clip = stored or _made(task, path, progress)
+    segments = _with_background(task, clip.frames * clip.frame_seconds)
     said: dict[str, Any] = {
-        "id": task.identity, "labels": task.labels, "segments": task.segments, "dataset": task.dataset,
+        "id": task.identity, "labels": task.labels, "segments": segments, "dataset": task.dataset,
     }  # fmt: skip
     if stored is None or any(getattr(stored, name) != value for name, value in said.items()):
         clip = replace(clip, **said)
@@ -289,6 +290,18 @@ def _made_or_kept(task: _Task, progress: Callable[[int, int], None] | None = Non
                 if earlier.stem != path.stem:
                     earlier.unlink()
     return clip, path, stored is None
+
+
+def _with_background(task: _Task, seconds: float) -> tuple[Segment, ...]:
+    """The segments and, where every label of the video has its seconds, what lies between them as background."""
+    if not task.segments or {label for each in task.segments for label in each.labels} != set(task.labels):
+        return task.segments
+    gaps, at = [], 0.0
+    for each in sorted(task.segments, key=lambda each: each.start):
+        if each.start > at:
+            gaps.append(Segment(at, each.start, kind="background"))
+        at = max(at, each.end)
+    return (*task.segments, *gaps, *([Segment(at, seconds, kind="background")] if at < seconds else []))
 
 
 def _made(task: _Task, path: Path, progress: Callable[[int, int], None] | None) -> Clip:

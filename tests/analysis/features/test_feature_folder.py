@@ -8,6 +8,7 @@ pytest.importorskip("av", reason="PyAV, of the extra video, is not installed")
 
 from made_videos import tone, write_video
 
+from analysis.explanations.ground_truth import label_evidence
 from analysis.features import folder as module
 from analysis.features.folder import ExtractorNames, cached_clip, clip_ids, write_features
 from analysis.features.labels import VideoLabel
@@ -60,6 +61,18 @@ def test_a_file_a_video(tmp_path, videos):
     assert {clip.dataset for clip in result.values()} == {"mine"}
     assert result["b"].spaces == SOUND.spaces()
     assert len(folder_files(tmp_path / "f")) == 3
+
+
+def test_what_lies_between_labelled_seconds_is_background(tmp_path, videos):
+    labels = {videos[2]: (VideoLabel("x", (1.0, 2.0)), VideoLabel("y", (1.5, 3.0)), VideoLabel("x", (3.5, 4.0)))}
+    for _ in range(2):
+        write_features(videos[2:], tmp_path / "f", SOUND, labels)
+        (clip,) = read_clips(tmp_path / "f")
+        events = (Segment(1.0, 2.0, (0,)), Segment(1.5, 3.0, (1,)), Segment(3.5, 4.0, (0,)))
+        gaps = (Segment(0.0, 1.0, kind="background"), Segment(3.0, 3.5, kind="background"))
+        assert clip.segments == (*events, *gaps)
+    assert label_evidence(clip, 1).shows.tolist() == [False, False, True, False]
+    assert label_evidence(clip, 1).known.all()
 
 
 def test_what_is_there_is_kept(tmp_path, videos, made):
