@@ -32,13 +32,13 @@ class JoinedCalls:
         members: name of a call -> the calls that it was made of.
         sites: name of a call -> the module that is given its tokens, and that makes of them what its heads give
             together; none where no module does.
-        given: the same of the modules whose tokens are known at least.
+        inputs: the same of the modules whose tokens are known at least.
     """
 
     captured: Captured
     members: Mapping[str, Sequence[AttentionCall]]
     sites: Mapping[str, ModuleSite]
-    given: Mapping[str, ModuleSite]
+    inputs: Mapping[str, ModuleSite]
 
 
 @dataclass(frozen=True)
@@ -71,13 +71,13 @@ def join_heads(module: nn.Module, inputs: Inputs, captured: Captured, joined: bo
         joined: False: every call stays one.
     """
     groups = list(_siblings(module, captured.calls)) if joined else []
-    with _watched_inputs(module, [path for each in groups for path in each.modules]) as given:
+    with _watched_inputs(module, [path for each in groups for path in each.modules]) as taken:
         sites = find_sites(module, inputs, captured.calls)
-    heads = [each for each in groups if _are_heads(module, inputs, each, given)]
+    heads = [each for each in groups if _are_heads(module, inputs, each, taken)]
     if not heads:
         return JoinedCalls(captured, {call.name: [call] for call in captured}, sites, sites)
     calls, members = list(captured.calls), {call.name: [call] for call in captured}
-    known, all_given = dict(sites), dict(sites)
+    known, input_sites = dict(sites), dict(sites)
     for each in heads:
         call = _joined(each)
         calls[calls.index(each.calls[0])] = call
@@ -87,8 +87,8 @@ def join_heads(module: nn.Module, inputs: Inputs, captured: Captured, joined: bo
         for site in find_sites(module, inputs, [owner]).values():
             known[call.name] = site
         if each.calls[0].name in sites:
-            all_given[call.name] = sites[each.calls[0].name]
-    return JoinedCalls(Captured(calls, captured.skipped), members, known, all_given)
+            input_sites[call.name] = sites[each.calls[0].name]
+    return JoinedCalls(Captured(calls, captured.skipped), members, known, input_sites)
 
 
 def _siblings(module: nn.Module, calls: Sequence[AttentionCall]) -> Iterator[_Siblings]:
@@ -110,21 +110,21 @@ def _siblings(module: nn.Module, calls: Sequence[AttentionCall]) -> Iterator[_Si
 @contextmanager
 def _watched_inputs(module: nn.Module, paths: Sequence[str]) -> Iterator[dict[str, list[Tensor]]]:
     """Path -> the tensors that a submodule was given."""
-    given: dict[str, list[Tensor]] = {}
+    taken: dict[str, list[Tensor]] = {}
 
     def note(path: str, each: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        given[path] = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
+        taken[path] = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
 
     with ExitStack() as stack:
         for path in paths:
             hook = module.get_submodule(path).register_forward_pre_hook(partial(note, path), with_kwargs=True)
             stack.callback(hook.remove)
-        yield given
+        yield taken
 
 
-def _are_heads(module: nn.Module, inputs: Inputs, group: _Siblings, given: Mapping[str, list[Tensor]]) -> bool:
+def _are_heads(module: nn.Module, inputs: Inputs, group: _Siblings, taken: Mapping[str, list[Tensor]]) -> bool:
     """Whether the modules of a list were given the same tensors, none made of what another of them returned."""
-    first, *others = (given.get(path, []) for path in group.modules)
+    first, *others = (taken.get(path, []) for path in group.modules)
     if not first or any(len(each) != len(first) for each in others):
         return False
     pairs = [pair for each in others for pair in zip(first, each, strict=True)]
@@ -145,11 +145,11 @@ def _depend(module: nn.Module, inputs: Inputs, group: _Siblings) -> bool:
 
     hook = module.get_submodule(group.modules[0]).register_forward_hook(spoil)
     try:
-        with _watched_inputs(module, group.modules[1:]) as given:
+        with _watched_inputs(module, group.modules[1:]) as taken:
             call_module(module, inputs)
     finally:
         hook.remove()
-    return any(bool(each.isnan().any()) for tensors in given.values() for each in tensors if each.is_floating_point())
+    return any(bool(each.isnan().any()) for tensors in taken.values() for each in tensors if each.is_floating_point())
 
 
 def _joined(group: _Siblings) -> AttentionCall:

@@ -86,9 +86,9 @@ def view_module(
             joined = join_heads(module, inputs, captured, heads_of_lists)
         calls, sites = streams_of(joined.captured, streams), joined.sites
     logits = _logits(module, output)
-    first = _first_site(captured, joined.given)
+    first = _first_site(captured, joined.inputs)
     known = any(call.name in sites for each in calls.values() for call in each)
-    made = _clip(clip or ModuleClip(), calls, _features(calls, joined.given, features))
+    made = _clip(clip or ModuleClip(), calls, _features(calls, joined.inputs, features))
     probes = probes or Probes()
     norms, errors = (partial(_norms_and_errors, calls, sites, probes, which) for which in (0, 1))
     return TraceView(

@@ -21,13 +21,13 @@ from gmsa_models.evaluating import evaluating
 from gmsa_models.feeding import Inputs, check_fits
 from gmsa_models.masks import neighbourhood_text
 
-__all__ = ["LIVE_BYTES", "LiveModel", "check_live", "check_live_checkpoints", "live_model"]
+__all__ = ["LIVE_BYTES", "PAIR_WEIGHTS", "LiveModel", "check_live", "check_live_checkpoints", "live_model"]
 
 # The most that a model's weights may take, as float32.
 LIVE_BYTES = 4_000_000
 # Blocks whose pass the page can make.
 LIVE_BLOCKS = ("baseline", "share-att", "gate-att", "gate-op", "none")
-PAIRS = ("attention.gate_global", "attention.gate_local")  # weights over pairs of frames
+PAIR_WEIGHTS = ("attention.gate_global", "attention.gate_local")  # weights over pairs of frames
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,9 @@ def live_model(model: GMSAClassifier, clip: Clip) -> LiveModel:
 def _weights(model: GMSAClassifier, frames: int) -> dict[str, Float[np.ndarray, ...]]:
     before = tuple(f"encoders.{modality}.project." for modality in model.encoders)
     weights = {name: value for name, value in model.state_dict().items() if not name.startswith(before)}
-    return {name: _array(each[:frames, :frames] if name.endswith(PAIRS) else each) for name, each in weights.items()}
+    return {
+        name: _array(each[:frames, :frames] if name.endswith(PAIR_WEIGHTS) else each) for name, each in weights.items()
+    }
 
 
 def _zero(encoder: Encoder, dim: int) -> torch.Tensor:

@@ -23,7 +23,6 @@ VERSION = 1
 # What a gate may move by with its weights in 16 bits. In half precision the shipped models miss what is asked
 # of maps (1e-5) or of logits (1e-4): by a factor of 10 with these weights alone in it, of 20 and more with all.
 GATE_ERROR = 1e-5
-PAIRS = ("attention.gate_global", "attention.gate_local")
 # Largest difference of logits between a model and a record of it: more than machines differ by, less than training.
 SAME_LOGITS = 1e-3
 
@@ -54,9 +53,11 @@ def _fixed(live: LiveModel) -> set[str]:
 
     Rows of maps add up to 1 at most, so g and l are off by no more than the weights, and a gate by a quarter of both.
     """
+    from analysis.inspect.live import PAIR_WEIGHTS
+
     pairs: dict[str, float] = {}
     for name, values in live.weights.items():
-        if name.endswith(PAIRS):
+        if name.endswith(PAIR_WEIGHTS):
             block = name.rpartition("gate_")[0]
             pairs[block] = pairs.get(block, 0.0) + float(np.abs(values).max()) / 65534 / 4
     return {

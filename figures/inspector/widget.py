@@ -136,10 +136,10 @@ class Inspector(anywidget.AnyWidget):
         first, rest = pack_in_parts(self.records, precision, shown, self.media)
         super().__init__(payload=first, edits=list(edits), **shown)
         self.set_trait("live", self.answers.models)
-        self.on_msg(self._asked)
+        self.on_msg(self._answer_message)
         self._send_later(rest)
 
-    def _asked(self, widget: Inspector, content: Any, buffers: Any) -> None:
+    def _answer_message(self, widget: Inspector, content: Any, buffers: Any) -> None:
         """Answer a question of the page about an edited pass."""
         if isinstance(content, dict) and content.get("kind") == "edits":
             self.send(*self.answers.answer(content))
@@ -230,7 +230,7 @@ class Inspector(anywidget.AnyWidget):
         super().close()
         self.layout.close()
         self.unobserve_all()
-        self.on_msg(self._asked, remove=True)
+        self.on_msg(self._answer_message, remove=True)
         self.records, self.choices, self.media, self.answers = [], None, None, Answers([], [])
         self.payload = self.rest = b""
 
