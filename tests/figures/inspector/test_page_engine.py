@@ -169,6 +169,11 @@ def edit_lists(kind: str) -> list[list[str]]:
         ["patch visual/input from zero at 3..9; patch audio/input from mean at 0..4"],
         ["patch audio/input from own at 3..5 start 8.2"],
         ["patch visual/pooled from zero"],
+        [f"scale visual/0/{branch}/contexts[head 2] by 3; patch visual/0/{branch}/contexts[head 2] from zero at 1..4"],
+        [
+            f"scale visual/0/{branch}/contexts[head 2] by 3",
+            f"patch visual/0/{branch}/contexts[head 2] from mean at 1..4",
+        ],
         ["patch visual/pooled from mean"],
         ["patch audio/1/output from mean at 2..4"],
         *([f"patch */{layer}/{quantity} from zero at 1..4"] for layer, quantity in ((0, "input"), (1, "encoded"))),
