@@ -1,4 +1,4 @@
-"""From an edit to its answer in a live page, beside torch: every shipped model, every kind of edit, at 300 frames.
+"""From an edit to its answer in a live page, beside torch: shipped models of 300 frames, every kind of edit.
 
 `python benchmarks/live.py`; `--write` keeps the table in benchmarks/results/live.md.
 """
@@ -117,15 +117,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="write benchmarks/results/live.md")
     parser.add_argument("--repeats", type=int, default=20, help="edits of each kind")
-    parser.add_argument("--models", nargs="*", default=sorted(path.stem for path in ZOO.glob("*.safetensors")))
+    parser.add_argument("--models", nargs="*", help="default: all that take so many frames")
     options = parser.parse_args()
+    known = sorted(path.stem for path in ZOO.glob("*.safetensors"))
+    names = options.models or [name for name in known if load(name).config.max_frames >= FRAMES]
     engine = join({"page_engine": (FOLDER / "page_engine.js").read_text(encoding="utf-8")})
     text = PAGE.format(engine=engine, live=live_module_text())
     browsers = started_browser()
     page = next(browsers).new_page()
     page.route("**/*", lambda route: route.fulfill(body=text, content_type="text/html; charset=utf-8"))
     page.goto("http://live.test/")
-    rows = [row for name in options.models for row in measured(page, name, options.repeats)]
+    rows = [row for name in names for row in measured(page, name, options.repeats)]
     next(browsers, None)
     highest = max(float(row.split("**")[1]) for row in rows)
     lines = [
