@@ -29,20 +29,20 @@ from gmsa_models.data import write_clips
 from gmsa_models.data.atomic import remove_leftovers, replaced_when_done
 from gmsa_models.data.clip import Clip, Segment
 from gmsa_models.data.errors import NOT_GIVEN, ClipFileError, OnSkip, UnreadableError, brief, is_plain
-from gmsa_models.data.feature_folder import SHARD, write_classes
+from gmsa_models.data.feature_folder import PROXY, SHARD, THUMBNAILS, write_classes
 from gmsa_models.data.file_names import file_name
 from gmsa_models.data.lock import locked
 from gmsa_models.data.paths import skip_handler
 from gmsa_models.data.sources import read_clips
 from gmsa_models.data.spaces import LONGEST_NAME, FeatureSpace, is_name
 from gmsa_models.data.video.decode import VideoFile
+from gmsa_models.data.video.proxy import video_proxy, whole_bytes
 from gmsa_models.data.video.thumbnails import Thumbnails, ThumbnailSheet, read_thumbnails
 from gmsa_models.errors import ArgumentError, WorkerError
 from gmsa_models.workers import WorkerContext, leave_if_imported
 
 __all__ = ["ExtractorNames", "FolderSummary", "cached_clip", "clip_ids", "write_features"]
 
-THUMBNAILS = ".webp"  # how the files of thumbnails end
 _DIGITS = 12  # of the content's hash in a file's name
 _MARK = "@"  # before them
 
@@ -105,6 +105,7 @@ class _Task:
     segments: tuple[Segment, ...] = ()
     dataset: str = ""
     thumbnails: bool = True
+    proxy: bool = False
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,7 @@ def write_features(
     *,
     dataset: str = "",
     thumbnails: bool = True,
+    proxy: bool = False,
     processes: int = 1,
     on_error: str = "fail",
     on_skip: OnSkip | None = None,
@@ -138,6 +140,8 @@ def write_features(
         labels: of each video; a label with a span becomes a segment too.
         dataset: whose classes the labels count; "": not said.
         thumbnails: write the pictures of each video's frames too, as one small WebP file.
+        proxy: write a small copy of each video too, which browsers play: VP9 and Opus in WebM, 240 pixels high, at most
+            1 MB a minute.
         processes: videos at once; 1: in this process.
         on_error, on_skip: see `read_clips`; a video that cannot be read is left out with "skip".
         progress: called with the videos done and their number.
@@ -158,11 +162,11 @@ def write_features(
     handler, folder, labels = skip_handler(on_error, on_skip), Path(folder), labels or {}
     names.opened()  # what cannot be loaded is said before anything is written
     with locked(folder, "features"):
-        remove_leftovers(folder, f"*{SHARD}", f"*{THUMBNAILS}")
+        remove_leftovers(folder, f"*{SHARD}", f"*{THUMBNAILS}", f"*{PROXY}")
         classes = write_classes(folder, {each.name for several in labels.values() for each in several})
         tasks = [
             _labelled(
-                _Task(video, identity, folder, names, dataset=dataset, thumbnails=thumbnails),
+                _Task(video, identity, folder, names, dataset=dataset, thumbnails=thumbnails, proxy=proxy),
                 labels.get(video, ()), classes,
             )
             for video, identity in clip_ids(videos).items()
@@ -282,10 +286,11 @@ def _made_or_kept(task: _Task, progress: Callable[[int, int], None] | None = Non
     said: dict[str, Any] = {
         "id": task.identity, "labels": task.labels, "segments": segments, "dataset": task.dataset,
     }  # fmt: skip
+    _write_copy(task, path)
     if stored is None or any(getattr(stored, name) != value for name, value in said.items()):
         clip = replace(clip, **said)
         write_clips(path, [clip])
-        for suffix in (SHARD, THUMBNAILS):  # of the video as it was
+        for suffix in (SHARD, THUMBNAILS, PROXY):  # of the video as it was
             for earlier in task.folder.glob(f"{_escaped(stem)}{_MARK}{'?' * _DIGITS}{suffix}"):
                 if earlier.stem != path.stem:
                     earlier.unlink()
@@ -319,6 +324,15 @@ def _made(task: _Task, path: Path, progress: Callable[[int, int], None] | None) 
     with replaced_when_done(path.with_suffix(THUMBNAILS)) as temporary:
         temporary.write_bytes(sheet.encoded().webp)
     return clip
+
+
+def _write_copy(task: _Task, path: Path) -> None:
+    """Write the small copy of a video, where it is asked for and absent."""
+    copy = path.with_suffix(PROXY)
+    if task.proxy and not copy.is_file():
+        content = video_proxy(task.video, most_bytes=whole_bytes(VideoFile(task.video).duration)).webm
+        with replaced_when_done(copy) as temporary:
+            temporary.write_bytes(content)
 
 
 def _stored(path: Path, task: _Task) -> Clip | None:

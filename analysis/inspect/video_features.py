@@ -11,11 +11,14 @@ from analysis.features.folder import ExtractorNames, cached_clip
 from analysis.features.registry import name_of_space
 from gmsa_models.checkpoints.files import Description, describe
 from gmsa_models.data.clip import Clip
+from gmsa_models.data.feature_folder import PROXY, SHARD, THUMBNAILS
+from gmsa_models.data.sources import read_clips
 from gmsa_models.data.spaces import FeatureSpace, card_spaces
-from gmsa_models.data.video.thumbnails import Thumbnails
+from gmsa_models.data.video.proxy import MOST_BYTES, Proxy, read_proxy
+from gmsa_models.data.video.thumbnails import Thumbnails, read_thumbnails
 from gmsa_models.errors import ArgumentError
 
-__all__ = ["clip_for_models"]
+__all__ = ["clip_for_models", "stored_pictures"]
 
 
 def clip_for_models(
@@ -63,6 +66,24 @@ def clip_for_models(
     extractors = {stream: options[stream] or _extractor_of(stream, space) for stream, space in spaces.items()}
     names = ExtractorNames(extractors.get("visual", ""), extractors.get("audio", ""), rates.pop(), str(device or "cpu"))
     return cached_clip(Path(video), Path(folder), names, progress)
+
+
+def stored_pictures(source: str) -> tuple[Thumbnails | None, Proxy | None]:
+    """What `gmsa features` wrote beside a clip's features.
+
+    Args:
+        source: of the clip: `file#id`.
+
+    Returns:
+        Thumbnails, and a small copy of at most 4.5 MB; None for what is absent, or is of another video.
+    """
+    name, ending, _ = source.partition(SHARD)
+    sheet, copy = Path(f"{name}{THUMBNAILS}"), Path(f"{name}{PROXY}")
+    if not ending or not sheet.is_file():
+        return None, None
+    frames = next(iter(read_clips([f"{name}{SHARD}"]))).frames  # a model may have been given fewer
+    small = copy.is_file() and copy.stat().st_size <= MOST_BYTES
+    return read_thumbnails(sheet, frames), read_proxy(copy) if small else None
 
 
 def _spaces_of(model: Description) -> dict[str, FeatureSpace]:

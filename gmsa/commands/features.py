@@ -46,6 +46,9 @@ def features(
     thumbnails: Annotated[
         bool, typer.Option(help="Write the pictures of each video's frames too, as one small WebP file.")
     ] = True,
+    proxy: Annotated[
+        bool, typer.Option(help="Write a small copy of each video too, which plays in pages: at most 1 MB a minute.")
+    ] = False,
     processes: Annotated[int, typer.Option(min=1, help="Videos at once.")] = 1,
     on_error: OnError = "fail",
     device: Device = "auto",
@@ -71,7 +74,8 @@ def features(
     with left_out() as skipped, progress_of("videos") as progress:
         summary = write_features(
             paths, out, names, known, dataset=out.resolve().name if dataset is None else dataset,
-            thumbnails=thumbnails, processes=processes, on_error=on_error, on_skip=skipped, progress=progress,
+            thumbnails=thumbnails, proxy=proxy, processes=processes, on_error=on_error, on_skip=skipped,
+            progress=progress,
         )  # fmt: skip
     if summary.silent:
         say(f"{summary.silent} of the videos have no sound: silence was heard")

@@ -17,7 +17,10 @@ from gmsa_models.data.atomic import check_folder
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import xarray as xr
+
     from analysis.inspect.live import LiveModel
+    from figures.inspector.media import ClipMedia
     from gmsa_models.classifier import GMSAClassifier
     from gmsa_models.data.clip import Clip
     from gmsa_models.data.video.thumbnails import Thumbnails
@@ -204,6 +207,8 @@ def inspect(
         except ExplainingStopped as error:
             stopped, records = True, error.records
             say("explaining was stopped; the records and the pictures are written without explanations")
+    if html and pictures is None and media is None and records[0].sizes["frame"]:
+        pictures = _stored_pictures(records[0])
     written = write_inspection(records, out, top, command_line(), html, video=pictures, media=media, live=live_models)
     show(clip_summary(records, top))  # after the files: a terminal that fails loses none
     for path in written:
@@ -228,6 +233,15 @@ def _features(
     return made, thumbnails
 
 
+def _stored_pictures(record: xr.Dataset) -> ClipMedia | None:
+    """The pictures that `gmsa features` wrote beside the features which a record is of, and the small copy."""
+    from analysis.inspect.video_features import stored_pictures
+    from figures.inspector.media import ClipMedia
+
+    thumbnails, copy = stored_pictures(str(record.attrs.get("source", "")))
+    return None if thumbnails is None else ClipMedia(thumbnails, copy)
+
+
 def _pictures(
     clip: str, model: str, html: bool, video: Path | None, media: str | None
 ) -> tuple[Path | None, str | None]:
@@ -247,7 +261,7 @@ def _pictures(
         return Path(clip), media or "thumbnails"
     if media not in (None, "none"):
         raise ClickError(f"--media {media} needs the video that {clip!r} is of: add --video FILE")
-    return None, None
+    return None, media
 
 
 def _layers(option: str) -> dict[str, Any]:

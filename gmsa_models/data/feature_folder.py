@@ -12,10 +12,12 @@ from gmsa_models.data.errors import brief
 from gmsa_models.data.vocabulary import Vocabulary
 from gmsa_models.errors import ArgumentError
 
-__all__ = ["CLASSES", "SHARD", "folder_classes", "folder_files", "write_classes"]
+__all__ = ["CLASSES", "PROXY", "SHARD", "THUMBNAILS", "folder_classes", "folder_files", "write_classes"]
 
 CLASSES = "classes.csv"  # the table's name; columns `index`, `display_name`
 SHARD = ".tfrecord"  # how the files of clips end
+# How files of the pictures of the frames end, and of small copies that play; else they are called as the clip's file.
+THUMBNAILS, PROXY = ".webp", ".webm"
 
 
 def folder_files(folder: str | Path) -> list[Path]:

@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from gmsa_models.data.errors import ClipFileError
 from gmsa_models.data.video.decode import SAMPLE_RATE, PickedFrame, VideoFile
 from gmsa_models.errors import ArgumentError
 
-__all__ = ["MOST_BYTES", "Proxy", "video_proxy"]
+__all__ = ["MOST_BYTES", "Proxy", "read_proxy", "video_proxy", "whole_bytes"]
 
 # Most pixels in height, most pictures a second; the next where a video, such as one of snow, is still too many bytes.
 SIZES = ((240, 30), (180, 15), (120, 8), (72, 4))
@@ -80,6 +81,20 @@ def video_proxy(path: str | Path, first: float = 0.0, last: float | None = None,
         if content := _encoded(pictures, sound, bits, rate, most_bytes):
             return Proxy(content, first, last, *_size(content), video.has_sound)
     raise ArgumentError(f"{path}: no copy of seconds {first:g} to {last:g} fits {most_bytes} bytes; take thumbnails")
+
+
+def whole_bytes(seconds: float) -> int:
+    """Bytes that a copy of so many seconds may take so that none of its quality is lost: 1 MB a minute."""
+    return max(MOST_BYTES, math.ceil(seconds * (PICTURE_BITS + SOUND_BITS) / (8 * SPARE)))
+
+
+def read_proxy(path: str | Path) -> Proxy | None:
+    """A copy of a whole video, as it was written to a file; None where it is absent, or no video."""
+    try:
+        content, video = Path(path).read_bytes(), VideoFile(path)
+        return Proxy(content, 0.0, video.duration, *_size(content), video.has_sound)
+    except (OSError, ClipFileError):
+        return None
 
 
 def _picture_bits(path: str | Path, seconds: float, most_bytes: int, has_sound: bool) -> int:

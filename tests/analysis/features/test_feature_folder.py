@@ -7,19 +7,24 @@ from typer.testing import CliRunner
 pytest.importorskip("av", reason="PyAV, of the extra video, is not installed")
 
 from made_videos import tone, write_video
+from small_models import small_model
 
 from analysis.explanations.ground_truth import label_evidence
 from analysis.features import folder as module
 from analysis.features.folder import ExtractorNames, cached_clip, clip_ids, write_features
 from analysis.features.labels import VideoLabel
+from analysis.inspect.video_features import stored_pictures
 from gmsa import app
-from gmsa_models import read_clips
+from gmsa_models import read_clips, save
 from gmsa_models.data.clip import Segment
 from gmsa_models.data.errors import ClipFileError
 from gmsa_models.data.feature_folder import folder_classes, folder_files, write_classes
 from gmsa_models.data.lock import locked
+from gmsa_models.data.spaces import spaces_to_dict
+from gmsa_models.data.video.decode import VideoFile
 from gmsa_models.data.video.thumbnails import read_thumbnails, video_thumbnails
 from gmsa_models.errors import ArgumentError, OutputError
+from tests.gmsa.test_inspect_media import header
 
 SOUND = ExtractorNames("", "log-mel")
 
@@ -244,3 +249,36 @@ class TestCommand:
         done = run("features", tmp_path / "*.mp4", "--out", tmp_path / "f")
         assert done.exit_code == 2
         assert "no file matches" in done.stderr
+
+
+def test_a_small_copy_lies_beside_the_features_and_goes_with_them(tmp_path, videos, made):
+    write_features(videos, tmp_path / "f", SOUND)
+    assert not list(tmp_path.glob("f/*.webm"))
+    write_features(videos, tmp_path / "f", SOUND, proxy=True)  # features are kept
+    assert len(made) == 3
+    copies = sorted(tmp_path.glob("f/*.webm"))
+    assert [path.stem for path in copies] == sorted(path.stem for path in tmp_path.glob("f/*.tfrecord"))
+    source = next(clip.source for clip in read_clips(tmp_path / "f") if clip.id == "dog/a")
+    thumbnails, copy = stored_pictures(source)
+    assert (thumbnails.frames, copy.has_sound, copy.first) == (3, True, 0.0)
+    assert copy.last == pytest.approx(VideoFile(videos[0]).duration, abs=0.2)
+    copies[0].write_text("no video")
+    assert stored_pictures(f"{copies[0].with_suffix('.tfrecord')}#x")[1] is None
+    write_video(videos[0], range(5))
+    write_features(videos, tmp_path / "f", SOUND, proxy=True)
+    assert len(list(tmp_path.glob("f/*.webm"))) == 3
+    assert stored_pictures("clips.tfrecord#a") == stored_pictures("demo:3") == (None, None)
+
+
+def test_gmsa_inspect_shows_what_lies_beside_the_features(tmp_path, videos):
+    write_features(videos[:1], tmp_path / "f", SOUND, proxy=True)
+    model = small_model(modalities=("audio",), input_widths={"audio": 128})
+    model.card["feature_spaces"] = spaces_to_dict(SOUND.spaces())
+    save(model, tmp_path / "m.safetensors")
+    out = tmp_path / "out"
+    result = run("inspect", tmp_path / "f", "--model", tmp_path / "m.safetensors", "--out", out, "--html")
+    assert result.exit_code == 0, result.output
+    (page,) = out.glob("*.html")
+    assert {"thumbnails", "proxy"} <= set(header(page)["clip"])
+    run("inspect", tmp_path / "f", "--model", tmp_path / "m.safetensors", "--out", out, "--html", "--media", "none")
+    assert not {"thumbnails", "proxy"} & set(header(page)["clip"])
