@@ -314,7 +314,7 @@ class SoftmaxProducts:
         """Another map was made of some; with each the axis that its keys have in it."""
         source, known, key = sources[0]
         maps = [each for _, each, _ in sources]
-        picked = call.func is torch.Tensor.__getitem__ and target.numel() == source.numel()  # all of it
+        picked = call.func is torch.Tensor.__getitem__ and target.numel() == source.numel() and _in_order(call.args[1])
         known = replace(_joined(maps, None if picked else call.name), key=key, before=known.before, kept=known.kept)
         if multiplied:
             uses = known.use(call.name, call.module)
@@ -359,3 +359,9 @@ def _joined(maps: Sequence[FollowedMap], name: str | None) -> FollowedMap:
         between=_merged((*(each.between for each in maps), () if name is None else (name,))),
         uses=_merged(each.uses for each in maps),
     )
+
+
+def _in_order(index: Any) -> bool:
+    """Whether an index of slices and numbers alone leaves what it picks in its order."""
+    parts = index if isinstance(index, tuple) else (index,)
+    return all(each is None or each is ... or isinstance(each, int | slice) for each in parts)

@@ -83,6 +83,7 @@ class FolderSummary:
         silent: how many of them have no sound, where sound is among the features.
         unlabelled: how many of them have no label, where labels were given.
         classes: names, in the order of the labels.
+        replaced: ids of videos that were there with another content, whose features are gone.
     """
 
     made: int
@@ -91,6 +92,7 @@ class FolderSummary:
     silent: int
     unlabelled: int
     classes: tuple[str, ...]
+    replaced: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,7 @@ class _Outcome:
     made: bool
     frames: int
     silent: bool
+    replaced: str = ""  # the id, where features of another content gave way
 
 
 def write_features(
@@ -185,6 +188,7 @@ def write_features(
         sum(each.made for each in outcomes), sum(not each.made for each in outcomes),
         sum(each.frames for each in outcomes), sum(each.silent for each in outcomes),
         sum(not labels.get(video) for video in videos) if any(labels.values()) else 0, classes,
+        tuple(sorted(each.replaced for each in outcomes if each.replaced)),
     )  # fmt: skip
 
 
@@ -204,7 +208,7 @@ def cached_clip(
     """
     task = _Task(video, video.stem, folder, names)
     folder.mkdir(parents=True, exist_ok=True)
-    clip, path, _ = _made_or_kept(task, progress)
+    clip, path, _, _ = _made_or_kept(task, progress)
     return replace(clip, source=str(video)), read_thumbnails(path.with_suffix(THUMBNAILS), clip.frames)
 
 
@@ -262,14 +266,14 @@ def _one_thread() -> None:
 def _do(task: _Task) -> _Outcome | UnreadableError:
     """Make one file, or find it there."""
     try:
-        clip, _, made = _made_or_kept(task)
+        clip, _, made, replaced = _made_or_kept(task)
     except UnreadableError as error:
         return error
-    return _Outcome(made, clip.frames, clip.alignment == NO_SOUND)
+    return _Outcome(made, clip.frames, clip.alignment == NO_SOUND, task.identity if replaced else "")
 
 
-def _made_or_kept(task: _Task, progress: Callable[[int, int], None] | None = None) -> tuple[Clip, Path, bool]:
-    """The clip as its file has it now, the file, and whether its features were made."""
+def _made_or_kept(task: _Task, progress: Callable[[int, int], None] | None = None) -> tuple[Clip, Path, bool, bool]:
+    """The clip as its file has it now, the file, whether its features were made, and whether others gave way."""
     if not is_plain(task.identity):
         reason = "its name has control characters, or is not UTF-8, so no clip can have it; rename it"
         raise ClipFileError(task.video, reason, kind="name")
@@ -287,6 +291,7 @@ def _made_or_kept(task: _Task, progress: Callable[[int, int], None] | None = Non
         "id": task.identity, "labels": task.labels, "segments": segments, "dataset": task.dataset,
     }  # fmt: skip
     _write_copy(task, path)
+    replaced = False
     if stored is None or any(getattr(stored, name) != value for name, value in said.items()):
         clip = replace(clip, **said)
         write_clips(path, [clip])
@@ -294,7 +299,8 @@ def _made_or_kept(task: _Task, progress: Callable[[int, int], None] | None = Non
             for earlier in task.folder.glob(f"{_escaped(stem)}{_MARK}{'?' * _DIGITS}{suffix}"):
                 if earlier.stem != path.stem:
                     earlier.unlink()
-    return clip, path, stored is None
+                    replaced = True
+    return clip, path, stored is None, replaced
 
 
 def _with_background(task: _Task, seconds: float) -> tuple[Segment, ...]:

@@ -77,6 +77,11 @@ def features(
             thumbnails=thumbnails, proxy=proxy, processes=processes, on_error=on_error, on_skip=skipped,
             progress=progress,
         )  # fmt: skip
+    if summary.replaced:
+        say(
+            f"{', '.join(summary.replaced)}: features of another content took the place of those that were there. "
+            "Videos of one name are kept apart where they are given together, or by an --out each"
+        )
     if summary.silent:
         say(f"{summary.silent} of the videos have no sound: silence was heard")
     if summary.unlabelled:

@@ -17,7 +17,7 @@ const labelledControl = (words, ...elements) => create("label", { class: "contro
 export class WhatIfBar {
   /** @param {WhatIf} whatIf */
   constructor(whatIf) {
-    Object.assign(this, { whatIf, inspector: whatIf.inspector, heads: [], viewed: "" });
+    Object.assign(this, { whatIf, inspector: whatIf.inspector, heads: [], viewed: "", unread: {} });
     this.element = create("section", { class: "whatif", role: "group", "aria-label": "What if: edits of the pass" },
       this.makePlace(), this.makeActions(), this.makeList(), this.makeStatus());
   }
@@ -53,15 +53,25 @@ export class WhatIfBar {
       const span = spanOfText(field.value, scene.clip.frame_seconds, scene.frames);
       const kept = name === "seconds" ? { queries: null, keys: null } : { queries: null, keys: null, ...state.selection, seconds: null };
       const selection = { seconds: null, ...kept, [name]: span };
-      this.whatIf.problem = "";
-      this.inspector.set({ selection: Object.values(selection).some(Boolean) ? selection : null });
-    } catch (error) { this.whatIf.problem = error.message; }
-    field.setAttribute("aria-invalid", String(Boolean(this.whatIf.problem)));
+      delete this.unread[name];
+      [this.whatIf.problem = ""] = Object.values(this.unread);
+      this.selected = Object.values(selection).some(Boolean) ? selection : null;
+      this.inspector.set({ selection: this.selected });
+    } catch (error) { this.whatIf.problem = this.unread[name] = error.message; }
     this.update(this.inspector.state);
   }
 
-  /** Where the edit is that the controls say. @returns {Place} */
+  /** Do what the controls say; where a field cannot be read nothing is done, and that is said. */
+  attempt(act) {
+    try { act(); } catch (error) {
+      this.whatIf.problem = error.message;
+      this.update(this.inspector.state);
+    }
+  }
+
+  /** Where the edit is that the controls say. @returns {Place} @throws {Error} a field cannot be read */
   place() {
+    for (const message of Object.values(this.unread)) throw new Error(message);
     const { scene, state } = this.inspector, { frame_seconds: length } = scene.clip;
     const [seconds, queries, keys] = Object.keys(SPANS).map((name) => secondsOf(state.selection?.[name] ?? null, length));
     return { stream: this.stream.value, layer: this.layer.value, branch: this.branch.value, heads: this.heads, seconds, queries, keys };
@@ -70,9 +80,9 @@ export class WhatIfBar {
   // -- what
 
   makeActions() {
-    const { list } = this.whatIf, add = (edit) => list.add(edit);
+    const { list } = this.whatIf, add = (make) => this.attempt(() => list.add(make()));
     const slider = (label, most, step, value, textOf) => {
-      const field = create("input", { type: "range", min: 0, max: most, step, value, "aria-label": label, input: () => list.adjust(textOf(Number(field.value))) });
+      const field = create("input", { type: "range", min: 0, max: most, step, value, "aria-label": label, input: () => this.attempt(() => list.adjust(textOf(Number(field.value)))) });
       return field;
     };
     this.others = create("select", { "aria-label": "Weights that are left after switching off" }, create("option", { value: "grow" }, "others grow"),
@@ -80,18 +90,25 @@ export class WhatIfBar {
     const scale = slider("Scale what the heads hand on", 2, 0.1, 1, (value) => scaleText(this.place(), value));
     const gate = slider("Force the gate of the branch", 1, 0.05, 0.5, (value) => forceGateText(this.place(), value, this.gatesByHead()));
     this.gate = labelledControl("gate", gate);
-    this.drop = actionButton("drop", "Drop the seconds: as padding", () => add(dropText(this.place())));
+    this.drop = actionButton("drop", "Drop the seconds: as padding", () => add(() => dropText(this.place())));
     this.to = create("input", { type: "text", size: 4, "aria-label": "Second at which moved frames start" });
-    this.move = create("div", { class: "control" }, this.moves = actionButton("move to", "Move the seconds", () => add(moveText(this.place(), Number(this.to.value)))), this.to);
+    this.move = create("div", { class: "control" }, this.moves = actionButton("move to", "Move the seconds", () => add(() => moveText(this.place(), this.secondTyped()))), this.to);
     const pattern = create("input", { type: "text", size: 5, value: "TP30", spellcheck: "false", "aria-label": "Neighbourhood: BDn, TPn or TDnxd" });
     this.neighbourhood = create("div", { class: "control" }, actionButton("neighbourhood", "Put another neighbourhood in place of the model's",
-      () => add(neighbourhoodText(this.place(), pattern.value.trim()))), pattern);
+      () => add(() => neighbourhoodText(this.place(), pattern.value.trim()))), pattern);
     const words = create("input", { type: "text", size: 22, placeholder: "as text: patch visual/0/gate from mean", spellcheck: "false", "aria-label": "An edit as text",
       keydown: (event) => event.key === "Enter" && written() });
-    const written = () => { if (words.value.trim()) { add(words.value.trim()); words.value = ""; } };
-    const off = actionButton("switch off", "Switch off: queries no longer attend to keys", () => add(knockOutText(this.place(), this.others.value === "grow")));
+    const written = () => { if (words.value.trim()) { const edit = words.value.trim(); add(() => edit); words.value = ""; } };
+    const off = actionButton("switch off", "Switch off: queries no longer attend to keys", () => add(() => knockOutText(this.place(), this.others.value === "grow")));
     this.attention = create("div", { class: "control" }, off, this.others, labelledControl("scale", scale));
     return create("div", { class: "row", role: "group", "aria-label": "Change" }, this.attention, this.gate, this.drop, this.move, this.neighbourhood, words, actionButton("add", "Add the edit that is written", written));
+  }
+
+  /** The second that frames are moved to. @throws {Error} none is written */
+  secondTyped() {
+    const words = this.to.value.trim();
+    if (!words || !Number.isFinite(Number(words))) throw new Error(`${words || "no second"}: expected the second at which they start`);
+    return Number(words);
   }
 
   /** Whether the gates of the model have heads: they weigh its maps. */
@@ -132,8 +149,11 @@ export class WhatIfBar {
     this.showPlaces(state);
     const { entries, past, future } = whatIf.list, seconds = Boolean(state.selection?.seconds);
     this.drag.textContent = `drag ${whatIf.drag === "zoom" ? "zooms" : "selects"}`;
+    if (this.selected !== state.selection) this.unread = {}; // something else is selected now
+    this.selected = state.selection;
     for (const [name, field] of Object.entries(this.spans)) {
-      if (document.activeElement !== field || !whatIf.problem) field.value = secondsOf(state.selection?.[name] ?? null, scene.clip.frame_seconds)?.join("..") ?? "";
+      field.setAttribute("aria-invalid", String(name in this.unread));
+      if (!(name in this.unread)) field.value = secondsOf(state.selection?.[name] ?? null, scene.clip.frame_seconds)?.join("..") ?? "";
     }
     this.clear.disabled = !state.selection;
     this.drop.disabled = this.moves.disabled = !seconds;

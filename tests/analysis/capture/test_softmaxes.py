@@ -91,6 +91,9 @@ BETWEEN = {
     "tril": (lambda p: p.tril(), ("tril",)),
     "gather": (lambda p: p.gather(-1, BACKWARDS.expand_as(p)), ("gather",)),
     "index_select": (lambda p: p.index_select(-1, BACKWARDS), ("index_select",)),
+    "picked in another order": (lambda p: p[..., BACKWARDS], ("__getitem__",)),
+    "heads picked in another order": (lambda p: p[:, [2, 0, 1]], ("__getitem__",)),
+    "picked by slices": (lambda p: p[:, :, :, None][..., 0, :], ()),
     "conv2d": (lambda p: CONVOLUTION(p), ("conv2d",)),
     "linear": (lambda p: MIXING(p.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), ("linear",)),
     "linear of data": (

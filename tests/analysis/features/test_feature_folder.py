@@ -104,6 +104,15 @@ def test_a_video_that_changed_is_made_again_and_its_old_file_goes(tmp_path, vide
     assert made == videos[:1] * 2
 
 
+def test_a_video_of_the_same_name_that_takes_the_place_of_another_is_named(tmp_path, videos):
+    def features(video):
+        return run("features", video, "--out", tmp_path / "f", "--visual", "none")
+
+    assert "took the place" not in features(videos[0]).output + features(videos[0]).output
+    assert "a: features of another content took the place of those that were there" in features(videos[2]).output
+    assert len(list(tmp_path.glob("f/*.tfrecord"))) == 1
+
+
 def test_other_extractors_or_a_damaged_file_make_features_again(tmp_path, videos, made):
     write_features(videos[:1], tmp_path / "f", SOUND)
     write_features(videos[:1], tmp_path / "f", ExtractorNames("", "log-mel", rate=2.0))

@@ -348,6 +348,32 @@ def test_a_text_that_does_not_fit_is_one_line_and_nothing_is_shown_as_edited(ope
     view.page.wait_for_selector("text=the address holds no edits")
 
 
+def test_a_field_that_cannot_be_read_makes_no_edit(opened):
+    """Neither of everything nor of what was selected before."""
+    view = opened()
+    texts, off = f"{ROOT}.whatIf.list.texts", view.page.get_by_title("Switch off: queries no longer attend to keys")
+    seconds, keys = (view.page.get_by_label(f"{name} of the edit, as 45..61") for name in ("seconds", "keys"))
+    seconds.fill("3..6")
+    seconds.press("Enter")
+    for span, words in ((keys, "45"), (keys, "9..3"), (seconds, "abc")):
+        span.fill(words)
+        off.click()
+        assert view.evaluate(texts) == []
+        assert view.page.text_content(".problem") == f"{words}: expected seconds A..B, of 0 to 13"
+        assert (span.input_value(), span.get_attribute("aria-invalid")) == (words, "true")
+        span.fill("")
+        span.press("Enter")
+        assert view.page.locator(".problem").is_hidden()
+        assert span.get_attribute("aria-invalid") == "false"
+    seconds.fill("3..6")
+    seconds.press("Enter")
+    view.page.get_by_label("Second at which moved frames start").fill("")
+    view.page.get_by_title("Move the seconds").click()
+    assert view.page.text_content(".problem") == "no second: expected the second at which they start"
+    off.click()
+    assert view.evaluate(texts) == ["knock-out visual/0/global/weights keys 3..6"]
+
+
 def test_an_engine_of_other_weights_is_named(opened):
     model, clip = moved(small_model(), 0.3, seed=5), small_clip()
     records = [inspect_clip(model, clip)]
