@@ -22,6 +22,7 @@ from measuring import interleaved, machine, peak_mib, ratio, report
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1]))  # first: tests has folders of the packages' names
 
 from foreign_models import FOREIGN, Foreign, run
 from independent_gmsa import Classifier
