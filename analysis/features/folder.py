@@ -290,7 +290,6 @@ def _made_or_kept(task: _Task, progress: Callable[[int, int], None] | None = Non
     said: dict[str, Any] = {
         "id": task.identity, "labels": task.labels, "segments": segments, "dataset": task.dataset,
     }  # fmt: skip
-    _write_copy(task, path)
     replaced = False
     if stored is None or any(getattr(stored, name) != value for name, value in said.items()):
         clip = replace(clip, **said)
@@ -300,6 +299,7 @@ def _made_or_kept(task: _Task, progress: Callable[[int, int], None] | None = Non
                 if earlier.stem != path.stem:
                     earlier.unlink()
                     replaced = True
+    _write_copy(task, path)  # last: the features stay where a copy cannot be made
     return clip, path, stored is None, replaced
 
 

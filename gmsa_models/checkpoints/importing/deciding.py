@@ -17,7 +17,14 @@ from gmsa_models.checkpoints.importing.reading import Reading, model_of
 from gmsa_models.checkpoints.importing.state_file import StateFile
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.config import ModelConfig
-from gmsa_models.masks import BlockDiagonal, Neighbourhood, Toeplitz, ToeplitzDilated, neighbourhood_mask
+from gmsa_models.masks import (
+    BlockDiagonal,
+    Neighbourhood,
+    Toeplitz,
+    ToeplitzDilated,
+    neighbourhood_mask,
+    neighbourhood_text,
+)
 
 __all__ = ["check_proof"]
 
@@ -134,14 +141,7 @@ def _nearest(neighbourhood: Neighbourhood) -> Sequence[Neighbourhood]:
 
 def _suffix(neighbourhood: Neighbourhood) -> str:
     """As `variant_of` reads it."""
-    match neighbourhood:
-        case BlockDiagonal(size):
-            return f"bd{size}"
-        case Toeplitz(size):
-            return f"tp{size}"
-        case ToeplitzDilated(size, dilation):
-            return f"td{size}x{dilation}"
-    raise AssertionError(neighbourhood)
+    return neighbourhood_text(neighbourhood).lower().replace("×", "x")
 
 
 def _least_frames(one: Bool[Tensor, "query key"], other: Bool[Tensor, "query key"]) -> int | None:

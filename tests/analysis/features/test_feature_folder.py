@@ -291,3 +291,13 @@ def test_gmsa_inspect_shows_what_lies_beside_the_features(tmp_path, videos):
     assert {"thumbnails", "proxy"} <= set(header(page)["clip"])
     run("inspect", tmp_path / "f", "--model", tmp_path / "m.safetensors", "--out", out, "--html", "--media", "none")
     assert not {"thumbnails", "proxy"} & set(header(page)["clip"])
+
+
+def test_features_stay_where_a_copy_cannot_be_made(tmp_path, videos, monkeypatch):
+    def fails(*arguments, **options):
+        raise ArgumentError("no copy fits")
+
+    monkeypatch.setattr(module, "video_proxy", fails)
+    with pytest.raises(ArgumentError, match="no copy fits"):
+        write_features(videos[:1], tmp_path / "f", SOUND, proxy=True)
+    assert [clip.frames for clip in read_clips(tmp_path / "f")] == [3]
