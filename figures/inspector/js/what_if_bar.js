@@ -17,7 +17,7 @@ const labelledControl = (words, ...elements) => create("label", { class: "contro
 export class WhatIfBar {
   /** @param {WhatIf} whatIf */
   constructor(whatIf) {
-    Object.assign(this, { whatIf, inspector: whatIf.inspector, heads: [], viewed: "", unread: {} });
+    Object.assign(this, { whatIf, inspector: whatIf.inspector, heads: [], viewed: "", unread: {}, typing: null, toTyped: false });
     this.element = create("section", { class: "whatif", role: "group", "aria-label": "What if: edits of the pass" },
       this.makePlace(), this.makeActions(), this.makeList(), this.makeStatus());
   }
@@ -32,7 +32,8 @@ export class WhatIfBar {
     this.branch = this.list("Branch of the edit");
     this.headGroup = create("div", { class: "choice", role: "group", "aria-label": "Heads of the edit; none pressed: all" });
     this.spans = Object.fromEntries(Object.entries(SPANS).map(([name, words]) => [name, create("input", { type: "text", size: 7,
-      placeholder: "all", spellcheck: "false", "aria-label": `${words} of the edit, as 45..61`, change: () => this.typed(name) })]));
+      placeholder: "all", spellcheck: "false", "aria-label": `${words} of the edit, as 45..61`,
+      input: () => { this.typing = name; }, change: () => this.typed(name), blur: () => { this.typing = null; } })]));
     this.clear = actionButton("select none", "Select nothing: edits are of all seconds (Esc)", whole);
     return create("div", { class: "row" }, create("strong", {}, "What if"), this.drag, labelledControl("stream", this.stream), labelledControl("layer", this.layer),
       labelledControl("branch", this.branch), create("div", { class: "control" }, create("span", { class: "label", "aria-hidden": "true" }, "heads"), this.headGroup),
@@ -49,6 +50,7 @@ export class WhatIfBar {
   /** A span that was typed; seconds stand alone, queries and keys together. */
   typed(name) {
     const { scene, state } = this.inspector, field = this.spans[name];
+    this.typing = null;
     try {
       const span = spanOfText(field.value, scene.clip.frame_seconds, scene.frames);
       const kept = name === "seconds" ? { queries: null, keys: null } : { queries: null, keys: null, ...state.selection, seconds: null };
@@ -91,7 +93,7 @@ export class WhatIfBar {
     const gate = slider("Force the gate of the branch", 1, 0.05, 0.5, (value) => forceGateText(this.place(), value, this.gatesByHead()));
     this.gate = labelledControl("gate", gate);
     this.drop = actionButton("drop", "Drop the seconds: as padding", () => add(() => dropText(this.place())));
-    this.to = create("input", { type: "text", size: 4, "aria-label": "Second at which moved frames start" });
+    this.to = create("input", { type: "text", size: 4, "aria-label": "Second at which moved frames start", input: () => { this.toTyped = true; } });
     this.move = create("div", { class: "control" }, this.moves = actionButton("move to", "Move the seconds", () => add(() => moveText(this.place(), this.secondTyped()))), this.to);
     const pattern = create("input", { type: "text", size: 5, value: "TP30", spellcheck: "false", "aria-label": "Neighbourhood: BDn, TPn or TDnxd" });
     this.neighbourhood = create("div", { class: "control" }, actionButton("neighbourhood", "Put another neighbourhood in place of the model's",
@@ -108,6 +110,7 @@ export class WhatIfBar {
   secondTyped() {
     const words = this.to.value.trim();
     if (!words || !Number.isFinite(Number(words))) throw new Error(`${words || "no second"}: expected the second at which they start`);
+    this.toTyped = false;
     return Number(words);
   }
 
@@ -153,11 +156,11 @@ export class WhatIfBar {
     this.selected = state.selection;
     for (const [name, field] of Object.entries(this.spans)) {
       field.setAttribute("aria-invalid", String(name in this.unread));
-      if (!(name in this.unread)) field.value = secondsOf(state.selection?.[name] ?? null, scene.clip.frame_seconds)?.join("..") ?? "";
+      if (!(name in this.unread) && name !== this.typing) field.value = secondsOf(state.selection?.[name] ?? null, scene.clip.frame_seconds)?.join("..") ?? "";
     }
     this.clear.disabled = !state.selection;
     this.drop.disabled = this.moves.disabled = !seconds;
-    if (this.cursor !== state.frame) this.to.value = secondsOf([this.cursor = state.frame], scene.clip.frame_seconds)[0];
+    if (this.cursor !== state.frame && !this.toTyped) this.to.value = secondsOf([this.cursor = state.frame], scene.clip.frame_seconds)[0];
     [[this.undo, past], [this.redo, future], [this.none, entries]].forEach(([each, of]) => { each.disabled = !of.length; });
     this.showEntries(entries);
     this.passes.hidden = this.share.hidden = !entries.length;

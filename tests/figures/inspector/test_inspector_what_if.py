@@ -374,6 +374,25 @@ def test_a_field_that_cannot_be_read_makes_no_edit(opened):
     assert view.evaluate(texts) == ["knock-out visual/0/global/weights keys 3..6"]
 
 
+def test_what_is_being_typed_stays_when_the_view_is_painted(opened):
+    """An answer that comes in, or a cursor that plays, paints the controls while somebody types in them."""
+    view = opened()
+    seconds = view.page.get_by_label("seconds of the edit, as 45..61")
+    start = view.page.get_by_label("Second at which moved frames start")
+    for span, words in ((start, "9"), (seconds, "3..6")):
+        span.fill(words)
+        for frame in (2, 5):
+            view.evaluate(f"{ROOT}.set({{ frame: {frame} }})")
+            view.evaluate(f"{ROOT}.whatIf.bar.update({ROOT}.state)")
+            assert span.input_value() == words
+    seconds.press("Enter")
+    view.page.get_by_title("Move the seconds").click()
+    assert view.evaluate(f"{ROOT}.whatIf.list.texts") == ["move visual/input at 3..6 to 9"]
+    view.evaluate(f"{ROOT}.set({{ frame: 7 }})")
+    view.evaluate(f"{ROOT}.whatIf.bar.update({ROOT}.state)")
+    assert start.input_value() == "7"
+
+
 def test_an_engine_of_other_weights_is_named(opened):
     model, clip = moved(small_model(), 0.3, seed=5), small_clip()
     records = [inspect_clip(model, clip)]
