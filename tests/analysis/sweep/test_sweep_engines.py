@@ -5,8 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import fields, replace
 from multiprocessing import active_children
 from pathlib import Path
@@ -26,6 +24,14 @@ ROOT = Path(__file__).parents[3]
 ENVIRONMENT = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def patient():
+    """Ray gives its own processes 15 to 30 s to start, whatever the machine does: it is tried more often here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("analysis.sweep.cluster.STARTS", 20)
+        yield
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A model, five shards, and the files of their sweep by this process."""
@@ -42,21 +48,9 @@ def made(tmp_path_factory):
 def cluster():
     """A Ray cluster of two CPUs on this machine, for the tests that need one to be there."""
     ray = ray_module()
-    with ray_has_time():
-        start_here(ray, 2)
+    start_here(ray, 2)
     yield ray
     ray.shutdown()
-
-
-@contextmanager
-def ray_has_time() -> Iterator[None]:
-    """Skips where Ray does not start because the machine does too much else: it gives a process of its own 15 s."""
-    try:
-        yield
-    except SweepError as error:
-        if "timed out during startup" in str(error):
-            pytest.skip(f"a busy machine: {error}")
-        raise
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -175,8 +169,7 @@ class TestRay:
         import ray
 
         models, shards, expected = made
-        with ray_has_time():
-            result = run_sweep(models, shards, tmp_path, SETTINGS, engine="ray", workers=2)
+        result = run_sweep(models, shards, tmp_path, SETTINGS, engine="ray", workers=2)
         assert (result.videos, result.failed) == (9, [])
         assert contents(tmp_path) == expected
         assert not ray.is_initialized()
