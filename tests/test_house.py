@@ -281,8 +281,11 @@ def test_names_are_terms_of_the_field():
     assert {path: names for path, names in used.items() if names} == KEPT_NAMES
 
 
-def test_every_package_says_that_it_is_typed():
+def test_every_package_says_that_it_is_typed_and_no_module_is_exempt():
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert settings["tool"]["mypy"]["strict"]
+    for override in settings["tool"]["mypy"]["overrides"]:
+        assert set(override) == {"module", "ignore_missing_imports"}, override["module"]
     for package in (*ROOMS, "gmsa"):
         assert (ROOT / package / "py.typed").is_file(), package
         assert "py.typed" in settings["tool"]["setuptools"]["package-data"][package], package

@@ -47,8 +47,8 @@ class Options:
         max_bytes: int,
     ) -> Options:
         """From any sequences."""
-        names, numbers, rows = (None if each is None else tuple(each) for each in (layers, heads, queries))
-        return cls(reduce, names, numbers, rows, layout, max_bytes)
+        numbers, rows = (None if each is None else tuple(each) for each in (heads, queries))
+        return cls(reduce, None if layers is None else tuple(layers), numbers, rows, layout, max_bytes)
 
     def wants(self, module: str, number: int) -> bool:
         """Whether `layers` has a module; `number`: which of the attention modules it is."""

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pandas as pd
 import torch
@@ -204,7 +205,7 @@ def _refuse_graphs(module: nn.Module) -> None:
 @contextmanager
 def _uncompiled() -> Iterator[None]:
     """What torch.compile made runs as it was written, and flex_attention is one call instead of a graph."""
-    flex = sys.modules.get("torch.nn.attention.flex_attention")
+    flex: Any = sys.modules.get("torch.nn.attention.flex_attention")
     before = None if flex is None else flex._FLEX_ATTENTION_DISABLE_COMPILE_DEBUG
     with ExitStack() as stack:
         if "torch._dynamo" in sys.modules:

@@ -35,16 +35,16 @@ _SDPA = inspect.Signature(
 )
 
 
-def scaled_dot_product(args: tuple, kwargs: dict[str, Any], output: Tensor) -> tuple[ScoredMaps, float]:
+def scaled_dot_product(args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> tuple[ScoredMaps, float]:
     """The map of `F.scaled_dot_product_attention`, and the dropout that was on in it.
 
     Args:
         args, kwargs: of the call.
         output: what it returned.
     """
-    bound = _SDPA.bind(*args, **kwargs)
-    bound.apply_defaults()
-    bound = bound.arguments
+    signature = _SDPA.bind(*args, **kwargs)
+    signature.apply_defaults()
+    bound = signature.arguments
     query, key, value, dropout = bound["query"], bound["key"], bound["value"], bound["dropout_p"]
     if dropout > 0:
         output = F.scaled_dot_product_attention(**{**bound, "dropout_p": 0.0})
@@ -57,7 +57,7 @@ def scaled_dot_product(args: tuple, kwargs: dict[str, Any], output: Tensor) -> t
     return ScoredMaps(query, key, value, output, factor, bound["attn_mask"], bound["is_causal"]), dropout
 
 
-def inside_multi_head(args: tuple, kwargs: dict[str, Any]) -> InsideAttention | None:
+def inside_multi_head(args: tuple[Any, ...], kwargs: dict[str, Any]) -> InsideAttention | None:
     """What sees the kernels of a call of `F.multi_head_attention_forward`; None where they are not those of its map.
 
     Args:
@@ -73,7 +73,7 @@ def inside_multi_head(args: tuple, kwargs: dict[str, Any]) -> InsideAttention | 
     return InsideAttention(query.shape[1] if query.ndim == 3 else 1)
 
 
-def multi_head(args: tuple, kwargs: dict[str, Any], result: tuple) -> tuple[ScoredMaps, float]:
+def multi_head(args: tuple[Any, ...], kwargs: dict[str, Any], result: tuple[Any, ...]) -> tuple[ScoredMaps, float]:
     """The map of `F.multi_head_attention_forward` (which `nn.MultiheadAttention` calls), and its dropout if it is on.
 
     Args:
@@ -90,12 +90,13 @@ def multi_head(args: tuple, kwargs: dict[str, Any], result: tuple) -> tuple[Scor
     if values["query"].ndim == 2:
         output = output.unsqueeze(1)
     query, key, value = _projected(values, output.dtype)
-    out_projection = (values["out_proj_weight"], values["out_proj_bias"])
+    out_weight, out_bias = values["out_proj_weight"], values["out_proj_bias"]
     bias = _bias(values, len(query), query.shape[-2], key.shape[-2])
 
     def project(contexts: Float[Tensor, "batch heads rows dim"]) -> Float[Tensor, "batch rows embedding"]:
-        layer = [None if each is None else each.to(output.dtype).to(contexts) for each in out_projection]
-        return F.linear(contexts.transpose(1, 2).flatten(2), *layer)
+        weight = out_weight.to(output.dtype).to(contexts)
+        added = None if out_bias is None else out_bias.to(output.dtype).to(contexts)
+        return F.linear(contexts.transpose(1, 2).flatten(2), weight, added)
 
     maps = ScoredMaps(query, key, value, output.transpose(0, 1), query.shape[-1] ** -0.5, bias, project=project)
     maps.scale = max(maps.scale, float(output.abs().nan_to_num().amax()))
@@ -108,8 +109,10 @@ def _projected(bound: dict[str, Any], dtype: torch.dtype) -> tuple[Tensor, Tenso
     packed = not bound["use_separate_proj_weight"]
     weights = bound["in_proj_weight"].chunk(3) if packed else [bound[f"{name}_proj_weight"] for name in "qkv"]
     biases = [None] * 3 if bound["in_proj_bias"] is None else bound["in_proj_bias"].chunk(3)
-    layers = zip(tokens, weights, biases, strict=True)
-    query, key, value = (F.linear(*(None if part is None else part.to(dtype) for part in layer)) for layer in layers)
+    query, key, value = (
+        F.linear(each.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype))
+        for each, weight, bias in zip(tokens, weights, biases, strict=True)
+    )
     if bound["bias_k"] is not None:
         key, value = (
             torch.cat([each, extra.expand(1, each.shape[1], -1)])
@@ -149,7 +152,7 @@ def _bias(bound: dict[str, Any], batch: int, queries: int, keys: int) -> Float[T
     return total
 
 
-def flex(args: tuple, kwargs: dict[str, Any], result: tuple) -> tuple[ScoredMaps, float]:
+def flex(args: tuple[Any, ...], kwargs: dict[str, Any], result: tuple[Any, ...]) -> tuple[ScoredMaps, float]:
     """The map of an eager `flex_attention`: scores changed by its functions, then a softmax. It has no dropout.
 
     Args:
@@ -174,7 +177,7 @@ def flex(args: tuple, kwargs: dict[str, Any], result: tuple) -> tuple[ScoredMaps
     return ScoredMaps(query, key, value, result[0], float(factor), modify=modify), 0.0
 
 
-def _over_all(function: Callable[..., Tensor], arguments: int, others: tuple) -> Callable[..., Tensor]:
+def _over_all(function: Callable[..., Tensor], arguments: int, others: tuple[Any, ...]) -> Callable[..., Tensor]:
     """A function of single entries as one of all: of a score, if it takes one, and of batch, head, query and key."""
     scored = [0] if arguments == 5 else []
 

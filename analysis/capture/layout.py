@@ -253,13 +253,8 @@ def fit(layout: Layout, where: str, shape: tuple[int, int, int, int]) -> tuple[T
     Raises:
         LayoutError: a call of other numbers of tokens, or whose batch cannot be so many rows a clip.
     """
-    cross = isinstance(layout, CrossLayout)
-    sides = (
-        {"query": (layout.queries, shape[2]), "key": (layout.keys, shape[3])}
-        if cross
-        else {"query": (layout, shape[2]), "key": (layout, shape[3])}
-    )
-    for side, (each, tokens) in sides.items():
+    sides = (layout.queries, layout.keys) if isinstance(layout, CrossLayout) else (layout, layout)
+    for side, each, tokens in zip(("query", "key"), sides, shape[2:], strict=True):
         if each.tokens != tokens:
             raise LayoutError(
                 f"{where} has {tokens} {side} tokens in a batch of {shape[0]}; the layout has {each}. "
@@ -269,8 +264,7 @@ def fit(layout: Layout, where: str, shape: tuple[int, int, int, int]) -> tuple[T
             raise LayoutError(
                 f"{where} has a batch of {shape[0]}, which is no whole number of clips; the layout has {each}"
             )
-    queries = sides["query"][0].table()
-    keys = sides["key"][0].table() if cross else queries
+    queries, keys = (each.table() for each in sides)
     if queries.fold != keys.fold:
         raise LayoutError(f"{where}: the queries' layout has {queries.fold} rows a clip, the keys' {keys.fold}")
     for table in (queries, keys):

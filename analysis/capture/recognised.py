@@ -138,7 +138,7 @@ class Recogniser:
     """
 
     def __init__(self, module: nn.Module, needed: bool) -> None:
-        self._models: dict[str, nn.Module] = {}
+        self._models: dict[str, Any] = {}  # of transformers, which may be absent
         self._layouts: Layouts = {}
         for path, each in module.named_modules():
             inside = any(not outer or path.startswith(f"{outer}.") for outer in self._models)
@@ -164,7 +164,7 @@ class Recogniser:
                 stack.callback(hook.remove)
             yield
 
-    def _read(self, path: str, model: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+    def _read(self, path: str, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         arguments = inspect.signature(model.forward).bind_partial(*args, **kwargs).arguments
         arguments |= arguments.pop("kwargs", {})
         values = arguments.get(model.main_input_name)

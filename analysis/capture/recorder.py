@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from typing import Any
@@ -19,7 +19,7 @@ from analysis.capture.call import AttentionCall, Options, make_call
 from analysis.capture.followed import Use
 from analysis.capture.intercept import flex, inside_multi_head, multi_head, refuse_unreadable, scaled_dot_product
 from analysis.capture.layout import axes_of, layout_of
-from analysis.capture.maps import TokenMaps
+from analysis.capture.maps import ScoredMaps, TokenMaps
 from analysis.capture.operations import SOFTMAXES
 from analysis.capture.softmaxes import SoftmaxProducts
 
@@ -52,7 +52,7 @@ class ModuleStack:
             self._paths.setdefault(each, []).append(path)
 
     @contextmanager
-    def watching(self):
+    def watching(self) -> Iterator[ModuleStack]:
         """Hooks on all submodules, taken off at the end; an error inside a module empties its place too."""
         with ExitStack() as stack:
             for each, paths in self._paths.items():
@@ -71,14 +71,14 @@ class ModuleStack:
         tensors = [each for each in (*inputs, *named.values()) if isinstance(each, torch.Tensor) and each.ndim > 1]
         self.clips = tensors[0].shape[0] if tensors and not tensors[0].is_nested else None
 
-    def _enter(self, paths: list[str], module: nn.Module, inputs: tuple) -> None:
+    def _enter(self, paths: list[str], module: nn.Module, inputs: tuple[Any, ...]) -> None:
         inside = self.running[-1] + "." if self.running and self.running[-1] else ""
         self.ran = True
         self.running.append(next((path for path in paths if path.startswith(inside)), paths[0]))
         if isinstance(module, nn.MultiheadAttention):  # whose own words would be of the mode that watches
             refuse_unreadable(inputs, {}, f"module {self.running[-1]!r} (nn.MultiheadAttention)")
 
-    def _leave(self, module: nn.Module, inputs: tuple, output: Any) -> None:
+    def _leave(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         self.running.pop()
 
     @property
@@ -105,7 +105,7 @@ class Recorder(TorchFunctionMode):
         self.skipped: Counter[str] = Counter()
         self._sites: list[str] = []
         self._softmaxes = SoftmaxProducts()
-        self._fused = {
+        self._fused: dict[Any, tuple[Callable[..., tuple[ScoredMaps, float]], str]] = {
             F.scaled_dot_product_attention: (scaled_dot_product, "scaled_dot_product_attention"),
             F.multi_head_attention_forward: (multi_head, "multi_head_attention_forward"),
         }
@@ -113,7 +113,9 @@ class Recorder(TorchFunctionMode):
             operator = sys.modules["torch._higher_order_ops.flex_attention"].flex_attention
             self._fused[operator] = (flex, "flex_attention")
 
-    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
         kwargs = kwargs or {}
         where = self.modules.innermost
         if where is not None and func in self._fused:
@@ -138,7 +140,7 @@ class Recorder(TorchFunctionMode):
                     self._record(lambda: (product.maps, product.dropout), where, "softmax", result, product.between)
         return result
 
-    def _multi_head(self, args: tuple, kwargs: dict[str, Any], where: str) -> Any:
+    def _multi_head(self, args: tuple[Any, ...], kwargs: dict[str, Any], where: str) -> Any:
         """Multi-head attention, whose map is of the kernels in the call, or else computed from what it was given."""
         inside = None if self._rewrite is not None else inside_multi_head(args, kwargs)
         with inside or nullcontext():
@@ -197,7 +199,7 @@ class Recorder(TorchFunctionMode):
 
 
 @contextmanager
-def _plain():
+def _plain() -> Iterator[None]:
     """Neither modes nor autocast nor gradients: the recomputation is seen by nobody."""
     with ExitStack() as stack:
         stack.enter_context(torch._C.DisableTorchFunction())

@@ -118,7 +118,8 @@ class SoftmaxProducts:
 
     def _product(self, call: MapCall) -> Product | None:
         """The product of a map with values; what it is made of is recorded then."""
-        product = None
+        product: Product | None = None
+        operands: Sequence[Tensor] = ()
         if call.func in SUMS and call.args and call.args[0] in self._raised:
             raised = self._raised[call.args[0]]
             product = summed_product(raised, call.args, call.kwargs, call.result)

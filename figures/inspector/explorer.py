@@ -13,7 +13,7 @@ import traitlets
 from figures.inspector.widget import Inspector
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     import xarray as xr
 
@@ -27,7 +27,7 @@ MOST_VIDEOS = 100  # listed of one source, so that a shard of thousands opens at
 FAILURES = (ValueError, KeyError, OSError, traitlets.TraitError)
 
 
-class Explorer(ipywidgets.VBox):
+class Explorer(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
     """Four controls above an inspector: source of videos, video, model, and a model to hold it against.
 
     The picture is always of what the controls say. A choice that cannot be shown has a message in its place, and the
@@ -39,6 +39,7 @@ class Explorer(ipywidgets.VBox):
         source, video, model, against: the controls; set their `value`.
     """
 
+    children: Sequence[ipywidgets.Widget]
     inspector = traitlets.Instance(Inspector, allow_none=True)
 
     def __init__(self, source: str = "demo:0-8", model: str = "gate-op-tp30", against: str = "") -> None:
@@ -87,20 +88,19 @@ class Explorer(ipywidgets.VBox):
         from gmsa_models import read_clips
 
         self.message.value = "reading videos"
-        clips, there_are_more = [], False
+        clips: list[Clip] = []
         with self._telling(f"{self.source.value} cannot be read"):
-            *clips, more = [*islice(read_clips(self.source.value), MOST_VIDEOS + 1), None][: MOST_VIDEOS + 1]
-            there_are_more = more is not None
+            clips = list(islice(read_clips(self.source.value), MOST_VIDEOS + 1))
             if not clips:
                 raise ValueError("it has no videos")
-        self._clips = {clip.id: clip for clip in clips}
+        self._clips = {clip.id: clip for clip in clips[:MOST_VIDEOS]}
         self.video.unobserve(self._show, "value")  # new options set a new value, and one drawing is enough
         self.video.options = list(self._clips)
         self.video.index = 0 if self._clips else None
         self.video.observe(self._show, "value")
         if self._clips:
             self._show()
-        if there_are_more:
+        if len(clips) > MOST_VIDEOS:
             self.message.value += f"; the first {MOST_VIDEOS} videos of {self.source.value} are listed"
 
     def _show(self, change: Any = None) -> None:

@@ -168,7 +168,7 @@ class Inspector(anywidget.AnyWidget):
         loop.call_soon(send)
 
     def _check(self, view: Mapping[str, Any]) -> None:
-        if self.choices is None:
+        if not self.records:
             raise traitlets.TraitError(CLOSED)
         try:
             self.choices.check(view)
@@ -231,7 +231,7 @@ class Inspector(anywidget.AnyWidget):
         self.layout.close()
         self.unobserve_all()
         self.on_msg(self._answer_message, remove=True)
-        self.records, self.choices, self.media, self.answers = [], None, None, Answers([], [])
+        self.records, self.media, self.answers = [], None, Answers([], [])
         self.payload = self.rest = b""
 
     def current_view(self) -> dict[str, Any]:
