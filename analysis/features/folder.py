@@ -9,7 +9,7 @@ minutes takes about 2 MB, so one file a video is as large as a shard of YouTube-
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -25,12 +25,22 @@ from analysis.features.digests import file_digest
 from analysis.features.extractor import AudioExtractor, Picture, VisualExtractor
 from analysis.features.labels import VideoLabel
 from analysis.features.registry import open_audio, open_visual
+from analysis.features.video_files import clip_ids
 from gmsa_models.data import write_clips
 from gmsa_models.data.atomic import remove_leftovers, replaced_when_done
 from gmsa_models.data.clip import Clip, Segment
 from gmsa_models.data.errors import NOT_GIVEN, ClipFileError, OnSkip, UnreadableError, brief, is_plain
-from gmsa_models.data.feature_folder import PROXY, SHARD, THUMBNAILS, write_classes
-from gmsa_models.data.file_names import file_name
+from gmsa_models.data.feature_folder import (
+    DIGITS,
+    MARK,
+    PROXY,
+    SHARD,
+    THUMBNAILS,
+    clip_file,
+    content_of,
+    folder_files,
+    write_classes,
+)
 from gmsa_models.data.lock import locked
 from gmsa_models.data.paths import skip_handler
 from gmsa_models.data.sources import read_clips
@@ -41,10 +51,7 @@ from gmsa_models.data.video.thumbnails import Thumbnails, ThumbnailSheet, read_t
 from gmsa_models.errors import ArgumentError, WorkerError
 from gmsa_models.workers import WorkerContext, leave_if_imported
 
-__all__ = ["ExtractorNames", "FolderSummary", "cached_clip", "clip_ids", "write_features"]
-
-_DIGITS = 12  # of the content's hash in a file's name
-_MARK = "@"  # before them
+__all__ = ["ExtractorNames", "FolderSummary", "cached_clip", "write_features"]
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,8 @@ class FolderSummary:
         unlabelled: how many of them have no label, where labels were given.
         classes: names, in the order of the labels.
         replaced: ids of videos that were there with another content, whose features are gone.
+        cut: ids of videos that end before a label of theirs does; it was cut there.
+        copies: ids of videos of the folder that are the same, byte for byte: a tuple a content that lies there twice.
     """
 
     made: int
@@ -93,6 +102,8 @@ class FolderSummary:
     unlabelled: int
     classes: tuple[str, ...]
     replaced: tuple[str, ...] = ()
+    cut: tuple[str, ...] = ()
+    copies: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -114,10 +125,13 @@ class _Task:
 class _Outcome:
     """What became of a video."""
 
+    identity: str
+    path: Path
     made: bool
     frames: int
     silent: bool
-    replaced: str = ""  # the id, where features of another content gave way
+    replaced: bool  # features of another content gave way
+    cut: bool  # it ends before one of its labels
 
 
 def write_features(
@@ -188,14 +202,16 @@ def write_features(
         sum(each.made for each in outcomes), sum(not each.made for each in outcomes),
         sum(each.frames for each in outcomes), sum(each.silent for each in outcomes),
         sum(not labels.get(video) for video in videos) if any(labels.values()) else 0, classes,
-        tuple(sorted(each.replaced for each in outcomes if each.replaced)),
+        tuple(sorted(each.identity for each in outcomes if each.replaced)),
+        tuple(sorted(each.identity for each in outcomes if each.cut)),
+        _copies(folder, {each.path.name: each.identity for each in outcomes}),
     )  # fmt: skip
 
 
 def cached_clip(
     video: Path, folder: Path, names: ExtractorNames, progress: Callable[[int, int], None] | None = None
 ) -> tuple[Clip, Thumbnails | None]:
-    """The features and thumbnails of one video, from a folder where they are kept by the video's content.
+    """The features and thumbnails of one video, from a folder where they are kept by the video's content alone.
 
     Args:
         video: a file.
@@ -206,31 +222,18 @@ def cached_clip(
     Raises:
         ClipFileError: the video cannot be read.
     """
-    task = _Task(video, video.stem, folder, names)
     folder.mkdir(parents=True, exist_ok=True)
-    clip, path, _, _ = _made_or_kept(task, progress)
-    return replace(clip, source=str(video)), read_thumbnails(path.with_suffix(THUMBNAILS), clip.frames)
-
-
-def clip_ids(videos: Sequence[Path]) -> dict[Path, str]:
-    """An id for each video: its name without the ending, with as many folders before it as tell it from the others.
-
-    Raises:
-        ArgumentError: a video given twice.
-    """
-    if len(set(map(Path.resolve, videos))) < len(videos):
-        twice = Counter(map(Path.resolve, videos)).most_common(1)[0][0]
-        raise ArgumentError(f"{twice} is given twice; expected every video once")
-    ids = {video: video.stem for video in videos}
-    for depth in range(2, max((len(video.resolve().parts) for video in videos), default=0) + 1):
-        counts = Counter(ids.values())
-        if counts.most_common(1)[0][1] == 1:
+    task = _Task(video, video.stem, folder, names)
+    digest = _digest(task)
+    own = clip_file(folder, task.identity, digest)
+    for path in [own, *sorted(folder.glob(f"*{MARK}{digest[:DIGITS]}{SHARD}"))]:  # a copy may have another name
+        if (clip := _stored(path, task)) is not None:
             break
-        for video, identity in ids.items():
-            if counts[identity] > 1:
-                ids[video] = "/".join([*video.resolve().parts[-depth:-1], video.stem])
-    counts = Counter(ids.values())
-    return {video: identity if counts[identity] == 1 else video.name for video, identity in ids.items()}
+    else:
+        path, clip = own, _made(task, own, progress)
+        write_clips(path, [clip])
+    clip = replace(clip, id=task.identity, source=str(video))
+    return clip, read_thumbnails(path.with_suffix(THUMBNAILS), clip.frames)
 
 
 def _labelled(task: _Task, labels: Sequence[VideoLabel], classes: Sequence[str]) -> _Task:
@@ -264,58 +267,79 @@ def _one_thread() -> None:
 
 
 def _do(task: _Task) -> _Outcome | UnreadableError:
-    """Make one file, or find it there."""
+    """Make the file of a video, or keep it, with the labels of the task."""
     try:
-        clip, _, made, replaced = _made_or_kept(task)
+        path = clip_file(task.folder, task.identity, _digest(task))
+        stored = _stored(path, task)
+        clip = stored or _made(task, path)
+        seconds = clip.frames * clip.frame_seconds
+        said: dict[str, Any] = {
+            "id": task.identity, "labels": task.labels, "segments": _segments(task, seconds), "dataset": task.dataset,
+        }  # fmt: skip
+        replaced = False
+        if stored is None or any(getattr(stored, name) != value for name, value in said.items()):
+            write_clips(path, [replace(clip, **said)])
+            replaced = _remove_earlier(task, path)
+        _write_copy(task, path)  # last: the features stay where a copy cannot be made
     except UnreadableError as error:
         return error
-    return _Outcome(made, clip.frames, clip.alignment == NO_SOUND, task.identity if replaced else "")
+    return _Outcome(
+        task.identity, path, stored is None, clip.frames, clip.alignment == NO_SOUND, replaced,
+        any(each.end > seconds for each in task.segments),
+    )  # fmt: skip
 
 
-def _made_or_kept(task: _Task, progress: Callable[[int, int], None] | None = None) -> tuple[Clip, Path, bool, bool]:
-    """The clip as its file has it now, the file, whether its features were made, and whether others gave way."""
+def _digest(task: _Task) -> str:
+    """SHA-256 of a video."""
     if not is_plain(task.identity):
         reason = "its name has control characters, or is not UTF-8, so no clip can have it; rename it"
         raise ClipFileError(task.video, reason, kind="name")
     try:
-        digest = file_digest(task.video)
+        return file_digest(task.video)
     except OSError as error:
         reason = f"cannot be read: {error.strerror}; check the path and its permissions"
         raise ClipFileError(task.video, reason, kind=NOT_GIVEN) from None
-    stem = file_name(task.identity)
-    path = task.folder / f"{stem}{_MARK}{digest[:_DIGITS]}{SHARD}"
-    stored = _stored(path, task)
-    clip = stored or _made(task, path, progress)
-    segments = _with_background(task, clip.frames * clip.frame_seconds)
-    said: dict[str, Any] = {
-        "id": task.identity, "labels": task.labels, "segments": segments, "dataset": task.dataset,
-    }  # fmt: skip
-    replaced = False
-    if stored is None or any(getattr(stored, name) != value for name, value in said.items()):
-        clip = replace(clip, **said)
-        write_clips(path, [clip])
-        for suffix in (SHARD, THUMBNAILS, PROXY):  # of the video as it was
-            for earlier in task.folder.glob(f"{_escaped(stem)}{_MARK}{'?' * _DIGITS}{suffix}"):
-                if earlier.stem != path.stem:
-                    earlier.unlink()
-                    replaced = True
-    _write_copy(task, path)  # last: the features stay where a copy cannot be made
-    return clip, path, stored is None, replaced
 
 
-def _with_background(task: _Task, seconds: float) -> tuple[Segment, ...]:
-    """The segments and, where every label of the video has its seconds, what lies between them as background."""
-    if not task.segments or {label for each in task.segments for label in each.labels} != set(task.labels):
-        return task.segments
+def _remove_earlier(task: _Task, path: Path) -> bool:
+    """Remove the files of the video as it was; whether there were any."""
+    stem, removed = _escaped(path.stem.rpartition(MARK)[0]), False
+    for suffix in (SHARD, THUMBNAILS, PROXY):
+        for earlier in task.folder.glob(f"{stem}{MARK}{'?' * DIGITS}{suffix}"):
+            if earlier.stem != path.stem:
+                earlier.unlink()
+                removed = True
+    return removed
+
+
+def _copies(folder: Path, ids: Mapping[str, str]) -> tuple[tuple[str, ...], ...]:
+    """Ids of the videos that lie in a folder more than once; of files that `ids` does not know, their names."""
+    alike: dict[str, list[str]] = defaultdict(list)
+    for path in folder_files(folder):
+        alike[content_of(path)].append(ids.get(path.name, path.stem.rpartition(MARK)[0]))
+    return tuple(tuple(each) for content, each in alike.items() if content and len(each) > 1)
+
+
+def _segments(task: _Task, seconds: float) -> tuple[Segment, ...]:
+    """The segments, cut where the video ends, and, where every label of it has its seconds, background between them."""
+    for each in task.segments:
+        if each.start >= seconds:
+            reason = (
+                f"a label is of seconds {each.start:g} to {each.end:g}, and the video ends at {seconds:g}; correct it"
+            )
+            raise ClipFileError(task.video, reason, kind="labels")
+    segments = tuple(replace(each, end=min(each.end, seconds)) for each in task.segments)
+    if not segments or {label for each in segments for label in each.labels} != set(task.labels):
+        return segments
     gaps, at = [], 0.0
-    for each in sorted(task.segments, key=lambda each: each.start):
+    for each in sorted(segments, key=lambda each: each.start):
         if each.start > at:
             gaps.append(Segment(at, each.start, kind="background"))
         at = max(at, each.end)
-    return (*task.segments, *gaps, *([Segment(at, seconds, kind="background")] if at < seconds else []))
+    return (*segments, *gaps, *([Segment(at, seconds, kind="background")] if at < seconds else []))
 
 
-def _made(task: _Task, path: Path, progress: Callable[[int, int], None] | None) -> Clip:
+def _made(task: _Task, path: Path, progress: Callable[[int, int], None] | None = None) -> Clip:
     """The features of a video; its thumbnails are written."""
     if not task.thumbnails:
         return video_clip(task.video, *task.names.opened(), task.names.rate, progress=progress)

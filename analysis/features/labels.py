@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +32,18 @@ class VideoLabel:
     span: tuple[float, float] | None = None
 
 
-def read_labels(source: str, videos: Sequence[Path]) -> dict[Path, tuple[VideoLabel, ...]]:
+@dataclass(frozen=True)
+class _Row:
+    """A row of a table."""
+
+    line: int
+    video: Path  # resolved
+    label: VideoLabel
+
+
+def read_labels(
+    source: str, videos: Sequence[Path], tell: Callable[[str], None] = print
+) -> dict[Path, tuple[VideoLabel, ...]]:
     """Labels of each video, in the order of the table.
 
     Args:
@@ -39,6 +51,7 @@ def read_labels(source: str, videos: Sequence[Path]) -> dict[Path, tuple[VideoLa
             table with columns path, label and, if wanted, start and end in seconds, a row a label. Paths are taken
             from the table's folder, then from the working directory.
         videos: files.
+        tell: is told how many rows of the table are of none of the videos.
 
     Raises:
         ArgumentError: a table that is none, with a row that cannot be, or without a row for any of the videos; names
@@ -49,20 +62,28 @@ def read_labels(source: str, videos: Sequence[Path]) -> dict[Path, tuple[VideoLa
         return dict.fromkeys(videos, ())
     if source == FOLDERS:
         return {video: (VideoLabel(_name(video.resolve().parent.name, str(video))),) for video in videos}
-    table = _read_table(Path(source))
-    labels = {video: table.get(video.resolve(), ()) for video in videos}
-    if not any(labels.values()):
-        first = next(iter(table), None)
+    rows = _read_table(Path(source))
+    wanted = {video.resolve() for video in videos}
+    others = [each for each in rows if each.video not in wanted]
+    if len(others) == len(rows):
         raise ArgumentError(
-            f"{source}: none of its {len(table)} paths is one of the {len(videos)} videos; its first is "
-            f"{brief(str(first))}, the first video {brief(str(videos[0].resolve()))}"
+            f"{source}: none of its {len(rows)} rows is of one of the {len(videos)} videos; its first is of "
+            f"{brief(str(rows[0].video))}, the first video is {brief(str(videos[0].resolve()))}"
         )
-    return labels
+    if others:
+        tell(
+            f"{source}: {len(others)} of its {len(rows)} rows are of none of the videos and are left out; the first is "
+            f"line {others[0].line}, of {brief(str(others[0].video))}"
+        )
+    labels: dict[Path, list[VideoLabel]] = defaultdict(list)
+    for each in rows:
+        labels[each.video].append(each.label)
+    return {video: tuple(labels.get(video.resolve(), ())) for video in videos}
 
 
-def _read_table(path: Path) -> Mapping[Path, tuple[VideoLabel, ...]]:
-    """Resolved path of a video -> its labels."""
-    labels: dict[Path, tuple[VideoLabel, ...]] = {}
+def _read_table(path: Path) -> list[_Row]:
+    """The rows of a table, at least one."""
+    result: list[_Row] = []
     if not path.is_file():
         raise FileNotFoundError(f"no file {str(path)!r}; expected {NONE}, {FOLDERS}, or a table of labels")
     try:
@@ -76,16 +97,13 @@ def _read_table(path: Path) -> Mapping[Path, tuple[VideoLabel, ...]]:
                 )
             for row in rows:
                 where = f"{path}, line {rows.line_num}"
-                video = _video(path, row["path"] or "", where)
-                labels[video] = (
-                    *labels.get(video, ()),
-                    VideoLabel(_name(row["label"] or "", where), _span(row, where)),
-                )
+                label = VideoLabel(_name(row["label"] or "", where), _span(row, where))
+                result.append(_Row(rows.line_num, _video(path, row["path"] or "", where), label))
     except (UnicodeDecodeError, csv.Error) as error:
         raise ArgumentError(f"{path}: not a table of text: {error}") from None
-    if not labels:
+    if not result:
         raise ArgumentError(f"{path}: the table has no rows")
-    return labels
+    return result
 
 
 def _video(table: Path, text: str, where: str) -> Path:

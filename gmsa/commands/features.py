@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,7 @@ from gmsa_models.data.atomic import check_folder
 __all__ = ["features"]
 
 NONE = "none"
+MOST_NAMED = 5  # of several videos
 
 
 def features(
@@ -57,7 +59,8 @@ def features(
     """Features of your own videos: a file each, for `gmsa train`, `inspect`, `evaluate`, `sweep` and `catalog`."""
     from analysis.features.folder import ExtractorNames, write_features
     from analysis.features.labels import read_labels
-    from gmsa_models.data.paths import expand
+    from analysis.features.video_files import video_files
+    from gmsa_models.data.paths import skip_handler
     from gmsa_models.data.video.decode import HIGHEST_RATE
 
     use_threads(threads)
@@ -68,10 +71,10 @@ def features(
     names = ExtractorNames(
         "" if visual == NONE else visual, "" if audio == NONE else audio, rate, str(device_of(device))
     )
-    paths = list(dict.fromkeys(expand(videos)))
-    known = read_labels(labels, paths)
     check_folder(out)
     with left_out() as skipped, progress_of("videos") as progress:
+        paths = video_files(videos, skip_handler(on_error, skipped))
+        known = read_labels(labels, paths, say)
         summary = write_features(
             paths, out, names, known, dataset=out.resolve().name if dataset is None else dataset,
             thumbnails=thumbnails, proxy=proxy, processes=processes, on_error=on_error, on_skip=skipped,
@@ -79,9 +82,15 @@ def features(
         )  # fmt: skip
     if summary.replaced:
         say(
-            f"{', '.join(summary.replaced)}: features of another content took the place of those that were there. "
+            f"{_listed(summary.replaced)}: features of another content took the place of those that were there. "
             "Videos of one name are kept apart where they are given together, or by an --out each"
         )
+    if summary.cut:
+        say(f"{_listed(summary.cut)}: a label reaches beyond the end of the video; its segment ends there")
+    for each in summary.copies[:MOST_NAMED]:
+        say(f"{_listed(each)}: one video, byte for byte; training keeps such copies together")
+    if len(summary.copies) > MOST_NAMED:
+        say(f"{len(summary.copies) - MOST_NAMED} more videos lie in {out} more than once")
     if summary.silent:
         say(f"{summary.silent} of the videos have no sound: silence was heard")
     if summary.unlabelled:
@@ -89,3 +98,9 @@ def features(
     classes = f", {len(summary.classes)} classes" if summary.classes else ""
     kept = f" ({summary.kept} were there)" if summary.kept else ""
     print(f"wrote {out}: {summary.made + summary.kept} videos{kept}, {summary.frames} frames{classes}")
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names, the first few of many."""
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + more

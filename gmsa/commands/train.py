@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -126,6 +127,10 @@ def _of_folder(arguments: dict[str, Any], chosen: set[str], skipped: Skipped) ->
         follows |= {"modalities": plan.modalities, "widths": plan.widths}
     if plan.unlabelled:
         say(f"{plan.unlabelled} clips have no label and are left out")
+    if plan.copies:
+        say(f"{plan.copies} clips are of the same video as another one, byte for byte; such clips stay together")
+    if "validation" in chosen:
+        _tell_of_copies(plan.training, arguments["validation"])
     if "validation" not in chosen:
         scoring = f"{len(plan.validation)} of {len(plan.validation) + len(plan.training)} clips score the model"
         say(
@@ -133,6 +138,23 @@ def _of_folder(arguments: dict[str, Any], chosen: set[str], skipped: Skipped) ->
         )
     always = {"data": [str(path) for path in plan.training], "classes": plan.vocabulary, "spaces": plan.spaces}
     return {name: value for name, value in follows.items() if name not in chosen} | always
+
+
+def _tell_of_copies(training: Sequence[Path], validation: Sequence[str]) -> None:
+    """Say which files that are to score the model are of videos that it is trained on."""
+    from gmsa_models.data.feature_folder import content_of
+    from gmsa_models.data.paths import SourceNotFoundError, expand
+
+    known = {content_of(path) for path in training} - {""}
+    copies = []
+    for source in validation:
+        with suppress(SourceNotFoundError):  # as `demo:3`, or `file#id`
+            copies += [path for path in expand(source) if content_of(path) in known]
+    if copies:
+        say(
+            f"{len(copies)} of the files of --validation, {copies[0]} first, are of videos that are trained on: their "
+            "scores say nothing of other videos"
+        )
 
 
 def _train(arguments: dict[str, Any], skipped: Skipped) -> Any:

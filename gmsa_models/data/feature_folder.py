@@ -4,20 +4,50 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from gmsa_models.data.atomic import write_text
 from gmsa_models.data.errors import brief
+from gmsa_models.data.file_names import file_name
 from gmsa_models.data.vocabulary import Vocabulary
 from gmsa_models.errors import ArgumentError
 
-__all__ = ["CLASSES", "PROXY", "SHARD", "THUMBNAILS", "folder_classes", "folder_files", "write_classes"]
+__all__ = [
+    "CLASSES",
+    "DIGITS",
+    "MARK",
+    "PROXY",
+    "SHARD",
+    "THUMBNAILS",
+    "clip_file",
+    "content_of",
+    "folder_classes",
+    "folder_files",
+    "write_classes",
+]
 
 CLASSES = "classes.csv"  # the table's name; columns `index`, `display_name`
 SHARD = ".tfrecord"  # how the files of clips end
 # How files of the pictures of the frames end, and of small copies that play; else they are called as the clip's file.
 THUMBNAILS, PROXY = ".webp", ".webm"
+MARK, DIGITS = "@", 12  # before the digits of the hash of a video's content that stand in the names of its files
+_CONTENT = re.compile(rf"{MARK}([0-9a-f]{{{DIGITS}}}){re.escape(SHARD)}$")
+
+
+def clip_file(folder: str | Path, identity: str, digest: str) -> Path:
+    """The file of a clip: it is named by the clip's id and by the SHA-256 of its video."""
+    return Path(folder) / f"{file_name(identity)}{MARK}{digest[:DIGITS]}{SHARD}"
+
+
+def content_of(path: str | Path) -> str:
+    """The digits by which a file's name says of what video its features are; "" where it says none.
+
+    Files of the same digits are of copies of one video, byte for byte.
+    """
+    match = _CONTENT.search(Path(path).name)
+    return match[1] if match else ""
 
 
 def folder_files(folder: str | Path) -> list[Path]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gmsa_models.data.errors import OnSkip, UnfitClipError
-from gmsa_models.data.feature_folder import CLASSES, folder_classes, folder_files
+from gmsa_models.data.feature_folder import CLASSES, content_of, folder_classes, folder_files
 from gmsa_models.data.formats import read_file
 from gmsa_models.data.spaces import FeatureSpace
 from gmsa_models.data.vocabulary import Vocabulary
@@ -34,6 +34,7 @@ class FolderPlan:
         training: files of the clips that it is trained on.
         validation: files of the clips that score it; empty where no class has two clips.
         unlabelled: how many clips are left out since they have no label.
+        copies: how many labelled clips are of the same video as one before, byte for byte.
         vocabulary: the classes.
         modalities: stream -> width of a frame.
         widths: stream -> width that it is projected to.
@@ -45,6 +46,7 @@ class FolderPlan:
     training: tuple[Path, ...]
     validation: tuple[Path, ...]
     unlabelled: int
+    copies: int
     vocabulary: Vocabulary
     modalities: dict[str, int]
     widths: dict[str, int]
@@ -62,12 +64,18 @@ class _Entry:
     frames: int
     labels: tuple[int, ...]
 
+    @property
+    def content(self) -> str:
+        """The same for copies of one video."""
+        return content_of(self.path) or str(self.path)
+
 
 def plan_folder(folder: str | Path, hold_out: bool = True, on_skip: OnSkip | None = None) -> FolderPlan:
     """Plan the training on a folder that `gmsa features` wrote.
 
     Of the clips with the same labels every fifth, at least one of two, scores the model and is not trained on: which
-    ones follows from their ids alone, so a folder that grows keeps its split but for the new clips.
+    ones follows from their ids alone, so a folder that grows keeps its split but for the new clips. Copies of one video
+    count as one clip, with the labels of all, and stay together.
 
     Args:
         folder: of features, with labels.
@@ -101,26 +109,36 @@ def plan_folder(folder: str | Path, hold_out: bool = True, on_skip: OnSkip | Non
     if first is None or not labelled:
         raise ArgumentError(f"{folder}: none of its {len(entries)} clips has a label; expected some to train on")
     kept = _held_out(labelled) if hold_out else set()
-    training = tuple(each.path for each in labelled if each.id not in kept)
+    training = [each for each in labelled if each.content not in kept]
+    validation = [each for each in labelled if each.content in kept]
     modalities = {name: values.shape[1] for name, values in first.features.items()}
     longest = max(each.frames for each in labelled)
     return FolderPlan(
-        training, tuple(each.path for each in labelled if each.id in kept), len(entries) - len(labelled),
+        _paths(training), _paths(validation), len(entries) - len(labelled),
+        len(_paths(labelled)) - len({each.content for each in labelled}),
         Vocabulary(first.dataset, tuple(range(len(names))), names), modalities,
         {name: _width(name, width) for name, width in modalities.items()}, dict(first.spaces),
         min(max(FRAMES, longest), MOST_FRAMES), _recipe(len(training), len(names)),
     )  # fmt: skip
 
 
+def _paths(entries: Sequence[_Entry]) -> tuple[Path, ...]:
+    return tuple(dict.fromkeys(each.path for each in entries))
+
+
 def _held_out(entries: Sequence[_Entry]) -> set[str]:
-    """Ids of the clips that score the model."""
-    alike: dict[tuple[int, ...], list[str]] = defaultdict(list)
+    """Contents of the clips that score the model."""
+    videos: dict[str, list[_Entry]] = defaultdict(list)
     for each in entries:
-        alike[each.labels].append(each.id)
+        videos[each.content].append(each)
+    alike: dict[tuple[int, ...], list[tuple[str, str]]] = defaultdict(list)  # labels -> id and content of each video
+    for content, copies in videos.items():
+        labels = tuple(sorted({label for each in copies for label in each.labels}))
+        alike[labels].append((min(each.id for each in copies), content))
     kept: set[str] = set()
-    for identities in alike.values():
-        order = sorted(identities, key=lambda identity: hashlib.sha256(identity.encode()).digest())
-        kept |= set(order[: max(len(order) // HELD_OUT, int(len(order) > 1))])
+    for several in alike.values():
+        order = sorted(several, key=lambda video: hashlib.sha256(video[0].encode()).digest())
+        kept |= {content for _, content in order[: max(len(order) // HELD_OUT, int(len(order) > 1))]}
     return kept
 
 

@@ -20,7 +20,7 @@ import gmsa
 from analysis import open_record
 from gmsa_models import load, read_clips
 from gmsa_models.data.errors import UnfitClipError
-from gmsa_models.data.feature_folder import folder_files
+from gmsa_models.data.feature_folder import content_of, folder_files
 from gmsa_models.errors import ArgumentError
 from gmsa_models.training.own_clips import plan_folder
 
@@ -98,6 +98,29 @@ def test_the_plan_follows_from_the_folder(folder):
     assert (plan.modalities, plan.widths, plan.max_frames) == ({"audio": 128}, {"audio": 64}, 300)
     assert plan.recipe["batch_size"] == 8
     assert plan_folder(folder, hold_out=False).validation == ()
+
+
+def test_copies_of_one_video_stay_on_one_side_of_the_split(tmp_path):
+    for number in range(3):
+        for label in ("loud", "still"):
+            (tmp_path / label).mkdir(exist_ok=True)
+            write_video(
+                tmp_path / label / f"{number}.mkv", range(2 + number), (0.0, tone(1.0)) if label == "loud" else None
+            )
+    for place in ("loud/copy0.mkv", "loud/copy1.mkv", "loud/copy2.mkv"):
+        (tmp_path / place).write_bytes((tmp_path / "loud" / f"{place[-5]}.mkv").read_bytes())
+    words = ["features", tmp_path / "*/*.mkv", "--visual", "none", "--labels", "folders", "--out", tmp_path / "f"]
+    assert run(*words).exit_code == 0
+    plan = plan_folder(tmp_path / "f")
+    sides = [{content_of(path) for path in paths} for paths in (plan.training, plan.validation)]
+    assert not sides[0] & sides[1]
+    assert sorted([*plan.training, *plan.validation]) == folder_files(tmp_path / "f")
+    assert (len(plan.training), len(plan.validation), plan.copies) == (6, 3, 3)  # of 3 loud videos one, with its copy
+    done = run("train", "--data", tmp_path / "f", "--out", tmp_path / "run", "--steps", 2)
+    assert "3 clips are of the same video as another one, byte for byte; such clips stay together" in done.stderr
+    kept = [str(path) for path in plan.validation]
+    words = ["train", "--data", tmp_path / "f", "--out", tmp_path / "run2", "--steps", 2, "--validation", kept[0]]
+    assert f"1 of the files of --validation, {kept[0]} first, are of videos that are trained on" in run(*words).stderr
 
 
 def test_what_is_given_stands(folder, tmp_path):

@@ -11,8 +11,9 @@ from small_models import small_model
 
 from analysis.explanations.ground_truth import label_evidence
 from analysis.features import folder as module
-from analysis.features.folder import ExtractorNames, cached_clip, clip_ids, write_features
+from analysis.features.folder import ExtractorNames, cached_clip, write_features
 from analysis.features.labels import VideoLabel
+from analysis.features.video_files import clip_ids
 from analysis.inspect.video_features import stored_pictures
 from gmsa import app
 from gmsa_models import read_clips, save
@@ -208,6 +209,42 @@ def test_a_clip_is_cached_by_the_content_of_its_video(tmp_path, videos, made):
     np.testing.assert_array_equal(first.features["audio"], again.features["audio"])
     assert kept == sheet
     assert (made, again.source, again.frame_times) == (videos[:1], str(moved), first.frame_times)
+    renamed = moved.rename(tmp_path / "c.mkv")
+    again, kept = cached_clip(renamed, tmp_path / "f", SOUND)
+    assert (made, again.id, again.source, kept) == (videos[:1], "c", str(renamed), sheet)
+
+
+def test_the_cache_keeps_videos_of_one_name_apart(tmp_path, videos, made):
+    for _ in range(2):
+        lengths = [cached_clip(video, tmp_path / "f", SOUND)[0].frames for video in (videos[0], videos[2])]
+        assert lengths == [3, 4]
+    assert made == [videos[0], videos[2]]
+
+
+def test_the_cache_makes_features_again_by_other_extractors(tmp_path, videos, made):
+    cached_clip(videos[0], tmp_path / "f", SOUND)
+    assert cached_clip(videos[0], tmp_path / "f", ExtractorNames("", "log-mel", rate=2.0))[0].frames == 5
+    assert made == videos[:1] * 2
+
+
+def test_copies_of_one_video_are_named(tmp_path, videos):
+    copy = videos[0].with_name("copy.mkv")
+    copy.write_bytes(videos[0].read_bytes())
+    assert write_features(videos[:2], tmp_path / "f", SOUND).copies == ()
+    assert write_features([copy], tmp_path / "f", SOUND).copies == (("a", "copy"),)  # one of them lay there
+    summary = write_features([*videos, copy], tmp_path / "g", SOUND, processes=2)
+    assert summary.copies == (("copy", "dog/a"),)
+
+
+def test_labels_beyond_the_end_are_cut_or_refused(tmp_path, videos):
+    labels = {videos[2]: (VideoLabel("x", (1.0, 9.0)),), videos[0]: (VideoLabel("x", (1.0, 3.0)),)}
+    for _ in range(2):  # of features that are made, and of those that are kept
+        summary = write_features([videos[0], videos[2]], tmp_path / "f", SOUND, labels)
+        assert summary.cut == ("cat/a",)
+        clip = clips(tmp_path / "f")["cat/a"]
+        assert clip.segments == (Segment(1.0, 4.0, (0,)), Segment(0.0, 1.0, kind="background"))
+    with pytest.raises(ClipFileError, match=r"b\.mkv: a label is of seconds 2 to 3, and the video ends at 2"):
+        write_features(videos[1:2], tmp_path / "f", SOUND, {videos[1]: (VideoLabel("x", (2.0, 3.0)),)})
 
 
 def test_a_table_of_classes_that_is_not_ours_is_refused(tmp_path):
@@ -254,10 +291,39 @@ class TestCommand:
         assert message in done.stderr
         assert not list(tmp_path.glob("f/*.tfrecord"))
 
-    def test_no_such_video(self, tmp_path):
-        done = run("features", tmp_path / "*.mp4", "--out", tmp_path / "f")
-        assert done.exit_code == 2
-        assert "no file matches" in done.stderr
+    def test_no_such_video(self, tmp_path, videos):
+        for missing, message in (("*.mp4", "no file matches"), ("none.mp4", "no file ")):
+            words = ["features", tmp_path / missing, "--out", tmp_path / "f", "--visual", "none"]
+            done = run(*words)
+            assert (done.exit_code, len(done.stderr.splitlines())) == (2, 1)
+            assert message in done.stderr
+            done = run(*words, "--on-error", "skip")  # nothing is left
+            assert done.exit_code == 2
+            assert "no file at all" in done.stderr
+            done = run(*words, videos[1], "--on-error", "skip")
+            assert done.exit_code == 0, done.stderr
+            assert f"{missing}: names no file" in done.stderr
+            assert "1 videos" in done.stdout
+
+    def test_a_folder_is_refused_with_the_globs_of_its_videos(self, tmp_path, videos):
+        def error(folder, *words):
+            return run("features", folder, "--out", tmp_path / "f", "--visual", "none", *words).stderr
+
+        assert f"is a folder, not a video; give '{tmp_path}/*/*.mkv'" in error(tmp_path)
+        assert f"give '{tmp_path}/cat/*.mkv'" in error(tmp_path / "cat")
+        (tmp_path / "empty").mkdir()
+        assert "a glob of them: no video lies in it" in error(tmp_path / "empty")
+        assert "left out 1 " in error(tmp_path / "cat", videos[0], "--on-error", "skip")
+
+    def test_what_was_done_with_labels_and_copies_is_said(self, tmp_path, videos):
+        (tmp_path / "dog" / "copy.mkv").write_bytes(videos[0].read_bytes())
+        (tmp_path / "l.csv").write_text("path,label,start,end\ncat/b.mkv,x,1,5\nnone.mkv,x,,\nother.mkv,x,,\n")
+        done = run("features", tmp_path / "*/*.mkv", "--out", tmp_path / "f", "--visual", "none", "--labels",
+                   tmp_path / "l.csv")  # fmt: skip
+        assert done.exit_code == 0, done.stderr
+        assert "b: a label reaches beyond the end of the video" in done.stderr
+        assert "copy, dog/a: one video, byte for byte" in done.stderr
+        assert "l.csv: 2 of its 3 rows are of none of the videos and are left out; the first is line 3" in done.stderr
 
 
 def test_a_small_copy_lies_beside_the_features_and_goes_with_them(tmp_path, videos, made):

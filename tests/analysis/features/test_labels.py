@@ -36,11 +36,17 @@ def test_a_table_names_videos_from_its_folder_or_the_working_directory(videos, m
     monkeypatch.chdir(videos[2].parent)
     source = table(videos, f"\ufeffpath,label,start,end\ncat/one.mp4,jump,1,2.5\n{videos[1]},fall,,\ncat/one.mp4,fall\n"
                    "one.mp4,\"sit, down\",0,3\nnone.mp4,jump,,\n")  # fmt: skip
-    assert read_labels(source, videos) == {
+    lines = []
+    assert read_labels(source, videos, lines.append) == {
         videos[0]: (VideoLabel("jump", (1.0, 2.5)), VideoLabel("fall")),
         videos[1]: (VideoLabel("fall"),),
         videos[2]: (VideoLabel("sit, down", (0.0, 3.0)),),
     }
+    (line,) = lines
+    assert "1 of its 5 rows are of none of the videos and are left out; the first is line 6, of " in line
+    assert "none.mp4" in line
+    read_labels(table(videos, "path,label\ncat/one.mp4,a\n"), videos, lines.append)
+    assert len(lines) == 1
 
 
 @pytest.mark.parametrize(
@@ -55,7 +61,7 @@ def test_a_table_names_videos_from_its_folder_or_the_working_directory(videos, m
         ("path,label\ncat/one.mp4,a\x1bb\n", "line 2: label is "),
         ("path,label\n,a\n", "line 2: path is ''"),
         ("path,label\n", "the table has no rows"),
-        ("path,label\nhere.mp4,a\n", r"none of its 1 paths is one of the 3 videos; its first is .*here\.mp4"),
+        ("path,label\nhere.mp4,a\n", r"none of its 1 rows is of one of the 3 videos; its first is of .*here\.mp4"),
     ],
 )
 def test_a_table_that_cannot_be_is_refused(videos, text, message):
