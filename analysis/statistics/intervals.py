@@ -19,11 +19,11 @@ __all__ = [
     "RESAMPLES",
     "Interval",
     "RankCorrelation",
-    "interval",
+    "group_mean_values",
+    "mean_ends",
     "mean_interval",
     "normal_interval",
     "paired_permutation_p",
-    "percentile_ends",
     "resample_counts",
     "resampled_means",
     "sign_test_p",
@@ -36,6 +36,10 @@ PERMUTATIONS = 99_999
 # Up to this many values every order (8! = 40,320) or every pattern of signs (2^16) is tried, none is drawn.
 EXACT_ORDERS, EXACT_SIGNS = 8, 16
 CHUNK = 20_000
+# Up to this many values Student's t stands alone, see `mean_ends`.
+SMALLEST = 3
+# A variance below this share of the data's is that of one value repeated.
+ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class Interval:
 
     Attributes:
         estimate: of the data.
-        low, high: ends of the interval; NaN where there is none, as with one video.
+        low, high: ends of the interval; NaN where there is none, as with one video or with values that are all equal.
         level: share of such intervals that hold the true value, if the method's assumptions hold.
     """
 
@@ -119,24 +123,80 @@ def resampled_means(
     return means.reshape(len(counts), *values.shape[1:])
 
 
-def percentile_ends(draws: Float[np.ndarray, "resamples ..."], level: float = LEVEL) -> tuple[np.ndarray, np.ndarray]:
-    """Both ends of the percentile interval of resampled values, along the first axis; NaN draws are left out."""
-    if np.isnan(draws).any():
-        with np.errstate(invalid="ignore"):
-            kept = np.where(np.isnan(draws).all(0), 0.0, draws)
-            low, high = np.nanquantile(kept, [(1 - level) / 2, (1 + level) / 2], axis=0)
-            empty = np.isnan(draws).all(0)
-        return np.where(empty, np.nan, low), np.where(empty, np.nan, high)
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    return np.asarray(low), np.asarray(high)
+def mean_ends(
+    values: Float[np.ndarray, "videos ..."], counts: Int[np.ndarray, "resamples drawn"], level: float = LEVEL
+) -> tuple[Float[np.ndarray, "*columns"], Float[np.ndarray, "*columns"]]:
+    """Both ends of the interval of a mean over independent videos: the one producer of intervals of means.
+
+    The mean less and plus its standard error times a factor for each side, the larger of two: Student's t with n - 1
+    degrees of freedom, which is exact for normal values, and the quantile of the studentised bootstrap, which follows
+    their skew. The bootstrap's tails are (1 - level) / 2 * (1 - 3 / n), since with few values its quantiles are too
+    small; below 4 values it has none and Student's t stands alone. Samples of one value repeated have no standard error
+    and are left out. `benchmarks/coverage.py` simulates how often such an interval holds the true mean.
+
+    Args:
+        values: one value a video (or whatever is independent: seeds, families), for any number of columns; NaN: none.
+        counts: of `resample_counts`.
+        level: of the interval.
+
+    Returns:
+        Low and high, float64. NaN with fewer than two values, and where all are equal: nothing then says how much
+        they would differ.
+
+    Raises:
+        ArgumentError: another number of videos in `counts`.
+
+    Source:
+        Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, section 12.5; Hesterberg, "What Teachers Should
+        Know about the Bootstrap", The American Statistician 2015, on its narrowness with few values.
+    """
+    if counts.shape[1] != len(values):
+        raise ArgumentError(f"values of {len(values)} videos, resamples of {counts.shape[1]}")
+    flat = values.reshape(len(values), -1).astype(np.float64)
+    present = (~np.isnan(flat)).sum(0)
+    ends = np.full((2, flat.shape[1]), np.nan)
+    for number in np.unique(present[present > 1]):
+        columns = present == number
+        ends[:, columns] = _ends_of(flat[:, columns], counts, int(number), level)
+    return ends[0].reshape(values.shape[1:]), ends[1].reshape(values.shape[1:])
 
 
-def interval(estimate: float, draws: Float[np.ndarray, " resamples"], videos: int, level: float = LEVEL) -> Interval:
-    """Percentile interval of one number; with fewer than two videos there is none, and its ends are NaN."""
-    if videos < 2:
-        return Interval(float(estimate), float("nan"), float("nan"), level)
-    low, high = percentile_ends(draws, level)
-    return Interval(float(estimate), float(low), float(high), level)
+def _ends_of(
+    values: Float[np.ndarray, "videos columns"], counts: np.ndarray, number: int, level: float
+) -> Float[np.ndarray, "ends columns"]:
+    """Low and high of columns that have `number` values each."""
+    means, deviations = np.nanmean(values, 0), np.nanstd(values, 0, ddof=1)
+    errors = np.where(np.nanmax(values, 0) > np.nanmin(values, 0), deviations / np.sqrt(number), np.nan)
+    reach = float(stats.t.ppf((1 + level) / 2, number - 1))
+    if number <= SMALLEST:
+        return np.stack([means - reach * errors, means + reach * errors])
+    tail = (1 - level) / 2 * (1 - SMALLEST / number)
+    lowest, highest = _quantiles(_studentised_means(values - means, counts), [tail, 1 - tail])
+    return np.stack([means - np.fmax(reach, highest) * errors, means - np.fmin(-reach, lowest) * errors])
+
+
+def _studentised_means(
+    values: Float[np.ndarray, "videos columns"], counts: np.ndarray
+) -> Float[np.ndarray, "resamples columns"]:
+    """Mean over standard error of each bootstrap sample, of values whose mean is 0; NaN where it has no error."""
+    weights, present = counts.astype(np.float64), ~np.isnan(values)
+    filled = np.where(present, values, 0.0)
+    drawn = weights @ present.astype(np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        means = (weights @ filled) / drawn
+        variances = (weights @ filled**2 - drawn * means**2) / (drawn - 1)
+        # Of one value repeated, rounding leaves a variance that is not quite 0.
+        variances[(drawn < 2) | (variances <= ROUNDING * np.nanmean(values**2, 0))] = np.nan
+        return means / np.sqrt(variances / drawn)
+
+
+def _quantiles(draws: Float[np.ndarray, "resamples columns"], shares: list[float]) -> np.ndarray:
+    """Quantiles of each column, NaN left out; NaN where there is nothing else."""
+    missing = np.isnan(draws)
+    if not missing.any():
+        return np.asarray(np.quantile(draws, shares, axis=0))
+    empty = missing.all(0)
+    return np.where(empty, np.nan, np.nanquantile(np.where(empty, 0.0, draws), shares, axis=0))
 
 
 def normal_interval(
@@ -159,15 +219,38 @@ def normal_interval(
 def mean_interval(
     values: Float[np.ndarray, " videos"], counts: Int[np.ndarray, "resamples drawn"], level: float = LEVEL
 ) -> Interval:
-    """Mean over videos with its bootstrap interval; NaN values are left out.
+    """Mean of independent values with the interval of `mean_ends`; NaN values are left out.
 
     Raises:
         ArgumentError: no video has a value, or another number of videos in `counts`.
     """
-    count = int((~np.isnan(values)).sum())
-    if not count:
+    if np.isnan(values).all():
         raise ArgumentError(f"none of {len(values)} videos has a value; a mean needs at least one")
-    return interval(float(np.nanmean(values)), resampled_means(values, counts), count, level)
+    low, high = mean_ends(values, counts, level)
+    return Interval(float(np.nanmean(values)), float(low), float(high), level)
+
+
+def group_mean_values(values: Float[np.ndarray, " videos"]) -> Float[np.ndarray, " videos"]:
+    """A value of every video such that their mean is that of a group of them: the group's jackknife pseudo-values.
+
+    Means of several groups of the same videos, and what is computed of them by sums, then have an interval by
+    `mean_interval` of the sums of these values.
+
+    Args:
+        values: NaN for videos outside the group.
+
+    Returns:
+        The mean of the group plus, inside it, (n - 1) / (m - 1) times the deviation from it: n videos, m of the group.
+        NaN throughout where the group has fewer than two.
+
+    Source:
+        Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, section 11.5.
+    """
+    inside = ~np.isnan(values)
+    if inside.sum() < 2:
+        return np.full(len(values), np.nan)
+    mean = values[inside].mean()
+    return np.asarray(mean + np.where(inside, values - mean, 0.0) * (len(values) - 1) / (inside.sum() - 1))
 
 
 def paired_permutation_p(

@@ -9,13 +9,14 @@ import xarray as xr
 from jaxtyping import Float, Int
 
 from analysis.interventions.effect_scores import effect_scores
-from analysis.statistics.intervals import Interval, mean_interval, percentile_ends, resampled_means
+from analysis.statistics.intervals import Interval, group_mean_values, mean_interval
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
 
 __all__ = ["ROWS", "branch_effects", "correction_of_global", "effect_rows"]
 
 BRANCHES = ("global", "local")
+SMALLEST_GROUP = 2  # videos of a kind, without which nothing says how much they differ
 EVEN = 1.0  # attention that the label's seconds receive: below it, the global branch looks elsewhere
 # The panels of the figure and their rows.
 ROWS: dict[str, tuple[str, ...]] = {
@@ -58,27 +59,22 @@ def correction_of_global(
     Returns:
         "missed", "found": how much of the label's logit is lost without the local branch, in videos whose label's
         seconds receive less global attention than uniform would give them, and in the others; "difference": the first
-        less the second. NaN without such models or videos.
+        less the second. A model with fewer than two videos of either kind is left out; NaN where none is left.
     """
     both = [table for table in tables.values() if table["whole"].sel(branch="local").notnull().any()]
-    sides: dict[str, list[Interval]] = {"missed": [], "found": []}
-    draws: dict[str, list[Float[np.ndarray, " resamples"]]] = {"missed": [], "found": []}
+    sides: dict[str, list[Float[np.ndarray, " videos"]]] = {"missed": [], "found": []}
     for table in both:
         lost, missed = -table["whole"].sel(branch="local").to_numpy(), table["attention"].to_numpy() < EVEN
         each = {"missed": np.where(missed, lost, np.nan), "found": np.where(missed, np.nan, lost)}
-        if any(np.isnan(values).all() for values in each.values()):
-            continue  # of a model that has videos of one kind alone, there is no difference
+        if any((~np.isnan(values)).sum() < SMALLEST_GROUP for values in each.values()):
+            continue  # of a model that has hardly a video of one kind, there is no difference
         for name, values in each.items():
-            sides[name].append(mean_interval(values, counts))
-            draws[name].append(resampled_means(values, counts))
+            sides[name].append(group_mean_values(values))
     if not sides["missed"]:
         return dict.fromkeys(("missed", "found", "difference"), _NONE)
-    means = {name: float(np.mean([one.estimate for one in result])) for name, result in sides.items()}
-    spread = {name: np.mean(result, axis=0) for name, result in draws.items()}
+    means = {name: np.mean(result, axis=0) for name, result in sides.items()}
     means["difference"] = means["missed"] - means["found"]
-    spread["difference"] = spread["missed"] - spread["found"]
-    ends = {name: percentile_ends(result) for name, result in spread.items()}
-    return {name: Interval(means[name], float(ends[name][0]), float(ends[name][1])) for name in means}
+    return {name: mean_interval(each, counts) for name, each in means.items()}
 
 
 _NONE = Interval(float("nan"), float("nan"), float("nan"))

@@ -14,9 +14,9 @@ from analysis.gmsa_view import view_clips
 from analysis.inspect.clips import inspect_clip
 from analysis.record.assemble import record_of
 from analysis.statistics.intervals import (
+    mean_ends,
     mean_interval,
     normal_interval,
-    percentile_ends,
     resample_counts,
     resampled_means,
     spearman,
@@ -301,9 +301,7 @@ def _small(record: xr.Dataset) -> xr.Dataset:
 
 def _curve(values: np.ndarray, counts: np.ndarray, name: str) -> dict[str, np.ndarray]:
     mean = resampled_means(values, np.ones((1, len(values)), np.int64))[0]
-    low, high = percentile_ends(resampled_means(values, counts))
-    if len(values) < 2:
-        low, high = np.full_like(low, np.nan), np.full_like(high, np.nan)
+    low, high = mean_ends(values, counts)
     return {name: mean, f"{name}_low": low, f"{name}_high": high}
 
 

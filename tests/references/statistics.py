@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import permutations, product
 
 import numpy as np
+from scipy import stats
 
 
 def resampled_means(values: np.ndarray, counts: np.ndarray) -> list[float]:
@@ -14,6 +15,23 @@ def resampled_means(values: np.ndarray, counts: np.ndarray) -> list[float]:
         drawn = [value for value, times in zip(values, row, strict=True) for _ in range(times) if not np.isnan(value)]
         means.append(sum(drawn) / len(drawn) if drawn else float("nan"))
     return means
+
+
+def mean_ends(values: list[float], counts: np.ndarray) -> tuple[float, float]:
+    """Student's 95 % interval, widened to the studentised bootstrap's, one sample after the other."""
+    known = [value for value in values if not np.isnan(value)]
+    number, mean, error = len(known), np.mean(known), np.std(known, ddof=1) / np.sqrt(len(known))
+    low, high = stats.t.interval(0.95, number - 1)
+    if number > 3:
+        ratios = []
+        for row in counts:
+            drawn = [value for value, times in zip(values, row, strict=True) for _ in range(times)]
+            drawn = [value for value in drawn if not np.isnan(value)]
+            if len(set(drawn)) > 1:
+                ratios.append((np.mean(drawn) - mean) / (np.std(drawn, ddof=1) / np.sqrt(len(drawn))))
+        tail = 0.025 * (1 - 3 / number)
+        low, high = min(low, np.quantile(ratios, tail)), max(high, np.quantile(ratios, 1 - tail))
+    return mean - high * error, mean - low * error
 
 
 def sign_flip_p(differences: list[float]) -> float:

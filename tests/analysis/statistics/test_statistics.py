@@ -2,16 +2,17 @@
 
 import numpy as np
 import pytest
+from references.statistics import mean_ends as slow_ends
 from references.statistics import resampled_means as slow_means
 from references.statistics import sign_flip_p, spearman_p
 from references.statistics import spearman as slow_spearman
 from scipy import stats
 
 from analysis.statistics.intervals import (
-    interval,
+    group_mean_values,
+    mean_ends,
     mean_interval,
     paired_permutation_p,
-    percentile_ends,
     resample_counts,
     resampled_means,
     sign_test_p,
@@ -53,9 +54,6 @@ def test_resampled_means_of_curves_are_those_of_each_point():
 def test_a_sample_without_any_value_is_nan():
     counts = np.array([[2, 0], [0, 2]])
     assert resampled_means(np.array([4.0, np.nan]), counts) == pytest.approx([4.0, np.nan], nan_ok=True)
-    low, high = percentile_ends(np.array([[1.0, np.nan], [3.0, np.nan]]))
-    assert low == pytest.approx([1.05, np.nan], nan_ok=True)
-    assert high == pytest.approx([2.95, np.nan], nan_ok=True)
 
 
 def test_counts_of_other_videos_are_refused():
@@ -63,13 +61,80 @@ def test_counts_of_other_videos_are_refused():
         resampled_means(np.zeros(3), resample_counts(5, 2))
 
 
-def test_mean_interval_agrees_with_scipy():
-    values = np.random.default_rng(2).normal(3.0, 2.0, 101)
-    mine = mean_interval(values, resample_counts(101, 20_000))
-    theirs = stats.bootstrap((values,), np.mean, n_resamples=20_000, method="percentile", rng=5).confidence_interval
-    assert mine.estimate == pytest.approx(values.mean())
-    assert mine.low == pytest.approx(theirs.low, abs=0.02)
-    assert mine.high == pytest.approx(theirs.high, abs=0.02)
+@pytest.mark.parametrize("videos", [2, 3, 4, 7, 23])
+def test_intervals_equal_the_slow_definition(videos):
+    values, counts = np.random.default_rng(videos).lognormal(size=videos), resample_counts(videos, 300)
+    low, high = mean_ends(values, counts)
+    assert (low, high) == pytest.approx(slow_ends(values.tolist(), counts))
+    short = np.append(values, np.nan)  # a video without a value
+    counts = resample_counts(videos + 1, 300)
+    assert mean_ends(short, counts) == pytest.approx(slow_ends(short.tolist(), counts))
+
+
+def test_intervals_of_columns_are_those_of_each():
+    values = np.random.default_rng(0).normal(size=(11, 3, 2))
+    values[:4, 1, 0] = np.nan
+    values[1:, 2, 1] = np.nan
+    counts = resample_counts(11, 99)
+    low, high = mean_ends(values, counts)
+    assert low.shape == high.shape == (3, 2)
+    for place in np.ndindex(3, 2):
+        mine = mean_interval(values[:, *place], counts)
+        assert (low[place], high[place]) == pytest.approx((mine.low, mine.high), nan_ok=True)
+    assert np.isnan(low[2, 1])
+    assert np.isfinite(low).sum() == 5
+
+
+def test_two_and_three_values_have_students_interval_and_no_fewer():
+    for values in ([1.0, 4.0], [1.0, 4.0, 4.5]):
+        theirs = stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
+        mine = mean_interval(np.array(values), resample_counts(len(values), 50))
+        assert (mine.low, mine.high) == pytest.approx((theirs.low, theirs.high))
+
+
+def test_the_interval_is_no_shorter_than_students_and_longer_on_the_side_of_the_skew():
+    values, counts = np.random.default_rng(3).lognormal(size=16), resample_counts(16)
+    theirs = stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
+    mine = mean_interval(values, counts)
+    assert mine.low == pytest.approx(theirs.low)
+    assert mine.high - mine.estimate > 1.3 * (theirs.high - mine.estimate)
+
+
+@pytest.mark.parametrize("shape", ["normal", "lognormal"])
+@pytest.mark.parametrize("videos", [4, 16, 64])
+def test_intervals_hold_the_true_mean_as_often_as_they_say(shape, videos):
+    random = np.random.default_rng(videos)
+    samples = getattr(random, shape)(size=(videos, 400))
+    true = {"normal": 0.0, "lognormal": np.exp(0.5)}[shape]
+    # `resample_counts` once for all: the samples are independent columns.
+    low, high = mean_ends(samples, resample_counts(videos, 999, seed=1))
+    assert 0.90 <= ((low <= true) & (true <= high)).mean() <= 0.99
+
+
+def test_equal_values_have_no_interval():
+    for value in (0.0, 0.1, 1.0):
+        mine = mean_interval(np.full(7, value), resample_counts(7, 50))
+        assert mine.estimate == pytest.approx(value)
+        assert np.isnan([mine.low, mine.high]).all()
+
+
+def test_rare_events_do_not_make_an_endless_interval():
+    values = np.zeros(8)
+    values[0] = 1.0  # 34 percent of the samples hold zeros alone
+    mine = mean_interval(values, resample_counts(8, 500))
+    theirs = stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
+    assert np.isfinite([mine.low, mine.high]).all()
+    assert mine.low <= theirs.low
+    assert mine.high >= theirs.high
+
+
+def test_a_groups_values_have_its_mean_and_are_its_jackknife():
+    values = np.array([3.0, np.nan, 5.0, 10.0, np.nan])
+    mine = group_mean_values(values)
+    assert mine.mean() == pytest.approx(6.0)
+    without = [np.nanmean(np.delete(values, place)) for place in range(5)]
+    assert mine == pytest.approx([5 * 6.0 - 4 * each for each in without])
+    assert np.isnan(group_mean_values(np.array([1.0, np.nan]))).all()
 
 
 def test_the_interval_moves_with_the_values():
@@ -82,7 +147,6 @@ def test_one_video_has_no_interval_and_none_has_no_mean():
     one = mean_interval(np.array([2.0, np.nan]), resample_counts(2, 5))
     assert one.estimate == 2.0
     assert np.isnan([one.low, one.high]).all()
-    assert np.isnan(interval(1.0, np.ones(3), videos=1).low)
     with pytest.raises(ArgumentError, match="none of 2 videos"):
         mean_interval(np.array([np.nan, np.nan]), resample_counts(2, 5))
 
