@@ -61,6 +61,7 @@ class Explanation:
             nothing need add up.
         baseline: what stands for "no information", by name; None where the method needs none.
         features: modality -> one number a frame and feature; empty where the method does not go that far.
+        standard_error: of `values` of a method that may sample them, 0 where it did not; None of other methods.
     """
 
     method: str
@@ -72,6 +73,7 @@ class Explanation:
     convergence_delta: float | None = None
     baseline: str | None = None
     features: Mapping[str, Float[Tensor, "frame _"]] = field(default_factory=dict)
+    standard_error: FrameValues | None = None
 
     @property
     def frames(self) -> Float[Tensor, " frame"]:

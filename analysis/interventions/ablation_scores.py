@@ -135,7 +135,7 @@ def ablation_costs(
     Args:
         table: of `ablation_scores`.
         metrics: of "gap", "map", "perr", "hit_at_1".
-        resamples, permutations, seed: of the paired bootstrap (GAP, MAP) and the paired permutations (PERR, Hit@1).
+        resamples, permutations, seed: of bootstrap and permutations (PERR, Hit@1); GAP and MAP leave out each video.
         correction: of p-values, over the ablations of each metric; see `adjust_p_values`.
 
     Returns:

@@ -24,7 +24,8 @@ def explanation_variables(view: TraceView) -> Variables:
     """`explanation` (explainer, modality, frame) of one class, its parts by way, its error, and how faithful it is.
 
     `explanation_way` (explainer, way, modality, frame) is NaN where a method does not tell ways apart,
-    `explanation_delta` (explainer) where nothing need add up. `faithfulness` (explainer, measure) are those of
+    `explanation_delta` (explainer) where nothing need add up. `explanation_error` (as `explanation`) is there where a
+    method sampled. `faithfulness` (explainer, measure) are those of
     `analysis.explanations`; evidence is NaN where the class is no label whose seconds are known. Absent where the model
     cannot be explained.
     """
@@ -55,6 +56,13 @@ def explanation_variables(view: TraceView) -> Variables:
             ("explainer", "measure"), np.array(scores, np.float32), "how faithful the explanation is"
         ),
     }
+    if any(one.standard_error is not None and bool((one.standard_error != 0).any()) for one in each.values()):
+        variables["explanation_error"] = labelled(
+            ("explainer", "modality", "frame"),
+            np.stack([_errors(one) for one in each.values()]),
+            "standard error of explanation, where it is sampled",
+            "see units",
+        )
     variables["explanation"].attrs |= {
         "target": result.target, "label": result.label, "class_name": name, "baseline": result.baseline,
     }  # fmt: skip
@@ -70,6 +78,12 @@ def _ways(explanation: Explanation) -> np.ndarray:
     for way, values in explanation.branches.items():
         parts[WAYS.index(way)] = values.numpy()
     return parts
+
+
+def _errors(explanation: Explanation) -> np.ndarray:
+    if explanation.standard_error is None:
+        return np.full(explanation.values.shape, np.nan, np.float32)
+    return explanation.standard_error.numpy().astype(np.float32)
 
 
 def _deltas(explanations: Iterable[Explanation]) -> np.ndarray:

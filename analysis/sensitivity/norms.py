@@ -75,7 +75,8 @@ def frame_gradient_norms(
         probes: of "sampled", at least 2. Its relative error falls as 1 / sqrt(probes).
         seed: of "sampled".
         max_bytes: about the most that intermediate results may take.
-        return_standard_error: return also the standard errors: 0 where the method is exact.
+        return_standard_error: return also the standard errors, 0 where the method is exact; `sampled_ends` makes
+            intervals of them.
 
     Returns:
         (query, key) for a clip, (batch, query, key) for a batch, in the type and on the device of the model, half

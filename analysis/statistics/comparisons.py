@@ -1,8 +1,8 @@
 """All pairs of models held against each other on the same videos, as one tidy table.
 
 A score that is a mean over videos (PERR, Hit@1, any number a video) is tested by flipping signs of its differences:
-paired permutation. GAP and MAP rank videos against each other, so there is no number a video: they are resampled, both
-models by the same samples (paired bootstrap), the interval is normal, and p is what belongs to that interval.
+paired permutation. GAP and MAP rank videos against each other, so there is no number a video: each video is left out of
+both models at once (paired jackknife), the interval is Student's, and p is what belongs to that interval.
 """
 
 from __future__ import annotations
@@ -15,16 +15,15 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from jaxtyping import Bool, Float, Int
-from scipy import stats
 
 from analysis.statistics.intervals import (
     RESAMPLES,
     Interval,
     mean_interval,
-    normal_interval,
     paired_permutation_p,
     resample_counts,
 )
+from analysis.statistics.jackknife import jackknife_counts, jackknife_interval, jackknife_p
 from analysis.statistics.multiplicity import adjust_p_values
 from analysis.statistics.resampling import resampled_metrics, video_metrics
 from gmsa_models.errors import ArgumentError
@@ -42,7 +41,7 @@ __all__ = [
     "value_difference",
 ]
 
-BOOTSTRAP, PERMUTATION = "paired bootstrap", "paired permutation"
+JACKKNIFE, PERMUTATION = "paired jackknife", "paired permutation"
 PERCENT = 100.0
 PERMUTATIONS = 9_999
 
@@ -56,9 +55,9 @@ class Difference:
     Attributes:
         first_value, second_value: of either side.
         difference: first less second.
-        low, high: its 95 % interval over videos; NaN with fewer than two.
+        low, high: its 95 % interval over videos; NaN with fewer than two, and where all differ by the same.
         p_value: two-sided, of no difference; NaN where none can be had.
-        test: "paired bootstrap" or "paired permutation".
+        test: "paired jackknife" or "paired permutation".
         videos: how many both sides have a value of.
     """
 
@@ -78,14 +77,14 @@ class ScoreSample:
 
     Attributes:
         estimates: metric -> score.
-        draws: GAP and MAP -> of each bootstrap sample.
+        without: GAP and MAP -> without each video with a known label, or group of them; see `jackknife_counts`.
         of_videos: PERR and Hit@1 -> of each video, NaN for one without a known label.
         videos: how many have a known label: those that the scores are of.
-        counts: the bootstrap samples.
+        counts: the bootstrap samples of the others.
     """
 
     estimates: dict[str, float]
-    draws: dict[str, Float[np.ndarray, " resamples"]]
+    without: dict[str, Float[np.ndarray, " groups"]]
     of_videos: dict[str, Float[np.ndarray, " videos"]]
     counts: Counts
     videos: int
@@ -111,11 +110,13 @@ def score_sample(
     if not labels.any():
         raise ArgumentError(f"none of the {len(labels)} videos has a label that the model knows: there is no score")
     ranked = [name for name in metrics if name not in ("perr", "hit_at_1")]
-    draws, of_videos = resampled_metrics(scores, labels, counts, metrics=ranked), video_metrics(scores, labels)
+    known = labels.any(1)
+    without = resampled_metrics(scores[known], labels[known], jackknife_counts(int(known.sum())), metrics=ranked)
+    of_videos = video_metrics(scores, labels)
     whole = classification_metrics(scores, labels)
     return ScoreSample(
         estimates={name: PERCENT * whole[name] for name in metrics},
-        draws={name: PERCENT * each for name, each in draws.items()},
+        without={name: PERCENT * each for name, each in without.items()},
         of_videos={name: PERCENT * of_videos[name] for name in metrics if name not in ranked},
         counts=counts,
         videos=int(labels.any(1).sum()),
@@ -136,10 +137,9 @@ def score_difference(
     if metric in first.of_videos:
         return value_difference(first.of_videos[metric], second.of_videos[metric], first.counts, permutations, seed)
     one, two, videos = first.estimates[metric], second.estimates[metric], first.videos
-    draws = first.draws[metric] - second.draws[metric]
-    ends = normal_interval(one - two, draws, videos)
-    p_value = _normal_p(one - two, draws) if videos > 1 else float("nan")
-    return Difference(one, two, one - two, ends.low, ends.high, p_value, BOOTSTRAP, videos)
+    without = first.without[metric] - second.without[metric]
+    ends, p_value = jackknife_interval(one - two, without), jackknife_p(one - two, without)
+    return Difference(one, two, one - two, ends.low, ends.high, p_value, JACKKNIFE, videos)
 
 
 def value_difference(
@@ -252,14 +252,6 @@ def corrected(rows: Sequence[Mapping[str, object]], correction: str) -> pd.DataF
     table = pd.DataFrame(rows)
     adjusted = table.groupby("metric")["p_value"].transform(lambda each: adjust_p_values(each.to_numpy(), correction))
     return table.assign(p_adjusted=adjusted, correction=correction)
-
-
-def _normal_p(difference: float, draws: Float[np.ndarray, " resamples"]) -> float:
-    """Below 0.05 exactly where the normal 95 % interval leaves out 0; 1 where both sides are the same throughout."""
-    deviation = float(np.std(draws, ddof=1))
-    if deviation == 0:
-        return 1.0 if difference == 0 else 0.0
-    return float(2 * stats.norm.sf(abs(difference) / deviation))
 
 
 def _array(table: xr.Dataset, part: str) -> np.ndarray:

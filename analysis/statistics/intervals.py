@@ -16,13 +16,13 @@ from scipy import stats
 from gmsa_models.errors import ArgumentError
 
 __all__ = [
+    "LEVEL",
     "RESAMPLES",
     "Interval",
     "RankCorrelation",
     "group_mean_values",
     "mean_ends",
     "mean_interval",
-    "normal_interval",
     "paired_permutation_p",
     "resample_counts",
     "resampled_means",
@@ -197,23 +197,6 @@ def _quantiles(draws: Float[np.ndarray, "resamples columns"], shares: list[float
         return np.asarray(np.quantile(draws, shares, axis=0))
     empty = missing.all(0)
     return np.where(empty, np.nan, np.nanquantile(np.where(empty, 0.0, draws), shares, axis=0))
-
-
-def normal_interval(
-    estimate: float, draws: Float[np.ndarray, " resamples"], videos: int, level: float = LEVEL
-) -> Interval:
-    """The estimate give or take a multiple of the deviation of its resampled values.
-
-    For scores that rank videos against each other: a sample that holds a video twice ranks it beside itself, which
-    moves all resampled scores alike (average precision upwards), and percentiles with them. Their spread stays.
-
-    Source:
-        Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, section 12.2.
-    """
-    if videos < 2:
-        return Interval(float(estimate), float("nan"), float("nan"), level)
-    reach = float(stats.norm.ppf((1 + level) / 2) * np.std(draws, ddof=1))
-    return Interval(float(estimate), float(estimate - reach), float(estimate + reach), level)
 
 
 def mean_interval(

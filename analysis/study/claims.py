@@ -13,14 +13,14 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
+from analysis.statistics.families import family_correlation, least_p
 from analysis.statistics.intervals import (
     Interval,
     mean_interval,
-    normal_interval,
     paired_permutation_p,
     resample_counts,
-    spearman,
 )
+from analysis.statistics.jackknife import jackknife_interval
 
 __all__ = [
     "CONFIRMED",
@@ -100,22 +100,22 @@ def _holds(part: Part) -> bool:
     return part.value.low > 0 or (part.sign == ">=" and part.value.estimate >= 0)
 
 
-def order_of_scores(draws: Mapping[str, xr.Dataset], kinds: Mapping[str, str], videos: int) -> Claim:
+def order_of_scores(samples: Mapping[str, xr.Dataset], kinds: Mapping[str, str], videos: int) -> Claim:
     """C1, by the mean GAP of each family.
 
     Args:
-        draws: model -> `estimate`, `draw` of the scores, of the same bootstrap samples for all.
+        samples: model -> `estimate`, `without` of the scores, of the same videos for all; see `metric_samples`.
         kinds: model -> attention block.
         videos: how many were scored.
     """
     steps = (("gate-op", "gate-att", ">"), ("gate-att", "share-att", ">="), ("share-att", "baseline", ">"))
     parts = []
     for high, low, sign in steps:
-        one, two = (_family_gap(draws, kinds, kind) for kind in (high, low))
+        one, two = (_family_gap(samples, kinds, kind) for kind in (high, low))
         if one is None or two is None:
             value = Interval(float("nan"), float("nan"), float("nan"))
         else:
-            value = normal_interval(one[0] - two[0], one[1] - two[1], videos)
+            value = jackknife_interval(one[0] - two[0], one[1] - two[1])
         what, short = f"GAP of {_FAMILY[high]} less {_FAMILY[low]} (points)", f"{_FAMILY[high]} − {_FAMILY[low]}"
         parts.append(Part(what, short, value, sign=sign))
     statement = "GAP: GateOp > GateAtt ≥ ShareAtt > Baseline"
@@ -126,49 +126,55 @@ _FAMILY = {"baseline": "Baseline", "share-att": "ShareAtt", "gate-att": "GateAtt
 
 
 def _family_gap(
-    draws: Mapping[str, xr.Dataset], kinds: Mapping[str, str], kind: str
+    samples: Mapping[str, xr.Dataset], kinds: Mapping[str, str], kind: str
 ) -> tuple[float, np.ndarray] | None:
-    gaps = [table.sel(metric="gap") for name, table in draws.items() if kinds[name] == kind]
+    gaps = [table.sel(metric="gap") for name, table in samples.items() if kinds[name] == kind]
     if not gaps:
         return None
     return (
         float(np.mean([float(gap["estimate"]) for gap in gaps])),
-        np.mean([gap["draw"].values for gap in gaps], axis=0),
+        np.mean([gap["without"].values for gap in gaps], axis=0),
     )
 
 
-def locality_and_score(statistics: Mapping[str, xr.Dataset], gap: Mapping[str, float], seed: int) -> Claim:
-    """C2: rank correlation of GAP and mean S over the models.
+def locality_and_score(
+    statistics: Mapping[str, xr.Dataset], gap: Mapping[str, float], kinds: Mapping[str, str], seed: int
+) -> Claim:
+    """C2: rank correlation of GAP and mean S over the families, whose models are no draws of their own.
 
     Args:
         statistics: model -> `sensitivity` (video, frame), and `own_sensitivity` where the model has a neighbourhood.
         gap: model -> score.
+        kinds: model -> attention block, its family.
         seed: of the permutations.
     """
-    parts = []
+    parts, families = [], {kinds[model] for model in statistics}
     for name, what, sign in (
         ("sensitivity", "Spearman's ρ of GAP and mean S, the same neighbourhood for all", ">"),
         ("own_sensitivity", "the same, each model's own neighbourhood", ""),
     ):
         models = [model for model, table in statistics.items() if name in table and table[name].notnull().any()]
         means = np.array([float(statistics[model][name].mean()) for model in models])
-        parts.append(_rank_part(means, np.array([gap[model] for model in models]), what, sign, seed))
-    return Claim("C2", "better models have larger S_i", tuple(parts), f"{len(statistics)} models")
+        scores = np.array([gap[model] for model in models])
+        parts.append(_rank_part(means, scores, [kinds[model] for model in models], what, sign, seed))
+    sample = f"{len(families)} families of {len(statistics)} models"
+    if (least := least_p(len(families))) > 0.05:
+        sample += f"; the least p of {len(families)} is {least:.2g}"
+    return Claim("C2", "better models have larger S_i", tuple(parts), sample)
 
 
 def _rank_part(
-    means: Float[np.ndarray, " models"], gaps: Float[np.ndarray, " models"], what: str, sign: str, seed: int
+    means: Float[np.ndarray, " models"],
+    gaps: Float[np.ndarray, " others"],
+    families: Sequence[str],
+    what: str,
+    sign: str,
+    seed: int,
 ) -> Part:
-    if len(means) < 3 or len(set(means)) == 1 or len(set(gaps)) == 1 or np.isnan(gaps).any():
-        return Part(f"{what} ({len(means)} models)", "ρ", Interval(float("nan"), float("nan"), float("nan")), sign=sign)
-    rank = spearman(means, gaps, seed=seed)
-    return Part(
-        f"{what} ({rank.pairs} models)",
-        "ρ",
-        Interval(rank.rho, rank.low, rank.high),
-        rank.p_value,
-        sign,
-    )
+    rank = family_correlation(means, gaps, families, seed)
+    count = f"{len(set(families))} families of {len(means)} models"
+    value = Interval(*[float("nan")] * 3) if rank is None else Interval(rank.rho, rank.low, rank.high)
+    return Part(f"{what} ({count})", "ρ", value, float("nan") if rank is None else rank.p_value, sign)
 
 
 def uneven_global_profile(statistics: Mapping[str, xr.Dataset], seed: int, resamples: int) -> Claim:

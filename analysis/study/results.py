@@ -6,41 +6,43 @@ from collections.abc import Mapping
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Int
 
-from analysis.statistics.intervals import Interval, normal_interval
+from analysis.statistics.intervals import Interval
+from analysis.statistics.jackknife import jackknife_counts, jackknife_interval
 from analysis.statistics.resampling import resampled_metrics
 from gmsa_models.evaluation.metrics import METRICS, classification_metrics
 from gmsa_models.variants import PUBLISHED, PUBLISHED_FAMILY
 
-__all__ = ["PERCENT", "metric_draws", "results_table", "scored_text"]
+__all__ = ["PERCENT", "metric_samples", "results_table", "scored_text"]
 
 PERCENT = 100.0
 
 
-def metric_draws(table: xr.Dataset, counts: Int[np.ndarray, "resamples videos"]) -> xr.Dataset:
-    """The four scores of one model, and of every bootstrap sample of the videos.
+def metric_samples(table: xr.Dataset) -> xr.Dataset:
+    """The four scores of one model, and without each video.
 
     Args:
         table: `score` and `label` (video, class).
-        counts: of `resample_counts`; the same for all models, so that their differences are of the same videos.
 
     Returns:
-        `estimate` (metric) and `draw` (metric, resample), in percent; NaN where no video has a label.
+        `estimate` (metric) and `without` (metric, group), in percent, of the data sets of `jackknife_counts` of the
+        videos with a label; NaN where no video has one.
     """
     scores, labels = (table[name].transpose("video", "class").values for name in ("score", "label"))
-    whole, draws = classification_metrics(scores, labels), resampled_metrics(scores, labels, counts)
+    known = labels.any(1)
+    whole, counts = classification_metrics(scores, labels), jackknife_counts(max(1, int(known.sum())))
+    without = resampled_metrics(scores[known], labels[known], counts[:, : known.sum()])
     return xr.Dataset(
         {
             "estimate": ("metric", PERCENT * np.array([whole[name] for name in METRICS])),
-            "draw": (("metric", "resample"), PERCENT * np.stack([draws[name] for name in METRICS])),
+            "without": (("metric", "group"), PERCENT * np.stack([without[name] for name in METRICS])),
         },
         {"metric": np.array(METRICS)},
     )
 
 
 def results_table(
-    draws: Mapping[str, xr.Dataset],
+    samples: Mapping[str, xr.Dataset],
     kinds: Mapping[str, str],
     mebibytes: Mapping[str, float],
     seconds: xr.Dataset,
@@ -50,7 +52,7 @@ def results_table(
     """Everything that Table 1 shows, ours beside the published.
 
     Args:
-        draws: model -> what `metric_draws` gives.
+        samples: model -> what `metric_samples` gives.
         kinds: model -> attention block.
         mebibytes: model -> size of the checkpoint in MiB.
         seconds: of `step_seconds`.
@@ -61,8 +63,8 @@ def results_table(
         `score`, `low`, `high`, `published` (model, metric) in percent; `time`, `published_time` (model), training time
         relative to Baseline, and `size`, `published_size` (model) in MiB, each by family; NaN where there is none.
     """
-    names = list(draws)
-    ends = {name: [_interval(draws[name], metric, videos) for metric in METRICS] for name in names}
+    names = list(samples)
+    ends = {name: [_interval(samples[name], metric) for metric in METRICS] for name in names}
     values = {
         "score": [[end.estimate for end in ends[name]] for name in names],
         "low": [[end.low for end in ends[name]] for name in names],
@@ -99,9 +101,9 @@ def scored_text(videos: int, unlabelled: int, kind: str = "") -> str:
     )
 
 
-def _interval(table: xr.Dataset, metric: str, videos: int) -> Interval:
+def _interval(table: xr.Dataset, metric: str) -> Interval:
     one = table.sel(metric=metric)
-    return normal_interval(float(one["estimate"]), one["draw"].values, videos)
+    return jackknife_interval(float(one["estimate"]), one["without"].values)
 
 
 def _relative_seconds(seconds: xr.Dataset, kind: str) -> float:

@@ -11,12 +11,11 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import xarray as xr
 
-from analysis.statistics.intervals import resample_counts
 from analysis.study.contrast import Contrast, clearest, contrast
 from analysis.study.effects import branch_effects
 from analysis.study.explained import ablation_table, evidence_found, explained_clips
 from analysis.study.passes import clip_statistics, model_statistics
-from analysis.study.results import metric_draws
+from analysis.study.results import metric_samples
 from analysis.study.scores import score_models
 from analysis.study.selection import Selection, clips_at, select
 from analysis.study.steps import step_seconds
@@ -201,18 +200,13 @@ class Study:
 
     @cached_property
     def metrics(self) -> dict[str, xr.Dataset]:
-        """Model -> its four scores and those of the same bootstrap samples for all, kept model by model."""
+        """Model -> its four scores, and those without each video, kept model by model."""
         common_classes(self.scores)
-        settings = self.settings
-        counts = resample_counts(self.videos + self.unlabelled, settings.resamples, settings.seed)
-        # Kept scores of data with unlabelled videos may be of a version in which these counted as failures.
-        left_out = {"unlabelled": self.unlabelled} if self.unlabelled else {}
-        more = left_out | {"limit": settings.limit, "resamples": settings.resamples, "seed": settings.seed}
         done, total = count(1), len(self.scores)
 
         def compute(name: str) -> xr.Dataset:
-            key = self._key("metrics", name, **more)
-            table = self._kept(key, lambda: metric_draws(self.scores[name], counts))
+            key = self._key("metric samples", name, limit=self.settings.limit)
+            table = self._kept(key, lambda: metric_samples(self.scores[name]))
             self._progress("intervals of the scores", next(done), total)
             return table
 

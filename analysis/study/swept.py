@@ -9,9 +9,9 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 import xarray as xr
-from jaxtyping import Int
 
-from analysis.statistics.intervals import resample_counts, resampled_means
+from analysis.statistics.intervals import resampled_means
+from analysis.statistics.jackknife import jackknife_counts
 from analysis.statistics.resampling import resampled_metrics
 from analysis.study.results import PERCENT
 from analysis.study.selection import Selection, select
@@ -122,9 +122,8 @@ class SweptStudy:
 
     @cached_property
     def metrics(self) -> dict[str, xr.Dataset]:
-        """Model -> its four scores and those of the same bootstrap samples for all."""
-        counts = resample_counts(sum(self._labelled), self.settings.resamples, self.settings.seed)
-        return {name: swept_draws(rows, counts) for name, rows in self._scored.items()}
+        """Model -> its four scores, and those without each video or group of videos."""
+        return {name: swept_samples(rows) for name, rows in self._scored.items()}
 
     @cached_property
     def steps(self) -> xr.Dataset:
@@ -237,26 +236,26 @@ class SweptStudy:
         return {name: table[table["model"] == name] for name in self.models}
 
 
-def swept_draws(rows: pd.DataFrame, counts: Int[np.ndarray, "resamples videos"]) -> xr.Dataset:
-    """What `results.metric_draws` gives, of one model's rows.
+def swept_samples(rows: pd.DataFrame) -> xr.Dataset:
+    """What `results.metric_samples` gives, of one model's rows.
 
     GAP and MAP use a video's 20 highest predictions, which are all here; PERR and Hit@1 are means over videos.
 
     Args:
         rows: with `known_labels`, `top_classes`, `top_scores`, `perr` and `hit_at_1`.
-        counts: of `resample_counts`.
 
     Returns:
-        `estimate` (metric) and `draw` (metric, resample), in percent.
+        `estimate` (metric) and `without` (metric, group), in percent.
     """
-    whole = sweep_metrics(rows).iloc[0]
-    draws = resampled_metrics(*dense_scores(rows, classes_of(rows)), counts, metrics=("gap", "map"))
-    of_videos = video_scores(rows)
-    draws |= {name: resampled_means(of_videos[name].to_numpy(), counts) for name in WHOLE}
+    whole, known = sweep_metrics(rows).iloc[0], rows[rows["known_labels"].map(len) > 0]
+    counts = jackknife_counts(max(1, len(known)))[:, : len(known)]
+    without = resampled_metrics(*dense_scores(known, classes_of(rows)), counts, metrics=("gap", "map"))
+    of_videos = video_scores(known)
+    without |= {name: resampled_means(of_videos[name].to_numpy(), counts) for name in WHOLE}
     return xr.Dataset(
         {
             "estimate": ("metric", PERCENT * np.array([float(whole[name]) for name in METRICS])),
-            "draw": (("metric", "resample"), PERCENT * np.stack([draws[name] for name in METRICS])),
+            "without": (("metric", "group"), PERCENT * np.stack([without[name] for name in METRICS])),
         },
         {"metric": np.array(METRICS)},
     )

@@ -49,7 +49,7 @@ def _order(study: SweptStudy) -> Claim:
 
 def _locality(study: SweptStudy) -> Claim:
     gap = {name: float(table["estimate"].sel(metric="gap")) for name, table in study.metrics.items()}
-    return claims.locality_and_score(study.mean_sensitivity, gap, study.settings.seed)
+    return claims.locality_and_score(study.mean_sensitivity, gap, _kinds(study), study.settings.seed)
 
 
 def _uneven(study: SweptStudy) -> Claim:
@@ -67,7 +67,7 @@ def _lines(study: SweptStudy) -> Claim:
 
 CLAIMS: dict[str, Drawn[Claim]] = {
     "C1": Drawn(_order, ("scores",), kinds=True),
-    "C2": Drawn(_locality, ("scores", "sensitivity")),
+    "C2": Drawn(_locality, ("scores", "sensitivity"), kinds=True),
     "C3": Drawn(_uneven, ("unevenness",)),
     "C4": Drawn(_lines, ("patterns",), kinds=True),
 }
@@ -89,7 +89,7 @@ def claim_rows(study: SweptStudy) -> tables.Tables:
 
 FROM_SWEEP: dict[str, Drawn[tables.Tables]] = {
     "sensitivity": Drawn(tables.sensitivity, ("frame-sensitivity",), kinds=True),
-    "score_and_sensitivity": Drawn(tables.score_and_sensitivity, ("scores", "sensitivity")),
+    "score_and_sensitivity": Drawn(tables.score_and_sensitivity, ("scores", "sensitivity"), kinds=True),
     "results": Drawn(tables.results, ("scores",), kinds=True),
     "claims": Drawn(claim_rows, ()),
 }

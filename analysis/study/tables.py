@@ -13,14 +13,14 @@ from analysis.attention.lags import uniform_mass_by_lag
 from analysis.gmsa_view import view_clips
 from analysis.inspect.clips import inspect_clip
 from analysis.record.assemble import record_of
+from analysis.statistics.families import family_correlation
 from analysis.statistics.intervals import (
     mean_ends,
     mean_interval,
-    normal_interval,
     resample_counts,
     resampled_means,
-    spearman,
 )
+from analysis.statistics.jackknife import jackknife_interval
 from analysis.study import claims
 from analysis.study.contrast import RULE
 from analysis.study.effects import ROWS, correction_of_global, effect_rows
@@ -125,8 +125,7 @@ def score_and_sensitivity(study: Study | SweptStudy) -> Tables:
     rows = []
     for name, table in study.mean_sensitivity.items():
         row = {"gap": float(study.metrics[name]["estimate"].sel(metric="gap"))}
-        draws = study.metrics[name]["draw"].sel(metric="gap").values
-        gap = normal_interval(row["gap"], draws, study.videos)
+        gap = jackknife_interval(row["gap"], study.metrics[name]["without"].sel(metric="gap").values)
         row |= {"gap_low": gap.low, "gap_high": gap.high}
         for source, target in (("sensitivity", "shared"), ("own_sensitivity", "own")):
             if source in table and bool(table[source].notnull().any()):
@@ -143,7 +142,11 @@ def score_and_sensitivity(study: Study | SweptStudy) -> Tables:
             "neighbourhood": neighbourhood_text(study.settings.neighbourhood),
         },
     )
-    return {"table": table.assign_attrs(_correlations(table, study.settings.seed))}
+    return {
+        "table": table.assign_attrs(
+            _correlations(table, [study.kind(name) for name in study.mean_sensitivity], study.settings.seed)
+        )
+    }
 
 
 def lag(study: Study) -> Tables:
@@ -236,7 +239,7 @@ def claim_rows(study: Study) -> Tables:
     gap = {name: float(table["estimate"].sel(metric="gap")) for name, table in study.metrics.items()}
     results = [
         claims.order_of_scores(study.metrics, kinds, study.videos),
-        claims.locality_and_score(study.statistics, gap, seed),
+        claims.locality_and_score(study.statistics, gap, kinds, seed),
         claims.uneven_global_profile(study.statistics, seed, resamples),
         claims.vertical_lines(study.statistics[study.baseline], seed, resamples),
         claims.neighbours_alike(study.clip_table, seed, resamples),
@@ -320,15 +323,14 @@ def _resampled(tables: Mapping[str, xr.Dataset], settings: Settings) -> tuple[in
     return videos, resample_counts(videos, settings.resamples, settings.seed)
 
 
-def _correlations(table: xr.Dataset, seed: int) -> dict[str, float]:
-    """Rank correlation of GAP and mean S, as attributes; NaN where there are too few models."""
+def _correlations(table: xr.Dataset, families: Sequence[str], seed: int) -> dict[str, float]:
+    """Rank correlation of GAP and mean S over families, as attributes; NaN where there are too few of them."""
     about = {}
     for name in ("shared", "own"):
         present = ~np.isnan(table[name].values)
-        values, gaps = table[name].values[present], table["gap"].values[present]
-        enough = len(values) >= 3 and len(set(values)) > 1 and len(set(gaps)) > 1 and not np.isnan(gaps).any()
-        correlation = spearman(values, gaps, seed=seed) if enough else None
+        correlation = family_correlation(table[name].values, table["gap"].values, families, seed)
         for field in ("rho", "low", "high", "p_value"):
             about[f"{name}_{field}"] = float("nan") if correlation is None else getattr(correlation, field)
-        about[f"{name}_models"] = len(values)
+        about[f"{name}_models"] = int(present.sum())
+        about[f"{name}_families"] = len(set(np.asarray(families)[present]))
     return about

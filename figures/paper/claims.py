@@ -20,9 +20,9 @@ LIMITS = """
 ## What this does and does not show
 
 {about}
-Intervals (95 %) are over these videos, for C2 over the models; each model was trained once, so what another training
-seed would change is in none of them. The published claims are about models of full size on YouTube-8M: a verdict here
-neither proves nor refutes them there.
+Intervals (95 %) are over these videos, for C2 over families of models; each model was trained once, so what another
+training seed would change is in none of them. The published claims are about models of full size on YouTube-8M: a
+verdict here neither proves nor refutes them there.
 """
 
 

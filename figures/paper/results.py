@@ -17,9 +17,10 @@ __all__ = ["draw"]
 METRICS = {"gap": "GAP", "map": "MAP", "perr": "PERR", "hit_at_1": "Hit@1"}
 ABSENT = "–"
 CAPTION = (
-    "Scores in percent with 95 % bootstrap intervals over {videos}, the published ones (YouTube-8M, full size) "
+    "Scores in percent with 95 % jackknife intervals over {videos}, the published ones (YouTube-8M, full size) "
     "beside them. Time: one training step relative to Baseline, measured in one run (published: an epoch, by family). "
-    "Size: weights in MiB. Ours are small models on other data: compare rows, not columns."
+    "Size: weights in MiB. Ours are small models on other data: compare rows, not columns. MAP falls "
+    "as videos are added: it is compared at an equal number of them only."
 )
 
 

@@ -21,7 +21,8 @@ def draw(table: xr.Dataset, width: float = PAGE_WIDTH) -> Figure:
     """Draw the figure.
 
     Visual signs. A marker a model, with its intervals over videos on both axes. (a): S by the same neighbourhood for
-    all models; (b): by each model's own. In the corner Spearman's rank correlation, its interval and its permutation p.
+    all models; (b): by each model's own. Above Spearman's rank correlation of the means of
+    families, its interval where there are enough, and its permutation p.
 
     Args:
         table: `gap`, `shared`, `own`, each with `_low` and `_high` (model); attributes `shared_rho` and so on.
@@ -52,10 +53,12 @@ def draw(table: xr.Dataset, width: float = PAGE_WIDTH) -> Figure:
 def correlation_text(table: xr.Dataset, kind: str) -> str:
     """Rank correlation with its interval and p; says so where there are too few models."""
     value = {name: float(table.attrs[f"{kind}_{name}"]) for name in ("rho", "low", "high", "p_value")}
+    families = int(table.attrs.get(f"{kind}_families", 0))  # a table of an earlier version has none
+    units = f"{families} families" if families else f"{int(table.attrs[f'{kind}_models'])} models"
     if np.isnan(value["rho"]):
-        return f"{int(table.attrs[f'{kind}_models'])} models: too few to correlate"
+        return f"{units}: too few to correlate"
     ends = "" if np.isnan(value["low"]) else f" [{value['low']:.2f}, {value['high']:.2f}]"
-    return f"ρ = {value['rho']:.2f}{ends}, p = {value['p_value']:.2g}".replace("-", "−")
+    return f"ρ of {units} = {value['rho']:.2f}{ends}, p = {value['p_value']:.2g}".replace("-", "−")
 
 
 def _draw_panel(axes: Axes, table: xr.Dataset, kind: str) -> None:

@@ -14,6 +14,7 @@ from small_models import KINDS, small_clip, small_model
 
 import analysis.explanations.registry as explanations
 from analysis.attention.segments import frame_groups
+from analysis.explanations.attribution import perturbations
 from analysis.explanations.attribution.baselines import baseline_inputs
 from analysis.explanations.attribution.gradients import gradient_shap
 from analysis.explanations.attribution.seeding import seeded
@@ -142,7 +143,7 @@ def test_occlusion_equals_one_pass_a_frame_and_occluding_all_gives_the_baseline(
     assert float(none) == pytest.approx(float(stream(start["audio"][None]).detach()), abs=1e-12)
 
 
-def test_segment_methods_share_a_segments_value_among_its_frames_and_shapley_nears_the_mean_over_all_orders():
+def test_segment_methods_share_a_segments_value_among_its_frames_and_shapley_is_the_mean_over_all_orders():
     model, clip = made("gate-op")
     inputs, start = ends(model, clip)
     groups = frame_groups(clip)
@@ -159,9 +160,25 @@ def test_segment_methods_share_a_segments_value_among_its_frames_and_shapley_nea
         return slow.logit(model, {"visual": slow.replaced(inputs, start, gone)["visual"], "audio": inputs["audio"]}, 2)
 
     exact = slow.shapley(value, 3)
-    sampled = explain(model, clip, 2, "segment-shapley", n_samples=400).values[0]
-    sums = [float(sampled[groups == group].sum()) for group in range(3)]
-    np.testing.assert_allclose(sums, exact, atol=0.15 * np.abs(exact).max())
+    mine = explain(model, clip, 2, "segment-shapley")
+    sums = [float(mine.values[0][groups == group].sum()) for group in range(3)]
+    np.testing.assert_allclose(sums, exact, atol=1e-9)
+    assert (mine.standard_error == 0).all()
+
+
+def test_more_groups_than_can_be_enumerated_are_sampled_with_their_error(monkeypatch):
+    model, clip = made("gate-op")
+    exact = explain(model, clip, 2, "segment-shapley").values
+    monkeypatch.setattr(perturbations, "EXACT_GROUPS", 2)
+    ratios = []
+    for seed in range(40):
+        sampled = explain(model, clip, 2, "segment-shapley", n_samples=24, seed=seed)
+        assert abs(sampled.convergence_delta) < 1e-9
+        ratios.append((sampled.values - exact) / sampled.standard_error)
+    assert 0.5 < float(torch.stack(ratios).square().mean()) < 2.0
+    assert explain(model, clip, 2, "segment-shapley", n_samples=1).standard_error.isnan().all()
+    with pytest.raises(ArgumentError, match="n_samples is 0"):
+        explain(model, clip, 2, "segment-shapley", n_samples=0)
 
 
 def test_without_segments_groups_are_windows_of_ten_seconds():

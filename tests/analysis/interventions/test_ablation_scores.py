@@ -11,7 +11,8 @@ from small_models import VOCABULARY, small_clip, small_model
 
 from analysis.interventions.ablation import Ablation, all_ablations
 from analysis.interventions.ablation_scores import ablate_clip, ablation_costs, ablation_scores, context_means
-from analysis.statistics.intervals import normal_interval, paired_permutation_p, resample_counts
+from analysis.statistics.intervals import paired_permutation_p
+from analysis.statistics.jackknife import jackknife_interval
 from gmsa_models import write_clips
 from gmsa_models.data.clip import Batch
 from gmsa_models.errors import ArgumentError
@@ -94,7 +95,7 @@ def test_costs_are_differences_of_the_scores_with_paired_intervals(metric):
         small_model("gate-op"), clips(), all_ablations(small_model("gate-op"), ("zero",), ("branch",))
     )
     costs = ablation_costs(table, (metric,), resamples=300)
-    labels, counts = table["label"].values, resample_counts(7, 300)
+    labels = table["label"].values
     for place, row in costs.iterrows():
         sides = [
             classification_metrics(each, labels)[metric]
@@ -104,16 +105,18 @@ def test_costs_are_differences_of_the_scores_with_paired_intervals(metric):
         assert row["cost"] == pytest.approx(100 * (sides[0] - sides[1]), abs=1e-9)
         assert (row["modality"], row["branch"]) == (table["modality"].values[place], table["branch"].values[place])
     if metric == "gap":
-        draws = [_slow_draws(table["intact"].values, table["score"].values[0], labels, counts)]
-        slow = normal_interval(costs["cost"][0], draws[0], 7)
+        slow = jackknife_interval(
+            costs["cost"][0], _slow_without(table["intact"].values, table["score"].values[0], labels)
+        )
         assert (costs["low"][0], costs["high"][0]) == pytest.approx((slow.low, slow.high), abs=1e-6)
     else:
-        assert costs["test"].unique().tolist() == (["paired bootstrap"] if metric == "map" else ["paired permutation"])
+        assert costs["test"].unique().tolist() == (["paired jackknife"] if metric == "map" else ["paired permutation"])
 
 
-def _slow_draws(first, second, labels, counts) -> np.ndarray:
-    """Percent of GAP lost in each resampled data set, its rows repeated."""
-    rows = [np.repeat(np.arange(len(labels)), count) for count in counts]
+def _slow_without(first, second, labels) -> np.ndarray:
+    """Percent of GAP lost in the data set without each video that has a label."""
+    known = np.flatnonzero(labels.any(1))
+    rows = [np.setdiff1d(known, [left]) for left in known]
     gap = [[classification_metrics(each[row], labels[row])["gap"] for each in (first, second)] for row in rows]
     return 100 * np.array([one - two for one, two in gap])
 

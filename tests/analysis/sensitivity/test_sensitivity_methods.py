@@ -4,7 +4,7 @@ import pytest
 import references.sensitivity as slow
 import torch
 
-from analysis.sensitivity.autograd import autograd_norms
+from analysis.sensitivity.autograd import autograd_norms, sampled_ends
 from analysis.sensitivity.norms import frame_gradient_norms
 from gmsa_models.errors import ArgumentError
 from gmsa_models.masks import Toeplitz
@@ -64,6 +64,23 @@ class TestOtherMethods:
         scores = torch.cat(scores)
         assert 0.02 < (scores.abs() > 2).double().mean() < 0.09
         assert 0.8 < scores.square().mean() < 1.25
+
+    @pytest.mark.parametrize("probes", [2, 5, 32])
+    def test_intervals_of_few_probes_hold_the_norm_as_often_as_they_say(self, probes):
+        model = make_model("gate-att", Toeplitz(3), (11, 3, 4))
+        batch = make_batch(model, [11])
+        truth = frame_gradient_norms(model, batch, "visual")
+        held = []
+        for seed in range(8):
+            estimate, error = frame_gradient_norms(
+                model, batch, "visual", method="sampled", probes=probes, seed=seed, return_standard_error=True
+            )
+            low, high = sampled_ends(estimate, error, probes)
+            assert (low >= 0).all()
+            held.append((low <= truth) & (truth <= high))
+        assert 0.88 < torch.stack(held).double().mean() < 0.99
+        with pytest.raises(ArgumentError, match="probes is 1"):
+            sampled_ends(estimate, error, 1)
 
     def test_sampled_converges_with_the_root_of_the_probes(self):
         model = make_model("baseline", size=(11, 3, 4))

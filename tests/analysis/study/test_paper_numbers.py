@@ -5,10 +5,12 @@ import pytest
 import xarray as xr
 from references.paper import contrast as slow_contrast
 from references.paper import mass_by_lag as slow_mass
+from scipy.stats import ttest_1samp
 
 from analysis.attention.blend import blended_attention
 from analysis.attention.lags import mass_by_lag, mean_by_lag, uniform_mass_by_lag
-from analysis.statistics.intervals import Interval, normal_interval, resample_counts
+from analysis.statistics.intervals import Interval
+from analysis.statistics.jackknife import jackknife_counts, jackknife_interval
 from analysis.study.claims import (
     CONFIRMED,
     NOT_CONFIRMED,
@@ -23,7 +25,7 @@ from analysis.study.claims import (
     vertical_lines,
 )
 from analysis.study.contrast import clearest, contrast
-from analysis.study.results import metric_draws, results_table
+from analysis.study.results import metric_samples, results_table
 from analysis.study.selection import clips_at, select
 from gmsa_models.errors import ArgumentError
 from gmsa_models.evaluation.metrics import classification_metrics
@@ -151,22 +153,22 @@ def test_verdicts_follow_one_rule(parts, verdict):
     assert judge(parts) == verdict
 
 
-def gap_draws(estimate: float, seed: int) -> xr.Dataset:
-    """Scores of a model whose resampled GAP lies within about 0.2 of the estimate."""
-    draws = estimate + 0.1 * np.random.default_rng(seed).normal(size=400)
+def gap_samples(estimate: float, seed: int) -> xr.Dataset:
+    """Scores of a model whose GAP of 400 videos has a standard error of 0.1."""
+    without = estimate + 0.1 / np.sqrt(399) * np.random.default_rng(seed).normal(size=400)
     return xr.Dataset(
-        {"estimate": ("metric", [estimate]), "draw": (("metric", "resample"), draws[None])}, {"metric": ["gap"]}
+        {"estimate": ("metric", [estimate]), "without": (("metric", "group"), without[None])}, {"metric": ["gap"]}
     )
 
 
 def test_c1_holds_families_against_each_other():
     kinds = {"baseline": "baseline", "s": "share-att", "a": "gate-att", "o1": "gate-op", "o2": "gate-op"}
     gaps = {"baseline": 40.0, "s": 41.0, "a": 41.0, "o1": 43.0, "o2": 45.0}
-    draws = {name: gap_draws(value, seed) for seed, (name, value) in enumerate(gaps.items())}
+    draws = {name: gap_samples(value, seed) for seed, (name, value) in enumerate(gaps.items())}
     claim = order_of_scores(draws, kinds, 101)
     assert [round(one.value.estimate, 6) for one in claim.parts] == [3.0, 0.0, 1.0]
     assert claim.verdict == CONFIRMED
-    worse = order_of_scores(draws | {"s": gap_draws(38.0, 9)}, kinds, 101)
+    worse = order_of_scores(draws | {"s": gap_samples(38.0, 9)}, kinds, 101)
     assert worse.verdict == NOT_CONFIRMED
     del draws["a"]
     assert order_of_scores(draws, kinds, 101).verdict == UNDECIDED
@@ -179,18 +181,31 @@ def sensitivity_of(mean: float, own: bool = True) -> xr.Dataset:
     return xr.Dataset(data | ({"own_sensitivity": (("video", "frame"), values)} if own else {}))
 
 
-def test_c2_correlates_over_models():
-    names = [f"m{row}" for row in range(10)]
-    tables = {name: sensitivity_of(0.5 + row / 30, own=row > 0) for row, name in enumerate(names)}
-    rising = locality_and_score(tables, {name: float(row) for row, name in enumerate(names)}, seed=0)
+def test_c2_correlates_over_families():
+    names = [f"m{row}" for row in range(12)]
+    kinds = {name: f"family {row // 2}" for row, name in enumerate(names)}
+    tables = {name: sensitivity_of(0.5 + row / 30, own=row > 1) for row, name in enumerate(names)}
+    rising = locality_and_score(tables, {name: float(row) for row, name in enumerate(names)}, kinds, seed=0)
     assert rising.parts[0].value.estimate == pytest.approx(1.0)
-    assert "(10 models)" in rising.parts[0].what
-    assert "(9 models)" in rising.parts[1].what
+    assert "(6 families of 12 models)" in rising.parts[0].what
+    assert "(5 families of 10 models)" in rising.parts[1].what
+    assert rising.parts[0].p_value == pytest.approx(2 / 720)
     assert rising.verdict == CONFIRMED
-    falling = locality_and_score(tables, {name: -float(row) for row, name in enumerate(names)}, seed=0)
+    falling = locality_and_score(tables, {name: -float(row) for row, name in enumerate(names)}, kinds, seed=0)
     assert falling.verdict == NOT_CONFIRMED
-    two = locality_and_score({name: tables[name] for name in names[:2]}, {"m0": 1.0, "m1": 2.0}, seed=0)
+    two = locality_and_score({name: tables[name] for name in names[:4]}, dict.fromkeys(names, 1.0), kinds, seed=0)
     assert two.verdict == UNDECIDED
+
+
+def test_c2_of_four_families_is_undecided_and_says_why():
+    names = [f"m{row}" for row in range(10)]
+    kinds = {name: "bcda"[min(row, 3)] for row, name in enumerate(names)}
+    tables = {name: sensitivity_of(0.5 + row / 30) for row, name in enumerate(names)}
+    claim = locality_and_score(tables, {name: float(row) for row, name in enumerate(names)}, kinds, seed=0)
+    assert claim.parts[0].value.estimate == pytest.approx(1.0)
+    assert claim.parts[0].p_value == pytest.approx(2 / 24)
+    assert claim.verdict == UNDECIDED
+    assert claim.sample == "4 families of 10 models; the least p of 4 is 0.083"
 
 
 def test_c3_and_c4_are_differences_over_videos():
@@ -234,7 +249,7 @@ def test_c5_compares_neighbours_with_frames_far_apart():
 
 def test_claims_become_one_table():
     kinds = {"baseline": "baseline", "o": "gate-op"}
-    claim = order_of_scores({"baseline": gap_draws(1.0, 0), "o": gap_draws(2.0, 1)}, kinds, 101)
+    claim = order_of_scores({"baseline": gap_samples(1.0, 0), "o": gap_samples(2.0, 1)}, kinds, 101)
     table = claims_table([claim, claim])
     assert table.sizes["part"] == 6
     assert set(table["verdict"].values) == {UNDECIDED}
@@ -247,8 +262,7 @@ def test_table_1_holds_ours_beside_the_published():
     tables = {
         name: scores_of(rng.random((31, 5)).astype(np.float32), labels) for name in ("baseline", "gate-op-tp30", "x")
     }
-    counts = resample_counts(31, 300)
-    draws = {name: metric_draws(table, counts) for name, table in tables.items()}
+    draws = {name: metric_samples(table) for name, table in tables.items()}
     kinds = {"baseline": "baseline", "gate-op-tp30": "gate-op", "x": "gate-op"}
     seconds = xr.Dataset({"seconds": ("family", [2.0, 3.0])}, {"family": ["baseline", "gate-op"]})
     table = results_table(draws, kinds, dict.fromkeys(tables, 1.5), seconds, 31)
@@ -266,11 +280,21 @@ def test_table_1_holds_ours_beside_the_published():
     assert table["published_size"].values[:2].tolist() == [48.9, 61.0]
 
 
-def test_normal_intervals_stand_around_the_estimate():
-    draws = np.random.default_rng(0).normal(7.0, 2.0, 100_000)
-    found = normal_interval(5.0, draws, videos=13)
-    assert (found.low, found.high) == pytest.approx((5.0 - 3.92, 5.0 + 3.92), abs=0.05)
-    assert np.isnan(normal_interval(5.0, draws, videos=1).low)
+def test_the_jackknife_of_a_mean_is_students_interval():
+    values = np.random.default_rng(0).normal(7.0, 2.0, 13)
+    without = np.array([np.delete(values, left).mean() for left in range(13)])
+    found, theirs = jackknife_interval(values.mean(), without), ttest_1samp(values, 0.0).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high))
+    assert np.isnan(jackknife_interval(5.0, without[:1]).low)
+    assert np.isnan(jackknife_interval(5.0, np.full(7, 5.0)).low)
+
+
+def test_more_videos_than_groups_are_left_out_together():
+    counts = jackknife_counts(7, groups=3)
+    assert counts.tolist() == [[0, 1, 1, 0, 1, 1, 0], [1, 0, 1, 1, 0, 1, 1], [1, 1, 0, 1, 1, 0, 1]]
+    assert (jackknife_counts(5) == 1 - np.eye(5)).all()
+    with pytest.raises(ArgumentError, match="0 videos to leave out"):
+        jackknife_counts(0)
 
 
 @pytest.mark.parametrize("text", ["BD20", "TP30", "TD60×4"])
