@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -72,6 +73,7 @@ def gmsa_capabilities(model: GMSAClassifier, max_bytes: int = GRADIENT_BYTES) ->
         gradient_norms=partial(_gradient_norms, model, max_bytes),
         contributions=partial(_contributions, model),
         certificates=partial(_certificates, model),
+        values=partial(_values, model),
     )
 
 
@@ -163,6 +165,15 @@ def _contributions(
     model: GMSAClassifier, view: TraceView, modality: str, layer: int
 ) -> dict[str, Float[Tensor, "batch frames dim"]]:
     return attention_block(model, modality, layer).contributions(view.layer(modality, layer))
+
+
+def _values(
+    model: GMSAClassifier, view: TraceView, modality: str, layer: int
+) -> dict[str, Float[Tensor, "batch heads frames head_dim"]]:
+    block, traced = attention_block(model, modality, layer), view.layer(modality, layer)
+    with torch.no_grad():
+        values = block.values(traced.recorded("input"))
+    return {branch: values[:, traced.heads_of(branch)] for branch in traced.weights}
 
 
 def _certificates(model: GMSAClassifier, view: TraceView, modality: str, layer: int) -> tuple[Certificate, ...]:

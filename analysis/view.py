@@ -51,6 +51,7 @@ class Capabilities:
         certificates: checks of the layer's maps, each an `analysis.attention.certificates.Certificate`, branch by
             branch, in the order of `CHECKS`.
         gradient_norm_errors: standard errors of G, where it is sampled.
+        values: branch -> V of its heads, (batch, heads, frames, head_dim).
         spatial_maps: where one query frame attends within the pictures; called with a modality, a layer and the frame.
         explanations: the `analysis.explanations.class_explanations.ClassExplanations` of one class of one clip; called
             with the view alone.
@@ -62,6 +63,7 @@ class Capabilities:
     certificates: Callable[[TraceView, str, int], Sequence[Any]] | None = None
     explanations: Callable[[TraceView], Any] | None = None
     gradient_norm_errors: Callable[[TraceView, str, int], Float[Tensor, "batch query key"]] | None = None
+    values: Callable[[TraceView, str, int], dict[str, Float[Tensor, "batch heads frames _"]]] | None = None
     spatial_maps: Callable[[str, int, int], Float[Tensor, "heads key patch"]] | None = None
     frame_tokens: Callable[[Any], Float[Tensor, "frames numbers"]] | None = None
 

@@ -17,6 +17,7 @@ from analysis.attention.gates import PerBranch, contribution_norms, gated_weight
 from analysis.attention.maps import AttentionRows, attention_rows, attention_support, layer_maps
 from analysis.attention.pattern_table import PATTERNS, branch_patterns
 from analysis.attention.profiles import Unevenness, head_profiles, unevenness
+from analysis.attention.sinks import Lines, LineValues, find_lines, line_values
 from analysis.attention.verticality import Verticality, row_verticality
 from analysis.view import TraceView, frame_seconds
 
@@ -24,6 +25,8 @@ __all__ = [
     "block_map",
     "branch_head_patterns",
     "branch_head_profiles",
+    "branch_line_values",
+    "branch_lines",
     "branch_profile",
     "branch_unevenness",
     "branch_verticality",
@@ -33,6 +36,9 @@ __all__ = [
     "frame_local_share",
     "gates_weigh_maps",
 ]
+
+
+LINES = ("ratio", "reach", "line", "sink_rate")
 
 
 def branch_head_profiles(
@@ -113,6 +119,26 @@ def branch_verticality(view: TraceView, modality: str, branch: str, layer: int =
     each = [row_verticality(attention_rows(part.weights, part.neighbourhood, view.valid)) for part in parts]
     names = ("value", "null_mean", "null_deviation", "adjusted", "p_value")
     return Verticality(*(torch.cat([getattr(one, name) for one in each], -1) for name in names))
+
+
+def branch_lines(view: TraceView, modality: str, branch: str, layer: int = 0) -> Lines:
+    """Vertical lines of a branch's heads, each within its own mask; see `find_lines`."""
+
+    def compute() -> Lines:
+        parts = layer_maps(view.layer(modality, layer))[branch]
+        each = [find_lines(part.weights, part.neighbourhood, view.valid) for part in parts]
+        return Lines(*(torch.cat([getattr(one, name) for one in each], 1) for name in LINES))
+
+    return view.once(("lines", modality, branch, layer), compute)
+
+
+def branch_line_values(view: TraceView, modality: str, branch: str, layer: int = 0) -> LineValues | None:
+    """What stands at the lines of a branch's heads, see `line_values`; None of a model that cannot say its values."""
+    if view.capabilities.values is None or view.edited:
+        return None
+    weights = view.layer(modality, layer).weights[branch]
+    values = view.capabilities.values(view, modality, layer)[branch]
+    return line_values(branch_lines(view, modality, branch, layer), weights, values, view.valid)
 
 
 def frame_gates(view: TraceView, modality: str, layer: int = 0) -> PerBranch:

@@ -8,6 +8,8 @@ from jaxtyping import Int
 from analysis.attention.certificates import CHECKS, Certificate
 from analysis.attention.of_view import (
     branch_head_patterns,
+    branch_line_values,
+    branch_lines,
     frame_contributions,
     frame_gated_weight,
     frame_local_share,
@@ -24,6 +26,7 @@ __all__ = [
     "PASSED",
     "certificate_variables",
     "contribution_variables",
+    "line_variables",
     "pattern_variables",
 ]
 
@@ -44,6 +47,50 @@ def pattern_variables(view: TraceView, layer: int = 0) -> Variables:
             pattern.units,
         )
         for name, pattern in PATTERNS.items()
+    }
+
+
+def line_variables(view: TraceView, layer: int = 0) -> Variables:
+    """Vertical lines: `line` (modality, branch, frame), the share of a branch's heads in which the frame is one.
+
+    With `line_count`, `sink_rate` and, where the model can say its values, `line_norm_ratio` (modality, branch, head):
+    norm of the values at the lines by the median frame's, near 0 for sinks at which attention is parked. See
+    `analysis.attention.sinks`; what one clip cannot tell, `analysis.study.lines` does of many. Absent of edited passes.
+    """
+    places = list(maps_of(view, layer))
+    if not places or view.edited:
+        return {}
+    lines = {place: branch_lines(view, *place, layer) for place in places}
+    values = {place: branch_line_values(view, *place, layer) for place in places}
+    shares = {place: each.line[0].float().mean(0) for place, each in lines.items()}
+    lane = Lane(name="vertical lines", units="share of heads", least=0.0, most=1.0, order=15.0, overview=False)
+    by_frame, by_head = ("modality", "branch", "frame"), ("modality", "branch", "head")
+    heads = {
+        "line_count": (
+            {place: each.line[0].sum(-1).float() for place, each in lines.items()},
+            "vertical lines", "keys",
+        ),
+        "sink_rate": (
+            {place: each.sink_rate[0] for place, each in lines.items()},
+            "keys of a mean weight above 0.3", "share of keys",
+        ),
+        "line_norm_ratio": (
+            {place: each.norm_ratio[0] for place, each in values.items() if each is not None},
+            "norm of the values at vertical lines", "1 = median frame",
+        ),
+    }  # fmt: skip
+    return {
+        "line": labelled(
+            by_frame,
+            by_branch(view, layer, shares, (view.frames,)),
+            "heads in which the frame is a line",
+            "share",
+            lane,
+        )
+    } | {
+        name: labelled(by_head, by_branch(view, layer, each, (view.heads,)), meaning, units)
+        for name, (each, meaning, units) in heads.items()
+        if each
     }
 
 

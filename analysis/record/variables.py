@@ -26,7 +26,12 @@ from analysis.attention.similarity import frame_cosine_similarity
 from analysis.record.explanation_variables import explanation_variables
 from analysis.record.labelled import ClipPart, LayerPart, Variables, by_branch, labelled, maps_of, text
 from analysis.record.lanes import Lane
-from analysis.record.map_variables import certificate_variables, contribution_variables, pattern_variables
+from analysis.record.map_variables import (
+    certificate_variables,
+    contribution_variables,
+    line_variables,
+    pattern_variables,
+)
 from analysis.record.sensitivity_variables import sensitivity_variables
 from analysis.view import TraceView, to_numpy
 from gmsa_models.data.clip import Segment
@@ -182,6 +187,7 @@ LAYER_PARTS: dict[str, LayerPart] = {
     "profile": profile_variables,
     "gate": gate_variables,
     "pattern": pattern_variables,
+    "line": line_variables,
     "contribution": contribution_variables,
     "certificate": certificate_variables,
     "sensitivity": sensitivity_variables,
@@ -209,7 +215,7 @@ DEFAULT_PARTS = (
     "label",
     "segment",
 )
-PARTS = (*DEFAULT_PARTS, "certificate", "explanation")
+PARTS = (*DEFAULT_PARTS, "line", "certificate", "explanation")
 
 
 def coordinates(view: TraceView, layers: Sequence[int] = (0,)) -> dict[str, xr.DataArray]:

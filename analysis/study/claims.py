@@ -21,6 +21,7 @@ from analysis.statistics.intervals import (
     resample_counts,
 )
 from analysis.statistics.jackknife import jackknife_interval
+from analysis.statistics.line_verdicts import NO_OP, SHARED
 
 __all__ = [
     "CONFIRMED",
@@ -190,21 +191,42 @@ def uneven_global_profile(statistics: Mapping[str, xr.Dataset], seed: int, resam
     return Claim("C3", "the global profile is more uneven than the local one", tuple(parts), f"{videos} videos")
 
 
-def vertical_lines(baseline: xr.Dataset, seed: int, resamples: int) -> Claim:
-    """C4: verticality of Baseline's maps above chance, and how much the most attended frames receive."""
+def vertical_lines(baseline: xr.Dataset, seed: int, resamples: int, lines: xr.Dataset | None = None) -> Claim:
+    """C4: verticality of Baseline's maps above chance, and whether the lines are salient frames or sinks.
+
+    Args:
+        baseline: of `model_statistics`.
+        seed, resamples: of the intervals.
+        lines: of `line_statistics` of the same videos; None: what the lines are is not asked.
+    """
     parts = []
     for modality in _modalities({"": baseline}):
         one = baseline.sel(modality=modality)
-        lines = one["verticality_adjusted"].mean("head").values
+        explained = one["verticality_adjusted"].mean("head").values
         what = f"share of a map that vertical lines explain, chance taken off, {modality}, mean of heads"
-        parts.append(_mean_part(lines, what, modality, seed, resamples))
+        parts.append(_mean_part(explained, what, modality, seed, resamples))
         if "top_share" not in one:  # a sweep has none; it only informs
             continue
         top = one["top_share"].sel(branch="global").values
         what = f"share of the attention on the tenth of the frames that receive most, {modality} (even: 0.1)"
         parts.append(_mean_part(top, what, modality, seed, resamples, sign=""))
     statement = "Baseline's maps show vertical lines: a few frames are attended to by all"
+    if lines is not None:
+        statement = "Baseline's maps show vertical lines: a few salient frames, no sinks, are attended to by all"
+        parts += _salience(lines, seed, resamples)
     return Claim("C4", statement, tuple(parts), f"{baseline.sizes['video']} videos")
+
+
+def _salience(lines: xr.Dataset, seed: int, resamples: int) -> list[Part]:
+    """Lines are salient where their values are neither near zero nor the same in every video."""
+    parts = []
+    for modality in _modalities({"": lines}):
+        one = lines.sel(modality=modality).mean("head")
+        what = f"norm of the values at lines by the median frame's, less {NO_OP:g}, {modality} (below 0: no-op sinks)"
+        parts.append(_mean_part(one["norm_ratio"].values - NO_OP, what, f"{modality}, no-op", seed, resamples))
+        what = f"{SHARED:g} less the part of these values that all videos share, {modality} (below 0: broadcast sinks)"
+        parts.append(_mean_part(SHARED - one["shared"].values, what, f"{modality}, broadcast", seed, resamples))
+    return parts
 
 
 def neighbours_alike(clips: xr.Dataset, seed: int, resamples: int) -> Claim:

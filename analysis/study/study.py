@@ -14,6 +14,7 @@ import xarray as xr
 from analysis.study.contrast import Contrast, clearest, contrast
 from analysis.study.effects import branch_effects
 from analysis.study.explained import ablation_table, evidence_found, explained_clips
+from analysis.study.lines import line_statistics
 from analysis.study.passes import clip_statistics, model_statistics
 from analysis.study.results import metric_samples
 from analysis.study.scores import score_models
@@ -242,6 +243,12 @@ class Study:
         return {name: table for name, table in cached.items() if table is not None}
 
     @cached_property
+    def lines(self) -> xr.Dataset:
+        """What `line_statistics` gives of Baseline and the chosen videos; kept."""
+        key = self._close_key("vertical lines", self.baseline)
+        return self._kept(key, lambda: line_statistics(self.model(self.baseline), self.clips))
+
+    @cached_property
     def mean_sensitivity(self) -> dict[str, xr.Dataset]:
         """Model with attention -> `sensitivity` and perhaps `own_sensitivity` (video): means over frames."""
         kept = lambda table: [name for name in ("sensitivity", "own_sensitivity") if name in table]  # noqa: E731
@@ -258,7 +265,7 @@ class Study:
         clips = self._explained(settings.explained)
         done, total = count(1), len(clips) * len(self.models)
         advance = lambda _: self._progress("explanations by every method", next(done), total)  # noqa: E731
-        more = {"explained": len(clips), "frames": settings.explained_frames}
+        more = {"explained": len(clips), "frames": settings.explained_frames, "shapley": "exact"}
         return self._of_models(
             "evidence", self.models, more, lambda name: evidence_found(self.model(name), clips, advance)
         )
@@ -275,7 +282,8 @@ class Study:
             self._progress("ablation of branches and heads", next(done), total)
             return table
 
-        more = {"videos": len(clips), "resamples": settings.resamples, "seed": settings.seed}
+        # Kept tables of earlier versions have other intervals, and explanations Shapley values by sampling.
+        more = {"videos": len(clips), "intervals": "jackknife", "seed": settings.seed}
         return self._of_models("ablation", self.attending, more, compute)
 
     @cached_property

@@ -241,7 +241,7 @@ def claim_rows(study: Study) -> Tables:
         claims.order_of_scores(study.metrics, kinds, study.videos),
         claims.locality_and_score(study.statistics, gap, kinds, seed),
         claims.uneven_global_profile(study.statistics, seed, resamples),
-        claims.vertical_lines(study.statistics[study.baseline], seed, resamples),
+        claims.vertical_lines(study.statistics[study.baseline], seed, resamples, study.lines),
         claims.neighbours_alike(study.clip_table, seed, resamples),
     ]
     about = (

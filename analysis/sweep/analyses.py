@@ -12,6 +12,8 @@ from torch import Tensor
 
 from analysis.attention.of_view import (
     branch_head_patterns,
+    branch_line_values,
+    branch_lines,
     branch_profile,
     branch_unevenness,
     frame_gates,
@@ -156,6 +158,18 @@ def _gates(view: TraceView) -> Values:
     return values
 
 
+def _lines(view: TraceView) -> Values:
+    """Means over heads; `line_norm_ratio` over those that have a line."""
+    values = {}
+    for place in _maps(view):
+        lines, at_lines = branch_lines(view, *place), branch_line_values(view, *place)
+        values[column_name("line_count", *place)] = _numbers(lines.line.sum(-1).double().mean(-1))
+        values[column_name("sink_rate", *place)] = _numbers(lines.sink_rate.double().mean(-1))
+        if at_lines is not None:
+            values[column_name("line_norm_ratio", *place)] = _numbers(at_lines.norm_ratio.double().nanmean(-1))
+    return values
+
+
 def _numbers(values: Tensor) -> np.ndarray:
     return values.double().cpu().numpy()
 
@@ -191,6 +205,11 @@ ANALYSES: dict[str, Analysis] = {
     ),
     "sensitivity": Analysis(
         "S_i, mean over frames", _by_modality(("sensitivity", "own_sensitivity"), NUMBER), _sensitivity_means
+    ),
+    "lines": Analysis(
+        "vertical lines a head; norm of the values there by the median frame's",
+        _by_branch(("line_count", "sink_rate", "line_norm_ratio"), NUMBER),
+        _lines,
     ),
     "profiles": Analysis("attention received, frame by frame", _by_branch(("profile",), CURVE), _profiles),
     "head-patterns": Analysis(

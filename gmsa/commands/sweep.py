@@ -30,7 +30,7 @@ def sweep(
     analyses: Annotated[
         list[str] | None,
         typer.Option(help="Of scores, unevenness, patterns, gates, sensitivity (these five unless told otherwise), "
-                     "profiles, head-patterns, frame-sensitivity; with commas."),
+                     "lines, profiles, head-patterns, frame-sensitivity; with commas."),
     ] = None,
     neighbourhood: Annotated[
         str, typer.Option(help="BD20, TP30, TD60x4 ...: the N_i by which all models' sensitivity is measured alike.")
