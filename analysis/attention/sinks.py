@@ -3,7 +3,7 @@
 A line is a key that most queries attend to much more than to the median key. What makes it differs. A **no-op** sink
 has a value near zero: attention is parked there. A **broadcast** sink has the same value in every video: it adds a
 constant to all queries, whatever is shown. The value of a **salient** frame is as large as others, and is the video's
-own. One clip cannot tell the last two apart, so verdicts are over videos: `analysis.statistics.line_verdicts`.
+own. One clip cannot tell the last two apart, so verdicts are over videos: docs/concepts/sinks.md.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from analysis.attention.maps import attention_rows
 
-__all__ = ["LINE", "LineValues", "Lines", "find_lines", "line_values"]
+__all__ = ["LineValues", "Lines", "find_lines", "line_values"]
 
 # A line receives at least so many times what the median key receives, and more than uniform from most queries.
 LINE, MOST = 4.0, 0.5
