@@ -1,21 +1,20 @@
-"""Shards on a Ray cluster. Ray is imported here only, when it is asked for."""
+"""Tasks on a Ray cluster. Ray is imported here only, when it is asked for."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from types import ModuleType
 from typing import Any
 
 from analysis.errors import SweepError
-from analysis.sweep.plan import ShardTask
-from analysis.sweep.pool import LOST, TRIES
-from analysis.sweep.work import FAILED, Outcomes, ShardOutcome, do_shard
+from analysis.sweep.jobs import Job, Outcome, Task, silent
+from analysis.sweep.pool import TRIES
 
 __all__ = ["on_ray", "ray_module", "start_here"]
 
-# Shards that are handed to the cluster ahead of those that run, so that no core waits for this process.
+# Tasks that are handed to the cluster ahead of those that run, so that no core waits for this process.
 AHEAD = 2
 STARTS = 5  # of a cluster on this machine
 # Ray sends usage statistics and warns of its own settings unless told not to.
@@ -24,15 +23,18 @@ QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "
 QUIET_INIT = {"log_to_driver": False, "logging_level": logging.ERROR}
 
 
-def on_ray(tasks: Sequence[ShardTask], workers: int | None = None, address: str | None = None) -> Outcomes:
-    """Outcomes of shards as they come, each a Ray task of one CPU, and of one GPU where the device is "cuda".
+def on_ray(
+    job: Job[Task, Outcome], tasks: Sequence[Task], workers: int | None = None, address: str | None = None
+) -> Generator[Outcome, None, None]:
+    """Outcomes of tasks as they come, each a Ray task of one CPU, and of one GPU where the device is "cuda".
 
-    Ray gives the shard of a lost worker to another; the third time the shard has failed. Data, models and the output
+    Ray gives the task of a lost worker to another; the third time the task has failed. Data, models and the output
     must be where all machines see them by the same paths.
 
     Args:
+        job: what is done.
         tasks: in the order in which they are begun.
-        workers: shards at once; None: as many as the cluster has CPUs, also when it grows.
+        workers: tasks at once; None: as many as the cluster has CPUs, also when it grows.
         address: see `EngineOptions`; None starts a cluster of `workers` CPUs on this machine, and stops it at the end.
 
     Raises:
@@ -40,19 +42,21 @@ def on_ray(tasks: Sequence[ShardTask], workers: int | None = None, address: str 
         SweepError: no cluster at the address, or a GPU by number.
     """
     ray = ray_module()
-    gpus = _gpus(tasks)
+    gpus = _gpus(job, tasks)
     started = _connect(ray, workers, address)
     try:
-        remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=TRIES - 1)(do_shard)
-        yield from _in_flight(ray, remote, tasks, workers)
+        remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=TRIES - 1)(job.do)
+        yield from _in_flight(ray, job, remote, tasks, workers)
     finally:
         if started:
             ray.shutdown()
 
 
-def _in_flight(ray: ModuleType, remote: Any, tasks: Sequence[ShardTask], workers: int | None) -> Outcomes:
+def _in_flight(
+    ray: ModuleType, job: Job[Task, Outcome], remote: Any, tasks: Sequence[Task], workers: int | None
+) -> Generator[Outcome, None, None]:
     waiting = iter(tasks)
-    running: dict[Any, ShardTask] = {}
+    running: dict[Any, Task] = {}
     more = True
     try:
         while more or running:
@@ -61,21 +65,21 @@ def _in_flight(ray: ModuleType, remote: Any, tasks: Sequence[ShardTask], workers
                 if (task := next(waiting, None)) is None:
                     more = False
                 else:
-                    running[remote.remote(task)] = task
+                    running[remote.remote(task, silent)] = task
             if running:
                 (ready,), _ = ray.wait(list(running), num_returns=1)
-                yield _outcome(ray, ready, running.pop(ready))
+                yield _outcome(ray, job, ready, running.pop(ready))
     finally:
         for left in running:
             ray.cancel(left, force=True)
 
 
-def _outcome(ray: ModuleType, ready: Any, task: ShardTask) -> ShardOutcome:
+def _outcome(ray: ModuleType, job: Job[Task, Outcome], ready: Any, task: Task) -> Outcome:
     try:
         return ray.get(ready)
     except ray.exceptions.RayError as error:
         first = str(error).strip().splitlines()[0]
-        return ShardOutcome(task, FAILED, kind=LOST, reason=f"the worker was lost {TRIES} times: {first}")
+        return job.lost(task, f"the worker was lost {TRIES} times: {first}")
 
 
 def ray_module() -> ModuleType:
@@ -130,8 +134,8 @@ def start_here(ray: ModuleType, workers: int | None = None) -> None:
                 raise SweepError(f"Ray does not start on this machine: {error}") from error
 
 
-def _gpus(tasks: Sequence[ShardTask]) -> int:
-    device = tasks[0].settings.device if tasks else "cpu"
+def _gpus(job: Job[Task, Outcome], tasks: Sequence[Task]) -> int:
+    device = job.device(tasks[0]) if tasks else "cpu"
     if device.startswith("cuda:"):
         raise SweepError(f"device is {device!r}; on a cluster Ray chooses the GPU: give 'cuda'")
     return int(device == "cuda")

@@ -1,14 +1,14 @@
-"""Who does the shards: this process, several on this machine, or a Ray cluster. Each yields outcomes as they come."""
+"""Who does the work: this process, several on this machine, or a Ray cluster. Each yields outcomes as they come."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from analysis.errors import SweepError
-from analysis.sweep.plan import ShardTask
+from analysis.sweep.jobs import Advance, Job, Outcome, Task
 from analysis.sweep.pool import in_processes
-from analysis.sweep.work import Advance, Outcomes, do_shard
 
 __all__ = ["ENGINES", "Engine", "EngineOptions", "engine_of"]
 
@@ -30,29 +30,38 @@ class EngineOptions:
             raise SweepError(f"workers is {self.workers}; expected at least 1")
 
 
-Engine = Callable[[Sequence[ShardTask], EngineOptions, Advance], Outcomes]
+@runtime_checkable
+class Engine(Protocol):
+    """Does all tasks of a job, in order but for those that are done at once."""
+
+    def __call__(
+        self, job: Job[Task, Outcome], tasks: Sequence[Task], options: EngineOptions, advance: Advance
+    ) -> Generator[Outcome, None, None]:
+        """Outcomes as they come; closed, the work ends."""
 
 
-def _in_process(tasks: Sequence[ShardTask], options: EngineOptions, advance: Advance) -> Outcomes:
-    _refuse(options, "in-process")
-    return (do_shard(task, advance) for task in tasks)
+def _in_process(
+    job: Job[Task, Outcome], tasks: Sequence[Task], options: EngineOptions, advance: Advance
+) -> Generator[Outcome, None, None]:
+    if options != EngineOptions():
+        raise SweepError("workers and address are not for engine 'in-process'; choose processes or ray")
+    return (job.do(task, advance) for task in tasks)
 
 
-def _processes(tasks: Sequence[ShardTask], options: EngineOptions, advance: Advance) -> Outcomes:
+def _processes(
+    job: Job[Task, Outcome], tasks: Sequence[Task], options: EngineOptions, advance: Advance
+) -> Generator[Outcome, None, None]:
     if options.address is not None:
         raise SweepError(f"address {options.address!r} is of a Ray cluster; engine 'processes' is on this machine")
-    return in_processes(tasks, options.workers)
+    return in_processes(job, tasks, options.workers)
 
 
-def _ray(tasks: Sequence[ShardTask], options: EngineOptions, advance: Advance) -> Outcomes:
+def _ray(
+    job: Job[Task, Outcome], tasks: Sequence[Task], options: EngineOptions, advance: Advance
+) -> Generator[Outcome, None, None]:
     from analysis.sweep.cluster import on_ray
 
-    return on_ray(tasks, options.workers, options.address)
-
-
-def _refuse(options: EngineOptions, name: str) -> None:
-    if options != EngineOptions():
-        raise SweepError(f"workers and address are not for engine {name!r}; choose processes or ray")
+    return on_ray(job, tasks, options.workers, options.address)
 
 
 ENGINES: dict[str, Engine] = {"in-process": _in_process, "processes": _processes, "ray": _ray}

@@ -16,7 +16,7 @@ from analysis.sweep.notes import failure_path, notes_in, record_failure, record_
 from analysis.sweep.places import place_shards
 from analysis.sweep.plan import ShardTask, SweepSettings, difference, find_models, find_shards, source_id
 from analysis.sweep.store import schema_of, tables_in
-from analysis.sweep.work import DONE, FAILED, STOPPED, ShardOutcome
+from analysis.sweep.work import DONE, FAILED, SHARDS, STOPPED, ShardOutcome
 from gmsa_models.data.atomic import remove_leftovers
 from gmsa_models.data.lock import locked
 from gmsa_models.errors import OutputError
@@ -147,7 +147,7 @@ class _Account:
                 self._forget_failures(task)
         self.watch.begin(sum(task.shard.bytes for task in tasks), sum(task.shard.bytes for task in left))
         if left:
-            with closing(do(left, options, self.watch.advance)) as outcomes:
+            with closing(do(SHARDS, left, options, self.watch.advance)) as outcomes:
                 for outcome in outcomes:
                     self.watch.end_shard(self._kept(outcome))
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import pyarrow as pa
 from analysis.errors import SweepError
 from analysis.gmsa_view import view_clips
 from analysis.sweep.analyses import SCORES, Analysis, chosen
+from analysis.sweep.jobs import Advance, Job, silent
 from analysis.sweep.memory import pass_bytes
 from analysis.sweep.plan import Shard, ShardTask, identity
 from analysis.sweep.store import MODEL_SHA256, schema_of, write_part
@@ -34,7 +35,7 @@ from gmsa_models.errors import GMSAError, OutputError
 from gmsa_models.evaluating import standard_contexts
 from gmsa_models.feeding import Inputs, fitting
 
-__all__ = ["DONE", "FAILED", "STOPPED", "Advance", "Outcomes", "ShardOutcome", "computed_columns", "do_shard"]
+__all__ = ["DONE", "FAILED", "LOST", "SHARDS", "STOPPED", "ShardOutcome", "computed_columns", "do_shard"]
 
 # Batches' worth of clips that are sorted by length together, so that little is padding.
 WINDOW = 8
@@ -43,13 +44,11 @@ CLIPS_SHARE, PASS_SHARE, GRADIENT_SHARE = 0.25, 0.5, 0.25
 
 LONGEST_REASON = 1200  # characters
 DONE, FAILED, STOPPED = "done", "failed", "stopped"
+LOST = "worker lost"  # the kind of failure
 
 
 class _ModelError(Exception):
     """A model that no shard can be done with."""
-
-
-Advance = Callable[[int, int], None]  # clips and bytes of frames that are done since the last call
 
 
 @dataclass(frozen=True)
@@ -74,11 +73,7 @@ class ShardOutcome:
     left_out: tuple[str, ...] = ()
 
 
-# As they come; closed, the work ends.
-Outcomes = Generator[ShardOutcome, None, None]
-
-
-def do_shard(task: ShardTask, advance: Advance = lambda videos, size: None) -> ShardOutcome:
+def do_shard(task: ShardTask, advance: Advance = silent) -> ShardOutcome:
     """Do a shard; never raises but for the keyboard. Numbers depend on the task only, not on who does it.
 
     Args:
@@ -95,6 +90,25 @@ def do_shard(task: ShardTask, advance: Advance = lambda videos, size: None) -> S
         kind = getattr(error, "kind", type(error).__name__)
         return ShardOutcome(task, FAILED, seconds=time.monotonic() - begun, kind=str(kind), reason=_reason(error))
     return ShardOutcome(task, DONE, videos, time.monotonic() - begun, left_out=tuple(skipped.lines()))
+
+
+def _name(task: ShardTask) -> str:
+    return task.shard.name
+
+
+def _lost(task: ShardTask, reason: str) -> ShardOutcome:
+    return ShardOutcome(task, FAILED, kind=LOST, reason=reason)
+
+
+def _device(task: ShardTask) -> str:
+    return task.settings.device
+
+
+def _on_device(task: ShardTask, device: str) -> ShardTask:
+    return replace(task, settings=replace(task.settings, device=device))
+
+
+SHARDS = Job("sweep", do_shard, _name, _lost, _device, _on_device)
 
 
 def _write(task: ShardTask, skipped: Skipped, advance: Advance) -> int:

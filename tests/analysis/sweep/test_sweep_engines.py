@@ -18,6 +18,7 @@ from analysis.sweep.cluster import on_ray, ray_module, start_here
 from analysis.sweep.engines import EngineOptions
 from analysis.sweep.pool import in_processes
 from analysis.sweep.run import Watch, plan_sweep
+from analysis.sweep.work import SHARDS
 
 PROGRAM = Path(__file__).parents[2].joinpath("sweep_shards.py")
 ROOT = Path(__file__).parents[3]
@@ -91,7 +92,7 @@ class TestProcesses:
         assert not [child for child in active_children() if child.name.startswith("sweep-")]
 
     def test_a_shard_that_kills_its_workers_fails_and_the_rest_go_on(self, made, tmp_path):
-        outcomes = list(in_processes(deadly(made, tmp_path), workers=1))
+        outcomes = list(in_processes(SHARDS, deadly(made, tmp_path), workers=1))
         states = {outcome.task.shard.name: outcome.state for outcome in outcomes}
         assert [name for name, state in states.items() if state == "failed"] == ["part1.tfrecord"]
         assert len(states) == 5
@@ -101,7 +102,7 @@ class TestProcesses:
 
     def test_closing_ends_the_workers_at_once(self, made, tmp_path):
         models, shards, _ = made
-        outcomes = in_processes(plan_sweep(models, shards, tmp_path, SETTINGS), workers=2)
+        outcomes = in_processes(SHARDS, plan_sweep(models, shards, tmp_path, SETTINGS), workers=2)
         next(outcomes)
         outcomes.close()
         assert not [child for child in active_children() if child.name.startswith("sweep-")]
@@ -111,9 +112,15 @@ class TestProcesses:
 
         (task, *_) = plan_sweep(made[0], made[1], tmp_path, replace(SETTINGS, device="cuda"))
         monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-        assert [_on_its_gpu(task, number).settings.device for number in range(3)] == ["cuda:0", "cuda:1", "cuda:0"]
+        assert [_on_its_gpu(SHARDS, task, number).settings.device for number in range(3)] == [
+            "cuda:0",
+            "cuda:1",
+            "cuda:0",
+        ]
         assert (
-            task.provenance()["settings"]["device"] == _on_its_gpu(task, 1).provenance()["settings"]["device"] == "cuda"
+            task.provenance()["settings"]["device"]
+            == _on_its_gpu(SHARDS, task, 1).provenance()["settings"]["device"]
+            == "cuda"
         )
 
 
@@ -181,7 +188,7 @@ class TestRay:
         assert cluster.is_initialized()
 
     def test_a_shard_that_kills_its_workers_fails_and_the_rest_go_on(self, made, tmp_path, cluster):
-        outcomes = list(on_ray(deadly(made, tmp_path), workers=2))
+        outcomes = list(on_ray(SHARDS, deadly(made, tmp_path), workers=2))
         (failed,) = [outcome for outcome in outcomes if outcome.state == "failed"]
         assert (failed.task.shard.name, failed.kind, len(outcomes)) == ("part1.tfrecord", "worker lost", 5)
         assert failed.reason.startswith("the worker was lost 3 times: ")
@@ -205,10 +212,10 @@ class TestRay:
         monkeypatch.setattr("analysis.sweep.cluster._connect", lambda *given: False)
         monkeypatch.setattr("analysis.sweep.cluster._in_flight", lambda *given: iter(()))
         tasks = plan_sweep(made[0], made[1], tmp_path, replace(SETTINGS, device="cuda"))
-        assert list(on_ray(tasks)) == []
+        assert list(on_ray(SHARDS, tasks)) == []
         assert (asked["num_cpus"], asked["num_gpus"], asked["max_retries"]) == (1, 1, 2)
         with pytest.raises(SweepError, match="on a cluster Ray chooses the GPU"):
-            list(on_ray(plan_sweep(made[0], made[1], tmp_path, replace(SETTINGS, device="cuda:1"))))
+            list(on_ray(SHARDS, plan_sweep(made[0], made[1], tmp_path, replace(SETTINGS, device="cuda:1"))))
 
 
 class TestRequests:
