@@ -12,7 +12,7 @@ class RecordError(GMSAError, ValueError):
 
 
 class SweepError(GMSAError, ValueError):
-    """A sweep that cannot be made, gone on with or read; the message says what was received and what to do.
+    """A sweep or a study of many models that cannot be made, gone on with or read; the message says what to do.
 
     Attributes:
         kind: in a few words, the same for all faults of a kind; a failed shard is listed with it.

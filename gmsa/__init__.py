@@ -18,6 +18,7 @@ from gmsa.commands.inspect import inspect
 from gmsa.commands.lab import lab
 from gmsa.commands.models import models
 from gmsa.commands.montage import montage
+from gmsa.commands.study import study
 from gmsa.commands.sweep import sweep
 from gmsa.commands.train import train
 from gmsa.commands.whatif import whatif
@@ -47,7 +48,7 @@ def _root(
         print(context.get_help())
 
 
-for command in (models, inspect, whatif, features, evaluate, train, catalog, montage, figures, sweep, lab):
+for command in (models, inspect, whatif, features, evaluate, train, catalog, montage, figures, sweep, study, lab):
     app.command()(command)
 app.command("import")(import_weights)
 

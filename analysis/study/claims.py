@@ -25,6 +25,8 @@ from analysis.statistics.line_verdicts import NO_OP, SHARED
 
 __all__ = [
     "CONFIRMED",
+    "FAMILY_NAMES",
+    "FAMILY_STEPS",
     "NOT_CONFIRMED",
     "UNDECIDED",
     "Claim",
@@ -40,7 +42,9 @@ __all__ = [
 
 CONFIRMED, NOT_CONFIRMED, UNDECIDED = "confirmed", "not confirmed", "undecided"
 NEAR_SECONDS, FAR_SECONDS = 1.0, 30.0  # C5: neighbours against frames half a minute or more apart
-FAMILIES = ("baseline", "share-att", "gate-att", "gate-op")
+FAMILY_NAMES = {"baseline": "Baseline", "share-att": "ShareAtt", "gate-att": "GateAtt", "gate-op": "GateOp"}
+# C1: each family against the next, and what the claim says of their difference.
+FAMILY_STEPS = (("gate-op", "gate-att", ">"), ("gate-att", "share-att", ">="), ("share-att", "baseline", ">"))
 
 
 @dataclass(frozen=True)
@@ -109,21 +113,18 @@ def order_of_scores(samples: Mapping[str, xr.Dataset], kinds: Mapping[str, str],
         kinds: model -> attention block.
         videos: how many were scored.
     """
-    steps = (("gate-op", "gate-att", ">"), ("gate-att", "share-att", ">="), ("share-att", "baseline", ">"))
     parts = []
-    for high, low, sign in steps:
+    for high, low, sign in FAMILY_STEPS:
         one, two = (_family_gap(samples, kinds, kind) for kind in (high, low))
         if one is None or two is None:
             value = Interval(float("nan"), float("nan"), float("nan"))
         else:
             value = jackknife_interval(one[0] - two[0], one[1] - two[1])
-        what, short = f"GAP of {_FAMILY[high]} less {_FAMILY[low]} (points)", f"{_FAMILY[high]} − {_FAMILY[low]}"
+        one_name, other_name = FAMILY_NAMES[high], FAMILY_NAMES[low]
+        what, short = f"GAP of {one_name} less {other_name} (points)", f"{one_name} − {other_name}"
         parts.append(Part(what, short, value, sign=sign))
     statement = "GAP: GateOp > GateAtt ≥ ShareAtt > Baseline"
     return Claim("C1", statement, tuple(parts), f"{videos} videos, mean over the models of a family")
-
-
-_FAMILY = {"baseline": "Baseline", "share-att": "ShareAtt", "gate-att": "GateAtt", "gate-op": "GateOp"}
 
 
 def _family_gap(

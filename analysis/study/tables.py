@@ -27,6 +27,7 @@ from analysis.study.effects import ROWS, correction_of_global, effect_rows
 from analysis.study.explained import in_order
 from analysis.study.passes import global_verticality
 from analysis.study.results import results_table, scored_text
+from analysis.study.seeds.figure_tables import claims_by_task, local_attention
 from analysis.study.study import Settings, Study
 from analysis.study.swept import SweptStudy
 from gmsa_models.data.demo_videos import is_demo
@@ -264,6 +265,8 @@ TABLES: dict[str, Callable[..., Tables]] = {
     "what_if": what_if,
     "results": results,
     "claims": claim_rows,
+    "local_attention": lambda study: local_attention(),
+    "claims_by_task": lambda study: claims_by_task(),
 }
 
 

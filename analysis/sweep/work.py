@@ -35,7 +35,7 @@ from gmsa_models.errors import GMSAError, OutputError
 from gmsa_models.evaluating import standard_contexts
 from gmsa_models.feeding import Inputs, fitting
 
-__all__ = ["DONE", "FAILED", "LOST", "SHARDS", "STOPPED", "ShardOutcome", "computed_columns", "do_shard"]
+__all__ = ["DONE", "FAILED", "SHARDS", "STOPPED", "ShardOutcome", "computed_columns"]
 
 # Batches' worth of clips that are sorted by length together, so that little is padding.
 WINDOW = 8

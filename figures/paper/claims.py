@@ -7,7 +7,7 @@ import xarray as xr
 
 from figures.texts import short_number, table_text
 
-__all__ = ["draw"]
+__all__ = ["draw", "verdict_lines"]
 
 SIGNS = {">": "> 0", ">=": "≥ 0", "": "informs only"}
 HEAD = """# The paper's claims on these data

@@ -1,4 +1,4 @@
-"""The items that `gmsa figures` makes: nine figures, the table, the claims; each from tables to files."""
+"""The items that `gmsa figures` makes: the figures, the table, the claims; each from tables to files."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from typing import Protocol
 import xarray as xr
 from matplotlib.figure import Figure
 
+from analysis.study.seeds import SHIPPED
 from figures.paper import (
     ablation,
     attention_profiles,
     claims,
+    claims_by_task,
     evidence,
     lag,
+    local_attention,
     masks,
     results,
     score_and_sensitivity,
@@ -70,6 +73,7 @@ class Item:
         name: of its files, without suffix.
         draw: tables (as keywords) and the width in inches, or None for its own, to what is written.
         needs_study: False where neither models nor data matter.
+        reads: the file that its numbers come from instead; None: there is none.
     """
 
     key: str
@@ -77,6 +81,7 @@ class Item:
     name: str
     draw: Callable[..., Figure | Mapping[str, str]]
     needs_study: bool = True
+    reads: Path | None = None
 
     @property
     def signs(self) -> str:
@@ -104,6 +109,8 @@ ITEMS = (
     Item("evidence", "7", "figure-7-evidence", evidence.draw),
     Item("ablation", "8", "figure-8-ablation", ablation.draw),
     Item("what_if", "9", "figure-9-what-if", what_if.draw),
+    Item("local_attention", "11", "figure-11-local-attention", local_attention.draw, needs_study=False, reads=SHIPPED),
     Item("results", "table", "table-1-results", results.draw),
     Item("claims", "claims", "claims", claims.draw),
+    Item("claims_by_task", "tasks", "claims-by-task", claims_by_task.draw, needs_study=False, reads=SHIPPED),
 )

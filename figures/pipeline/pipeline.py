@@ -213,6 +213,8 @@ class _Computed:
         described: dict[str, Any] = {"item": item.key, "common": self.common, "settings": self.request.settings}
         if item.needs_study:
             described |= {"data": self.data, "models": [[each.name, each.sha256] for each in self.checkpoints]}
+        if item.reads is not None:
+            described |= {"file": sha256(item.reads)}
         return digest(described)
 
     def tables(self, item: Item) -> dict[str, xr.Dataset]:
@@ -241,6 +243,8 @@ class _Computed:
                 "models": {each.name: each.sha256 for each in self.checkpoints},
                 "data": {"source": list(self.request.data or ()), "sha256": self.data},
             }
+        if item.reads is not None:
+            about |= {"data": {"source": item.reads.name, "sha256": sha256(item.reads)}}
         return about
 
     def finish(self) -> None:

@@ -1,0 +1,96 @@
+"""The table of a study over seeds and tasks: a row a task, variant, seed and held-out video, in Parquet."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from analysis.errors import SweepError
+from analysis.study.seeds import SHIPPED
+from gmsa_models.data.atomic import replaced_when_done
+
+__all__ = ["SCHEMA", "provenance_of", "read_study", "read_table", "write_table"]
+
+METADATA = b"gmsa_study"
+_TEXT, _NUMBER = pa.dictionary(pa.int16(), pa.string()), pa.float32()
+SCHEMA = pa.schema(
+    {
+        "task": _TEXT,
+        "variant": _TEXT,
+        "seed": pa.int16(),
+        "video": pa.int32(),  # its place among the held-out videos of the task
+        "gap": pa.float64(),  # of all held-out videos, percent; the same in all rows of a model; so is map
+        "map": pa.float64(),
+        "gap_part": _NUMBER,  # what the video adds to GAP: see `cell.gap_parts`
+        "perr": _NUMBER,
+        "hit_at_1": _NUMBER,
+        "sensitivity": _NUMBER,  # mean S_i over frames, by the task's neighbourhood
+        "gini_global": _NUMBER,  # of attention received
+        "gini_local": _NUMBER,
+        "verticality": _NUMBER,  # of the global maps above chance, mean over heads
+        "similarity_near": _NUMBER,  # cosine of frames 1 s apart; below, half of the video or more
+        "similarity_far": _NUMBER,
+        "weights": _TEXT,  # digest of the model
+    }
+)
+
+
+def write_table(path: Path, tables: Sequence[pa.Table], made: dict[str, Any]) -> None:
+    """Write tables one after another as one file, which appears whole or not at all.
+
+    Args:
+        path: its folder is made.
+        tables: of `SCHEMA`.
+        made: what they were made from, plain values.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    whole = pa.concat_tables(tables).unify_dictionaries() if tables else SCHEMA.empty_table()
+    whole = whole.replace_schema_metadata({METADATA: json.dumps(made, sort_keys=True)}).combine_chunks()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replaced_when_done(path) as temporary:
+        pq.write_table(whole, temporary, compression="zstd", write_page_checksum=True)
+
+
+def read_table(path: Path) -> pa.Table:
+    """A table that `write_table` wrote.
+
+    Raises:
+        SweepError: it is none, or damaged.
+        OSError: it cannot be read.
+    """
+    content = path.read_bytes()
+    try:
+        table = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise SweepError(f"{path}: not the table of a study ({error}); remove it, and run the study again") from error
+    if METADATA not in (table.schema.metadata or {}) or not table.schema.equals(SCHEMA):
+        raise SweepError(
+            f"{path}: not the table of a study, or of another version; expected columns {', '.join(SCHEMA.names)}"
+        )
+    return table
+
+
+def provenance_of(table: pa.Table) -> dict[str, Any]:
+    """What a table of `read_table` says it was made from."""
+    return json.loads(table.schema.metadata[METADATA])
+
+
+def read_study(path: str | Path = SHIPPED) -> pd.DataFrame:
+    """The table of a study as pandas, a row a task, variant, seed and held-out video.
+
+    Args:
+        path: of `study.parquet`; default: the study that is shipped.
+
+    Raises:
+        SweepError: not the table of a study, or damaged.
+        OSError: it cannot be read.
+    """
+    return read_table(Path(path)).to_pandas()
