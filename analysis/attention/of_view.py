@@ -17,7 +17,7 @@ from analysis.attention.gates import PerBranch, contribution_norms, gated_weight
 from analysis.attention.maps import AttentionRows, attention_rows, attention_support, layer_maps
 from analysis.attention.pattern_table import PATTERNS, branch_patterns
 from analysis.attention.profiles import Unevenness, head_profiles, unevenness
-from analysis.attention.sinks import Lines, LineValues, find_lines, line_values
+from analysis.attention.sinks import Lines, LineValues, find_lines, gate_at_lines, line_values
 from analysis.attention.verticality import Verticality, row_verticality
 from analysis.view import TraceView, frame_seconds
 
@@ -35,6 +35,7 @@ __all__ = [
     "frame_gates",
     "frame_local_share",
     "gates_weigh_maps",
+    "line_gate",
 ]
 
 
@@ -139,6 +140,14 @@ def branch_line_values(view: TraceView, modality: str, branch: str, layer: int =
     weights = view.layer(modality, layer).weights[branch]
     values = view.capabilities.values(view, modality, layer)[branch]
     return line_values(branch_lines(view, modality, branch, layer), weights, values, view.valid)
+
+
+def line_gate(view: TraceView, modality: str, layer: int = 0) -> Float[Tensor, "batch heads"] | None:
+    """Local gate at the lines of the global branch less elsewhere, see `gate_at_lines`; None without gates."""
+    traced = view.layer(modality, layer)
+    if not traced.gates or view.edited:
+        return None
+    return gate_at_lines(branch_lines(view, modality, "global", layer), traced, view.valid)
 
 
 def frame_gates(view: TraceView, modality: str, layer: int = 0) -> PerBranch:

@@ -15,8 +15,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from analysis.attention.maps import attention_rows
+from gmsa_models.trace import LayerTrace
 
-__all__ = ["LineValues", "Lines", "find_lines", "line_values"]
+__all__ = ["LineValues", "Lines", "find_lines", "gate_at_lines", "line_values"]
 
 # A line receives at least so many times what the median key receives, and more than uniform from most queries.
 LINE, MOST = 4.0, 0.5
@@ -119,6 +120,37 @@ def line_values(
     centred = (contexts - contexts.sum(-2, keepdim=True) / queries.sum(-2, keepdim=True)) * queries
     squares = torch.linalg.svdvals(centred.float()).square()
     return LineValues(lines.line.sum(-1), ratio, at, other, squares[..., 0] / squares.sum(-1))
+
+
+def gate_at_lines(lines: Lines, layer: LayerTrace, valid: Bool[Tensor, "batch frames"]) -> Float[Tensor, "batch heads"]:
+    """Mean local gate at the lines of the global branch less that at other frames: do gates turn away from lines?
+
+    Of gates over pairs of frames (GateAtt): R_l of the queries that may attend to the key, their mean, head by head.
+    Of gates over frames and features (GateOp): R_l of the frame, mean over features.
+
+    Args:
+        lines: of the global branch of the layer.
+        layer: with gates.
+        valid: True where a frame is real.
+
+    Returns:
+        In (-1, 1); above 0: more local at the lines. NaN where a head has no line.
+
+    Source:
+        Gates: equations 3 and 8 of Sahu and Goyal, ICASSP 2022.
+    """
+    gate = layer.gates["local"]
+    real = valid[:, None].expand_as(lines.line)
+    if gate.ndim == 4:
+        inside = valid[:, None, :, None] & valid[:, None, None, :]
+        if layer.neighbourhood is not None:
+            inside = inside & layer.neighbourhood
+        of_key = (gate * inside).sum(-2) / inside.sum(-2)
+        of_key = of_key.masked_fill(~real, 0.0)
+    else:
+        of_key = gate.mean(-1)[:, None].expand_as(lines.ratio)
+    at, other = (_mean_where(of_key.unsqueeze(-1), mask).squeeze(-1) for mask in (lines.line, real & ~lines.line))
+    return at - other
 
 
 def _mean_where(values: Values, mask: Bool[Tensor, "batch heads frames"]) -> Float[Tensor, "batch heads width"]:

@@ -14,6 +14,7 @@ from analysis.attention.of_view import (
     frame_gated_weight,
     frame_local_share,
     gates_weigh_maps,
+    line_gate,
 )
 from analysis.attention.pattern_table import PATTERNS
 from analysis.record.labelled import Variables, by_branch, by_modality, labelled, maps_of, text
@@ -54,7 +55,8 @@ def line_variables(view: TraceView, layer: int = 0) -> Variables:
     """Vertical lines: `line` (modality, branch, frame), the share of a branch's heads in which the frame is one.
 
     With `line_count`, `sink_rate` and, where the model can say its values, `line_norm_ratio` (modality, branch, head):
-    norm of the values at the lines by the median frame's, near 0 for sinks at which attention is parked. See
+    norm of the values at the lines by the median frame's, near 0 for sinks at which attention is parked. With gates
+    `line_gate` (modality, head): the local gate at lines of the global branch less elsewhere. See
     `analysis.attention.sinks`; what one clip cannot tell, `analysis.study.lines` does of many. Absent of edited passes.
     """
     places = list(maps_of(view, layer))
@@ -79,19 +81,32 @@ def line_variables(view: TraceView, layer: int = 0) -> Variables:
             "norm of the values at vertical lines", "1 = median frame",
         ),
     }  # fmt: skip
-    return {
-        "line": labelled(
-            by_frame,
-            by_branch(view, layer, shares, (view.frames,)),
-            "heads in which the frame is a line",
-            "share",
-            lane,
-        )
-    } | {
-        name: labelled(by_head, by_branch(view, layer, each, (view.heads,)), meaning, units)
-        for name, (each, meaning, units) in heads.items()
-        if each
-    }
+    return (
+        {
+            "line": labelled(
+                by_frame,
+                by_branch(view, layer, shares, (view.frames,)),
+                "heads in which the frame is a line",
+                "share",
+                lane,
+            )
+        }
+        | {
+            name: labelled(by_head, by_branch(view, layer, each, (view.heads,)), meaning, units)
+            for name, (each, meaning, units) in heads.items()
+            if each
+        }
+        | _line_gates(view, layer)
+    )
+
+
+def _line_gates(view: TraceView, layer: int) -> Variables:
+    gates = {modality: line_gate(view, modality, layer) for modality in view.modalities}
+    values = {modality: gate[0] for modality, gate in gates.items() if gate is not None}
+    if not values:
+        return {}
+    meaning = "local gate at vertical lines less elsewhere"
+    return {"line_gate": labelled(("modality", "head"), by_modality(view, values), meaning, "share of 1")}
 
 
 def contribution_variables(view: TraceView, layer: int = 0) -> Variables:

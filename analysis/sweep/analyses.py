@@ -18,6 +18,7 @@ from analysis.attention.of_view import (
     branch_unevenness,
     frame_gates,
     frame_local_share,
+    line_gate,
 )
 from analysis.attention.pattern_table import PATTERNS
 from analysis.sensitivity.of_view import view_sensitivity
@@ -159,8 +160,11 @@ def _gates(view: TraceView) -> Values:
 
 
 def _lines(view: TraceView) -> Values:
-    """Means over heads; `line_norm_ratio` over those that have a line."""
+    """Means over heads; `line_norm_ratio` and `line_gate` over those that have a line."""
     values = {}
+    for modality in view.modalities:
+        if (gate := line_gate(view, modality)) is not None:
+            values[column_name("line_gate", modality)] = _numbers(gate.double().nanmean(-1))
     for place in _maps(view):
         lines, at_lines = branch_lines(view, *place), branch_line_values(view, *place)
         values[column_name("line_count", *place)] = _numbers(lines.line.sum(-1).double().mean(-1))
@@ -192,6 +196,11 @@ def _by_modality(names: Iterable[str], kind: pa.DataType) -> Callable[[Sequence[
     return lambda modalities: tuple(Column(name, kind, modality) for name in names for modality in modalities)
 
 
+def _line_columns(modalities: Sequence[str]) -> Columns:
+    of_branches = _by_branch(("line_count", "sink_rate", "line_norm_ratio"), NUMBER)(modalities)
+    return (*of_branches, *_by_modality(("line_gate",), NUMBER)(modalities))
+
+
 ANALYSES: dict[str, Analysis] = {
     SCORES: Analysis("20 highest predictions, PERR and Hit@1 of the video", _score_columns, _scores),
     "unevenness": Analysis(
@@ -208,7 +217,7 @@ ANALYSES: dict[str, Analysis] = {
     ),
     "lines": Analysis(
         "vertical lines a head; norm of the values there by the median frame's",
-        _by_branch(("line_count", "sink_rate", "line_norm_ratio"), NUMBER),
+        _line_columns,
         _lines,
     ),
     "profiles": Analysis("attention received, frame by frame", _by_branch(("profile",), CURVE), _profiles),

@@ -6,7 +6,7 @@ import torch
 import xarray as xr
 from small_models import small_clip, small_model
 
-from analysis.attention.of_view import branch_line_values, branch_lines
+from analysis.attention.of_view import branch_line_values, branch_lines, line_gate
 from analysis.gmsa_view import view_clips
 from analysis.inspect.clips import inspect_clip
 from analysis.statistics.intervals import resample_counts
@@ -49,6 +49,31 @@ def test_records_sweeps_and_studies_say_the_same(kind):
             assert float(ratio.mean()) == pytest.approx(
                 swept[column_name("line_norm_ratio", "visual", "global")][row], rel=1e-4
             )
+
+
+@pytest.mark.parametrize("kind", ["gate-att", "gate-op"])
+def test_gates_at_lines_equal_the_slow_definition(kind):
+    model, clips = sharp_model(kind), [small_clip(23, 0), small_clip(17, 1)]
+    view = view_clips(model, clips)
+    layer, lines = view.layer("visual"), branch_lines(view, "visual", "global").line
+    mine = line_gate(view, "visual")
+    for row, clip in enumerate(clips):
+        for head in range(lines.shape[1]):
+            gates = []
+            for key in range(clip.frames):
+                if kind == "gate-op":
+                    gates.append(float(layer.gates["local"][row, key].mean()))
+                    continue
+                queries = [query for query in range(clip.frames) if layer.neighbourhood[query, key]]
+                gates.append(np.mean([float(layer.gates["local"][row, head, query, key]) for query in queries]))
+            chosen = lines[row, head, : clip.frames].numpy()
+            slow = np.mean(np.array(gates)[chosen]) - np.mean(np.array(gates)[~chosen]) if chosen.any() else np.nan
+            assert float(mine[row, head]) == pytest.approx(slow, abs=1e-5, nan_ok=True)
+    record = inspect_clip(model, clips[1], parts=("line",))
+    np.testing.assert_allclose(record["line_gate"].sel(modality="visual"), mine[1], atol=1e-5)
+    swept = ANALYSES["lines"].compute(view)[column_name("line_gate", "visual")]
+    np.testing.assert_allclose(swept, mine.nanmean(-1), atol=1e-6)
+    assert line_gate(view_clips(small_model("baseline"), clips), "visual") is None
 
 
 def test_values_are_those_whose_product_with_the_maps_is_the_context():
