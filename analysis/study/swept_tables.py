@@ -73,13 +73,14 @@ CLAIMS: dict[str, Drawn[Claim]] = {
 }
 MADE = "The demo videos are montages made from statistics of YouTube-8M: what they show is about the demo."
 NO_C5 = "C5 (frames against frames): no analysis of a sweep holds it"
+NO_KINDS = "of C4 whether lines are salient frames or sinks: a sweep does not hold the values that stand there"
 
 
 def claim_rows(study: SweptStudy) -> tables.Tables:
     """Those of C1 to C4 whose numbers are there; the attribute `about` says which are not."""
     lacks = {name: each.lacks(study) for name, each in CLAIMS.items()}
     results = [CLAIMS[name].make(study) for name, lack in lacks.items() if not lack]
-    left = [*(f"{name}: {lack}" for name, lack in lacks.items() if lack), NO_C5]
+    left = [*(f"{name}: {lack}" for name, lack in lacks.items() if lack), NO_C5, NO_KINDS]
     count = f"{len(study.models)} model{'' if len(study.models) == 1 else 's'}"
     scored = scored_text(study.videos, study.unlabelled, "whole")
     about = f"{count} on {scored} of the sweep of {len(study.source)} shards. Left out: {'. '.join(left)}."
