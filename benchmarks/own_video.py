@@ -4,15 +4,17 @@ Each video goes through one process, one after another: decoded alone, one pictu
 and log mel spectra) with thumbnails, the time inside the extractors apart; to a record of every default part by a model
 of GateOp with random weights; to a page with the thumbnails.
 Then features of a video of an hour, made of the first one by repeating its packets; and features of a hundred videos,
-the resident size after each.
+the resident size after each. With `--one-file` instead: one file of 60 s in 720p, joined of those that have so many
+rows.
 
-    python benchmarks/own_video.py 'videos/*.mp4' [--minutes 60] [--videos 100] [--write]
+    python benchmarks/own_video.py 'videos/*.mp4' [--minutes 60] [--videos 100] [--one-file] [--write]
 """
 
 from __future__ import annotations
 
 import argparse
 import resource
+import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +25,7 @@ from typing import Any
 
 import av
 import torch
+from joined_video import Part, joined
 from measuring import machine, report
 from record_memory import resident_mib
 
@@ -41,6 +44,7 @@ from gmsa_models.variants import build
 RESULTS = Path(__file__).parent / "results" / "own_video.md"
 RATE = 1.0
 SETTLED = 10  # videos after which the resident size counts
+ROWS, SECONDS, ROUNDS = 720, 60, 5  # of the file that is joined of several videos
 
 
 class Timed:
@@ -72,6 +76,11 @@ class Row:
     extractors: float
     record: float
     page: float
+
+    @property
+    def ratio(self) -> float:
+        """All of the way to a record by decoding alone and what the extractors take."""
+        return (self.features + self.record) / (self.decode + self.extractors)
 
 
 def measured(work: Callable[[], Any]) -> tuple[float, Any]:
@@ -132,11 +141,29 @@ def table(rows: list[Row]) -> list[str]:
         "|---|---|---|---|---|---|---|---|---|",
         *(
             f"| {each.name} | {each.seconds:.1f} | {each.size} | {each.decode:.2f} | {each.features:.2f} | "
-            f"{each.extractors:.2f} | {each.record:.2f} | {each.page:.2f} | "
-            f"{(each.features + each.record) / (each.decode + each.extractors):.2f} |"
+            f"{each.extractors:.2f} | {each.record:.2f} | {each.page:.2f} | {each.ratio:.2f} |"
             for each in [*rows, total]
         ),
     ]
+
+
+def large(paths: list[Path]) -> list[Path]:
+    """Those with as many rows as a file that is made of several has, or all where there is none."""
+    return [path for path in paths if next(VideoFile(path).frames()).pixels.shape[0] == ROWS] or paths
+
+
+def one_file(paths: list[Path], model: Any, visual: Timed, audio: Timed, folder: Path) -> list[str]:
+    """What a file of a minute takes: a table of the rounds."""
+    parts = [Part(path) for path in paths]
+    path = joined(parts, folder / "minute.mp4", SECONDS, size=(ROWS, ROWS * 16 // 9))
+    rows = [measure(path, model, visual, audio, folder) for _ in range(ROUNDS + 1)][1:]  # the first one loads
+    return [
+        "# One file of a minute in 720p, from video to record", "",
+        f"`python benchmarks/own_video.py ... --one-file --write`: {SECONDS} s, {rows[0].size}, H.264 and AAC, joined "
+        f"of\n{', '.join(each.name for each in paths)}. Columns as in own_video.md; a row a round.", "",
+        *table(rows)[:-1], "",
+        f"Median ratio: {statistics.median(each.ratio for each in rows):.2f}.", "", machine(),
+    ]  # fmt: skip
 
 
 def hour(paths: list[Path], minutes: float, visual: Timed, audio: Timed, folder: Path) -> str:
@@ -157,7 +184,8 @@ def main() -> None:
     parser.add_argument("paths", nargs="+")
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--videos", type=int, default=100)
-    parser.add_argument("--write", action="store_true", help="write benchmarks/results/own_video.md")
+    parser.add_argument("--one-file", action="store_true", help="one file of a minute in 720p alone")
+    parser.add_argument("--write", action="store_true", help="write the table to benchmarks/results")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     paths = expand(arguments.paths)
@@ -170,6 +198,9 @@ def main() -> None:
     model.card["feature_spaces"] = spaces_to_dict(spaces)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        if arguments.one_file:
+            lines = one_file(large(paths), model, visual, audio, folder)
+            return report(lines, RESULTS.with_name("own_video_one_file.md"), arguments.write)
         measure(paths[0], model, visual, audio, folder)  # what is loaded at the first use
         rows = [measure(path, model, visual, audio, folder) for path in paths]
         sizes = list(resident(paths, arguments.videos, visual, audio))

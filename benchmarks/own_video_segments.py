@@ -7,22 +7,35 @@ their label is explained by every method: how often the frame with the highest s
 the area under the curve of frames of the event against others.
 
     python benchmarks/own_video_segments.py FOLDER --background CLASS --background CLASS [--write]
+
+With `--keep OUT --videos 'videos/*/*' --shown CLASS` it leaves the model there, one video that is joined of seconds
+which were kept out (the class that is shown, among backgrounds), and the table of its labels.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import tempfile
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from shutil import copy
 
 import numpy as np
 import torch
+from joined_video import Part, joined
 from measuring import machine, report
 
 from analysis import inspect_clip
+from analysis.features.video_files import clip_ids
 from gmsa_models import Clip, Vocabulary, read_clips
+from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Segment
 from gmsa_models.data.feature_folder import folder_classes
+from gmsa_models.data.paths import expand
+from gmsa_models.data.spaces import FeatureSpace, spaces_to_dict
 from gmsa_models.evaluation.scoring import evaluate
 from gmsa_models.training.loop import fit
 from gmsa_models.training.recipe import Recipe
@@ -32,26 +45,78 @@ RESULTS = Path(__file__).parent / "results" / "own_video_segments.md"
 FRAMES, SHORTEST, LONGEST, SCENE = 60, 12, 20, 10
 WIDTHS = {"visual": 128, "audio": 64}
 MEASURES = ("pointing", "evidence_auc")
+SHOWN, SIZE = 12, (360, 640)  # seconds of each part of the video that is kept, and its height and width
 
 Pool = dict[int, list[dict[str, np.ndarray]]]  # label -> the frames of each of its clips
 
 
-def divided(folder: Path) -> tuple[Pool, Pool]:
-    """Frames to train on, and frames kept out, by label."""
-    pools: tuple[Pool, Pool] = ({}, {})
-    clips: dict[int, list[Clip]] = {}
+@dataclass(frozen=True)
+class Piece:
+    """Frames of a clip, one a second.
+
+    Attributes:
+        label: of the clip.
+        clip: its id.
+        first: number of the first frame in the clip.
+        frames: stream -> features.
+    """
+
+    label: int
+    clip: str
+    first: int
+    frames: dict[str, np.ndarray]
+
+    @property
+    def count(self) -> int:
+        """How many frames."""
+        return len(next(iter(self.frames.values())))
+
+
+def divided(folder: Path) -> tuple[list[Piece], list[Piece], dict[str, FeatureSpace]]:
+    """Pieces to train on, pieces kept out, and the spaces of their features."""
+    clips: dict[int, list[Clip]] = defaultdict(list)
     for clip in read_clips(folder):
-        clips.setdefault(clip.labels[0], []).append(clip)
+        clips[clip.labels[0]].append(clip)
+    training, kept_out = [], []
     for label, several in clips.items():
         for number, clip in enumerate(several):
             frames = {name: clip.floats(name) for name in clip.features}
             if len(several) > 2:
-                pools[int(number % 3 == 2)].setdefault(label, []).append(frames)
+                (kept_out if number % 3 == 2 else training).append(Piece(label, clip.id, 0, frames))
             else:
                 cut = clip.frames * 2 // 3
-                pools[0].setdefault(label, []).append({name: values[:cut] for name, values in frames.items()})
-                pools[1].setdefault(label, []).append({name: values[cut:] for name, values in frames.items()})
-    return pools
+                training.append(Piece(label, clip.id, 0, {name: values[:cut] for name, values in frames.items()}))
+                kept_out.append(Piece(label, clip.id, cut, {name: values[cut:] for name, values in frames.items()}))
+    return training, kept_out, dict(several[0].spaces)
+
+
+def pooled(pieces: Sequence[Piece]) -> Pool:
+    """Their frames, by label."""
+    pool: Pool = defaultdict(list)
+    for each in pieces:
+        pool[each.label].append(each.frames)
+    return dict(pool)
+
+
+def kept_out_video(
+    pieces: Sequence[Piece], shown: int, backgrounds: Sequence[int], paths: Mapping[str, Path], out: Path, name: str
+) -> Path:
+    """A video file of the longest piece of a class between one of each background, and the table of its label."""
+    longest = {
+        label: max((each for each in pieces if each.label == label), key=lambda each: each.count)
+        for label in (*backgrounds, shown)
+    }
+    order = [longest[label] for label in (*backgrounds[:1], shown, *backgrounds[1:])]
+    parts = [Part(paths[each.clip], each.first, min(SHOWN, each.count - 1)) for each in order]
+    path = joined(parts, out / "kept-out.mp4", sum(each.seconds for each in parts), size=SIZE)
+    start = parts[0].seconds
+    with (out / "kept-out.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(
+            [("path", "label", "start", "end"), (path.name, name, start, start + parts[1].seconds)]
+        )
+    for each in parts:
+        print(f"{each.path.name} from second {each.first:g} on, {each.seconds:g} s")
+    return path
 
 
 def stretch(clips: list[dict[str, np.ndarray]], count: int, random: np.random.Generator) -> dict[str, np.ndarray]:
@@ -64,7 +129,14 @@ def stretch(clips: list[dict[str, np.ndarray]], count: int, random: np.random.Ge
     return {name: np.concatenate([each[name] for each in parts])[:count] for name in parts[0]}
 
 
-def montage(pool: Pool, label: int, backgrounds: list[int], random: np.random.Generator, name: str) -> Clip:
+def montage(
+    pool: Pool,
+    label: int,
+    backgrounds: list[int],
+    random: np.random.Generator,
+    name: str,
+    spaces: dict[str, FeatureSpace],
+) -> Clip:
     """One event among backgrounds."""
     length = int(random.integers(SHORTEST, LONGEST + 1))
     start = int(random.integers(0, FRAMES - length + 1))
@@ -74,38 +146,62 @@ def montage(pool: Pool, label: int, backgrounds: list[int], random: np.random.Ge
         frames[stream][start : start + length] = values
     end = start + length
     around = [Segment(first, last, kind="background") for first, last in ((0, start), (end, FRAMES)) if first < last]
-    return Clip(name, frames, (label,), segments=(Segment(start, end, (label,)), *around))
+    return Clip(name, frames, (label,), segments=(Segment(start, end, (label,)), *around), spaces=spaces)
 
 
-def montages(pool: Pool, count: int, backgrounds: list[int], seed: int) -> list[Clip]:
+def montages(pool: Pool, count: int, backgrounds: list[int], seed: int, spaces: dict[str, FeatureSpace]) -> list[Clip]:
     """So many, of every event class in turn."""
     random, events = np.random.default_rng(seed), sorted(set(pool) - set(backgrounds))
     return [
-        montage(pool, events[number % len(events)], backgrounds, random, f"montage{number}") for number in range(count)
+        montage(pool, events[number % len(events)], backgrounds, random, f"montage{number}", spaces)
+        for number in range(count)
     ]
 
 
-def main() -> None:
-    """Train, score, explain; print a table."""
+def trained(
+    clips: list[Clip], vocabulary: Vocabulary, spaces: dict[str, FeatureSpace], steps: int, out: Path
+) -> GMSAClassifier:
+    """A model of the demo size; its file is `out/model.safetensors`."""
+    widths = {name: values.shape[1] for name, values in clips[0].features.items()}
+    model = build("gate-op-tp30", "demo", vocabulary=vocabulary, modalities=widths, widths=WIDTHS, max_frames=FRAMES)
+    model.card["feature_spaces"] = spaces_to_dict(spaces)
+    recipe = Recipe(steps=steps, learning_rate=1e-3, warmup=20)
+    return fit(model, clips, None, recipe, out, progress=False, card={"name": "segments"}).model
+
+
+def arguments_of() -> argparse.Namespace:
+    """What the command line says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--background", action="append", required=True)
     parser.add_argument("--steps", type=int, default=80)
     parser.add_argument("--explained", type=int, default=12)
+    parser.add_argument("--keep", type=Path, metavar="OUT", help="leave the model and a video of what was kept out")
+    parser.add_argument("--videos", nargs="+", default=[], help="with --keep: those that the features are of")
+    parser.add_argument("--shown", help="with --keep: the class of the event in the video; default: the first")
     parser.add_argument("--write", action="store_true", help="write benchmarks/results/own_video_segments.md")
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Train, score, explain; print a table."""
+    arguments = arguments_of()
     torch.set_num_threads(1)
     names = folder_classes(arguments.folder)
     backgrounds = [names.index(each) for each in arguments.background]
     events = [number for number in range(len(names)) if number not in backgrounds]
-    training, kept_out = divided(arguments.folder)
+    training, kept_out, spaces = divided(arguments.folder)
     vocabulary = Vocabulary("", tuple(events), tuple(names[each] for each in events))
-    train, test = montages(training, 400, backgrounds, 0), montages(kept_out, 100, backgrounds, 1)
-    widths = {name: values.shape[1] for name, values in train[0].features.items()}
-    model = build("gate-op-tp30", "demo", vocabulary=vocabulary, modalities=widths, widths=WIDTHS, max_frames=FRAMES)
-    with tempfile.TemporaryDirectory() as out:
-        recipe = Recipe(steps=arguments.steps, learning_rate=1e-3, warmup=20)
-        model = fit(model, train, None, recipe, out, progress=False).model
+    train = montages(pooled(training), 400, backgrounds, 0, spaces)
+    test = montages(pooled(kept_out), 100, backgrounds, 1, spaces)
+    with tempfile.TemporaryDirectory() as folder:
+        model = trained(train, vocabulary, spaces, arguments.steps, Path(folder))
+        if arguments.keep:
+            arguments.keep.mkdir(parents=True, exist_ok=True)
+            copy(Path(folder) / "model.safetensors", arguments.keep)
+            shown = names.index(arguments.shown) if arguments.shown else events[0]
+            paths = {identity: path for path, identity in clip_ids(expand(arguments.videos)).items()}
+            kept_out_video(kept_out, shown, backgrounds, paths, arguments.keep, names[shown])
     scores = evaluate(model, test)
     chosen = test[: arguments.explained]
     tables = [

@@ -1,8 +1,10 @@
-"""Take the pictures of the inspector: `python docs/screenshot.py [--video FILE | --edits]`.
+"""Take the pictures of the inspector: `python docs/screenshot.py`, with `--video`, `--model` or `--edits` others.
 
-Light and dark, one video and two models, as the README shows them; with `--video` a video file by a VideoMAE with
-random weights in their place (the README's is the first 30 s of Big Buck Bunny); with `--edits` one model whose
-pass is edited, for `docs/what_if.md`. Needs chromium and playwright (the test extra).
+Light and dark, one demo video and two models; with `--video` a video file by a VideoMAE with random weights in their
+place (the README's is the first 30 s of Big Buck Bunny); with `--model` by a model that was trained on features of
+videos, its labels and their seconds from a table (the README's first picture: model, video and table as
+`benchmarks/own_video_segments.py --keep` leaves them); with `--edits` one model whose pass is edited, for
+`docs/what_if.md`. Needs chromium and playwright (the test extra).
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -20,11 +23,14 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import xarray as xr
 
 from analysis import DEFAULT_PARTS, inspect_clip
+from analysis.features.labels import read_labels
 from analysis.inspect.live import LiveModel, live_model
 from analysis.inspect.video import inspect_video
+from analysis.inspect.video_features import clip_for_models
 from benchmarks.random_model import write_model
 from figures.inspector import write_html
 from gmsa_models import load, read_clips
+from gmsa_models.data.clip import Segment
 from gmsa_models.masks import Toeplitz
 from tests.browser import started_browser
 
@@ -36,7 +42,7 @@ SCREEN = {"width": 1260, "height": 760}
 
 
 VIDEO_VIEW = {"frame": 13, "pinned": True, "head": 1, "explanation": "frame-occlusion", "left": "similarity"}
-
+TRAINED_VIEW = {"frame": 27, "pinned": True, "head": 1, "explanation": "relevance-propagation", "left": "similarity"}
 
 EDITED_VIEW = {"frame": 47, "head": 2, "branch": "local"}
 EDITS = ("knock-out visual/0/*/weights keys 45..61", "force-gate audio/0/gate to 0.2")
@@ -62,6 +68,21 @@ def video_record(video: Path) -> xr.Dataset:
     with tempfile.TemporaryDirectory() as folder:
         model = write_model("videomae", Path(folder) / "VideoMAE", num_frames=64)
         return inspect_video(video, model, neighbourhood=Toeplitz(8), explain=True)
+
+
+def trained_record(video: Path, checkpoint: Path, table: Path) -> xr.Dataset:
+    """A video file by a model of ours, with the seconds of its labels; the first label is explained."""
+    model = load(checkpoint)
+    with tempfile.TemporaryDirectory() as folder:
+        clip, _ = clip_for_models(video, [checkpoint], folder)
+    labels = [
+        (model.vocabulary.indices[model.vocabulary.find(each.name)], each.span)
+        for each in read_labels(str(table), [video])[video]
+    ]
+    segments = tuple(Segment(*span, (label,)) for label, span in labels if span is not None)
+    clip = replace(clip, labels=tuple(sorted({label for label, _ in labels})), segments=segments)
+    target = model.vocabulary.positions([labels[0][0]])[0]
+    return inspect_clip(model, clip, parts=[*DEFAULT_PARTS, "explanation"], target=target)
 
 
 def take(
@@ -103,16 +124,23 @@ def make_edits(page) -> None:
 
 
 def main() -> None:
-    """Write `docs/inspector.png` and its dark twin, or those of a video file or of an edited pass."""
+    """Write `docs/inspector.png` and its dark twin, those of a video file, or of an edited pass."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--video", type=Path, help="a video file, for docs/inspector-video.png")
+    parser.add_argument("--model", type=Path, help="with --video: a trained model, for docs/inspector-trained.png")
+    parser.add_argument("--labels", type=Path, help="with --model: a table as of gmsa features --labels")
     parser.add_argument("--edits", action="store_true", help="an edited pass, for docs/what-if.png")
     options = parser.parse_args()
+    if (options.model is None) != (options.labels is None) or (options.model and options.video is None):
+        parser.error("--model, --labels and --video go together")
     if options.edits:
         record, live = edited_record()
         take([record], EDITED_VIEW, "what-if", live=[live])
     elif options.video is None:
         take(shipped_records(), VIEW, "inspector")
+    elif options.model is not None:
+        record = trained_record(options.video, options.model, options.labels)
+        take([record], TRAINED_VIEW, "inspector-trained", options.video)
     else:
         take([video_record(options.video)], VIDEO_VIEW, "inspector-video", options.video)
 
