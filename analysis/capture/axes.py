@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import permutations, product
 
 from jaxtyping import Float
 from torch import Tensor
 
 from analysis.capture.errors import LayoutError
 
-__all__ = ["Axes", "find_axes", "parse_axes"]
+__all__ = ["Axes", "clip_counts", "given_axes", "parse_axes", "possible_axes"]
 
 _ORDER = ("clip", "fold", "head")
 
@@ -22,15 +24,22 @@ class Axes:
 
     Attributes:
         names: "clip", "fold" or "head"; one may be there several times, outermost first.
-        sizes: of each.
+        sizes: of each; axes of 1 may be left out.
+        lead: the axes of the map itself, of which one may hold several of these.
     """
 
     names: tuple[str, ...]
     sizes: tuple[int, ...]
+    lead: tuple[int, ...]
 
     def size(self, name: str) -> int:
         """Of all axes of a name."""
         return math.prod(size for each, size in zip(self.names, self.sizes, strict=True) if each == name)
+
+    @property
+    def batch(self) -> int:
+        """Clips times folded rows."""
+        return self.size("clip") * self.size("fold")
 
     @property
     def plain(self) -> bool:
@@ -38,18 +47,45 @@ class Axes:
         numbers = [_ORDER.index(each) for each, size in zip(self.names, self.sizes, strict=True) if size > 1]
         return numbers == sorted(numbers)
 
-    def usual(self, shape: tuple[int, ...]) -> bool:
-        """Whether a map of this shape, (batch, heads, ...) if its last axis in front is the heads, is arranged so."""
-        return self.plain and shape[1] == self.size("head")
+    @property
+    def usual(self) -> bool:
+        """Whether they are as torch arranges them: batch first, and the heads, if any, on axes of their own."""
+        lengths = [math.prod(self.lead[:count]) for count in range(1, len(self.lead) + 1)]
+        return self.plain and (self.batch in lengths or not self.lead)
+
+    @property
+    def heads_last(self) -> bool:
+        """Whether the last axis is the heads, and no other has any."""
+        return self.batch == math.prod(self.lead[:-1]) and (self.names[-1:] == ("head",) or self.lead[-1:] == (1,))
 
     def arranged(self, weights: Float[Tensor, "*lead rows key"]) -> Float[Tensor, "batch heads rows key"]:
         """The same with the batch (clip, fold) first, then the heads."""
-        batch, heads, (rows, keys) = self.size("clip") * self.size("fold"), self.size("head"), weights.shape[-2:]
+        batch, heads, (rows, keys) = self.batch, self.size("head"), weights.shape[-2:]
         if self.plain:
             return weights.reshape(batch, heads, rows, keys)
         order = [place for name in _ORDER for place, each in enumerate(self.names) if each == name]
         split = weights.reshape(*self.sizes, rows, keys).permute(*order, -2, -1)
         return split.reshape(batch, heads, rows, keys)
+
+    def text(self, folded: str) -> str | None:
+        """As `TokenLayout.axes` takes it, such as "(clip patch) head"; None: it cannot be written so."""
+        waiting = [(name, size) for name, size in zip(self.names, self.sizes, strict=True) if size > 1]
+        if self.names.count("head") > 1:
+            return None
+        spare = [name for name in _ORDER if name not in (each for each, _ in waiting) and (name != "fold")]
+        groups: list[list[str]] = []
+        for length in self.lead:
+            group, left = [], length
+            while waiting and left > 1:
+                left //= waiting[0][1]
+                group.append(waiting.pop(0)[0])
+            groups.append(group or spare[:1])
+            spare = spare if group else spare[1:]
+        if "head" in spare:
+            groups[-1].append("head")
+        names = [" ".join(folded if name == "fold" else name for name in group) for group in groups]
+        shown = [f"({each})" if " " in each and len(names) > 1 else each for each in names]
+        return None if "" in names else " ".join(shown)
 
 
 def parse_axes(text: str, folded: str | None) -> tuple[tuple[str, ...], ...]:
@@ -72,53 +108,66 @@ def parse_axes(text: str, folded: str | None) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple("fold" if name == folded else name for name in group) for group in groups)
 
 
-def find_axes(
-    lead: tuple[int, ...],
-    fold: int,
-    clips: int | None,
-    groups: tuple[tuple[str, ...], ...] | None,
-    where: str,
-    folded: str = "fold",
-) -> Axes:
-    """What the axes in front of a map's tokens are: given, or told by their sizes.
+def clip_counts(shape: Sequence[int], frames: int, fold: int, tokens: int) -> tuple[int, ...]:
+    """How many clips a tensor of this shape may hold, the likeliest first: its first axis, unless that may be time.
+
+    Args:
+        shape: of what the outermost module was given.
+        frames, fold, tokens: of the layout.
+    """
+    first = shape[0]
+    counts = [first]
+    if frames > 1 and first % frames == 0:  # time first, with one clip, or clips second, or folded in
+        counts += [first // frames, *shape[1:-1][:1], 1]
+    if fold > 1 and first % fold == 0 and len(shape) > 1 and shape[1] == tokens:  # the rows of a call already
+        counts.append(first // fold)
+    return tuple(dict.fromkeys(counts))
+
+
+def possible_axes(lead: tuple[int, ...], fold: int, clips: int) -> list[Axes]:
+    """All that the axes in front of a map's tokens can be by their sizes; what clips and fold leave is heads.
+
+    Args:
+        lead: their sizes.
+        fold: rows of the batch of one clip.
+        clips: how many there are.
+    """
+    blocks = [(name, size) for name, size in (("clip", clips), ("fold", fold)) if size > 1]
+    result: dict[tuple[tuple[str, int], ...], Axes] = {}
+    for places in product(range(len(lead)), repeat=len(blocks)):
+        of_axis = [
+            [block for block, place in zip(blocks, places, strict=True) if place == axis] for axis in range(len(lead))
+        ]
+        for groups in product(*(list(_orders(each, length)) for each, length in zip(of_axis, lead, strict=True))):
+            parts = tuple(part for group in groups for part in group)
+            names, sizes = (tuple(each) for each in zip(*parts, strict=True)) if parts else ((), ())
+            result[parts] = Axes(names, sizes, lead)
+    return list(result.values())
+
+
+def _orders(blocks: list[tuple[str, int]], length: int) -> Iterator[tuple[tuple[str, int], ...]]:
+    """What one axis can be that holds some blocks; what they leave of its length is heads."""
+    size = math.prod(each for _, each in blocks)
+    if length % size:
+        return
+    heads = length // size
+    for order in permutations(blocks):
+        if heads == 1:
+            yield order
+            continue
+        for place in range(len(order) + 1):
+            yield (*order[:place], ("head", heads), *order[place:])
+
+
+def given_axes(lead: tuple[int, ...], fold: int, clips: int | None, groups: tuple[tuple[str, ...], ...]) -> Axes | None:
+    """What the axes in front of a map's tokens are by the names that a layout gives; None: they do not fit.
 
     Args:
         lead: their sizes.
         fold: rows of the batch of one clip.
         clips: how many the module was given; None: not known.
         groups: their names, an axis each, or all in one.
-        where: which call, for the message.
-        folded: what the layout calls its folded axis, for the message.
-
-    Raises:
-        LayoutError: sizes that do not fit, or that leave open which axis is which.
     """
-    if groups is not None:
-        return _given_axes(lead, fold, clips, groups, where)
-    if len(lead) == 1 and clips is not None and lead[0] > clips * fold and lead[0] % (clips * fold) == 0:
-        heads = lead[0] // (clips * fold)
-        if clips * fold == 1:
-            return Axes(("head",), lead)
-        of_clip = (f"clip {folded} head", f"clip head {folded}")
-        orders = of_clip if fold > 1 else ("clip head", "head clip")
-        raise _open(where, lead, f"hold {heads} heads of {clips} clip(s) x {fold} in an order", orders)
-    if len(lead) == 3 and fold == 1 and clips == lead[0]:
-        return Axes(("clip", "head", "head"), lead)
-    if len(lead) == 3 and fold > 1 and lead[2] == fold:
-        if lead[1] == fold:
-            orders = (f"clip {folded} head", f"clip head {folded}")
-            raise _open(where, lead, f"hold as many heads as {folded} rows, in an order", orders)
-        return Axes(("clip", "head", "fold"), lead)
-    *batch, heads = lead if len(lead) > 1 else (*lead, 1)
-    total = math.prod(batch)
-    if total % fold:
-        return Axes(("clip", "head"), (total, heads))  # an error of the layout, told with its tokens
-    return Axes(("clip", "fold", "head"), (total // fold, fold, heads))
-
-
-def _given_axes(
-    lead: tuple[int, ...], fold: int, clips: int | None, groups: tuple[tuple[str, ...], ...], where: str
-) -> Axes:
     names = tuple(name for group in groups for name in group)
     groups = (names,) if len(lead) == 1 else groups
     known = {"fold": fold} | ({} if clips is None else {"clip": clips})
@@ -129,17 +178,7 @@ def _given_axes(
     missing = [name for name in names if name not in known]
     if len(missing) == 1:
         known[missing[0]] = math.prod(lead) // math.prod(known[name] for name in names if name in known)
-    sizes = tuple(known.get(name, 1) for name in names)
     split = [math.prod(known.get(name, 1) for name in group) for group in groups]
     if split != list(lead) or known["fold"] != fold:
-        shown = " ".join(f"{name} {known.get(name, '?')}" for name in names)
-        raise LayoutError(f"{where} has the axes {lead} in front of its tokens; axes of the layout give {shown}")
-    return Axes(names, sizes)
-
-
-def _open(where: str, lead: tuple[int, ...], what: str, orders: tuple[str, ...]) -> LayoutError:
-    choices = " or ".join(f"axes={each!r}" for each in orders)
-    return LayoutError(
-        f"{where} has a map whose axes in front of the tokens, of sizes {lead}, {what} that the sizes do not tell. Say "
-        f"it in the layout of this call: TokenLayout(..., {choices})"
-    )
+        return None
+    return Axes(names, tuple(known.get(name, 1) for name in names), lead)

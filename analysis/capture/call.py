@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Any, SupportsIndex
 
 import torch
 from jaxtyping import Float
@@ -14,7 +15,7 @@ from torch import Tensor
 from analysis.capture.axes import Axes
 from analysis.capture.errors import CaptureError, LayoutError
 from analysis.capture.frame_maps import FrameMap, FrameSums, spatial_map, tokens_of_frames
-from analysis.capture.layout import Layout, TokenTable, axes_of, fit, layout_of
+from analysis.capture.layout import Layout, TokenTable, fit, layout_of
 from analysis.capture.maps import Rows, ScoredMaps, Shape, TokenMaps
 
 __all__ = ["AttentionCall", "Options", "make_call"]
@@ -46,9 +47,22 @@ class Options:
         layout: Layout | Mapping[str, Layout | None] | None,
         max_bytes: int,
     ) -> Options:
-        """From any sequences."""
-        numbers, rows = (None if each is None else tuple(each) for each in (heads, queries))
-        return cls(reduce, None if layers is None else tuple(layers), numbers, rows, layout, max_bytes)
+        """From any sequences.
+
+        Raises:
+            CaptureError: something else.
+        """
+        _check_numbers("heads", heads, (SupportsIndex,))
+        _check_numbers("queries", queries, (SupportsIndex,))
+        _check_numbers("layers", layers, (SupportsIndex, str))
+        for each in layout.values() if isinstance(layout, Mapping) else (layout,):
+            if each is not None and not isinstance(each, Layout):
+                raise LayoutError(
+                    f"layout is {each!r:.60}; expected TokenLayout(frames=..., patches=...), a TokenTable, a "
+                    "CrossLayout, or a dictionary of patterns of module paths -> one of them or None"
+                )
+        names, numbers, rows = (None if each is None else tuple(each) for each in (layers, heads, queries))
+        return cls(reduce, names, numbers, rows, layout, max_bytes)
 
     def wants(self, module: str, number: int) -> bool:
         """Whether `layers` has a module; `number`: which of the attention modules it is."""
@@ -85,6 +99,7 @@ class AttentionCall:
         weights: their maps; None where they were reduced to frames.
         frames: the map between frames; None without a layout.
         tables: of the query tokens and of the key tokens; None without a layout.
+        axes: what the axes of the map in front of its tokens are; None without a layout: (batch, heads).
     """
 
     module: str
@@ -100,6 +115,7 @@ class AttentionCall:
     weights: Float[Tensor, "batch heads query key"] | None = None
     frames: FrameMap | None = None
     tables: tuple[TokenTable, TokenTable] | None = None
+    axes: Axes | None = None
 
     @property
     def name(self) -> str:
@@ -135,6 +151,15 @@ class AttentionCall:
         return spatial_map(self.weights, torch.tensor(self.rows), *self.tables, frame)
 
 
+def _check_numbers(name: str, values: object, kinds: tuple[Any, ...]) -> None:
+    if values is None:
+        return
+    listed = isinstance(values, Iterable) and not isinstance(values, str)
+    if not listed or any(isinstance(each, bool) or not isinstance(each, kinds) for each in values):
+        example = "heads=[2]" if name == "heads" else "queries=[3]" if name == "queries" else "layers=['encoder.*', 0]"
+        raise CaptureError(f"{name} is {values!r:.60}; expected a list, as in {example}")
+
+
 def make_call(
     maps: TokenMaps,
     module: str,
@@ -143,7 +168,7 @@ def make_call(
     options: Options,
     dropout: float = 0.0,
     between: tuple[str, ...] = (),
-    clips: int | None = None,
+    axes: Axes | None = None,
 ) -> AttentionCall:
     """Compute a call's map chunk by chunk, keep what was asked for, and check that it explains the output.
 
@@ -151,7 +176,7 @@ def make_call(
         maps: of the call.
         module, index, kind, dropout, between: see `AttentionCall`.
         options: what to keep.
-        clips: how many the module was given; None: not known.
+        axes: in front of its tokens; None: (batch, heads).
 
     Raises:
         CaptureError: P V is not the output, or a head or query that the call lacks.
@@ -160,9 +185,8 @@ def make_call(
     where = f"call {index} of {module!r} ({kind})"
     batch, heads, queries, keys = maps.shape
     layout = layout_of(options.layout, module)
-    axes = None if layout is None else axes_of(layout, maps.lead, clips, where)
     if axes is not None:
-        batch, heads = axes.size("clip") * axes.size("fold"), axes.size("head")
+        batch, heads = axes.batch, axes.size("head")
     shape = (batch, heads, queries, keys)
     tables = None if layout is None else fit(layout, where, shape)
     kept = _kept(options.heads, heads, f"{where}: head")
@@ -180,7 +204,7 @@ def make_call(
         raise CaptureError(_refusal(where, difference, bound, maps.dtype))
     return AttentionCall(
         module, index, kind, shape, difference, bound, dropout, between, kept, tuple(rows), weights,
-        None if sums is None else sums.result(), tables,
+        None if sums is None else sums.result(), tables, axes,
     )  # fmt: skip
 
 
@@ -195,9 +219,7 @@ def _compute(
     """Fill `sums` and `weights` piece by piece; max |P V - out|, NaN if there is one."""
     differences, done = [0.0], 0
     for rows in parts:
-        if axes is None or (
-            maps.shape[:2] == (axes.size("clip") * axes.size("fold"), axes.size("head")) and axes.plain
-        ):
+        if axes is None or (maps.shape[:2] == (axes.batch, axes.size("head")) and axes.plain):
             lead, difference = maps.part(rows, heads)
             piece = lead.reshape(maps.shape[0], -1, *lead.shape[-2:])
         else:

@@ -13,11 +13,13 @@ import pandas as pd
 import torch
 from torch import nn
 
+from analysis.capture.axes import Axes
 from analysis.capture.call import AttentionCall, Options
 from analysis.capture.errors import CaptureError, CaptureWarning
 from analysis.capture.layout import Layout
 from analysis.capture.recognised import Recogniser
-from analysis.capture.recorder import ModuleStack, Recorder, Rewrite
+from analysis.capture.recorder import Recorder, Rewrite
+from analysis.capture.running import ModuleStack
 
 __all__ = ["Captured", "capture"]
 
@@ -32,10 +34,13 @@ class Captured:
         calls: those that were computed.
         skipped: path of a module -> how many of its calls were seen, but not computed: `layers` or the layout left
             them out.
+        shared: name of a call -> the products that its map went into, where these are several, so that the call's
+            output is not all that the module made of it.
     """
 
     calls: list[AttentionCall] = field(default_factory=list)
     skipped: dict[str, int] = field(default_factory=dict)
+    shared: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -88,6 +93,7 @@ def capture(
     layout: Layout | Mapping[str, Layout | None] | None = None,
     max_bytes: int = Options.max_bytes,
     rewrite: Rewrite | None = None,
+    axes: Mapping[str, Axes] | None = None,
 ) -> Iterator[Captured]:
     """Record the attention of a module while it runs inside the `with`.
 
@@ -115,6 +121,7 @@ def capture(
         max_bytes: about the most that one piece of a map takes while it is made; at least one query row is.
         rewrite: called with each call once it is verified, and the tensor that it returns, into which it may write: the
             module goes on with that. `analysis.interventions.modules` makes edits so.
+        axes: name of a call -> `AttentionCall.axes` of another pass, which need not be found out again.
 
     Yields:
         What is recorded, filled while the module runs.
@@ -135,7 +142,7 @@ def capture(
     def options() -> Options:
         return wanted if recogniser is None else replace(wanted, layout=recogniser.layouts())
 
-    recorder = Recorder(modules, options, rewrite)
+    recorder = Recorder(modules, options, rewrite, axes)
     captured = Captured(recorder.calls, recorder.skipped)
     with ExitStack() as stack:
         if recogniser is not None:
@@ -144,6 +151,7 @@ def capture(
         stack.enter_context(_uncompiled())
         with recorder:
             yield captured
+    captured.shared.update(recorder.shared_maps())
     unexplained = _unexplained(recorder)
     if not captured.calls:
         raise CaptureError(_nothing(module, captured, unexplained, modules.ran))

@@ -40,6 +40,7 @@ class SeenSoftmax:
         shape: of its result.
         recorded: what was made of it was multiplied with values, in a product that is understood.
         uses: the others.
+        products: names of all products of matrices, einsums and sums that what was made of it went into.
         written: address of a storage -> the function that wrote into it in place.
     """
 
@@ -47,6 +48,7 @@ class SeenSoftmax:
     shape: tuple[int, ...]
     recorded: bool = False
     uses: list[Use] = field(default_factory=list)
+    products: list[str] = field(default_factory=list)
     written: dict[int, str] = field(default_factory=dict)
 
 
@@ -65,6 +67,7 @@ class FollowedMap:
         logarithm: it is the logarithm of a map.
         raised: it has an axis of 1 behind.
         weighted: it was multiplied element by element with other numbers; a sum over it may be a product with values.
+        reordered: the functions in `between` that may have put its heads, queries or keys in other places.
     """
 
     softmaxes: tuple[SeenSoftmax, ...]
@@ -77,6 +80,7 @@ class FollowedMap:
     logarithm: bool = False
     raised: bool = False
     weighted: bool = False
+    reordered: tuple[str, ...] = ()
 
     def use(self, function: str, module: str) -> tuple[Use, ...]:
         """Note a function that is no product that is understood, of all its softmaxes."""

@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from analysis.capture.axes import Axes, find_axes, parse_axes
+from analysis.capture.axes import parse_axes
 from analysis.capture.errors import LayoutError
 
-__all__ = ["CrossLayout", "Layout", "TokenLayout", "TokenTable", "axes_of", "fit", "layout_of"]
+__all__ = ["CrossLayout", "Layout", "TokenLayout", "TokenTable", "check_tokens", "fit", "layout_of"]
 
 ORDERS = ("frame patch", "patch frame")
 FOLDED = ("patch", "frame")
@@ -232,14 +232,26 @@ def layout_of(layouts: Layout | Mapping[str, Layout | None] | None, name: str) -
     return next((layout for pattern, layout in layouts.items() if fnmatchcase(name, pattern)), None)
 
 
-def axes_of(layout: Layout, lead: tuple[int, ...], clips: int | None, where: str) -> Axes:
-    """What the axes in front of a call's tokens are, by its layout and their sizes; see `find_axes`."""
-    queries = layout.queries if isinstance(layout, CrossLayout) else layout
-    folded = queries.folded if isinstance(queries, TokenLayout) else "fold"
-    groups = None if queries.axes is None else parse_axes(queries.axes, folded)
-    lengths = queries.lengths if isinstance(queries, TokenLayout) else None
-    clips = clips if lengths is None else len(lengths)
-    return find_axes(lead, queries.fold, clips, groups, where, folded or "fold")
+def check_tokens(layout: Layout, where: str, batch: int, tokens: tuple[int, int]) -> None:
+    """Refuse a call of other numbers of query and key tokens than its layout has.
+
+    Args:
+        layout: of the call.
+        where: which call, for the message.
+        batch: of it, for the message.
+        tokens: of its queries and of its keys.
+
+    Raises:
+        LayoutError: it is one.
+    """
+    cross = isinstance(layout, CrossLayout)
+    sides = {"query": layout.queries, "key": layout.keys} if cross else {"query": layout, "key": layout}
+    for (side, each), count in zip(sides.items(), tokens, strict=True):
+        if each.tokens != count:
+            raise LayoutError(
+                f"{where} has {count} {side} tokens in a batch of {batch}; the layout has {each}. "
+                "Give this module's calls a layout of their own: layout={'pattern of its path': TokenLayout(...), ...}"
+            )
 
 
 def fit(layout: Layout, where: str, shape: tuple[int, int, int, int]) -> tuple[TokenTable, TokenTable]:
@@ -253,18 +265,14 @@ def fit(layout: Layout, where: str, shape: tuple[int, int, int, int]) -> tuple[T
     Raises:
         LayoutError: a call of other numbers of tokens, or whose batch cannot be so many rows a clip.
     """
-    sides = (layout.queries, layout.keys) if isinstance(layout, CrossLayout) else (layout, layout)
-    for side, each, tokens in zip(("query", "key"), sides, shape[2:], strict=True):
-        if each.tokens != tokens:
-            raise LayoutError(
-                f"{where} has {tokens} {side} tokens in a batch of {shape[0]}; the layout has {each}. "
-                "Give this module's calls a layout of their own: layout={'pattern of its path': TokenLayout(...), ...}"
-            )
+    check_tokens(layout, where, shape[0], (shape[2], shape[3]))
+    queries, keys = (layout.queries, layout.keys) if isinstance(layout, CrossLayout) else (layout, layout)
+    for each in (queries, keys):
         if shape[0] % each.fold:
             raise LayoutError(
                 f"{where} has a batch of {shape[0]}, which is no whole number of clips; the layout has {each}"
             )
-    queries, keys = (each.table() for each in sides)
+    queries, keys = queries.table(), keys.table()
     if queries.fold != keys.fold:
         raise LayoutError(f"{where}: the queries' layout has {queries.fold} rows a clip, the keys' {keys.fold}")
     for table in (queries, keys):

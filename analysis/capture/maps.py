@@ -10,7 +10,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-__all__ = ["GivenMaps", "Rows", "ScoredMaps", "Shape", "TokenMaps", "masked_softmax"]
+from analysis.capture.followed import SeenSoftmax
+
+__all__ = ["TINY", "GivenMaps", "Rows", "ScoredMaps", "Shape", "TokenMaps", "masked_softmax"]
 
 Rows = slice | Tensor
 TINY = 1e-30  # a weight that adds nothing to an output within any of the bounds
@@ -99,6 +101,8 @@ class GivenMaps:
         value, output: as the module had them; leading axes broadcast to those of the weights.
         kept: by what `operand` is multiplied to be `weights` where nothing was dropped.
         dropped: whether a dropout is on.
+        softmaxes: which ones the weights are of, where the module wrote them out.
+        reordered: the functions behind the softmax that may have put heads, queries or keys in other places.
     """
 
     weights: Float[Tensor, "*lead query key"]
@@ -107,6 +111,8 @@ class GivenMaps:
     output: Float[Tensor, "*lead query value_dim"]
     kept: float = 1.0
     dropped: bool = False
+    softmaxes: tuple[SeenSoftmax, ...] = ()
+    reordered: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self.dtype, self.device = self.output.dtype, self.output.device

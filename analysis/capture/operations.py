@@ -14,8 +14,11 @@ __all__ = [
     "DROPOUTS",
     "ELEMENTWISE",
     "EXPONENTIALS",
+    "JOINS",
     "LEAVES",
     "LOGARITHMS",
+    "LOGSUMS",
+    "MOVES",
     "NOISY",
     "NO_NUMBERS",
     "PRODUCTS",
@@ -25,6 +28,7 @@ __all__ = [
     "SCALINGS",
     "SCATTERS",
     "SOFTMAXES",
+    "SUBTRACTIONS",
     "SUMS",
     "TRANSPOSES",
     "function_name",
@@ -55,12 +59,17 @@ SOFTMAXES: dict[Any, tuple[int, int | None]] = {
     torch.Tensor.log_softmax: (1, None),
     F.log_softmax: (1, None),
 }
+for _operator in (torch.ops.aten.softmax, torch.ops.aten._softmax, torch.ops.aten._safe_softmax):
+    SOFTMAXES |= dict.fromkeys((_operator, *(getattr(_operator, name) for name in _operator.overloads())), (1, None))
+SOFTMAXES |= {getattr(torch, name): (1, None) for name in ("_softmax", "_safe_softmax") if hasattr(torch, name)}
 # Of these a map is what follows an exponential.
 LOGARITHMS = {torch.log_softmax, torch.special.log_softmax, torch.Tensor.log_softmax, F.log_softmax}
 EXPONENTIALS = _named("exp", "exp_")
 PRODUCTS = {*_named("matmul", "bmm", "mm"), torch.Tensor.__matmul__, torch.linalg.matmul}
 ELEMENTWISE = {*_named("mul", "multiply"), torch.Tensor.__mul__, torch.Tensor.__rmul__}
 SUMS = _named("sum")
+LOGSUMS = {*_named("logsumexp"), torch.special.logsumexp}
+SUBTRACTIONS = {*_named("sub", "subtract"), torch.Tensor.__sub__}
 REDUCTIONS = {
     *SUMS,
     *_named("mean", "amax", "amin", "max", "min", "argmax", "argmin", "norm", "logsumexp", "std", "var", "prod"),
@@ -104,6 +113,13 @@ CUTS = {
     F.pad,
     torch.Tensor.__getitem__,
 }
+# What may put a map's heads, queries or keys in other places.
+MOVES = {
+    *_named("index_select", "gather", "take_along_dim", "flip", "fliplr", "flipud", "roll", "sort", "topk", "rot90"),
+    *_named("index_put", "index_put_", "index_copy", "index_copy_", "scatter", "scatter_", "masked_scatter"),
+    torch.Tensor.__setitem__,
+}
+JOINS = _named("cat", "concat", "concatenate", "stack", "hstack", "vstack", "dstack")
 # What has several tensors, and multiplies none with another.
 BESIDE = {
     *_named("subtract", "rsub", "div", "divide", "true_divide", "where", "masked_fill", "masked_scatter"),

@@ -13,7 +13,15 @@ from torch import Tensor
 from analysis.capture.followed import FollowedMap
 from analysis.capture.maps import GivenMaps
 
-__all__ = ["Product", "Raised", "einsum_operands", "einsum_product", "matrix_product", "summed_product"]
+__all__ = [
+    "Product",
+    "Raised",
+    "einsum_letters",
+    "einsum_operands",
+    "einsum_product",
+    "matrix_product",
+    "summed_product",
+]
 
 
 @dataclass(frozen=True)
@@ -74,7 +82,7 @@ def einsum_product(
         operands: both.
         result: of the einsum.
     """
-    *letters, out = _letters(equation, [each.ndim for each in operands])
+    *letters, out = einsum_letters(equation, [each.ndim for each in operands])
     of_map, of_value = letters[own], letters[1 - own]
     operand, value = operands[own], operands[1 - own]
     assert known.key is not None
@@ -149,7 +157,8 @@ def _as_product(known: FollowedMap, operand: Tensor, value: Tensor, output: Tens
     written = tuple(each.written[storage] for each in known.softmaxes if storage in each.written)
     between = (*known.between, *(name for name in written if name not in known.between))
     dropped = known.dropout > 0 and known.before is not None
-    return Product(GivenMaps(weights, operand, value, output, known.kept, dropped), known.dropout, between)
+    maps = GivenMaps(weights, operand, value, output, known.kept, dropped, known.softmaxes, known.reordered)
+    return Product(maps, known.dropout, between)
 
 
 def _broadcast(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...] | None:
@@ -159,7 +168,7 @@ def _broadcast(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...] 
         return None
 
 
-def _letters(equation: str, axes: list[int]) -> list[str]:
+def einsum_letters(equation: str, axes: list[int]) -> list[str]:
     """Letters of the operands and of the result; "..." is written out in letters that the equation does not use.
 
     Args:

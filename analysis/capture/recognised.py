@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -172,4 +173,11 @@ class Recogniser:
             return
         prefix = f"{path}." if path else ""
         for pattern, layout in RECOGNISED[model.config.model_type](model.config, values, arguments).items():
-            self._layouts[prefix + pattern] = layout
+            self._layouts[prefix + pattern] = layout and _batch_first(layout)
+
+
+def _batch_first(layout: Layout) -> Layout:
+    """With the axes of transformers' attention: batch, in which rows are folded behind the clip, and heads."""
+    if isinstance(layout, TokenLayout):
+        return replace(layout, axes=f"(clip {layout.folded}) head" if layout.folded else "clip head")
+    return replace(layout, axes="(clip fold) head") if isinstance(layout, TokenTable) else layout

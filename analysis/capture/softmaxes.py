@@ -27,19 +27,24 @@ from analysis.capture.operations import (
     DROPOUTS,
     ELEMENTWISE,
     EXPONENTIALS,
+    JOINS,
     LEAVES,
     LOGARITHMS,
+    LOGSUMS,
+    MOVES,
     NO_NUMBERS,
     NOISY,
     PRODUCTS,
     SAME,
     SOFTMAXES,
+    SUBTRACTIONS,
     SUMS,
     TRANSPOSES,
 )
 from analysis.capture.products import (
     Product,
     Raised,
+    einsum_letters,
     einsum_operands,
     einsum_product,
     matrix_product,
@@ -63,7 +68,13 @@ class SoftmaxProducts:
         self._known = TensorTable[FollowedMap]()
         self._raised = TensorTable[Raised]()
         self._random = RandomNumbers()
+        self._totals = TensorTable[tuple[Tensor, int]]()
         self._undropped: Tensor | None = None
+
+    @property
+    def following(self) -> bool:
+        """Whether there is anything to follow."""
+        return bool(self.softmaxes) or bool(self._totals)
 
     def prepare(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Keep the map that a call is about to drop some weights of in place.
@@ -91,6 +102,13 @@ class SoftmaxProducts:
             if isinstance(result, Tensor):
                 self._begin(func, args, kwargs, result, module)
             return None
+        if self._totals:
+            self._see_normalised(func, args, kwargs, result, module)
+        if func in LOGSUMS and args and isinstance(result, Tensor):
+            dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
+            dim = dim[0] if isinstance(dim, tuple | list) and len(dim) == 1 else dim
+            if type(dim) is int:
+                self._totals[result] = (args[0], dim % args[0].ndim)
         if not self._known:
             return None
         known = self._known
@@ -110,11 +128,28 @@ class SoftmaxProducts:
     def _begin(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor, module: str) -> None:
         position, default = SOFTMAXES[func]
         dim = kwargs.get("dim", args[position] if len(args) > position else default)
-        if dim is not None and result.ndim > 1:
-            seen = SeenSoftmax(module, tuple(result.shape))
-            self.softmaxes.append(seen)
-            key = dim % result.ndim - result.ndim
-            self._known[result] = FollowedMap((seen,), key, logarithm=func in LOGARITHMS)
+        if dim is None or result.ndim == 0 or (result.ndim == 1 and isinstance(args[0], nn.Parameter)):
+            return
+        self._follow_softmax(result, dim, module, func in LOGARITHMS)
+
+    def _follow_softmax(self, result: Tensor, dim: int, module: str, logarithm: bool) -> None:
+        seen = SeenSoftmax(module, tuple(result.shape))
+        self.softmaxes.append(seen)
+        # A row of its own has no axis of queries: what it is multiplied with is named, and no map is made of it.
+        key = dim % result.ndim - result.ndim if result.ndim > 1 else None
+        self._known[result] = FollowedMap((seen,), key, logarithm=logarithm)
+
+    def _see_normalised(
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, module: str
+    ) -> None:
+        """Scores less the logarithm of their sum of exponentials are the logarithm of a map."""
+        total = next((self._totals[each] for each in args if each in self._totals), None)
+        if total is None or not isinstance(result, Tensor):
+            return
+        if func in SAME or func is torch.Tensor.__getitem__:
+            self._totals[result] = total
+        elif func in SUBTRACTIONS and args[0] is total[0] and result.shape == total[0].shape:
+            self._follow_softmax(result, total[1], module, logarithm=True)
 
     def _product(self, call: MapCall) -> Product | None:
         """The product of a map with values; what it is made of is recorded then."""
@@ -131,13 +166,15 @@ class SoftmaxProducts:
                 refuse_unreadable(call.args, {}, f"the product of a softmax in module {call.module!r} ({call.name})")
             if not _share(maps) and isinstance(call.result, Tensor):
                 product = self._product_of(call, operands)
-        if product is not None:
-            for softmax in (one for known in maps for one in known.softmaxes):
-                softmax.recorded = True
-            if len(maps) == 2:  # the values are made of a map themselves
-                key = key_after(call, operands[1], maps[1], call.result, others=True)
-                if isinstance(key, int):
-                    self._change(call, call.result, [(operands[1], maps[1], key)])
+        if product is None:
+            return None
+        for softmax in (one for known in maps for one in known.softmaxes):
+            softmax.recorded = True
+            softmax.products.append(call.name)
+        if len(maps) == 2:  # the values are made of a map themselves
+            key = key_after(call, operands[1], maps[1], call.result, others=True)
+            if isinstance(key, int):
+                self._change(call, call.result, [(operands[1], maps[1], key)])
         return product
 
     def _product_of(self, call: MapCall, operands: Sequence[Tensor]) -> Product | None:
@@ -177,6 +214,8 @@ class SoftmaxProducts:
             for known in maps:
                 if not known.logarithm:
                     known.use(call.name, call.module)
+                    for softmax in known.softmaxes:
+                        softmax.products.append(call.name)
         return bool(others)
 
     def _follow(self, call: MapCall) -> None:
@@ -316,7 +355,9 @@ class SoftmaxProducts:
         source, known, key = sources[0]
         maps = [each for _, each, _ in sources]
         picked = call.func is torch.Tensor.__getitem__ and target.numel() == source.numel() and _in_order(call.args[1])
+        moved = () if picked or not _reorders(call, source, known, len(sources)) else (call.name,)
         known = replace(_joined(maps, None if picked else call.name), key=key, before=known.before, kept=known.kept)
+        known = replace(known, reordered=(*known.reordered, *moved))
         if multiplied:
             uses = known.use(call.name, call.module)
             known = replace(known, uses=uses if call.func in ELEMENTWISE else known.uses)
@@ -359,7 +400,22 @@ def _joined(maps: Sequence[FollowedMap], name: str | None) -> FollowedMap:
         dropout=max(each.dropout for each in maps),
         between=_merged((*(each.between for each in maps), () if name is None else (name,))),
         uses=_merged(each.uses for each in maps),
+        reordered=_merged(each.reordered for each in maps),
     )
+
+
+def _reorders(call: MapCall, source: Tensor, known: FollowedMap, count: int) -> bool:
+    """Whether a function that made another map of some may have put what lies at a place in another."""
+    if call.func is torch.Tensor.__getitem__:
+        return not _in_order(call.args[1])
+    if call.func in PRODUCTS or call.func is F.linear or call.func is torch.Tensor.__rmatmul__:
+        return known.key == (-1 if call.args[0] is source else -2)  # keys mixed with each other
+    if call.func is torch.einsum:
+        equation, *operands = einsum_operands(call.args)
+        letters = einsum_letters(equation, [each.ndim for each in operands])
+        own = next(number for number, each in enumerate(operands) if each is source)
+        return known.key is None or letters[own][known.key] not in letters[-1]
+    return call.func in MOVES or (call.func in JOINS and count > 1)
 
 
 def _in_order(index: Any) -> bool:

@@ -14,6 +14,7 @@ from analysis.explanations.class_explanations import ClassExplanations, explain_
 from analysis.explanations.explanation import class_position
 from analysis.gmsa_view import view_clips
 from analysis.inspect.edited import edited_view
+from analysis.interventions.edit_texts import checked_edits
 from analysis.interventions.edits import Edit
 from analysis.record.assemble import check_parts, record_of
 from analysis.view import TraceView
@@ -77,7 +78,7 @@ def inspect_clip(
         KeyError: a part that is not in `PARTS`.
         UnfitClipError (a ValueError): a modality that the clip lacks, or features of another width or space.
     """
-    made, names = tuple(edits), _part_names(parts, certify)
+    made, names = checked_edits(edits), _part_names(parts, certify)
     if made:
         if wrong := [name for name in ("certificate", "explanation") if name in names]:
             raise RecordError(f"the part {wrong[0]!r} of a pass with edits; it is of the model as it is: leave one out")

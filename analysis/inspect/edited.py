@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from analysis.gmsa_view import attention_block, gmsa_capabilities, view_of_trace
-from analysis.interventions.edit_texts import edit_text, parse_edit
+from analysis.interventions.edit_texts import checked_edits, edit_text
 from analysis.interventions.edits import Edit, ReplaceNeighbourhood
 from analysis.interventions.plan import EditPlan
 from analysis.interventions.running import EditRun
@@ -42,7 +42,7 @@ def edited_view(
     Raises:
         As `run_with`.
     """
-    made = [parse_edit(each) if isinstance(each, str) else each for each in edits]
+    made = checked_edits(edits)
     run = EditRun(model, [clip])
     plan, trace = run.plan(made), run.trace(made)
     view = view_of_trace(model, [clip], trace, _capabilities(run.model, plan), chosen)

@@ -18,7 +18,7 @@ from torch import Tensor
 from analysis.capture import AttentionCall
 from analysis.capture.axes import Axes
 from analysis.capture.layout import TokenTable
-from analysis.capture.maps import ScoredMaps, TokenMaps, masked_softmax
+from analysis.capture.maps import TINY, GivenMaps, ScoredMaps, TokenMaps, masked_softmax
 from analysis.interventions.edits import EditError, Patch, ScaleHead, Seconds
 from analysis.interventions.plan import Clock, EditPlan
 from gmsa_models.trace import Stage
@@ -50,6 +50,7 @@ class CallEdit:
         axes: in front of its tokens.
         heads: those of the layer; more than the call has where the layer's heads are modules of their own.
         first: which of them the call's first is.
+        products: those that its map goes into, where these are several.
     """
 
     plan: EditPlan
@@ -60,6 +61,7 @@ class CallEdit:
     axes: Axes
     heads: int
     first: int = 0
+    products: tuple[str, ...] = ()
 
     def write(self, result: Tensor) -> None:
         """Change what the call returned to what it returns after the edits; to the bit the same where there are none.
@@ -73,12 +75,32 @@ class CallEdit:
             return
         if self.call.dropout:
             raise EditError(f"{self.call.name}: a dropout is on; edits are of passes without")
+        self._check_map()
         output = self.maps.output
         if output.untyped_storage().data_ptr() != result.untyped_storage().data_ptr():
             raise EditError(f"{self.call.name}: what it returns ({self.call.kind}) cannot be changed")
         before, after = self._contexts()
         change = self._returned(after) - self._returned(before)
         output.copy_(output.to(change.dtype) + change)
+
+    def _check_map(self) -> None:
+        """Refuse edits that would reach a part of what the module makes of the map, or other frames than they name.
+
+        Raises:
+            EditError: they would.
+        """
+        name = self.call.name or "the module"
+        if self.products:
+            raise EditError(
+                f"{name}: its map goes into several products ({', '.join(self.products)}), of which an edit of this "
+                "call would change one alone, so that none is made"
+            )
+        if isinstance(self.maps, GivenMaps) and self.maps.reordered:
+            raise EditError(
+                f"{name}: behind its softmax the map's heads, queries or keys may have been put in another order "
+                f"({', '.join(self.maps.reordered)}), so that which frames and heads an edit would reach is not known; "
+                "none is made"
+            )
 
     def _stage(self, quantity: str) -> Stage:
         return Stage(self.stream, self.layer, "global", quantity)
@@ -101,10 +123,9 @@ class CallEdit:
         """Weights before and after edges are taken out before the softmax."""
         mask = self._mask()
         if isinstance(self.maps, ScoredMaps):
-            scores = self._by_head(self.maps.scores(slice(None), None))
-            weights = masked_softmax(scores)[0]
-            return weights, weights if mask is None else masked_softmax(scores.masked_fill(~mask, -torch.inf))[0]
-        weights = self._by_head(self.maps.operand.to(self.maps.wide))
+            weights = self._by_head(masked_softmax(self.maps.scores(slice(None), None))[0])
+        else:
+            weights = self._by_head(self.maps.operand.to(self.maps.wide))
         if mask is None:
             return weights, weights
         if self.call.between:
@@ -113,9 +134,11 @@ class CallEdit:
                 f"({', '.join(self.call.between)}), so that edges cannot be taken out before the softmax; give "
                 "renormalise=False"
             )
+        # Not by the scores: a mask of large negative numbers, under which a query has nothing left, would let it attend
+        # to what is masked, and where weights are given there are no scores.
         left = weights * mask
         total = left.sum(-1, keepdim=True)
-        return weights, left / total.masked_fill(total == 0, 1)
+        return weights, left / total.masked_fill(total < TINY, torch.inf)
 
     def _mask(self) -> Bool[Tensor, "batch _ query key"] | None:
         """True = may still attend; None: nothing is taken out."""

@@ -19,13 +19,12 @@ from torch import Tensor, nn
 
 from analysis.capture import AttentionCall, capture
 from analysis.capture.adapter import Inputs
-from analysis.capture.axes import Axes
 from analysis.capture.layout import Layout
 from analysis.capture.maps import TokenMaps
 from analysis.explanations.input_steps import explained_tensor, module_steps, replaced_tensor
 from analysis.interventions.call_edits import CallEdit, TokenClock
 from analysis.interventions.cells import DIRECTIONS, Unit, effect_edits, taken_spans
-from analysis.interventions.edit_texts import parse_edit
+from analysis.interventions.edit_texts import checked_edits
 from analysis.interventions.edits import DropFrames, Edit, EditError, KnockOut, Number, Patch, ScaleHead, Seconds
 from analysis.interventions.plan import EditPlan
 from analysis.interventions.sites import Site, SiteTable
@@ -91,6 +90,8 @@ class EditedModule:
             with capture(module, reduce="frames", layout=layout) as captured:
                 self.output = call_module(module, inputs)
             joined = join_heads(module, inputs, captured)
+        self.shared = captured.shared
+        self.axes = {call.name: call.axes for call in captured if call.axes is not None}
         self.calls = streams_of(joined.captured, streams)
         self.places = dict(self._places(joined.members))
         self.table = SiteTable(dict(self._sites()))
@@ -120,7 +121,7 @@ class EditedModule:
                 yield from ((Site(stream, each, layer, "global"), range(call.shape[1])) for each in QUANTITIES)
 
     def _plan(self, edits: Iterable[Edit | str], watch: Iterable[Site | str]) -> EditPlan:
-        made = [parse_edit(each) if isinstance(each, str) else each for each in edits]
+        made = checked_edits(edits)
         watched = [Site.parse(each) if isinstance(each, str) else each for each in watch]
         plan = EditPlan.of(self.table, made, self.clock, None, watched)
         for edit in made:
@@ -131,11 +132,13 @@ class EditedModule:
         return plan
 
     def _pass(self, plan: EditPlan, inputs: Inputs) -> Any:
-        def rewrite(call: AttentionCall, maps: TokenMaps, axes: Axes | None, result: Tensor) -> None:
-            if axes is not None and (place := self.places.get(call.name)) is not None:
-                CallEdit(plan, place.stream, place.layer, call, maps, axes, place.heads, place.first).write(result)
+        def rewrite(call: AttentionCall, maps: TokenMaps, result: Tensor) -> None:
+            if call.axes is not None and (place := self.places.get(call.name)) is not None:
+                shared = self.shared.get(call.name, ())
+                heads = place.heads, place.first, shared
+                CallEdit(plan, place.stream, place.layer, call, maps, call.axes, *heads).write(result)
 
-        watching = capture(self.module, reduce="frames", layout=self.layout, rewrite=rewrite)
+        watching = capture(self.module, reduce="frames", layout=self.layout, rewrite=rewrite, axes=self.axes)
         with evaluating_module(self.module), torch.no_grad(), watching:
             return call_module(self.module, inputs)
 

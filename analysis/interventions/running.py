@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from analysis.gmsa_view import attention_block
-from analysis.interventions.edit_texts import parse_edit
+from analysis.interventions.edit_texts import checked_edits
 from analysis.interventions.edits import Edit, EditError
 from analysis.interventions.plan import Clock, EditPlan
 from analysis.interventions.sites import Site
@@ -107,7 +107,7 @@ class EditRun:
 
     def plan(self, edits: Iterable[Edit | str], watch: Iterable[Site | str] = ()) -> EditPlan:
         """The edits made ready for these clips."""
-        made = [parse_edit(each) if isinstance(each, str) else each for each in edits]
+        made = checked_edits(edits)
         return EditPlan.of(self.model, made, self.clock, self._source, watch)
 
     def trace(

@@ -25,6 +25,7 @@ PICTURE_FILES = ("video_preprocessor_config.json", "preprocessor_config.json", "
 SOUND_FILES = ("preprocessor_config.json", "processor_config.json")
 # Where a configuration of several processors has the one that is meant.
 SECTIONS = ("video_processor", "image_processor", "feature_extractor")
+BILINEAR = 2
 # Model type -> class of transformers that turns sound into its input.
 EXTRACTORS = {
     "audio-spectrogram-transformer": "ASTFeatureExtractor",
@@ -51,11 +52,12 @@ class PicturePreparation:
     def read(cls, folder: Path) -> PicturePreparation:
         """From the configuration in a folder.
 
-        What is not said: numbers are scaled by 1 / 255, and pictures are cropped only if a `crop_size` is given. A
-        `size` of one number is the shorter side of pictures that are cropped, else both sides.
+        What is not said: numbers are scaled by 1 / 255, pictures are cropped only if a `crop_size` is given, and
+        resized as the processor of the library that is named does, or else bilinearly. A `size` of one number is the
+        shorter side of pictures that are cropped, else both sides.
 
         Raises:
-            ConfigError: none, or a size, mean or deviation is missing.
+            ConfigError: none, or a size, mean or deviation is missing, or a crop by `crop_pct`.
         """
         path, config = _read(folder, PICTURE_FILES)
         crop = bool(config.get("do_center_crop", "crop_size" in config))
@@ -65,8 +67,13 @@ class PicturePreparation:
             "do_rescale": bool(config.get("do_rescale", True)),
             "rescale_factor": config.get("rescale_factor", 1 / 255),
             "do_normalize": bool(config.get("do_normalize", True)),
-            "resample": config.get("resample", 2),  # bilinear
+            "resample": config.get("resample", _usual_resample(config)),
         }
+        if config.get("crop_pct") is not None and values["do_resize"]:
+            raise ConfigError(
+                f"{path} asks for a crop by crop_pct ({brief(config['crop_pct'])}), which is not made here; expected "
+                "size and crop_size"
+            )
         for step, names in (("do_resize", ["size"]), ("do_center_crop", ["crop_size"]),
                             ("do_normalize", ["image_mean", "image_std"])):  # fmt: skip
             for name in names if values[step] else []:
@@ -143,6 +150,24 @@ class SoundPreparation:
         name = self.extractor.model_input_names[0]
         prepared = [self.extractor(each, sampling_rate=SAMPLE_RATE, return_tensors="pt")[name] for each in windows]
         return torch.cat(prepared)
+
+
+def _usual_resample(config: Mapping[str, Any]) -> int:
+    """Number of the filter by which the processor that a configuration names resizes: bicubic in CLIP's, say."""
+    import transformers
+
+    names = [config.get(f"{kind}_type") for kind in ("image_processor", "video_processor", "feature_extractor")]
+    for name in names:
+        if not isinstance(name, str):
+            continue
+        stem = name.removesuffix("Fast")
+        for end in ("ImageProcessor", "VideoProcessor", "FeatureExtractor"):
+            stem = stem.removesuffix(end)
+        processor = getattr(transformers, f"{stem}ImageProcessorPil", None)
+        usual = getattr(processor, "resample", None)
+        if isinstance(usual, int):
+            return int(usual)
+    return BILINEAR
 
 
 def _check_normalisation(path: Path, values: Mapping[str, Any]) -> None:

@@ -7,7 +7,6 @@ from torch.nn import functional as F
 
 from analysis import inspect_module
 from analysis.capture import CaptureError, LayoutError, TokenLayout, capture
-from analysis.capture.axes import find_axes, parse_axes
 from analysis.module_sites import Probes
 
 CLIPS, TIME, DIM = 2, 7, 5  # of a head
@@ -47,8 +46,8 @@ def mean_over_patches(x, patches, heads):
     return scores.softmax(-1).mean(1)
 
 
-def frames(form, patches, count, axes=None, fused=False, **options):
-    x = torch.randn(CLIPS, TIME * patches, count * DIM, generator=torch.Generator().manual_seed(1))
+def frames(form, patches, count, axes=None, fused=False, clips=CLIPS, **options):
+    x = torch.randn(clips, TIME * patches, count * DIM, generator=torch.Generator().manual_seed(1))
     layout = TokenLayout(TIME, patches, folded="patch", axes=axes)
     module = Divided(form, patches, count, fused)
     with capture(module, reduce="frames", layout=layout, **options) as result:
@@ -68,20 +67,55 @@ def test_axes_that_are_given(form, patches, heads, fused):
     assert torch.allclose(call.frames.weights[:, :, [3, 1]], expected[:, [2, 0]][:, :, [3, 1]], atol=1e-6)
 
 
-@pytest.mark.parametrize("form", ["clip patch head", "clip head patch", "(clip patch) head"])
-def test_sizes_that_tell_the_axes(form):
-    call, expected = frames(form, 3, 5)
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize(
+    ("clips", "patches", "heads"), [(1, 3, 5), (2, 3, 5), (2, 2, 2), (1, 4, 4), (7, 7, 7), (4, 2, 8)]
+)
+@pytest.mark.parametrize("form", FORMS)
+def test_axes_that_are_not_given_are_told_by_what_reaches_them(form, clips, patches, heads, fused):
+    call, expected = frames(form, patches, heads, fused=fused, clips=clips)
+    assert call.shape == (clips * patches, heads, TIME, TIME)
     assert torch.allclose(call.frames.weights, expected, atol=1e-6)
 
 
+class Deep(nn.Module):
+    """Two layers of divided attention as modules; the second is given tokens that every patch has reached."""
+
+    def __init__(self, form, patches, heads):
+        super().__init__()
+        self.first, self.second = Divided(form, patches, heads), Divided(form, patches, heads)
+        self.mixed = None
+
+    def forward(self, x):
+        self.mixed = x + x.mean(1, keepdim=True)
+        return self.first(x) + self.second(self.mixed)
+
+
+@pytest.mark.parametrize("form", ["clip head patch", "(clip head patch)", "head clip patch"])
+def test_a_deeper_layer_is_told_by_what_it_is_given_itself(form):
+    x = torch.randn(1, TIME * 4, 4 * DIM)
+    module = Deep(form, 4, 4)
+    with capture(module, reduce="frames", layout=TokenLayout(TIME, 4, folded="patch")) as result:
+        module(x)
+    for call, given in zip(result, (x, x + x.mean(1, keepdim=True)), strict=True):
+        assert torch.allclose(call.frames.weights, mean_over_patches(given, 4, 4), atol=1e-6)
+    assert torch.equal(module.mixed, x + x.mean(1, keepdim=True)), "what the module keeps is of its own pass"
+
+
 @pytest.mark.parametrize("fused", [False, True])
-@pytest.mark.parametrize(
-    ("form", "patches", "heads"),
-    [("clip head patch", 4, 4), ("clip patch head", 4, 4), ("(clip patch head)", 3, 5), ("(clip head patch)", 4, 4)],
-)
-def test_sizes_that_do_not_tell_are_an_error_that_names_the_argument(form, patches, heads, fused):
-    with pytest.raises(LayoutError, match=r"TokenLayout\(\.\.\., axes='clip patch head' or axes='clip head patch'\)"):
-        frames(form, patches, heads, fused=fused)
+@pytest.mark.parametrize("form", ["clip head patch", "clip patch head"])
+def test_what_nothing_tells_is_an_error_that_names_the_argument(form, fused):
+    class Mixed(Divided):
+        def forward(self, x):
+            return super().forward(x + x.mean(1, keepdim=True))
+
+    module, x = Mixed(form, 4, 4, fused), torch.randn(1, TIME * 4, 4 * DIM)
+    message = (
+        r"of sizes \(1, 4, 4\), hold 1 clip.*TokenLayout\(\.\.\., axes='clip patch head' or axes='clip head patch'\)"
+    )
+    layout = TokenLayout(TIME, 4, folded="patch")
+    with pytest.raises(LayoutError, match=message), capture(module, reduce="frames", layout=layout):
+        module(x)
 
 
 class Folded(nn.Module):
@@ -120,17 +154,96 @@ def test_heads_in_the_batch_of_one_clip_are_its_heads():
     assert torch.allclose(torch.from_numpy(record.attention.values[0, 0]), heads_of(x, 3)[0], atol=1e-6)
 
 
+@pytest.mark.parametrize("clips", [1, 2, 3])
 @pytest.mark.parametrize("outside", [False, True])
-def test_heads_in_the_batch_of_several_clips_need_their_order(outside):
-    module, x = Folded(3, outside), torch.randn(CLIPS, TIME, 3 * DIM)
-    message = r"sizes \(6,\), hold 3 heads of 2 clip\(s\) x 1 in an order.*axes='clip head' or axes='head clip'"
+def test_heads_in_the_batch_of_several_clips(outside, clips):
+    torch.manual_seed(0)
+    module, x = Folded(3, outside), torch.randn(clips, TIME, 3 * DIM)
+    for axes in (None, "head clip" if outside else "clip head"):
+        with capture(module, layout=TokenLayout(TIME, axes=axes)) as result:
+            module(x)
+        assert torch.allclose(result.calls[0].weights, heads_of(x, 3), atol=1e-6)
+        assert torch.allclose(result.calls[0].frames.weights, heads_of(x, 3), atol=1e-6)
+
+
+class Counted(nn.Module):
+    """Attention (batch, heads) or (heads, batch) of inputs with the batch first, second, or without one."""
+
+    def __init__(self, heads, order="bh", batch=0, **known):
+        super().__init__()
+        self.count, self.order, self.batch, self.passes, self.noise = heads, order, batch, 0, 0
+        self.register_buffer("mean", torch.zeros(1))
+        for name, value in known.items():
+            setattr(self, name, value)
+
+    def forward(self, x):
+        self.passes += 1
+        self.mean += 1
+        self.noise = torch.rand(1)
+        x = x[:, None] if self.batch is None else x
+        parts = x.unflatten(-1, (self.count, DIM))
+        parts = parts.permute(1, 2, 0, 3) if self.batch in (1, None) else parts.transpose(1, 2)
+        parts = parts.transpose(0, 1) if self.order == "hb" else parts
+        return ((3 * parts) @ parts.roll(1, -1).mT).softmax(-1) @ parts
+
+
+@pytest.mark.parametrize("order", ["bh", "hb"])
+@pytest.mark.parametrize(("batch", "shape"), [(0, (3, TIME)), (0, (1, TIME)), (1, (TIME, 3)), (0, (TIME, TIME)),
+                                              (1, (TIME, TIME)), (1, (TIME, 1)), (None, (TIME,))])  # fmt: skip
+@pytest.mark.parametrize("heads", [3, TIME])
+def test_clips_are_those_that_their_numbers_reach(order, batch, shape, heads):
+    torch.manual_seed(0)
+    x = torch.randn(*shape, heads * DIM)
+    module = Counted(heads, order, batch)
+    with capture(module, reduce="frames", layout=TokenLayout(TIME)) as result:
+        module(x)
+    expected = heads_of({0: x, 1: x.transpose(0, 1) if x.ndim == 3 else x, None: x[None]}[batch], heads)
+    assert torch.allclose(result.calls[0].frames.weights, expected, atol=1e-6)
+
+
+def test_passes_that_tell_the_axes_leave_the_module_and_random_numbers_as_they_were():
+    x, layout = torch.randn(3, TIME, 3 * DIM), TokenLayout(TIME)
+    plain, module = Counted(3, "hb"), Counted(3, "hb")
+    torch.manual_seed(4)
+    expected = plain(x)
+    torch.manual_seed(4)
+    with capture(module, reduce="frames", layout=layout):
+        assert torch.equal(module(x), expected)
+    assert (module.passes, module.mean, module.noise) == (plain.passes, plain.mean, plain.noise)
+
+
+def test_a_number_of_heads_that_the_module_says_needs_no_pass():
+    counts = []
+
+    class Seen(Counted):
+        def forward(self, x):
+            counts.append(1)
+            return super().forward(x)
+
+    x = torch.randn(TIME, TIME, 3 * DIM)
+    for known in ({}, {"num_heads": 3}):
+        counts.clear()
+        module = Seen(3, **known)
+        with capture(module, layout=TokenLayout(TIME)) as result:
+            module(x)
+        assert torch.allclose(result.calls[0].frames.weights, heads_of(x, 3), atol=1e-6)
+        assert (len(counts) > 1) == (not known)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_views_in_the_batch_are_no_heads(fused):
+    class Views(nn.Module):
+        def forward(self, x):  # (clip, view, time, dim)
+            x = x.flatten(0, 1)
+            return F.scaled_dot_product_attention(x, x, x) if fused else (x @ x.mT).softmax(-1) @ x
+
+    module, x = Views(), torch.randn(1, 3, TIME, DIM)
+    message = r"sizes \(3,\), would by their sizes hold 1 clip.*Where they are windows or views.*lengths="
     with pytest.raises(LayoutError, match=message), capture(module, reduce="frames", layout=TokenLayout(TIME)):
         module(x)
-    layout = TokenLayout(TIME, axes="head clip" if outside else "clip head")
-    with capture(module, layout=layout) as result:
+    with capture(module, reduce="frames", layout=TokenLayout(TIME, lengths=(TIME,) * 3)) as result:
         module(x)
-    assert torch.allclose(result.calls[0].weights, heads_of(x, 3), atol=1e-6)
-    assert torch.allclose(result.calls[0].frames.weights, heads_of(x, 3), atol=1e-6)
+    assert result.calls[0].frames.weights.shape == (3, 1, TIME, TIME)
 
 
 def test_groups_of_heads_are_heads():
@@ -154,8 +267,20 @@ def test_axes_by_other_names(text):
 
 
 def test_axes_that_do_not_fit():
-    with pytest.raises(LayoutError, match=r"has the axes \(2, 5, 4\) in front of its tokens; axes of the layout give"):
-        find_axes((2, 5, 4), 5, 2, parse_axes("clip head patch", "patch"), "a call")
+    with pytest.raises(
+        LayoutError, match=r"has the axes \(2, 5, 3\) in front of its tokens; the layout says 'clip patch"
+    ):
+        frames("clip head patch", 3, 5, axes="clip patch head")
+
+
+def test_sizes_that_hold_no_such_clips():
+    module, x = Counted(3), torch.randn(4, TIME, 3 * DIM)
+    layout = TokenLayout(TIME, lengths=(TIME,) * 5)
+    with (
+        pytest.raises(LayoutError, match=r"of sizes \(4, 3\), cannot hold 5 clip\(s\) x 1"),
+        capture(module, layout=layout),
+    ):
+        module(x)
 
 
 @pytest.mark.parametrize("fused", [False, True])

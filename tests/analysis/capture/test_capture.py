@@ -6,11 +6,12 @@ import sys
 
 import pytest
 import torch
+import torch.utils.checkpoint
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
-from analysis.capture import AttentionCall, CaptureError, CaptureWarning, TokenLayout, capture, recorder
+from analysis.capture import AttentionCall, CaptureError, CaptureWarning, TokenLayout, capture, watcher
 
 BATCH, HEADS, QUERIES, KEYS, DIM = 2, 3, 7, 11, 5
 
@@ -182,7 +183,7 @@ def test_multi_head_attention(options, arguments, need_weights, monkeypatch):
     assert torch.allclose(call.weights, weights, atol=1e-6)
     if need_weights:  # of the kernels in the call, to the bit
         assert torch.equal(call.weights, weights)
-    monkeypatch.setattr(recorder, "inside_multi_head", lambda args, kwargs: None)  # computed from what it was given
+    monkeypatch.setattr(watcher, "inside_multi_head", lambda args, kwargs: None)  # computed from what it was given
     plain = captured(run, inputs)
     assert torch.allclose(call.weights, plain.weights, atol=1e-6)
     assert (call.shape, call.kind) == (plain.shape, plain.kind)
@@ -194,7 +195,7 @@ def test_multi_head_attention_is_seen_inside_its_call(need_weights, context, mon
     def never(*_):
         raise AssertionError
 
-    monkeypatch.setattr(recorder, "multi_head", never)
+    monkeypatch.setattr(watcher, "multi_head", never)
     module = multi_head()
     run = Function(lambda x: module(x, x, x, need_weights=need_weights)[0])
     with context():
@@ -553,8 +554,8 @@ def test_a_map_that_does_not_explain_the_output_is_refused(monkeypatch):
         maps.factor *= 1.01
         return maps, dropout
 
-    read = recorder.scaled_dot_product
-    monkeypatch.setattr(recorder, "scaled_dot_product", shifted)
+    read = watcher.scaled_dot_product
+    monkeypatch.setattr(watcher, "scaled_dot_product", shifted)
     with pytest.raises(
         CaptureError, match=r"call 0 of '' \(scaled_dot.*does not explain the output: max \|P V - out\| is .*at most"
     ):
@@ -665,3 +666,27 @@ def test_the_table_has_a_row_a_call():
     assert list(table.name) == list(result.names)
     assert list(table.queries) == [5] * 3
     assert result.difference == table.difference.max()
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_gradients_through_a_checkpoint_inside_a_capture(reentrant):
+    def model():
+        torch.manual_seed(0)
+        layer = nn.Linear(DIM, DIM)
+        inner = Function(lambda x: (layer(x) @ x.mT).softmax(-1) @ x)
+        inner.layer = layer
+        run = Function(lambda x: torch.utils.checkpoint.checkpoint(inner, x, use_reentrant=reentrant))
+        run.inner = inner
+        return run
+
+    x, gradients = torch.randn(BATCH, KEYS, DIM, requires_grad=True), []
+    for captures in (False, True):
+        module = model()
+        if captures:
+            with capture(module) as result:
+                module(x).sum().backward()
+            assert result.names == ("inner",)
+        else:
+            module(x).sum().backward()
+        gradients.append(module.inner.layer.weight.grad)
+    assert torch.equal(*gradients)

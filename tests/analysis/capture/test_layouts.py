@@ -205,9 +205,9 @@ def test_each_call_may_have_a_layout_of_its_own():
         (TokenLayout(5, 7, front=1), r"the layout has 36 tokens \(5 frames x 7 patches \+ 1 in front\)"),
         (
             TokenLayout(35, 3, folded="patch"),
-            r"batch of 2, which is no whole number of clips; .*in 3 rows",
+            r"axes in front of the tokens, of sizes \(2, 1\), cannot hold .* clip\(s\) x 3 folded rows",
         ),
-        (TokenLayout(5, 7, lengths=(5, 5, 5)), "has 2 clips; the layout has lengths for 3"),
+        (TokenLayout(5, 7, lengths=(5, 5, 5)), r"of sizes \(2, 1\), cannot hold 3 clip\(s\) x 1 folded rows"),
         (CrossLayout(TokenLayout(5, 7), TokenLayout(5)), "has 35 key tokens in a batch of 2; the layout has 5 tokens"),
     ],
 )

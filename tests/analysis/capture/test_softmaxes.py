@@ -365,3 +365,32 @@ def test_the_table_names_what_changed_a_map():
         module()
     assert list(result.table().between) == ["", "clamp, tril"]
     assert list(result.table().changed) == [False, True]
+
+
+@pytest.mark.parametrize(
+    "softmax",
+    [
+        lambda scores: torch.ops.aten.softmax(scores, -1),
+        lambda scores: torch.ops.aten._softmax.default(scores, -1, False),
+        lambda scores: torch._softmax(scores, -1, False),
+        lambda scores: (scores - scores.logsumexp(-1, keepdim=True)).exp(),
+        lambda scores: (scores - torch.logsumexp(scores, [-1])[..., None]).exp(),
+    ],
+)
+def test_other_ways_to_write_a_softmax(softmax):
+    (call,) = captured(Layers(lambda: softmax(SCORES) @ VALUE))
+    torch.testing.assert_close(call.weights, MAP)
+    assert call.between == ()
+
+
+def test_a_sum_of_exponentials_of_other_scores_makes_no_map():
+    assert captured(Layers(lambda: (SCORES - (SCORES + 1).logsumexp(-1, keepdim=True)).exp() @ VALUE)) == []
+
+
+def test_a_row_of_its_own_is_warned_of_with_its_place():
+    row, parameter = SCORES[0, 0, 0], nn.Parameter(SCORES[0, 0, 0].clone())
+    message = r"softmax of shape \(11,\) in module 'second' \(1 call\), which went into matmul in module 'second'"
+    with pytest.warns(CaptureWarning, match=message):
+        captured(Layers(lambda: row.softmax(0) @ VALUE[0, 0]))
+    assert captured(Layers(lambda: parameter.softmax(0) @ VALUE[0, 0])) == [], "weights of a mixture are no attention"
+    assert captured(Layers(lambda: row.softmax(0).max())) == []

@@ -1,5 +1,7 @@
 """Edits of modules that are no GMSA models: each equals a plain module changed by hand; no site is one error."""
 
+import subprocess
+import sys
 from itertools import product
 
 import numpy as np
@@ -479,10 +481,134 @@ def test_heads_that_are_modules_of_a_list_are_heads_of_one_layer(what, frames):
 def test_capture_hands_on_what_was_written(frames):
     module = Divided().eval()
 
-    def zero(call, maps, axes, result):
+    def zero(call, maps, result):
         result.zero_()
 
     with torch.no_grad(), capture(module, reduce="frames", layout=module.layout, rewrite=zero) as captured:
         output = module(frames)
     assert len(captured) == 2
     torch.testing.assert_close(output, module.head(frames.mean((1, 2))))
+
+
+class Single(nn.Module):
+    """One layer whose product of scores and values is a function."""
+
+    layout = TokenLayout(FRAMES)
+
+    def __init__(self, attend):
+        super().__init__()
+        torch.manual_seed(0)
+        self.attend = attend
+        self.parts = nn.Linear(DIM, 3 * DIM)
+        self.head = nn.Linear(DIM, 4)
+        nn.init.normal_(self.parts.weight)
+
+    def forward(self, frames):
+        query, key, value = map(split, self.parts(frames).chunk(3, -1))
+        contexts = self.attend(query * query.shape[-1] ** -0.5, key, value)
+        return self.head(contexts.transpose(1, 2).flatten(2).tanh().mean(1))
+
+
+ROWS = torch.randn(1, FRAMES, DIM, generator=torch.Generator().manual_seed(2))
+ORDER = torch.tensor([3, 0, 4, 1, 2])
+OUT = KnockOut("*/0/global/weights", keys=(2.0, 6.0), renormalise=False)
+
+
+@pytest.mark.parametrize(
+    ("attend", "name"),
+    [
+        (lambda q, k, v: (q @ k.mT).softmax(-1)[..., ORDER] @ v[:, :, ORDER], "__getitem__"),
+        (lambda q, k, v: (q @ k.mT).softmax(-1).flip(-1) @ v.flip(-2), "flip"),
+        (lambda q, k, v: (q @ k.mT).softmax(-1).index_select(-1, ORDER) @ v[:, :, ORDER], "index_select"),
+        (lambda q, k, v: ((q @ k.mT).softmax(-1)[:, :, ORDER] @ v)[:, :, ORDER.argsort()], "__getitem__"),
+    ],
+)
+def test_a_map_in_another_order_takes_no_edits(attend, name):
+    module = Single(attend).eval()
+    with pytest.raises(EditError, match=rf"may have been put in another order \({name}\)"):
+        run_module_with(module, ROWS, [OUT], layout=module.layout)
+    with torch.no_grad():
+        assert torch.equal(run_module_with(module, ROWS, layout=module.layout).output, module(ROWS))
+
+
+@pytest.mark.parametrize(
+    ("attend", "names"),
+    [
+        (lambda q, k, v: (lambda p: p @ v + p @ k.tanh())((q @ k.mT).softmax(-1)), "matmul, matmul"),
+        (
+            lambda q, k, v: (lambda p: p @ v + torch.einsum("bhqk,qkd->bhqd", p, torch.ones(FRAMES, FRAMES, 4)))(
+                (q @ k.mT).softmax(-1)
+            ),
+            "matmul, einsum",
+        ),
+        (lambda q, k, v: (lambda p: p @ (p @ v))((q @ k.mT).softmax(-1)), "matmul, matmul"),
+    ],
+)
+@pytest.mark.parametrize("edit", [OUT, ScaleHead("*/0/global/contexts")])
+def test_a_map_of_several_products_takes_no_edits(attend, names, edit):
+    module = Single(attend).eval()
+    with pytest.raises(EditError, match=rf"its map goes into several products \({names}\)"):
+        run_module_with(module, ROWS, [edit], layout=module.layout)
+    with torch.no_grad():
+        assert torch.equal(run_module_with(module, ROWS, layout=module.layout).output, module(ROWS))
+
+
+@pytest.mark.parametrize("least", [-torch.inf, torch.finfo(torch.float32).min, -1e9, -1e4])
+def test_a_query_with_nothing_left_under_a_mask_hands_nothing_on(least):
+    far = (torch.arange(FRAMES)[:, None] - torch.arange(FRAMES)).abs() > 1
+    mask = torch.zeros(FRAMES, FRAMES).masked_fill(far, least)
+
+    def taken_out(q, k, v):
+        scores = (q @ k.mT + mask).masked_fill(far, -torch.inf)
+        scores[..., 1:3] = -torch.inf
+        return scores.softmax(-1).nan_to_num() @ v
+
+    forms = (
+        lambda q, k, v: (q @ k.mT + mask).softmax(-1) @ v,
+        lambda q, k, v: F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0),
+    )
+    edit = KnockOut("*/0/global/weights", keys=(2.0, 6.0))
+    expected = Single(taken_out).eval()(ROWS)
+    for form in forms:
+        module = Single(form).eval()
+        result = run_module_with(module, ROWS, [edit], layout=module.layout, frame_seconds=SECONDS)
+        torch.testing.assert_close(result.output, expected, atol=1e-6, rtol=1e-5)
+
+
+def test_arguments_of_other_kinds_are_one_error():
+    """In a process without checks of types, as a user has none."""
+    script = """
+import torch
+from analysis import KnockOut, run_module_with
+from analysis.capture import TokenLayout, capture
+module, x, layout = torch.nn.MultiheadAttention(4, 2), torch.randn(3, 1, 4), TokenLayout(3)
+def attempt(function, *given, **named):
+    try:
+        function(*given, **named)
+    except ValueError as error:
+        print(type(error).__name__, error)
+for edits in ([3], KnockOut("*/0/global/weights", keys=(0.0, 1.0)), "knock-out */0/global/weights", None):
+    attempt(run_module_with, module, (x, x, x), edits, layout=layout)
+def enter(**named):
+    with capture(module, **named):
+        module(x, x, x)
+for name, value in (("heads", 2), ("heads", ["first"]), ("queries", 2), ("layers", "encoder"), ("layout", "frames"),
+                    ("layout", {"*": 3})):
+    attempt(enter, **{name: value})
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    expected = (
+        "EditError 3 is no edit; expected one of KnockOut, Patch,",
+        "EditError edits is KnockOut(",
+        "EditError edits is 'knock-out */0/global/weights'; expected a list",
+        "EditError edits is None; expected a list",
+        "CaptureError heads is 2; expected a list, as in heads=[2]",
+        "CaptureError heads is ['first']; expected a list",
+        "CaptureError queries is 2; expected a list",
+        "CaptureError layers is 'encoder'; expected a list",
+        "LayoutError layout is 'frames'; expected TokenLayout(frames=",
+        "LayoutError layout is 3; expected TokenLayout(frames=",
+    )
+    lines = done.stdout.splitlines()
+    assert len(lines) == len(expected)
+    assert [line for line, start in zip(lines, expected, strict=True) if not line.startswith(start)] == []

@@ -121,3 +121,25 @@ def test_no_configuration_or_one_of_another_rate(tmp_path):
     write(tmp_path, {"sampling_rate": 8000})
     with pytest.raises(ConfigError, match="sampling_rate is 8000; expected 16000"):
         SoundPreparation.read(tmp_path, "wav2vec2")
+
+
+@pytest.mark.parametrize(
+    ("kind", "filter_number"),
+    [({"image_processor_type": "CLIPImageProcessorFast"}, 3), ({"feature_extractor_type": "CLIPFeatureExtractor"}, 3),
+     ({"image_processor_type": "ViTImageProcessor"}, 2), ({"image_processor_type": "Nobody's"}, 2), ({}, 2)],
+)  # fmt: skip
+def test_a_filter_that_is_not_said_is_that_of_the_processor(tmp_path, kind, filter_number):
+    pixels = [np.random.default_rng(0).integers(0, 256, (16, 24, 3)).astype(np.uint8)]
+    silent, said = (
+        PicturePreparation.read(write(tmp_path, WHOLE | kind | each)) for each in ({}, {"resample": filter_number})
+    )
+    assert silent.values == said.values
+    assert PicturePreparation.read(write(tmp_path, WHOLE | kind | {"resample": 0})).values["resample"] == 0
+    assert torch.equal(
+        silent(pixels), PicturePreparation.read(write(tmp_path, WHOLE | {"resample": filter_number}))(pixels)
+    )
+
+
+def test_a_crop_by_a_share_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"asks for a crop by crop_pct \(0\.875\), which is not made"):
+        PicturePreparation.read(write(tmp_path, WHOLE | {"crop_pct": 0.875}))

@@ -1,0 +1,187 @@
+"""What parts of a module's input reach which maps of an attention call: passes in which a part is replaced."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
+
+from analysis.capture.maps import ScoredMaps, TokenMaps
+from analysis.capture.running import ModuleStack, RunningModule
+from analysis.capture.watcher import CallWatcher, unwatched
+
+__all__ = ["Evidence", "first_tensor", "reached_maps"]
+
+ROUNDING = 1e-6  # of the largest number of a call: how far rounding may move what a replaced part does not reach
+CLEAR = 1e-2  # of the largest change: what is clearly reached; much less may have come around through other tokens
+Numbers = dict[tuple[str, int], Float[Tensor, "*lead two"]]
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What became of one call when a part of the input was replaced.
+
+    Attributes:
+        axis: of the input, of which one position was replaced.
+        last: whether that was its last one; else its first.
+        reached: which of the call's maps are clearly others.
+        same: which are what they were.
+    """
+
+    axis: int
+    last: bool
+    reached: Bool[Tensor, "*lead"]
+    same: Bool[Tensor, "*lead"]
+
+
+class _Fingerprints(CallWatcher):
+    """Two numbers of every map, of each call of a pass."""
+
+    def __init__(self, modules: ModuleStack) -> None:
+        super().__init__(modules)
+        self.numbers: Numbers = {}
+        self._calls: Counter[str] = Counter()
+
+    def record(
+        self,
+        maps: Callable[[], tuple[TokenMaps, float]],
+        where: str,
+        kind: str,
+        result: Any,
+        between: tuple[str, ...] = (),
+    ) -> None:
+        """Take one attention call."""
+        with unwatched():
+            self.numbers[where, self._calls[where]] = _fingerprint(maps()[0])
+        self._calls[where] += 1
+
+
+def first_tensor(running: RunningModule) -> Tensor | None:
+    """The first tensor of several axes that a module was given; None: there is none."""
+    leaves = tree_leaves((running.args, running.kwargs))
+    return next((each for each in leaves if isinstance(each, Tensor) and each.ndim > 1 and not each.is_nested), None)
+
+
+def reached_maps(modules: ModuleStack, count: int) -> dict[tuple[str, int], list[Evidence]]:
+    """Run a module that is running once more for each part of its input, and see which maps are others.
+
+    Of every axis of the input but the last, which is of features or the columns of a picture, the first and the last
+    position are replaced in turn. Random numbers, buffers and attributes of the module are as before afterwards.
+
+    Args:
+        modules: the running ones.
+        count: how many of them are outside the one that is run.
+
+    Returns:
+        Path of a submodule and number of its call in the pass -> what became of it. Empty where the module cannot be
+        run so.
+    """
+    running = modules.running[count]
+    values = first_tensor(running)
+    if values is None:
+        return {}
+    result: dict[tuple[str, int], list[Evidence]] = {}
+    try:
+        with _kept_state(running.module):
+            before = _numbers(modules, count, running, None)
+            for axis, last in _parts(values):
+                after = _numbers(modules, count, running, partial(_replaced, values.shape, axis, last))
+                for call, numbers in before.items():
+                    if call in after and after[call].shape == numbers.shape:
+                        evidence = Evidence(axis, last, *_compared(numbers, after[call]))
+                        result.setdefault(call, []).append(evidence)
+    except Exception:  # whatever a module does that other numbers are no input for
+        return {}
+    return result
+
+
+def _parts(values: Tensor) -> Iterator[tuple[int, bool]]:
+    for axis, size in enumerate(values.shape[:-1]):
+        if size > 1:
+            yield from ((axis, False), (axis, True))
+
+
+def _replaced(shape: tuple[int, ...], axis: int, last: bool, values: Any) -> Any:
+    """Other numbers at one position of an axis, of all tensors of one shape."""
+    if not isinstance(values, Tensor) or values.shape != shape or values.dtype == torch.bool:
+        return values
+    changed = values.detach().clone()
+    part = changed.select(axis, -1 if last else 0)
+    if values.is_floating_point():
+        spread = float(values.detach().float().std().nan_to_num()) or 1.0
+        generator = torch.Generator().manual_seed(1)
+        part += spread * torch.randn(part.shape, generator=generator).to(part)
+    else:
+        part.copy_(values.min() + values.max() - part)
+    return changed
+
+
+def _numbers(modules: ModuleStack, count: int, running: RunningModule, replace: Callable[[Any], Any] | None) -> Numbers:
+    """Of all calls of one pass, with some of what the module was given replaced."""
+    args, kwargs = running.args, running.kwargs
+    if replace is not None:
+        known: dict[int, Any] = {}  # a tensor that is given twice is one again
+        args, kwargs = tree_map(lambda each: known.setdefault(id(each), replace(each)), (args, kwargs))
+    seen = _Fingerprints(modules)
+    with torch.random.fork_rng(), torch.no_grad(), modules.running_as(count), seen:
+        torch.manual_seed(0)
+        running.module(*args, **kwargs)
+    return seen.numbers
+
+
+@contextmanager
+def _kept_state(module: nn.Module) -> Iterator[None]:
+    """Attributes and buffers of a module are what they were afterwards: running means, caches, maps that it keeps."""
+    buffers = [(each, each.detach().clone()) for each in module.buffers()]
+    attributes = [(vars(each), dict(vars(each))) for each in module.modules()]
+    lists = [(value, list(value)) for _, names in attributes for value in names.values() if type(value) is list]
+    tables = [
+        (value, dict(value))
+        for _, names in attributes
+        for name, value in names.items()
+        if type(value) is dict and (not name.startswith("_") or name == "_buffers")
+    ]
+    try:
+        yield
+    finally:
+        for names, before in attributes:
+            names.clear()
+            names.update(before)
+        for values, kept in lists:
+            values[:] = kept
+        for table, entries in tables:
+            table.clear()
+            table.update(entries)
+        with torch.no_grad():
+            for buffer, numbers in buffers:
+                if not torch.equal(buffer, numbers):
+                    buffer.copy_(numbers)
+
+
+def _fingerprint(maps: TokenMaps) -> Float[Tensor, "*lead two"]:
+    parts = (maps.query, maps.key) if isinstance(maps, ScoredMaps) else (maps.weights, maps.weights)
+    return torch.stack([_weighted(each.to(maps.wide)).expand(maps.lead) for each in parts], -1)
+
+
+def _weighted(values: Float[Tensor, "*lead rows columns"]) -> Float[Tensor, "*lead"]:
+    generator = torch.Generator().manual_seed(2)
+    rows, columns = (torch.randn(size, generator=generator).to(values) for size in values.shape[-2:])
+    return (values @ columns) @ rows
+
+
+def _compared(
+    before: Float[Tensor, "*lead two"], after: Float[Tensor, "*lead two"]
+) -> tuple[Bool[Tensor, "*lead"], Bool[Tensor, "*lead"]]:
+    one, other = before.nan_to_num(), after.nan_to_num()
+    scale = one.abs().flatten(0, -2).amax(0).clamp(min=1e-30)
+    change = ((one - other).abs() / scale).amax(-1)
+    most = change.max()
+    return (change > CLEAR * most) & (change > ROUNDING), (change <= ROUNDING) & (change <= CLEAR**2 * most)

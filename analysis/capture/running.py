@@ -1,0 +1,115 @@
+"""ModuleStack: which submodules of a module are running, and what they were given."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from analysis.capture.intercept import refuse_unreadable
+
+__all__ = ["ModuleStack", "RunningModule"]
+
+_HEADS = ("num_heads", "n_heads", "nhead", "n_head", "num_attention_heads", "heads", "nheads", "head_count")
+
+
+@dataclass(eq=False)
+class RunningModule:
+    """A submodule while it runs.
+
+    Attributes:
+        path: of it.
+        module: itself.
+        args, kwargs: what it was given.
+        calls: path of a submodule -> attention calls that it has made since.
+    """
+
+    path: str
+    module: nn.Module
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    calls: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def heads(self) -> int | None:
+        """How many heads it says that it has, as an attribute or in its configuration; None: nothing."""
+        for place in (self.module, getattr(self.module, "config", None)):
+            for name in _HEADS:
+                value = getattr(place, name, None)
+                if type(value) is int and value > 0:
+                    return value
+        return None
+
+
+class ModuleStack:
+    """Which submodules are running, outermost first.
+
+    A module that is used in several places has several paths; the one below the module that called it counts.
+
+    Attributes:
+        running: they.
+        ran: whether any module was called.
+
+    Args:
+        module: the outermost.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.running: list[RunningModule] = []
+        self.ran = False
+        self._paths: dict[nn.Module, list[str]] = {}
+        for path, each in module.named_modules(remove_duplicate=False):
+            self._paths.setdefault(each, []).append(path)
+
+    @contextmanager
+    def watching(self) -> Iterator[ModuleStack]:
+        """Hooks on all submodules, taken off at the end; an error inside a module empties its place too."""
+        with ExitStack() as stack:
+            for each, paths in self._paths.items():
+                hooks = (
+                    each.register_forward_pre_hook(partial(self._enter, paths), with_kwargs=True),
+                    each.register_forward_hook(self._leave, always_call=True),
+                )
+                for hook in hooks:
+                    stack.callback(hook.remove)
+            yield self
+
+    def _enter(self, paths: list[str], module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        inside = self.running[-1].path + "." if self.running and self.running[-1].path else ""
+        self.ran = True
+        path = next((path for path in paths if path.startswith(inside)), paths[0])
+        self.running.append(RunningModule(path, module, args, kwargs))
+        if isinstance(module, nn.MultiheadAttention):  # whose own words would be of the mode that watches
+            refuse_unreadable(args, {}, f"module {path!r} (nn.MultiheadAttention)")
+
+    def _leave(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        self.running.pop()
+
+    @property
+    def innermost(self) -> str | None:
+        """Path of the innermost module; None while the outermost is not running."""
+        return self.running[-1].path if self.running and self.running[0].path == "" else None
+
+    def count_call(self, path: str) -> None:
+        """Take note of an attention call of a submodule."""
+        for each in self.running:
+            each.calls[path] += 1
+
+    @property
+    def known_heads(self) -> int | None:
+        """How many heads the innermost module that says so has."""
+        return next((each.heads for each in reversed(self.running) if each.heads is not None), None)
+
+    @contextmanager
+    def running_as(self, count: int) -> Iterator[None]:
+        """The first `count` running modules alone run meanwhile, as the next one is called again."""
+        before, self.running = self.running, self.running[:count]
+        try:
+            yield
+        finally:
+            self.running = before

@@ -1,0 +1,114 @@
+"""CallWatcher: sees every call of torch inside a module, and which of them are attention."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from analysis.capture.intercept import flex, inside_multi_head, multi_head, refuse_unreadable, scaled_dot_product
+from analysis.capture.maps import TokenMaps
+from analysis.capture.operations import LOGSUMS, SOFTMAXES
+from analysis.capture.running import ModuleStack
+from analysis.capture.softmaxes import SoftmaxProducts
+
+__all__ = ["CallWatcher", "unwatched"]
+
+
+class CallWatcher(TorchFunctionMode):
+    """Hands attention calls on while it is active.
+
+    Args:
+        modules: the running submodules.
+        written: whether what a call returns may be written into, so that its maps are computed from what it was given.
+    """
+
+    def __init__(self, modules: ModuleStack, written: bool = False) -> None:
+        super().__init__()
+        self.modules = modules
+        self._written = written
+        self.softmaxes = SoftmaxProducts()
+        self._fused: dict[Any, tuple[Callable[..., tuple[TokenMaps, float]], str]] = {
+            F.scaled_dot_product_attention: (scaled_dot_product, "scaled_dot_product_attention"),
+            F.multi_head_attention_forward: (multi_head, "multi_head_attention_forward"),
+        }
+        if "torch._higher_order_ops.flex_attention" in sys.modules:
+            operator = sys.modules["torch._higher_order_ops.flex_attention"].flex_attention
+            self._fused[operator] = (flex, "flex_attention")
+
+    def record(
+        self,
+        maps: Callable[[], tuple[TokenMaps, float]],
+        where: str,
+        kind: str,
+        result: Any,
+        between: tuple[str, ...] = (),
+    ) -> None:
+        """Take one attention call.
+
+        Args:
+            maps: makes its maps, and the dropout that was on in it; to be called in `unwatched`.
+            where: path of the innermost module.
+            kind, between: see `AttentionCall`.
+            result: what the call returned.
+        """
+        raise NotImplementedError
+
+    def name_call(self, where: str) -> str:
+        """The next call of a module, for messages."""
+        return f"a call of {where!r}"
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        where = self.modules.innermost
+        if where is not None and func in self._fused:
+            refuse_unreadable(args, kwargs, f"{self.name_call(where)} ({self._fused[func][1]})")
+        if where is not None and func is F.multi_head_attention_forward:
+            return self._multi_head(args, kwargs, where)
+        if where is not None and self.softmaxes.following:
+            with torch._C.DisableTorchFunction(), torch.no_grad():
+                self.softmaxes.prepare(func, args, kwargs)
+        result = func(*args, **kwargs)
+        if where is None:
+            return result
+        if func in self._fused:
+            read, kind = self._fused[func]
+            self.record(lambda: read(args, kwargs, result), where, kind, result)
+        elif func in SOFTMAXES or func in LOGSUMS or self.softmaxes.following:
+            with torch._C.DisableTorchFunction(), torch.no_grad():
+                product = self.softmaxes.see(func, args, kwargs, result, where)
+            if product is not None:
+                self.record(lambda: (product.maps, product.dropout), where, "softmax", result, product.between)
+        return result
+
+    def _multi_head(self, args: tuple[Any, ...], kwargs: dict[str, Any], where: str) -> Any:
+        """Multi-head attention, whose map is of the kernels in the call, or else computed from what it was given."""
+        inside = None if self._written else inside_multi_head(args, kwargs)
+        with inside or nullcontext():
+            result = F.multi_head_attention_forward(*args, **kwargs)
+
+        def read() -> tuple[TokenMaps, float]:
+            maps = None if inside is None else inside.maps()
+            return multi_head(args, kwargs, result) if maps is None else (maps, 0.0)
+
+        self.record(read, where, "multi_head_attention_forward", result)
+        return result
+
+
+@contextmanager
+def unwatched() -> Iterator[None]:
+    """Neither modes nor autocast nor gradients: a recomputation is seen by nobody."""
+    with ExitStack() as stack:
+        stack.enter_context(torch._C.DisableTorchFunction())
+        stack.enter_context(torch.no_grad())
+        for device in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(device):
+                stack.enter_context(torch.autocast(device, enabled=False))
+        yield
