@@ -52,16 +52,16 @@ class Options:
         Raises:
             CaptureError: something else.
         """
-        _check_numbers("heads", heads, (SupportsIndex,))
-        _check_numbers("queries", queries, (SupportsIndex,))
-        _check_numbers("layers", layers, (SupportsIndex, str))
+        numbers, rows = (
+            _listed(name, each, (SupportsIndex,)) for name, each in (("heads", heads), ("queries", queries))
+        )
+        names = _listed("layers", layers, (SupportsIndex, str))
         for each in layout.values() if isinstance(layout, Mapping) else (layout,):
             if each is not None and not isinstance(each, Layout):
                 raise LayoutError(
                     f"layout is {each!r:.60}; expected TokenLayout(frames=..., patches=...), a TokenTable, a "
                     "CrossLayout, or a dictionary of patterns of module paths -> one of them or None"
                 )
-        names, numbers, rows = (None if each is None else tuple(each) for each in (layers, heads, queries))
         return cls(reduce, names, numbers, rows, layout, max_bytes)
 
     def wants(self, module: str, number: int) -> bool:
@@ -151,13 +151,19 @@ class AttentionCall:
         return spatial_map(self.weights, torch.tensor(self.rows), *self.tables, frame)
 
 
-def _check_numbers(name: str, values: object, kinds: tuple[Any, ...]) -> None:
+def _listed(name: str, values: Iterable[Any] | None, kinds: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    """The numbers or names of an argument.
+
+    Raises:
+        CaptureError: no list, or something else in it.
+    """
     if values is None:
-        return
-    listed = isinstance(values, Iterable) and not isinstance(values, str)
-    if not listed or any(isinstance(each, bool) or not isinstance(each, kinds) for each in values):
-        example = "heads=[2]" if name == "heads" else "queries=[3]" if name == "queries" else "layers=['encoder.*', 0]"
-        raise CaptureError(f"{name} is {values!r:.60}; expected a list, as in {example}")
+        return None
+    listed = tuple(values) if isinstance(values, Iterable) and not isinstance(values, str) else (None,)
+    if any(isinstance(each, bool) or not isinstance(each, kinds) for each in listed):
+        examples = {"heads": "heads=[2]", "queries": "queries=[3]", "layers": "layers=['encoder.*', 0]"}
+        raise CaptureError(f"{name} is {values!r:.60}; expected a list, as in {examples[name]}")
+    return listed
 
 
 def make_call(

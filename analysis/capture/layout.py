@@ -244,9 +244,8 @@ def check_tokens(layout: Layout, where: str, batch: int, tokens: tuple[int, int]
     Raises:
         LayoutError: it is one.
     """
-    cross = isinstance(layout, CrossLayout)
-    sides = {"query": layout.queries, "key": layout.keys} if cross else {"query": layout, "key": layout}
-    for (side, each), count in zip(sides.items(), tokens, strict=True):
+    sides = (layout.queries, layout.keys) if isinstance(layout, CrossLayout) else (layout, layout)
+    for side, each, count in zip(("query", "key"), sides, tokens, strict=True):
         if each.tokens != count:
             raise LayoutError(
                 f"{where} has {count} {side} tokens in a batch of {batch}; the layout has {each}. "
@@ -266,13 +265,13 @@ def fit(layout: Layout, where: str, shape: tuple[int, int, int, int]) -> tuple[T
         LayoutError: a call of other numbers of tokens, or whose batch cannot be so many rows a clip.
     """
     check_tokens(layout, where, shape[0], (shape[2], shape[3]))
-    queries, keys = (layout.queries, layout.keys) if isinstance(layout, CrossLayout) else (layout, layout)
-    for each in (queries, keys):
+    sides = (layout.queries, layout.keys) if isinstance(layout, CrossLayout) else (layout, layout)
+    for each in sides:
         if shape[0] % each.fold:
             raise LayoutError(
                 f"{where} has a batch of {shape[0]}, which is no whole number of clips; the layout has {each}"
             )
-    queries, keys = queries.table(), keys.table()
+    queries, keys = (each.table() for each in sides)
     if queries.fold != keys.fold:
         raise LayoutError(f"{where}: the queries' layout has {queries.fold} rows a clip, the keys' {keys.fold}")
     for table in (queries, keys):
