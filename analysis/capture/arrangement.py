@@ -12,7 +12,7 @@ from analysis.capture.axes import Axes, clip_counts, given_axes, parse_axes, pos
 from analysis.capture.errors import LayoutError
 from analysis.capture.layout import CrossLayout, Layout, TokenLayout, TokenTable, check_tokens
 from analysis.capture.maps import TokenMaps, four_axes
-from analysis.capture.probing import Evidence, first_tensor, reached_maps
+from analysis.capture.probing import ReachedMaps, first_tensor, reached_maps
 from analysis.capture.running import ModuleStack, RunningModule
 
 __all__ = ["AxisFinder"]
@@ -72,7 +72,7 @@ class AxisFinder:
     def __init__(self, modules: ModuleStack, known: Mapping[str, Axes]) -> None:
         self._modules = modules
         self._known = known
-        self._outermost: tuple[RunningModule, dict[tuple[str, int], list[Evidence]]] | None = None
+        self._outermost: tuple[RunningModule, dict[tuple[str, int], list[ReachedMaps]]] | None = None
 
     def find(self, layout: Layout, maps: TokenMaps, where: str, index: int, kind: str) -> Axes:
         """The axes of a call that is being made.
@@ -89,7 +89,7 @@ class AxisFinder:
         if known is not None and known.lead == maps.lead:
             return known
         question = self._question(layout, maps, where, index, kind)
-        readings = _given(question) if question.side.axes is not None else _by_sizes(question)
+        readings = _by_layout(question) if question.side.axes is not None else _by_sizes(question)
         if len(readings) == 1 and (question.side.axes is not None or _certain(readings[0], question)):
             return readings[0]
         left = self._probe(readings, question) if readings else []
@@ -135,7 +135,7 @@ class AxisFinder:
         return readings
 
 
-def _given(question: _Question) -> list[Axes]:
+def _by_layout(question: _Question) -> list[Axes]:
     """What the names that the layout gives can be.
 
     Raises:
@@ -195,13 +195,13 @@ def _arranged(axes: Axes, values: Tensor) -> Tensor:
     return arranged.unflatten(0, (axes.size("clip"), -1))
 
 
-def _apart(axes: Axes, seen: Sequence[Evidence]) -> bool:
+def _apart(axes: Axes, seen: Sequence[ReachedMaps]) -> bool:
     """Whether no part of the input reached one head, and another of the same tokens not at all."""
     pairs = [(_arranged(axes, each.reached), _arranged(axes, each.same)) for each in seen]
     return not any(bool((reached.any(-1) & same.any(-1)).any()) for reached, same in pairs)
 
 
-def _fits(axes: Axes, seen: Sequence[Evidence], question: _Question) -> bool:
+def _fits(axes: Axes, seen: Sequence[ReachedMaps], question: _Question) -> bool:
     """The same, and each part of a clip that clip only, on one axis of the input that may be the clips'."""
     if not _apart(axes, seen):
         return False
@@ -218,7 +218,7 @@ def _fits(axes: Axes, seen: Sequence[Evidence], question: _Question) -> bool:
     return any(all(_of_one_clip(axes, each) for each in seen if each.axis == place) for place in places)
 
 
-def _of_one_clip(axes: Axes, evidence: Evidence) -> bool:
+def _of_one_clip(axes: Axes, evidence: ReachedMaps) -> bool:
     reached = _arranged(axes, evidence.reached)
     return not bool((reached[:-1] if evidence.last else reached[1:]).any())
 

@@ -8,11 +8,24 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from analysis.capture.followed import FollowedMap, tensors_of
-from analysis.capture.operations import BESIDE, CUTS, ELEMENTWISE, REDUCTIONS, SCALINGS, SCATTERS, function_name
+from analysis.capture.operations import (
+    BESIDE,
+    CUTS,
+    ELEMENTWISE,
+    JOINS,
+    MOVES,
+    PRODUCTS,
+    REDUCTIONS,
+    SCALINGS,
+    SCATTERS,
+    function_name,
+)
+from analysis.capture.products import einsum_letters, einsum_operands
 
-__all__ = ["MapCall", "before_changed", "key_after"]
+__all__ = ["MapCall", "before_changed", "in_order", "key_after", "reorders"]
 
 
 @dataclass(eq=False)
@@ -114,3 +127,23 @@ def _scale(call: MapCall) -> float | None:
     if len(numbers) != 1 or not numbers[0] or len(call.tensors) != 1 or call.func is torch.Tensor.__getitem__:
         return None
     return float(numbers[0]) if call.func in ELEMENTWISE else 1 / float(numbers[0])
+
+
+def reorders(call: MapCall, source: Tensor, known: FollowedMap, count: int) -> bool:
+    """Whether a function that made another map of some may have put what lies at a place in another."""
+    if call.func is torch.Tensor.__getitem__:
+        return not in_order(call.args[1])
+    if call.func in PRODUCTS or call.func is F.linear or call.func is torch.Tensor.__rmatmul__:
+        return known.key == (-1 if call.args[0] is source else -2)  # keys mixed with each other
+    if call.func is torch.einsum:
+        equation, *operands = einsum_operands(call.args)
+        letters = einsum_letters(equation, [each.ndim for each in operands])
+        own = next(number for number, each in enumerate(operands) if each is source)
+        return known.key is None or letters[own][known.key] not in letters[-1]
+    return call.func in MOVES or (call.func in JOINS and count > 1)
+
+
+def in_order(index: Any) -> bool:
+    """Whether an index of slices and numbers alone leaves what it picks in its order."""
+    parts = index if isinstance(index, tuple) else (index,)
+    return all(each is None or each is ... or isinstance(each, int | slice) for each in parts)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from analysis.capture.followed import SeenSoftmax
 
-__all__ = ["TINY", "GivenMaps", "Rows", "ScoredMaps", "Shape", "TokenMaps", "masked_softmax"]
+__all__ = ["TINY", "GivenMaps", "Rows", "ScoredMaps", "Shape", "TokenMaps", "four_axes", "masked_softmax"]
 
 Rows = slice | Tensor
 TINY = 1e-30  # a weight that adds nothing to an output within any of the bounds
@@ -156,7 +156,8 @@ def largest(values: Tensor) -> float:
     """The largest magnitude; NaN if there is one; 0 of nothing."""
     if not values.numel():
         return 0.0
-    least, most = values.aminmax()  # in one pass, without a copy
+    # In one pass without a copy, in the order in which the numbers lie: values of heads are most often transposed.
+    least, most = values.permute(sorted(range(values.ndim), key=values.stride, reverse=True)).aminmax()
     return float(torch.maximum(-least, most))
 
 

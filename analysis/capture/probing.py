@@ -18,7 +18,7 @@ from analysis.capture.maps import ScoredMaps, TokenMaps
 from analysis.capture.running import ModuleStack, RunningModule
 from analysis.capture.watcher import CallWatcher, unwatched
 
-__all__ = ["Evidence", "first_tensor", "reached_maps"]
+__all__ = ["ReachedMaps", "first_tensor", "reached_maps"]
 
 ROUNDING = 1e-6  # of the largest number of a call: how far rounding may move what a replaced part does not reach
 CLEAR = 1e-2  # of the largest change: what is clearly reached; much less may have come around through other tokens
@@ -26,7 +26,7 @@ Numbers = dict[tuple[str, int], Float[Tensor, "*lead two"]]
 
 
 @dataclass(frozen=True, eq=False)
-class Evidence:
+class ReachedMaps:
     """What became of one call when a part of the input was replaced.
 
     Attributes:
@@ -70,7 +70,7 @@ def first_tensor(running: RunningModule) -> Tensor | None:
     return next((each for each in leaves if isinstance(each, Tensor) and each.ndim > 1 and not each.is_nested), None)
 
 
-def reached_maps(modules: ModuleStack, count: int) -> dict[tuple[str, int], list[Evidence]]:
+def reached_maps(modules: ModuleStack, count: int) -> dict[tuple[str, int], list[ReachedMaps]]:
     """Run a module that is running once more for each part of its input, and see which maps are others.
 
     Of every axis of the input but the last, which is of features or the columns of a picture, the first and the last
@@ -88,7 +88,7 @@ def reached_maps(modules: ModuleStack, count: int) -> dict[tuple[str, int], list
     values = first_tensor(running)
     if values is None:
         return {}
-    result: dict[tuple[str, int], list[Evidence]] = {}
+    result: dict[tuple[str, int], list[ReachedMaps]] = {}
     try:
         with _kept_state(running.module):
             before = _numbers(modules, count, running, None)
@@ -96,7 +96,7 @@ def reached_maps(modules: ModuleStack, count: int) -> dict[tuple[str, int], list
                 after = _numbers(modules, count, running, partial(_replaced, values.shape, axis, last))
                 for call, numbers in before.items():
                     if call in after and after[call].shape == numbers.shape:
-                        evidence = Evidence(axis, last, *_compared(numbers, after[call]))
+                        evidence = ReachedMaps(axis, last, *_compared(numbers, after[call]))
                         result.setdefault(call, []).append(evidence)
     except Exception:  # whatever a module does that other numbers are no input for
         return {}

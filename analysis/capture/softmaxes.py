@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from analysis.capture.dropouts import RandomNumbers, dropout_in_place, dropout_probability, mask_rate
 from analysis.capture.followed import FollowedMap, SeenSoftmax, TensorTable, tensors_of
 from analysis.capture.intercept import refuse_unreadable
-from analysis.capture.map_calls import MapCall, before_changed, key_after
+from analysis.capture.map_calls import MapCall, before_changed, in_order, key_after, reorders
 from analysis.capture.operations import (
     ADDITIONS,
     BESIDE,
@@ -27,11 +27,9 @@ from analysis.capture.operations import (
     DROPOUTS,
     ELEMENTWISE,
     EXPONENTIALS,
-    JOINS,
     LEAVES,
     LOGARITHMS,
     LOGSUMS,
-    MOVES,
     NO_NUMBERS,
     NOISY,
     PRODUCTS,
@@ -41,15 +39,7 @@ from analysis.capture.operations import (
     SUMS,
     TRANSPOSES,
 )
-from analysis.capture.products import (
-    Product,
-    Raised,
-    einsum_letters,
-    einsum_operands,
-    einsum_product,
-    matrix_product,
-    summed_product,
-)
+from analysis.capture.products import Product, Raised, einsum_operands, einsum_product, matrix_product, summed_product
 
 __all__ = ["SoftmaxProducts"]
 
@@ -354,8 +344,8 @@ class SoftmaxProducts:
         """Another map was made of some; with each the axis that its keys have in it."""
         source, known, key = sources[0]
         maps = [each for _, each, _ in sources]
-        picked = call.func is torch.Tensor.__getitem__ and target.numel() == source.numel() and _in_order(call.args[1])
-        moved = () if picked or not _reorders(call, source, known, len(sources)) else (call.name,)
+        picked = call.func is torch.Tensor.__getitem__ and target.numel() == source.numel() and in_order(call.args[1])
+        moved = () if picked or not reorders(call, source, known, len(sources)) else (call.name,)
         known = replace(_joined(maps, None if picked else call.name), key=key, before=known.before, kept=known.kept)
         known = replace(known, reordered=(*known.reordered, *moved))
         if multiplied:
@@ -402,23 +392,3 @@ def _joined(maps: Sequence[FollowedMap], name: str | None) -> FollowedMap:
         uses=_merged(each.uses for each in maps),
         reordered=_merged(each.reordered for each in maps),
     )
-
-
-def _reorders(call: MapCall, source: Tensor, known: FollowedMap, count: int) -> bool:
-    """Whether a function that made another map of some may have put what lies at a place in another."""
-    if call.func is torch.Tensor.__getitem__:
-        return not _in_order(call.args[1])
-    if call.func in PRODUCTS or call.func is F.linear or call.func is torch.Tensor.__rmatmul__:
-        return known.key == (-1 if call.args[0] is source else -2)  # keys mixed with each other
-    if call.func is torch.einsum:
-        equation, *operands = einsum_operands(call.args)
-        letters = einsum_letters(equation, [each.ndim for each in operands])
-        own = next(number for number, each in enumerate(operands) if each is source)
-        return known.key is None or letters[own][known.key] not in letters[-1]
-    return call.func in MOVES or (call.func in JOINS and count > 1)
-
-
-def _in_order(index: Any) -> bool:
-    """Whether an index of slices and numbers alone leaves what it picks in its order."""
-    parts = index if isinstance(index, tuple) else (index,)
-    return all(each is None or each is ... or isinstance(each, int | slice) for each in parts)

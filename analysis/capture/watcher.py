@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
@@ -20,7 +21,7 @@ from analysis.capture.softmaxes import SoftmaxProducts
 __all__ = ["CallWatcher", "unwatched"]
 
 
-class CallWatcher(TorchFunctionMode):
+class CallWatcher(TorchFunctionMode, ABC):
     """Hands attention calls on while it is active.
 
     Args:
@@ -41,6 +42,7 @@ class CallWatcher(TorchFunctionMode):
             operator = sys.modules["torch._higher_order_ops.flex_attention"].flex_attention
             self._fused[operator] = (flex, "flex_attention")
 
+    @abstractmethod
     def record(
         self,
         maps: Callable[[], tuple[TokenMaps, float]],
@@ -57,7 +59,6 @@ class CallWatcher(TorchFunctionMode):
             kind, between: see `AttentionCall`.
             result: what the call returned.
         """
-        raise NotImplementedError
 
     def name_call(self, where: str) -> str:
         """The next call of a module, for messages."""
