@@ -77,4 +77,4 @@ def _value(estimate: float, low: float, high: float) -> str:
 
 
 def _signed(value: float) -> str:
-    return "" if np.isnan(value) else f"{value:+.2f}".replace("-", "−")
+    return "" if np.isnan(value) else f"{round(value, 2) + 0.0:+.2f}".replace("-", "−")  # 0 is no minus 0
