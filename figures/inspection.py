@@ -97,6 +97,8 @@ def write_inspection(
         written += save(draw(records[0], records[1], top), path, provenance=provenance(records, command))
     if html:
         view = {"against": str(records[1]["model"].item())} if len(records) > 1 else {}
+        if len(records) > 2 and record_edits(records[-1].attrs) and not live:  # an edited pass, and another model
+            view["model"] = str(records[-1]["model"].item())
         written.append(write_html(records, path.with_name(f"{path.name}.html"), view, video=pictures, live=live))
     return written
 

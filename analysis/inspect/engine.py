@@ -9,6 +9,9 @@ import xarray as xr
 from analysis.gmsa_view import model_name, view_clips
 from analysis.inspect.edited import edited_view
 from analysis.interventions.edit_texts import edit_text, edits_from_texts
+from analysis.interventions.edits import EditError
+from analysis.interventions.running import EditRun
+from analysis.interventions.sites import SiteError
 from analysis.record.assemble import record_of
 from analysis.view import TraceView, features_sha256
 from gmsa_models.classifier import GMSAClassifier
@@ -57,6 +60,23 @@ class EditEngine:
         """
         made = edits_from_texts(edits)
         return record_of(self._view(tuple(map(edit_text, made))), layers=list(layers), parts=parts)
+
+    def refusals(self, edits: Iterable[str]) -> list[str]:
+        """Why each of some edits cannot be made together with those before it that can; "" where it can.
+
+        Args:
+            edits: texts, as of `record`.
+        """
+        run, kept, messages = EditRun(self.model, [self.clip]), list[str](), list[str]()
+        for text in edits:
+            try:
+                run.logits([edits_from_texts([*kept, text])])
+            except (EditError, SiteError) as error:
+                messages.append(str(error))
+            else:
+                messages.append("")
+                kept.append(text)
+        return messages
 
     def _view(self, edits: tuple[str, ...]) -> TraceView:
         if self._last is None or self._last[0] != edits:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any
@@ -12,20 +14,19 @@ import xarray as xr
 from analysis.explanations.class_explanations import explanation_steps
 from analysis.inspect.clips import inspect_clip
 from analysis.interventions.edit_texts import edits_from_texts
-from analysis.interventions.edits import EditError
 from gmsa_models.checkpoints.files import load
 from gmsa_models.checkpoints.names import name_checkpoints, renamed
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
 from gmsa_models.data.errors import OnSkip
-from gmsa_models.data.paths import skip_handler
-from gmsa_models.data.sources import read_clips, with_dataset
+from gmsa_models.data.paths import SourceNotFoundError, skip_handler
+from gmsa_models.data.sources import read_clips, split_id, with_dataset
 from gmsa_models.data.spaces import check_known
 from gmsa_models.errors import ArgumentError
 from gmsa_models.feeding import Inputs, fitting
 from gmsa_models.masks import Neighbourhood
 
-__all__ = ["ExplainingStopped", "first_clip", "inspect_source"]
+__all__ = ["ExplainingStopped", "first_clip", "inspect_source", "named_clip"]
 
 
 class ExplainingStopped(KeyboardInterrupt):
@@ -65,8 +66,8 @@ def inspect_source(
         source: as `read_clips` takes it; or a clip in hand.
         names: of models, or checkpoint files; each model is called as `name_checkpoints` says.
         device: where they run.
-        edits: what is changed in a pass of its own, whose record comes behind the plain ones; texts of
-            `analysis.interventions.edit_texts`, in which a clip is named as `read_clips` takes it. Of one model.
+        edits: what is changed in a pass of its own of the first model, whose record comes behind the plain ones; texts
+            of `analysis.interventions.edit_texts`, in which a clip is named as `named_clip` takes it.
         certify: check every attention map too; not of the edited pass, which is not explained either.
         explain: explain a class too, the same by all models.
         target: which class, by name; default: the first model's likeliest. Explains it.
@@ -83,11 +84,9 @@ def inspect_source(
         UnknownNameError: `dataset` is neither published nor a model's.
         ArgumentError: a class that one of the models lacks.
         ValueError: no clip that all models take, or models that take different numbers of its frames.
-        EditError, SiteError: edits that cannot be read, or do not fit; edits of several models.
+        EditError, SiteError: edits that cannot be read, or do not fit.
     """
-    if edits and len(names) != 1:
-        raise EditError(f"edits of {len(names)} models at once; expected one, which is held against itself")
-    made = edits_from_texts(edits, lambda name: next(iter(read_clips(name))))
+    made = edits_from_texts(edits, lambda name: named_clip(name, source))
     checkpoints = name_checkpoints(names)
     for line in renamed(checkpoints):
         tell(line)
@@ -168,6 +167,28 @@ def _find(model: GMSAClassifier, class_name: str) -> int:
         return model.vocabulary.find(class_name)
     except ArgumentError as error:
         raise ArgumentError(f"model {name!r}: {error}; explain another class with --target") from None
+
+
+def named_clip(name: str, source: str | Clip) -> Clip:
+    """The clip that a patch is from.
+
+    Args:
+        name: as `read_clips` takes it, or an id: of a demo video, or of a clip in the file of the source, as records
+            name them.
+        source: of the clip that is patched, as `inspect_source` takes it.
+
+    Raises:
+        UnknownNameError, ClipFileError: it is neither.
+    """
+    if (demo := re.fullmatch(r"demo-0*(\d+)", name)) and not os.path.exists(name):
+        return next(iter(read_clips(f"demo:{demo[1]}")))
+    file = "" if isinstance(source, Clip) else split_id(source)[0]
+    try:
+        return next(iter(read_clips(name)))
+    except SourceNotFoundError:
+        if not os.path.exists(file):
+            raise
+    return next(iter(read_clips(f"{file}#{name}")))
 
 
 def first_clip(

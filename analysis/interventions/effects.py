@@ -25,6 +25,7 @@ from analysis.gmsa_view import attention_block
 from analysis.interventions.cells import DIRECTIONS, Unit, effect_edits, effect_units, windows_of
 from analysis.interventions.edits import Seconds
 from analysis.interventions.folded_rows import FoldedRows
+from analysis.interventions.layer_windows import LayerWindow, attribute_of, layer_window_effects, layers_of
 from analysis.interventions.running import EditRun
 from analysis.interventions.sites import Site
 from analysis.interventions.window_contexts import ChangedContexts, HeadRows, Rows, WindowContexts
@@ -46,7 +47,7 @@ def effect_map(
     *,
     windows: Sequence[Seconds] | None = None,
     source: Clip | str | None = None,
-    layer: int = 0,
+    layer: LayerWindow = 0,
 ) -> xr.Dataset:
     """The change of a class's logit when a window of seconds is taken from, or left alone to, each head and branch.
 
@@ -61,17 +62,18 @@ def effect_map(
         windows: in seconds; None: of 10 s. Those of denoising need not cover the clip.
         source: None: knock-out. Else values are patched: from another clip, as long at least, at the same seconds;
             "mean": the clip's mean value of each head; "zero".
-        layer: which encoder layer.
+        layer: which encoder layer; or the first and the last of a window of layers, in all of which a cell takes its
+            seconds from the unit.
 
     Returns:
         Over (direction, modality, unit, window): `effect`, the logit after less before (above 0 where a window, given
-        back, speaks for the class; below 0 where, taken away, it did), and `attribution`, the same to first order;
-        `error` is attribution less effect. `clean` is the logit of the pass as it is, `base` (modality, unit) that of
-        the pass in which denoising starts. Units have coordinates `branch` and `head` (-1: all), windows `start` and
-        `stop`.
+        back, speaks for the class; below 0 where, taken away, it did), and of one layer `attribution`, the same to
+        first order; `error` is attribution less effect. `clean` is the logit of the pass as it is, `base` (modality,
+        unit) that of the pass in which denoising starts. Units have coordinates `branch` and `head` (-1: all), windows
+        `start` and `stop`.
 
     Raises:
-        ArgumentError: the control, which has no attention.
+        ArgumentError: the control, which has no attention; layers that the model lacks.
         EditError: a window without frames, or a source that does not fit.
 
     Source:
@@ -80,20 +82,24 @@ def effect_map(
     """
     run, position = EditRun(model, [clip]), class_position(model, target)
     chosen = windows_of(run.clips[0]) if windows is None else tuple(windows)
-    units = effect_units(attention_block(model, next(iter(model.encoders)), layer))
-    with evaluating(model, widen=True):
-        clean = float(run.clean.logits[0, position])
-        parts = [_StreamEffects(run, stream, layer, position, source) for stream in model.encoders]
-        effects = [part.of(chosen, units) for part in parts]
-    values = {name: np.stack([each[name] for each in effects], 1) for name in ("effect", "attribution")}
+    first = next(iter(model.encoders))
+    layers = layers_of(layer, len(model.encoders[first].layers))
+    units = effect_units(attention_block(model, first, layers.start))
+    clean = float(run.clean.logits[0, position])
+    if len(layers) > 1:
+        effect, base = layer_window_effects(run, position, chosen, units, layers, source)
+        values = {"effect": effect}
+    else:
+        with evaluating(model, widen=True):
+            parts = [_StreamEffects(run, stream, layers.start, position, source) for stream in model.encoders]
+            effects = [part.of(chosen, units) for part in parts]
+        values = {name: np.stack([each[name] for each in effects], 1) for name in ("effect", "attribution")}
+        values["error"] = values["attribution"] - values["effect"]
+        base = np.stack([each["base"] for each in effects])
     dims = ("direction", "modality", "unit", "window")
     return xr.Dataset(
         {name: (dims, value) for name, value in values.items()}
-        | {
-            "error": (dims, values["attribution"] - values["effect"]),
-            "clean": ((), clean),
-            "base": (("modality", "unit"), clean + np.stack([each["base"] for each in effects])),
-        },
+        | {"clean": ((), clean), "base": (("modality", "unit"), clean + base)},
         {
             "direction": list(DIRECTIONS),
             "modality": list(model.encoders),
@@ -102,7 +108,7 @@ def effect_map(
             "start": ("window", np.array([start for start, _ in chosen], dtype=float)),
             "stop": ("window", np.array([stop for _, stop in chosen], dtype=float)),
         },
-        {"clip": clip.id, "target": position, "layer": layer, "intervention": _name_of(source)},
+        {"clip": clip.id, "target": position, "layer": attribute_of(layers), "intervention": _name_of(source)},
     )
 
 
@@ -289,34 +295,32 @@ class _FoldedWay:
     def __init__(self, part: _StreamEffects) -> None:
         self.part, self.after, self.frames = part, FoldedRows(part.weights, part.block), part.hidden.shape[1]
 
-    def prepare(self, contexts: UnitContexts) -> tuple[Tensor, Tensor, Tensor]:
-        """h + Y, the first product of the feed-forward, and the shares, (units, frames, ...)."""
-        sums, first = self.after.prepare(self.part.hidden + self.part.block.output_from(contexts))
-        return sums, first, self._shares(sums.clone(), first.clone())
+    def prepare(self, contexts: UnitContexts) -> tuple[Tensor, Tensor]:
+        """h + Y beside the first product of the feed-forward, and the shares, (units, frames, ...)."""
+        prepared = self.after.prepare(self.part.hidden + self.part.block.output_from(contexts))
+        return prepared, self._shares(prepared.clone())
 
     def logits(self, start: _Start) -> Float[Tensor, " units"]:
-        return start.rest[2].double().mean(1)
+        return start.rest[1].double().mean(1)
 
     def change(self, start: _Start, changed: ChangedContexts) -> Float[Tensor, " units"]:
-        sums, first, shares = (each[:, changed.rows] for each in start.rest)
+        kept, shares = (each[:, changed.rows] for each in start.rest)
         steps = {name: each - start.before[name][:, changed.rows] for name, each in changed.contexts.items()}
-        moved = (self._moved(steps, place, kept) for place, kept in enumerate((sums, first)))
-        return (self._shares(*moved) - shares).double().sum(1) / self.frames
+        return (self._shares(self._moved(steps, kept)) - shares).double().sum(1) / self.frames
 
     def _moved(
-        self, steps: dict[str, HeadRows], place: int, kept: Float[Tensor, "starts rows width"]
+        self, steps: dict[str, HeadRows], kept: Float[Tensor, "starts rows width"]
     ) -> Float[Tensor, "units rows width"]:
-        """h + Y (0) or the first product (1) of each unit after the steps of its contexts."""
+        """What `prepare` gives of each unit after the steps of its contexts."""
         count, rows, _ = next(iter(steps.values())).shape
-        moved = kept.new_empty(count + 1, rows, kept.shape[2]).copy_(kept)
-        for name, step in steps.items():
-            weights = self.after.of_heads[name][place]
-            moved[0].addmm_(step.transpose(0, 1).flatten(1), weights.flatten(0, 1))
-            moved[1:].baddbmm_(step, weights)
-        return moved
+        moved = kept.new_empty(count + 1, rows, kept.shape[2])
+        for number, (name, step) in enumerate(steps.items()):
+            moved[1:].baddbmm_(step, self.after.of_heads[name], beta=min(number, 1))
+        torch.sum(moved[1:], 0, out=moved[0])  # what the branch adds is what its heads add
+        return moved.add_(kept)
 
-    def _shares(self, sums: Tensor, first: Tensor) -> Float[Tensor, "units rows"]:
-        return self.after.shares(sums.flatten(0, 1), first.flatten(0, 1)).unflatten(0, (len(sums), -1))
+    def _shares(self, prepared: Float[Tensor, "units rows width"]) -> Float[Tensor, "units rows"]:
+        return self.after.shares(prepared.flatten(0, 1)).unflatten(0, (len(prepared), -1))
 
 
 def _changed(start: _Start, changed: ChangedContexts, rows: Rows) -> UnitContexts:

@@ -40,27 +40,32 @@ class FoldedRows:
         self._weights, self._constant = _centred(last.weight * stream.weights), last.bias @ stream.weights
 
     @cached_property
-    def of_heads(self) -> dict[str, tuple[Float[Tensor, "heads head_dim dim"], Float[Tensor, "heads head_dim hidden"]]]:
-        """Branch -> what a head's context is multiplied by in the block's output, and in the feed-forward's first."""
+    def of_heads(self) -> dict[str, Float[Tensor, "heads head_dim width"]]:
+        """Branch -> what a head's context is multiplied by, as of `prepare`: width is dim + hidden."""
         rows = {}
         for branch, weight in self._block.output_weights().items():
             heads = self._block.heads_of(branch)
             output = _centred(weight.mT).reshape(heads.stop - heads.start, -1, len(weight))
-            rows[branch] = output.contiguous(), (output @ self._first).contiguous()
+            rows[branch] = torch.cat([output, output @ self._first], -1)
         return rows
 
-    def prepare(
-        self, sums: Float[Tensor, "*rows dim"]
-    ) -> tuple[Float[Tensor, "*rows dim"], Float[Tensor, "*rows hidden"]]:
-        """h + Y centred, and the feed-forward's first product of it before the norm's division."""
+    def prepare(self, sums: Float[Tensor, "*rows dim"]) -> Float[Tensor, "*rows width"]:
+        """h + Y centred, and beside it the feed-forward's first product of it before the norm's division."""
         centred = _centred(sums)
-        return centred, centred @ self._first
+        return torch.cat([centred, centred @ self._first], -1)
 
-    def shares(self, sums: Float[Tensor, "rows dim"], first: Float[Tensor, "rows hidden"]) -> Float[Tensor, " rows"]:
-        """The shares; both arguments, of `prepare`, are overwritten."""
-        wide = self._activation(torch.addcmul(self._shift, first, _scale(sums, self._eps[0])[:, None], out=first))
+    def shares(self, prepared: Float[Tensor, "rows width"]) -> Float[Tensor, " rows"]:
+        """The shares; the argument, of `prepare`, is overwritten."""
+        sums, first = prepared.split(self._first.shape, -1)
+        wide = self._activated(torch.addcmul(self._shift, first, _scale(sums, self._eps[0])[:, None], out=first))
         hidden = sums.add_(self._bias).addmm_(wide, self._narrow)
         return (hidden @ self._weights).mul_(_scale(hidden, self._eps[1])).add_(self._constant)
+
+    def _activated(self, values: Float[Tensor, "rows hidden"]) -> Float[Tensor, "rows hidden"]:
+        """The activation, in place where it is GELU: a second large array costs as much as the function."""
+        if isinstance(self._activation, nn.GELU):
+            return torch.ops.aten.gelu_(values, approximate=self._activation.approximate)
+        return self._activation(values)
 
 
 def _centred(values: Float[Tensor, "*any width"]) -> Float[Tensor, "*any width"]:

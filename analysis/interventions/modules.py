@@ -23,9 +23,10 @@ from analysis.capture.layout import Layout
 from analysis.capture.maps import TokenMaps
 from analysis.explanations.input_steps import explained_tensor, module_steps, replaced_tensor
 from analysis.interventions.call_edits import CallEdit, TokenClock
-from analysis.interventions.cells import DIRECTIONS, Unit, effect_edits, taken_spans
+from analysis.interventions.cells import DIRECTIONS, Unit, taken_spans
 from analysis.interventions.edit_texts import checked_edits
 from analysis.interventions.edits import DropFrames, Edit, EditError, KnockOut, Number, Patch, ScaleHead, Seconds
+from analysis.interventions.layer_windows import LayerWindow, attribute_of, layers_of, unit_edits
 from analysis.interventions.plan import EditPlan
 from analysis.interventions.sites import Site, SiteTable
 from analysis.module_heads import join_heads
@@ -217,7 +218,7 @@ def module_effect_map(
     *,
     windows: Sequence[Seconds],
     source: str | None = None,
-    layer: int = 0,
+    layer: LayerWindow = 0,
     activation: str = "softmax",
     layout: Layout | Mapping[str, Layout | None] | None = None,
     streams: Mapping[str, str] | None = None,
@@ -230,7 +231,7 @@ def module_effect_map(
     Args:
         module, inputs, layout, streams, frame_seconds: see `run_module_with`.
         target: position of the class.
-        windows, layer: see `effect_map`.
+        windows, layer: see `effect_map`. A unit is NaN where a layer of the window lacks its head.
         source: None: knock-out; "mean" or "zero": what stands in place of the window's values.
         activation: see `inspect_module`; the logit is the log-odds where it is "softmax".
 
@@ -243,33 +244,29 @@ def module_effect_map(
     edited = EditedModule(module, inputs, layout, streams, frame_seconds)
     clean = logits_of(module, edited.output, activation == "softmax")[0]
     position = _position(target, len(clean))
-    layers = len(next(iter(edited.calls.values())))
-    if not 0 <= layer < layers or source not in (None, "mean", "zero"):
-        raise ArgumentError(
-            f"layer is {layer}, source {source!r}; the module has layers 0 to {layers - 1}, and sources are None, "
-            "'mean' and 'zero'"
-        )
-    heads = max(calls[layer].shape[1] for calls in edited.calls.values())
+    layers = layers_of(layer, min(map(len, edited.calls.values())))
+    if source not in (None, "mean", "zero"):
+        raise ArgumentError(f"source is {source!r}; expected None, 'mean' or 'zero'")
+    heads = max(call.shape[1] for calls in edited.calls.values() for call in calls[layers.start : layers.stop])
     units = [Unit("global", head) for head in (None, *range(heads))]
     effect = np.full((len(DIRECTIONS), len(edited.calls), len(units), len(windows)), np.nan)
     base = np.full((len(edited.calls), len(units)), np.nan)
     end = edited.clock.frames * frame_seconds
 
-    def logit(site: Site, spans: Sequence[Seconds]) -> float:
-        output = edited.run(effect_edits(site, spans, source)).output
+    def logit(stream: str, unit: Unit, spans: Sequence[Seconds]) -> float:
+        output = edited.run(unit_edits(stream, unit, layers, spans, source)).output
         return float(logits_of(module, output, activation == "softmax")[0, position])
 
     for row, (stream, calls) in enumerate(edited.calls.items()):
         for place, unit in enumerate(units):
-            if unit.head is not None and unit.head >= calls[layer].shape[1]:
+            if unit.head is not None and any(unit.head >= calls[each].shape[1] for each in layers):
                 continue
-            site = unit.site(stream, layer, "weights" if source is None else "values")
-            base[row, place] = logit(site, [(0.0, end)])
+            base[row, place] = logit(stream, unit, [(0.0, end)])
             starts = {"noising": float(clean[position]), "denoising": base[row, place]}
             for number, direction in enumerate(DIRECTIONS):
                 for column, window in enumerate(windows):
                     spans = taken_spans(window, direction, end)
-                    effect[number, row, place, column] = logit(site, spans) - starts[direction]
+                    effect[number, row, place, column] = logit(stream, unit, spans) - starts[direction]
     return xr.Dataset(
         {
             "effect": (("direction", "modality", "unit", "window"), effect),
@@ -284,7 +281,11 @@ def module_effect_map(
             "start": ("window", np.array([start for start, _ in windows], dtype=float)),
             "stop": ("window", np.array([stop for _, stop in windows], dtype=float)),
         },
-        {"target": position, "layer": layer, "intervention": "knock-out" if source is None else f"patch from {source}"},
+        {
+            "target": position,
+            "layer": attribute_of(layers),
+            "intervention": "knock-out" if source is None else f"patch from {source}",
+        },
     )
 
 

@@ -52,26 +52,33 @@ class Answers:
         """The message that answers a question, and its buffers.
 
         Args:
-            question: `id`, `model`, `edits` (texts) and `shown` (names of maps), as `kernel_engine.js` asks.
+            question: `id`, `model`, `edits` (texts) and, of kind "edits", `shown` (names of maps), as
+                `kernel_engine.js` asks.
 
         Returns:
             `id` and, where the edits cannot be made or the pass fails, `error`: one line. Else one buffer, of
-            `pack_answer`.
+            `pack_answer`, or of kind "refusals" the list `refusals`, of `EditEngine.refusals`.
         """
         message = {"kind": "answer", "id": str(question["id"])}
         try:
-            return message, [self._packed(str(question["model"]), question["edits"], question["shown"])]
+            engine, texts = self._engine(str(question["model"])), [str(each) for each in question["edits"]]
+            if question.get("kind") == "refusals":
+                return message | {"refusals": engine.refusals(texts)}, []
+            return message, [self._packed(engine, texts, question["shown"])]
         except Exception as error:  # whatever it is: the page waits for an answer, and shows it
             words = error.args[0] if isinstance(error, KeyError) and error.args else error
             name = "" if isinstance(error, REFUSED) else f"{type(error).__name__}: "
             return message | {"error": name + " ".join(str(words).split())}, []
 
-    def _packed(self, name: str, edits: Sequence[str], shown: Sequence[str]) -> bytes:
+    def _engine(self, name: str) -> EditEngine:
         if name not in self.engines:
             raise ArgumentError(f"no engine of model {name!r}; there are those of {', '.join(self.engines)}")
-        record = next(record for record in self.records if model_name(record) == name)
-        edited = self.engines[name].record([str(each) for each in edits], layers=record_layers(record))
-        return pack_answer(self.records, name, edited, [str(each) for each in shown])
+        return self.engines[name]
+
+    def _packed(self, engine: EditEngine, edits: Sequence[str], shown: Sequence[str]) -> bytes:
+        record = next(record for record in self.records if model_name(record) == engine.name)
+        edited = engine.record(edits, layers=record_layers(record))
+        return pack_answer(self.records, engine.name, edited, [str(each) for each in shown])
 
 
 def _check_same(engine: EditEngine, record: xr.Dataset) -> None:

@@ -98,7 +98,8 @@ def write_html(
     Choices(records).check(view or {})
     pictures = clip_media(records, video, media)
     weights = [pack_live(model, records) for model in live]
-    return write_text(Path(path), page(pack(records, precision, pictures), view or {}, Path(path).stem, weights))
+    payload = pack(records, precision, pictures, [model.name for model in live])
+    return write_text(Path(path), page(payload, view or {}, Path(path).stem, weights))
 
 
 def page(payload: bytes, view: Mapping[str, Any], title: str, weights: Sequence[bytes] = ()) -> str:

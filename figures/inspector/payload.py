@@ -87,6 +87,10 @@ class Arrays:
         planes = whole.reshape(-1, 1).view(np.uint8).T
         self._append(name, values, planes.tobytes(), "int16", steps=f"{name}/steps")
 
+    def leave_to_engine(self, name: str, values: np.ndarray) -> None:
+        """Store no numbers of a map: an engine of the page has them."""
+        self.about[name] = {"type": "engine", "shape": values.shape, "offset": 0, "bytes": 0}
+
     def alias(self, name: str, same: str) -> None:
         """Let a name stand for an array that is there already."""
         self.about[name] = {"same": same}
@@ -109,7 +113,10 @@ class Arrays:
 
 
 def pack(
-    inspected: xr.Dataset | Sequence[xr.Dataset], precision: str = "float32", media: ClipMedia | None = None
+    inspected: xr.Dataset | Sequence[xr.Dataset],
+    precision: str = "float32",
+    media: ClipMedia | None = None,
+    live: Collection[str] = (),
 ) -> bytes:
     """Records as one block of bytes.
 
@@ -118,6 +125,7 @@ def pack(
         precision: of maps: "float32", exactly what the record holds; or "float16", 11 bits (a relative error of at most
             0.05 percent for every value above a billionth of the map's largest). Curves and scores are float32 always.
         media: pictures of the clip.
+        live: names of models whose passes an engine of the page makes: it has their combined maps, which are left out.
 
     Returns:
         The payload; see the module's first lines.
@@ -125,7 +133,7 @@ def pack(
     Raises:
         ArgumentError: records that cannot stand together; an unknown precision.
     """
-    return b"".join(pack_in_parts(inspected, precision, {}, media))
+    return b"".join(pack_in_parts(inspected, precision, {}, media, live))
 
 
 def pack_in_parts(
@@ -133,11 +141,12 @@ def pack_in_parts(
     precision: str,
     view: Mapping[str, Any],
     media: ClipMedia | None = None,
+    live: Collection[str] = (),
 ) -> tuple[bytes, bytes]:
     """The payload as two blocks of bytes: what a view needs (a tenth, of eight heads), and what it does not show yet.
 
     Args:
-        given, precision, media: as of `pack`, and refused alike.
+        inspected, precision, media, live: as of `pack`, and refused alike.
         view: traits of the widget, by name.
 
     Returns:
@@ -157,7 +166,7 @@ def pack_in_parts(
     layers_of = {model_name(record): record_layers(record) for record in records}
     first_of = {model_name(record): index for index, record in reversed(list(enumerate(layers)))}
     for index, record in enumerate(layers):
-        _add_model(arrays, f"{index}", record, f"{first_of[model_name(record)]}")
+        _add_model(arrays, f"{index}", record, f"{first_of[model_name(record)]}", model_name(record) in live)
         models.append(
             describe_model(record, layers_of[model_name(record)])
             | {"lanes": _add_lanes(arrays, f"{index}/lane", record)}
@@ -251,8 +260,11 @@ def _add_media(arrays: Arrays, record: xr.Dataset, media: ClipMedia | None) -> d
     return media.described()
 
 
-def _add_model(arrays: Arrays, prefix: str, record: xr.Dataset, first: str) -> None:
-    """What is of one layer of a model; `first`: prefix of the model's first layer, which the mask is stored with."""
+def _add_model(arrays: Arrays, prefix: str, record: xr.Dataset, first: str, live: bool = False) -> None:
+    """What is of one layer of a model; `first`: prefix of the model's first layer, which the mask is stored with.
+
+    `live`: an engine of the page makes the model's passes.
+    """
     mask = record["neighbourhood"].values if "neighbourhood" in record else None
     if mask is not None and prefix != first:
         arrays.alias(f"{prefix}/neighbourhood", f"{first}/neighbourhood")
@@ -268,7 +280,7 @@ def _add_model(arrays: Arrays, prefix: str, record: xr.Dataset, first: str) -> N
             if np.isfinite(values).any():
                 arrays.add_map(f"{prefix}/{name}/{modality}", values)
     if "attention" in record:
-        _add_attention(arrays, prefix, record["attention"], mask)
+        _add_attention(arrays, prefix, record["attention"], mask, live)
 
 
 def _add_lanes(arrays: Arrays, prefix: str, record: xr.Dataset) -> list[dict[str, Any]]:
@@ -286,7 +298,7 @@ def _add_lanes(arrays: Arrays, prefix: str, record: xr.Dataset) -> list[dict[str
     return described
 
 
-def _add_attention(arrays: Arrays, prefix: str, attention: xr.DataArray, mask: np.ndarray | None) -> None:
+def _add_attention(arrays: Arrays, prefix: str, attention: xr.DataArray, mask: np.ndarray | None, live: bool) -> None:
     """Every head that a branch has; a combined map that equals a branch's own (ShareAtt) is not stored again."""
     attention = attention.transpose("modality", "branch", "head", "query", "key")
     for row, modality in enumerate(_names(attention, "modality")):
@@ -299,6 +311,9 @@ def _add_attention(arrays: Arrays, prefix: str, attention: xr.DataArray, mask: n
                 same = [other for other, other_values in stored.items() if np.array_equal(other_values, values)]
                 if same:
                     arrays.alias(name, same[0])
+                    continue
+                if live and branch == "combined":
+                    arrays.leave_to_engine(name, values)
                     continue
                 support = None
                 if branch == "local" and mask is not None and not values[~mask].any():  # edits may go beyond it

@@ -141,7 +141,7 @@ class Inspector(anywidget.AnyWidget):
 
     def _answer_message(self, widget: Inspector, content: Any, buffers: Any) -> None:
         """Answer a question of the page about an edited pass."""
-        if isinstance(content, dict) and content.get("kind") == "edits":
+        if isinstance(content, dict) and content.get("kind") in ("edits", "refusals"):
             self.send(*self.answers.answer(content))
 
     def _send_later(self, rest: bytes) -> None:

@@ -49,8 +49,8 @@ def inspect(
     edit: Annotated[
         list[str] | None,
         typer.Option(
-            help="Change the pass, and show it beside the plain one; may be given several times, or several with ; "
-            "between them. SITE is as visual/0/local/weights\\[head 3], A..B are seconds. " + FORMS
+            help="Change the pass of --model, and show it beside the plain one; may be given several times, or several "
+            "with ; between them. SITE is as visual/0/local/weights\\[head 3], A..B are seconds. " + FORMS
         ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the pictures and the records.")] = Path("inspected"),
@@ -183,8 +183,6 @@ def inspect(
         def keep(models: Sequence[GMSAClassifier], seen: Clip) -> None:
             live_models.extend(live_model(each, seen) for each in models if live)
 
-        if edit and against is not None:
-            raise ClickError("--edit and --against: an edited pass stands beside the plain one; give one of the two")
         if frames or span:
             raise ClickError(
                 f"--frames and --span are of a transformers model's folder; {model!r} takes features, one frame a step"

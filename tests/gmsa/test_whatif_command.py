@@ -63,13 +63,38 @@ def test_inspect_with_edits_writes_both_passes(made):
     assert json.loads(path.read_text())["models"][0]["edits"] == text.split("; ")
 
 
+def test_an_edited_pass_stands_beside_another_model(made):
+    mine, control = (made / f"{name}.safetensors" for name in ("mine", "control"))
+    words = ["--model", mine, "--against", control, "--edit", "drop */input at 0..1", "--html", "--out", made / "out"]
+    done = run("inspect", f"{made / 'clips.tfrecord'}#clip0", *words)
+    assert done.exit_code == 0, done.output
+    records = [open_record(path) for path in (made / "out").glob("*.nc")]
+    assert {str(each["model"].item()): record_edits(each.attrs) for each in records} == {
+        "mine": (), "control": (), "mine@edited": ("drop */input at 0..1",)
+    }  # fmt: skip
+    (page,) = (made / "out").glob("*.html")
+    assert '{"against": "control", "model": "mine@edited"}' in page.read_text()
+
+
+@pytest.mark.parametrize("name", ["clip1", "{folder}/clips.tfrecord#clip1"])
+def test_a_patch_names_a_clip_by_its_id_as_records_do(made, name):
+    source, model = f"{made / 'clips.tfrecord'}#clip0", load(made / "mine.safetensors")
+    text = f"patch visual/0/local/contexts from {name.format(folder=made)} at 2..5"
+    done = run("inspect", source, "--model", made / "mine.safetensors", "--edit", text, "--out", made / "out")
+    assert done.exit_code == 0, done.output
+    (record,) = (open_record(path) for path in (made / "out").glob("*@edited.nc"))
+    assert record_edits(record.attrs) == ("patch visual/0/local/contexts from clip1 at 2..5",)
+    other = next(iter(read_clips(f"{made / 'clips.tfrecord'}#clip1")))
+    expected = run_with(model, next(iter(read_clips(source))), [parse_edit(text, lambda _: other)])
+    assert record["logit"].values == pytest.approx(expected.logits[0].numpy(), abs=1e-5)
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (("inspect", "CLIP", "--model", "MINE", "--edit", "drop visual/input"), "expected 'at', as in 'drop SITE at"),
         (("inspect", "CLIP", "--model", "MINE", "--edit", "drop sound/input at 0..1"), "the model has no site sound"),
-        (("inspect", "CLIP", "--model", "MINE", "--against", "CONTROL", "--edit", "drop */input at 0..1"),
-         "--edit and --against"),
+        (("inspect", "CLIP", "--model", "MINE", "--edit", "patch visual/0/gate from other"), "no clip 'other' among"),
         (("inspect", "CLIP", "--model", "MINE", "--edit", "drop */input at 90..91"), "no frame starts in 90 to 91 s"),
         (("whatif", "CLIP", "--model", "MINE", "--seconds", "0.5"), "expected at least one frame, 1 s"),
         (("whatif", "nowhere.tfrecord",), "no file 'nowhere.tfrecord'"),

@@ -28,7 +28,7 @@ export async function mountPage(root, encoded, initial, module = null, weights =
     const engine = new PageEngine(module, await inflated(each));
     inspector.attach(engine);
     inspector.undo.push(() => engine.close());
-    inspector.controls.foot.append(create("span", { class: "live", title: `SHA-256 of its weights: ${engine.sha256 || "not of a file"}` },
+    inspector.controls.foot.append(create("div", { class: "live hint", title: `SHA-256 of its weights: ${engine.sha256 || "not of a file"}` },
       `live: ${engine.model}, SHA-256 ${engine.sha256.slice(0, 12) || "of no file"}`));
   }
   return inspector;
@@ -70,8 +70,8 @@ function render({ model, el }) {
     edit();
   };
   const edit = () => {
-    const { list } = inspector.whatIf ?? {}, texts = model.get("edits");
-    if (list && JSON.stringify(texts) !== JSON.stringify(list.texts)) list.set(decodeEdits(texts));
+    const { whatIf } = inspector, texts = model.get("edits");
+    if (whatIf && JSON.stringify(texts) !== JSON.stringify(whatIf.made)) whatIf.list.set(decodeEdits(texts));
   };
   const complete = () => inspector.complete(bytes("rest"));
   const follow = () => inspector.set(read());

@@ -14,17 +14,22 @@ export class KernelEngine {
   }
 
   /** See docs/inspector_payload.md. */
-  answer(edits, shown) {
+  answer(edits, shown) { return this.ask({ kind: "edits", edits, shown }); }
+
+  refusals(edits) { return this.ask({ kind: "refusals", edits }); }
+
+  ask(question) {
     const id = `${this.view}-${++asked}`;
-    this.widget.send({ kind: "edits", id, model: this.model, edits, shown });
+    this.widget.send({ id, model: this.model, ...question });
     return new Promise((resolve, reject) => { this.waiting.set(id, { resolve, reject }); });
   }
 
-  taken({ kind, id, error }, buffers) {
+  taken({ kind, id, error, refusals }, buffers) {
     const question = kind === "answer" && this.waiting.get(id);
     if (!question) return;
     this.waiting.delete(id);
     if (error) { question.reject(new Error(error)); return; }
+    if (refusals) { question.resolve(refusals); return; }
     const { buffer, byteOffset, byteLength } = buffers[0], payload = new Payload(buffer.slice(byteOffset, byteOffset + byteLength));
     const { logits, probabilities, ...variables } = Object.fromEntries(Object.keys(payload.header.arrays).map((name) => [name, payload.array(name)]));
     question.resolve({ logits, probabilities, variables });

@@ -30,17 +30,17 @@ function actionsOfKeys(inspector, step) {
     b: () => inspector.set({ branch: next(scene.branches(state.model, state.modality), state.branch) }),
     s: () => inspector.set({ scale: next(Object.keys(SCALES), state.scale) }),
     a: () => inspector.set({ head: state.head < 0 ? state.lastHead : -1 }),
-    ...(inspector.whatIf?.engine ? actionsOfEdits(inspector, state, next) : {}),
+    ...(inspector.whatIf?.engine ? actionsOfEdits(inspector, state) : {}),
     d: () => inspector.set({ view: next(["side", "difference"], state.view) }),
   };
 }
 
 /** What keys do where the pass can be edited: which pass is shown, and what is selected. */
-function actionsOfEdits(inspector, { pass, frame, selection }, next) {
+function actionsOfEdits(inspector, { pass, frame, selection }) {
   const seconds = selection?.seconds, select = (from, to) => inspector.set({ selection: { seconds: [from, to], queries: null, keys: null } });
   return {
-    o: () => inspector.set({ pass: next(["edited", "unedited"], pass) }),
-    c: () => inspector.set({ pass: next(["edited", "change"], pass) }),
+    o: () => inspector.set({ pass: pass === "unedited" ? "edited" : "unedited" }),
+    c: () => inspector.set({ pass: pass === "change" ? "edited" : "change" }),
     e: () => inspector.whatIf.bar.turnDrag(),
     "[": () => select(frame, Math.max(frame + 1, seconds?.[1] ?? 0)),
     "]": () => select(Math.min(frame, seconds?.[0] ?? frame), frame + 1),

@@ -8,7 +8,8 @@ import { linesKey } from "./state.js";
 import { selectedSeconds, drawOverTime } from "./selection.js";
 
 const STRIP_HEIGHT = 48; // of the strip of pictures, in pixels
-const GUTTER = { left: 142, right: 138 }; // of the lanes
+const GUTTER = { left: 142, right: 138 }; // of the lanes, for their names and their values
+const NARROW = 560, NARROW_GUTTER = { left: 84, right: 62 }; // on a screen of fewer pixels across
 
 /**
  * How a record's variable is drawn, as the payload says, and its lines.
@@ -26,7 +27,9 @@ export class LanePanel extends Panel {
     this.span = (from, to) => spanBetween(from, to, this.box(), inspector.state.span);
   }
 
-  box() { return { x: GUTTER.left, y: 0, width: this.width - GUTTER.left - GUTTER.right, height: this.height - 18 }; }
+  get gutter() { return this.width < NARROW ? NARROW_GUTTER : GUTTER; }
+
+  box() { return { x: this.gutter.left, y: 0, width: this.width - this.gutter.left - this.gutter.right, height: this.height - 18 }; }
 
   key(state) {
     return [state.model, state.against, linesKey(state), state.span, state.class_, state.pinned && state.branch,
@@ -127,7 +130,7 @@ export class LanePanel extends Panel {
       const box = { ...this.box(), y: y + 3 + above, height: lane.height - 6 - above };
       Object.assign(lane, { y, box });
       const curves = lane.kind === "curves";
-      if (!curves) text(context, fitted(context, lane.name, GUTTER.left - 8), 2, y + lane.height / 2 + 4, { colour: colours.ink });
+      if (!curves) text(context, fitted(context, lane.name, this.gutter.left - 8), 2, y + lane.height / 2 + 4, { colour: colours.ink });
       context.save();
       context.beginPath();
       context.rect(box.x, box.y - 1, box.width, box.height + 2);
@@ -246,13 +249,13 @@ export class LanePanel extends Panel {
   drawLegend(context, lane, colours) {
     const ends = { colour: colours.muted, align: "right" }, [high, low] = [lane.high, lane.low].map((each) => formatNumber(each, 2));
     context.font = FONT;
-    const room = GUTTER.left - 8 - Math.max(...[high, low].map((each) => context.measureText(each).width));
+    const room = this.gutter.left - 8 - Math.max(...[high, low].map((each) => context.measureText(each).width));
     context.font = BOLD;
     const font = context.measureText(lane.name).width <= room ? BOLD : FONT; // a longer name in narrower letters
     text(context, fitted(context, lane.name, room, font), 2, lane.y + 15, { colour: colours.ink, font });
     text(context, fitted(context, lane.units, room), 2, lane.y + 29, { colour: colours.muted });
-    text(context, high, GUTTER.left - 4, lane.box.y + 9, ends);
-    text(context, low, GUTTER.left - 4, lane.box.y + lane.box.height, ends);
+    text(context, high, this.gutter.left - 4, lane.box.y + 9, ends);
+    text(context, low, this.gutter.left - 4, lane.box.y + lane.box.height, ends);
   }
 
   drawAxis(context, state, colours) {
@@ -302,7 +305,7 @@ export class LanePanel extends Panel {
 
   /** At the right, what each curve is at the pointer's frame, or at the cursor's; this is the legend too. */
   drawValues(context, frame, colours) {
-    const x = this.width - GUTTER.right + 8;
+    const x = this.width - this.gutter.right + 8, narrow = this.width < NARROW;
     for (const lane of this.lanes.filter(({ kind }) => kind === "curves")) {
       const labels = [...new Set(lane.series.map(({ label }) => label))];
       labels.forEach((label, row) => {
@@ -315,7 +318,8 @@ export class LanePanel extends Panel {
         const digits = same.length > 1 || same[0].before ? 2 : 3;
         const values = same.map((series) => [series.before, series.values].filter(Boolean)
           .map((each) => formatNumber(each[frame], digits)).join(" → ")).join(" | ");
-        text(context, `${label} ${values}`, x + 14, y, { colour: colours.ink });
+        const words = narrow ? values : `${label} ${values}`; // where there is no room the colour alone says which
+        text(context, fitted(context, words, this.width - x - 14), x + 14, y, { colour: colours.ink });
       });
     }
   }

@@ -79,7 +79,7 @@ export class MapPanel extends Panel {
     this.maps = here ? maps : [];
     text(context, fitted(context, title, this.width - EDGE.left - 2, BOLD), EDGE.left, 13, { colour: colours.ink, font: BOLD });
     if (!this.maps.length) {
-      text(context, here ? empty : "on its way from the kernel", EDGE.left, EDGE.top + 18, { colour: colours.muted });
+      text(context, here ? empty : "on its way", EDGE.left, EDGE.top + 18, { colour: colours.muted });
       return;
     }
     const cells = this.cells(maps.length);

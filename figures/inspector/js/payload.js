@@ -51,6 +51,7 @@ export class Payload {
   /** Whether an array that there is has come. */
   here(name) {
     const about = this.about(name);
+    if (about?.type === "engine") return false; // the page's engine has it
     return !about || Boolean(this.rest) || this.start + about.offset + about.bytes <= this.buffer.byteLength;
   }
 

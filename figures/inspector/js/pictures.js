@@ -104,7 +104,7 @@ export class AttendedPanel extends Panel {
     const colours = THEMES[theme], { width, height, count } = this.tile();
     this.tiles = [];
     const rows = this.rows(state), said = [];
-    if (!rows.length) text(context, this.map(state) ? "on its way from the kernel" : "no attention map", 0, 13, { colour: colours.muted });
+    if (!rows.length) text(context, this.map(state) ? "on its way" : "no attention map", 0, 13, { colour: colours.muted });
     rows.forEach(({ title, values }, row) => {
       const top = row * (TILE.title + height + TILE.caption + TILE.gap), frames = peaks(values, count);
       text(context, fitted(context, title, this.width, BOLD), 0, top + 13, { colour: colours.ink, font: BOLD });

@@ -22,13 +22,15 @@ export function pythonOfView(scene, state) {
 
 /** Python that makes the record of the edited pass, and shows it. @param {Scene} scene @param {State} state @param {string[]} texts */
 export function pythonOfEdits(scene, state, texts) {
-  const model = scene.models[scene.index(state.model)], layers = scene.layers(state.model), only = { ...state, against: "" };
+  const model = scene.models[scene.index(state.model)], layers = scene.layers(state.model);
   const chosen = layers.length > 1 ? `, layers=[${layers.join(", ")}]` : layers[0] ? `, layer=${layers[0]}` : "";
+  const plain = `inspect_clip(model, clip${chosen})`, other = comparedModel(scene, state), records = other ? `[${plain}, ${other.python}]` : plain;
+  const parts = records.includes("DEFAULT_PARTS") ? "DEFAULT_PARTS, " : "";
   return [
-    "import gmsa_models", "from analysis import EditEngine, inspect_clip", "from figures.inspector import Inspector", "",
+    "import gmsa_models", `from analysis import ${parts}EditEngine, inspect_clip`, "from figures.inspector import Inspector", "",
     scene.clip.python, `model = ${model.load}`, "edits = [", ...texts.map((each) => `    ${JSON.stringify(each)},`), "]",
     `edited = inspect_clip(model, clip, edits=edits${chosen})  # edited["score"], edited["attention"], ...`,
-    `inspector = Inspector(inspect_clip(model, clip${chosen}), engines=[EditEngine(model, clip)], edits=edits, ${pythonOfTraits(only).join(", ")})`,
+    `inspector = Inspector(${[records, "engines=[EditEngine(model, clip)]", "edits=edits", ...pythonOfTraits({ ...state, against: other?.name ?? "" })].join(", ")})`,
     "inspector", "",
   ].join("\n");
 }
@@ -37,7 +39,14 @@ export function pythonOfEdits(scene, state, texts) {
 export function commandOfEdits(scene, state, texts) {
   const model = scene.models[scene.index(state.model)], layers = scene.layers(state.model);
   const layer = layers.length > 1 ? " --layer all" : layers[0] ? ` --layer ${layers[0]}` : "";
-  return `gmsa inspect ${scene.clip.argument} --model ${model.argument}${layer}${texts.map((each) => ` --edit ${shellQuoted(each)}`).join("")} --html`;
+  const other = comparedModel(scene, state), against = other ? ` --against ${other.argument}` : "";
+  return `gmsa inspect ${scene.clip.argument} --model ${model.argument}${against}${layer}${texts.map((each) => ` --edit ${shellQuoted(each)}`).join("")} --html`;
+}
+
+/** The model that the edited one is compared with; none where that is an edited pass itself. @returns {?object} */
+function comparedModel(scene, { against }) {
+  const model = against ? scene.models[scene.index(against)] : null;
+  return model?.edits.length ? null : model;
 }
 
 function pythonOfTraits(state) {

@@ -18,7 +18,7 @@ export function openEdits(whatIf) {
   field.addEventListener("change", async () => {
     field.remove();
     try { takeEdits(whatIf, await field.files[0].text()); } catch (error) {
-      whatIf.problem = `${field.files[0].name}: ${error.message}`;
+      Object.assign(whatIf, { note: "", problem: `${field.files[0].name}: ${error.message}` });
       whatIf.bar.update(whatIf.inspector.state);
     }
   });
@@ -26,10 +26,21 @@ export function openEdits(whatIf) {
   field.click();
 }
 
+/** @throws {Error} the text is of another form */
+function parsed(words) {
+  try {
+    const saved = JSON.parse(words);
+    if (saved && typeof saved === "object" && "edits" in saved) return saved;
+  } catch { /* no JSON: said below */ }
+  throw new Error('this is no file of edits; expected JSON with a list "edits", as "save" writes it');
+}
+
 /** @throws {Error} of a text that is no file of edits */
 function takeEdits(whatIf, words) {
-  const saved = JSON.parse(words), { clip } = whatIf.inspector.scene;
-  whatIf.list.set(decodeEdits(saved?.edits));
-  if (saved.clip !== clip.id) whatIf.problem = `these edits were saved of clip ${saved.clip}, and this is ${clip.id}`;
-  whatIf.bar.update(whatIf.inspector.state);
+  const saved = parsed(words), { scene, state } = whatIf.inspector;
+  whatIf.list.set(decodeEdits(saved.edits));
+  const here = { clip: scene.clip.id, model: state.model }, others = Object.keys(here).filter((name) => (saved[name] ?? here[name]) !== here[name]);
+  const said = (of) => others.map((name) => `${name} ${of[name]}`).join(" and ");
+  if (others.length) whatIf.note = `these edits were saved of ${said(saved)}; here they are of ${said(here)}`;
+  whatIf.bar.update(state);
 }

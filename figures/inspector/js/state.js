@@ -52,13 +52,25 @@ export class Scene {
     this.differences = new Recent(40e6); // numbers
     this.tops = new Map();
     Object.assign(this, { answered: null, edited: null }); // the edited pass that was answered, and the one that is shown
+    this.unedited = null; // passes without edits, where there are engines
   }
 
   /** Values of the pass that is shown: of the edited one what was recomputed. */
-  array(name) { return this.edited?.array(name) ?? this.payload.array(name); }
+  array(name) { return this.edited?.array(name) ?? this.recorded(name); }
 
   /** Whether an array can be drawn now. */
-  here(name) { return this.edited?.has(name) || (!this.awaits(name) && this.payload.here(name)); }
+  here(name) { return this.edited?.has(name) || (!this.awaits(name) && this.hereRecorded(name)); }
+
+  /** Values of the pass without edits: of the record, or of the engine where the file leaves them to it. */
+  recorded(name) { return this.payload.array(name) ?? this.ofEngine(name)?.array(name) ?? null; }
+
+  hereRecorded(name) { return this.payload.here(name) || Boolean(this.ofEngine(name)?.has(name)); }
+
+  /** Whether an array has no numbers in the file, as the page's engine gives them. */
+  leftToEngine(name) { return this.payload.about(name)?.type === "engine"; }
+
+  /** What the engine of the model that an array is of made without edits. @returns {?EditedPass} */
+  ofEngine(name) { return this.unedited?.of(this.models[parseInt(name, 10)]?.name) ?? null; }
 
   /** Whether a map of the model that was edited is still asked for. */
   awaits(name) { return Boolean(this.edited?.lacks(name)) && this.models[parseInt(name, 10)]?.name === this.edited.model; }
@@ -68,9 +80,9 @@ export class Scene {
 
   /** The same map of the pass that is not shown, where one is edited: the two share their colours. @returns {?FrameMap} */
   counterpart({ name }) {
-    const { payload, edited, answered } = this;
+    const { edited, answered } = this, scene = this;
     if (!answered?.has(name)) return null;
-    return edited ? { key: name, here: payload.here(name), get values() { return payload.array(name); } }
+    return edited ? { key: name, here: this.hereRecorded(name), get values() { return scene.recorded(name); } }
       : { key: this.passName(name, answered), here: true, get values() { return answered.array(name); } };
   }
 
@@ -89,9 +101,9 @@ export class Scene {
   /** What stands beside values of a model whose pass is edited, where these were not recomputed. */
   ofUnedited(index, ...names) { return this.isEdited(index) && !names.some((name) => this.edited.has(name)) ? "of the unedited model" : ""; }
 
-  /** Names of the first model's maps that are shown. */
-  shownMaps(state) {
-    const index = this.index(state.model), { modality } = state;
+  /** Names of a model's maps that are shown. */
+  shownMaps(state, index = this.index(state.model)) {
+    const { modality } = state;
     const heads = state.head < 0 ? this.heads(state.model, modality, state.branch) : [state.head];
     const maps = [...heads, state.lastHead].map((head) => `${index}/attention/${modality}/${this.branchOf(index, state.branch)}/${head}`);
     return [...new Set([...maps, this.leftName(state.left, index, modality)])].filter((name) => this.payload.has(name) && /^\d/.test(name));
@@ -181,17 +193,20 @@ export class Scene {
     };
   }
 
-  /** What the edits change of a map: the edited pass less the one without edits. @returns {?FrameMap} */
+  /**
+   * What the edits change of a map: the edited pass less the one without edits, both of the engine, as the record's numbers
+   * may be rounded. @returns {?FrameMap}
+   */
   change(index, modality, branch, head) {
     const map = this.attention(index, modality, branch, head);
     if (!map || !this.isEdited(index)) return map;
-    const { name } = map, { payload, differences } = this, { support } = payload.about(name);
-    const key = `change of ${map.key}`, before = () => payload.array(name);
+    const { name } = map, { payload, differences } = this, { support } = payload.about(name), plain = this.ofEngine(name);
+    const key = `change of ${map.key}`;
     const once = (what, make) => differences.get(`${what} ${key}`, () => ({ value: make(), weight: this.frames ** 2 }));
     return {
-      ...map, key, kind: "difference", unit: "change of weight", here: map.here && payload.here(name),
+      ...map, key, kind: "difference", unit: "change of weight", here: map.here && Boolean(plain?.has(name)),
       title: map.title.replace(", edited", ", edited − unedited"),
-      get values() { return once("values", () => map.values.map((weight, at) => weight - before()[at])); },
+      get values() { return once("values", () => subtracted(map.values, plain.array(name))); },
       get mask() { return support ? once("mask", () => map.mask.map((there, at) => there | payload.array(support)[at])) : null; },
     };
   }
@@ -206,7 +221,7 @@ export class Scene {
     return {
       key, kind: "difference", head, frames, unit: "difference of weights", here: one.here && other.here,
       title: `${this.models[first].label} − ${this.models[second].label} · ${one.branch}`,
-      get values() { return once("values", () => one.values.map((weight, at) => weight - other.values[at])); },
+      get values() { return once("values", () => subtracted(one.values, other.values)); },
       get mask() { return masked ? once("mask", () => one.mask.map((there, at) => there | other.mask[at])) : null; },
     };
   }
@@ -295,3 +310,5 @@ export class Scene {
     return address.href;
   }
 }
+
+function subtracted(one, other) { return one.map((value, at) => value - other[at]); }

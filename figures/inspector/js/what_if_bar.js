@@ -91,7 +91,8 @@ export class WhatIfBar {
       create("option", { value: "stay" }, "others stay"));
     const scale = slider("Scale what the heads hand on", 2, 0.1, 1, (value) => scaleText(this.place(), value));
     const gate = slider("Force the gate of the branch", 1, 0.05, 0.5, (value) => forceGateText(this.place(), value, this.gatesByHead()));
-    this.gate = labelledControl("gate", gate);
+    this.gateName = create("span", { class: "label" });
+    this.gate = create("label", { class: "control" }, this.gateName, gate);
     this.drop = actionButton("drop", "Drop the seconds: as padding", () => add(() => dropText(this.place())));
     this.to = create("input", { type: "text", size: 4, "aria-label": "Second at which moved frames start", input: () => { this.toTyped = true; } });
     this.move = create("div", { class: "control" }, this.moves = actionButton("move to", "Move the seconds", () => add(() => moveText(this.place(), this.secondTyped()))), this.to);
@@ -129,7 +130,7 @@ export class WhatIfBar {
     this.none = actionButton("clear", "Delete all edits", () => list.set([]));
     this.passes = create("div", { class: "choice", role: "radiogroup", "aria-label": "Pass that is shown (O and C)" },
       ...PASSES.map(([value, words]) => create("button", { type: "button", role: "radio", "data-value": value, click: () => this.inspector.set({ pass: value }) }, words)));
-    const copy = (make) => () => this.inspector.controls.copy(make(this.inspector.scene, this.inspector.state, list.texts));
+    const copy = (make) => () => this.inspector.controls.copy(make(this.inspector.scene, this.inspector.state, this.whatIf.made));
     this.share = create("div", { class: "tools", role: "group", "aria-label": "Share the edits" },
       actionButton("Python", "Copy the edits as Python", copy(pythonOfEdits)), actionButton("command", "Copy the edits as a command", copy(commandOfEdits)),
       actionButton("save", "Save the edits as a file", () => saveEdits(this.inspector, list)));
@@ -166,29 +167,37 @@ export class WhatIfBar {
     this.passes.hidden = this.share.hidden = !entries.length;
     for (const each of this.passes.children) each.setAttribute("aria-checked", String(each.dataset.value === state.pass));
     this.status.textContent = this.said(state);
-    this.alert.textContent = whatIf.problem ? `${whatIf.problem}` : "";
-    this.alert.hidden = !whatIf.problem;
+    this.alert.textContent = whatIf.alert;
+    this.alert.hidden = !whatIf.alert;
   }
 
   /** What the edits do, or why nothing is said. */
   said(state) {
-    const { whatIf } = this, { texts } = whatIf.list;
-    if (!texts.length || whatIf.problem) return "";
+    const { whatIf } = this;
+    if (!whatIf.made.length || whatIf.problem) return "";
     if (!this.inspector.scene.answered) return "asking the model";
     return `${whatIf.effect(state)} · ${Math.round(whatIf.questions.milliseconds)} ms`;
   }
 
   showEntries(entries) {
-    const made = JSON.stringify(entries);
+    const messages = this.messagesOf(entries), made = JSON.stringify([entries, messages]);
     if (made === this.made) return;
     this.made = made;
     const { list } = this.whatIf, focused = this.element.getRootNode().activeElement;
     const label = this.edits.contains(focused) ? focused.getAttribute("aria-label") : "";
-    this.edits.replaceChildren(...entries.map(({ edit, on }, index) => create("li", {}, create("label", {},
-      create("input", { type: "checkbox", checked: on, "aria-label": `On: ${edit}`, change: () => list.turn(index) }), create("code", {}, edit)),
+    this.edits.replaceChildren(...entries.map(({ edit, on }, index) => create("li", { class: messages[index] ? "refused" : "", title: messages[index] }, create("label", {},
+      create("input", { type: "checkbox", checked: on, "aria-label": `On: ${edit}`, "aria-invalid": String(Boolean(messages[index])), change: () => list.turn(index) }),
+      create("code", {}, edit), messages[index] ? " not made" : ""),
       actionButton("×", `Delete: ${edit}`, () => list.remove(index)))));
     if (label) ([...this.edits.querySelectorAll("input, button")].find((each) => each.getAttribute("aria-label") === label)
       ?? this.edits.querySelector("button") ?? this.inspector.root).focus(); // the keyboard stays where it was
+  }
+
+  /** Why each edit of the list is not made; empty texts where it is, or is off. @param {Entry[]} entries */
+  messagesOf(entries) {
+    const { messages } = this.whatIf;
+    let at = 0;
+    return entries.map(({ on }) => (on ? messages[at++] : ""));
   }
 
   /** What can be chosen; it goes with the view where that is changed. */
@@ -211,6 +220,7 @@ export class WhatIfBar {
     this.showHeads(scene, state);
     const lanes = model.lanes.map(({ variable }) => variable);
     this.gate.hidden = !lanes.includes("gate");
+    this.gateName.textContent = `${this.branch.value === "local" ? "local" : "global"} gate`; // of all branches it is the global one
     this.attention.hidden = !branches.length;
     this.neighbourhood.hidden = !branches.includes("local");
   }

@@ -15,6 +15,7 @@ from analysis.interventions.effects import attribution_agreement, effect_map
 from analysis.interventions.running import logits_with, run_with
 from gmsa_models.attention import ATTENTION
 from gmsa_models.data.clip import Clip
+from gmsa_models.errors import ArgumentError
 from gmsa_models.masks import BlockDiagonal, Toeplitz
 
 BLOCKS = ("baseline", "share-att", "gate-att", "gate-op", "head-gate")
@@ -58,6 +59,41 @@ def test_every_cell_is_a_pass_of_its_own(kind, source, norm, layers):
         np.testing.assert_allclose(effect, expected, rtol=1e-7, atol=1e-9)
         assert np.abs(effect).max() > 1e-3
     np.testing.assert_allclose(found["error"], found["attribution"] - found["effect"])
+
+
+@pytest.mark.parametrize("kind", BLOCKS)
+@pytest.mark.parametrize("source", [None, "mean"])
+def test_a_window_of_layers_is_taken_in_all_of_them(kind, source):
+    """Against passes in which every layer's edits are written out; and it is not the sum of its layers."""
+    model, clip = model_of(kind, layers=3), small_clip(13)
+    found = effect_map(model, clip, 2, windows=WINDOWS, source=source, layer=(1, 2))
+    assert found.attrs["layer"] == "1-2"
+    assert "attribution" not in found
+    clean, quantity = run_with(model, clip).logits[0, 2], "weights" if source is None else "values"
+
+    def logit(stream, unit, spans) -> float:
+        edits = [edit for layer in (1, 2) for edit in effect_edits(unit.site(stream, layer, quantity), spans, source)]
+        return float(run_with(model, clip, edits).logits[0, 2])
+
+    for row, stream in enumerate(model.encoders):
+        for place, unit in enumerate(effect_units(model.encoders[stream].layers[1].attention)):
+            cell = found.isel(modality=row, unit=place)
+            base = logit(stream, unit, [(0.0, 13.0)])
+            assert float(cell["base"]) == pytest.approx(base, rel=1e-9)
+            for direction, start in zip(DIRECTIONS, (float(clean), base), strict=True):
+                expected = [logit(stream, unit, taken_spans(window, direction, 13.0)) - start for window in WINDOWS]
+                np.testing.assert_allclose(cell["effect"].sel(direction=direction), expected, rtol=1e-7, atol=1e-9)
+    alone = [effect_map(model, clip, 2, windows=WINDOWS, source=source, layer=layer)["effect"] for layer in (1, 2)]
+    assert float(np.abs(found["effect"] - alone[0] - alone[1]).max()) > 1e-4
+    one = effect_map(model, clip, 2, windows=WINDOWS, source=source, layer=(2, 2))
+    np.testing.assert_array_equal(one["effect"], alone[1])
+    assert one.attrs["layer"] == 2
+
+
+@pytest.mark.parametrize("layer", [3, (1, 3), (2, 1), (-1, 0)])
+def test_layers_that_the_model_lacks_are_refused(layer):
+    with pytest.raises(ArgumentError, match="expected one of the layers 0 to 2, or the first and the last"):
+        effect_map(model_of("gate-op", layers=3), small_clip(13), 2, layer=layer)
 
 
 @pytest.mark.parametrize("kind", BLOCKS)

@@ -421,6 +421,26 @@ def test_the_effect_map_is_a_pass_a_cell(frames):
         np.testing.assert_allclose(cell["effect"].isel(window=column), expected, atol=1e-5)
 
 
+def test_the_effect_map_of_a_window_of_layers_takes_its_edges_in_each(frames):
+    module, windows = Joint().eval(), [(0.0, 4.0), (4.0, 10.0)]
+    effects = module_effect_map(
+        module, frames, 2, windows=windows, layer=(0, 1), activation="sigmoid", layout=module.layout,
+        frame_seconds=SECONDS,
+    )  # fmt: skip
+    assert effects.attrs["layer"] == "0-1"
+    with torch.no_grad():
+        clean = module(frames)[0, 2]
+    for column, taken in enumerate((slice(1, 7), slice(7, 16))):
+
+        def change(name, part, value, taken=taken):
+            return assigned((EVERY, 1, EVERY, taken), -torch.inf)(value.clone()) if part == "scores" else value
+
+        with torch.no_grad():
+            logit = module(frames, change)[0, 2]
+        cell = effects["effect"].sel(direction="noising").isel(modality=0, unit=2, window=column)
+        assert float(cell) == pytest.approx(float(logit - clean), abs=1e-5)
+
+
 def test_an_effect_map_by_patches_and_what_it_refuses(frames):
     module = Divided()
     options = {"windows": [(0.0, 4.0)], "layout": module.layout, "frame_seconds": SECONDS}
@@ -431,7 +451,7 @@ def test_an_effect_map_by_patches_and_what_it_refuses(frames):
     cell = effects["effect"].sel(direction="noising", modality="spatial").isel(unit=2, window=0)
     assert float(cell) == pytest.approx(float(logit), abs=1e-4)
     for change, message in (({"target": 4}, "classes 0 to 3"), ({"target": True}, "target is True"),
-                            ({"layer": 1}, "layers 0 to 0"), ({"source": "clip"}, "sources are None")):  # fmt: skip
+                            ({"layer": 1}, "layers 0 to 0"), ({"source": "clip"}, "expected None,")):  # fmt: skip
         with pytest.raises(ArgumentError, match=message):
             module_effect_map(module, frames, **{"target": 0, **options, **change})
 

@@ -33,7 +33,7 @@ ATTACH = """(model) => {
         const arrays = Object.keys(payload.header.arrays).map((name) => [name, payload.array(name)]);
         const { logits, probabilities, ...variables } = Object.fromEntries(arrays);
         return { logits, probabilities, variables };
-    } });
+    }, async refusals(edits) { return (await window.answerInPython(model, edits, null)).refusals; } });
 }"""
 
 
@@ -57,9 +57,8 @@ class Page:
         """Wait until nothing is asked any more and the view is drawn."""
         self.page.evaluate(f"""new Promise((done) => {{
             const look = () => {{
-                const inspector = {ROOT}, {{ questions, unedited }} = inspector.whatIf;
-                const asked = questions.open || questions.next || [...unedited.values()].includes(null);
-                const waits = asked || inspector.pending;
+                const inspector = {ROOT};
+                const waits = inspector.whatIf.busy || inspector.pending;
                 if (waits) setTimeout(look, 5); else requestAnimationFrame(() => requestAnimationFrame(done));
             }};
             setTimeout(look, 30);
@@ -98,18 +97,22 @@ def opened(browser, tmp_path):
     """Opens a record as a file with an engine, and checks that no error was reported."""
     problems, contexts = [], []
 
-    def open_page(kind: str = "gate-op", view=None, answers=None, hash_: str = "", engine=None, **settings) -> Page:
+    def open_page(
+        kind: str = "gate-op", view=None, answers=None, hash_: str = "", engine=None, others=(), precision="float32",
+        **settings,
+    ) -> Page:  # fmt: skip
         engine = engine or EditEngine(moved(small_model(kind)), small_clip())
-        records = [inspect_clip(engine.model, engine.clip)]
+        records = [inspect_clip(engine.model, engine.clip), *others]
         answers = answers or Answers(records, [engine])
-        path = write_html(records, tmp_path / f"view{len(contexts)}.html", view, "float32")
+        path = write_html(records, tmp_path / f"view{len(contexts)}.html", view, precision)
         contexts.append(browser.new_context(**{"viewport": SCREEN, "accept_downloads": True} | settings))
         page = contexts[-1].new_page()
         opened = Page(page, engine)
 
-        def answer(name: str, edits: list[str], shown: list[str]) -> dict:
+        def answer(name: str, edits: list[str], shown: list[str] | None) -> dict:
             opened.asked.append((edits, shown))
-            message, buffers = answers.answer({"id": "1", "model": name, "edits": edits, "shown": shown})
+            kind = "refusals" if shown is None else "edits"
+            message, buffers = answers.answer({"id": "1", "kind": kind, "model": name, "edits": edits, "shown": shown})
             return message | {"data": base64.b64encode(buffers[0]).decode() if buffers else ""}
 
         page.on("pageerror", lambda error: problems.append(str(error)))
@@ -287,21 +290,88 @@ def test_the_list_is_undone_shared_and_opened_again(opened, tmp_path):
     assert view.edits() == [first]
     view.click(f"Delete: {first}")
     assert view.edits() == []
-    with view.page.expect_file_chooser() as choosing:
-        view.page.get_by_role("button", name="Open edits from a file").click()
-    choosing.value.set_files(tmp_path / "edits.json")
+    open_file(view, tmp_path / "edits.json")
     view.page.wait_for_selector(".edits li")
     assert view.edits() == [first, second]
     assert view.evaluate(f"{ROOT}.whatIf.list.texts") == [second]
-    (tmp_path / "other.json").write_text('{"edits": [3]}')
-    with view.page.expect_file_chooser() as choosing:
-        view.page.get_by_role("button", name="Open edits from a file").click()
-    choosing.value.set_files(tmp_path / "other.json")
-    view.page.wait_for_selector("text=other.json: edits are [3]; expected a list of texts")
-    assert view.edits() == [first, second]
+    for words, message in (
+        ('{"edits": [3]}', "edits are [3]; expected a list of texts"),
+        ("not at all", 'this is no file of edits; expected JSON with a list "edits", as "save" writes it'),
+        ("[1]", 'this is no file of edits; expected JSON with a list "edits", as "save" writes it'),
+    ):
+        open_file(view, tmp_path / "other.json", words)
+        view.page.wait_for_selector(f"text=other.json: {message}")
+        assert view.edits() == [first, second]
     again = opened(hash_=address[address.index("#") :])
     assert again.edits() == [first, second]
     assert again.evaluate(f"{ROOT}.whatIf.list.texts") == [second]
+
+
+def open_file(view: Page, path, words: str | None = None) -> None:
+    """Open a file of edits, written anew if its words are given."""
+    if words is not None:
+        path.write_text(words)
+    with view.page.expect_file_chooser() as choosing:
+        view.page.get_by_role("button", name="Open edits from a file").click()
+    choosing.value.set_files(path)
+
+
+def test_a_file_of_another_clip_and_model_says_so_and_what_cannot_be_made(opened, tmp_path):
+    view = opened()
+    texts = ["drop visual/input at 2..4", "drop visual/input at 60..70"]
+    open_file(view, tmp_path / "e.json", json.dumps({"clip": "other", "model": "small-baseline", "edits": texts}))
+    view.page.wait_for_selector(".edits li.refused")
+    view.settle()
+    assert view.page.text_content(".problem") == (
+        "these edits were saved of clip other and model small-baseline; here they are of clip clip0 and model "
+        "small-gate-op · no frame starts in 60 to 70 s; the clip has 13 frames of 1 s"
+    )
+    assert view.evaluate(f"{ROOT}.scene.edited.edits") == texts[:1]
+    open_file(view, tmp_path / "e.json", json.dumps({"clip": "clip0", "model": "small-baseline", "edits": texts[:1]}))
+    view.page.wait_for_selector("text=saved of model small-baseline; here they are of model small-gate-op")
+    open_file(view, tmp_path / "e.json", json.dumps({"edits": [*texts[:1], "drop audio/input at 2..4"]}))
+    view.page.wait_for_selector(".problem", state="hidden")
+
+
+def test_an_edit_that_is_added_is_seen(opened):
+    view = opened()
+    view.write("drop visual/input at 2..4")
+    view.press("o")
+    assert view.evaluate(f"{ROOT}.state.pass") == "unedited"
+    view.click("Delete: drop visual/input at 2..4")
+    assert view.evaluate(f"{ROOT}.state.pass") == "unedited"
+    view.write("drop audio/input at 2..4")
+    assert view.evaluate(f"{ROOT}.state.pass") == "edited"
+    assert view.evaluate(f"{ROOT}.scene.edited.edits") == ["drop audio/input at 2..4"]
+    view.press("c")
+    view.write("drop audio/input at 5..6")
+    assert view.evaluate(f"{ROOT}.state.pass") == "change"
+
+
+def test_the_change_is_of_the_engines_own_pass_and_not_of_rounded_numbers(opened):
+    view = opened(view={"branch": "local", "head": 1}, precision="float16")
+    view.write("scale audio/0/global/contexts by 0.5")  # nothing of the visual maps
+    view.press("c")
+    assert np.abs(view.map()).max() == 0
+    assert view.evaluate(f"{ROOT}.first.source({ROOT}.state).title").startswith("small-gate-op, edited − unedited")
+    recorded = view.evaluate(f"[...{ROOT}.scene.payload.array('0/attention/visual/local/1')]")
+    view.press("c")
+    assert np.abs(view.map().ravel() - recorded).max() > 1e-6  # what the record is off by
+
+
+def test_the_gate_slider_says_whose_gate_it_is(opened):
+    view = opened("gate-att")
+    name = view.page.locator(".whatif .control", has=view.page.get_by_label("Force the gate of the branch")).locator(
+        ".label"
+    )
+    for branch, words, text in (("local", "local gate", "force-gate visual/0/gate to 0.3 branch local"),
+                                ("*", "global gate", "force-gate visual/0/gate to 0.3")):  # fmt: skip
+        view.page.get_by_label("Branch of the edit").select_option(branch)
+        assert name.inner_text() == words
+        view.page.get_by_label("Force the gate of the branch").fill("0.3")
+        view.settle()
+        assert view.edits() == [text]
+        view.press("Control+z")
 
 
 def test_unedited_and_change_are_one_key_away(opened):
@@ -322,6 +392,10 @@ def test_unedited_and_change_are_one_key_away(opened):
     assert view.evaluate(f"{ROOT}.first.source({ROOT}.state).title").startswith(
         "small-gate-op, edited − unedited · local"
     )
+    view.press("o")  # from one to the other with one key
+    np.testing.assert_array_equal(view.map(), plain)
+    view.press("c")
+    np.testing.assert_allclose(view.map(), edited - plain, atol=1e-7)
     view.press("c", "ArrowDown")  # a head that was not asked for before
     expected = view.record()["attention"].sel(modality="visual", branch="local", head=1).values
     np.testing.assert_allclose(view.map(), expected, atol=1e-6)
@@ -332,15 +406,75 @@ def test_unedited_and_change_are_one_key_away(opened):
     assert view.evaluate(f"{ROOT}.left.source({ROOT}.state).title").endswith("· of the unedited model")
 
 
-def test_a_text_that_does_not_fit_is_one_line_and_nothing_is_shown_as_edited(opened):
+def test_an_edit_that_does_not_fit_is_marked_in_its_place_and_the_others_are_made(opened):
+    view = opened()
+    first, wrong, last = (
+        "drop visual/input at 2..4",
+        "knock-out visual/0/local/weights keys 40..50",
+        "drop audio/input at 1..2",
+    )
+    outside = "no frame starts in 40 to 50 s; the clip has 13 frames of 1 s"
+    for text in (first, wrong, last):
+        view.write(text)
+    assert view.page.text_content(".problem") == outside
+    assert view.edits() == [first, wrong, last]
+    assert view.page.locator(".edits li.refused").get_attribute("title") == outside
+    assert view.page.locator(".edits li.refused").inner_text().split("\n")[:2] == [wrong, "not made"]
+    assert view.evaluate(f"{ROOT}.scene.edited.edits") == [first, last]
+    assert "logit" in view.page.text_content(".effect")
+    expected = inspect_clip(view.engine.model, view.engine.clip, edits=[first, last])["score"].values
+    np.testing.assert_allclose(view.evaluate(f"[...{ROOT}.whatIf.pass.answer.probabilities]"), expected, atol=1e-6)
+    view.write("knock visual")
+    assert view.page.text_content(".problem") == f"{outside} (and 1 more that cannot be made)"
+    assert view.evaluate(f"{ROOT}.scene.edited.edits") == [first, last]
+    view.page.get_by_role("button", name="Copy the edits as a command").click()
+    assert wrong not in view.page.input_value(".code")
+    view.press("Control+z")
+    view.page.get_by_label(f"On: {wrong}").uncheck()
+    view.settle()
+    assert view.page.locator(".problem").is_hidden()
+    assert view.page.locator(".edits li.refused").count() == 0
+    view.press("Control+z", "Control+z", "Control+z")
+    assert view.edits() == [first]
+    assert view.evaluate(f"{ROOT}.scene.edited.edits") == [first]
+
+
+def test_of_two_edits_in_each_others_way_the_later_is_marked(opened):
+    view = opened()
+    texts = ["force-gate visual/0/gate to 0.25", "force-gate visual/0/gate to 0.5 at 2..4"]
+    view.write(texts[0])
+    view.write(texts[1])
+    assert (
+        view.page.text_content(".problem")
+        == "ForceGate at visual/0/gate and ForceGate at visual/0/gate replace the same values at gate"
+    )
+    assert view.evaluate(f"{ROOT}.whatIf.made") == texts[:1]
+    view.click(f"Delete: {texts[0]}")
+    assert view.page.locator(".problem").is_hidden()
+    assert view.evaluate(f"{ROOT}.scene.edited.edits") == texts[1:]
+
+
+def test_what_an_engine_cannot_do_at_all_is_said_once_and_not_asked_again(opened):
+    view = opened()
+    asked = view.evaluate(f"""async () => {{
+        const inspector = {ROOT}, asked = [];
+        const fail = (edits) => {{ asked.push(edits); return Promise.reject(new Error("out of memory")); }};
+        const broken = {{ model: inspector.state.model, answer: fail,
+          refusals: async (edits) => edits.map(() => "") }};
+        inspector.attach(broken);
+        inspector.whatIf.list.add("drop visual/input at 2..4");
+        await new Promise((done) => setTimeout(done, 200));
+        inspector.set({{ frame: 3 }});
+        await new Promise((done) => setTimeout(done, 100));
+        return asked;
+    }}""")
+    assert asked == [["drop visual/input at 2..4"]]
+    assert view.page.text_content(".problem") == "out of memory"
+
+
+def test_fields_and_addresses_that_cannot_be_read_are_said(opened):
     view = opened()
     view.write("drop visual/input at 2..4")
-    view.write("knock-out visual/0/local/weights keys 40..50")
-    assert view.page.text_content(".problem") == ("no frame starts in 40 to 50 s; the clip has 13 frames of 1 s")
-    assert view.evaluate(f"{ROOT}.scene.edited") is None
-    view.press("Control+z")
-    assert view.page.locator(".problem").is_hidden()
-    assert view.evaluate(f"{ROOT}.scene.edited.edits") == ["drop visual/input at 2..4"]
     view.page.get_by_label("keys of the edit, as 45..61").fill("9..3")
     view.page.keyboard.press("Enter")
     assert view.page.text_content(".problem") == "9..3: expected seconds A..B, of 0 to 13"

@@ -33,6 +33,15 @@ ASK = """async () => {
   return found;
 }""".replace("EDIT", EDIT)
 
+# Waits for the first map; the page's policy lets no text be evaluated there.
+DRAWN = """() => new Promise((done) => {
+  const look = () => {
+    const maps = document.querySelector(".gmsa-inspector")?.inspector?.first.maps ?? [];
+    if (maps.length && %s) done(); else setTimeout(look, 20);
+  };
+  look();
+})"""
+
 
 def named_model(kind: str, name: str):
     model = moved(small_model(kind))
@@ -51,13 +60,35 @@ def test_two_models_are_live_in_a_file_that_asks_for_nothing(tmp_path):
     page.on("request", lambda request: problems.append(request.url) if request.url.startswith("http") else None)
     page.goto(path.as_uri())
     page.wait_for_selector(".gmsa-inspector footer .live >> nth=1")
-    answers, words = page.evaluate(ASK), page.text_content(".gmsa-inspector footer")
+    answers, words = page.evaluate(ASK), page.inner_text(".gmsa-inspector footer")
     next(browsers, None)
     assert problems == []
     assert [answer[:2] for answer in answers] == [["one", "VectorProducts"], ["two", "VectorProducts"]]
     for model, (_, _, logits) in zip(models, answers, strict=True):
         np.testing.assert_allclose(logits, run_with(model, clip, [EDIT]).logits[0], atol=1e-4)
-    assert "live: one, SHA-256 of no file" in words
+    assert {"live: one, SHA-256 of no file", "live: two, SHA-256 of no file"} <= set(words.splitlines())
+
+
+def test_maps_that_the_engine_has_are_not_in_the_file_and_shown_at_once(tmp_path):
+    model, clip, plain = named_model("gate-att", "one"), small_clip(), named_model("gate-att", "two")
+    records = [inspect_clip(each, clip) for each in (model, plain)]
+    view = {"branch": "combined", "against": "two"}
+    path = write_html(records, tmp_path / "view.html", view, "float32", live=[live_model(model, clip)])
+    (payload,) = re.findall(r'id="payload" type="text/plain">([^<]*)<', path.read_text(encoding="utf-8"))
+    arrays = Unpacked(zlib.decompress(base64.b64decode(payload))).header["arrays"]
+    left = {name for name, about in arrays.items() if about["type"] == "engine"}
+    assert left == {f"0/attention/{stream}/combined/{head}" for stream in ("visual", "audio") for head in range(4)}
+    browsers = started_browser()
+    page = next(browsers).new_page()
+    page.goto(path.as_uri())
+    page.evaluate(DRAWN % "true")
+    for panel, record in zip(("first", "second"), records, strict=True):
+        values = page.evaluate(f"[...document.querySelector('.gmsa-inspector').inspector.{panel}.maps[0].values]")
+        expected = record["attention"].sel(modality="visual", branch="combined", head=0).values.ravel()
+        np.testing.assert_allclose(values, expected, atol=1e-5)
+    page.evaluate("document.querySelector('.gmsa-inspector').inspector.set({ head: 2, modality: 'audio' })")
+    page.evaluate(DRAWN % "maps[0].name.endsWith('audio/combined/2')")
+    next(browsers, None)
 
 
 def test_a_page_that_is_not_live_is_as_it_was(tmp_path):

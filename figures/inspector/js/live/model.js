@@ -1,23 +1,25 @@
-/** A model and the frames of one clip, from what `figures/inspector/live.py` wrote; and its pass with edits. */
+/** One stream of a model and the frames of one clip, from what `figures/inspector/live.py` wrote; and its pass with edits. */
 
 import { BLOCKS } from "./blocks.js";
 import { parseNeighbourhood } from "./masks.js";
 import { parseEdits } from "./edits.js";
 import { Plan } from "./plan.js";
 import { Reuse } from "./reuse.js";
+import { EditError } from "./texts.js";
 import { gelu, layerNorm, meanOfRows, plus } from "./functions.js";
 import { transpose } from "./products.js";
 import { blockPass, linear } from "./stages.js";
 
 export class Model {
-  /** @param {Payload} payload of `live.py` @param {Products} products */
-  constructor(payload, products) {
+  /** @param {Payload} payload of `live.py` @param {Products} products @param {string} own the stream whose pass is made here */
+  constructor(payload, products, own) {
     const { attention, heads, neighbourhood, norm_first, eps, clock, modalities, layers } = payload.header;
     const kind = BLOCKS[attention];
-    Object.assign(this, { payload, products, heads, clock, block: kind, eps, normFirst: norm_first, reuse: new Reuse() });
+    Object.assign(this, { payload, products, heads, clock, block: kind, eps, normFirst: norm_first, own, layers, reuse: new Reuse() });
     this.neighbourhood = neighbourhood && parseNeighbourhood(neighbourhood);
-    this.streams = Object.fromEntries(modalities.map((name) => [name, this.stream(name, layers)]));
-    this.classifier = this.linear("classifier");
+    this.streams = modalities; // of all, edits say where they are
+    this.stream = this.streamOf(own);
+    this.classifier = this.ownClassifier();
     this.answer([]);
   }
 
@@ -31,11 +33,19 @@ export class Model {
 
   norm(name) { return this.payload.has(`${name}.weight`) ? { weight: this.array(`${name}.weight`), bias: this.array(`${name}.bias`), eps: this.eps } : null; }
 
-  stream(name, layers) {
+  /** The part of the classifier that takes this stream's mean; the first stream's has the bias. */
+  ownClassifier() {
+    const { matrix, bias, outer } = this.linear("classifier"), place = this.streams.indexOf(this.own);
+    const widths = this.streams.map((name) => this.payload.about(`frames.${name}`).shape[1]);
+    const before = widths.slice(0, place).reduce((sum, width) => sum + width, 0), inner = widths[place];
+    return { matrix: matrix.slice(before * outer, (before + inner) * outer), bias: place ? null : bias, inner, outer };
+  }
+
+  streamOf(name) {
     const at = `encoders.${name}`;
     return {
       frames: this.array(`frames.${name}`), zero: this.array(`zero.${name}`), norm: this.norm(`${at}.norm`),
-      layers: Array.from({ length: layers }, (_, number) => this.layer(`${at}.layers.${number}`)),
+      layers: Array.from({ length: this.layers }, (_, number) => this.layer(`${at}.layers.${number}`)),
     };
   }
 
@@ -56,31 +66,53 @@ export class Model {
     return { ...layer, gates, outputs: Object.fromEntries(branches.map((branch) => [branch, own(branch)])), bias: output.bias };
   }
 
+  /** Edits made ready. @param {string[]} texts see `parseEdits` @throws {EditError} a text that cannot be read, an edit that does not fit */
+  plan(texts) {
+    const plan = new Plan(this, parseEdits(texts), this.clock);
+    this.streams.forEach((name) => plan.valid(name));
+    return plan;
+  }
+
+  /** Why each edit cannot be made with those before it that can; empty texts where it can. @param {string[]} texts @returns {string[]} */
+  refusals(texts) {
+    const kept = [];
+    return texts.map((text) => {
+      try {
+        this.plan([...kept, text]);
+      } catch (error) {
+        if (!(error instanceof EditError)) throw error;
+        return error.message;
+      }
+      kept.push(text);
+      return "";
+    });
+  }
+
   /**
    * A pass with edits.
    * @param {string[]} texts see `parseEdits`
-   * @returns {{logits: Float32Array, layers: Object<string, object[]>, plan: Plan}} layers: of each stream what its blocks came to
-   * @throws {EditError} a text that cannot be read, an edit that does not fit the model or the clip
+   * @returns {{logits: Float32Array, layers: object[], neighbourhoods: object[]}} logits: this stream's part; layers: what its blocks
+   *   came to; neighbourhoods: of the blocks of all streams
+   * @throws {EditError} see `plan`
    */
   answer(texts) {
-    const plan = new Plan(this, parseEdits(texts), this.clock), layers = {};
-    const pooled = Object.keys(this.streams).map((name) => {
-      const result = this.streamPass(name, plan);
-      layers[name] = result.layers;
-      return result.pooled;
-    });
-    const { inner } = this.classifier, joined = new Float32Array(inner);
-    pooled.reduce((at, vector) => { joined.set(vector, at); return at + vector.length; }, 0);
-    return { logits: this.reuse.get("logits", pooled, () => linear(this.products, this.classifier, joined, 1)), layers, plan };
+    const plan = this.plan(texts), { layers, pooled } = this.streamPass(plan);
+    const logits = this.reuse.get("logits", [pooled], () => linear(this.products, this.classifier, pooled, 1));
+    return { logits, layers, neighbourhoods: this.neighbourhoods(plan) };
   }
 
-  streamPass(name, plan) {
-    const stream = this.streams[name], { frames } = this.clock, layers = [];
-    const run = this.run(name, null, plan), spans = JSON.stringify(plan.dropped.get(name) ?? null);
-    const valid = run.step("valid", [spans], () => plan.valid(name));
+  neighbourhoods(plan) {
+    const layers = [...this.stream.layers.keys()];
+    return this.streams.flatMap((name) => layers.map((number) => this.run(name, number, plan).edit("local", "neighbourhood", this.neighbourhood)));
+  }
+
+  streamPass(plan) {
+    const { own, stream, clock: { frames } } = this, layers = [];
+    const run = this.run(own, null, plan), spans = JSON.stringify(plan.dropped.get(own) ?? null);
+    const valid = run.step("valid", [spans], () => plan.valid(own));
     let hidden = run.edit("", "input", stream.frames);
     stream.layers.forEach((layer, number) => {
-      layers.push(this.layerPass(layer, hidden, valid, this.run(name, number, plan)));
+      layers.push(this.layerPass(layer, hidden, valid, this.run(own, number, plan)));
       hidden = layers.at(-1).encoded;
     });
     const last = stream.norm ? run.step("norm", [hidden], () => layerNorm(hidden, stream.norm)) : hidden;

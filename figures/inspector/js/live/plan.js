@@ -70,7 +70,7 @@ export class Plan {
       }
       default: {
         const frames = site.quantity === "pooled" ? 1 : clock.frames, at = framesIn(edit.at, { ...clock, frames });
-        const zero = site.layer === null && site.quantity === "input" ? this.model.streams[site.stream].zero : null;
+        const zero = site.layer === null && site.quantity === "input" ? this.model.stream.zero : null; // of other streams only the place counts
         const rows = { source: edit.source, start: this.start(edit, at), zero };
         return { sets: true, span: at, change: (value, before) => patched(value, before, places, at, rows, frames) };
       }

@@ -36,13 +36,13 @@ export function siteText({ stream, layer, branch, quantity, heads }) {
 
 /** All sites of a model, in the order of computation. @returns {Site[]} */
 function sitesOf(model) {
-  return Object.keys(model.streams).flatMap((stream) => {
+  return model.streams.flatMap((stream) => {
     const site = (quantity, layer = null, branch = "") => ({ stream, layer, branch, quantity, heads: [] });
-    const layers = model.streams[stream].layers.flatMap((_, layer) => [
+    const layers = Array.from({ length: model.layers }, (_, layer) => [
       ...(model.block ? QUANTITIES.flatMap((quantity) => branchesOf(model.block, quantity).map((branch) => site(quantity, layer, branch))) : []),
       site("encoded", layer),
     ]);
-    return [site("input"), ...layers, site("pooled")];
+    return [site("input"), ...layers.flat(), site("pooled")];
   });
 }
 

@@ -4,28 +4,23 @@ import { neighbourhoodMask } from "./masks.js";
 
 /**
  * @param {Model} model @param {object} pass of `Model.answer` @param {?string[]} shown names of the maps that are wanted; null: all
- * @returns {{logits: Float32Array, probabilities: Float32Array, variables: Object<string, Float32Array|Uint8Array>}}
+ * @returns {{logits: Float32Array, variables: Object<string, Float32Array|Uint8Array>}} the part of the model's stream
  */
-export function answerOf(model, pass, shown) {
-  const { indices } = model.payload.header, probabilities = pass.logits.map((logit) => 1 / (1 + Math.exp(-logit)));
-  const variables = {}, mask = neighbourhoodOf(model, pass);
-  for (const [layer, index] of indices.entries()) {
+export function answerOf(model, { logits, layers, neighbourhoods }, shown) {
+  const { own } = model, variables = {}, mask = neighbourhoodOf(model, neighbourhoods);
+  for (const [layer, index] of model.payload.header.indices.entries()) {
     if (index === null) continue;
-    variables[`${index}/score`] = probabilities;
     if (mask) variables[`${index}/neighbourhood`] = mask;
-    for (const stream of Object.keys(pass.layers)) {
-      const traced = pass.layers[stream][layer], step = (name, inputs, make) => model.reuse.get(`${stream}/${layer}/${name}`, inputs, make);
-      Object.assign(variables, mapsOf(model, traced, step, (name) => `${index}/${name.replace("*", stream)}`, shown),
-        lanesOf(model, traced, step, (variable, branch) => `${index}/lane/${variable}/${stream}/${branch}`));
-    }
+    const step = (name, inputs, make) => model.reuse.get(`${own}/${layer}/${name}`, inputs, make);
+    Object.assign(variables, mapsOf(model, layers[layer], step, (name) => `${index}/${name.replace("*", own)}`, shown),
+      lanesOf(model, layers[layer], step, (variable, branch) => `${index}/lane/${variable}/${own}/${branch}`));
   }
-  return { logits: pass.logits, probabilities, variables };
+  return { logits, variables };
 }
 
 /** N of the record: that of all blocks, or the model's own where edits have made them differ. @returns {?Uint8Array} */
-function neighbourhoodOf(model, pass) {
-  if (!model.neighbourhood || !model.payload.header.own_neighbourhood) return null;
-  const each = Object.values(pass.layers).flat().map(({ neighbourhood }) => neighbourhood);
+function neighbourhoodOf(model, each) {
+  if (!model.neighbourhood || !model.payload.header.own_neighbourhood || model.own !== model.streams[0]) return null;
   const alike = each.every((one) => JSON.stringify(one) === JSON.stringify(each[0])), chosen = alike ? each[0] : model.neighbourhood;
   return model.reuse.get("neighbourhood of the record", [chosen], () => neighbourhoodMask(chosen, model.clock.frames));
 }

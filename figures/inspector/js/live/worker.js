@@ -1,4 +1,4 @@
-/** The thread of the page's engine: takes the model once, then answers one list of edits after another. */
+/** A thread of the page's engine: takes a model and one of its streams once, then answers one list of edits after another. */
 
 import { Payload } from "../payload.js";
 import { EditError } from "./texts.js";
@@ -19,10 +19,11 @@ function fastestProducts() {
   }
 }
 
-/** @param {{buffer: ArrayBuffer}|{edits: string[], shown: ?string[]}} message the model, or a question */
-function replyTo({ buffer, edits, shown }) {
-  if (!buffer) return answerOf(model, model.answer(edits), shown ?? null);
-  model = new Model(new Payload(buffer), fastestProducts());
+/** @param {{buffer: ArrayBuffer, stream: string}|{edits: string[], shown: ?string[]}|{checked: string[]}} message the model, or a question */
+function replyTo({ buffer, stream, edits, shown, checked }) {
+  if (checked) return model.refusals(checked);
+  if (edits) return answerOf(model, model.answer(edits), shown ?? null);
+  model = new Model(new Payload(buffer), fastestProducts(), stream);
   return { products: model.products.constructor.name };
 }
 
