@@ -79,15 +79,16 @@ export class WhatIf {
 
   /** Edits that an engine refused together: which of them it is, so that the others are made. */
   async refused(error) {
-    const { engine, list: { texts }, listKey } = this;
+    const { engine, list: { texts }, listKey, made } = this;
     if (!engine) return;
+    this.failedKey = JSON.stringify([engine.model, made]); // is not asked again meanwhile
     this.checking += 1;
     let messages = [];
     try { messages = await engine.refusals(texts); } catch (reason) { error = reason; }
     this.checking -= 1;
     if (listKey !== this.listKey) return;
     if (messages.some((message, at) => message && !this.messages[at])) this.refusals = { key: listKey, messages: messages.map(oneLine) };
-    else Object.assign(this, { pass: null, problem: oneLine(error), failedKey: JSON.stringify([engine.model, this.made]) });
+    else Object.assign(this, { pass: null, problem: oneLine(error) });
     this.notify(this.made);
     this.show();
   }

@@ -439,6 +439,28 @@ def test_an_edit_that_does_not_fit_is_marked_in_its_place_and_the_others_are_mad
     assert view.evaluate(f"{ROOT}.scene.edited.edits") == [first]
 
 
+def test_a_refused_list_is_checked_once_whatever_is_drawn_meanwhile(opened):
+    view = opened()
+    asked = view.evaluate(f"""async () => {{
+        const inspector = {ROOT}, asked = [], later = (value) => new Promise((done) => setTimeout(done, 60, value));
+        const result = {{ logits: [], probabilities: inspector.scene.payload.array("0/score"), variables: {{}} }};
+        const refusals = (edits) => later(edits.map((each) => (each === "bad" ? "no" : "")));
+        const answer = async (edits) => {{
+            if (edits.length) asked.push(edits);
+            if (edits.includes("bad")) throw new Error("no");
+            return later(result);
+        }};
+        inspector.attach({{ model: inspector.state.model, refusals, answer }});
+        inspector.whatIf.list.add("good");
+        inspector.whatIf.list.add("bad");
+        for (let frame = 0; frame < 8; frame++) {{ inspector.set({{ frame }}); await later(); }}
+        return asked;
+    }}""")
+    assert asked == [["good"], ["good", "bad"], ["good"]]
+    assert view.page.text_content(".problem") == "no"
+    assert view.evaluate(f"{ROOT}.scene.edited.edits") == ["good"]
+
+
 def test_of_two_edits_in_each_others_way_the_later_is_marked(opened):
     view = opened()
     texts = ["force-gate visual/0/gate to 0.25", "force-gate visual/0/gate to 0.5 at 2..4"]
