@@ -26,7 +26,7 @@ from gmsa_models.errors import ArgumentError
 from gmsa_models.feeding import Inputs, fitting
 from gmsa_models.masks import Neighbourhood
 
-__all__ = ["ExplainingStopped", "first_clip", "inspect_source", "named_clip"]
+__all__ = ["ExplainingStopped", "first_clip", "inspect_source"]
 
 
 class ExplainingStopped(KeyboardInterrupt):
@@ -67,7 +67,8 @@ def inspect_source(
         names: of models, or checkpoint files; each model is called as `name_checkpoints` says.
         device: where they run.
         edits: what is changed in a pass of its own of the first model, whose record comes behind the plain ones; texts
-            of `analysis.interventions.edit_texts`, in which a clip is named as `named_clip` takes it.
+            of `analysis.interventions.edit_texts`, in which a clip is named as `read_clips` takes it, or
+            by its id: of a demo video, or of a clip in the file of the source.
         certify: check every attention map too; not of the edited pass, which is not explained either.
         explain: explain a class too, the same by all models.
         target: which class, by name; default: the first model's likeliest. Explains it.
@@ -86,7 +87,7 @@ def inspect_source(
         ValueError: no clip that all models take, or models that take different numbers of its frames.
         EditError, SiteError: edits that cannot be read, or do not fit.
     """
-    made = edits_from_texts(edits, lambda name: named_clip(name, source))
+    made = edits_from_texts(edits, lambda name: _named_clip(name, source))
     checkpoints = name_checkpoints(names)
     for line in renamed(checkpoints):
         tell(line)
@@ -169,7 +170,7 @@ def _find(model: GMSAClassifier, class_name: str) -> int:
         raise ArgumentError(f"model {name!r}: {error}; explain another class with --target") from None
 
 
-def named_clip(name: str, source: str | Clip) -> Clip:
+def _named_clip(name: str, source: str | Clip) -> Clip:
     """The clip that a patch is from.
 
     Args:
