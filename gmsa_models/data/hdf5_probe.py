@@ -14,11 +14,8 @@ import json
 import os
 import select
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from gmsa_models.errors import ContentError
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -34,6 +31,8 @@ from gmsa_models.data.claims import (
     claimed,
     width,
 )
+from gmsa_models.errors import ContentError
+from gmsa_models.limits import limit_process
 
 if TYPE_CHECKING:
     import h5py
@@ -143,25 +142,12 @@ def _read_values(variable: h5py.Dataset, claims: Claims) -> None:
         claims.add(sum(len(text) for text in texts if isinstance(text, bytes | str)), variables=0)
 
 
-def _limit(seconds: int, memory: int) -> None:
-    """So many seconds of processor time from the start, so many bytes of memory beside those taken already."""
-    try:
-        import resource
-    except ImportError:  # not on this system; the clock alone limits there
-        return
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with suppress(OSError, ValueError):  # where the system does not say how much is taken, or knows no such limit
-        taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (taken + memory, taken + memory))
-
-
 def probe(path: str, seconds: int, kind: str = RECORD) -> str:
     """What is wrong with a file; "" for nothing.
 
     Limits this process to what such a file of that size may take, for good.
     """
-    _limit(seconds, Claims(Path(path).stat().st_size, *_KINDS[kind][:3]).limit + _WORKING_BYTES)
+    limit_process(seconds, Claims(Path(path).stat().st_size, *_KINDS[kind][:3]).limit + _WORKING_BYTES)
     try:
         read_all(path, kind)
     except ContentError as error:

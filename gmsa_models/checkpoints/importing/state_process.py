@@ -15,7 +15,6 @@ import re
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from gmsa_models.errors import ContentError
+from gmsa_models.limits import limit_process
 
 __all__ = ["dense_copies", "named_tensors", "read_tensors"]
 
@@ -173,19 +173,6 @@ def _kind_of(value: Tensor) -> str:
     return "" if value.layout == torch.strided else "sparse"
 
 
-def _limit(seconds: int, memory: int) -> None:
-    """So many seconds of processor time, so many bytes of memory beside those taken already."""
-    try:
-        import resource
-    except ImportError:  # not on this system; the clock alone limits there
-        return
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with suppress(OSError, ValueError):  # where the system does not say how much is taken, or knows no such limit
-        taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (taken + memory, taken + memory))
-
-
 def _answer(source: str, target: str, key: str) -> dict[str, Any]:
     try:
         data = Path(source).read_bytes()
@@ -206,7 +193,7 @@ def main() -> None:
     """The program."""
     source, target, seconds, memory, key = sys.argv[1:]
     warnings.simplefilter("ignore")
-    _limit(int(seconds), int(memory))
+    limit_process(int(seconds), int(memory))
     print(json.dumps(_answer(source, target, key)))
 
 
