@@ -138,12 +138,12 @@ def _are_heads(module: nn.Module, inputs: Inputs, group: _Siblings, taken: Mappi
 def _depend(module: nn.Module, inputs: Inputs, group: _Siblings) -> bool:
     """Whether what the first of them returns reaches another: were it no number, that one would be given none."""
 
-    def spoil(each: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+    def replace_output(each: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         first = output[0] if isinstance(output, tuple) else output
-        spoiled = torch.full_like(first, torch.nan)
-        return (spoiled, *output[1:]) if isinstance(output, tuple) else spoiled
+        replaced = torch.full_like(first, torch.nan)
+        return (replaced, *output[1:]) if isinstance(output, tuple) else replaced
 
-    hook = module.get_submodule(group.modules[0]).register_forward_hook(spoil)
+    hook = module.get_submodule(group.modules[0]).register_forward_hook(replace_output)
     try:
         with _watched_inputs(module, group.modules[1:]) as taken:
             call_module(module, inputs)

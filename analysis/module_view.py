@@ -251,13 +251,13 @@ def _features(
     """Those given, else what each stream's first layer was given, as the mean over a frame's tokens."""
     if features is not None:
         return {name: np.asarray(values) for name, values in features.items()}
-    firsts = {name: sites[each[0].name] for name, each in calls.items() if each[0].name in sites}
-    if not firsts:
+    first_sites = {name: sites[each[0].name] for name, each in calls.items() if each[0].name in sites}
+    if not first_sites:
         raise RecordError(
             "the features of the frames are not known, since no module that attends is given tokens, and one tensor "
             f"of them: give features={{{next(iter(calls))!r}: array (time steps, dim)}}"
         )
-    return {name: site.by_frame(site.tokens).mean(1).float().cpu().numpy() for name, site in firsts.items()}
+    return {name: site.by_frame(site.tokens).mean(1).float().cpu().numpy() for name, site in first_sites.items()}
 
 
 def _clip(known: ModuleClip, calls: Mapping[str, Sequence[AttentionCall]], features: dict[str, np.ndarray]) -> Clip:

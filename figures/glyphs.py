@@ -34,10 +34,10 @@ def font_for(text: str, font: FontProperties) -> FontProperties:
     """
     if text.isascii() or font.get_file() is not None:
         return font
-    lacking = set(text) - _letters_of(tuple(font.get_family())) - {"\n"}
-    if not lacking:
+    missing = set(text) - _letters_of(tuple(font.get_family())) - {"\n"}
+    if not missing:
         return font
-    families = _families(frozenset(lacking))
+    families = _families(frozenset(missing))
     complete = font.copy()
     complete.set_family([*font.get_family(), *families])
     return complete
@@ -61,13 +61,13 @@ def without_glyph_warnings() -> Iterator[None]:
 
 
 @lru_cache(maxsize=4096)
-def _families(lacking: frozenset[str]) -> tuple[str, ...]:
+def _families(missing: frozenset[str]) -> tuple[str, ...]:
     """Names of installed fonts that have these letters between them, as far as there are any."""
-    wanted = sorted(letter for letter in lacking if unicodedata.category(letter) not in ("Cf", "Co", "Mn"))
+    wanted = sorted(letter for letter in missing if unicodedata.category(letter) not in ("Cf", "Co", "Mn"))
     index = _index(0)
     if any(letter not in index for letter in wanted) and _add_new_fonts():
         index = _index(len(fontManager.ttflist))
-    _tell([letter for letter in wanted if letter not in index])
+    _warn([letter for letter in wanted if letter not in index])
     return tuple(dict.fromkeys(index[letter] for letter in wanted if letter in index))
 
 
@@ -125,7 +125,7 @@ def _letters(path: str) -> frozenset[str]:
         return frozenset()
 
 
-def _tell(letters: Collection[str]) -> None:
+def _warn(letters: Collection[str]) -> None:
     """One line for each script that no installed font has, the first time it is met."""
     for script, some in _by_script(letters).items():
         if script not in _reported:

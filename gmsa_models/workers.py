@@ -108,22 +108,22 @@ def _interrupts_held_back() -> Iterator[None]:
     As `multiprocessing` does for its resource tracker: a blocked signal stays blocked in a child.
     """
     resource_tracker.ensure_running()  # starting it lifts the block
-    came: list[int] = []
-    ours = threading.current_thread() is threading.main_thread()
-    before = signal.getsignal(signal.SIGINT) if ours else None
-    ours = ours and callable(before)  # else it is ignored, or is not Python's to handle
+    signals: list[int] = []
+    handled = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGINT) if handled else None
+    handled = handled and callable(before)  # else it is ignored, or is not Python's to handle
     blocked = hasattr(signal, "pthread_sigmask")
-    if ours:  # it may come to another thread, such as one of torch
-        signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    if handled:  # it may come to another thread, such as one of torch
+        signal.signal(signal.SIGINT, lambda number, frame: signals.append(number))
     earlier = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if blocked else set()
     try:
         yield
     finally:
         if blocked:
             signal.pthread_sigmask(signal.SIG_SETMASK, earlier)
-        if ours:
+        if handled:
             signal.signal(signal.SIGINT, before)
-            if came:
+            if signals:
                 signal.raise_signal(signal.SIGINT)
 
 

@@ -72,7 +72,7 @@ class Orientation:
         return Orientation(self.map.larger(other.map), self.transposed.larger(other.transposed))
 
     @property
-    def settled(self) -> bool:
+    def decided(self) -> bool:
         """Whether one of the two behaves as attention does, and the other does not."""
         return (self.map.is_attention and self.transposed.is_none) or (
             self.transposed.is_attention and self.map.is_none
@@ -141,7 +141,7 @@ def gather(
         again.append(block.trace(inputs.scatter_add(1, index, distance * directions), valid & ~hidden))
         latest = _orientations(base, again[-1], moved, untouched)
         orientations = {branch: latest[branch].larger(orientations.get(branch, latest[branch])) for branch in latest}
-        if all(orientation.settled for orientation in orientations.values()):
+        if all(orientation.decided for orientation in orientations.values()):
             break
     return DisturbedPasses(block, recorded, base, valid, moved, hidden, tuple(again), orientations)
 

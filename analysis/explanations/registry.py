@@ -133,20 +133,20 @@ def explain_all(
     options = {name: {"view": view} if EXPLANATIONS[name].uses_view else {} for name in names}
     position = class_position(model, target)
     replica = evaluation_replica(model, widen=True)  # widened once for all
-    said: dict[str, Explanation] = {}
+    results: dict[str, Explanation] = {}
 
-    def say(some: list[str]) -> None:
+    def compute(some: list[str]) -> None:
         for name in some:
-            said[name] = explain(replica, clip, position, name, **options[name])
+            results[name] = explain(replica, clip, position, name, **options[name])
             progress(1)
 
     # DeepLIFT silences a warning of captum's, which is a setting of all threads: it goes first, alone. Those that share
     # the view share what is computed from it, one after another.
     alone = [name for name in names if name == "deep-lift"]
-    seeing = [name for name in names if EXPLANATIONS[name].uses_view]
-    say(alone)
-    map_in_threads(say, [*([name] for name in names if name not in (*alone, *seeing)), seeing])
-    return {name: said[name] for name in names}
+    with_view = [name for name in names if EXPLANATIONS[name].uses_view]
+    compute(alone)
+    map_in_threads(compute, [*([name] for name in names if name not in (*alone, *with_view)), with_view])
+    return {name: results[name] for name in names}
 
 
 def check_method(name: str) -> MethodSpec:

@@ -70,8 +70,8 @@ def video_clip(
     if visual is not None:
         features[VISUAL] = quantize(vectors) if visual.quantized else vectors
     if audio is not None:
-        heard = _heard(video, audio, len(times), rate)
-        features[AUDIO] = quantize(heard) if audio.quantized else heard
+        sound_features = _sound_features(video, audio, len(times), rate)
+        features[AUDIO] = quantize(sound_features) if audio.quantized else sound_features
     return Clip(
         identity or Path(path).stem, features, frame_seconds=1.0 / rate, source=str(path),
         spaces=video_spaces(visual, audio, rate), frame_times=tuple(times),
@@ -106,7 +106,9 @@ def _seen(
     return times, np.concatenate(parts) if parts else np.zeros((len(times), 0), np.float32)
 
 
-def _heard(video: VideoFile, audio: AudioExtractor, frames: int, rate: float) -> Float[np.ndarray, "frames dim"]:
+def _sound_features(
+    video: VideoFile, audio: AudioExtractor, frames: int, rate: float
+) -> Float[np.ndarray, "frames dim"]:
     window = audio.window or int(SAMPLE_RATE / rate)
     parts = [audio(np.stack(group)) for group in _groups(_windows(video, frames, rate, window), WINDOWS)]
     return np.concatenate(parts)

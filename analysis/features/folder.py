@@ -273,12 +273,12 @@ def _do(task: _Task) -> _Outcome | UnreadableError:
         stored = _stored(path, task)
         clip = stored or _made(task, path)
         seconds = clip.frames * clip.frame_seconds
-        said: dict[str, Any] = {
+        metadata: dict[str, Any] = {
             "id": task.identity, "labels": task.labels, "segments": _segments(task, seconds), "dataset": task.dataset,
         }  # fmt: skip
         replaced = False
-        if stored is None or any(getattr(stored, name) != value for name, value in said.items()):
-            write_clips(path, [replace(clip, **said)])
+        if stored is None or any(getattr(stored, name) != value for name, value in metadata.items()):
+            write_clips(path, [replace(clip, **metadata)])
             replaced = _remove_earlier(task, path)
         _write_copy(task, path)  # last: the features stay where a copy cannot be made
     except UnreadableError as error:

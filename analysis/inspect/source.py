@@ -56,7 +56,7 @@ def inspect_source(
     dataset: str | None = None,
     on_error: str = "fail",
     on_skip: OnSkip | None = None,
-    tell: Callable[[str], None] = print,
+    notify: Callable[[str], None] = print,
     progress: Callable[[int, int], None] = lambda done, total: None,
     begin: Callable[[Sequence[GMSAClassifier], Clip], None] = lambda models, clip: None,
 ) -> list[xr.Dataset]:
@@ -75,7 +75,7 @@ def inspect_source(
         neighbourhood, layer, layers: see `inspect_clip`; of every model.
         dataset: whose classes the clip's labels count, a published data set or a model's; default: as its file says.
         on_error, on_skip: see `read_clips`.
-        tell: is told when the source holds more clips, and when a model is called otherwise than by its card.
+        notify: is told when the source holds more clips, and when a model is called otherwise than by its card.
         progress: called as the class is explained, with the steps done and their number, of all models together.
         begin: called with the models and the clip before records are made.
 
@@ -90,11 +90,11 @@ def inspect_source(
     made = edits_from_texts(edits, lambda name: _named_clip(name, source))
     checkpoints = name_checkpoints(names)
     for line in renamed(checkpoints):
-        tell(line)
+        notify(line)
     models = [load(each.path, device, name=each.name, sha256=each.sha256) for each in checkpoints]
     if dataset is not None:
         check_known(dataset, [model.vocabulary.dataset for model in models if model.vocabulary is not None])
-    clip = first_clip(source, models, dataset, on_error, on_skip, tell)
+    clip = first_clip(source, models, dataset, on_error, on_skip, notify)
     _check_same_frames(models, clip)
     begin(models, clip)
     targets = _explained(models, clip, target) if explain or target else []
@@ -198,7 +198,7 @@ def first_clip(
     dataset: str | None = None,
     on_error: str = "fail",
     on_skip: OnSkip | None = None,
-    tell: Callable[[str], None] = print,
+    notify: Callable[[str], None] = print,
 ) -> Clip:
     """The first clip of a source that all of some models take.
 
@@ -206,7 +206,7 @@ def first_clip(
         source: as `read_clips` takes it; or a clip in hand.
         models: at least one.
         dataset, on_error, on_skip: see `read_clips`.
-        tell: is told when the source holds more clips.
+        notify: is told when the source holds more clips.
 
     Raises:
         ValueError: there is none.
@@ -221,5 +221,5 @@ def first_clip(
     if not first:
         raise ValueError(f"no clip in {source!r}")
     if len(first) > 1:
-        tell(f"{source} holds more than one video; showing {first[0].id!r}, name another with {source}#ID")
+        notify(f"{source} holds more than one video; showing {first[0].id!r}, name another with {source}#ID")
     return first[0]

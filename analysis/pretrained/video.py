@@ -107,7 +107,7 @@ def prepare_video(
     if isinstance(preparation, SoundPreparation):
         if frames is not None:
             raise ArgumentError(f"frames is {frames}; a {kind} model hears the sound and takes no pictures")
-        return _heard(video, kind, config, preparation, _span(video, span, SOUND_SECONDS))
+        return _prepared_sound(video, kind, config, preparation, _span(video, span, SOUND_SECONDS))
     return _seen(video, kind, config, preparation, frames, _span(video, span, math.inf))
 
 
@@ -198,7 +198,7 @@ def _check_steps(count: int) -> None:
 
 
 @dataclass(frozen=True)
-class _Hearing:
+class _AudioInput:
     """How a model hears one window.
 
     Attributes:
@@ -216,45 +216,47 @@ class _Hearing:
     stride: int
 
 
-def _spectrogram(config: Any, extractor: Any) -> _Hearing:
+def _spectrogram(config: Any, extractor: Any) -> _AudioInput:
     """Kaldi's mel filter banks: a frame each 10 ms, of 25 ms."""
     hop, length = SAMPLE_RATE // 100, SAMPLE_RATE // 40
     tokens = (config.max_length - config.patch_size) // config.time_stride + 1
     samples = (config.max_length - 1) * hop + length
-    return _Hearing(samples, tokens, config.time_stride * hop / SAMPLE_RATE, 1, config.time_stride)
+    return _AudioInput(samples, tokens, config.time_stride * hop / SAMPLE_RATE, 1, config.time_stride)
 
 
-def _whisper(config: Any, extractor: Any) -> _Hearing:
+def _whisper(config: Any, extractor: Any) -> _AudioInput:
     seconds = 2 * extractor.hop_length / SAMPLE_RATE
-    return _Hearing(extractor.n_samples, (extractor.nb_max_frames - 1) // 2 + 1, seconds, 2, 2)
+    return _AudioInput(extractor.n_samples, (extractor.nb_max_frames - 1) // 2 + 1, seconds, 2, 2)
 
 
-def _wave(config: Any, extractor: Any) -> _Hearing:
+def _wave(config: Any, extractor: Any) -> _AudioInput:
     stride, reach = math.prod(config.conv_stride), 1
     for kernel, step in zip(reversed(config.conv_kernel), reversed(config.conv_stride), strict=True):
         reach = (reach - 1) * step + kernel
     tokens = max(1, round(WAVE_SECONDS * SAMPLE_RATE / stride))
-    return _Hearing((tokens - 1) * stride + reach, tokens, stride / SAMPLE_RATE, 1, stride)
+    return _AudioInput((tokens - 1) * stride + reach, tokens, stride / SAMPLE_RATE, 1, stride)
 
 
-HEARING = {"audio-spectrogram-transformer": _spectrogram, "whisper": _whisper, "wav2vec2": _wave}
+AUDIO_INPUTS = {"audio-spectrogram-transformer": _spectrogram, "whisper": _whisper, "wav2vec2": _wave}
 
 
-def _heard(video: VideoFile, kind: str, config: Any, preparation: SoundPreparation, span: Span) -> PreparedVideo:
-    hearing = HEARING[kind](config, preparation.extractor)
-    together = min(max(1, round(STEP_SECONDS / hearing.token_seconds)), hearing.tokens)
-    size = hearing.tokens // together
-    seconds = together * hearing.token_seconds
+def _prepared_sound(
+    video: VideoFile, kind: str, config: Any, preparation: SoundPreparation, span: Span
+) -> PreparedVideo:
+    audio_input = AUDIO_INPUTS[kind](config, preparation.extractor)
+    together = min(max(1, round(STEP_SECONDS / audio_input.token_seconds)), audio_input.tokens)
+    size = audio_input.tokens // together
+    seconds = together * audio_input.token_seconds
     if span[1] - span[0] < seconds and span[1] < video.duration:
         raise ArgumentError(_too_short(video, span, f"less sound than a time step of {seconds:g} s"))
     windows = max(1, math.ceil((span[1] - span[0]) / (size * seconds) - 1e-6))
     _check_steps(windows * size)
     starts = [round(number * size * seconds * SAMPLE_RATE) for number in range(windows)]
-    sound = _sound(video, span, starts[-1] + hearing.samples)
-    values = preparation([sound[start : start + hearing.samples] for start in starts])
-    position = torch.arange(values.shape[hearing.axis]) // (hearing.stride * together)
+    sound = _sound(video, span, starts[-1] + audio_input.samples)
+    values = preparation([sound[start : start + audio_input.samples] for start in starts])
+    position = torch.arange(values.shape[audio_input.axis]) // (audio_input.stride * together)
     shape = [1] * values.ndim
-    shape[hearing.axis] = -1
+    shape[audio_input.axis] = -1
     first = torch.arange(windows).reshape(-1, *[1] * (values.ndim - 1)) * size
     layouts = {
         pattern: joined(layout, together) if together > 1 and isinstance(layout, TokenLayout) else layout
@@ -270,5 +272,5 @@ def _heard(video: VideoFile, kind: str, config: Any, preparation: SoundPreparati
 def _sound(video: VideoFile, span: Span, samples: int) -> Float[np.ndarray, " samples"]:
     """Sound of a span, silence behind it, as many samples as asked for."""
     blocks: Sequence[np.ndarray] = list(video.sound(video.start + span[0], math.ceil(span[1] - span[0])))
-    heard = np.concatenate(blocks)[: round((span[1] - span[0]) * SAMPLE_RATE)][:samples]
-    return np.pad(heard, (0, samples - len(heard)))
+    waveform = np.concatenate(blocks)[: round((span[1] - span[0]) * SAMPLE_RATE)][:samples]
+    return np.pad(waveform, (0, samples - len(waveform)))

@@ -252,8 +252,8 @@ def _check_texts(record: xr.Dataset) -> str:
                 return f"variable {name!r} is {values.dtype}; expected text"
         elif name in DIMENSIONS and name not in TEXT_VARIABLES:
             return f"variable {name!r} is {values.dtype!s:.100}; expected numbers"
-        elif odd := [text for text in values.values.ravel().tolist() if not _is_plain(text)]:
-            return f"variable {quoted(name)} has {quoted(odd[0])}; expected text without control characters"
+        elif unexpected := [text for text in values.values.ravel().tolist() if not _is_plain(text)]:
+            return f"variable {quoted(name)} has {quoted(unexpected[0])}; expected text without control characters"
     return ""
 
 

@@ -110,8 +110,8 @@ def _check_array(folder: Path, about: Mapping[str, Any], claims: Claims) -> None
     kind = about["data_type"]
     if not isinstance(kind, str) or kind not in _TYPES:
         raise RecordError(f"{name} has values of type {quoted(kind)}; known: {', '.join(sorted(_TYPES))}")
-    if odd := DECODED & set(about.get("attributes", {})):
-        raise RecordError(f"{name} has the attribute {min(odd)!r}; records are not packed that way")
+    if unexpected := DECODED & set(about.get("attributes", {})):
+        raise RecordError(f"{name} has the attribute {min(unexpected)!r}; records are not packed that way")
     shape, chunk = _shape(about)
     if kind == "string" and len(str(about["fill_value"])) > width("O", 0):
         raise RecordError(f"{name} is filled with a text of {len(str(about['fill_value']))} characters")

@@ -1,7 +1,7 @@
 """The paper's claims C1 to C5 on the data at hand: a statistic, an interval and a verdict each.
 
 A part of a claim says that some number is above 0. It is held against the interval of that number over videos
-(bootstrap) or, for a rank correlation, over models. The verdicts follow one rule, `judge`.
+(bootstrap) or, for a rank correlation, over models. The verdicts follow one rule, `verdict_of`.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ __all__ = [
     "Claim",
     "Part",
     "claims_table",
-    "judge",
     "locality_and_score",
     "neighbours_alike",
     "order_of_scores",
     "uneven_global_profile",
+    "verdict_of",
     "vertical_lines",
 ]
 
@@ -84,21 +84,21 @@ class Claim:
 
     @property
     def verdict(self) -> str:
-        """`judge` of the parts."""
-        return judge(self.parts)
+        """`verdict_of` of the parts."""
+        return verdict_of(self.parts)
 
 
-def judge(parts: Sequence[Part]) -> str:
+def verdict_of(parts: Sequence[Part]) -> str:
     """Confirmed: every interval lies above 0 (a ">=" part: or holds 0, its estimate not being below).
 
     Not confirmed: some interval lies wholly below 0. Undecided: else, and where a part has no interval.
     """
-    telling = [part for part in parts if part.sign]
-    if not telling or any(np.isnan(part.value.low) for part in telling):
+    signed = [part for part in parts if part.sign]
+    if not signed or any(np.isnan(part.value.low) for part in signed):
         return UNDECIDED
-    if any(part.value.high < 0 for part in telling):
+    if any(part.value.high < 0 for part in signed):
         return NOT_CONFIRMED
-    return CONFIRMED if all(_holds(part) for part in telling) else UNDECIDED
+    return CONFIRMED if all(_holds(part) for part in signed) else UNDECIDED
 
 
 def _holds(part: Part) -> bool:

@@ -14,7 +14,7 @@ from analysis.sweep.analyses import ANALYSES
 from gmsa_models.data.demo_videos import is_demo
 from gmsa_models.errors import ArgumentError
 
-__all__ = ["Drawn", "lacking", "swept_tables"]
+__all__ = ["Drawn", "missing_part", "swept_tables"]
 
 Made = TypeVar("Made")
 
@@ -96,7 +96,7 @@ FROM_SWEEP: dict[str, Drawn[tables.Tables]] = {
 }
 
 
-def lacking(key: str, study: SweptStudy) -> str:
+def missing_part(key: str, study: SweptStudy) -> str:
     """Why a figure cannot be drawn from a sweep, and what to do; empty when it can.
 
     Args:
@@ -115,9 +115,9 @@ def swept_tables(key: str, study: SweptStudy) -> tables.Tables:
     """The tables of one figure, as `tables_of` gives them.
 
     Raises:
-        ArgumentError: the sweep lacks something; see `lacking`.
+        ArgumentError: the sweep lacks something; see `missing_part`.
     """
-    if lack := lacking(key, study):
+    if lack := missing_part(key, study):
         raise ArgumentError(lack)
     return tables.said_of(FROM_SWEEP[key].make(study), study)
 

@@ -100,8 +100,10 @@ def _type(schema: pa.Schema, name: str) -> pa.DataType:
 def _may_have(metadata: pq.FileMetaData, group: int, models: Sequence[str]) -> bool:
     """Whether a row group may have rows of some of the models, by its least and largest."""
     column = metadata.row_group(group).column(metadata.schema.names.index("model"))
-    said = column.statistics if column.is_stats_set else None
-    return said is None or not said.has_min_max or any(said.min <= model <= said.max for model in models)
+    statistics = column.statistics if column.is_stats_set else None
+    if statistics is None or not statistics.has_min_max:
+        return True
+    return any(statistics.min <= model <= statistics.max for model in models)
 
 
 def _is_of(batch: pa.RecordBatch, models: Sequence[str]) -> pa.Array:

@@ -75,11 +75,11 @@ def in_processes(
 
 
 def _start_worker(job: Job[Task, Outcome], context: WorkerContext, number: int) -> _Worker[Task]:
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs, job), daemon=True, name=f"{job.what}-{number}")
+    parent_end, child_end = context.Pipe()
+    process = context.Process(target=_serve, args=(child_end, job), daemon=True, name=f"{job.what}-{number}")
     process.start()
-    theirs.close()  # so that its end is closed when the worker dies
-    return _Worker(process, ours, number)
+    child_end.close()  # so that its end is closed when the worker dies
+    return _Worker(process, parent_end, number)
 
 
 def _end(worker: _Worker[Any]) -> None:

@@ -89,7 +89,7 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no type
 
         self.message.value = "reading videos"
         clips: list[Clip] = []
-        with self._telling(f"{self.source.value} cannot be read"):
+        with self._failures_shown(f"{self.source.value} cannot be read"):
             clips = list(islice(read_clips(self.source.value), MOST_VIDEOS + 1))
             if not clips:
                 raise ValueError("it has no videos")
@@ -108,7 +108,7 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no type
         names = list(dict.fromkeys(name for name in (self.model.value, self.against.value) if name))
         if self.video.value is None:
             return  # the source has no videos, and the message says why
-        with self._telling(f"{self.video.value} by {' and '.join(names)} cannot be shown"):
+        with self._failures_shown(f"{self.video.value} by {' and '.join(names)} cannot be shown"):
             records, engines = self._records(names)
             against = names[1] if len(names) > 1 else ""
             self._put(Inspector(records, engines=engines, against=records[-1]["model"].item() if against else ""))
@@ -129,7 +129,7 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no type
         return records, [EditEngine(model, clip) for model in models]
 
     @contextmanager
-    def _telling(self, what: str) -> Iterator[None]:
+    def _failures_shown(self, what: str) -> Iterator[None]:
         """Where the work fails, a message takes the picture's place; failures of other kinds are raised as well."""
         try:
             yield

@@ -22,7 +22,7 @@ from figures.panels.predictions import predictions_note
 from figures.style import BRANCHES, DIFFERENCE, EXCLUDED, SIMILARITY, WEIGHTS, model_style
 from gmsa_models.data.spaces import AUDIOSET
 
-__all__ = ["describe_clip", "describe_look", "describe_model", "web_address"]
+__all__ = ["describe_clip", "describe_model", "describe_style", "web_address"]
 
 # On a dark page the middle of a difference must be dark; hues as in `DIFFERENCE`.
 _DARK_DIFFERENCE = ["#cdbcff", "#7d5cc4", "#3a2a63", "#17191f", "#5c3208", "#c56a16", "#ffc27a"]
@@ -82,7 +82,7 @@ def describe_model(record: xr.Dataset, layers: tuple[int, ...]) -> dict[str, Any
     }
 
 
-def describe_look() -> dict[str, Any]:
+def describe_style() -> dict[str, Any]:
     """Colours: tables (256, 3) of the colour maps for a light and a dark page, and single colours as CSS takes them."""
     dark = LinearSegmentedColormap.from_list("difference-dark", _DARK_DIFFERENCE)
     maps = {

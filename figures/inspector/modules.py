@@ -99,7 +99,7 @@ def _check_import(line: str, exported: Mapping[str, set[str]], where: str) -> No
         raise ArgumentError(f'{where}: {line!r}; expected `import {{ name, other }} from "./module.js";`')
     if match[2] not in exported:
         raise ArgumentError(f"{where}: {match[2]}.js does not stand before it; before it stand {', '.join(exported)}")
-    if lacking := sorted(set(match[1].split(", ")) - exported[match[2]]):
+    if missing := sorted(set(match[1].split(", ")) - exported[match[2]]):
         raise ArgumentError(
-            f"{where}: {match[2]}.js exports no {lacking[0]!r}; it exports {sorted(exported[match[2]])}"
+            f"{where}: {match[2]}.js exports no {missing[0]!r}; it exports {sorted(exported[match[2]])}"
         )

@@ -17,7 +17,7 @@ import xarray as xr
 
 from analysis.record.lanes import lane_values, record_lanes
 from analysis.record.layers import of_layer, record_layers
-from figures.inspector.header import describe_clip, describe_look, describe_model
+from figures.inspector.header import describe_clip, describe_model, describe_style
 from figures.inspector.media import ClipMedia
 from figures.inspector.records import has_values, model_name, split_records
 from figures.inspector.strip import record_thumbnails, strip_colours
@@ -157,8 +157,8 @@ def pack_in_parts(
     records = split_records(inspected)
     arrays = Arrays(precision)
     arrays.add("seconds", np.asarray(records[0]["frame"].values, np.float64))
-    look = describe_look()
-    for name, table in look.pop("tables").items():
+    style = describe_style()
+    for name, table in style.pop("tables").items():
         arrays.add(f"colours/{name}", table)
     _add_clip(arrays, records)
     clip = describe_clip(records) | _add_media(arrays, records[0], media)
@@ -171,7 +171,7 @@ def pack_in_parts(
             describe_model(record, layers_of[model_name(record)])
             | {"lanes": _add_lanes(arrays, f"{index}/lane", record)}
         )
-    header = {"version": VERSION, "precision": precision, "clip": clip, "models": models} | look
+    header = {"version": VERSION, "precision": precision, "clip": clip, "models": models} | style
     return joined_parts(header, arrays, _shown(layers, view))
 
 

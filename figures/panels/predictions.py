@@ -105,8 +105,8 @@ def labels_text(record: xr.Dataset, longest: int | None = None) -> str:
         longest: characters; of longer lines names are left out at the end. None: as long as it is.
     """
     names = "; ".join(map(str, json.loads(record.attrs["label_names"]))) or "none"
-    said = f" ({note})" if (note := predictions_note(record)) else ""
-    return (names if longest is None else textwrap.shorten(names, longest - len(said), placeholder=" …")) + said
+    suffix = f" ({note})" if (note := predictions_note(record)) else ""
+    return (names if longest is None else textwrap.shorten(names, longest - len(suffix), placeholder=" …")) + suffix
 
 
 def draw_predictions(axes: Axes, record: xr.Dataset, top: int, title: str, width_inches: float = 2.0) -> None:

@@ -67,8 +67,8 @@ def draw_lane(axes: Axes, records: Sequence[xr.Dataset], name: str, chosen: Mapp
     named: dict[str, Any] = {}
     for record, line in zip(records, LINES, strict=False):
         for place, (labels, values) in enumerate(lines_of(record, name, chosen)):
-            look = _branch_look(labels["branch"], line) if "branch" in labels else _look(place, line)
-            drawn = axes.stairs(values, time_edges(record), baseline=None, **look)
+            line_style = _branch_line_style(labels["branch"], line) if "branch" in labels else _line_style(place, line)
+            drawn = axes.stairs(values, time_edges(record), baseline=None, **line_style)
             named |= {} if set(labels) <= {"branch"} else {plain(" ".join(labels.values())): drawn}
     if named:
         axes.add_artist(Legend(axes, named.values(), named.keys(), fontsize=6, loc="upper right"))
@@ -106,7 +106,7 @@ def lines_of(record: xr.Dataset, name: str, chosen: Mapping[str, str]) -> list[t
     ]
 
 
-def _branch_look(branch: str, line: LineDashes) -> dict[str, Any]:
+def _branch_line_style(branch: str, line: LineDashes) -> dict[str, Any]:
     style = branch_style(branch)
     first = line == "-"
     return {
@@ -117,7 +117,7 @@ def _branch_look(branch: str, line: LineDashes) -> dict[str, Any]:
     }
 
 
-def _look(place: int, line: LineDashes) -> dict[str, Any]:
+def _line_style(place: int, line: LineDashes) -> dict[str, Any]:
     return {"color": on_ground(MODALITY_COLOURS[place % len(MODALITY_COLOURS)]), "linestyle": line}
 
 

@@ -51,8 +51,8 @@ def verdict_lines(claims: xr.Dataset) -> list[str]:
     lines = ["| | claim | verdict | numbers that decide [95 % interval] |", "|---|---|---|---|"]
     for name in dict.fromkeys(claims["claim"].to_numpy().tolist()):
         rows = claims.isel(part=claims["claim"].to_numpy() == name)
-        telling = rows.isel(part=rows["sign"].to_numpy() != "")
-        each = [telling.isel(part=part) for part in range(telling.sizes["part"])]
+        signed = rows.isel(part=rows["sign"].to_numpy() != "")
+        each = [signed.isel(part=part) for part in range(signed.sizes["part"])]
         numbers = "; ".join(f"{table_text(one['short'].item())} {_value(one)}" for one in each)
         first = rows.isel(part=0)
         statement = table_text(first["statement"].item())

@@ -99,24 +99,24 @@ class ProcessExecutor(ProcessPoolExecutor):
 
 
 @contextmanager
-def inline_executor(tell: Callable[[str], object]) -> Iterator[Executor]:
-    """Draws in this process; `tell` is not needed."""
+def inline_executor(notify: Callable[[str], object]) -> Iterator[Executor]:
+    """Draws in this process; `notify` is not needed."""
     yield InlineExecutor()
 
 
 @contextmanager
-def process_executor(tell: Callable[[str], object]) -> Iterator[Executor]:
+def process_executor(notify: Callable[[str], object]) -> Iterator[Executor]:
     """Draws in one other process, which starts with the first drawing and is stopped by nothing but the end.
 
     A script that uses this needs the usual `if __name__ == "__main__"`, and is told so. When the block is left
-    by an error or the keyboard, what is being drawn, or was next, is finished, and `tell` is told so; the rest is
+    by an error or the keyboard, what is being drawn, or was next, is finished, and `notify` is told so; the rest is
     called off.
     """
     pool = ProcessExecutor()
     try:
         yield pool
     except BaseException:
-        tell("stopping: finishing what is being drawn")
+        notify("stopping: finishing what is being drawn")
         raise
     finally:
         pool.shutdown(cancel_futures=True)

@@ -151,9 +151,9 @@ class Swept:
         """Nothing to clear up: the cache is of computed numbers, which a later run may want."""
 
     def _is_computed(self, item: Item) -> bool:
-        from analysis.study.swept_tables import lacking
+        from analysis.study.swept_tables import missing_part
 
-        lack = lacking(item.key, self.study) if item.needs_study else ""
+        lack = missing_part(item.key, self.study) if item.needs_study else ""
         if lack and not self.request.data:
             raise MissingAnalysisError(lack)
         return bool(lack) or not item.needs_study

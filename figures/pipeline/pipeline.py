@@ -90,9 +90,9 @@ def render(
     items, outcome = choose(request.only), FiguresOutcome()
     source = _Redrawn(request.redraw_from) if request.redraw_from else _source(request, progress, report)
     waiting: deque[Made] = deque()
-    tell = lambda stage: progress and progress(stage, 0, None)  # noqa: E731
+    notify = lambda stage: progress and progress(stage, 0, None)  # noqa: E731
 
-    def settle(item: Item, step: Callable[[], str | None]) -> None:
+    def take_step(item: Item, step: Callable[[], str | None]) -> None:
         """Take a step of an item; it has an outcome when there is a state or an error."""
         try:
             state, detail = step(), ""
@@ -107,16 +107,16 @@ def render(
             report(item.name, state, detail)
 
     def finish(made: Made) -> None:
-        settle(made.item, lambda: DRAWN if build_item.finish(made, request, source) else UNCHANGED)
+        take_step(made.item, lambda: DRAWN if build_item.finish(made, request, source) else UNCHANGED)
 
     try:
-        with (process_executor if beside else inline_executor)(tell) as executor:
+        with (process_executor if beside else inline_executor)(notify) as executor:
             for item in items:
-                settle(item, lambda: waiting.append(build_item.make(item, request, source, executor)))  # noqa: B023 (at once)
+                take_step(item, lambda: waiting.append(build_item.make(item, request, source, executor)))  # noqa: B023 (at once)
                 while waiting and waiting[0].ready:
                     finish(waiting.popleft())
             while waiting:
-                tell(f"drawing {waiting[0].item.name}")
+                notify(f"drawing {waiting[0].item.name}")
                 finish(waiting.popleft())
     except KeyboardInterrupt:
         for made in waiting:

@@ -46,12 +46,12 @@ def zoo() -> dict[str, Path]:
     return {path.stem: path for path in sorted((_package("gmsa_models") / "zoo").glob("*.safetensors"))}
 
 
-def find_checkpoints(names: Sequence[str], tell: Callable[[str], None] = lambda words: None) -> list[Checkpoint]:
+def find_checkpoints(names: Sequence[str], notify: Callable[[str], None] = lambda words: None) -> list[Checkpoint]:
     """Checkpoints by name or path, in the order given, each of another name: see `gmsa_models.checkpoints.names`.
 
     Args:
         names: of the zoo, or paths.
-        tell: is told of each that is called otherwise than by its card.
+        notify: is told of each that is called otherwise than by its card.
 
     Raises:
         ArgumentError: one that is not there, or none.
@@ -67,7 +67,7 @@ def find_checkpoints(names: Sequence[str], tell: Callable[[str], None] = lambda 
             )
     if len(set(names)) == len(names) and set(names) <= set(known):
         return [Checkpoint(name, known[name], sha256(known[name])) for name in names]
-    return _named(names, tell)
+    return _named(names, notify)
 
 
 def data_digest(sources: Sequence[str]) -> str:
@@ -136,11 +136,11 @@ def _package(name: str) -> Path:
     return Path(os.path.dirname(spec.origin))
 
 
-def _named(names: Sequence[str], tell: Callable[[str], None]) -> list[Checkpoint]:
+def _named(names: Sequence[str], notify: Callable[[str], None]) -> list[Checkpoint]:
     """What files are called stands in them, and reading it loads torch."""
     from gmsa_models.checkpoints.names import name_checkpoints, renamed
 
     named = name_checkpoints(names)
     for line in renamed(named):
-        tell(line)
+        notify(line)
     return [Checkpoint(each.name, each.path, each.sha256) for each in named]

@@ -139,7 +139,7 @@ def _tell_new_names(models: Sequence[str]) -> None:
     from figures.pipeline.provenance import find_checkpoints, zoo
 
     if not set(models) <= set(zoo()):
-        find_checkpoints(models, tell=lambda line: print(f"gmsa: {one_line(line)}", file=sys.stderr))
+        find_checkpoints(models, notify=lambda line: print(f"gmsa: {one_line(line)}", file=sys.stderr))
 
 
 def _summary(outcome: FiguresOutcome) -> str:

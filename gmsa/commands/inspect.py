@@ -200,7 +200,7 @@ def inspect(
                 records = inspect_source(
                     source, names, device_of(device), edits=edit or (), certify=certify, explain=explain,
                     target=target, neighbourhood=neighbourhood_of(neighbourhood), dataset=dataset,
-                    on_error=on_error, on_skip=skipped, tell=say, progress=progress, begin=keep, **_layers(layer),
+                    on_error=on_error, on_skip=skipped, notify=say, progress=progress, begin=keep, **_layers(layer),
                 )  # fmt: skip
         except ExplainingStopped as error:
             stopped, records = True, error.records

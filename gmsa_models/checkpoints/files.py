@@ -232,10 +232,12 @@ def _describe(path: Path, header: Header, size: int) -> Description:
 def _vocabulary(values: Mapping[str, Any], classes: int) -> Vocabulary:
     """Class names as they were saved; a ValueError, KeyError or TypeError where they are anything else."""
     dataset, indices, names = values["dataset"], tuple(values["indices"]), tuple(values["names"])
-    if odd := [name for name in (dataset, *names) if not is_plain(name)]:
-        raise ValueError(f"the vocabulary has {brief(odd[0])}; expected plain text")
-    if odd := [index for index in indices if type(index) is not int or not 0 <= index <= LARGEST_LABEL]:
-        raise ValueError(f"the vocabulary has the label {brief(odd[0])}; expected whole numbers, 0 to {LARGEST_LABEL}")
+    if unexpected := [name for name in (dataset, *names) if not is_plain(name)]:
+        raise ValueError(f"the vocabulary has {brief(unexpected[0])}; expected plain text")
+    if unexpected := [index for index in indices if type(index) is not int or not 0 <= index <= LARGEST_LABEL]:
+        raise ValueError(
+            f"the vocabulary has the label {brief(unexpected[0])}; expected whole numbers, 0 to {LARGEST_LABEL}"
+        )
     if len(indices) != classes:
         raise ValueError(f"a vocabulary of {len(indices)} for {classes} classes")
     return Vocabulary(dataset, indices, names)

@@ -54,5 +54,5 @@ def align_streams(features: Mapping[str, np.ndarray], rule: str = REFUSE) -> tup
     lengths = {name: len(values) for name, values in features.items()}
     frames = aligned_frames(lengths, rule)
     cut = [f"{name} from {length}" for name, length in lengths.items() if length > frames]
-    said = f"{rule}: cut to {frames} frames, {', '.join(cut)}" if cut else ""
-    return {name: values[:frames] for name, values in features.items()}, said
+    note = f"{rule}: cut to {frames} frames, {', '.join(cut)}" if cut else ""
+    return {name: values[:frames] for name, values in features.items()}, note

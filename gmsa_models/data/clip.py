@@ -203,8 +203,8 @@ class Clip:
     def _normalise(self) -> None:
         owner = f"clip {self.id!r}"
         segments = tuple(self.segments)
-        if odd := [each for each in segments if not isinstance(each, Segment)]:
-            raise ClipError(f"{owner} has the segment {brief(odd[0])}; expected a Segment")
+        if unexpected := [each for each in segments if not isinstance(each, Segment)]:
+            raise ClipError(f"{owner} has the segment {brief(unexpected[0])}; expected a Segment")
         values = {
             "features": {name: _array(owner, name, values) for name, values in self.features.items()},
             "labels": _labels(owner, self.labels),

@@ -67,8 +67,8 @@ class _Probe:
             raise subprocess.TimeoutExpired(_COMMAND, _LONGEST_WAIT)
         if not (line := answers.readline()):
             raise BrokenPipeError
-        code, said = json.loads(line)
-        return code, said
+        code, reason = json.loads(line)
+        return code, reason
 
     def end(self) -> None:
         """End the process and what it forked, whatever they do."""

@@ -40,7 +40,7 @@ def check_footer(file: BinaryIO, metadata: pq.FileMetaData) -> None:
             raise DamagedError(f"row group {group} has {len(chunks)} columns; the schema has {metadata.num_columns}")
         for number, chunk in enumerate(chunks):
             column = schema.column(number)
-            if reason := _misfit(chunk, column):
+            if reason := _mismatch(chunk, column):
                 raise DamagedError(f"row group {group}, column {column.path!r:.100}: {reason}")
 
 
@@ -66,7 +66,7 @@ def _row_groups(footer: bytes) -> Iterator[list[Any]]:
         yield chunks
 
 
-def _misfit(chunk: dict[int, Any], column: pq.ColumnSchema) -> str:
+def _mismatch(chunk: dict[int, Any], column: pq.ColumnSchema) -> str:
     """What of a chunk's description its column cannot have; "" where all fits."""
     if any(field in chunk for field in _ENCRYPTED):
         return "is encrypted; not read"

@@ -67,17 +67,17 @@ def find_clip(paths: Sequence[Path], identity: str, on_skip: OnSkip | None = Non
         on_skip: called with the error of each file or record that cannot be read, instead of raising it.
 
     Raises:
-        UnknownNameError: no record has the id; says how many were looked at.
+        UnknownNameError: no record has the id; says how many were read.
         ClipFileError: a clip before the one wanted cannot be read, unless `on_skip` takes it.
     """
-    looked = 0
+    count = 0
     for path in paths:
         for clip in _candidates(path, identity, on_skip):
-            looked += 1
+            count += 1
             if clip is not None and clip.id == identity:
                 return clip
     place = str(paths[0]) if len(paths) == 1 else f"{len(paths)} files, {paths[0]} to {paths[-1]}"
-    raise UnknownNameError(f"no clip {identity!r} among the {looked} records of {place}")
+    raise UnknownNameError(f"no clip {identity!r} among the {count} records of {place}")
 
 
 def _candidates(path: Path, identity: str, on_skip: OnSkip | None) -> Iterator[Clip | None]:

@@ -47,8 +47,8 @@ class Vocabulary:
             raise ArgumentError(f"{len(self.indices)} label indices but {len(self.names)} names")
         if len(set(self.indices)) != len(self.indices):
             raise ArgumentError("label indices must be unique")
-        if odd := [name for name in (self.dataset, *self.names) if not is_plain(name)]:
-            raise ArgumentError(f"the name {brief(odd[0])}; {_PLAIN}")
+        if unexpected := [name for name in (self.dataset, *self.names) if not is_plain(name)]:
+            raise ArgumentError(f"the name {brief(unexpected[0])}; {_PLAIN}")
 
     def __len__(self) -> int:
         return len(self.indices)

@@ -114,8 +114,8 @@ class ClassificationMetrics:
         self.videos, self.unlabelled = self.videos + other.videos, self.unlabelled + other.unlabelled
         self._positives = self._positives + other._positives
         self._perr, self._hits = self._perr + other._perr, self._hits + other._hits
-        for mine, others in zip(self._ranked(), other._ranked(), strict=True):
-            mine.extend(others)
+        for own, others in zip(self._ranked(), other._ranked(), strict=True):
+            own.extend(others)
 
     def compute(self) -> dict[str, float]:
         """Scores of everything seen that has a true label, NaN where nothing has; see `classification_metrics`.

@@ -99,9 +99,9 @@ def plan_folder(folder: str | Path, hold_out: bool = True, on_skip: OnSkip | Non
             first = first or clip
             if (clip.spaces, sorted(clip.features)) != (first.spaces, sorted(first.features)):
                 raise UnfitClipError(
-                    f"{path}: its features are of {_said(clip.spaces)}, those of {first.source} of "
-                    f"{_said(first.spaces)}; expected one way of making them in a folder: give gmsa features again for "
-                    "all of its videos",
+                    f"{path}: its features are of {_described(clip.spaces)}, those of {first.source} of "
+                    f"{_described(first.spaces)}; expected one way of making them in a folder: give gmsa features "
+                    "again for all of its videos",
                     kind="features of another space",
                 )
             entries.append(_Entry(path, clip.id, clip.frames, clip.labels))
@@ -156,5 +156,5 @@ def _recipe(clips: int, classes: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _said(spaces: Mapping[str, FeatureSpace]) -> str:
+def _described(spaces: Mapping[str, FeatureSpace]) -> str:
     return ", ".join(f"{name} {space}" for name, space in sorted(spaces.items())) or "no feature space"

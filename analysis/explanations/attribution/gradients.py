@@ -103,11 +103,11 @@ class _OnceEach:
     def __call__(self, frames: Float[Tensor, "clips frames width"]) -> Float[Tensor, " clips"]:
         if torch.is_grad_enabled():
             return self._stream(frames)
-        firsts: list[int] = []
+        first_equal: list[int] = []
         for at in range(len(frames)):
-            firsts.append(next((one for one in firsts if torch.equal(frames[one], frames[at])), at))
-        several = sorted(set(firsts))
-        return self._stream(frames[several])[[several.index(one) for one in firsts]]
+            first_equal.append(next((one for one in first_equal if torch.equal(frames[one], frames[at])), at))
+        several = sorted(set(first_equal))
+        return self._stream(frames[several])[[several.index(one) for one in first_equal]]
 
 
 def deep_lift(stream: Stream, inputs: Frames, baseline: Frames) -> FrameScores:

@@ -178,10 +178,10 @@ class GatedMasks:
         )
         again, made, steps = [], [], self._steps if self._live else FRESH
         for one, other in zip(far, far_from_first, strict=True):
-            afresh = one or steps >= FRESH
-            made.append(afresh and other)
-            again.append(afresh and not other)
-            steps = 0 if afresh else steps + 1
+            recomputed = one or steps >= FRESH
+            made.append(recomputed and other)
+            again.append(recomputed and not other)
+            steps = 0 if recomputed else steps + 1
         self._steps = steps
         start = torch.where(torch.tensor(again, device=kept.device)[:, None], self._first.kept, before)
         changes = (kept != start) & ~torch.tensor(made, device=kept.device)[:, None]

@@ -76,9 +76,9 @@ def _alone_and_crossed(clip: GateOpClip, tile: Tile, tables: GateOpTables) -> Fl
         vectors = tile.query[head] @ tables.value_key[:, :, head].transpose(1, 2)
         vectors = move(vectors - directions.unsqueeze(-1) * tile.contexts, tile.factors, tables)
         for branch in (GLOBAL, LOCAL):
-            mine = tile.outputs[branch, head]
-            constant = paths[:, branch, head].permute(1, 2, 0) - directions * (tile.outputs * mine).sum(-1)
-            constant -= 2 * (vectors * mine).sum(-1)
+            own = tile.outputs[branch, head]
+            constant = paths[:, branch, head].permute(1, 2, 0) - directions * (tile.outputs * own).sum(-1)
+            constant -= 2 * (vectors * own).sum(-1)
             # Two global maps meet at every key, any other two at the near ones.
             if branch == GLOBAL:
                 total += _at_every_key(clip.value[head], head, vectors[GLOBAL], constant[GLOBAL], tile, tables)
@@ -98,8 +98,8 @@ def _at_every_key(
 ) -> Float[Tensor, "rows key"]:
     """Head n of the global branch against every head of it: A^n A^m (constant + 2 v_j^n . (B^n)^T z)."""
     crossing = reduce(add, ((tile.factors[s] * vectors) @ tables.matrices[s, head].T for s in BRANCH_MATRICES[GLOBAL]))
-    met = (crossing @ (2 * value).T).add_(constant.unsqueeze(-1)).mul_(tile.weights[GLOBAL])
-    return met.sum(0).mul_(tile.weights[GLOBAL, head])
+    products = (crossing @ (2 * value).T).add_(constant.unsqueeze(-1)).mul_(tile.weights[GLOBAL])
+    return products.sum(0).mul_(tile.weights[GLOBAL, head])
 
 
 def _at_near_keys(
@@ -112,9 +112,9 @@ def _at_near_keys(
 ) -> Float[Tensor, "rows near"]:
     """Head n of one branch against every head of the `others`: A^n A^m (constant + 2 (B^n v_j^n) . z)."""
     near = tile.near_weights
-    met = reduce(add, ((tile.factors[s] * vectors) @ tile.moved[s, head].T for s in BRANCH_MATRICES[branch]))
-    met.mul_(2.0).add_(constant.unsqueeze(-1)).mul_(near[others])
-    return met.sum((0, 1)).mul_(near[branch, head])
+    products = reduce(add, ((tile.factors[s] * vectors) @ tile.moved[s, head].T for s in BRANCH_MATRICES[branch]))
+    products.mul_(2.0).add_(constant.unsqueeze(-1)).mul_(near[others])
+    return products.sum((0, 1)).mul_(near[branch, head])
 
 
 def _path_grams(

@@ -116,9 +116,9 @@ def move(
 ) -> Float[Tensor, "branch=2 heads rows dim"]:
     """B_i^bm x_i^bm for some queries i."""
     moved = vectors.new_empty(*vectors.shape[:3], factors.shape[2])
-    for mine, room, (first, second) in zip(vectors, moved, BRANCH_MATRICES, strict=True):
-        torch.matmul(mine, tables.matrices[first], out=room)
-        room.mul_(factors[first]).addcmul_(mine @ tables.matrices[second], factors[second])
+    for branch_vectors, target, (first, second) in zip(vectors, moved, BRANCH_MATRICES, strict=True):
+        torch.matmul(branch_vectors, tables.matrices[first], out=target)
+        target.mul_(factors[first]).addcmul_(branch_vectors @ tables.matrices[second], factors[second])
     return moved
 
 

@@ -67,14 +67,14 @@ def _pairs_of_head(
     tables: PlainTables,
 ) -> Float[Tensor, "rows key"]:
     """Half of the terms of |J|^2 that hold u of this head and A of any, or u of this head and of one up to it."""
-    # (W_O^n)^T P_m w_i^n of every m, met by A_ij^m.
+    # (W_O^n)^T P_m w_i^n of every m, multiplied by A_ij^m.
     paths = (query[head] @ tables.path_key[head].flatten(1)).unflatten(1, tables.path_key.shape[2:])
-    # C_mn (w_i^m . w_i^n), met by u_ij^m; the head's pair with itself counts half of what a pair's two orders do.
+    # C_mn (w_i^m . w_i^n), multiplied by u_ij^m; the head's pair with itself counts half of a pair's two orders.
     factors = directions[:, : head + 1, head].clone()
     factors[:, head] *= 0.5
     gram = factors[:, :, None, None] * tables.output_gram[: head + 1, :, head]
-    met = torch.baddbmm(weights @ paths, inner[:, :, : head + 1].flatten(2), gram.flatten(1, 2))
-    return (met * inner[:, :, head]).sum(-1)
+    products = torch.baddbmm(weights @ paths, inner[:, :, : head + 1].flatten(2), gram.flatten(1, 2))
+    return (products * inner[:, :, head]).sum(-1)
 
 
 def _as_query(

@@ -83,8 +83,8 @@ def squared_norms(
         squared.diagonal().add_(_as_query(index, head, weights, tables.path_query[index]))
         scale += _scale(index, head)
     threshold = max(LOST_DIGITS * torch.finfo(squared.dtype).eps, CANCELLED)
-    doubtful = (squared < threshold * scale.square_()).any(1).nonzero().squeeze(1)
-    for rows in row_chunks(query, max_bytes, doubtful):
+    inexact = (squared < threshold * scale.square_()).any(1).nonzero().squeeze(1)
+    for rows in row_chunks(query, max_bytes, inexact):
         maps = weights[:, rows].permute(1, 2, 0)
         inner = maps.unsqueeze(-1) * (value.transpose(0, 1) - context[:, rows].transpose(0, 1).unsqueeze(1))
         squared[rows] = squared_rows(inner, maps, rows, query[:, rows], key, tables)

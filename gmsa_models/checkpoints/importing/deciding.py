@@ -66,9 +66,9 @@ def check_proof(state: StateFile, reading: Reading, pair: Proof, model: GMSAClas
     if not difference <= LARGEST_DIFFERENCE:
         raise CheckpointError(_refusal(state, reading, pair, model, difference))
     bound = max(MARGIN * difference, ROUNDING * float(pair.outputs.abs().max()))
-    rivals = [(other, gap) for other, gap in _gaps(state, reading, pair, model) if gap <= bound]
-    if rivals:
-        raise CheckpointError(_undecided(pair, rivals, difference))
+    alternatives = [(other, gap) for other, gap in _gaps(state, reading, pair, model) if gap <= bound]
+    if alternatives:
+        raise CheckpointError(_undecided(pair, alternatives, difference))
     return difference
 
 
@@ -177,19 +177,20 @@ def _halves(pair: Proof, model: GMSAClassifier) -> str:
     return ", ".join(kinds)
 
 
-def _undecided(pair: Proof, rivals: list[tuple[OtherReading, float]], difference: float) -> str:
-    shown = "; ".join(f"{other.option} ({gap:.2g})" for other, gap in rivals[:_MOST_NAMED])
-    more = f"; and {len(rivals) - _MOST_NAMED} more" if len(rivals) > _MOST_NAMED else ""
+def _undecided(pair: Proof, alternatives: list[tuple[OtherReading, float]], difference: float) -> str:
+    shown = "; ".join(f"{other.option} ({gap:.2g})" for other, gap in alternatives[:_MOST_NAMED])
+    more = f"; and {len(alternatives) - _MOST_NAMED} more" if len(alternatives) > _MOST_NAMED else ""
     return (
         f"{pair.path} does not decide how the weights are read: as given the difference is {difference:.2g}, and other "
-        f"readings fit as well: {shown}{more}. A pair that decides has {_decisive(pair, rivals)}. Nothing is written"
+        f"readings fit as well: {shown}{more}. A pair that decides has {_decisive(pair, alternatives)}. "
+        "Nothing is written"
     )
 
 
-def _decisive(pair: Proof, rivals: list[tuple[OtherReading, float]]) -> str:
+def _decisive(pair: Proof, alternatives: list[tuple[OtherReading, float]]) -> str:
     """What kind of pair would tell the readings apart."""
     frames = next(iter(pair.inputs.values())).shape[1]
-    least = max(other.least_frames for other, _ in rivals)
+    least = max(other.least_frames for other, _ in alternatives)
     wanted = []
     if least > frames:
         wanted.append(f"clips of at least {least} frames, longer than the neighbourhood reaches (here {frames})")

@@ -151,20 +151,20 @@ def _by_shape(chosen: Chosen, tensors: Sequence[Source], slots: Sequence[Slot], 
             each.name: (each, [slot for slot in _candidates(each, free, sources) if _in_module(each, slot, chosen)])
             for each in left
         }
-        sole = [
+        unambiguous = [
             (each, options[0])
             for each, options in fits.values()
             if len(options) == 1 and sum(options[0] in others for _, others in fits.values()) == 1
         ]
-        if not sole:
+        if not unambiguous:
             break
-        chosen |= {slot.name: (each, "by shape") for each, slot in sole}
+        chosen |= {slot.name: (each, "by shape") for each, slot in unambiguous}
     for each, options in fits.values():
         if options:
-            rivals = [other.name for other, others in fits.values() if set(options) & set(others)]
+            alternatives = [other.name for other, others in fits.values() if set(options) & set(others)]
             raise CheckpointError(
-                f"{_named(rivals)} of shape {tuple(each.value.shape)} may each be {_named([s.name for s in options])}: "
-                "their names do not tell; --rename decides"
+                f"{_named(alternatives)} of shape {tuple(each.value.shape)} may each be "
+                f"{_named([s.name for s in options])}: their names do not tell; --rename decides"
             )
     return chosen
 
@@ -172,11 +172,11 @@ def _by_shape(chosen: Chosen, tensors: Sequence[Source], slots: Sequence[Slot], 
 def _in_module(source: Source, slot: Slot, chosen: Chosen) -> bool:
     """Whether a bias goes with its weight: that of a module is of the same module, in the file and here."""
     weights = {weight.name: name for name, (weight, _) in chosen.items()}
-    theirs = weights.get(source.name.removesuffix(".bias") + ".weight") if source.name.endswith(".bias") else None
-    if theirs is not None:
-        return slot.name == theirs.removesuffix(".weight") + ".bias"
-    ours = chosen.get(slot.name.removesuffix(".bias") + ".weight") if slot.name.endswith(".bias") else None
-    return ours is None or not ours[0].name.endswith(".weight")
+    in_file = weights.get(source.name.removesuffix(".bias") + ".weight") if source.name.endswith(".bias") else None
+    if in_file is not None:
+        return slot.name == in_file.removesuffix(".weight") + ".bias"
+    in_model = chosen.get(slot.name.removesuffix(".bias") + ".weight") if slot.name.endswith(".bias") else None
+    return in_model is None or not in_model[0].name.endswith(".weight")
 
 
 def _without_cancelled(tensors: Sequence[Source], config: ModelConfig) -> tuple[list[Source], list[str]]:

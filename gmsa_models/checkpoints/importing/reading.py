@@ -84,11 +84,11 @@ def _exchanged(assignments: list[Assignment]) -> list[Assignment]:
     values = {each.name: each.value for each in assignments}
     others = {".attention.query.": ".attention.key.", ".attention.key.": ".attention.query."}
 
-    def partner(name: str) -> str:
+    def counterpart(name: str) -> str:
         part = next((part for part in others if part in name), "")
         return name.replace(part, others[part]) if part else name
 
-    return [replace(each, value=values[partner(each.name)]) for each in assignments]
+    return [replace(each, value=values[counterpart(each.name)]) for each in assignments]
 
 
 def _one_type(assignments: list[Assignment]) -> tuple[dict[str, Tensor], list[str]]:

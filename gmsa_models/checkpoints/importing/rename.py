@@ -72,9 +72,10 @@ def read_renaming(path: str | Path) -> Renaming:
     zeros = values.pop("zeros", [])
     if not isinstance(zeros, list) or not all(isinstance(each, str) for each in zeros):
         raise CheckpointError(f"{path}: zeros is {brief(zeros)}; expected a list of names")
-    if odd := [name for name, target in values.items() if not isinstance(target, str)]:
+    if unexpected := [name for name, target in values.items() if not isinstance(target, str)]:
         raise CheckpointError(
-            f"{path}: {odd[0]!r:.100} is {brief(values[odd[0]])}; expected a name in quotes on both sides of ="
+            f"{path}: {unexpected[0]!r:.100} is {brief(values[unexpected[0]])}; "
+            "expected a name in quotes on both sides of ="
         )
     return Renaming(values, tuple(zeros))
 

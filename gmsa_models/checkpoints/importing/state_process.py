@@ -117,14 +117,15 @@ def named_tensors(contents: object, key: str | None = None) -> dict[str, Tensor]
 def _only_one(dictionaries: Mapping[str, dict[str, Tensor]]) -> dict[str, Tensor]:
     known = [path for path in dictionaries if path == "" or path.split(".")[-1] in _NESTED]
     chosen = known or list(dictionaries)
-    rivals = [
+    candidates = [
         path
         for path, tensors in dictionaries.items()
         if path in chosen or (not _BESIDE.search(path) and _alike(tensors, dictionaries[chosen[0]]))
     ]
-    if len(rivals) > 1:
+    if len(candidates) > 1:
         raise ContentError(
-            f"holds {len(rivals)} sets of weights: {', '.join(rivals)[:200]}; --key says which, as --key {rivals[-1]}"
+            f"holds {len(candidates)} sets of weights: {', '.join(candidates)[:200]}; --key says which, "
+            f"as --key {candidates[-1]}"
         )
     return dictionaries[chosen[0]]
 

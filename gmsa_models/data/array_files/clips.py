@@ -79,13 +79,13 @@ class ArrayClips:
     def clip(self, place: Place) -> Clip:
         """The clip at a place."""
         try:
-            said = self._stated(place)
+            metadata = self._stated(place)
             check_frames(max(shape[0] for shape in self._shapes(place.number).values()))
-            features, alignment = align_streams(self._streams(place.number), said.align)
-            spaces = said.feature_spaces({name: values.shape[1] for name, values in features.items()})
+            features, alignment = align_streams(self._streams(place.number), metadata.align)
+            spaces = metadata.feature_spaces({name: values.shape[1] for name, values in features.items()})
             return Clip(
-                said.id, features, said.labels, said.frame_seconds, said.start_seconds,
-                source=f"{self.path}#{said.id}", dataset=said.dataset, spaces=spaces, alignment=alignment,
+                metadata.id, features, metadata.labels, metadata.frame_seconds, metadata.start_seconds,
+                source=f"{self.path}#{metadata.id}", dataset=metadata.dataset, spaces=spaces, alignment=alignment,
             )  # fmt: skip
         except ContentError as error:
             raise self.error(place, str(error), "layout") from None
@@ -95,13 +95,13 @@ class ArrayClips:
     def entry(self, place: Place) -> ClipEntry:
         """What a list says of a clip; its frames are not read."""
         try:
-            said, shapes = self._stated(place), self._shapes(place.number)
-            frames = aligned_frames({name: shape[0] for name, shape in shapes.items()}, said.align)
+            metadata, shapes = self._stated(place), self._shapes(place.number)
+            frames = aligned_frames({name: shape[0] for name, shape in shapes.items()}, metadata.align)
             check_frames(frames)
-            spaces = said.feature_spaces({name: shape[1] for name, shape in shapes.items()})
+            spaces = metadata.feature_spaces({name: shape[1] for name, shape in shapes.items()})
         except ContentError as error:
             raise self.error(place, str(error), "layout") from None
-        return ClipEntry(said.id, frames, said.labels, said.dataset, spaces)
+        return ClipEntry(metadata.id, frames, metadata.labels, metadata.dataset, spaces)
 
     def may_be(self, place: Place, identity: str) -> bool:
         """Whether the clip has that id; no frame is read."""

@@ -71,8 +71,8 @@ class Hdf5Clips(ArrayClips):
     def _values(self, number: int) -> Mapping[str, Any]:
         group, streams = self._file[self._groups[number]], self._datasets(number)
         own = {name: each[()] for name, each in group.items() if name not in streams}
-        said = {**self._file.attrs, **group.attrs, **own}
-        return {name: value for name, value in said.items() if is_stated(name, streams)}
+        metadata = {**self._file.attrs, **group.attrs, **own}
+        return {name: value for name, value in metadata.items() if is_stated(name, streams)}
 
     def _shapes(self, number: int) -> Mapping[str, tuple[int, int]]:
         return {name: each.shape for name, each in self._datasets(number).items()}

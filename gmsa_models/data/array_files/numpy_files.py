@@ -108,12 +108,12 @@ class NpzClips(ArrayClips):
         return 1 if self._starts is None else len(self._starts) - 1
 
     def _values(self, number: int) -> Mapping[str, Any]:
-        said = {name: self._arrays[name] for name in self._arrays if is_stated(name, dict.fromkeys(self._names))}
+        metadata = {name: self._arrays[name] for name in self._arrays if is_stated(name, dict.fromkeys(self._names))}
         if self._starts is None:
-            return said
-        said = {name: values[number] if values.ndim else values for name, values in said.items()}
+            return metadata
+        metadata = {name: values[number] if values.ndim else values for name, values in metadata.items()}
         identity = self._arrays[IDS][number]
-        return said | {"id": identity if self._arrays[IDS].dtype.kind in "US" else str(identity)}
+        return metadata | {"id": identity if self._arrays[IDS].dtype.kind in "US" else str(identity)}
 
     def _rows(self, number: int) -> slice:
         return slice(None) if self._starts is None else slice(int(self._starts[number]), int(self._starts[number + 1]))

@@ -95,10 +95,10 @@ class ParquetClips(ArrayClips):
 
     def _values(self, number: int) -> Mapping[str, Any]:
         try:
-            said = {name: self._heads[name][number].as_py() for name in self._heads.column_names}
+            metadata = {name: self._heads[name][number].as_py() for name in self._heads.column_names}
         except UnicodeDecodeError as error:
             raise ContentError(f"a text is damaged, or not UTF-8: {error}") from None
-        return {name: value for name, value in said.items() if value is not None}
+        return {name: value for name, value in metadata.items() if value is not None}
 
     def _shapes(self, number: int) -> Mapping[str, tuple[int, int]]:
         frames = int(self._starts[number + 1] - self._starts[number])

@@ -133,8 +133,8 @@ class ClassStatistics:
             Vectors (modality -> (dim,) float32), labels of the data set (at least one), and "".
         """
         if rng.random() < balance:
-            rows, chances = self._sets_by_class[rng.integers(len(self._sets_by_class))]
-            chosen = int(rows[_pick(chances, rng)])
+            rows, probabilities = self._sets_by_class[rng.integers(len(self._sets_by_class))]
+            chosen = int(rows[_pick(probabilities, rng)])
         else:
             chosen = _pick(self._set_chances, rng)
         positions = self.label_sets[chosen]
@@ -258,6 +258,6 @@ def _running_share(counts: np.ndarray) -> np.ndarray:
     return running / running[-1]
 
 
-def _pick(chances: np.ndarray, rng: np.random.Generator) -> int:
+def _pick(probabilities: np.ndarray, rng: np.random.Generator) -> int:
     """A row drawn by its running share."""
-    return int(np.searchsorted(chances, rng.random(), side="right"))
+    return int(np.searchsorted(probabilities, rng.random(), side="right"))

@@ -89,8 +89,9 @@ class VideoVectors:
         own = {"ids": self.ids, "labels": self.labels, "offsets": self.offsets, "kept": np.array(self.kept, np.int64)}
         features = {f"features {name}": values for name, values in self.features.items()}
         variances = {f"variance {name}": values for name, values in self.between_variance.items()}
-        said = {"dataset": np.array(self.dataset)} if self.dataset != YOUTUBE_8M else {}  # as series always were of it
-        return arrays_digest(own | features | variances | said)
+        # Earlier digests name no data set: series always were of YouTube-8M.
+        dataset = {"dataset": np.array(self.dataset)} if self.dataset != YOUTUBE_8M else {}
+        return arrays_digest(own | features | variances | dataset)
 
     @cached_property
     def labelled(self) -> np.ndarray:

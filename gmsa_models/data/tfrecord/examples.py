@@ -56,13 +56,13 @@ def decode_clip(data: bytes, where: str = "") -> Clip:
         raise ContentError(f"{brief(identity)} has no frame lists" + _video_level_hint(context), kind="frames")
     try:
         features = _read_features(packed)
-        said = {"segments": _read_ratings(context), **_meaning(packed, features)} | _read_times(context)
+        metadata = {"segments": _read_ratings(context), **_meaning(packed, features)} | _read_times(context)
         return Clip(
             id=identity,
             features=features,
             labels=read_labels(context),
             source=f"{where}#{identity}" if where else "",
-            **said,
+            **metadata,
         )
     except ClipError as error:
         raise ContentError(str(error), kind="frames") from None
@@ -165,9 +165,9 @@ def read_labels(context: Context) -> tuple[int, ...]:
 
 
 def _checked_labels(name: str, labels: list[int]) -> tuple[int, ...]:
-    if odd := [label for label in labels if not 0 <= label <= LARGEST_LABEL]:
+    if unexpected := [label for label in labels if not 0 <= label <= LARGEST_LABEL]:
         raise ContentError(
-            f"context feature {name!r} has {odd[0]}; a label is 0 or more, at most {LARGEST_LABEL}",
+            f"context feature {name!r} has {unexpected[0]}; a label is 0 or more, at most {LARGEST_LABEL}",
             kind="context feature",
         )
     return tuple(labels)

@@ -33,10 +33,10 @@ def encode_extension(clip: Clip, lossless: bool, meaning: dict[str, Any]) -> byt
         lossless: whether the record's own segment features already give the clip's segments back.
         meaning: `dataset` and `spaces` that the record's form tells; what the clip has otherwise is written.
     """
-    said = {name: value for name, value in _meaning(clip).items() if value != meaning[name]}
-    said |= {"alignment": clip.alignment} if clip.alignment else {}
-    said |= {"frame_times": clip.frame_times} if clip.frame_times else {}
-    if lossless and clip.frame_seconds == 1.0 and clip.start_seconds == 0.0 and not said:
+    metadata = {name: value for name, value in _meaning(clip).items() if value != meaning[name]}
+    metadata |= {"alignment": clip.alignment} if clip.alignment else {}
+    metadata |= {"frame_times": clip.frame_times} if clip.frame_times else {}
+    if lossless and clip.frame_seconds == 1.0 and clip.start_seconds == 0.0 and not metadata:
         return None
     content = {
         "version": VERSION,
@@ -44,9 +44,9 @@ def encode_extension(clip: Clip, lossless: bool, meaning: dict[str, Any]) -> byt
         "start_seconds": clip.start_seconds,
         "segments": [[s.start, s.end, s.labels, s.scores, s.kind, s.origin] for s in clip.segments],
     }
-    if "spaces" in said:
-        said["spaces"] = spaces_to_dict(said["spaces"])
-    return json.dumps(content | said, separators=(",", ":"), allow_nan=False).encode()
+    if "spaces" in metadata:
+        metadata["spaces"] = spaces_to_dict(metadata["spaces"])
+    return json.dumps(content | metadata, separators=(",", ":"), allow_nan=False).encode()
 
 
 def _meaning(clip: Clip) -> dict[str, Any]:

@@ -150,10 +150,10 @@ def _encoded(
     with av.open(file, "w", format="webm") as out:
         start = next(pictures)
         stream = _picture_stream(out, start[1].shape, bits, rate)
-        heard: Any = None if sound is None else _sound_stream(out)
+        sound_stream: Any = None if sound is None else _sound_stream(out)
         for tick, pixels in chain([start], pictures):
             while sound is not None and blocks * _TICKS <= tick and (samples := next(sound, None)) is not None:
-                out.mux(heard.encode(_sound_frame(samples, blocks * SAMPLE_RATE)))
+                out.mux(sound_stream.encode(_sound_frame(samples, blocks * SAMPLE_RATE)))
                 blocks += 1
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
             frame = frame.reformat(width=stream.width, height=stream.height, format="yuv420p")
@@ -161,7 +161,7 @@ def _encoded(
             out.mux(stream.encode(frame))
             if file.tell() > most_bytes:
                 return None
-        for each in [stream] if heard is None else [stream, heard]:
+        for each in [stream] if sound_stream is None else [stream, sound_stream]:
             out.mux(each.encode())
     return file.getvalue() if len(file.getvalue()) <= most_bytes else None
 

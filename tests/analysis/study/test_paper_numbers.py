@@ -17,11 +17,11 @@ from analysis.study.claims import (
     UNDECIDED,
     Part,
     claims_table,
-    judge,
     locality_and_score,
     neighbours_alike,
     order_of_scores,
     uneven_global_profile,
+    verdict_of,
     vertical_lines,
 )
 from analysis.study.contrast import clearest, contrast
@@ -150,7 +150,7 @@ def part(estimate: float, low: float, high: float, sign: str = ">") -> Part:
     ],
 )
 def test_verdicts_follow_one_rule(parts, verdict):
-    assert judge(parts) == verdict
+    assert verdict_of(parts) == verdict
 
 
 def gap_samples(estimate: float, seed: int) -> xr.Dataset:
