@@ -74,7 +74,8 @@ def evaluation_replica(model: Model, *, widen: bool = False) -> Model:
             }
         return modules[id(module)]
 
-    return cast(Model, replica(model))  # a replica has the class of its original
+    with torch.inference_mode(False), torch.no_grad():
+        return cast(Model, replica(model))  # a replica has the class of its original
 
 
 def original_of(module: nn.Module) -> nn.Module:
@@ -119,8 +120,8 @@ def float32_by_default() -> Iterator[None]:
 
 
 def _weight(tensor: Tensor, widen: bool) -> Tensor:
-    with torch.inference_mode(False), torch.no_grad():
-        alias = tensor.clone() if tensor.is_inference() else tensor.detach()
-        if widen and tensor.is_floating_point():
-            alias = alias.to(torch.promote_types(tensor.dtype, torch.float32))
-        return nn.Parameter(alias, requires_grad=False) if isinstance(tensor, nn.Parameter) else alias
+    """Another tensor over the same memory; to be called outside inference mode."""
+    alias = tensor.clone() if tensor.is_inference() else tensor.detach()
+    if widen and tensor.is_floating_point():
+        alias = alias.to(torch.promote_types(tensor.dtype, torch.float32))
+    return nn.Parameter(alias, requires_grad=False) if isinstance(tensor, nn.Parameter) else alias

@@ -13,7 +13,7 @@ from torch import Tensor
 from analysis.sensitivity.autograd import autograd_norms, sampled_norms
 from analysis.sensitivity.closed_form.forms import CLOSED_FORMS, closed_form_norms
 from gmsa_models.attention import AttentionBlock
-from gmsa_models.classifier import EncoderLayer, GMSAClassifier
+from gmsa_models.classifier import Encoder, EncoderLayer, GMSAClassifier
 from gmsa_models.data.clip import Batch, Clip
 from gmsa_models.errors import ArgumentError
 from gmsa_models.evaluating import evaluating
@@ -95,10 +95,10 @@ def frame_gradient_norms(
     compute = METHODS[method] if method else _exact if at == "attention" else _autograd
     options = {"probes": probes, "seed": seed, "max_bytes": max_bytes}
     results = []
-    with evaluating(model, widen=True) as replica:
+    with evaluating(model.encoders[modality], widen=True) as encoder:
         batch = clip if isinstance(clip, Batch) else Batch.from_clips([clip], max_frames=model.config.max_frames)
         for features, valid in zip(batch.features[modality], batch.valid, strict=True):
-            part = _part(replica, features[valid], modality, at, layer)
+            part = _part(encoder, features[valid], at, layer)
             results.append([pad_norms(each, valid) for each in compute(part, **options)])
     norms, errors = (torch.stack(each) for each in zip(*results, strict=True))
     if isinstance(clip, Clip):
@@ -251,12 +251,11 @@ def _check(model: GMSAClassifier, modality: str, at: str, norm: str, method: str
         raise ArgumentError(f"no layer {layer}; the model has {model.config.layers}")
 
 
-def _part(model: GMSAClassifier, features: Float[Tensor, "frames width"], modality: str, at: str, layer: int) -> _Part:
+def _part(encoder: Encoder, features: Float[Tensor, "frames width"], at: str, layer: int) -> _Part:
     """What is differentiated, for one clip; `features` are its valid frames, so nothing in it is padding."""
-    encoder = model.encoders[modality]
     wanted = encoder.layers[layer]
     with torch.no_grad():
-        hidden = features.to(next(model.parameters())).unsqueeze(0)
+        hidden = features.to(next(encoder.parameters())).unsqueeze(0)
         hidden = hidden if encoder.project is None else encoder.project(hidden)
         for before in list(encoder.layers)[: layer % len(encoder.layers)]:
             hidden = before(hidden)
