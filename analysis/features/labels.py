@@ -42,7 +42,7 @@ class _Row:
 
 
 def read_labels(
-    source: str, videos: Sequence[Path], tell: Callable[[str], None] = print
+    source: str, videos: Sequence[Path], notify: Callable[[str], None] = print
 ) -> dict[Path, tuple[VideoLabel, ...]]:
     """Labels of each video, in the order of the table.
 
@@ -51,7 +51,7 @@ def read_labels(
             table with columns path, label and, if wanted, start and end in seconds, a row a label. Paths are taken
             from the table's folder, then from the working directory.
         videos: files.
-        tell: is told how many rows of the table are of none of the videos.
+        notify: is told how many rows of the table are of none of the videos.
 
     Raises:
         ArgumentError: a table that is none, with a row that cannot be, or without a row for any of the videos; names
@@ -71,7 +71,7 @@ def read_labels(
             f"{brief(str(rows[0].video))}, the first video is {brief(str(videos[0].resolve()))}"
         )
     if others:
-        tell(
+        notify(
             f"{source}: {len(others)} of its {len(rows)} rows are of none of the videos and are left out; the first is "
             f"line {others[0].line}, of {brief(str(others[0].video))}"
         )
