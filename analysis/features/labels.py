@@ -37,6 +37,7 @@ class _Row:
     """A row of a table."""
 
     line: int
+    path: str  # as it stands there
     video: Path  # resolved
     label: VideoLabel
 
@@ -73,7 +74,7 @@ def read_labels(
     if others:
         notify(
             f"{source}: {len(others)} of its {len(rows)} rows are of none of the videos and are left out; the first is "
-            f"line {others[0].line}, of {brief(str(others[0].video))}"
+            f"line {others[0].line}, of {brief(others[0].path)}"
         )
     labels: dict[Path, list[VideoLabel]] = defaultdict(list)
     for each in rows:
@@ -98,7 +99,8 @@ def _read_table(path: Path) -> list[_Row]:
             for row in rows:
                 where = f"{path}, line {rows.line_num}"
                 label = VideoLabel(_name(row["label"] or "", where), _span(row, where))
-                result.append(_Row(rows.line_num, _video(path, row["path"] or "", where), label))
+                text = row["path"] or ""
+                result.append(_Row(rows.line_num, text, _video(path, text, where), label))
     except (UnicodeDecodeError, csv.Error) as error:
         raise ArgumentError(f"{path}: not a table of text: {error}") from None
     if not result:

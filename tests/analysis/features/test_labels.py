@@ -43,8 +43,7 @@ def test_a_table_names_videos_from_its_folder_or_the_working_directory(videos, m
         videos[2]: (VideoLabel("sit, down", (0.0, 3.0)),),
     }
     (line,) = lines
-    assert "1 of its 5 rows are of none of the videos and are left out; the first is line 6, of " in line
-    assert "none.mp4" in line
+    assert "1 of its 5 rows are of none of the videos and are left out; the first is line 6, of 'none.mp4'" in line
     read_labels(table(videos, "path,label\ncat/one.mp4,a\n"), videos, lines.append)
     assert len(lines) == 1
 
