@@ -90,7 +90,7 @@ def claim_rows(study: SweptStudy) -> tables.Tables:
 
 FROM_SWEEP: dict[str, Drawn[tables.Tables]] = {
     "sensitivity": Drawn(tables.sensitivity, ("frame-sensitivity",), kinds=True),
-    "score_and_sensitivity": Drawn(tables.score_and_sensitivity, ("scores", "sensitivity"), kinds=True),
+    "score_and_sensitivity": Drawn(tables.score_and_sensitivity, ("scores", "sensitivity")),
     "results": Drawn(tables.results, ("scores",), kinds=True),
     "claims": Drawn(claim_rows, ()),
 }

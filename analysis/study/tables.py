@@ -143,11 +143,7 @@ def score_and_sensitivity(study: Study | SweptStudy) -> Tables:
             "neighbourhood": neighbourhood_text(study.settings.neighbourhood),
         },
     )
-    return {
-        "table": table.assign_attrs(
-            _correlations(table, [study.kind(name) for name in study.mean_sensitivity], study.settings.seed)
-        )
-    }
+    return {"table": table.assign_attrs(_correlations(table, _families(study), study.settings.seed))}
 
 
 def lag(study: Study) -> Tables:
@@ -326,14 +322,22 @@ def _resampled(tables: Mapping[str, xr.Dataset], settings: Settings) -> tuple[in
     return videos, resample_counts(videos, settings.resamples, settings.seed)
 
 
-def _correlations(table: xr.Dataset, families: Sequence[str], seed: int) -> dict[str, float]:
-    """Rank correlation of GAP and mean S over families, as attributes; NaN where there are too few of them."""
-    about = {}
+def _families(study: Study | SweptStudy) -> list[str] | None:
+    """Attention block of each model; None where a sweep's files are not at hand, which say it."""
+    if isinstance(study, SweptStudy) and study.unknown:
+        return None
+    return [study.kind(name) for name in study.mean_sensitivity]
+
+
+def _correlations(table: xr.Dataset, families: Sequence[str] | None, seed: int) -> dict[str, float]:
+    """Rank correlation of GAP and mean S over families, as attributes; NaN where they are too few or not known."""
+    about: dict[str, float] = {}
     for name in ("shared", "own"):
         present = ~np.isnan(table[name].values)
-        correlation = family_correlation(table[name].values, table["gap"].values, families, seed)
+        values, gaps = table[name].values, table["gap"].values
+        correlation = None if families is None else family_correlation(values, gaps, families, seed)
         for field in ("rho", "low", "high", "p_value"):
             about[f"{name}_{field}"] = float("nan") if correlation is None else getattr(correlation, field)
         about[f"{name}_models"] = int(present.sum())
-        about[f"{name}_families"] = len(set(np.asarray(families)[present]))
+        about[f"{name}_families"] = 0 if families is None else len(set(np.asarray(families)[present]))
     return about

@@ -53,8 +53,10 @@ def draw(table: xr.Dataset, width: float = PAGE_WIDTH) -> Figure:
 def correlation_text(table: xr.Dataset, kind: str) -> str:
     """Rank correlation with its interval and p; says so where there are too few models."""
     value = {name: float(table.attrs[f"{kind}_{name}"]) for name in ("rho", "low", "high", "p_value")}
-    families = int(table.attrs.get(f"{kind}_families", 0))  # a table of an earlier version has none
-    units = f"{families} families" if families else f"{int(table.attrs[f'{kind}_models'])} models"
+    families = table.attrs.get(f"{kind}_families")  # None in a table of an earlier version
+    if families == 0:
+        return "families of the models not known"
+    units = f"{int(table.attrs[f'{kind}_models'])} models" if families is None else f"{int(families)} families"
     if np.isnan(value["rho"]):
         return f"{units}: too few to correlate"
     ends = "" if np.isnan(value["low"]) else f" [{value['low']:.2f}, {value['high']:.2f}]"
