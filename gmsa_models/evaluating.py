@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,18 +16,30 @@ __all__ = ["evaluating", "evaluation_replica", "float32_by_default", "original_o
 Model = TypeVar("Model", bound=nn.Module)
 
 _ORIGINAL = "_evaluated_original"  # attribute of a replica's modules: a weak reference
+_BLOCK = "_evaluated_block"  # attribute of a replica inside its block: the thread, and whether it is widened
 
 
 @contextmanager
 def evaluating(model: Model, *, widen: bool = False) -> Iterator[Model]:
-    """`evaluation_replica` of a model, inside `standard_contexts`; blocks may be nested.
+    """`evaluation_replica` of a model, inside `standard_contexts`.
+
+    Blocks may be nested: given the replica of a block around it, in the same thread, a block takes that one.
 
     Args:
         model: is not touched: see `evaluation_replica`.
         widen: see `evaluation_replica`.
     """
+    thread = threading.get_ident()
     with standard_contexts():
-        yield evaluation_replica(model, widen=widen)
+        if model.__dict__.get(_BLOCK) in ((thread, True), (thread, widen)):
+            yield model
+            return
+        replica = evaluation_replica(model, widen=widen)
+        replica.__dict__[_BLOCK] = (thread, widen)
+        try:
+            yield replica
+        finally:
+            replica.__dict__[_BLOCK] = None
 
 
 def evaluation_replica(model: Model, *, widen: bool = False) -> Model:
@@ -68,6 +81,7 @@ def evaluation_replica(model: Model, *, widen: bool = False) -> Model:
                 **hooks,
                 "training": False,
                 _ORIGINAL: weakref.ref(original_of(module)),
+                _BLOCK: None,
                 "_parameters": {name: weight(each) for name, each in module._parameters.items()},
                 "_buffers": {name: weight(each) for name, each in module._buffers.items()},
                 "_modules": {name: replica(each) for name, each in module._modules.items()},

@@ -140,6 +140,23 @@ def test_a_replica_has_the_weights_as_they_are_now_and_gives_none_back():
     assert all(torch.equal(a, b.float()) for a, b in zip(wide.parameters(), half.parameters(), strict=True))
 
 
+def test_a_block_takes_the_replica_of_the_block_around_it_in_its_thread_alone():
+    def taken(given, widen=False):
+        with evaluating(given, widen=widen) as replica:
+            return replica
+
+    with evaluating(small_model()) as replica:
+        assert taken(replica) is replica
+        assert taken(replica, widen=True) is not replica
+        assert taken(evaluation_replica(replica)) is not replica
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(taken, replica).result() is not replica
+        with evaluating(replica, widen=True) as wide:
+            assert taken(wide) is wide
+        assert taken(replica) is replica
+    assert taken(replica) is not replica
+
+
 def test_parameters_and_modules_that_are_shared_stay_shared_and_hooks_of_a_replica_are_its_own():
     model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
     model[1].weight = model[0].weight
