@@ -173,12 +173,15 @@ class Counted(nn.Module):
         super().__init__()
         self.count, self.order, self.batch, self.passes, self.noise = heads, order, batch, 0, 0
         self.register_buffer("mean", torch.zeros(1))
+        self.kept, self.cache = [], {}
         for name, value in known.items():
             setattr(self, name, value)
 
     def forward(self, x):
         self.passes += 1
         self.mean += 1
+        self.kept.append(len(x))
+        self.cache[self.passes] = len(x)
         self.noise = torch.rand(1)
         x = x[:, None] if self.batch is None else x
         parts = x.unflatten(-1, (self.count, DIM))
@@ -210,6 +213,7 @@ def test_passes_that_tell_the_axes_leave_the_module_and_random_numbers_as_they_w
     with capture(module, reduce="frames", layout=layout):
         assert torch.equal(module(x), expected)
     assert (module.passes, module.mean, module.noise) == (plain.passes, plain.mean, plain.noise)
+    assert (module.kept, module.cache) == (plain.kept, plain.cache)
 
 
 def test_a_number_of_heads_that_the_module_says_needs_no_pass():

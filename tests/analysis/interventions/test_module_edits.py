@@ -573,7 +573,7 @@ def test_a_map_of_several_products_takes_no_edits(attend, names, edit):
         assert torch.equal(run_module_with(module, ROWS, layout=module.layout).output, module(ROWS))
 
 
-@pytest.mark.parametrize("least", [-torch.inf, torch.finfo(torch.float32).min, -1e9, -1e4])
+@pytest.mark.parametrize("least", [-torch.inf, torch.finfo(torch.float32).min, -1e4, -90.0])
 def test_a_query_with_nothing_left_under_a_mask_hands_nothing_on(least):
     far = (torch.arange(FRAMES)[:, None] - torch.arange(FRAMES)).abs() > 1
     mask = torch.zeros(FRAMES, FRAMES).masked_fill(far, least)
