@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Sequence
+from typing import SupportsIndex
 
 import numpy as np
 from jaxtyping import Float
@@ -16,7 +18,7 @@ from gmsa_models.errors import ArgumentError
 __all__ = ["LayerWindow", "attribute_of", "layer_window_effects", "layers_of", "unit_edits"]
 
 # One layer, or the first and the last of several.
-LayerWindow = int | tuple[int, int]
+LayerWindow = SupportsIndex | Sequence[SupportsIndex]
 
 
 def layers_of(window: LayerWindow, count: int) -> range:
@@ -29,11 +31,13 @@ def layers_of(window: LayerWindow, count: int) -> range:
     Raises:
         ArgumentError: layers that the model lacks.
     """
-    first, last = (window, window) if isinstance(window, int) else window
+    ends = tuple(window) if isinstance(window, Sequence) else (window, window)
+    whole = len(ends) == 2 and all(hasattr(each, "__index__") and not isinstance(each, bool) for each in ends)
+    first, last = map(operator.index, ends) if whole else (-1, -1)
     if not 0 <= first <= last < count:
         raise ArgumentError(
-            f"layer is {window}; expected one of the layers 0 to {count - 1}, or the first and the last of some, as "
-            f"(0, {count - 1})"
+            f"layer is {window!r:.60}; expected one of the layers 0 to {count - 1}, or the first and the last of some, "
+            f"as (0, {count - 1})"
         )
     return range(first, last + 1)
 

@@ -85,12 +85,12 @@ def test_a_window_of_layers_is_taken_in_all_of_them(kind, source):
                 np.testing.assert_allclose(cell["effect"].sel(direction=direction), expected, rtol=1e-7, atol=1e-9)
     alone = [effect_map(model, clip, 2, windows=WINDOWS, source=source, layer=layer)["effect"] for layer in (1, 2)]
     assert float(np.abs(found["effect"] - alone[0] - alone[1]).max()) > 1e-4
-    one = effect_map(model, clip, 2, windows=WINDOWS, source=source, layer=(2, 2))
+    one = effect_map(model, clip, 2, windows=WINDOWS, source=source, layer=(np.int64(2), 2))
     np.testing.assert_array_equal(one["effect"], alone[1])
     assert one.attrs["layer"] == 2
 
 
-@pytest.mark.parametrize("layer", [3, (1, 3), (2, 1), (-1, 0)])
+@pytest.mark.parametrize("layer", [3, (1, 3), (2, 1), (-1, 0), (0, 1, 2), True])
 def test_layers_that_the_model_lacks_are_refused(layer):
     with pytest.raises(ArgumentError, match="expected one of the layers 0 to 2, or the first and the last"):
         effect_map(model_of("gate-op", layers=3), small_clip(13), 2, layer=layer)
