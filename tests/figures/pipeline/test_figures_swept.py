@@ -125,7 +125,7 @@ class TestWhatIsDrawn:
         _, outcome = swept
         assert outcome.good
         drawn = {name for name, state in outcome.states.items() if state == DRAWN}
-        assert drawn == {*FROM_SWEEP, "figure-2-masks"}
+        assert drawn == {*FROM_SWEEP, "figure-2-masks", "figure-11-local-attention", "claims-by-task"}
         assert {outcome.states[name] for name in outcome.states.keys() - drawn} == {SKIPPED}
         assert outcome.details["figure-6-lag"] == (
             "no analysis of a sweep holds what it shows; give --data to compute it"
