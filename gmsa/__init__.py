@@ -5,17 +5,20 @@ Heavy libraries are imported inside the commands, so that `gmsa --help` answers 
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from gmsa.aliases import add_alias
 from gmsa.commands.catalog import catalog
 from gmsa.commands.evaluate import evaluate
 from gmsa.commands.features import features
-from gmsa.commands.figures import figures
+from gmsa.commands.figures import figures as figures_command
 from gmsa.commands.import_weights import import_weights
 from gmsa.commands.inspect import inspect
 from gmsa.commands.lab import lab
+from gmsa.commands.ls import ls
 from gmsa.commands.models import models
 from gmsa.commands.montage import montage
 from gmsa.commands.study import study
@@ -28,7 +31,6 @@ __all__ = ["ClickError", "app", "main"]
 
 app = typer.Typer(
     cls=OneLineErrors,
-    add_completion=False,
     invoke_without_command=True,
     help="See what a gated multi-headed self-attention model attends to in a video.",
 )
@@ -48,7 +50,15 @@ def _root(
         print(context.get_help())
 
 
-for command in (models, inspect, whatif, features, evaluate, train, catalog, montage, figures, sweep, study, lab):
+# In a checkout the two stand beside this package, and in a wheel inside it; their names are the same.
+for room in ("analysis", "figures"):
+    if not Path(__file__).with_name(room).is_dir():
+        add_alias(f"gmsa.{room}", room)
+
+COMMANDS = (
+    models, ls, inspect, whatif, features, evaluate, train, catalog, montage, figures_command, sweep, study, lab,
+)  # fmt: skip
+for command in COMMANDS:
     app.command()(command)
 app.command("import")(import_weights)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gmsa.options import complete_model
 from gmsa.terminal import one_line
 from gmsa_models.data.atomic import check_folder
 from gmsa_models.progress import progress_bar
@@ -29,7 +30,15 @@ def figures(
         list[str] | None,
         typer.Option(help="Videos: file of clips or glob, file#id, catalogue, demo:0-400, or a .txt with one a line."),
     ] = None,
-    models: Annotated[list[str] | None, typer.Option(help="Names or files, with commas; default: the zoo's.")] = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            "--models",
+            help="Trained models or files, with commas; default: the zoo's.",
+            autocompletion=complete_model,
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the files.")] = Path("figures/out"),
     only: Annotated[
         list[str] | None, typer.Option(help="1 to 9, 11, table, claims, tasks, with commas; default: everything.")

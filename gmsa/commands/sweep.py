@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gmsa.commands.figures import words
+from gmsa.options import complete_model
 from gmsa.terminal import FAILED, one_line
 from gmsa_models.progress import progress_bar
 
@@ -25,7 +26,10 @@ MEBI = 2**20
 
 def sweep(
     data: Annotated[list[str], typer.Option(help="Files of clips, globs of them, or demo:A-B; may be repeated.")],
-    model: Annotated[list[str], typer.Option(help="Trained models or files, with commas; may be repeated.")],
+    model: Annotated[
+        list[str],
+        typer.Option(help="Trained models or files, with commas; may be repeated.", autocompletion=complete_model),
+    ],
     out: Annotated[Path, typer.Option(help="Folder of the table; given again, a stopped sweep goes on from there.")],
     analyses: Annotated[
         list[str] | None,

@@ -76,7 +76,6 @@ def test_bad_input_is_one_line_in_a_real_process():
         (("catalog", "CLIPS", "--out", "OUT.csv"), "ends in .parquet"),
         (("montage", "--out", "OUT", "--mix", "salad"), "unknown mix 'salad'"),
         (("montage", "--out", "OUT", "--split", "train"), "--split is of --vectors"),
-        (("lab", "--folder", "OUT"), "no folder"),
     ],
 )
 def test_bad_input_is_one_clear_line_and_exit_code_2(made, words, said):
