@@ -5,7 +5,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: figures rendered test coverage test-lowest lint lab fuzz clean
+.PHONY: figures rendered docs test coverage test-lowest lint lab fuzz clean
 
 figures: $(VENV)/.figures
 	$(BIN)/gmsa figures
@@ -13,6 +13,12 @@ figures: $(VENV)/.figures
 # The pictures that the README shows, which are committed.
 rendered: $(VENV)/.figures
 	$(BIN)/gmsa figures --out figures/rendered
+
+# The documentation, as pages that open from the disk: build/docs/index.html. Warnings are errors; pages of docs/concepts
+# are executed. To look at one page while writing it, leave -E out: what has not changed is then not read again.
+docs: $(VENV)/.docs
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -q -W --keep-going -E -j 2 -d build/doctrees docs build/docs
+	@echo "wrote build/docs/index.html"
 
 # Byte code is kept, whatever the shell says: the tests start hundreds of processes.
 TESTING := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1
@@ -72,6 +78,10 @@ $(VENV)/.figures: $(VENV)/.torch pyproject.toml
 
 $(VENV)/.test: $(VENV)/.torch pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[notebooks,test]'
+	@touch $@ $(VENV)/.figures
+
+$(VENV)/.docs: $(VENV)/.torch pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	@touch $@ $(VENV)/.figures
 
 $(VENV)/.fuzz: $(VENV)/.test

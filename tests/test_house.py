@@ -102,38 +102,6 @@ def test_notebooks_carry_no_output():
     assert done.returncode == 0, done.stdout
 
 
-def readme_commands() -> list[list[str]]:
-    """Words of every `gmsa ...` in the README's code."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    code = re.findall(r"```(?:bash|sh|console|text)?\n(.*?)```", text, re.DOTALL) + re.findall(r"`([^`\n]+)`", text)
-    lines = [line for block in code for line in block.splitlines()]
-    found = [re.search(r"(?:^|\s|/)gmsa ([a-z]\S*.*)", line.split("#")[0]) for line in lines]
-    return [match.group(1).split() for match in found if match]
-
-
-def test_the_readme_names_commands_and_options_that_exist():
-    known = commands()
-    for first, *rest in readme_commands():
-        for name in first.split("|"):
-            assert name in known, f"README: gmsa {name}"
-            options = {
-                option for parameter in known[name].params for option in (*parameter.opts, *parameter.secondary_opts)
-            }
-            for word in rest:
-                option = word.split("=")[0].strip("[]`.,;")
-                assert not option.startswith("--") or option in options | {"--help", "--debug"}, f"gmsa {name} {option}"
-
-
-def test_the_readmes_make_targets_exist():
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
-    assert {"figures", "test"} <= targets
-    if (ROOT / "README.md").is_file():
-        code = re.findall(
-            r"`make ([a-z]+)`|^make ([a-z]+)", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE
-        )
-        assert {first or second for first, second in code} <= targets
-
-
 def test_no_file_names_a_place_on_one_machine():
     for path, text in texts():
         if path == Path(__file__):

@@ -1,0 +1,15 @@
+// Inspectors are as high as their pages, however wide they are, and have the theme that is chosen here.
+for (const frame of document.querySelectorAll("iframe.inspector")) {
+  frame.addEventListener("load", () => {
+    const page = frame.contentDocument;
+    const follow = () => {
+      page.querySelector(".gmsa-inspector")?.inspector?.set({ theme: document.body.dataset.theme });
+    };
+    page.body.style.background = "transparent";
+    new ResizeObserver(() => {
+      frame.style.height = `${page.body.scrollHeight + 18}px`;
+      follow(); // it was not there before
+    }).observe(page.body);
+    new MutationObserver(follow).observe(document.body, { attributeFilter: ["data-theme"] });
+  });
+}

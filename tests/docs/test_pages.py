@@ -1,0 +1,102 @@
+"""The README and the pages of the documentation: their code runs as it stands, and their commands exist."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+from matplotlib.figure import Figure
+from typer.testing import CliRunner
+
+import gmsa
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs").glob("concepts/*.md"))]
+# What a page's first lines take as given.
+GIVEN = {
+    "what_if": "from gmsa_models import load, read_clips\nfrom analysis import inspect_clip\n"
+    "model, clip = load('gate-op-tp30'), next(read_clips('demo:3')).cut(64)\nrecord = inspect_clip(model, clip)",
+    "scale": "import shlex, gmsa\nfrom typer.testing import CliRunner\nCliRunner().invoke(gmsa.app, shlex.split("
+    "'sweep --model gate-op-tp30 --data demo:0-3 --out runs/sweep --analyses scores,sensitivity'))",
+}
+RUN_HERE = ("README", "start", "inspect_a_video", "explain", "what_if", "paper_figures", "train", "scale")
+# With files of their own; of the first, the block that is marked so.
+RUN_ELSEWHERE = {
+    "any_model": "tests/analysis/capture/test_inspect_module.py",
+    "your_own_arrays": "tests/gmsa/test_own_arrays.py",
+    "your_own_video": "tests/gmsa/test_own_video.py",
+    "your_own_weights": "tests/gmsa/test_import_command.py",
+}
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    """Language and text of each block of code that says its language."""
+    found = re.findall(r"^```(python|bash)\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    return [(language, code) for language, code in found]
+
+
+def run_line(line: str) -> None:
+    done = CliRunner().invoke(gmsa.app, shlex.split(line, comments=True)[1:])
+    assert done.exit_code == 0, f"{line}: {done.output}"
+
+
+@pytest.mark.parametrize("name", RUN_HERE)
+def test_code_of_a_page_runs(name, monkeypatch, tmp_path):
+    (page,) = [path for path in PAGES if path.stem == name]
+    monkeypatch.chdir(tmp_path)
+    # An empty page in place of each overview: to lay one out takes longer than all else.
+    monkeypatch.setattr("figures.inspection.draw", lambda *given, **more: Figure(figsize=(1, 1)))
+    names: dict[str, object] = {}
+    exec(GIVEN.get(name, ""), names)
+    assert blocks(page)
+    for number, (language, code) in enumerate(blocks(page), 1):
+        if language == "bash":
+            for line in code.splitlines():
+                run_line(line)
+            continue
+        try:
+            exec(compile(code, f"{name}, block {number}", "exec"), names)
+        except Exception as error:
+            pytest.fail(f"{name}, block {number}: {type(error).__name__}: {error}\n{code}")
+
+
+def test_code_of_every_page_is_run_by_some_test():
+    with_code = {page.stem for page in PAGES if blocks(page)}
+    assert with_code == {*RUN_HERE, *RUN_ELSEWHERE}
+    for name, test in RUN_ELSEWHERE.items():
+        assert (ROOT / test).is_file(), name
+
+
+def commands(page: Path) -> list[list[str]]:
+    """Words of every `gmsa ...` in a page's code."""
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    code = re.findall(r"```(?:bash|sh|console|text)?\n(.*?)```", text, re.DOTALL) + re.findall(r"`([^`\n]+)`", text)
+    lines = [line.split(" #")[0] for block in code for line in block.splitlines()]
+    found = [re.search(r"(?:^|\s|/)gmsa ([a-z]\S*.*)", line) for line in lines]
+    return [match.group(1).split() for match in found if match]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_commands_and_options_of_a_page_exist(page):
+    known = typer.main.get_command(gmsa.app).commands
+    for first, *rest in commands(page):
+        for name in first.split("|"):
+            assert name in known, f"gmsa {name}"
+            parameters = known[name].params
+            options = {option for each in parameters for option in (*each.opts, *each.secondary_opts)}
+            for word in rest[: rest.index("--")] if "--" in rest else rest:
+                option = word.split("=")[0].strip("[]`.,;")
+                assert not option.startswith("--") or option in options | {"--help", "--debug"}, f"gmsa {name} {option}"
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
+
+
+def test_targets_of_make_that_pages_name_exist():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    assert {"docs", "figures", "test"} <= targets
+    for page in PAGES:
+        named = re.findall(r"`make ([a-z-]+)|^make ([a-z-]+)", page.read_text(encoding="utf-8"), re.MULTILINE)
+        assert {first or second for first, second in named} <= targets, page

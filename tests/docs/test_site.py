@@ -1,0 +1,140 @@
+"""The documentation builds without a warning, holds together, and asks no network; `make docs` executes all pages."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+pytest.importorskip("sphinx", reason="Sphinx is not installed: pip install -e '.[docs]'")
+pytest.importorskip("furo", reason="furo is not installed: pip install -e '.[docs]'")
+
+from browser import started_browser
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+EXECUTED = "similarity"  # the concept whose page is executed here
+# Packages whose names in `__all__` are the public ones.
+PUBLIC = ("gmsa_models", "gmsa_models.data", "analysis", "analysis.capture", "analysis.sweep", "figures.inspector")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The pages; of the concepts one alone is executed."""
+    out = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-E", "-d", out / "trees"]
+    done = subprocess.run(
+        [*command, DOCS, out / "html"], capture_output=True, text=True, check=False,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "GMSA_DOCS_EXECUTE": EXECUTED},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return out / "html"
+
+
+class Page(HTMLParser):
+    """Where a page's links and pictures point, and what can be pointed at."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.anchors: set[str] = set()
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        values = dict(attributes)
+        self.links += [values[name] for name in ("href", "src") if values.get(name)]
+        self.anchors |= {values[name] for name in ("id", "name") if values.get(name)}
+
+
+def test_no_link_is_dead(site):
+    pages = {path: Page(path) for path in site.rglob("*.html")}
+    assert len(pages) > 30
+    for path, page in pages.items():
+        for link in page.links:
+            parts = urlsplit(link)
+            if parts.scheme in ("http", "https", "data", "mailto"):
+                continue
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            assert target.is_file(), f"{path.relative_to(site)}: {link}"
+            if parts.fragment and target.suffix == ".html":
+                assert unquote(parts.fragment) in pages[target].anchors, f"{path.relative_to(site)}: {link}"
+
+
+def test_links_of_the_readme_lead_to_files():
+    for name in ("README.md", "CONTRIBUTING.md"):
+        for link in re.findall(r"\]\(([^)#]+)", (ROOT / name).read_text(encoding="utf-8")):
+            assert (ROOT / link).is_file(), f"{name}: {link}"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    yield from started_browser()
+
+
+def watched(browser, **options):
+    """A page, and the addresses that it asks for and the errors that it has from now on."""
+    page, asked, errors = browser.new_page(**options), [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    return page, asked, errors
+
+
+def elsewhere(urls: list[str]) -> list[str]:
+    return [url for url in urls if urlsplit(url).scheme not in ("file", "data", "blob", "about")]
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+def test_pages_open_from_the_disk_ask_no_network_and_fit_the_screen(site, browser, width):
+    page, asked, errors = watched(browser, viewport={"width": width, "height": 900})
+    for path in sorted(site.rglob("*.html")):
+        page.goto(path.as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{path}: wider than {width}"
+    assert len(asked) > 30
+    assert (elsewhere(asked), errors) == ([], [])
+    page.close()
+
+
+def test_the_inspector_of_a_concept_is_alive_and_as_high_as_its_page(site, browser):
+    page, asked, errors = watched(browser, viewport={"width": 1280, "height": 900}, color_scheme="light")
+    page.goto((site / "concepts" / f"{EXECUTED}.html").as_uri())
+    element = page.locator("iframe.inspector")
+    element.scroll_into_view_if_needed()
+    inside = element.content_frame
+    inside.locator("text=/0:47 \\(frame 47\\)/").wait_for()
+    inside.locator(".gmsa-inspector").press("ArrowRight")
+    inside.locator("text=/0:48 \\(frame 48\\)/").wait_for()
+    assert element.bounding_box()["height"] >= inside.locator("body").evaluate("body => body.scrollHeight")
+    ground = "root => getComputedStyle(root).backgroundColor"
+    light = inside.locator(".gmsa-inspector").evaluate(ground)
+    page.evaluate("document.body.dataset.theme = 'dark'")
+    changed = (
+        f"({ground})(document.querySelector('iframe').contentDocument.querySelector('.gmsa-inspector')) !== '{light}'"
+    )
+    page.wait_for_function(changed)
+    assert (elsewhere(asked), errors) == ([], [])
+    page.close()
+
+
+def test_every_public_name_is_in_the_reference_once():
+    text = "\n".join(path.read_text(encoding="utf-8") for path in (DOCS / "api").glob("*.md"))
+    described = re.findall(r"^\.\. (?:auto)?(?:function|class|exception|data):: (\w+)$", text, re.MULTILINE)
+    assert len(described) == len(set(described))
+    for package in PUBLIC:
+        tree = ast.parse((ROOT / package.replace(".", "/") / "__init__.py").read_text(encoding="utf-8"))
+        (names,) = [ast.literal_eval(node.value) for node in tree.body
+                    if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"]  # fmt: skip
+        assert not set(names) - set(described) - {"metrics"}, package  # a module, under its own heading
+
+
+def test_every_concept_says_what_it_is_how_to_read_it_and_what_it_does_not_say():
+    for path in DOCS.glob("concepts/*.md"):
+        if path.stem not in ("index", "frame_sensitivity", "sinks", "study"):  # no view or number of their own
+            headings = re.findall(r"^## (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+            assert headings[0] == "Definition", path
+            assert {"How to read it", "How to read them"} & set(headings), path
+            assert {"What it does not say", "What they do not say"} & set(headings), path
