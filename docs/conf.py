@@ -85,6 +85,7 @@ def setup(app: Sphinx) -> None:
     """Mathematics as MathML, which browsers draw themselves; docstrings as the plain text that they are."""
     app.add_html_math_renderer("mathml", (_inline, None), (_block, None))
     app.connect("autodoc-process-docstring", _plain, priority=100)  # before napoleon
+    app.connect("source-read", _results_here)
 
 
 html_math_renderer = "mathml"
@@ -114,3 +115,8 @@ def _plain(app: Sphinx, what: str, name: str, thing: object, options: object, li
         parts = re.split(r"(`[^`]*`)", line)
         parts[::2] = [re.sub(r"[*|]|(?<=\w)_(?!\w)", r"\\\g<0>", part) for part in parts[::2]]
         lines[number] = "".join(parts)
+
+
+def _results_here(app: Sphinx, page: str, source: list[str]) -> None:
+    """Links to the files of `benchmarks/results` lead to the page that holds them all."""
+    source[0] = re.sub(r"\]\((?:\.\./)+benchmarks/results/\w+\.md\)", "](/benchmarks.md)", source[0])
