@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +64,7 @@ def write_inspection(
     video: str | Path | ClipMedia | None = None,
     media: str | None = None,
     live: Sequence[LiveModel] = (),
+    notify: Callable[[str], None] = lambda line: None,
 ) -> list[Path]:
     """Write `CLIP-MODEL.png`, `.pdf`, `.json` and `.nc` a record, and `CLIP-MODEL-against-OTHER` for two.
 
@@ -77,7 +78,7 @@ def write_inspection(
         command: for the JSON.
         html: write the interactive inspector of all the records as well.
         video, media: its pictures and sound, see `clip_media`.
-        live: models whose passes can be edited in it, see `write_html`.
+        live, notify: see `write_html`.
 
     Returns:
         The files, in the order of writing.
@@ -99,7 +100,8 @@ def write_inspection(
         view = {"against": str(records[1]["model"].item())} if len(records) > 1 else {}
         if len(records) > 2 and record_edits(records[-1].attrs) and not live:  # an edited pass, and another model
             view["model"] = str(records[-1]["model"].item())
-        written.append(write_html(records, path.with_name(f"{path.name}.html"), view, video=pictures, live=live))
+        page = path.with_name(f"{path.name}.html")
+        written.append(write_html(records, page, view, video=pictures, live=live, notify=notify))
     return written
 
 

@@ -33,8 +33,9 @@ ELLIPSIS = "…"
 LONG_NUMBER = 1e6
 BRIEF = 30  # letters
 REPLACED = "\N{REPLACEMENT CHARACTER}"
-# Marks that turn the direction of what follows, beyond the end of the text that they stand in.
-_DIRECTIONS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+# Marks that turn the direction of what follows, beyond the end of the text that they stand in; and that of the order
+# of bytes, which no PDF of matplotlib can hold.
+_LEFT_OUT = "\ufeff\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 _MARKDOWN = r"\`*_|<>&$[]~#"
 _LATEX = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
@@ -46,14 +47,14 @@ def plain(text: object) -> str:
     """A text from a file as one line that every picture format can hold.
 
     Line ends, tabs and control characters become spaces; halves of surrogate pairs and non-characters, which no SVG or
-    PDF can hold, a replacement character; marks that would turn the direction of neighbouring text go.
+    PDF can hold, a replacement character; marks of direction, and of the order of bytes, go.
     """
     return " ".join("".join(map(_plain_letter, str(text))).split())
 
 
 def _plain_letter(letter: str) -> str:
     code = ord(letter)
-    if letter in _DIRECTIONS:
+    if letter in _LEFT_OUT:
         return ""
     if code & 0xFFFE == 0xFFFE or 0xD800 <= code <= 0xDFFF or 0xFDD0 <= code <= 0xFDEF:
         return REPLACED

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +54,7 @@ def folder_record(
     span: str | None,
     neighbourhood: str | None,
     explain: bool,
+    methods: Sequence[str] | None,
     target: str | None,
     progress: Callable[[int, int], None],
     layers: Mapping[str, Any],
@@ -65,7 +66,7 @@ def folder_record(
         span: "A..B", seconds.
         neighbourhood: as it is written, such as TP30; in time steps.
         layers: as `inspect_video` takes them.
-        folder, device, frames, explain, target, progress: see `inspect_video`.
+        folder, device, frames, explain, methods, target, progress: see `inspect_video`.
 
     Raises:
         ClickError: a clip that is no file, or a span that is none.
@@ -76,7 +77,7 @@ def folder_record(
         raise ClickError(f"{clip!r} is no file; a transformers model, here {folder!r}, takes a video file")
     return inspect_video(
         clip, folder, device=device, frames=frames, span=_span(span), neighbourhood=neighbourhood_of(neighbourhood),
-        explain=explain, target=target, progress=progress, **layers,
+        explain=explain, methods=methods, target=target, progress=progress, **layers,
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
+from gmsa.optional_values import with_values
 from gmsa_models.errors import GMSAError
 from gmsa_models.progress import progress_bar
 
@@ -45,7 +46,7 @@ class OneLineErrors(TyperGroup):
         replace_what_cannot_be_shown()
         arguments = list(sys.argv[1:] if args is None else args)
         debug = "--debug" in arguments
-        words = [word for word in arguments if word != "--debug"]
+        words = with_values([word for word in arguments if word != "--debug"])
         if debug:
             return sys.exit(super().main(args=words, standalone_mode=False, **extra) or 0)
         try:

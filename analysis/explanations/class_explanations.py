@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from threading import Lock
 
 from analysis.explanations.explanation import Explanation
-from analysis.explanations.faithfulness import Replacer
-from analysis.explanations.registry import applicable, explain_all
+from analysis.explanations.faithfulness import MEASURES, Replacer
+from analysis.explanations.ground_truth import EVIDENCE_MEASURES
+from analysis.explanations.registry import applicable, chosen_methods, explain_each
 from analysis.explanations.scores import score_explanation
 from analysis.view import TraceView
 from gmsa_models.classifier import GMSAClassifier
+from gmsa_models.errors import ArgumentError
 
-__all__ = ["ClassExplanations", "explain_class", "explanation_steps"]
+__all__ = ["ClassExplanations", "ExplanationsStopped", "explain_class", "explanation_steps"]
 
 
 @dataclass(frozen=True)
@@ -37,9 +39,21 @@ class ClassExplanations:
     scores: dict[str, dict[str, float]]
 
 
-def explanation_steps(model: GMSAClassifier) -> int:
+class ExplanationsStopped(KeyboardInterrupt):
+    """An interrupt while a class was being explained.
+
+    Attributes:
+        result: what was done by then; NaN for faithfulness that was not yet measured.
+    """
+
+    def __init__(self, result: ClassExplanations) -> None:
+        super().__init__("stopped while a class was being explained")
+        self.result = result
+
+
+def explanation_steps(model: GMSAClassifier, methods: Sequence[str] | None = None) -> int:
     """How many steps `explain_class` has: each method explains, and is then scored."""
-    return 2 * len(applicable(model))
+    return 2 * len(chosen_methods(model, methods))
 
 
 def explain_class(
@@ -47,6 +61,7 @@ def explain_class(
     view: TraceView,
     target: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    methods: Sequence[str] | None = None,
 ) -> ClassExplanations:
     """Explain one class of a view of one clip. The methods are not told the known segments.
 
@@ -55,19 +70,48 @@ def explain_class(
         view: of one clip.
         target: position of the class; None: the one that the model finds most probable.
         progress: called with the steps done and their number, one call at a time, from any thread.
+        methods: keys of `EXPLANATIONS`; those that do not apply to the model are left out. None: all.
+
+    Raises:
+        UnknownNameError: a method that is not on offer.
+        ArgumentError: none of the methods applies to the model.
+        ExplanationsStopped: interrupted; it holds what was done.
     """
+    names = chosen_methods(model, methods)
+    if not names:
+        raise ArgumentError(
+            f"no explanation among {list(methods or ())} applies to this model; those that do: "
+            f"{', '.join(applicable(model))}"
+        )
     target = int(view.logits[0].argmax()) if target is None else target
     label = view.vocabulary.indices[target]
-    step = _counter(progress, explanation_steps(model))
+    step = _counter(progress, explanation_steps(model, names))
     plain = replace(view.one, segments=())
-    explanations = explain_all(model, plain, target, view=view, progress=step)
     replacer = Replacer(model, view.one, target)
-    known = view.one if view.labelled else plain
-    scores = {}
-    for name, each in explanations.items():
-        scores[name] = score_explanation(each, known, label, replacer)
+    explanations: dict[str, Explanation] = {}
+    scores: dict[str, dict[str, float]] = {}
+
+    def keep(name: str, explanation: Explanation) -> None:
+        explanations[name] = explanation
         step(1)
-    return ClassExplanations(target, int(label), view.vocabulary.name(label), replacer.baseline, explanations, scores)
+
+    def result() -> ClassExplanations:
+        each = {name: explanations[name] for name in names if name in explanations}
+        measured = {name: scores.get(name, _NOT_MEASURED) for name in each}
+        return ClassExplanations(target, int(label), view.vocabulary.name(label), replacer.baseline, each, measured)
+
+    try:
+        explain_each(model, plain, target, names, keep, view)
+        for name in names:
+            known = view.one if view.labelled else plain
+            scores[name] = score_explanation(explanations[name], known, label, replacer)
+            step(1)
+    except KeyboardInterrupt:
+        raise ExplanationsStopped(result()) from None
+    return result()
+
+
+_NOT_MEASURED = dict.fromkeys((*MEASURES, *EVIDENCE_MEASURES), float("nan"))
 
 
 def _counter(progress: Callable[[int, int], None], total: int) -> Callable[[int], None]:

@@ -27,9 +27,9 @@ from analysis.explanations.input_steps import Steps, Values, explained_tensor, r
 from analysis.module_view import module_logits
 from analysis.sensitivity.of_view import view_gradient_norms
 from analysis.view import TraceView
-from gmsa_models.errors import ArgumentError
+from gmsa_models.errors import ArgumentError, UnknownNameError
 
-__all__ = ["MODULE_METHODS", "ModuleScore", "explain_module"]
+__all__ = ["MODULE_METHODS", "ModuleScore", "check_module_methods", "explain_module"]
 
 Kept = Bool[Tensor, " steps"]
 
@@ -195,6 +195,18 @@ MODULE_METHODS: dict[str, Callable[[ModuleScore, TraceView], Found]] = {
     "random": _random,
     "mean-frame-similarity": _mean_frame_similarity,
 }
+
+
+def check_module_methods(methods: Sequence[str]) -> None:
+    """Refuse a method that no module can be asked for.
+
+    Raises:
+        UnknownNameError: there is one, or none is given; the message lists the names.
+    """
+    unknown = [name for name in methods if name not in MODULE_METHODS]
+    if unknown or not methods:
+        named = f"unknown explanation {unknown[0]!r}" if unknown else "no explanation is named"
+        raise UnknownNameError(f"{named}; those of any module: {', '.join(MODULE_METHODS)}")
 
 
 def explain_module(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, SupportsIndex
@@ -25,7 +25,16 @@ from gmsa_models.data.clip import Clip
 from gmsa_models.errors import UnknownNameError
 from gmsa_models.evaluating import evaluating, evaluation_replica
 
-__all__ = ["EXPLANATIONS", "MethodSpec", "applicable", "check_method", "explain", "explain_all"]
+__all__ = [
+    "EXPLANATIONS",
+    "MethodSpec",
+    "applicable",
+    "check_method",
+    "chosen_methods",
+    "explain",
+    "explain_all",
+    "explain_each",
+]
 
 
 @dataclass(frozen=True)
@@ -123,22 +132,40 @@ def explain_all(
     Raises:
         UnknownNameError: as `explain`.
     """
-    requested = tuple(EXPLANATIONS) if methods is None else tuple(methods)
-    for name in requested:
-        check_method(name)
-    applicable_names = applicable(model)
-    names = [name for name in requested if name in applicable_names]
+    names, results = chosen_methods(model, methods), {}
+
+    def keep(name: str, explanation: Explanation) -> None:
+        results[name] = explanation
+        progress(1)
+
+    explain_each(model, clip, class_position(model, target), names, keep, view)
+    return {name: results[name] for name in names}
+
+
+def explain_each(
+    model: GMSAClassifier,
+    clip: Clip,
+    target: int,
+    names: Sequence[str],
+    keep: Callable[[str, Explanation], None],
+    view: TraceView | None = None,
+) -> None:
+    """Explain one class by some methods, several at a time, and hand on each explanation as it is made.
+
+    Args:
+        target: position of the class.
+        names: of methods that apply to the model.
+        keep: called after each explanation with the method and what it says, from several threads, in any order.
+        model, clip, view: see `explain_all`.
+    """
     if view is None and any(EXPLANATIONS[name].uses_view for name in names):
         view = view_clips(model, [clip])
     options = {name: {"view": view} if EXPLANATIONS[name].uses_view else {} for name in names}
-    position = class_position(model, target)
     replica = evaluation_replica(model, widen=True)  # widened once for all
-    results: dict[str, Explanation] = {}
 
     def compute(some: list[str]) -> None:
         for name in some:
-            results[name] = explain(replica, clip, position, name, **options[name])
-            progress(1)
+            keep(name, explain(replica, clip, target, name, **options[name]))
 
     # DeepLIFT silences a warning of captum's, which is a setting of all threads: it goes first, alone. Those that share
     # the view share what is computed from it, one after another.
@@ -146,7 +173,19 @@ def explain_all(
     with_view = [name for name in names if EXPLANATIONS[name].uses_view]
     compute(alone)
     map_in_threads(compute, [*([name] for name in names if name not in (*alone, *with_view)), with_view])
-    return {name: results[name] for name in names}
+
+
+def chosen_methods(model: GMSAClassifier, methods: Iterable[str] | None) -> tuple[str, ...]:
+    """Those of some methods that a model can be asked for, in the order given; of None: all that it can.
+
+    Raises:
+        UnknownNameError: a method that is not on offer; the message lists those that are.
+    """
+    requested = tuple(EXPLANATIONS) if methods is None else tuple(dict.fromkeys(methods))
+    for name in requested:
+        check_method(name)
+    applicable_names = applicable(model)
+    return tuple(name for name in requested if name in applicable_names)
 
 
 def check_method(name: str) -> MethodSpec:

@@ -13,10 +13,11 @@ from gmsa_models.classifier import GMSAClassifier, mean_over_valid
 from gmsa_models.data.clip import Clip
 from gmsa_models.errors import ArgumentError
 
-__all__ = ["FRAMES_TOGETHER", "Stream", "stream_inputs", "streams"]
+__all__ = ["WIDTH", "Stream", "clips_together", "stream_inputs", "streams"]
 
-# Frames that pass through an encoder together: enough for matrix products, few enough to stay in memory.
-FRAMES_TOGETHER = 6000
+# Frames of width 128 that pass through an encoder together, and fewer wider ones: enough for matrix products, few
+# enough that what is made of them on the way stays in memory (`benchmarks/paper_size.py`).
+FRAMES_TOGETHER, WIDTH = 6000, 128
 
 
 class Stream(nn.Module):
@@ -53,6 +54,11 @@ class Stream(nn.Module):
     def pool(self, frames: Float[Tensor, "batch frames dim"]) -> Float[Tensor, " batch"]:
         """The same from what the encoder gives."""
         return mean_over_valid(frames, None) @ self.weights
+
+
+def clips_together(frames: int, width: int = WIDTH) -> int:
+    """How many clips of so many frames of some width are taken at once; at least one."""
+    return max(1, FRAMES_TOGETHER * WIDTH // (max(WIDTH, width) * max(1, frames)))
 
 
 def streams(model: GMSAClassifier, target: int) -> dict[str, Stream]:

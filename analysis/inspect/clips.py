@@ -23,7 +23,7 @@ from gmsa_models.data.clip import Clip
 from gmsa_models.evaluating import evaluation_replica
 from gmsa_models.masks import Neighbourhood
 
-__all__ = ["inspect_clip", "inspect_clips"]
+__all__ = ["explained_view", "inspect_clip", "inspect_clips"]
 
 
 def inspect_clip(
@@ -37,6 +37,7 @@ def inspect_clip(
     parts: Sequence[str] | None = None,
     certify: bool = False,
     target: SupportsIndex | str | None = None,
+    methods: Sequence[str] | None = None,
     explanation_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> xr.Dataset:
     """Everything that a model saw in a clip, as one data set: the record from which all views are drawn.
@@ -63,6 +64,8 @@ def inspect_clip(
         parts: of `PARTS`; default: `DEFAULT_PARTS`, which are all but "certificate" and "explanation".
         certify: check every map too, whatever the parts: adds "certificate".
         target: the class that the part "explanation" explains, by its position or name; None: the most probable.
+        methods: that the part "explanation" has: keys of `EXPLANATIONS`, of which those that do not apply to the model
+            are left out; None: all.
         explanation_progress: called as the part "explanation" goes on, with the steps done and their number; see
             `explanation_steps`. Calls come one at a time, from any thread.
 
@@ -75,7 +78,8 @@ def inspect_clip(
         RecordError (a ValueError): a layer the model lacks, or both `layer` and `layers`; checks or explanations of an
             edited pass, which are of the model as it is.
         EditError, SiteError (ValueErrors): edits that do not fit the model or the clip.
-        KeyError: a part that is not in `PARTS`.
+        KeyError: a part that is not in `PARTS`, or a method that is not in `EXPLANATIONS`.
+        ArgumentError (a ValueError): none of the methods applies to the model.
         UnfitClipError (a ValueError): a modality that the clip lacks, or features of another width or space.
     """
     made, names = checked_edits(edits), _part_names(parts, certify)
@@ -86,7 +90,7 @@ def inspect_clip(
     return next(
         inspect_clips(
             model, [clip], neighbourhood=neighbourhood, layer=layer, layers=layers, parts=parts, certify=certify,
-            target=target, explanation_progress=explanation_progress,
+            target=target, methods=methods, explanation_progress=explanation_progress,
         )
     )  # fmt: skip
 
@@ -102,6 +106,7 @@ def inspect_clips(
     parts: Sequence[str] | None = None,
     certify: bool = False,
     target: SupportsIndex | str | None = None,
+    methods: Sequence[str] | None = None,
     progress: Callable[[int], None] = lambda records: None,
     explanation_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Iterator[xr.Dataset]:
@@ -111,8 +116,8 @@ def inspect_clips(
         clips: any iterable; it is read no further ahead than one batch.
         batch_size: clips a pass; padding changes no record beyond rounding.
         progress: called after each record with 1.
-        model, neighbourhood, layer, layers, parts, certify, target, explanation_progress: see `inspect_clip`; the
-            steps are those of each record.
+        model, neighbourhood, layer, layers, parts, certify, target, methods, explanation_progress: see `inspect_clip`;
+            the steps are those of each record.
 
     Raises:
         ValueError: a batch size below 1; and as `inspect_clip`.
@@ -121,17 +126,33 @@ def inspect_clips(
         raise ValueError(f"batch_size is {batch_size}; expected at least 1")
     names = _part_names(parts, certify)
     position = None if target is None else class_position(model, target)
-
-    def explanations(view: TraceView) -> ClassExplanations:
-        return explain_class(evaluation_replica(model, widen=True), view, position, explanation_progress)
-
     waiting = iter(clips)
     while batch := list(islice(waiting, batch_size)):
         view = view_clips(model, batch, chosen=neighbourhood)
-        view = replace(view, capabilities=replace(view.capabilities, explanations=explanations))
-        for one in view.each():
+        for one in explained_view(model, view, position, methods, explanation_progress).each():
             yield record_of(one, layer=layer, layers=layers, parts=names)
             progress(1)
+
+
+def explained_view(
+    model: GMSAClassifier,
+    view: TraceView,
+    target: int | None,
+    methods: Sequence[str] | None,
+    progress: Callable[[int, int], None],
+) -> TraceView:
+    """A view that can explain a class of each of its clips: what its part "explanation" is made of.
+
+    Args:
+        model: that the view is of.
+        target: position of the class; None: the most probable of each clip.
+        methods, progress: see `explain_class`.
+    """
+
+    def explanations(one: TraceView) -> ClassExplanations:
+        return explain_class(evaluation_replica(model, widen=True), one, target, progress, methods)
+
+    return replace(view, capabilities=replace(view.capabilities, explanations=explanations))
 
 
 def _part_names(parts: Sequence[str] | None, certify: bool) -> tuple[str, ...]:

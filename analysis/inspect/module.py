@@ -18,7 +18,7 @@ from analysis.capture.layout import Layout
 from analysis.errors import RecordError
 from analysis.explanations.class_explanations import ClassExplanations
 from analysis.explanations.input_steps import module_steps
-from analysis.explanations.module_explanations import MODULE_METHODS, ModuleScore, explain_module
+from analysis.explanations.module_explanations import MODULE_METHODS, ModuleScore, check_module_methods, explain_module
 from analysis.module_sites import Probes
 from analysis.module_view import ModuleClip, evaluating_module, view_module
 from analysis.record.assemble import check_parts, record_of
@@ -47,6 +47,7 @@ def inspect_module(
     parts: Sequence[str] | None = None,
     probes: Probes | None = None,
     target: SupportsIndex | str | None = None,
+    methods: Sequence[str] | None = None,
     steps: Int[Tensor, "*numbers"] | None = None,
     mask: Bool[Tensor, "query key"] | None = None,
     note: ModelNote | None = None,
@@ -80,6 +81,8 @@ def inspect_module(
             X and Y are the tokens of a frame before and after the module that attends. Exact: `Probes(None)`, for small
             models: one product for every number of the output.
         target: the class that the part "explanation" explains, by position or name; None: the most probable.
+        methods: that the part "explanation" has: keys of `MODULE_METHODS`; default: all, but "gradient-received" only
+            beside the part "sensitivity".
         steps: the time step that each number of the input belongs to, of its shape or broadcast to it, for the part
             "explanation"; default: along the axis, a multiple of the time steps long, by whose parts the tokens of the
             time steps change.
@@ -98,7 +101,7 @@ def inspect_module(
         RecordError (a ValueError): no logits of one clip, streams of unequal layers, names that are not one a class,
             features that are not known.
         CaptureError (a ValueError): as `analysis.capture.capture`; a layout that does not fit among it.
-        KeyError: a part that is not in `PARTS`.
+        KeyError: a part that is not in `PARTS`, or a method that is not in `MODULE_METHODS`.
     """
     view = view_module(
         module, inputs, layout=layout, class_names=class_names, streams=streams, activation=activation, adapter=adapter,
@@ -107,7 +110,9 @@ def inspect_module(
     )  # fmt: skip
     names = check_parts(parts)
     if "explanation" in names and adapter is None:
-        methods = [name for name in MODULE_METHODS if name != "gradient-received" or "sensitivity" in names]
+        if methods is None:
+            methods = [name for name in MODULE_METHODS if name != "gradient-received" or "sensitivity" in names]
+        check_module_methods(methods)
 
         def explanations(view: TraceView) -> ClassExplanations:
             position = _target(view, target)

@@ -5,15 +5,20 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
 import torch
 import xarray as xr
 
-from analysis.explanations.class_explanations import explanation_steps
-from analysis.inspect.clips import inspect_clip
+from analysis.explanations.class_explanations import ClassExplanations, ExplanationsStopped, explanation_steps
+from analysis.gmsa_view import view_clips
+from analysis.inspect.clips import explained_view, inspect_clip
 from analysis.interventions.edit_texts import edits_from_texts
+from analysis.record.assemble import record_of
+from analysis.record.variables import DEFAULT_PARTS
+from analysis.view import TraceView
 from gmsa_models.checkpoints.files import load
 from gmsa_models.checkpoints.names import name_checkpoints, renamed
 from gmsa_models.classifier import GMSAClassifier
@@ -33,7 +38,7 @@ class ExplainingStopped(KeyboardInterrupt):
     """An interrupt while a class was being explained.
 
     Attributes:
-        records: one a model, without explanations.
+        records: one a model, with the explanations that were made by then.
     """
 
     def __init__(self, records: list[xr.Dataset]) -> None:
@@ -49,6 +54,7 @@ def inspect_source(
     edits: Sequence[str] = (),
     certify: bool = False,
     explain: bool = False,
+    methods: Sequence[str] | None = None,
     target: str | None = None,
     neighbourhood: Neighbourhood | None = None,
     layer: int = 0,
@@ -71,6 +77,7 @@ def inspect_source(
             by its id: of a demo video, or of a clip in the file of the source.
         certify: check every attention map too; not of the edited pass, which is not explained either.
         explain: explain a class too, the same by all models.
+        methods: by which methods, see `inspect_clip`; default: all.
         target: which class, by name; default: the first model's likeliest. Explains it.
         neighbourhood, layer, layers: see `inspect_clip`; of every model.
         dataset: whose classes the clip's labels count, a published data set or a model's; default: as its file says.
@@ -80,7 +87,7 @@ def inspect_source(
         begin: called with the models and the clip before records are made.
 
     Raises:
-        ExplainingStopped: interrupted while the class was being explained; it holds the records without explanations.
+        ExplainingStopped: interrupted while the class was being explained; it holds the records with what was done.
         CheckpointError: a model given twice.
         UnknownNameError: `dataset` is neither published nor a model's.
         ArgumentError: a class that one of the models lacks.
@@ -98,32 +105,42 @@ def inspect_source(
     _check_same_frames(models, clip)
     begin(models, clip)
     targets = _explained(models, clip, target) if explain or target else []
-    common: dict[str, Any] = {"neighbourhood": neighbourhood, "layer": layer, "layers": layers}
-    edited = [inspect_clip(models[0], clip, edits=made, **common)] if made else []
-    records = [inspect_clip(model, clip, certify=certify, **common) for model in models]
-    if not targets:
-        return records + edited
+    steps = [explanation_steps(model, methods) for model in models]
+    views = [view_clips(model, [clip], chosen=neighbourhood) for model in models]
+    for place, wanted in enumerate(targets):
+        views[place] = explained_view(models[place], views[place], wanted, methods, _advance(steps, place, progress))
+    chosen: dict[str, Any] = {"layer": layer, "layers": layers}
+    edited = [inspect_clip(models[0], clip, edits=made, neighbourhood=neighbourhood, **chosen)] if made else []
+    parts = (*DEFAULT_PARTS, "certificate") if certify else DEFAULT_PARTS
+    records = [record_of(view, parts=parts, **chosen) for view in views]
+    place = 0
     try:
-        explained = _explanations(models, clip, targets, progress)
+        if targets:
+            progress(0, sum(steps))
+        for place in range(len(targets)):
+            # Of the view that the record is of: what both need, the gradient norms, is computed once.
+            records[place] = _with_explanations(records[place], views[place])
+    except ExplanationsStopped as stopped:
+        if stopped.result.explanations:
+            records[place] = _with_explanations(records[place], _that_says(views[place], stopped.result))
+        raise ExplainingStopped(records + edited) from None
     except KeyboardInterrupt:
         raise ExplainingStopped(records + edited) from None
-    return [record.assign(more.data_vars) for record, more in zip(records, explained, strict=True)] + edited
+    return records + edited
 
 
-def _explanations(
-    models: Sequence[GMSAClassifier], clip: Clip, targets: Sequence[int], progress: Callable[[int, int], None]
-) -> list[xr.Dataset]:
-    """A record a model that has the part "explanation" alone."""
-    steps, records = [explanation_steps(model) for model in models], []
-    progress(0, sum(steps))
-    for place, (model, target) in enumerate(zip(models, targets, strict=True)):
+def _with_explanations(record: xr.Dataset, view: TraceView) -> xr.Dataset:
+    return record.assign(record_of(view, parts=["explanation"]).data_vars)
 
-        def advance(done: int, total: int, before: int = sum(steps[:place])) -> None:
-            progress(before + done, sum(steps))
 
-        made = inspect_clip(model, clip, parts=["explanation"], target=target, explanation_progress=advance)
-        records.append(made)
-    return records
+def _that_says(view: TraceView, result: ClassExplanations) -> TraceView:
+    """The view with explanations that were made already."""
+    return replace(view, capabilities=replace(view.capabilities, explanations=lambda _: result))
+
+
+def _advance(steps: Sequence[int], place: int, progress: Callable[[int, int], None]) -> Callable[[int, int], None]:
+    """Progress of one model's explanations as that of all models together."""
+    return lambda done, total: progress(sum(steps[:place]) + done, sum(steps))
 
 
 def _check_same_frames(models: Sequence[GMSAClassifier], clip: Clip) -> None:

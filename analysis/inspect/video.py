@@ -33,6 +33,7 @@ def inspect_video(
     parts: Sequence[str] | None = None,
     probes: Probes | None = None,
     explain: bool = False,
+    methods: Sequence[str] | None = None,
     target: int | str | None = None,
     pinned: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -54,6 +55,7 @@ def inspect_video(
         parts: see `inspect_clip`; default: all, but "sensitivity", which takes longest, only with a neighbourhood.
         probes: see `inspect_module`.
         explain: add the part "explanation".
+        methods: by which methods it explains, see `inspect_module`.
         target: the class to explain, see `inspect_module`; adds the part too.
         pinned: see `inspect_module`.
         progress: called as the class is explained, with the steps done and their number.
@@ -73,7 +75,7 @@ def inspect_video(
         opened.module, prepared.values.to(known), layout=prepared.layouts, activation=opened.activation,
         clip=ModuleClip(Path(path).stem, prepared.frame_seconds, prepared.span[0], str(path)),
         steps=prepared.steps, mask=prepared.mask, note=opened.note, neighbourhood=neighbourhood, layer=layer,
-        layers=layers, parts=parts, probes=probes, target=target, pinned=pinned, progress=progress,
+        layers=layers, parts=parts, probes=probes, target=target, methods=methods, pinned=pinned, progress=progress,
     )  # fmt: skip
     about = {"sampling": prepared.sampling, "video_span": json.dumps(prepared.span)}
     times = {"frame_times": json.dumps([round(each, 6) for each in prepared.times])} if prepared.times else {}

@@ -17,6 +17,7 @@ import xarray as xr
 from matplotlib.colors import Colormap, LinearSegmentedColormap
 
 from analysis.record.edits import record_edits, without_edited
+from figures.inspector.limits import LEFT_OUT
 from figures.inspector.records import model_name
 from figures.panels.predictions import predictions_note
 from figures.style import BRANCHES, DIFFERENCE, EXCLUDED, SIMILARITY, WEIGHTS, model_style
@@ -51,6 +52,7 @@ def describe_clip(records: list[xr.Dataset]) -> dict[str, Any]:
         "url": web_address(attributes.get("source_url")) or _youtube_address(attributes),
         "classes": _classes(records),
         "segments": _segments(record),
+        "left_out": str(attributes.get(LEFT_OUT, "")),
     }
 
 
@@ -104,7 +106,11 @@ def describe_style() -> dict[str, Any]:
 def web_address(value: object) -> str:
     """The address if it is one of the web (http or https), else an empty text: nothing else may become a link."""
     text = str(value or "")
-    return text if urlsplit(text).scheme in ("http", "https") and urlsplit(text).netloc else ""
+    try:
+        parts = urlsplit(text)
+    except ValueError:  # "http://[x" is neither an address nor an error of the record
+        return ""
+    return text if parts.scheme in ("http", "https") and parts.netloc else ""
 
 
 def _youtube_address(attributes: Mapping[str, Any]) -> str:

@@ -6,19 +6,21 @@ import base64
 import html
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
 from figures.inspector.choices import Choices
+from figures.inspector.limits import LEFT_OUT, fitted_records, map_bytes
 from figures.inspector.live import pack_live
 from figures.inspector.media import ClipMedia, clip_media
 from figures.inspector.modules import live_module_text, module_text
-from figures.inspector.payload import pack
+from figures.inspector.payload import PRECISIONS, pack, pack_in_parts
 from figures.inspector.records import split_records
 from gmsa_models.data.atomic import write_text
+from gmsa_models.errors import ArgumentError
 
 if TYPE_CHECKING:
     from analysis.inspect.live import LiveModel
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["FOLDER", "write_html"]
 
 FOLDER = Path(__file__).parent
+# Bytes of maps that are sent with the first view, needed or not: waiting for so few would be for nothing.
+AT_ONCE = 2**20
 # Nothing may be loaded from anywhere: the browser itself holds the file to that.
 _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; media-src blob:"
@@ -51,13 +55,14 @@ body {{ margin: 8px; }}
 <body>
 <div id="inspector"></div>
 <script id="payload" type="text/plain">{payload}</script>
+<script id="rest" type="text/plain">{rest}</script>
 <script id="view" type="application/json">{view}</script>
 {live}<script type="module">
 {module}
 const place = document.getElementById("inspector");
-const [payload, view] = ["payload", "view"].map((id) => document.getElementById(id).textContent);
+const [payload, rest, view] = ["payload", "rest", "view"].map((id) => document.getElementById(id).textContent);
 const weights = [...document.querySelectorAll(".weights")].map((each) => each.textContent);
-mountPage(place, payload, JSON.parse(view), document.getElementById("live")?.textContent, weights)
+mountPage(place, payload, JSON.parse(view), document.getElementById("live")?.textContent, weights, rest)
   .catch((error) => {{ place.textContent = `The inspector could not start: ${{error.message}}`; }});
 </script>
 </body>
@@ -74,6 +79,7 @@ def write_html(
     video: str | Path | ClipMedia | None = None,
     media: str | None = None,
     live: Sequence[LiveModel] = (),
+    notify: Callable[[str], None] = lambda line: None,
 ) -> Path:
     """Write the inspector of records as one HTML file.
 
@@ -85,6 +91,7 @@ def write_html(
         video, media: pictures and sound of the clip, see `clip_media`.
         live: models whose passes can be edited in the page, which makes them itself: of
             `analysis.inspect.live.live_model`, with the clip of the records.
+        notify: is told when maps are left out, since a browser could not hold them all; the page says so too.
 
     Returns:
         The path.
@@ -94,16 +101,25 @@ def write_html(
             model of which no record is; as `clip_media`.
         ClipFileError: a video that cannot be read, or is not the one that the records are of.
     """
-    records = split_records(inspected)
-    Choices(records).check(view or {})
+    if precision not in PRECISIONS:
+        raise ArgumentError(f"unknown precision {precision!r}; known: {', '.join(PRECISIONS)}")
+    records = fitted_records(split_records(inspected), precision)
+    if LEFT_OUT in records[0].attrs:
+        notify(records[0].attrs[LEFT_OUT])
+    choices = Choices(records)
+    choices.check(view or {})
     pictures = clip_media(records, video, media)
     weights = [pack_live(model, records) for model in live]
-    payload = pack(records, precision, pictures, [model.name for model in live])
-    return write_text(Path(path), page(payload, view or {}, Path(path).stem, weights))
+    if live or map_bytes(records, precision) < AT_ONCE:
+        first, rest = pack(records, precision, pictures, [model.name for model in live]), b""
+    else:
+        start = choices.nearest(choices.start() | (view or {}))
+        first, rest = pack_in_parts(records, precision, start, pictures)
+    return write_text(Path(path), page(first, view or {}, Path(path).stem, weights, rest))
 
 
-def page(payload: bytes, view: Mapping[str, Any], title: str, weights: Sequence[bytes] = ()) -> str:
-    """The text of the file.
+def page(payload: bytes, view: Mapping[str, Any], title: str, weights: Sequence[bytes] = (), rest: bytes = b"") -> str:
+    """The text of the file; `rest` is what its first view does not need of the payload.
 
     The payload and the weights of live models are deflated and in base64, so nothing in them can end their element.
     """
@@ -113,6 +129,7 @@ def page(payload: bytes, view: Mapping[str, Any], title: str, weights: Sequence[
         title=html.escape(f"{title} · inspector"),
         style=(FOLDER / "inspector.css").read_text(encoding="utf-8"),
         payload=_deflated(payload),
+        rest=_deflated(rest) if rest else "",
         live=_LIVE.format(module=live_module_text(), weights=elements) if weights else "",
         view=json.dumps(dict(view)).replace("<", "\\u003c"),
         module=module_text(),

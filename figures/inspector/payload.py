@@ -23,7 +23,7 @@ from figures.inspector.records import has_values, model_name, split_records
 from figures.inspector.strip import record_thumbnails, strip_colours
 from gmsa_models.errors import ArgumentError
 
-__all__ = ["Arrays", "joined_parts", "pack", "pack_answer", "pack_in_parts"]
+__all__ = ["PRECISIONS", "Arrays", "joined_parts", "pack", "pack_answer", "pack_in_parts"]
 
 VERSION = 4
 PRECISIONS = ("float32", "float16")

@@ -17,9 +17,10 @@ from matplotlib.figure import Figure
 from figures.inspector.answers import Answers
 from figures.inspector.choices import FIXED, LEFT, NO_CLASS, VIEW, Choices
 from figures.inspector.html import FOLDER, write_html
+from figures.inspector.limits import fitted_records
 from figures.inspector.media import clip_media
 from figures.inspector.modules import module_text
-from figures.inspector.payload import pack_in_parts
+from figures.inspector.payload import PRECISIONS, pack_in_parts
 from figures.inspector.records import split_records
 from figures.inspector.still import draw_view
 from gmsa_models.errors import ArgumentError
@@ -121,7 +122,10 @@ class Inspector(anywidget.AnyWidget):
             traitlets.TraitError: a value that the records do not have; the message lists those they do.
         """
         self.records = split_records(record)
-        self.choices = Choices(self.records)
+        if precision not in PRECISIONS:
+            raise ArgumentError(f"unknown precision {precision!r}; known: {', '.join(PRECISIONS)}")
+        sent = fitted_records(self.records, precision)
+        self.choices = Choices(sent)
         if unknown := [name for name in view if name not in VIEW]:
             raise ArgumentError(f"unknown trait {unknown[0]!r} of the inspector; known: {', '.join(VIEW)}")
         shown = self.choices.start() | view
@@ -133,7 +137,7 @@ class Inspector(anywidget.AnyWidget):
                 f"edits of {shown['model']!r}, which has no engine; give engines=[EditEngine(model, clip)]"
             )
         self.media = clip_media(self.records, video, media)
-        first, rest = pack_in_parts(self.records, precision, shown, self.media)
+        first, rest = pack_in_parts(sent, precision, shown, self.media)
         super().__init__(payload=first, edits=list(edits), **shown)
         self.set_trait("live", self.answers.models)
         self.on_msg(self._answer_message)

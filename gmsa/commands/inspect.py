@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gmsa.common import command_line, device_of, show, use_threads
+from gmsa.optional_values import listed
 from gmsa.options import DataSet, Device, ModelOrFolder, OnError, Threads
 from gmsa.pretrained import folder_record, neighbourhood_of, refuse_for_folder
 from gmsa.terminal import STOPPED, ClickError, left_out, progress_of, say
@@ -77,7 +78,14 @@ def inspect(
         ),
     ] = False,
     certify: Annotated[bool, typer.Option("--certify", help="Check every attention map by running it again.")] = False,
-    explain: Annotated[bool, typer.Option("--explain", help="Explain a class by every method; some seconds.")] = False,
+    explain: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[METHOD,...]",
+            help="Explain a class by these methods, or by every one, and measure how faithful each is; of a model of "
+            "the paper's size that takes minutes. Ctrl-C keeps what is done.",
+        ),
+    ] = None,
     target: Annotated[str | None, typer.Option(help="Class to explain; default: the likeliest.")] = None,
     layer: Annotated[str, typer.Option(metavar="N|all", help="Encoder layer, from 0; or all of them.")] = "0",
     neighbourhood: Annotated[
@@ -173,8 +181,9 @@ def inspect(
         refuse_for_folder(model, refused)
         with progress_of("explaining") as progress:
             record = folder_record(
-                clip, model, device_of(device), frames, span, neighbourhood, explain, target, progress, _layers(layer)
-            )
+                clip, model, device_of(device), frames, span, neighbourhood, explain is not None, listed(explain),
+                target, progress, _layers(layer),
+            )  # fmt: skip
         records = [record]
     else:
         from analysis.inspect.live import check_live_checkpoints, live_model
@@ -198,21 +207,30 @@ def inspect(
         try:
             with left_out() as skipped, progress_of("explaining") as progress:
                 records = inspect_source(
-                    source, names, device_of(device), edits=edit or (), certify=certify, explain=explain,
-                    target=target, neighbourhood=neighbourhood_of(neighbourhood), dataset=dataset,
-                    on_error=on_error, on_skip=skipped, notify=say, progress=progress, begin=keep, **_layers(layer),
+                    source, names, device_of(device), edits=edit or (), certify=certify,
+                    explain=explain is not None, methods=listed(explain), target=target,
+                    neighbourhood=neighbourhood_of(neighbourhood), dataset=dataset, on_error=on_error,
+                    on_skip=skipped, notify=say, progress=progress, begin=keep, **_layers(layer),
                 )  # fmt: skip
         except ExplainingStopped as error:
             stopped, records = True, error.records
-            say("explaining was stopped; the records and the pictures are written without explanations")
+            say(f"explaining was stopped; the records and the pictures are written {_explained(records)}")
     if html and pictures is None and media is None and records[0].sizes["frame"]:
         pictures = _stored_pictures(records[0])
-    written = write_inspection(records, out, top, command_line(), html, video=pictures, media=media, live=live_models)
+    written = write_inspection(
+        records, out, top, command_line(), html, video=pictures, media=media, live=live_models, notify=say
+    )
     show(clip_summary(records, top))  # after the files: a terminal that fails loses none
     for path in written:
         print(f"wrote {path}")
     if stopped:
         sys.exit(STOPPED)
+
+
+def _explained(records: Sequence[xr.Dataset]) -> str:
+    """With what explanations some records are, in words."""
+    names = [str(one) for record in records if "explainer" in record.coords for one in record["explainer"].values]
+    return f"with {', '.join(dict.fromkeys(names))}" if names else "without explanations"
 
 
 def _features(

@@ -133,6 +133,7 @@ def test_the_powers_of_ten_of_a_log_scale_are_numbers():
 def test_names_on_one_line():
     assert plain("one\ntwo\r\n\tthree\0") == "one two three"
     assert plain("a\u202eb \ud83d \ufffe") == "ab \ufffd \ufffd"
+    assert plain("a\ufeffb") == "ab"  # in a PDF it ends in an error of the library
     assert in_formula("$5\n") == r"\$5"
     assert brief("Toeplitz, dilated, TD60×4") == "Toeplitz, dilated, TD60×4"  # the longest name of our own
     assert len(brief("x" * 99)) < 40

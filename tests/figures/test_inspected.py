@@ -204,7 +204,7 @@ class TestOneClassIsExplained:
         other = small_model()
         other.vocabulary = Vocabulary("other", (0, 1, 2, 3, 4), ("Sky", "car", "Sea", "Sun", "Game"))
         save(other, made / "runs/8/model.safetensors")
-        monkeypatch.setattr("analysis.explanations.class_explanations.explain_all", None)  # nothing is explained before
+        monkeypatch.setattr("analysis.explanations.class_explanations.explain_each", None)  # not begun
         done = two(made, "--target", "Food")
         assert (done.exit_code, done.stdout) == (2, "")
         assert "model 'small-gate-op@8': no class 'Food' among the 5 of other" in done.stderr
@@ -226,15 +226,14 @@ class TestOneClassIsExplained:
 @pytest.mark.usefixtures("two_explanations")
 class TestStoppedWhileExplaining:
     def check_files(self, folder, models):
-        """Records and pictures are there, and nothing in them is explained."""
+        """Records and pictures are there."""
         records = [open_record(path) for path in folder.glob("*.nc")]
         assert len(records) == models
-        assert not any(name.startswith(("explanation", "faithfulness")) for one in records for name in one)
         assert len(list(folder.glob("*.png"))) == len(list(folder.glob("*.pdf"))) == (1 if models == 1 else 3)
         return records
 
-    @pytest.mark.parametrize("step", [0, 3])  # of the first model, and of the second
-    def test_the_record_and_the_pictures_stay(self, made, monkeypatch, step):
+    @pytest.mark.parametrize("step", [0, 1, 3])  # of the first model, twice, and of the second
+    def test_the_record_the_pictures_and_what_was_explained_stay(self, made, monkeypatch, step):
         calls = []
 
         def interrupted(*given):
@@ -247,16 +246,26 @@ class TestStoppedWhileExplaining:
         done = two(made, "--explain")
         assert done.exit_code == 130
         *_, last = done.stderr.splitlines()
-        assert last == "gmsa: explaining was stopped; the records and the pictures are written without explanations"
+        names = ", ".join(applicable(small_model()))
+        assert last == f"gmsa: explaining was stopped; the records and the pictures are written with {names}"
         assert len(calls) == step + 1
         assert done.stdout.count("wrote ") == len(list((made / "out").iterdir()))
-        plain = {one.attrs["checkpoint_path"]: one for one in self.check_files(made / "out", 2)}
-        for path, one in plain.items():
+        records = {one.attrs["checkpoint_path"]: one for one in self.check_files(made / "out", 2)}
+        target = next(int(one["explanation"].attrs["target"]) for one in records.values() if "explanation" in one)
+        monkeypatch.setattr("analysis.explanations.class_explanations.score_explanation", score_explanation)
+        explained = 0
+        for path, one in records.items():
             (clip,) = read_clips(made / "clips.tfrecord#clip1")
-            again = inspect_clip(load(path), clip)
+            parts = [*DEFAULT_PARTS, "explanation"] if "explanation" in one else DEFAULT_PARTS
+            again = inspect_clip(load(path), clip, parts=parts, target=target)
+            if "explanation" in one:
+                measured = one["faithfulness"].sel(measure="deletion").notnull()
+                explained += int(measured.sum())
+                again["faithfulness"] = again["faithfulness"].where(measured)
             xr.testing.assert_identical(
                 one.drop_attrs(deep=False), again.assign_coords(model=one["model"]).drop_attrs(deep=False)
             )
+        assert explained == step
 
     def test_an_interrupt_in_a_thread_that_explains_is_one_too(self, made, monkeypatch):
         def interrupted(*given, **options):
@@ -267,7 +276,20 @@ class TestStoppedWhileExplaining:
         done = run("inspect", made / "clips.tfrecord#clip1", "--model", made / "runs/7/model.safetensors",
                    "--explain", "--out", made / "out")  # fmt: skip
         assert done.exit_code == 130
-        self.check_files(made / "out", 1)
+        (record,) = self.check_files(made / "out", 1)
+        assert "segment-shapley" not in record.get("explainer", [])
+
+    def test_before_anything_is_explained_the_records_are_without(self, made, monkeypatch):
+        def interrupted(*given, **options):
+            raise KeyboardInterrupt
+
+        for name in applicable(small_model()):
+            monkeypatch.setitem(EXPLANATIONS, name, replace(EXPLANATIONS[name], explain=interrupted))
+        done = two(made, "--explain")
+        assert done.exit_code == 130
+        *_, last = done.stderr.splitlines()
+        assert last == "gmsa: explaining was stopped; the records and the pictures are written without explanations"
+        assert all("explanation" not in record for record in self.check_files(made / "out", 2))
 
     def test_a_real_interrupt_of_a_process_whose_terminal_shows_how_far_it_is(self, made):
         pty = pytest.importorskip("pty")

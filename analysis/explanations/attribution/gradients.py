@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from analysis.explanations.attribution.seeding import seeded
-from analysis.explanations.stream import FRAMES_TOGETHER, Stream
+from analysis.explanations.stream import Stream, clips_together
 
 __all__ = ["FrameScores", "deep_lift", "gradient_shap", "input_x_gradient", "integrated_gradients", "saliency"]
 
@@ -60,7 +60,7 @@ def integrated_gradients(stream: Stream, inputs: Frames, baseline: Frames, n_ste
     Source:
         Sundararajan, Taly and Yan, "Axiomatic Attribution for Deep Networks", 2017.
     """
-    together = max(1, FRAMES_TOGETHER // len(inputs))
+    together = clips_together(len(inputs), len(stream.weights))
     with torch.no_grad():
         hidden, start = stream.encoder.embed(torch.stack([inputs, baseline]))
         rise = stream.resume(torch.stack([hidden, start]))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from analysis.explanations.incremental.after_attention import AfterAttention
 from analysis.explanations.incremental.gated_masks import GatedMasks
-from analysis.explanations.stream import FRAMES_TOGETHER, Stream
+from analysis.explanations.stream import WIDTH, Stream, clips_together
 from gmsa_models.attention import AttentionBlock, GateAtt
 from gmsa_models.errors import ArgumentError
 
@@ -65,7 +65,9 @@ class KeptScores:
 
     def __call__(self, kept: Bool[Tensor, "masks frames"]) -> Float[Tensor, " masks"]:
         """The stream's logit with the frames where `kept` is False replaced."""
-        together = max(1, FRAMES_TOGETHER // kept.shape[1])
+        # Steps from choice to choice need little memory, and less time where many are planned at once.
+        width = WIDTH if self._carried else self._both.shape[-1]
+        together = clips_together(kept.shape[1], width)
         with torch.no_grad():
             parts = [self._scores(some) for some in kept.to(self._both.device).split(together) if len(some)]
         return torch.cat(parts) if parts else self._both.new_zeros(0)

@@ -17,7 +17,7 @@ from torch.nn import functional
 from analysis.explanations.incremental.after_attention import TOKENS, AfterAttention
 from analysis.explanations.incremental.kept_scores import kept_scores
 from analysis.explanations.incremental.running_contexts import RunningContexts, SmallWeightsError
-from analysis.explanations.stream import Stream
+from analysis.explanations.stream import WIDTH, Stream
 from gmsa_models.attention import AttentionBlock
 
 __all__ = ["replacement_curve"]
@@ -28,8 +28,9 @@ Steps = Float[Tensor, " steps"]
 Rows = Int[Tensor, " rows"]
 Order = Int[Tensor, " frames"]
 
-# Queries together: enough that few operations do, not so many that their running sums fill the memory.
-QUERIES = 64
+# Queries of width 128 together, and fewer wider ones, but some: enough that few operations do, not so many that their
+# running sums fill the memory (`benchmarks/paper_size.py`).
+QUERIES, FEWEST = 64, 16
 
 
 def replacement_curve(stream: Stream, inputs: Frames, baseline: Frames, order: Order) -> Steps:
@@ -77,20 +78,21 @@ def _running_curve(stream: Stream, inputs: Frames, baseline: Frames, order: Orde
     alike = bool((hidden[count:] == hidden[count]).all())
     contexts = RunningContexts.of(layer.attention, layer.attention_input(hidden[None])[0], order, alike)
     curve = hidden.new_zeros(count + 1)
-    for rows in _runs(range(count)):
+    together = max(FEWEST, QUERIES * WIDTH // max(WIDTH, hidden.shape[1]))
+    for rows in _runs(range(count), together):
         # A frame is the clip's own up to the step of its rank.
         ranks = torch.arange(rows.start, rows.stop, device=hidden.device)
         present = torch.arange(rows.stop, device=hidden.device)[:, None] <= ranks
         steps = slice(0, rows.stop)
         curve[steps] += _added(stream, contexts, hidden, ranks, steps, present.to(hidden))
     first, members = _alike(contexts, hidden)
-    for rows in _runs(range(len(first))):
+    for rows in _runs(range(len(first)), together):
         steps = slice(int(first[rows.start]) + 1, count + 1)
         curve[steps] += _added(stream, contexts, hidden, count + first[rows], steps, members[steps, rows])
     return curve / count
 
 
-def _runs(rows: range, size: int = QUERIES) -> Iterator[slice]:
+def _runs(rows: range, size: int) -> Iterator[slice]:
     return (slice(start, min(start + size, rows.stop)) for start in range(rows.start, rows.stop, size))
 
 

@@ -121,6 +121,7 @@ export class Controls {
     this.code = create("textarea", { class: "code", readonly: true, rows: 9, "aria-label": "What was copied" });
     this.code.hidden = true;
     this.foot = create("footer", {}, this.ask, create("div", { class: "row" }, this.play, inspector.playback.element, this.slider, this.readout), this.code,
+      ...inspector.scene.clip.left_out ? [create("div", { class: "hint", role: "status" }, inspector.scene.clip.left_out)] : [],
       create("div", { class: "hint" }, `${KEYS} · ${precision}`));
   }
 

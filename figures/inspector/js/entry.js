@@ -8,20 +8,31 @@ import { decodeEdits } from "./edit_list.js";
 import { KernelEngine } from "./kernel_engine.js";
 import { PageEngine } from "./page_engine.js";
 
+const LETTERS = 2 ** 22; // of base64 that are decoded together, a multiple of 4: a large payload is never there in three forms at once
+
 /** Bytes of which a text is the deflated base64. @param {string} encoded @returns {Promise<ArrayBuffer>} */
 function inflated(encoded) {
-  const letters = atob(encoded.trim()), bytes = new Uint8Array(letters.length);
-  for (let index = 0; index < letters.length; index++) bytes[index] = letters.charCodeAt(index);
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
-  return new Response(stream).arrayBuffer();
+  const from = encoded.length - encoded.trimStart().length, end = encoded.trimEnd().length;
+  let place = from;
+  const parts = new ReadableStream({
+    pull(controller) {
+      if (place >= end) return controller.close();
+      const letters = atob(encoded.slice(place, Math.min(place + LETTERS, end))), bytes = new Uint8Array(letters.length);
+      for (let index = 0; index < letters.length; index++) bytes[index] = letters.charCodeAt(index);
+      place += LETTERS;
+      controller.enqueue(bytes);
+    },
+  });
+  return new Response(parts.pipeThrough(new DecompressionStream("deflate"))).arrayBuffer();
 }
 
 /**
  * In a page of its own.
  * @param {HTMLElement} root @param {string} encoded base64 of the deflated payload @param {Partial<State>} initial
  * @param {?string} module text of the modules that make passes @param {string[]} weights of live models, encoded likewise
+ * @param {string} rest what the first view does not need of the payload, likewise; it is decoded when that view stands
  */
-export async function mountPage(root, encoded, initial, module = null, weights = []) {
+export async function mountPage(root, encoded, initial, module = null, weights = [], rest = "") {
   const inspector = new Inspector(root, new Payload(await inflated(encoded)), initial);
   inspector.alone = true; // the address is the page's own: edits may stand in it
   for (const each of weights) {
@@ -30,6 +41,10 @@ export async function mountPage(root, encoded, initial, module = null, weights =
     inspector.undo.push(() => engine.close());
     inspector.controls.foot.append(create("div", { class: "live hint", title: `SHA-256 of its weights: ${engine.sha256 || "not of a file"}` },
       `live: ${engine.model}, SHA-256 ${engine.sha256.slice(0, 12) || "of no file"}`));
+  }
+  if (rest) {
+    await inspector.opened;
+    inspector.complete(await inflated(rest));
   }
   return inspector;
 }

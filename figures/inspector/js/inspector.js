@@ -39,7 +39,7 @@ export class Inspector {
     this.watch();
     this.layout();
     this.paint();
-    afterPaint().then(() => { this.openedAt = performance.now(); this.firstPaint = this.openedAt - began; });
+    this.opened = afterPaint().then(() => { this.openedAt = performance.now(); this.firstPaint = this.openedAt - began; });
   }
 
   makePanels() {

@@ -15,7 +15,7 @@ from analysis.explanations.ground_truth import evidence_scores, label_evidence
 from analysis.explanations.registry import applicable, explain, explain_all
 from analysis.sensitivity.closed_form.forms import closed_form_norms
 from gmsa_models import Vocabulary
-from gmsa_models.errors import ArgumentError
+from gmsa_models.errors import ArgumentError, UnknownNameError
 
 PARTS = ("score", "label", "explanation")
 
@@ -123,3 +123,20 @@ def test_classes_are_found_by_name_and_number():
         ArgumentError, match="no class 'Gane' among the 2 of made; names that begin alike: Game, Garden"
     ):
         vocabulary.find("Gane")
+
+
+def test_only_the_methods_asked_for_are_in_it_and_are_as_among_all():
+    model, clip = small_model("gate-op"), small_clip()
+    every = inspect_clip(model, clip, parts=PARTS, target=2)
+    told = []
+    some = inspect_clip(
+        model, clip, parts=PARTS, target=2, methods=["rollout", "saliency", "attention-combined"],
+        explanation_progress=lambda *steps: told.append(steps),
+    )  # fmt: skip
+    assert list(some["explainer"].values) == ["rollout", "saliency"]  # the order asked for; GateOp has no combined map
+    assert told[-1] == (4, 4)
+    xr.testing.assert_allclose(some, every.sel(explainer=["rollout", "saliency"]))
+    with pytest.raises(ArgumentError, match=r"no explanation among \['attention-local'\] applies"):
+        inspect_clip(small_model("baseline"), clip, parts=PARTS, methods=["attention-local"])
+    with pytest.raises(UnknownNameError, match="unknown explanation 'salience'; known: saliency, "):
+        inspect_clip(model, clip, parts=PARTS, methods=["salience"])

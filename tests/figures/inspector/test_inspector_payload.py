@@ -164,7 +164,9 @@ def test_pictures_that_cannot_be_had_are_one_error(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("address", "kept"), [("https://a.org/v", True), ("javascript:alert(1)", False), ("x", False)])
+@pytest.mark.parametrize(
+    ("address", "kept"), [("https://a.org/v", True), ("javascript:alert(1)", False), ("x", False), ("http://[x", False)]
+)
 def test_only_addresses_of_the_web_become_links(address, kept):
     assert web_address(address) == (address if kept else "")
 
