@@ -113,7 +113,7 @@ def write_html(
     if live or map_bytes(records, precision) < AT_ONCE:
         first, rest = pack(records, precision, pictures, [model.name for model in live]), b""
     else:
-        start = choices.nearest(choices.start() | (view or {}))
+        start = choices.nearest(choices.start() | dict(view or {}))
         first, rest = pack_in_parts(records, precision, start, pictures)
     return write_text(Path(path), page(first, view or {}, Path(path).stem, weights, rest))
 
