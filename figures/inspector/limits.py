@@ -39,8 +39,8 @@ def fitted_records(records: Sequence[xr.Dataset], precision: str, most: int = LA
     others = map_bytes([_without(record, ("attention",)) for record in records], precision)
     kept = heads * max(0, most - others) // max(1, whole - others)
     if kept:
-        told = f"Heads 1 to {kept} of {heads}" if kept > 1 else f"Head 1 of {heads}"
-        return _noted([_first_heads(record, kept) for record in records], told, whole)
+        shown = f"Heads 1 to {kept} of {heads}" if kept > 1 else f"Head 1 of {heads}"
+        return _noted([_first_heads(record, kept) for record in records], shown, whole)
     lacking = [name for name in ("attention", *OTHERS) if any(name in record for record in records)]
     less, gone = records, 0
     while gone < len(lacking) and map_bytes(less, precision) > most:
