@@ -12,9 +12,9 @@ export function pythonOfView(scene, state) {
   const parts = records.some((each) => each.includes("DEFAULT_PARTS")) ? "DEFAULT_PARTS, " : "";
   return [
     "import gmsa_models",
-    ...(videos < records.length ? [`from analysis import ${parts}inspect_clip`] : []),
-    ...(videos ? ["from analysis.inspect.video import inspect_video"] : []),
-    "from figures.inspector import Inspector", "",
+    ...(videos < records.length ? [`from gmsa.analysis import ${parts}inspect_clip`] : []),
+    ...(videos ? ["from gmsa.analysis.inspect.video import inspect_video"] : []),
+    "from gmsa.figures.inspector import Inspector", "",
     ...(videos < records.length ? [clip.python] : []), "records = [", ...records.map((each) => `    ${each},`), "]",
     `inspector = Inspector(${["records", ...clip.video ?? [], ...view].join(", ")})`, "inspector  # or inspector.figure(), inspector.to_html(\"view.html\")", "",
   ].join("\n");
@@ -27,7 +27,7 @@ export function pythonOfEdits(scene, state, texts) {
   const plain = `inspect_clip(model, clip${chosen})`, other = comparedModel(scene, state), records = other ? `[${plain}, ${other.python}]` : plain;
   const parts = records.includes("DEFAULT_PARTS") ? "DEFAULT_PARTS, " : "";
   return [
-    "import gmsa_models", `from analysis import ${parts}EditEngine, inspect_clip`, "from figures.inspector import Inspector", "",
+    "import gmsa_models", `from gmsa.analysis import ${parts}EditEngine, inspect_clip`, "from gmsa.figures.inspector import Inspector", "",
     scene.clip.python, `model = ${model.load}`, "edits = [", ...texts.map((each) => `    ${JSON.stringify(each)},`), "]",
     `edited = inspect_clip(model, clip, edits=edits${chosen})  # edited["score"], edited["attention"], ...`,
     `inspector = Inspector(${[records, "engines=[EditEngine(model, clip)]", "edits=edits", ...pythonOfTraits({ ...state, against: other?.name ?? "" })].join(", ")})`,
