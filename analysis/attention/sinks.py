@@ -72,10 +72,10 @@ def find_lines(
     ratio = received / received.nanmedian(-1, keepdim=True).values
     # Uniform attention has no lines: what exceeds it by rounding alone does not count.
     above = (rows.shares > uniform * (1 + 1e-4)) & support
-    reach = above.sum(-2) / queries
+    reach = above.sum(-2).to(ratio) / queries
     mean_weight = rows.shares.sum(-2) / queries
     real = queries > 0
-    sinks = ((mean_weight > SINK_WEIGHT) & real).sum(-1) / real.sum(-1)
+    sinks = ((mean_weight > SINK_WEIGHT) & real).sum(-1).to(ratio) / real.sum(-1)
     return Lines(ratio, reach, (ratio >= LINE) & (reach >= MOST), sinks)
 
 

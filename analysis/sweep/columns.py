@@ -15,9 +15,11 @@ __all__ = ["Column", "column_name", "column_of"]
 # Statistics of a modality and branch, and of a modality, by which columns of earlier versions are told.
 BRANCH_STATISTICS = (
     "gini", "relative_entropy", "profile", *PATTERNS, *(f"heads_{name}" for name in PATTERNS),
+    "line_count", "sink_rate", "line_norm_ratio",
 )  # fmt: skip
 MODALITY_STATISTICS = (
     "gate_local", "local_share", "sensitivity", "own_sensitivity", "frames_sensitivity", "frames_own_sensitivity",
+    "line_gate",
 )  # fmt: skip
 
 

@@ -83,6 +83,8 @@ def map_bytes(records: Sequence[xr.Dataset], precision: str) -> int:
 
 def _attention_numbers(attention: xr.DataArray, mask: xr.DataArray | None, square: int) -> int:
     """How many numbers the maps of a record's heads have, of local ones inside the neighbourhood only."""
+    if not square:
+        return 0
     inside = square if mask is None else int(mask.sum())
     corner = attention.isel(query=0)  # a head that a branch lacks is NaN throughout
     present = corner.notnull().any("key")

@@ -60,7 +60,8 @@ def correlation_text(table: xr.Dataset, kind: str) -> str:
     if np.isnan(value["rho"]):
         return f"{units}: too few to correlate"
     ends = "" if np.isnan(value["low"]) else f" [{value['low']:.2f}, {value['high']:.2f}]"
-    return f"ρ of {units} = {value['rho']:.2f}{ends}, p = {value['p_value']:.2g}".replace("-", "−")
+    of = "" if families is None else f" of {units}"
+    return f"ρ{of} = {value['rho']:.2f}{ends}, p = {value['p_value']:.2g}".replace("-", "−")
 
 
 def _draw_panel(axes: Axes, table: xr.Dataset, kind: str) -> None:

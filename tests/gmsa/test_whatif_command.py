@@ -65,15 +65,25 @@ def test_inspect_with_edits_writes_both_passes(made):
 
 def test_an_edited_pass_stands_beside_another_model(made):
     mine, control = (made / f"{name}.safetensors" for name in ("mine", "control"))
-    words = ["--model", mine, "--against", control, "--edit", "drop */input at 0..1", "--html", "--out", made / "out"]
+    words = [
+        "--model",
+        mine,
+        "--against",
+        control,
+        "--edit",
+        "drop */input at 0..1",
+        "--html",
+        "--out",
+        made / "beside",
+    ]
     done = run("inspect", f"{made / 'clips.tfrecord'}#clip0", *words)
     assert done.exit_code == 0, done.output
-    records = [open_record(path) for path in (made / "out").glob("*.nc")]
+    records = [open_record(path) for path in (made / "beside").glob("*.nc")]
     assert {str(each["model"].item()): record_edits(each.attrs) for each in records} == {
-        "mine": (), "control": (), "mine@edited": ("drop */input at 0..1",)
+        "small-gate-op": (), "small-none": (), "small-gate-op@edited": ("drop */input at 0..1",)
     }  # fmt: skip
-    (page,) = (made / "out").glob("*.html")
-    assert '{"against": "control", "model": "mine@edited"}' in page.read_text()
+    (page,) = (made / "beside").glob("*.html")
+    assert '{"against": "small-none", "model": "small-gate-op@edited"}' in page.read_text()
 
 
 @pytest.mark.parametrize("name", ["clip1", "{folder}/clips.tfrecord#clip1"])
