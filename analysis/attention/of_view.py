@@ -15,7 +15,7 @@ from torch import Tensor
 
 from analysis.attention.gates import PerBranch, contribution_norms, gated_weight, local_share, mean_gates
 from analysis.attention.maps import AttentionRows, attention_rows, attention_support, layer_maps
-from analysis.attention.pattern_table import PATTERNS, branch_patterns
+from analysis.attention.pattern_table import PATTERNS, Known, branch_patterns
 from analysis.attention.profiles import Unevenness, head_profiles, unevenness
 from analysis.attention.sinks import Lines, LineValues, find_lines, gate_at_lines, line_values
 from analysis.attention.verticality import Verticality, row_verticality
@@ -81,7 +81,8 @@ def branch_head_patterns(
     def compute() -> dict[str, Float[Tensor, "batch heads"]]:
         seconds = frame_seconds(view)[:, None]
         values = _edited_patterns(view, modality, branch, layer) if view.edited else None
-        values = values or branch_patterns(view.layer(modality, layer), branch, view.valid)
+        known = view.once(("known patterns", modality, layer), Known)
+        values = values or branch_patterns(view.layer(modality, layer), branch, view.valid, known=known)
         return {name: each * seconds if PATTERNS[name].units == "s" else each for name, each in values.items()}
 
     return view.once(("head patterns", modality, branch, layer), compute)

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from analysis.attention.maps import AttentionRows, attention_rows, layer_maps
+from analysis.attention.maps import AttentionRows, MaskedMap, attention_rows, layer_maps
 from analysis.attention.patterns import (
     head_redundancy,
     pairwise_distances,
@@ -24,11 +24,24 @@ from analysis.attention.verticality import row_verticality
 from analysis.view import TraceView
 from gmsa_models.trace import AttentionTrace, LayerTrace
 
-__all__ = ["INDEX", "PATTERNS", "Pattern", "branch_patterns", "pattern_table"]
+__all__ = ["INDEX", "PATTERNS", "Known", "Pattern", "branch_patterns", "pattern_table"]
 
 # Frames on either side that count as the diagonal.
 WITHIN = 2
 MASS = 0.9
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """Heads that share a mask, with their rows and every pattern but redundancy."""
+
+    part: MaskedMap
+    rows: AttentionRows
+    patterns: dict[str, Float[Tensor, "batch heads"]]
+
+
+# What one call of `branch_patterns` found out, for the next branch of the same layer.
+Known = list[_Judged]
 
 
 @dataclass(frozen=True)
@@ -63,7 +76,11 @@ PATTERNS: dict[str, Pattern] = {
 
 
 def branch_patterns(
-    layer: LayerTrace, branch: str, valid: Bool[Tensor, "batch frames"], frame_seconds: float = 1.0
+    layer: LayerTrace,
+    branch: str,
+    valid: Bool[Tensor, "batch frames"],
+    frame_seconds: float = 1.0,
+    known: Known | None = None,
 ) -> dict[str, Float[Tensor, "batch heads"]]:
     """Every pattern of the heads of one branch, each judged within its own mask.
 
@@ -72,6 +89,8 @@ def branch_patterns(
         branch: a branch whose maps it has.
         valid: True where a frame is real.
         frame_seconds: seconds from one frame to the next.
+        known: what earlier calls for other branches of this layer found, added to by this one: heads that stand in two
+            branches (ShareAtt's) are judged once.
 
     Returns:
         Key of `PATTERNS` -> one value a clip and head of the branch; NaN where it is not defined.
@@ -79,11 +98,11 @@ def branch_patterns(
     Raises:
         ArgumentError: weights that are no map; see `attention_rows`.
     """
-    parts = [attention_rows(part.weights, part.neighbourhood, valid) for part in layer_maps(layer)[branch]]
-    patterns = [_patterns(rows, frame_seconds) for rows in parts]
-    joined = {name: torch.cat([each[name] for each in patterns], -1) for name in patterns[0]}
+    known = [] if known is None else known
+    parts = [_judged(part, valid, frame_seconds, known) for part in layer_maps(layer)[branch]]
+    joined = {name: torch.cat([each.patterns[name] for each in parts], -1) for name in parts[0].patterns}
     # Heads with different masks are compared too.
-    everything = AttentionRows(torch.cat([rows.shares for rows in parts], -3), parts[0].support)
+    everything = AttentionRows(torch.cat([each.rows.shares for each in parts], -3), parts[0].rows.support)
     return joined | {"redundancy": head_redundancy(pairwise_distances(everything))}
 
 
@@ -105,9 +124,9 @@ def pattern_table(trace: AttentionTrace | TraceView, *, layer: int = 0, frame_se
     """
     tables = []
     for modality in trace.layers:
-        traced = trace.layer(modality, layer)
+        traced, known = trace.layer(modality, layer), Known()
         for branch, parts in layer_maps(traced).items():
-            values = branch_patterns(traced, branch, trace.valid, frame_seconds)
+            values = branch_patterns(traced, branch, trace.valid, frame_seconds, known)
             clips, heads = values["verticality"].shape
             names = {"clip": range(clips), "modality": [modality], "branch": [branch]}
             heads_here = range(parts[0].first_head, parts[0].first_head + heads)
@@ -120,10 +139,21 @@ def pattern_table(trace: AttentionTrace | TraceView, *, layer: int = 0, frame_se
 INDEX = ("clip", "modality", "branch", "head")
 
 
+def _judged(part: MaskedMap, valid: Bool[Tensor, "batch frames"], frame_seconds: float, known: Known) -> _Judged:
+    """A part of a branch, taken from `known` if the same heads with the same weights and mask are there."""
+    for each in known:
+        same = each.part.first_head == part.first_head and each.part.neighbourhood is part.neighbourhood
+        if same and torch.equal(each.part.weights, part.weights):
+            return each
+    rows = attention_rows(part.weights, part.neighbourhood, valid)
+    known.append(_Judged(part, rows, _patterns(rows, frame_seconds)))
+    return known[-1]
+
+
 def _patterns(rows: AttentionRows, frame_seconds: float) -> dict[str, Float[Tensor, "batch heads"]]:
     """All but redundancy, which needs all heads."""
     entropy = row_entropy(rows)
-    uniform = AttentionRows(rows.uniform.expand_as(rows.shares), rows.support)
+    uniform = AttentionRows(rows.uniform, rows.support)  # the same for every head of one mask
     lines = row_verticality(rows)
     of_queries = {
         "attention_entropy": entropy,
@@ -135,7 +165,8 @@ def _patterns(rows: AttentionRows, frame_seconds: float) -> dict[str, Float[Tens
         "hoyer_sparsity": row_sparsity(rows),
         "keys_for_mass": row_keys_for_mass(rows, MASS),
     }
-    return {name: values.nanmean(-1) for name, values in of_queries.items()} | {
+    of_heads = {name: values.nanmean(-1) for name, values in of_queries.items()}
+    return {name: values.expand_as(of_heads["attention_entropy"]) for name, values in of_heads.items()} | {
         "verticality": lines.value,
         "verticality_null": lines.null_mean,
         "verticality_null_deviation": lines.null_deviation,

@@ -200,7 +200,7 @@ def head_redundancy(distances: Float[Tensor, "*batch heads heads"]) -> Float[Ten
 
 def row_entropy(rows: AttentionRows) -> Float[Tensor, "*batch heads query"]:
     """`attention_entropy` of rows in hand."""
-    return rows.of_queries(torch.special.entr(rows.shares).sum(-1).clamp(min=0.0))
+    return rows.of_queries(_entropies(rows.shares).clamp(min=0.0))
 
 
 def relative_row_entropy(
@@ -249,18 +249,23 @@ def row_keys_for_mass(rows: AttentionRows, mass: float) -> Float[Tensor, "*batch
 def pairwise_distances(rows: AttentionRows) -> Float[Tensor, "*batch heads heads"]:
     """`head_distances` of rows in hand."""
     shares, heads = rows.shares, rows.shares.shape[-3]
-    entropy = torch.special.entr(shares).sum(-1)
+    entropy = _entropies(shares)
     distances = shares.new_zeros(*shares.shape[:-3], heads, heads)
     queries = rows.support.any(-1).sum(-1)
     for head in range(heads - 1):
         others = slice(head + 1, heads)
-        mixture = torch.special.entr((shares[..., head : head + 1, :, :] + shares[..., others, :, :]) / 2).sum(-1)
+        mixture = _entropies((shares[..., head : head + 1, :, :] + shares[..., others, :, :]) / 2)
         nats = mixture - (entropy[..., head : head + 1, :] + entropy[..., others, :]) / 2
         bits = (nats / math.log(2)).clamp(0.0, 1.0)
         distances[..., head, others] = bits.sqrt().sum(-1) / queries.unsqueeze(-1)
     return distances + distances.mT
 
 
+def _entropies(shares: Float[Tensor, "*batch query key"]) -> Float[Tensor, "*batch query"]:
+    """-sum a ln a of each row, 0 ln 0 = 0. Several times faster than `torch.special.entr`, which takes no vectors."""
+    return -(shares.clamp(min=torch.finfo(shares.dtype).tiny).log_() * shares).sum(-1)
+
+
 def _lags(rows: AttentionRows) -> Float[Tensor, "query key"]:
-    index = torch.arange(rows.shares.shape[-1], device=rows.shares.device)
-    return (index[:, None] - index[None]).abs().to(rows.shares.dtype)
+    index = torch.arange(rows.shares.shape[-1], device=rows.shares.device, dtype=rows.shares.dtype)
+    return (index[:, None] - index[None]).abs_()

@@ -162,9 +162,10 @@ def _deviation(rows: AttentionRows) -> Float[Tensor, "*batch heads query key"]:
     counts = support.sum(-1, keepdim=True).clamp(min=1)
     shares = rows.shares.double()
     # Rows sum to 1 only to rounding, and the null is for rows of D that sum to 0: hence their own mean, not 1 / n.
-    deviation = (shares - shares.sum(-1, keepdim=True) / counts) * support
+    deviation = (shares - shares.sum(-1, keepdim=True) / counts).mul_(support)
     rounding = (ROUNDINGS * torch.finfo(rows.shares.dtype).eps) ** 2 * (support / counts).square().sum((-2, -1))
-    return deviation * (deviation.square().sum((-2, -1)) > rounding)[..., None, None]
+    uniform = torch.linalg.vector_norm(deviation, dim=(-2, -1)).square() <= rounding
+    return deviation.masked_fill_(uniform[..., None, None], 0.0) if bool(uniform.any()) else deviation
 
 
 def _explain(

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_models import KINDS, small_clip, small_model
 
-from analysis.attention.pattern_table import INDEX, PATTERNS, pattern_table
+from analysis.attention.pattern_table import INDEX, PATTERNS, branch_patterns, pattern_table
 from analysis.attention.patterns import (
     attention_entropy,
     diagonal_share,
@@ -225,3 +225,15 @@ def test_the_table_judges_share_att_heads_by_their_own_masks():
     np.testing.assert_array_equal(table.loc["combined"][same], halves[same])
     assert (table.loc["combined", "uniform_distance"].values[:2] > 4).all()
     assert (table.loc["combined", "uniform_distance"].values[2:] < 1).all()
+
+
+@pytest.mark.parametrize("kind", ["share-att", "gate-att", "gate-op"])
+def test_heads_that_stand_in_two_branches_are_judged_once_and_alike(kind):
+    layer = small_model(kind).trace(batch := Batch.from_clips([small_clip(13)])).layer("visual", 0)
+    known = []
+    for branch in layer.weights:
+        shared = branch_patterns(layer, branch, batch.valid, known=known)
+        alone = branch_patterns(layer, branch, batch.valid)
+        assert all(torch.equal(shared[name].nan_to_num(7.0), alone[name].nan_to_num(7.0)) for name in PATTERNS)
+    # GateAtt's combined maps are others than those of its branches; ShareAtt's are the same heads.
+    assert len(known) == {"share-att": 2, "gate-att": 3, "gate-op": 2}[kind]
