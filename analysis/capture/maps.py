@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn import functional as F
 
 from analysis.capture.followed import SeenSoftmax
 
@@ -61,7 +62,7 @@ class ScoredMaps:
         weights, nothing = masked_softmax(self.scores(rows, computed))
         # A large negative number in place of -inf leaves subnormal weights, by which products take ten times as long.
         added = self.bias is not None and self.bias.dtype != torch.bool
-        normal = weights.masked_fill(weights < TINY, 0.0) if added else weights
+        normal = F.threshold(weights, TINY, 0.0) if added else weights
         contexts = normal @ select_heads(self.value, computed)
         if self.project is None:
             gap = contexts.sub_(select_heads(self.output, computed)[..., rows, :])

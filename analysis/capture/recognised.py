@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -101,6 +101,7 @@ def _swin(config: Any, pixels: Tensor, arguments: dict[str, Any]) -> Layouts:
     return layouts
 
 
+@lru_cache(maxsize=64)
 def _windows(rows: int, columns: int, side: int, shift: int) -> TokenTable:
     """Patch of every token of every window; a picture that does not divide is padded behind, then rolled."""
     patch = torch.arange(rows * columns).reshape(rows, columns)
@@ -176,6 +177,7 @@ class Recogniser:
             self._layouts[prefix + pattern] = layout and _batch_first(layout)
 
 
+@lru_cache(maxsize=64)
 def _batch_first(layout: Layout) -> Layout:
     """With the axes of transformers' attention: batch, in which rows are folded behind the clip, and heads."""
     if isinstance(layout, TokenLayout):

@@ -63,8 +63,8 @@ class SoftmaxProducts:
 
     @property
     def following(self) -> bool:
-        """Whether there is anything to follow."""
-        return bool(self.softmaxes) or bool(self._totals)
+        """Whether there is anything to follow: what was made of a softmax, and lives."""
+        return bool(self._known) or bool(self._totals)
 
     def prepare(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Keep the map that a call is about to drop some weights of in place.

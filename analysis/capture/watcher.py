@@ -41,6 +41,7 @@ class CallWatcher(TorchFunctionMode, ABC):
         if "torch._higher_order_ops.flex_attention" in sys.modules:
             operator = sys.modules["torch._higher_order_ops.flex_attention"].flex_attention
             self._fused[operator] = (flex, "flex_attention")
+        self._first = frozenset((*self._fused, *SOFTMAXES, *LOGSUMS))  # with which attention begins
 
     @abstractmethod
     def record(
@@ -67,6 +68,8 @@ class CallWatcher(TorchFunctionMode, ABC):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if func not in self._first and not self.softmaxes.following:
+            return func(*args, **(kwargs or {}))
         kwargs = kwargs or {}
         where = self.modules.innermost
         if where is not None and func in self._fused:
