@@ -28,7 +28,15 @@ from gmsa_models.data.vocabulary import Vocabulary
 from gmsa_models.masks import Neighbourhood
 from gmsa_models.trace import HeadGroup, LayerTrace
 
-__all__ = ["ModuleClip", "evaluating_module", "logits_of", "module_logits", "streams_of", "view_module"]
+__all__ = [
+    "ModuleClip",
+    "evaluating_module",
+    "logits_of",
+    "main_tensor",
+    "module_logits",
+    "streams_of",
+    "view_module",
+]
 
 ACTIVATIONS = ("softmax", "sigmoid")
 Layouts = Layout | Mapping[str, Layout | None]
@@ -284,6 +292,21 @@ def _logits(module: nn.Module, output: Any) -> Float[Tensor, "1 classes"]:
             "into a module that returns them, or give an adapter"
         )
     return fitting[0]
+
+
+def main_tensor(module: nn.Module, output: Any) -> Tensor:
+    """The logits in what a module returned, or the first tensor of numbers where there are none.
+
+    Raises:
+        RecordError: there is no tensor.
+    """
+    try:
+        return _logits(module, output)
+    except RecordError:
+        tensors = [each for each in _tensors(output) if each.is_floating_point()]
+        if not tensors:
+            raise
+        return tensors[0]
 
 
 def _tensors(output: Any) -> list[Tensor]:

@@ -21,7 +21,7 @@ from analysis.capture.recognised import Recogniser
 from analysis.capture.recorder import Recorder, Rewrite
 from analysis.capture.running import ModuleStack
 
-__all__ = ["Captured", "capture"]
+__all__ = ["Captured", "capture", "uncompiled"]
 
 _MOST_NAMED = 4  # softmaxes in a warning
 
@@ -148,7 +148,7 @@ def capture(
         if recogniser is not None:
             stack.enter_context(recogniser.watching())
         stack.enter_context(modules.watching())
-        stack.enter_context(_uncompiled())
+        stack.enter_context(uncompiled())
         with recorder:
             yield captured
     captured.shared.update(recorder.shared_maps())
@@ -211,7 +211,7 @@ def _refuse_graphs(module: nn.Module) -> None:
 
 
 @contextmanager
-def _uncompiled() -> Iterator[None]:
+def uncompiled() -> Iterator[None]:
     """What torch.compile made runs as it was written, and flex_attention is one call instead of a graph."""
     flex: Any = sys.modules.get("torch.nn.attention.flex_attention")
     before = None if flex is None else flex._FLEX_ATTENTION_DISABLE_COMPILE_DEBUG

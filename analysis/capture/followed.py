@@ -42,6 +42,7 @@ class SeenSoftmax:
         uses: the others.
         products: names of all products of matrices, einsums and sums that what was made of it went into.
         written: address of a storage -> the function that wrote into it in place.
+        logarithm: its result is the logarithm of a map.
     """
 
     module: str
@@ -50,6 +51,7 @@ class SeenSoftmax:
     uses: list[Use] = field(default_factory=list)
     products: list[str] = field(default_factory=list)
     written: dict[int, str] = field(default_factory=dict)
+    logarithm: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,7 @@ from analysis.capture.maps import ScoredMaps, TokenMaps
 from analysis.capture.running import ModuleStack, RunningModule
 from analysis.capture.watcher import CallWatcher, unwatched
 
-__all__ = ["ReachedMaps", "first_tensor", "reached_maps"]
+__all__ = ["ReachedMaps", "first_tensor", "kept_state", "reached_maps"]
 
 ROUNDING = 1e-6  # of the largest number of a call: how far rounding may move what a replaced part does not reach
 CLEAR = 1e-2  # of the largest change: what is clearly reached; much less may have come around through other tokens
@@ -90,7 +90,7 @@ def reached_maps(modules: ModuleStack, count: int) -> dict[tuple[str, int], list
         return {}
     result: dict[tuple[str, int], list[ReachedMaps]] = {}
     try:
-        with _kept_state(running.module):
+        with kept_state(running.module):
             before = _numbers(modules, count, running, None)
             for axis, last in _parts(values):
                 after = _numbers(modules, count, running, partial(_replaced, values.shape, axis, last))
@@ -138,7 +138,7 @@ def _numbers(modules: ModuleStack, count: int, running: RunningModule, replace: 
 
 
 @contextmanager
-def _kept_state(module: nn.Module) -> Iterator[None]:
+def kept_state(module: nn.Module) -> Iterator[None]:
     """Attributes and buffers of a module are what they were afterwards: running means, caches, maps that it keeps."""
     buffers = [(each, each.detach().clone()) for each in module.buffers()]
     attributes = [(vars(each), dict(vars(each))) for each in module.modules()]

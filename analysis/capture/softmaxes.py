@@ -123,7 +123,7 @@ class SoftmaxProducts:
         self._follow_softmax(result, dim, module, func in LOGARITHMS)
 
     def _follow_softmax(self, result: Tensor, dim: int, module: str, logarithm: bool) -> None:
-        seen = SeenSoftmax(module, tuple(result.shape))
+        seen = SeenSoftmax(module, tuple(result.shape), logarithm=logarithm)
         self.softmaxes.append(seen)
         # A row of its own has no axis of queries: what it is multiplied with is named, and no map is made of it.
         key = dim % result.ndim - result.ndim if result.ndim > 1 else None

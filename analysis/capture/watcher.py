@@ -9,9 +9,11 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from analysis.capture.followed import SeenSoftmax
 from analysis.capture.intercept import flex, inside_multi_head, multi_head, refuse_unreadable, scaled_dot_product
 from analysis.capture.maps import TokenMaps
 from analysis.capture.operations import LOGSUMS, SOFTMAXES
@@ -61,6 +63,9 @@ class CallWatcher(TorchFunctionMode, ABC):
             result: what the call returned.
         """
 
+    def softmax_made(self, softmax: SeenSoftmax, result: Tensor) -> None:
+        """Take note of a softmax that the module writes out; what is written into `result` the module goes on with."""
+
     def name_call(self, where: str) -> str:
         """The next call of a module, for messages."""
         return f"a call of {where!r}"
@@ -86,8 +91,11 @@ class CallWatcher(TorchFunctionMode, ABC):
             read, kind = self._fused[func]
             self.record(lambda: read(args, kwargs, result), where, kind, result)
         elif func in SOFTMAXES or func in LOGSUMS or self.softmaxes.following:
+            count = len(self.softmaxes.softmaxes)
             with torch._C.DisableTorchFunction(), torch.no_grad():
                 product = self.softmaxes.see(func, args, kwargs, result, where)
+                if len(self.softmaxes.softmaxes) > count:
+                    self.softmax_made(self.softmaxes.softmaxes[-1], result)
             if product is not None:
                 self.record(lambda: (product.maps, product.dropout), where, "softmax", result, product.between)
         return result

@@ -10,6 +10,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, SupportsIndex
 
 import numpy as np
@@ -27,6 +28,7 @@ from analysis.interventions.cells import DIRECTIONS, Unit, taken_spans
 from analysis.interventions.edit_texts import checked_edits
 from analysis.interventions.edits import DropFrames, Edit, EditError, KnockOut, Number, Patch, ScaleHead, Seconds
 from analysis.interventions.layer_windows import LayerWindow, attribute_of, layers_of, unit_edits
+from analysis.interventions.map_uses import MapUses
 from analysis.interventions.plan import EditPlan
 from analysis.interventions.sites import Site, SiteTable
 from analysis.module_heads import join_heads
@@ -92,6 +94,7 @@ class EditedModule:
                 self.output = call_module(module, inputs)
             joined = join_heads(module, inputs, captured)
         self.shared = captured.shared
+        self._alone: set[str] = set()  # calls whose maps are known to be used in their product alone
         self.axes = {call.name: call.axes for call in captured if call.axes is not None}
         self.calls = streams_of(joined.captured, streams)
         self.places = dict(self._places(joined.members))
@@ -102,6 +105,7 @@ class EditedModule:
     def run(self, edits: Iterable[Edit | str] = (), watch: Iterable[Site | str] = ()) -> ModuleRun:
         """One pass with edits; see `run_module_with`."""
         plan = self._plan(edits, watch)
+        self._check_uses(plan)
         output = self._pass(plan, self.inputs)
         if plan.dropped:
             self._check_dropped(plan, output)
@@ -142,6 +146,37 @@ class EditedModule:
         watching = capture(self.module, reduce="frames", layout=self.layout, rewrite=rewrite, axes=self.axes)
         with evaluating_module(self.module), torch.no_grad(), watching:
             return call_module(self.module, inputs)
+
+    def _check_uses(self, plan: EditPlan) -> None:
+        """Refuse to change a map that is used elsewhere too, say for a gate, where it would keep its numbers.
+
+        Raises:
+            EditError: what the module returns moves by such a map, though what its call returned is the same.
+        """
+        names = [
+            name
+            for name, place in self.places.items()
+            if _changes_map(plan, place) and name not in self._alone and name not in self.shared
+        ]
+        if not names:
+            return
+        uses = self._uses
+        if uses.moved_elsewhere(names) == 0:
+            self._alone.update(names)
+            return
+        for name in names:
+            if moved := uses.moved_elsewhere([name]):
+                raise EditError(
+                    f"{name or type(self.module).__name__}: its map is used elsewhere than in its product with the "
+                    f"values (in a gate, say): other numbers there alone move what the module returns by {moved:.2g} "
+                    "of its largest number, so that an edit of edges would reach a part of what the map does; none is "
+                    "made. ScaleHead, and Patch of values or contexts, can be made"
+                )
+            self._alone.add(name)
+
+    @cached_property
+    def _uses(self) -> MapUses:
+        return MapUses(self.module, self.inputs)
 
     def _check_dropped(self, plan: EditPlan, output: Any) -> None:
         """Refuse to drop frames that reach the logits by another way than attention, say a mean over frames.
@@ -287,6 +322,11 @@ def module_effect_map(
             "intervention": "knock-out" if source is None else f"patch from {source}",
         },
     )
+
+
+def _changes_map(plan: EditPlan, place: _Place) -> bool:
+    stages = (Stage(place.stream, place.layer, "global", each) for each in ("mask", "weights"))
+    return place.stream in plan.dropped or any(each in plan.actions for each in stages)
 
 
 def _position(target: SupportsIndex, classes: int) -> int:

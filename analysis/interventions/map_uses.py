@@ -1,0 +1,152 @@
+"""Whether a module uses a map elsewhere than in its product with the values, say for a gate: another map tells it.
+
+An edit of edges changes what the product gives. Where the map goes elsewhere too, it would keep its old numbers there.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from analysis.capture.adapter import Inputs
+from analysis.capture.capture import uncompiled
+from analysis.capture.followed import SeenSoftmax
+from analysis.capture.maps import GivenMaps, TokenMaps
+from analysis.capture.probing import kept_state
+from analysis.capture.running import ModuleStack
+from analysis.capture.watcher import CallWatcher, unwatched
+from analysis.module_sites import call_module
+from analysis.module_view import evaluating_module, main_tensor
+
+__all__ = ["MapUses"]
+
+MOVED = 1e-6  # of the largest number of the output: rounding; what is computed of the same numbers is the same
+
+
+class MapUses:
+    """Tells of attention calls whether anything but their output reaches what a module returns.
+
+    Args:
+        module, inputs: of one clip; see `analysis.inspect_module`.
+    """
+
+    def __init__(self, module: nn.Module, inputs: Inputs) -> None:
+        self._module, self._inputs = module, inputs
+        seen = _KeptOutputs(module)
+        self._clean = main_tensor(module, self._pass(seen)).nan_to_num()
+        self._outputs, self._softmaxes = seen.outputs, seen.of_calls
+
+    def moved_elsewhere(self, names: Collection[str]) -> float:
+        """By how much what the module returns moves when some calls' maps are others, but what they return is not.
+
+        Args:
+            names: of the calls.
+
+        Returns:
+            In units of the largest magnitude of what it returns, or of 1 where all are smaller; 0 up to rounding, as
+            where the map is used in the product alone.
+        """
+        changed = {number for name in names for number in self._softmaxes.get(name, ())}
+        outputs = {name: self._outputs[name] for name in names if name in self._outputs}
+        output = main_tensor(self._module, self._pass(_OtherMaps(self._module, outputs, changed))).nan_to_num()
+        moved = float((output - self._clean).abs().amax() / max(1.0, float(self._clean.abs().amax())))
+        return 0.0 if moved <= MOVED else moved
+
+    def _pass(self, watcher: _OutputWatcher) -> Any:
+        """What the module returns; its state, and random numbers, are as before afterwards."""
+        with ExitStack() as stack:
+            for context in (
+                evaluating_module(self._module), kept_state(self._module), torch.random.fork_rng(), torch.no_grad(),
+                uncompiled(), watcher.modules.watching(), watcher,
+            ):  # fmt: skip
+                stack.enter_context(context)
+            torch.manual_seed(0)
+            return call_module(self._module, self._inputs)
+
+
+class _OutputWatcher(CallWatcher):
+    """Sees what attention calls return, by their names."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__(ModuleStack(module), written=True)
+        self._counts: Counter[str] = Counter()
+
+    @abstractmethod
+    def returned(self, name: str, result: Any, maps: Callable[[], TokenMaps] | None) -> None:
+        """Take what one call returned; `maps` are those that the module wrote out, None of others."""
+
+    def record(
+        self,
+        maps: Callable[[], tuple[TokenMaps, float]],
+        where: str,
+        kind: str,
+        result: Any,
+        between: tuple[str, ...] = (),
+    ) -> None:
+        """Take one attention call."""
+        count = self._counts[where]
+        self._counts[where] += 1
+        with unwatched():
+            written = (lambda: maps()[0]) if kind == "softmax" else None
+            self.returned(f"{where}#{count}" if count else where, result, written)
+
+
+class _KeptOutputs(_OutputWatcher):
+    """Keeps what each call returned, and the numbers of the softmaxes that its map is of."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__(module)
+        self.outputs: dict[str, Tensor] = {}
+        self.of_calls: dict[str, tuple[int, ...]] = {}
+
+    def returned(self, name: str, result: Any, maps: Callable[[], TokenMaps] | None) -> None:
+        """Keep it."""
+        self.outputs[name] = (result[0] if isinstance(result, tuple) else result).clone()
+        written = None if maps is None else maps()
+        if isinstance(written, GivenMaps):
+            self.of_calls[name] = tuple(self.softmaxes.softmaxes.index(each) for each in written.softmaxes)
+
+
+class _OtherMaps(_OutputWatcher):
+    """Gives the module other numbers in place of some maps, and what their calls returned before.
+
+    Args:
+        module: see `MapUses`.
+        outputs: name of a call -> what it returned.
+        changed: numbers of the softmaxes whose result is another.
+    """
+
+    def __init__(self, module: nn.Module, outputs: Mapping[str, Tensor], changed: Collection[int]) -> None:
+        super().__init__(module)
+        self._outputs, self._changed = outputs, changed
+
+    def softmax_made(self, softmax: SeenSoftmax, result: Tensor) -> None:
+        """Change it if it is one of these."""
+        if len(self.softmaxes.softmaxes) - 1 in self._changed:
+            _change(result, softmax.logarithm)
+
+    def returned(self, name: str, result: Any, maps: Callable[[], TokenMaps] | None) -> None:
+        """Write what it returned before, and change the map that a fused call returns beside it."""
+        if name not in self._outputs:
+            return
+        output, *others = result if isinstance(result, tuple) else (result,)
+        output.copy_(self._outputs[name])
+        for each in others:
+            if isinstance(each, Tensor) and each.is_floating_point():
+                _change(each, logarithm=False)
+
+
+def _change(values: Tensor, logarithm: bool) -> None:
+    """Other weights: half of them 0, the rest smaller; smaller logarithms."""
+    generator = torch.Generator().manual_seed(3)
+    factors = torch.rand(values.shape[-2:], generator=generator).to(values)
+    if logarithm:
+        values.sub_(1 + factors)
+    else:
+        values.mul_(factors.masked_fill(factors < 0.5, 0.0))
