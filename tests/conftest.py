@@ -1,7 +1,12 @@
 """Fixtures that several rooms use, and the order of the files."""
 
+import gc
+import json
 import signal
+import subprocess
+import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from checked_calls import check_once_a_shape
@@ -35,6 +40,28 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first."""
     places = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
+
+def pytest_collection_finish() -> None:
+    """What is imported and collected stays to the end: the collector of garbage need not look at it again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
+
+
+@pytest.fixture
+def weights_read_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights are read in this process, by the program that another process runs elsewhere once it has torch."""
+    from gmsa_models.checkpoints.importing import state_file, state_process
+
+    def run(command: list[str], **options: object) -> subprocess.CompletedProcess:
+        *_, program, source, target, _seconds, _memory, key = command
+        assert program == state_process.__file__
+        with warnings.catch_warnings(action="ignore"):
+            return subprocess.CompletedProcess(command, 0, json.dumps(state_process._answer(source, target, key)))
+
+    here = SimpleNamespace(**{name: getattr(subprocess, name) for name in subprocess.__all__} | {"run": run})
+    monkeypatch.setattr(state_file, "subprocess", here)
 
 
 @pytest.fixture(scope="session")

@@ -6,11 +6,7 @@ import inspect
 from dataclasses import dataclass
 
 import torch
-import transformers
 from torch import Tensor, nn
-from transformers.models.whisper.modeling_whisper import WhisperEncoder
-
-KINDS = {"WhisperEncoder": WhisperEncoder}  # what transformers does not export
 
 
 @dataclass(frozen=True)
@@ -39,10 +35,14 @@ class Foreign:
 
     def build(self, implementation: str = "sdpa") -> nn.Module:
         """The model in evaluation mode; the same weights whatever the implementation of its attention is."""
+        import transformers  # takes seconds: here, and not where tests are collected
+        from transformers.models.whisper.modeling_whisper import WhisperEncoder  # which it does not export
+
         torch.manual_seed(5)
         config = getattr(transformers, self.config)(**self.sizes)
         config._attn_implementation = "eager" if self.eager_only else implementation
-        return KINDS.get(self.model, getattr(transformers, self.model, None))(config).eval()
+        kind = WhisperEncoder if self.model == "WhisperEncoder" else getattr(transformers, self.model)
+        return kind(config).eval()
 
     def example(self, batch: int = 2) -> Tensor:
         """A random input."""

@@ -44,6 +44,7 @@ def test_the_example_of_the_page_runs(tmp_path, monkeypatch):
     assert [path.name for path in Path("inspected").glob("*.nc")] == ["demo-0003-mine.nc"]
 
 
+@pytest.mark.usefixtures("weights_read_here")
 def test_the_table_the_sizes_and_the_origin_are_shown(made):
     done = run("import", made / "weights.pt", "--like", "gate-op-tp4", "--heads", 2, "--proof", made / "pair.npz",
                "--out", made / "mine.safetensors", "--name", "ours")  # fmt: skip
@@ -61,6 +62,7 @@ def test_the_table_the_sizes_and_the_origin_are_shown(made):
     assert "not proven" not in done.stderr
 
 
+@pytest.mark.usefixtures("weights_read_here")
 def test_without_a_proof_it_is_said(made):
     done = run("import", made / "weights.pt", "--like", "gate-op-tp4", "--heads", 2, "--out", made / "mine.safetensors")
     assert done.exit_code == 0
@@ -87,6 +89,7 @@ def test_without_a_proof_it_is_said(made):
         ({"--out": "weights.pt/mine.safetensors"}, "nothing can be written to folder"),
     ],
 )
+@pytest.mark.usefixtures("weights_read_here")
 def test_what_cannot_be_is_one_line_and_nothing_is_written(changes, message, made, monkeypatch):
     monkeypatch.chdir(made)
     options = {"weights": "weights.pt", "--like": "gate-op-tp4", "--heads": "2", "--proof": "pair.npz",

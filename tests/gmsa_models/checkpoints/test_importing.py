@@ -92,6 +92,7 @@ def test_our_own_weights_come_back(kind, changes):
     lambda state: {"model": renamed(state, ("towers", "model.towers"), ("head", "model.head")),
                    "optimizer": {"state": {0: {"step": torch.ones(())}}, "param_groups": [{"lr": 0.1}]}},
 ])  # fmt: skip
+@pytest.mark.usefixtures("weights_read_here")
 def test_files_of_torch_save_with_their_wrappers(wrap, tmp_path):
     own = OwnGmsa()
     torch.save(wrap(own.state_dict()), tmp_path / "weights.pt")
@@ -517,6 +518,7 @@ def several(one, other):
 
 
 @pytest.mark.parametrize("number", range(4))
+@pytest.mark.usefixtures("weights_read_here")
 def test_of_several_sets_of_weights_the_key_says_which(number, tmp_path):
     one, other = OwnGmsa(seed=0).state_dict(), OwnGmsa(seed=1).state_dict()
     contents, keys = several(one, other)[number]
@@ -531,6 +533,7 @@ def test_of_several_sets_of_weights_the_key_says_which(number, tmp_path):
             import_state(weights, "gate-op-tp4", heads=2, key="best")
 
 
+@pytest.mark.usefixtures("weights_read_here")
 def test_what_goes_with_weights_is_not_taken_for_weights(tmp_path):
     state = OwnGmsa().state_dict()
     beside = {"optimizer": {"exp_avg": dict(state)}, "rng": {"cpu": torch.ones(3)}, "epoch": torch.tensor(3)}
