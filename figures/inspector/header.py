@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -86,18 +87,9 @@ def describe_model(record: xr.Dataset, layers: tuple[int, ...]) -> dict[str, Any
 
 def describe_style() -> dict[str, Any]:
     """Colours: tables (256, 3) of the colour maps for a light and a dark page, and single colours as CSS takes them."""
-    dark = LinearSegmentedColormap.from_list("difference-dark", _DARK_DIFFERENCE)
-    maps = {
-        "weights-light": mpl.colormaps[WEIGHTS],
-        "weights-dark": mpl.colormaps[WEIGHTS.removesuffix("_r")],
-        "difference-light": mpl.colormaps[DIFFERENCE],
-        "difference-dark": dark,
-        "similarity-light": mpl.colormaps[SIMILARITY],
-        "similarity-dark": mpl.colormaps[SIMILARITY],
-    }
     branches = {name: style.colour for name, style in BRANCHES.items()}
     return {
-        "tables": {name: _table(each) for name, each in maps.items()},
+        "tables": dict(_tables()),
         "excluded": {"light": EXCLUDED, "dark": "#34373f"},
         "branches": {"light": branches, "dark": _DARK_BRANCHES},
     }
@@ -126,11 +118,11 @@ def _patterns(record: xr.Dataset) -> dict[str, str]:
     for name, words in _PATTERNS.items():
         if name not in record:
             continue
-        values = record[name].transpose("modality", "branch", "head")
-        for place in np.argwhere(np.isfinite(values.values)):
-            modality, branch, head = place
-            key = f"{values['modality'].values[modality]}/{values['branch'].values[branch]}/{head}"
-            texts.setdefault(key, []).append(f"{words} {values.values[tuple(place)]:.2f}")
+        values = record[name].transpose("modality", "branch", "head").values
+        modalities, branches = record["modality"].values, record["branch"].values
+        for modality, branch, head in np.argwhere(np.isfinite(values)):
+            key = f"{modalities[modality]}/{branches[branch]}/{head}"
+            texts.setdefault(key, []).append(f"{words} {values[modality, branch, head]:.2f}")
     return {key: " · ".join(each) for key, each in texts.items()}
 
 
@@ -146,6 +138,20 @@ def _explanations(record: xr.Dataset) -> dict[str, str]:
         words = [(word, float(values.sel(measure=name))) for name, word in FAITHFULNESS.items()]
         texts[method] = " · ".join(f"{word} {value:.2f}" for word, value in words if math.isfinite(value))
     return texts
+
+
+@cache
+def _tables() -> Mapping[str, np.ndarray]:
+    dark = LinearSegmentedColormap.from_list("difference-dark", _DARK_DIFFERENCE)
+    maps = {
+        "weights-light": mpl.colormaps[WEIGHTS],
+        "weights-dark": mpl.colormaps[WEIGHTS.removesuffix("_r")],
+        "difference-light": mpl.colormaps[DIFFERENCE],
+        "difference-dark": dark,
+        "similarity-light": mpl.colormaps[SIMILARITY],
+        "similarity-dark": mpl.colormaps[SIMILARITY],
+    }
+    return {name: _table(each) for name, each in maps.items()}
 
 
 def _table(colours: Colormap) -> np.ndarray:
@@ -168,18 +174,20 @@ def _classes(records: list[xr.Dataset]) -> list[dict[str, Any]]:
 def _segments(record: xr.Dataset) -> list[dict[str, Any]]:
     if "segment_start" not in record:
         return []
-    rated = record["segment_class"].transpose("segment", "class") if "segment_class" in record else None
+    start, end, kind, label = (record[f"segment_{name}"].values for name in ("start", "end", "kind", "label"))
+    origin = record["segment_origin"].values if "segment_origin" in record else np.full(len(start), "")
+    rated = record["segment_class"].transpose("segment", "class").values if "segment_class" in record else None
+    classes = record["class"].values if rated is not None else np.empty(0)
     return [
         {
-            "start": float(record["segment_start"].values[index]),
-            "end": float(record["segment_end"].values[index]),
-            "kind": str(record["segment_kind"].values[index]),
-            "label": str(record["segment_label"].values[index]),
-            "origin": str(record["segment_origin"].values[index]) if "segment_origin" in record else "",
-            "classes": [] if rated is None else [int(one) for one in record["class"].values[rated.values[index] == 1]],
+            "start": float(start[index]),
+            "end": float(end[index]),
+            "kind": str(kind[index]),
+            "label": str(label[index]),
+            "origin": str(origin[index]),
+            "classes": [] if rated is None else [int(one) for one in classes[rated[index] == 1]],
         }
-        for index in range(record.sizes["segment"])
-        if math.isfinite(float(record["segment_start"].values[index]))
+        for index in np.flatnonzero(np.isfinite(start))
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import xarray as xr
 
 from analysis.record.layers import record_layers
@@ -86,7 +87,8 @@ def _attention_numbers(attention: xr.DataArray, mask: xr.DataArray | None, squar
     if not square:
         return 0
     inside = square if mask is None else int(mask.sum())
-    corner = attention.isel(query=0)  # a head that a branch lacks is NaN throughout
-    present = corner.notnull().any("key")
-    each = xr.where(attention["branch"] == "local", inside, square)
-    return int((present * each).sum()) if present.size else 0
+    first = (
+        attention.isel(query=0).transpose("branch", ..., "key").values
+    )  # a head that a branch lacks is NaN throughout
+    heads = (~np.isnan(first)).any(axis=-1).reshape(len(first), -1).sum(axis=1)
+    return int(heads @ np.where(attention["branch"].values == "local", inside, square))

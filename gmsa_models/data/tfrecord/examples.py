@@ -12,8 +12,8 @@ from gmsa_models.data.errors import brief, is_plain
 from gmsa_models.data.spaces import AUDIOSET, YOUTUBE_8M, published_spaces
 from gmsa_models.data.tfrecord.extension import EXTENSION, decode_extension, encode_extension
 from gmsa_models.data.tfrecord.frames import pack_frames, unpack_frames
-from gmsa_models.data.tfrecord.schema import DecodeError, PackedSequenceExample, parse
-from gmsa_models.data.tfrecord.wire import MOST_VALUES, check_size
+from gmsa_models.data.tfrecord.schema import DecodeError, Features, PackedSequenceExample, parse
+from gmsa_models.data.tfrecord.wire import MOST_VALUES, check_size, usual_parts
 from gmsa_models.errors import ContentError
 
 __all__ = ["decode_clip", "encode_clip", "read_context", "read_id", "read_labels", "values_of"]
@@ -45,18 +45,16 @@ def decode_clip(data: bytes, where: str = "") -> Clip:
         ContentError: not a SequenceExample, a feature missing or of the wrong kind, frames that do not fit together.
     """
     check_size(data)
-    try:
-        message = parse(PackedSequenceExample, data)
-    except DecodeError as error:
-        raise ContentError(f"is not a SequenceExample: {error}", kind="not an example") from None
-    context = read_context(message.context)
-    packed = dict(message.feature_lists.feature_list)
+    features_of_context, packed = _parse(data)
+    context = read_context(features_of_context)
     identity = read_id(context)
     if not packed:
         raise ContentError(f"{brief(identity)} has no frame lists" + _video_level_hint(context), kind="frames")
     try:
         features = _read_features(packed)
-        metadata = {"segments": _read_ratings(context), **_meaning(packed, features)} | _read_times(context)
+        metadata = {"segments": _read_ratings(context)} | _read_times(context)
+        if not {"dataset", "spaces"} <= metadata.keys():
+            metadata = _meaning(packed, features) | metadata
         return Clip(
             id=identity,
             features=features,
@@ -66,6 +64,18 @@ def decode_clip(data: bytes, where: str = "") -> Clip:
         )
     except ClipError as error:
         raise ContentError(str(error), kind="frames") from None
+
+
+def _parse(data: bytes) -> tuple[Any, dict[str, Any]]:
+    """The context, as a Features message, and name -> serialised frame list."""
+    parts = usual_parts(data)
+    try:
+        if parts is not None:
+            return parse(Features, parts[0]), parts[1]
+        message: Any = parse(PackedSequenceExample, data)
+    except DecodeError as error:
+        raise ContentError(f"is not a SequenceExample: {error}", kind="not an example") from None
+    return message.context, dict(message.feature_lists.feature_list)
 
 
 def encode_clip(clip: Clip) -> bytes:
@@ -173,7 +183,7 @@ def _checked_labels(name: str, labels: list[int]) -> tuple[int, ...]:
     return tuple(labels)
 
 
-def _read_features(packed: dict[str, bytes]) -> dict[str, np.ndarray]:
+def _read_features(packed: Mapping[str, bytes | memoryview]) -> dict[str, np.ndarray]:
     features: dict[str, np.ndarray] = {}
     # "rgb", the paper's first modality, comes first; a map has no order of its own.
     for name in sorted(packed, key=lambda name: (name != "rgb", name)):

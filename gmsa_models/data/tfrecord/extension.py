@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from gmsa_models.data.clip import LARGEST_LABEL, Clip, Segment
@@ -24,6 +25,7 @@ __all__ = ["EXTENSION", "decode_extension", "encode_extension"]
 EXTENSION = "gmsa_clip"
 VERSION = 1
 _LONGEST = 1 << 20  # bytes of JSON; a montage has a few thousand
+_SHORT = 1 << 10  # bytes of JSON that is kept decoded; without segments and times it has about a hundred
 
 
 def encode_extension(clip: Clip, lossless: bool, meaning: dict[str, Any]) -> bytes | None:
@@ -64,6 +66,10 @@ def decode_extension(data: bytes) -> dict[str, Any]:
             f"context feature {EXTENSION!r} has {len(data)} bytes; at most {_LONGEST} are read",
             kind="gmsa_clip feature",
         )
+    return dict(_decode_short(data) if len(data) <= _SHORT else _decode(data))
+
+
+def _decode(data: bytes) -> dict[str, Any]:
     try:
         content = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -80,6 +86,9 @@ def decode_extension(data: bytes) -> dict[str, Any]:
         raise ContentError(
             f"context feature {EXTENSION!r} cannot be read: {brief(error)}", kind="gmsa_clip feature"
         ) from None
+
+
+_decode_short = lru_cache(maxsize=64)(_decode)  # clips of one file often have the same
 
 
 def _frame_seconds(value: Any) -> float:

@@ -52,7 +52,7 @@ def pack_frames(values: np.ndarray) -> bytes:
     return message.SerializeToString()
 
 
-def unpack_frames(name: str, packed: bytes) -> np.ndarray:
+def unpack_frames(name: str, packed: bytes | memoryview) -> np.ndarray:
     """Parse a serialised FeatureList of equally wide frames.
 
     Args:
@@ -72,7 +72,7 @@ def unpack_frames(name: str, packed: bytes) -> np.ndarray:
         values = _strip_headers(raw, width)
         if values is not None:
             return values
-    values = _parse_frames(name, packed)
+    values = _parse_frames(name, bytes(packed))
     if values.dtype == np.uint8 and values.shape[1] not in _widths:
         _widths.insert(0, values.shape[1])
         del _widths[_MOST_WIDTHS:]

@@ -11,7 +11,16 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto
 from google.protobuf.message import DecodeError, Message
 
-__all__ = ["DecodeError", "Example", "Feature", "FeatureList", "PackedSequenceExample", "SequenceExample", "parse"]
+__all__ = [
+    "DecodeError",
+    "Example",
+    "Feature",
+    "FeatureList",
+    "Features",
+    "PackedSequenceExample",
+    "SequenceExample",
+    "parse",
+]
 
 _PACKAGE = "gmsa_wire"
 
@@ -91,6 +100,7 @@ SequenceExample = _CLASSES["SequenceExample"]
 PackedSequenceExample = _CLASSES["PackedSequenceExample"]
 Feature = _CLASSES["Feature"]
 FeatureList = _CLASSES["FeatureList"]
+Features = _CLASSES["Features"]
 
 
 def parse(kind: type[Message], data: bytes) -> Message:

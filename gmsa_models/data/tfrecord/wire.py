@@ -2,6 +2,7 @@
 
 Parsed, a message takes up to about 30 times its bytes: two bytes can be an empty message, one byte a 64-bit number.
 Records of an honest size pass at once; in larger ones the parts are measured here, where nothing is allocated for them.
+The usual form of a record is taken apart here too: protobuf would copy the frames twice.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 
 from gmsa_models.errors import ContentError
 
-__all__ = ["LARGE_RECORD", "MOST_FRAMES", "MOST_VALUES", "check_size", "fields", "frame_messages"]
+__all__ = ["LARGE_RECORD", "MOST_FRAMES", "MOST_VALUES", "check_size", "fields", "frame_messages", "usual_parts"]
 
 LARGE_RECORD = 1 << 22  # bytes; a YouTube-8M video of 300 frames has 350 thousand
 LONGEST_CONTEXT = 1 << 22  # bytes; a video with a thousand rated segments has 20 thousand
@@ -21,6 +22,7 @@ MOST_VALUES = 100_000  # of one context feature
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _CONTEXT, _LISTS, _FRAME = 1, 2, 1  # field numbers
+_FIRST, _SECOND = 1 << 3 | _BYTES, 2 << 3 | _BYTES  # tags of length-delimited fields 1 and 2, of one byte
 _Field = tuple[int, int, int, int]
 
 
@@ -96,6 +98,49 @@ def frame_messages(packed: bytes) -> Iterator[bytes]:
                 f"frame {count - 1} has {stop - start} bytes; at most {LONGEST_FRAME} are read", kind="frames"
             )
         yield packed[start:stop]
+
+
+def usual_parts(data: bytes) -> tuple[bytes, dict[str, memoryview]] | None:
+    """The context and the frame lists of a SequenceExample as writers make it; None of any other, or if it is none.
+
+    Usual are one context and then one map of lists, each entry of which has a name and then a list, and nothing else.
+    A name's last list counts, as protobuf has it.
+
+    Returns:
+        The serialised context; name -> serialised FeatureList, which is a view of `data`.
+    """
+    context = _chunk(data, 0, len(data), _FIRST)
+    lists = context and _chunk(data, context[1], len(data), _SECOND)
+    if not context or not lists or lists[1] != len(data):
+        return None
+    view, packed, count = memoryview(data), {}, 0
+    place, end = lists
+    while place < end:
+        entry = _chunk(data, place, end, _FIRST)
+        name = entry and _chunk(data, *entry, _FIRST)
+        value = entry and name and _chunk(data, name[1], entry[1], _SECOND)
+        count += 1
+        if not entry or not name or not value or value[1] != entry[1] or count > MOST_LISTS:
+            return None
+        try:
+            packed[data[name[0] : name[1]].decode()] = view[value[0] : value[1]]
+        except UnicodeDecodeError:
+            return None
+        place = entry[1]
+    return data[context[0] : context[1]], packed
+
+
+def _chunk(data: bytes, start: int, end: int, tag: int) -> tuple[int, int] | None:
+    """Where the value of the field at `start` lies; None where that is not a field of this tag within `end`."""
+    if start >= end or data[start] != tag:
+        return None
+    length = 0
+    for place in range(start + 1, min(start + 5, end)):  # no record that is read is longer than 4 bytes can say
+        length |= (data[place] & 127) << 7 * (place - start - 1)
+        if data[place] < 128:
+            stop = place + 1 + length
+            return (place + 1, stop) if stop <= end else None
+    return None
 
 
 def _varint(data: bytes, start: int, end: int) -> tuple[int, int]:

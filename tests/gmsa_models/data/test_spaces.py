@@ -31,8 +31,8 @@ from gmsa_models.data.montage.make import demo_clip
 from gmsa_models.data.skipped import Skipped
 from gmsa_models.data.spaces import RGB, VGGISH, FeatureSpace, published_spaces, same_labels
 from gmsa_models.data.tfrecord.examples import decode_clip, encode_clip
-from gmsa_models.data.tfrecord.extension import EXTENSION
-from gmsa_models.errors import ArgumentError
+from gmsa_models.data.tfrecord.extension import EXTENSION, decode_extension
+from gmsa_models.errors import ArgumentError, ContentError
 from gmsa_models.evaluation.scoring import evaluate
 from gmsa_models.feeding import Inputs, check_fits
 from gmsa_models.training.loop import fit
@@ -71,6 +71,16 @@ def test_a_record_may_say_otherwise():
     own = ID | {EXTENSION: bytes_feature(b'{"version":1,"dataset":"mine"}'), "labels": int_feature(11)}
     clip = decode_clip(sequence_example(own, {"rgb": VISUAL}))
     assert (clip.dataset, clip.labels, clip.frame_seconds, clip.spaces) == ("mine", (11,), 1.0, {"visual": RGB})
+
+
+def test_an_extension_that_was_read_before_is_read_alike():
+    content = b'{"version":1,"dataset":"mine","frame_seconds":2.0}'
+    first = decode_extension(content)
+    first["dataset"] = "changed"
+    assert decode_extension(content) == {"dataset": "mine", "frame_seconds": 2.0}
+    for _ in range(2):
+        with pytest.raises(ContentError, match="is not JSON"):
+            decode_extension(content[:-1])
 
 
 @pytest.mark.parametrize("dataset", ["", "youtube-8m", "audioset", "mine"])

@@ -20,7 +20,7 @@ from references.reading import (
 from gmsa_models.data.tfrecord import frames, wire
 from gmsa_models.data.tfrecord.examples import decode_clip
 from gmsa_models.data.tfrecord.extension import EXTENSION
-from gmsa_models.data.tfrecord.schema import FeatureList
+from gmsa_models.data.tfrecord.schema import FeatureList, Features, PackedSequenceExample
 from gmsa_models.data.tfrecord.video_level import decode_video_level
 from gmsa_models.errors import ContentError
 
@@ -74,6 +74,69 @@ def test_frames_are_those_of_protobuf(frames, rest):
         assert len(list(wire.frame_messages(packed))) == parsed
     except ContentError:
         assert rest  # groups and field 0, which no writer makes
+
+
+def protobuf_parts(data):
+    """Context and frame lists as protobuf has them; None where it refuses the bytes."""
+    try:
+        message = PackedSequenceExample.FromString(data)
+    except Exception:
+        return None
+    return message.context.SerializeToString(deterministic=True), dict(message.feature_lists.feature_list)
+
+
+def same_parts(data):
+    """Whether the parts are those of protobuf, where there are parts at all."""
+    parts = wire.usual_parts(data)
+    if parts is None:
+        return True
+    try:
+        context = Features.FromString(parts[0])
+    except Exception:
+        return protobuf_parts(data) is None  # and its caller says so
+    packed = {name: bytes(view) for name, view in parts[1].items()}
+    return protobuf_parts(data) == (context.SerializeToString(deterministic=True), packed)
+
+
+NAMES = st.sampled_from(["rgb", "audio", "", "é"])
+
+
+@given(st.lists(st.tuples(NAMES, st.binary(max_size=300)), min_size=1, max_size=4), st.binary(max_size=8))
+def test_the_usual_form_is_what_protobuf_reads(lists, identity):
+    context = field(1, field(1, b"id") + field(2, bytes_feature(identity)))
+    entries = [field(1, field(1, name.encode()) + field(2, packed)) for name, packed in lists]
+    data = field(1, context) + field(2, b"".join(entries))
+    assert wire.usual_parts(data) is not None
+    assert same_parts(data)
+
+
+@given(st.data())
+def test_any_other_form_is_left_to_protobuf_or_read_alike(data):
+    whole = sequence_example(ID, {"rgb": [bytes_feature(b"abc")] * 2, "audio": [bytes_feature(b"d")] * 2})
+    place = data.draw(st.integers(0, len(whole) - 1))
+    cut = data.draw(st.integers(0, 3))
+    assert same_parts(whole[:place] + data.draw(st.binary(max_size=3)) + whole[place + cut :])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        field(1, b""),
+        field(2, b"") + field(1, b""),
+        sequence_example(ID, FRAMES) * 2,
+        sequence_example(ID, FRAMES) + field(3, b""),
+        field(1, b"") + field(2, field(1, field(2, b"x") + field(1, b"rgb"))),
+        field(1, b"") + field(2, field(1, field(1, b"rgb"))),
+        field(1, b"") + field(2, field(1, field(1, b"\xff") + field(2, b"x"))),
+        field(1, b"") + field(2, field(1, field(1, b"rgb") + field(2, b"x") + field(3, b""))),
+        field(1, b"") + field(2, field(1, field(1, b"rgb") + field(2, b"x")))[:-1],
+        field(1, b"") + b"\x12\xff\xff\xff\xff\x00",
+        field(1, b"") + field(2, field(1, field(1, b"") + field(2, b"")) * (wire.MOST_LISTS + 1)),
+    ],
+)
+def test_what_is_not_the_usual_form(data):
+    assert wire.usual_parts(data) is None
 
 
 @pytest.mark.parametrize(
