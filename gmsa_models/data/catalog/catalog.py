@@ -252,7 +252,7 @@ def _find_rows(table: pq.ParquetFile, identity: str) -> tuple[list[dict[str, Any
     rows: list[dict[str, Any]] = []
     count = 0
     for group in range(table.num_row_groups):
-        places = _equal_texts(table.read_row_group(group, columns=["id"])["id"], identity)
+        places = _equal_texts(table.read_row_group(group, columns=["id"], use_threads=False)["id"], identity)
         count += len(places)
         if len(places) and len(rows) < _NAMED:
             rows += table.read_row_group(group, columns=NEEDED).take(places[: _NAMED - len(rows)]).to_pylist()
