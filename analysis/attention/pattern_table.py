@@ -21,6 +21,7 @@ from analysis.attention.patterns import (
     row_sparsity,
 )
 from analysis.attention.verticality import row_verticality
+from analysis.chunking import chunks
 from analysis.view import TraceView
 from gmsa_models.trace import AttentionTrace, LayerTrace
 
@@ -29,14 +30,15 @@ __all__ = ["INDEX", "PATTERNS", "Known", "Pattern", "branch_patterns", "pattern_
 # Frames on either side that count as the diagonal.
 WITHIN = 2
 MASS = 0.9
+# Maps judged together, in bytes: a dozen arrays as large, some of twice the precision, come and go meanwhile.
+HEADS_BYTES = 2**25
 
 
 @dataclass(frozen=True)
 class _Judged:
-    """Heads that share a mask, with their rows and every pattern but redundancy."""
+    """Heads that share a mask, with every pattern but redundancy."""
 
     part: MaskedMap
-    rows: AttentionRows
     patterns: dict[str, Float[Tensor, "batch heads"]]
 
 
@@ -98,11 +100,13 @@ def branch_patterns(
     Raises:
         ArgumentError: weights that are no map; see `attention_rows`.
     """
-    known = [] if known is None else known
-    parts = [_judged(part, valid, frame_seconds, known) for part in layer_maps(layer)[branch]]
-    joined = {name: torch.cat([each.patterns[name] for each in parts], -1) for name in parts[0].patterns}
+    known, parts = [] if known is None else known, layer_maps(layer)[branch]
+    rows = [attention_rows(part.weights, part.neighbourhood, valid) for part in parts]
+    judged = [_judged(*each, frame_seconds, known) for each in zip(parts, rows, strict=True)]
+    joined = {name: torch.cat([each[name] for each in judged], -1) for name in judged[0]}
     # Heads with different masks are compared too.
-    everything = AttentionRows(torch.cat([each.rows.shares for each in parts], -3), parts[0].rows.support)
+    shares = torch.cat([each.shares for each in rows], -3) if len(rows) > 1 else rows[0].shares
+    everything = AttentionRows(shares, rows[0].support)
     return joined | {"redundancy": head_redundancy(pairwise_distances(everything))}
 
 
@@ -139,15 +143,19 @@ def pattern_table(trace: AttentionTrace | TraceView, *, layer: int = 0, frame_se
 INDEX = ("clip", "modality", "branch", "head")
 
 
-def _judged(part: MaskedMap, valid: Bool[Tensor, "batch frames"], frame_seconds: float, known: Known) -> _Judged:
-    """A part of a branch, taken from `known` if the same heads with the same weights and mask are there."""
+def _judged(
+    part: MaskedMap, rows: AttentionRows, frame_seconds: float, known: Known
+) -> dict[str, Float[Tensor, "batch heads"]]:
+    """Patterns of a part of a branch, from `known` if the same heads with the same weights and mask are there."""
     for each in known:
         same = each.part.first_head == part.first_head and each.part.neighbourhood is part.neighbourhood
         if same and torch.equal(each.part.weights, part.weights):
-            return each
-    rows = attention_rows(part.weights, part.neighbourhood, valid)
-    known.append(_Judged(part, rows, _patterns(rows, frame_seconds)))
-    return known[-1]
+            return each.patterns
+    batch, heads, query, key = rows.shares.shape
+    some = chunks(heads, HEADS_BYTES, batch * query * key * rows.shares.element_size())
+    done = [_patterns(AttentionRows(rows.shares[:, few], rows.support), frame_seconds) for few in some]
+    known.append(_Judged(part, {name: torch.cat([each[name] for each in done], -1) for name in done[0]}))
+    return known[-1].patterns
 
 
 def _patterns(rows: AttentionRows, frame_seconds: float) -> dict[str, Float[Tensor, "batch heads"]]:

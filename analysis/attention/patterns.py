@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from analysis.attention.maps import AttentionRows, attention_rows
+from analysis.chunking import chunks
 from gmsa_models.errors import ArgumentError
 
 __all__ = [
@@ -33,6 +34,9 @@ __all__ = [
     "row_keys_for_mass",
     "row_sparsity",
 ]
+
+# Mixtures of two heads' maps made together, in bytes.
+PAIRS_BYTES = 2**25
 
 Maps = Float[Tensor, "*batch heads query key"]
 Mask = Bool[Tensor, "_ _"] | None
@@ -252,8 +256,10 @@ def pairwise_distances(rows: AttentionRows) -> Float[Tensor, "*batch heads heads
     entropy = _entropies(shares)
     distances = shares.new_zeros(*shares.shape[:-3], heads, heads)
     queries = rows.support.any(-1).sum(-1)
-    for head in range(heads - 1):
-        others = slice(head + 1, heads)
+    bytes_each = shares[..., 0, :, :].numel() * shares.element_size()
+    pairs = ((head, chunk) for head in range(heads - 1) for chunk in chunks(heads - 1 - head, PAIRS_BYTES, bytes_each))
+    for head, chunk in pairs:
+        others = slice(head + 1 + chunk.start, head + 1 + chunk.stop)
         mixture = _entropies((shares[..., head : head + 1, :, :] + shares[..., others, :, :]) / 2)
         nats = mixture - (entropy[..., head : head + 1, :] + entropy[..., others, :]) / 2
         bits = (nats / math.log(2)).clamp(0.0, 1.0)

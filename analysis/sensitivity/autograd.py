@@ -9,7 +9,7 @@ from jaxtyping import Float
 from scipy import stats
 from torch import Tensor
 
-from analysis.sensitivity.chunking import chunks
+from analysis.chunking import chunks
 from gmsa_models.errors import ArgumentError
 
 __all__ = ["autograd_norms", "sampled_ends", "sampled_norms"]

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from analysis.sensitivity.chunking import chunks
+from analysis.chunking import chunks
 from analysis.sensitivity.closed_form.constants import GateOpTables
 from analysis.sensitivity.closed_form.gate_op_query import as_query
 from analysis.sensitivity.closed_form.gate_op_state import (

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from analysis.sensitivity.chunking import chunks
+from analysis.chunking import chunks
 from analysis.sensitivity.closed_form.constants import GateOpTables
 from analysis.sensitivity.closed_form.gate_op_state import BRANCH_MATRICES, GLOBAL, LOCAL, GateOpClip, Tile, move
 

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from analysis.sensitivity.chunking import chunks
+from analysis.chunking import chunks
 from analysis.sensitivity.closed_form.constants import PlainTables
 
 __all__ = ["row_chunks", "squared_rows"]
