@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     from analysis.sensitivity.norms import frame_gradient_norms, local_sensitivity
     from analysis.statistics.comparisons import compare_scores, compare_values
     from analysis.statistics.multiplicity import adjust_p_values
+    from analysis.study.explainers.run import benchmark_explainers
+    from analysis.study.explainers.summary import benchmark_means
     from gmsa_models.errors import ArgumentError
 
 __all__ = [
@@ -83,6 +85,8 @@ __all__ = [
     "applicable",
     "attention_profile",
     "attribution_agreement",
+    "benchmark_explainers",
+    "benchmark_means",
     "branch_contributions",
     "certificate_table",
     "certify",
@@ -158,6 +162,8 @@ _MODULES = {
     "applicable": "analysis.explanations.registry",
     "attention_profile": "analysis.attention.profiles",
     "attribution_agreement": "analysis.interventions.effects",
+    "benchmark_explainers": "analysis.study.explainers.run",
+    "benchmark_means": "analysis.study.explainers.summary",
     "branch_contributions": "analysis.attention.gates",
     "certificate_table": "analysis.attention.certificates",
     "certify": "analysis.inspect.maps",

@@ -13,6 +13,7 @@ import typer
 from gmsa.aliases import add_alias
 from gmsa.commands.catalog import catalog
 from gmsa.commands.evaluate import evaluate
+from gmsa.commands.explainers import explainers
 from gmsa.commands.features import features
 from gmsa.commands.figures import figures as figures_command
 from gmsa.commands.import_weights import import_weights
@@ -56,7 +57,8 @@ for room in ("analysis", "figures"):
         add_alias(f"gmsa.{room}", room)
 
 COMMANDS = (
-    models, ls, inspect, whatif, features, evaluate, train, catalog, montage, figures_command, sweep, study, lab,
+    models, ls, inspect, whatif, features, evaluate, train, catalog, montage, figures_command, sweep, study, explainers,
+    lab,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)

@@ -12,16 +12,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, reduce
+from functools import reduce
 from operator import add
 from typing import SupportsIndex
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from analysis.explanations.attribution.baselines import baseline_inputs
 from analysis.explanations.explanation import class_position
+from analysis.explanations.incremental.kept_scores import kept_scores
 from analysis.explanations.incremental.replacement import replacement_curve
 from analysis.explanations.stream import stream_inputs, streams
 from analysis.workers import map_in_threads
@@ -152,16 +153,31 @@ class Replacer:
             seed: of the rankings.
         """
         generator = torch.Generator().manual_seed(seed)
-        drawn = [self.curves(torch.rand(self._frames, generator=generator, dtype=torch.float32)) for _ in range(count)]
+        drawn = [self.curves(torch.rand(self.frames, generator=generator, dtype=torch.float32)) for _ in range(count)]
         return [each for pair in drawn for each in (pair, pair.reverse)]
 
-    @cached_property
-    def _frames(self) -> int:
+    def logits(self, kept: Bool[Tensor, "choices frames"]) -> Steps:
+        """The class's logit for choices of frames that stay, the others replaced.
+
+        Args:
+            kept: True where the clip's own frame stays.
+
+        Raises:
+            ArgumentError: choices of another number of frames.
+        """
+        jobs = [(self._streams[name], self._inputs[name], self._baselines[name]) for name in self._streams]
+        with standard_contexts():
+            parts = map_in_threads(lambda job: kept_scores(*job, kept).cpu(), jobs)
+        return reduce(add, parts) + self._bias
+
+    @property
+    def frames(self) -> int:
+        """Frames of the clip as the model takes it."""
         return len(next(iter(self._inputs.values())))
 
     def _order(self, values: Float[Tensor, " frames"]) -> Int[Tensor, " frames"]:
-        if len(values) != self._frames:
-            raise ArgumentError(f"{len(values)} values; the clip has {self._frames} frames as the model takes it")
+        if len(values) != self.frames:
+            raise ArgumentError(f"{len(values)} values; the clip has {self.frames} frames as the model takes it")
         return values.double().nan_to_num(nan=-torch.inf).argsort(descending=True, stable=True)
 
     def _curve(self, name: str, order: Int[Tensor, " frames"]) -> Steps:

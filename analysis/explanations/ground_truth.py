@@ -11,7 +11,14 @@ from torch import Tensor
 from gmsa_models.data.clip import Clip
 from gmsa_models.errors import ArgumentError
 
-__all__ = ["EVIDENCE_MEASURES", "Evidence", "evidence_scores", "label_evidence"]
+__all__ = [
+    "EVIDENCE_MEASURES",
+    "Evidence",
+    "average_precision",
+    "evidence_scores",
+    "label_evidence",
+    "relevance_mass",
+]
 
 EVIDENCE_MEASURES = ("evidence_auc", "evidence_precision", "pointing")
 
@@ -73,12 +80,7 @@ def evidence_scores(values: Float[Tensor, " frames"], evidence: Evidence) -> dic
     Source:
         Zhang et al., "Top-down Neural Attention by Excitation Backprop", 2016, for the pointing game.
     """
-    if len(values) != len(evidence.shows):
-        raise ArgumentError(f"{len(values)} values; the evidence is of {len(evidence.shows)} frames")
-    if not evidence.decides:
-        raise ArgumentError("evidence needs frames that show the label and frames that do not")
-    kept = values.double().nan_to_num(nan=-torch.inf)[evidence.known]
-    shows = evidence.shows[evidence.known]
+    kept, shows = _decided(values, evidence)
     positive, negative = kept[shows], kept[~shows]
     above = (positive[:, None] > negative).double() + 0.5 * (positive[:, None] == negative).double()
     return {
@@ -86,6 +88,50 @@ def evidence_scores(values: Float[Tensor, " frames"], evidence: Evidence) -> dic
         "evidence_precision": _share_among_highest(kept, shows, int(shows.sum())),
         "pointing": _share_among_highest(kept, shows, 1),
     }
+
+
+def average_precision(values: Float[Tensor, " frames"], evidence: Evidence) -> float:
+    """Area under the curve of precision over recall: precision at each frame with evidence, their mean.
+
+    By chance about the share of frames with evidence, and just that where all values are equal: equal values are
+    retrieved together.
+
+    Args:
+        values, evidence: as of `evidence_scores`, which says what is raised.
+    """
+    kept, shows = _decided(values, evidence)
+    positive = kept[shows]
+    retrieved = (kept[None] >= positive[:, None]).double()
+    return float(((retrieved * shows).sum(1) / retrieved.sum(1)).mean())
+
+
+def relevance_mass(values: Float[Tensor, " frames"], evidence: Evidence) -> float:
+    """Share of the positive values that lies on frames with evidence.
+
+    By chance the share of frames with evidence; that is given too where no value is positive, as for equal ones.
+
+    Args:
+        values, evidence: as of `evidence_scores`, which says what is raised.
+
+    Source:
+        Arras, Osman and Samek, "CLEVR-XAI: A benchmark dataset for the ground truth evaluation of neural network
+        explanations", Information Fusion 2022, relevance mass accuracy.
+    """
+    kept, shows = _decided(values, evidence)
+    mass = kept.clamp_min(0.0)
+    whole = float(mass.sum())
+    return float(mass[shows].sum()) / whole if whole > 0 else float(shows.double().mean())
+
+
+def _decided(
+    values: Float[Tensor, " frames"], evidence: Evidence
+) -> tuple[Float[Tensor, " known"], Bool[Tensor, " known"]]:
+    """Values of the frames of which it is known whether they show the label, and whether they do."""
+    if len(values) != len(evidence.shows):
+        raise ArgumentError(f"{len(values)} values; the evidence is of {len(evidence.shows)} frames")
+    if not evidence.decides:
+        raise ArgumentError("evidence needs frames that show the label and frames that do not")
+    return values.double().nan_to_num(nan=-torch.inf)[evidence.known], evidence.shows[evidence.known]
 
 
 def _share_among_highest(values: Float[Tensor, " frames"], shows: Bool[Tensor, " frames"], count: int) -> float:

@@ -6,13 +6,14 @@ import copy
 
 import torch
 from scipy import stats
+from torch import nn
 
 from analysis.explanations.registry import explain
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
 from gmsa_models.evaluating import standard_contexts
 
-__all__ = ["rank_correlation_with_shuffled"]
+__all__ = ["rank_correlation_with_shuffled", "shuffle_parameters"]
 
 
 def shuffled_weights(model: GMSAClassifier, seed: int = 0) -> GMSAClassifier:
@@ -25,10 +26,15 @@ def shuffled_weights(model: GMSAClassifier, seed: int = 0) -> GMSAClassifier:
     generator = torch.Generator().manual_seed(seed)
     with standard_contexts():
         shuffled = copy.deepcopy(model)
-        for parameter in shuffled.parameters():
-            order = torch.randperm(parameter.numel(), generator=generator)
-            parameter.copy_(parameter.flatten()[order].view_as(parameter))
+        shuffle_parameters(shuffled, generator)
     return shuffled
+
+
+def shuffle_parameters(module: nn.Module, generator: torch.Generator) -> None:
+    """Put the entries of every parameter of a module in random order, in place; gradients must be off."""
+    for parameter in module.parameters():
+        order = torch.randperm(parameter.numel(), generator=generator)
+        parameter.copy_(parameter.flatten()[order].view_as(parameter))
 
 
 def rank_correlation_with_shuffled(model: GMSAClassifier, clip: Clip, target: int, method: str, seed: int = 0) -> float:

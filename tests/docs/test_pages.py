@@ -23,6 +23,7 @@ GIVEN = {
 RUN_HERE = ("README", "start", "inspect_a_video", "explain", "what_if", "paper_figures", "train", "scale")
 # With files of their own; of the first, the block that is marked so.
 RUN_ELSEWHERE = {
+    "explanation_benchmark": "tests/analysis/study/test_explainers.py",
     "any_model": "tests/analysis/capture/test_inspect_module.py",
     "your_own_arrays": "tests/gmsa/test_own_arrays.py",
     "your_own_video": "tests/gmsa/test_own_video.py",
