@@ -2,6 +2,7 @@
 
 import gc
 import json
+import os
 import signal
 import subprocess
 import warnings
@@ -11,6 +12,9 @@ from types import SimpleNamespace
 import pytest
 from checked_calls import check_once_a_shape
 from hypothesis import settings
+
+# Tests run side by side: where there are more threads than cores they wait for each other, and wait by computing.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 check_once_a_shape()
 

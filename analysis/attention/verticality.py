@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import scipy  # its parts are imported when they are used
 import torch
 from jaxtyping import Bool, Float, Int
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from analysis.attention.maps import AttentionRows, attention_rows
@@ -250,6 +250,6 @@ def _inverse(
     laplacian: Float[np.ndarray, "key key"], support: Float[np.ndarray, "query key"]
 ) -> Float[np.ndarray, "key key"]:
     """L^+, up to constants on each component of L: its null space, which no row of D has a part in."""
-    _, component = connected_components(support.T @ support)
+    _, component = scipy.sparse.csgraph.connected_components(support.T @ support)
     same = component[:, None] == component[None]
     return np.linalg.inv(laplacian + same)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 
+import scipy  # its parts are imported when they are used
 import torch
-from scipy import stats
 from torch import nn
 
 from analysis.explanations.registry import explain
@@ -54,4 +54,4 @@ def rank_correlation_with_shuffled(model: GMSAClassifier, clip: Clip, target: in
         Adebayo et al., "Sanity Checks for Saliency Maps", 2018, the model parameter randomisation test.
     """
     both = [explain(each, clip, target, method).frames for each in (model, shuffled_weights(model, seed))]
-    return float(stats.spearmanr(*(each.double().numpy() for each in both)).statistic)
+    return float(scipy.stats.spearmanr(*(each.double().numpy() for each in both)).statistic)

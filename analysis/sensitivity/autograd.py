@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import scipy  # its parts are imported when they are used
 import torch
 from jaxtyping import Float
-from scipy import stats
 from torch import Tensor
 
 from analysis.chunking import chunks
@@ -105,7 +105,7 @@ def sampled_ends(
     """
     if probes < 2:
         raise ArgumentError(f"probes is {probes!r}; an interval needs at least 2")
-    reach = float(stats.t.ppf((1 + level) / 2, probes - 1)) * errors
+    reach = float(scipy.stats.t.ppf((1 + level) / 2, probes - 1)) * errors
     return (norms - reach).clamp(min=0), norms + reach
 
 

@@ -13,8 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # its parts are imported when they are used
 from jaxtyping import Float
-from scipy import stats
 
 from analysis.statistics.intervals import Interval
 from gmsa_models.errors import ArgumentError
@@ -119,8 +119,8 @@ def _with_ends(
     if variance == 0.0:  # every seed and video says the same: nothing tells how far new ones would differ
         return _unknown(estimate, level)
     hillis = degrees * (spread / mean_square) ** 2 if mean_square > 0 else float("inf")
-    reach = float(stats.t.ppf((1 + level) / 2, hillis)) * variance**0.5
-    p_value = float(2 * stats.t.sf(abs(estimate) / variance**0.5, hillis))
+    reach = float(scipy.stats.t.ppf((1 + level) / 2, hillis)) * variance**0.5
+    p_value = float(2 * scipy.stats.t.sf(abs(estimate) / variance**0.5, hillis))
     return CrossedDifference(Interval(estimate, estimate - reach, estimate + reach, level), p_value, hillis)
 
 

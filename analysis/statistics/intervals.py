@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from math import factorial
 
 import numpy as np
+import scipy  # its parts are imported when they are used
 from jaxtyping import Float, Int
-from scipy import stats
 
 from gmsa_models.errors import ArgumentError
 
@@ -167,7 +167,7 @@ def _ends_of(
     """Low and high of columns that have `number` values each."""
     means, deviations = np.nanmean(values, 0), np.nanstd(values, 0, ddof=1)
     errors = np.where(np.nanmax(values, 0) > np.nanmin(values, 0), deviations / np.sqrt(number), np.nan)
-    reach = float(stats.t.ppf((1 + level) / 2, number - 1))
+    reach = float(scipy.stats.t.ppf((1 + level) / 2, number - 1))
     if number <= SMALLEST:
         return np.stack([means - reach * errors, means + reach * errors])
     tail = (1 - level) / 2 * (1 - SMALLEST / number)
@@ -288,7 +288,7 @@ def spearman(
         correlations", Psychometrika 2000: atanh(rho) +- z sqrt((1 + rho^2 / 2) / (n - 3)).
     """
     _check_pairs(first, second)
-    one, two = stats.rankdata(first), stats.rankdata(second)
+    one, two = scipy.stats.rankdata(first), scipy.stats.rankdata(second)
     one, two = one - one.mean(), two - two.mean()
     scale = float(np.sqrt((one @ one) * (two @ two)))
     rho = float(np.clip(one @ two / scale, -1.0, 1.0))
@@ -298,12 +298,12 @@ def spearman(
 
 def sign_test_p(one: int, other: int) -> float:
     """Two-sided exact sign test (McNemar's): chance of a split at least this uneven if either is as likely; 1 of 0."""
-    return float(stats.binomtest(one, one + other, 0.5).pvalue) if one + other else 1.0
+    return float(scipy.stats.binomtest(one, one + other, 0.5).pvalue) if one + other else 1.0
 
 
 def _order_p(one: Float[np.ndarray, " pairs"], two: Float[np.ndarray, " pairs"], permutations: int, seed: int) -> float:
     every = factorial(len(one)) if len(one) <= EXACT_ORDERS else 0
-    test = stats.permutation_test(
+    test = scipy.stats.permutation_test(
         (two,), lambda order, axis: np.abs(order @ one), permutation_type="pairings", vectorized=True, batch=CHUNK,
         n_resamples=max(permutations, every), alternative="greater", rng=np.random.default_rng(seed),
     )  # fmt: skip
@@ -315,7 +315,7 @@ def _spearman_ends(rho: float, pairs: int, level: float) -> tuple[float, float]:
         return float("nan"), float("nan")
     if abs(rho) == 1.0:
         return rho, rho
-    reach = stats.norm.ppf((1 + level) / 2) * np.sqrt((1 + rho**2 / 2) / (pairs - 3))
+    reach = scipy.stats.norm.ppf((1 + level) / 2) * np.sqrt((1 + rho**2 / 2) / (pairs - 3))
     return float(np.tanh(np.arctanh(rho) - reach)), float(np.tanh(np.arctanh(rho) + reach))
 
 

@@ -7,8 +7,8 @@ itself, which moves average precision, most where a class has few videos. Withou
 from __future__ import annotations
 
 import numpy as np
+import scipy  # its parts are imported when they are used
 from jaxtyping import Float, Int
-from scipy import stats
 
 from analysis.statistics.intervals import LEVEL, Interval
 from gmsa_models.errors import ArgumentError
@@ -54,7 +54,7 @@ def jackknife_interval(estimate: float, without: Float[np.ndarray, " groups"], l
         Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, section 11.4.
     """
     error = _standard_error(without)
-    reach = float(stats.t.ppf((1 + level) / 2, max(len(without) - 1, 1))) * error
+    reach = float(scipy.stats.t.ppf((1 + level) / 2, max(len(without) - 1, 1))) * error
     return Interval(float(estimate), float(estimate - reach), float(estimate + reach), level)
 
 
@@ -68,7 +68,7 @@ def jackknife_p(difference: float, without: Float[np.ndarray, " groups"]) -> flo
     error = _standard_error(without)
     if len(without) > 1 and np.isnan(error):
         return 1.0 if difference == 0 else float("nan")
-    return float(2 * stats.t.sf(abs(difference) / error, max(len(without) - 1, 1)))
+    return float(2 * scipy.stats.t.sf(abs(difference) / error, max(len(without) - 1, 1)))
 
 
 def _standard_error(without: Float[np.ndarray, " groups"]) -> float:

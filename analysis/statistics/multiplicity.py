@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import scipy  # its parts are imported when they are used
 from jaxtyping import Float
-from scipy import stats
 
 from gmsa_models.errors import ArgumentError
 
@@ -59,7 +59,7 @@ def _holm(p_values: PValues) -> PValues:
 
 CORRECTIONS: dict[str, Callable[[PValues], PValues]] = {
     "holm": _holm,
-    "benjamini-hochberg": lambda p_values: stats.false_discovery_control(p_values, method="bh"),
-    "benjamini-yekutieli": lambda p_values: stats.false_discovery_control(p_values, method="by"),
+    "benjamini-hochberg": lambda p_values: scipy.stats.false_discovery_control(p_values, method="bh"),
+    "benjamini-yekutieli": lambda p_values: scipy.stats.false_discovery_control(p_values, method="by"),
     "none": lambda p_values: p_values,
 }

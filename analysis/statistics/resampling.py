@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # its parts are imported when they are used
 from jaxtyping import Bool, Float, Int
-from scipy.sparse import csr_array
 
 from gmsa_models.errors import ArgumentError
 from gmsa_models.evaluation.metrics import METRICS
@@ -108,9 +108,9 @@ def _class_mean(
     truths, groups, video = truths[order], groups[order], video[order]
     ranking = _Ranking.of(truths, video, np.searchsorted(groups, groups), len(labels))
     # Sparse: most classes have few videos, and few predictions are true.
-    of_class = csr_array(labels.T.astype(np.int32))
+    of_class = scipy.sparse.csr_array(labels.T.astype(np.int32))
     rows = groups[truths]
-    of_true = csr_array((np.ones(len(rows)), (rows, np.arange(len(rows)))), (labels.shape[1], len(rows)))
+    of_true = scipy.sparse.csr_array((np.ones(len(rows)), (rows, np.arange(len(rows)))), (labels.shape[1], len(rows)))
     means = []
     for part in _parts(counts):
         positives = of_class @ np.ascontiguousarray(part.T)
@@ -132,7 +132,7 @@ class _Ranking:
         first: the first true prediction of its group.
     """
 
-    between: csr_array
+    between: scipy.sparse.csr_array
     video: Int[np.ndarray, " true"]
     here: Int[np.ndarray, " true"]
     start: Int[np.ndarray, " true"]
@@ -145,7 +145,7 @@ class _Ranking:
         stops = np.union1d(places, starts[places])
         before = video[: stops[-1] if len(stops) else 0]
         rows = np.searchsorted(stops, np.arange(len(before)), side="right")
-        between = csr_array((np.ones(len(before), np.int32), (rows, before)), (len(stops), videos))
+        between = scipy.sparse.csr_array((np.ones(len(before), np.int32), (rows, before)), (len(stops), videos))
         here, start = np.searchsorted(stops, places), np.searchsorted(stops, starts[places])
         return cls(between, video[places], here, start, np.searchsorted(places, starts[places]))
 

@@ -56,50 +56,70 @@ NAMES = {
 }
 
 
-def renamed(table: xr.Dataset, name: str) -> xr.Dataset:
-    """A table whose texts all begin with a name, but for our own words, as of branches and kinds."""
+# Drawn together, one text after the other: what keeps to the letters of one keeps to them in every text
+# (`test_dollars_are_dollars`). One that is long changes the layout, and has a figure of its own.
+TOGETHER = {
+    "letters": ("dollars", "tex", "marks", "hebrew", "chinese"),
+    "no letters": ("lines", "broken"),
+    "long": ("long",),
+}
+
+
+def one_of(names: tuple[str, ...], text: object) -> str:
+    """The name that goes with a text."""
+    return names[sum(str(text).encode()) % len(names)]
+
+
+def renamed(table: xr.Dataset, *names: str) -> xr.Dataset:
+    """A table whose texts each begin with one of the names, equal texts with the same, but for our own words, as of
+    branches and kinds."""
     kept = {"kind", "branch", "segment_kind", "metric", "verdict", "sign", "claim", "panel", "row"}
     texts = {
-        key: (array.dims, np.array([name + str(value) for value in array.values.ravel()], dtype=object))
+        key: (array.dims, np.array([one_of(names, value) + str(value) for value in array.values.ravel()], dtype=object))
         for key, array in table.variables.items()
         if key not in kept and array.dtype.kind in "UO" and array.ndim
     }
     attributes = {
-        key: name for key in ("of", "clip", "neighbourhood", "modality", "rule", "about") if key in table.attrs
+        key: one_of(names, key)
+        for key in ("of", "clip", "neighbourhood", "modality", "rule", "about")
+        if key in table.attrs
     }
     if "model" in table.coords and not table["model"].ndim:
-        texts["model"] = ((), name)
+        texts["model"] = ((), one_of(names, "model"))
     return table.assign_coords(texts).assign_attrs(attributes)
 
 
-def two_records(name: str) -> tuple[xr.Dataset, xr.Dataset]:
-    return renamed(tiny_record(), name), renamed(tiny_record("gate-op-bd20", ("global", "local"), seed=1), name)
+def two_records(*names: str) -> tuple[xr.Dataset, xr.Dataset]:
+    return renamed(tiny_record(), *names), renamed(tiny_record("gate-op-bd20", ("global", "local"), seed=1), *names)
 
 
-def one_clip(name: str) -> tuple[xr.Dataset, xr.Dataset]:
-    records = [renamed(made_record(seed=seed), name).assign_coords(model=name + str(seed)) for seed in (0, 1)]
+def one_clip(*names: str) -> tuple[xr.Dataset, xr.Dataset]:
+    records = [
+        renamed(made_record(seed=seed), *names).assign_coords(model=names[seed % len(names)] + str(seed))
+        for seed in (0, 1)
+    ]
     return tuple(one.assign(head_profile=one["attention"].sum("query").rename(key="frame")) for one in records)
 
 
 DRAWN = {
-    "1": lambda name: similarity_and_attention.draw(two_records(name)[0]),
-    "2": lambda name: masks.draw(renamed(tiny_masks(), name)),
-    "3": lambda name: attention_profiles.draw(*two_records(name), renamed(tiny_contrasts(), name)),
-    "4": lambda name: sensitivity.draw(renamed(tiny_curves(), name)),
-    "5": lambda name: score_and_sensitivity.draw(renamed(tiny_scatter(), name)),
-    "6": lambda name: lag.draw(renamed(tiny_masses(), name)),
-    "7": lambda name: evidence.draw(renamed(tiny_evidence(), name)),
-    "8": lambda name: ablation.draw(renamed(tiny_costs(), name)),
-    "9": lambda name: what_if.draw(renamed(tiny_effects(), name)),
-    "overview": lambda name: overview.draw(*one_clip(name)),
+    "1": lambda *names: similarity_and_attention.draw(two_records(*names)[0]),
+    "2": lambda *names: masks.draw(renamed(tiny_masks(), *names)),
+    "3": lambda *names: attention_profiles.draw(*two_records(*names), renamed(tiny_contrasts(), *names)),
+    "4": lambda *names: sensitivity.draw(renamed(tiny_curves(), *names)),
+    "5": lambda *names: score_and_sensitivity.draw(renamed(tiny_scatter(), *names)),
+    "6": lambda *names: lag.draw(renamed(tiny_masses(), *names)),
+    "7": lambda *names: evidence.draw(renamed(tiny_evidence(), *names)),
+    "8": lambda *names: ablation.draw(renamed(tiny_costs(), *names)),
+    "9": lambda *names: what_if.draw(renamed(tiny_effects(), *names)),
+    "overview": lambda *names: overview.draw(*one_clip(*names)),
 }
 
 
 @pytest.mark.parametrize("number", DRAWN)
 def test_a_figure_shows_every_name_as_it_is(number, tmp_path):
-    for kind, name in NAMES.items():
-        figure = DRAWN[number](name)
-        if kind not in ("lines", "broken"):
+    for kind, together in TOGETHER.items():
+        figure = DRAWN[number](*(NAMES[each] for each in together))
+        if kind != "no letters":
             figure.draw_without_rendering()
             continue
         svg = save_pictures(figure, tmp_path / "one", ("svg",))[0].read_text(encoding="utf-8")

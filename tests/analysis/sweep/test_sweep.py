@@ -281,7 +281,7 @@ class TestFailures:
         room = str(max(len(files["part1.parquet"]), len(files["part2.parquet"])) + 1)
         done = subprocess.run(
             [sys.executable, "-c", code, models[0], str(tmp_path), str(tmp_path / "out"), room],
-            env={"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "PATH": "/usr/bin:/bin"},
+            env={"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"},
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert "OutputError: cannot write" in done.stderr, done.stderr

@@ -37,7 +37,7 @@ def test_every_flipped_bit_is_refused_or_harmless(whole, tmp_path):
     table.to_pickle(tmp_path / "expected")
     done = subprocess.run(
         [sys.executable, __file__, str(tmp_path), str(FLIPS)], capture_output=True, text=True, timeout=600,
-        env={"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "PATH": "/usr/bin:/bin"}, check=False,
+        env={"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     refused, harmless = (int(word) for word in done.stdout.split())
