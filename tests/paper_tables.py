@@ -200,7 +200,7 @@ def tiny_costs() -> xr.Dataset:
         {
             "model": np.array(["baseline", "gate-op-bd20"]),
             "modality": np.array(MODALITIES),
-            "part": np.array(["global branch", "local branch", "head 1"]),
+            "part": np.array(["global branch", "local branch", "head 0"]),
         },
         {"videos": 64, "of": "demo"},
     )

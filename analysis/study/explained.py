@@ -69,12 +69,12 @@ def ablation_table(model: GMSAClassifier, clips: Sequence[Clip], resamples: int,
 
     Returns:
         `cost`, `low`, `high` (points of percent) and `p_adjusted` (Holm, over the parts of the model) along `modality`
-        and `part` ("global branch", "head 1", ...); NaN for a part that the model lacks.
+        and `part` ("global branch", "head 0", ...); NaN for a part that the model lacks.
     """
     scores = ablation_scores(model, clips, all_ablations(model, ("mean",)))
     costs = ablation_costs(scores, (METRIC,), resamples=resamples, seed=seed)
     heads = costs["unit"] == "head"
-    costs["part"] = np.where(heads, "head " + (costs["head"] + 1).astype(str), costs["branch"] + " branch")
+    costs["part"] = np.where(heads, "head " + costs["head"].astype(str), costs["branch"] + " branch")
     order = {name: list(dict.fromkeys(costs[name])) for name in ("modality", "part")}
     table = costs.set_index(["modality", "part"])[["cost", "low", "high", "p_adjusted"]].to_xarray()
     return table.reindex(order).assign_attrs(intact=float(costs["intact"].iloc[0]), videos=len(clips))

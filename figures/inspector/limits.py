@@ -40,7 +40,7 @@ def fitted_records(records: Sequence[xr.Dataset], precision: str, most: int = LA
     others = map_bytes([_without(record, ("attention",)) for record in records], precision)
     kept = heads * max(0, most - others) // max(1, whole - others)
     if kept:
-        shown = f"Heads 1 to {kept} of {heads}" if kept > 1 else f"Head 1 of {heads}"
+        shown = f"Heads 0 to {kept - 1} of {heads}" if kept > 1 else f"Head 0 of {heads}"
         return _noted([_first_heads(record, kept) for record in records], shown, whole)
     lacking = [name for name in ("attention", *OTHERS) if any(name in record for record in records)]
     less, gone = records, 0

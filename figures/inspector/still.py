@@ -132,7 +132,7 @@ def _heads_of(record: xr.Dataset, view: Mapping[str, Any]) -> list[DrawnMap]:
     weight_maps = [
         DrawnMap(title, values, WEIGHTS, head, branch) for head, values in each.items() if has_values(values)
     ]
-    missing = "no maps" if view["head"] == ALL_HEADS else f"no head {view['head'] + 1}"
+    missing = "no maps" if view["head"] == ALL_HEADS else f"no head {view['head']}"
     return weight_maps or [DrawnMap(f"{title}\n{missing}", None, WEIGHTS)]
 
 
@@ -151,9 +151,9 @@ def _draw_group(
         if len(group) > 1:
             axes.set_xticks([])
             axes.set_yticks([])
-            axes.set_title("" if one.head is None else f"head {one.head + 1}", fontsize=6, pad=1)
+            axes.set_title("" if one.head is None else f"head {one.head}", fontsize=6, pad=1)
             continue
-        axes.set_title(one.title if one.head is None else f"{one.title}, head {one.head + 1}")
+        axes.set_title(one.title if one.head is None else f"{one.title}, head {one.head}")
         axes.set_xlabel("key (s)", labelpad=1)
         axes.set_ylabel("query (s)", labelpad=1)
         bar = figure.colorbar(image, ax=axes, location="bottom", fraction=0.05, aspect=24, pad=0.03)

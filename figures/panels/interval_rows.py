@@ -25,6 +25,7 @@ def draw_interval_rows(
     low: Float[np.ndarray, "model row"],
     high: Float[np.ndarray, "model row"],
     reference: float,
+    line_alpha: float = 1.0,
 ) -> None:
     """A marker and an interval a model in each row, first row on top, first model on top in its row.
 
@@ -36,6 +37,7 @@ def draw_interval_rows(
         low: lower end of the interval; NaN: none is known.
         high: upper end.
         reference: where a dotted line stands.
+        line_alpha: of the intervals: less than 1 where they lie so close that they would hide the markers.
     """
     offsets = np.linspace(-0.5, 0.5, len(models)) * SPREAD if len(models) > 1 else [0.0]
     for row in range(1, len(rows), 2):
@@ -48,7 +50,7 @@ def draw_interval_rows(
         known = np.isfinite(ends).all(0)
         axes.errorbar(
             values[index][shown][known], y[known], xerr=np.maximum(ends[:, known], 0), fmt="none",
-            ecolor=style.colour, elinewidth=0.6, zorder=2,
+            ecolor=style.colour, elinewidth=0.6, alpha=line_alpha, zorder=2,
         )  # fmt: skip
         axes.plot(
             values[index][shown], y, linestyle="none", marker=style.marker, markersize=2.6, color=style.colour,

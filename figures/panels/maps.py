@@ -83,7 +83,7 @@ def draw_attention(axes: Axes, record: xr.Dataset, modality: str, shown: HeadMap
         values = np.where(_pairs(record["neighbourhood"]), values, np.nan)
     highest = float(np.nanquantile(values, QUANTILE))
     image = _draw_pairs(axes, record, values, WEIGHTS, 0.0, highest or 1.0)
-    axes.set_title(_map_title(modality, f", head {shown.head + 1}, {shown.branch}"))
+    axes.set_title(_map_title(modality, f", head {shown.head}, {shown.branch}"))
     _draw_scale(axes, image, "attention weight", "max" if np.nanmax(values) > highest else "neither")
 
 

@@ -90,7 +90,7 @@ def mark_events(axes: Axes, record: xr.Dataset) -> None:
 
 
 def _head_title(record: xr.Dataset, modality: str, shown: HeadMap) -> str:
-    title = f"{brief(modality)}, head {shown.head + 1}"  # people count from 1
+    title = f"{brief(modality)}, head {shown.head}"  # as in records
     if "verticality" not in record:
         return title
     share = float(record["verticality"].sel(modality=modality, head=shown.head))

@@ -49,7 +49,7 @@ def test_maps_show_the_records_numbers_with_the_query_from_the_top():
     record = record_of("baseline")
     figure = draw(record)
     for shown in map_panels.choose_heads(record, "visual"):
-        image = panel(figure, f"visual, head {shown.head + 1}, global").images[0]
+        image = panel(figure, f"visual, head {shown.head}, global").images[0]
         expected = record["attention"].sel(modality="visual", branch="global", head=shown.head).values
         np.testing.assert_array_equal(image.get_array(), expected)
         assert image.get_extent() == [0.0, FRAMES, FRAMES, 0.0]

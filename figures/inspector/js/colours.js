@@ -4,12 +4,12 @@ export const THEMES = {
   light: {
     page: "#ffffff", ink: "#1d2129", muted: "#5d6573", line: "#d5d9e0", faint: "#eef0f4", accent: "#0a5ec2",
     event: "#f2dfa6", chosen: "#e3b341", background: "#eeeeee", yes: "#58b389", other: "#b9bec8", outline: "#00907a",
-    problem: "#b3261e",
+    problem: "#b3261e", edge: "#a07d1c", // of boxes whose fill is too pale to be seen on the page
   },
   dark: {
     page: "#15171c", ink: "#e8eaee", muted: "#a0a8b5", line: "#3a3f4a", faint: "#22252c", accent: "#6cb2ff",
     event: "#6b5a22", chosen: "#b58a1e", background: "#2a2d34", yes: "#4fb38a", other: "#5a606c", outline: "#46dcc0",
-    problem: "#ff8a80",
+    problem: "#ff8a80", edge: "#c9a54a",
   },
 };
 /** Lines over time that have no colour of a branch. */

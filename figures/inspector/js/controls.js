@@ -3,6 +3,7 @@
 import { clock, shellQuoted } from "./words.js";
 import { SCALES } from "./colours.js";
 import { create } from "./drawing.js";
+import { ClassSearch } from "./class_search.js";
 
 /** One of a few: a row of buttons. `options` gives [value, words, hint] for a state. */
 class Choice {
@@ -33,10 +34,7 @@ class Choice {
 class List {
   constructor(inspector, name, label, options) {
     Object.assign(this, { name, options, made: "" });
-    this.select = create("select", { "aria-label": label, change: () => {
-      const value = this.select.value;
-      inspector.set({ [name]: name === "class_" ? Number(value) : value });
-    } });
+    this.select = create("select", { "aria-label": label, change: () => inspector.set({ [name]: this.select.value }) });
     this.element = create("label", { class: "control" }, create("span", { class: "label" }, label), this.select);
   }
 
@@ -76,8 +74,7 @@ export class Controls {
         ? Object.entries(SCALES) : [])),
       new Choice(inspector, "left", "beside", (state) => same(scene.lefts(state))),
       new List(inspector, "explanation", "explanation", (state) => same(scene.explanations(state.model))),
-      new List(inspector, "class_", "class", () => [[-1, "none"],
-        ...scene.clip.classes.map(({ label, name, true: there }) => [label, `${there ? "✓ " : ""}${name}`])]),
+      new ClassSearch(inspector),
     ];
     this.makeHead();
     this.makeFoot();
@@ -85,8 +82,8 @@ export class Controls {
 
   heads(state) {
     const heads = this.inspector.scene.heads(state.model, state.modality, state.branch);
-    if (heads.length < 2) return heads.map((head) => [head, `${head + 1}`]);
-    return [...heads.map((head) => [head, `${head + 1}`, `head ${head + 1}`]), [-1, "all", "all heads"]];
+    if (heads.length < 2) return heads.map((head) => [head, `${head}`]);
+    return [...heads.map((head) => [head, `${head}`, `head ${head}`]), [-1, "all", "all heads"]];
   }
 
   makeHead() {
@@ -102,12 +99,25 @@ export class Controls {
     this.title = create("div", { class: "title" }, create("strong", {}, clip.id || "clip"),
       create("span", { class: "labels" }, ` ${seconds}${cut} · ${clip.labels.length ? `labels: ${clip.labels.join(", ")}` : "no labels"}${clip.foreign && ` (${clip.foreign})`}`),
       ...scene.models.filter((model) => model.edits.length).map((model) => create("span", { class: "labels" }, ` · ${model.label}: ${model.edits.join("; ")}`)));
+    this.note = create("div", { class: "notice", role: "status" });
     const tools = create("div", { class: "tools", role: "group", "aria-label": "Save and settings" }, this.link,
       button("PNG", "Save this view as PNG", () => inspector.savePng()),
       button("SVG", "Save this view as SVG", () => inspector.saveSvg()),
+      this.csvMenu(),
       button("Python", "Copy Python that reproduces this view", () => this.copy(inspector.python())), this.themeButton);
     this.head = create("header", {}, create("div", { class: "row" }, this.title, tools),
-      create("div", { class: "row controls", role: "toolbar", "aria-label": "What is shown" }, ...this.parts.map((part) => part.element)));
+      create("div", { class: "row controls", role: "toolbar", "aria-label": "What is shown" }, ...this.parts.map((part) => part.element)), this.note);
+  }
+
+  /** Which table of what is shown to save. */
+  csvMenu() {
+    const { inspector } = this, menu = create("select", { class: "menu", "aria-label": "Save what is shown as CSV", title: "Save what is shown as CSV", change: () => {
+      const { value } = menu;
+      menu.value = "";
+      inspector.saveCsv(value);
+    } }, create("option", { value: "", hidden: true }, "CSV"),
+    ...Object.entries(inspector.tables).map(([value, { words }]) => create("option", { value }, words)));
+    return menu;
   }
 
   makeFoot() {
@@ -132,6 +142,8 @@ export class Controls {
     this.slider.setAttribute("aria-valuetext", scene.clock(state.frame));
     this.play.textContent = state.playing ? "❚❚" : "▶";
     this.askForClass(state);
+    this.note.textContent = this.inspector.address?.problem ?? "";
+    this.note.hidden = !this.note.textContent;
     if (scene.clip.url) {
       this.link.href = scene.address(state.frame);
       this.link.textContent = `video at ${scene.clock(state.frame)} ↗`;

@@ -34,7 +34,7 @@ function inflated(encoded) {
  */
 export async function mountPage(root, encoded, initial, module = null, weights = [], rest = "") {
   const inspector = new Inspector(root, new Payload(await inflated(encoded)), initial);
-  inspector.alone = true; // the address is the page's own: edits may stand in it
+  inspector.keepInAddress();
   for (const each of weights) {
     const engine = new PageEngine(module, await inflated(each));
     inspector.attach(engine);

@@ -7,7 +7,9 @@ import { create, BOLD, text, fitted } from "./drawing.js";
 import { EDGE, MapPanel } from "./maps.js";
 import { PredictionPanel } from "./predictions.js";
 import { Media } from "./media.js";
-import { LanePanel } from "./lanes.js";
+import { NARROW, LanePanel } from "./lanes.js";
+import { LegendPanel } from "./legend.js";
+import { Tip } from "./tip.js";
 import { PicturePanel, AttendedPanel } from "./pictures.js";
 import { Playback } from "./playback.js";
 import { SvgContext, download } from "./save.js";
@@ -16,6 +18,8 @@ import { pressKey } from "./keyboard.js";
 import { pythonOfView } from "./python.js";
 import { measureSteps, afterPaint } from "./measure.js";
 import { WhatIf } from "./what_if.js";
+import { csv, mapTable, lineTable, predictionTable } from "./tables.js";
+import { Address } from "./address.js";
 
 export class Inspector {
   /**
@@ -24,7 +28,7 @@ export class Inspector {
    */
   constructor(root, payload, initial = {}, notify = () => {}) {
     const began = performance.now();
-    Object.assign(this, { root, notify, scene: new Scene(payload), pending: 0, undo: [], whatIf: null });
+    Object.assign(this, { root, notify, scene: new Scene(payload), pending: 0, undo: [], whatIf: null, address: null });
     this.state = this.scene.valid({ ...START, span: [0, payload.header.clip.frames], ...initial });
     root.classList.add("gmsa-inspector");
     root.replaceChildren();
@@ -34,8 +38,9 @@ export class Inspector {
     this.media = this.scene.clip.thumbnails ? new Media(this.scene, () => this.schedule()) : null;
     this.playback = new Playback(this);
     this.controls = new Controls(this);
+    this.tip = new Tip(this);
     this.makePanels();
-    root.append(this.controls.head, this.maps, ...this.pictures ? [this.pictures] : [], ...this.lanes ? [this.lanes.element] : [], this.controls.foot);
+    root.append(this.controls.head, this.maps, ...this.pictures ? [this.pictures] : [], ...this.lanes ? [this.lanes.element, this.legend.element] : [], this.controls.foot, this.tip.element);
     this.watch();
     this.layout();
     this.paint();
@@ -52,14 +57,15 @@ export class Inspector {
     }
     this.left = new MapPanel(this, "left", "How alike the frames are: query by key", (state) => {
       const map = scene.leftMap(state);
-      const title = map ? [state.modality, map.title, map.note].filter(Boolean).join(" · ") : "";
-      return { maps: map ? [map] : [], share: map ? this.withCounterparts([map]) : [], title, empty: "not in the record" };
+      const title = map ? [state.modality, map.title].filter(Boolean).join(" · ") : "";
+      return { maps: map ? [map] : [], share: map ? this.withCounterparts([map]) : [], title, note: map?.note ?? "", empty: "not in the record" };
     });
     this.first = new MapPanel(this, "first", "Attention weights: query by key", (state) => this.attention(state, 0));
     this.second = new MapPanel(this, "second", "Attention weights of the second model: query by key", (state) => this.attention(state, 1));
     this.predictions = new PredictionPanel(this, "predictions", "Predictions");
     this.lanes = new LanePanel(this);
-    this.panels = [this.left, this.first, this.second, this.predictions, this.lanes];
+    this.legend = new LegendPanel(this);
+    this.panels = [this.left, this.first, this.second, this.predictions, this.lanes, this.legend];
     this.maps.append(...this.panels.slice(0, 4).map((panel) => panel.element));
     if (!this.media) return;
     this.picture = new PicturePanel(this);
@@ -80,15 +86,21 @@ export class Inspector {
       : this.withCounterparts(shown.map((index) => of(index, heads[0])).filter(Boolean));
     const like = scene.isEdited(shown[order]) ? maps[0]?.note
       : scene.models[shown[order]]?.patterns[`${state.modality}/${maps[0]?.branch}/${state.head}`];
-    const which = state.head < 0 ? "all heads" : `head ${state.head + 1}${like && !difference ? ` · ${like}` : ""}`;
+    const which = state.head < 0 ? "all heads" : `head ${state.head}`, note = state.head >= 0 && like && !difference ? like : "";
     const model = scene.models[shown[order]];
     const title = difference ? shown.map((index) => scene.models[index].label).join(" − ") : model?.label ?? "";
-    return { maps, share, title: maps.length ? `${maps[0].title} · ${which}` : title,
+    return { maps, share, title: maps.length ? `${maps[0].title} · ${which}` : title, note,
       empty: maps.length ? "" : this.whyEmpty(state, difference ? shown : shown.slice(order, order + 1)) };
   }
 
   /** Maps with those of the pass that is not shown, so that the colours stay when it is. */
   withCounterparts(maps) { return [...maps, ...maps.map((map) => this.scene.counterpart(map)).filter(Boolean)]; }
+
+  /** Keep the view in the address, which is the page's own. */
+  keepInAddress() {
+    this.address = new Address(this);
+    this.undo.push(() => this.address.close());
+  }
 
   /** Take an engine, which answers edits of one model's pass: from then on the page offers them. See docs/inspector_payload.md. */
   attach(engine) {
@@ -97,7 +109,7 @@ export class Inspector {
       this.controls.head.after(this.whatIf.bar.element);
     }
     this.whatIf.attach(engine);
-    if (this.alone && !this.whatIf.inAddress) this.whatIf.keepInAddress();
+    if (this.address && !this.whatIf.inAddress) this.whatIf.keepInAddress(this.address);
     this.controlled = "";
     this.schedule();
   }
@@ -110,7 +122,7 @@ export class Inspector {
     const branches = indices.map((index) => scene.branchOf(index, state.branch));
     if (new Set(branches).size > 1) return `no difference of ${branches.join(" and ")}: they are different branches`;
     const lacks = indices.find((index) => !scene.attention(index, state.modality, state.branch, state.head)) ?? indices[0];
-    return `${indices.length > 1 ? `${label(lacks)}: ` : ""}no head ${state.head + 1} of the ${branches[0]} branch`;
+    return `${indices.length > 1 ? `${label(lacks)}: ` : ""}no head ${state.head} of the ${branches[0]} branch`;
   }
 
   /** Take the second part of the payload. @param {ArrayBuffer} rest */
@@ -127,7 +139,10 @@ export class Inspector {
     const before = this.state;
     this.state = this.scene.valid({ ...before, ...change });
     this.schedule();
-    if (TRAITS.some((name) => JSON.stringify(before[name]) !== JSON.stringify(this.state[name]))) this.notify(this.state);
+    if (TRAITS.some((name) => JSON.stringify(before[name]) !== JSON.stringify(this.state[name]))) {
+      this.notify(this.state);
+      this.address?.write();
+    }
   }
 
   schedule() {
@@ -142,13 +157,14 @@ export class Inspector {
       this.root.style.colorScheme = theme;
     }
     this.whatIf?.follow(state);
-    const shape = [state.model, state.against, state.view, state.head < 0, state.pinned, linesKey(state)].join("|");
+    const shape = [state.model, state.against, state.view, state.head < 0, state.pinned, state.class_, state.branch, this.scene.passKey, linesKey(state)].join("|");
     if (shape !== this.shape) { this.shape = shape; this.layout(); }
     this.playback.follow(state);
     this.panels.filter((panel) => panel.width).forEach((panel) => panel.paint(state, theme));
     const { hover, ...chosen } = state, made = JSON.stringify(chosen);
     if (made !== this.controlled) { this.controlled = made; this.controls.update(state); this.whatIf?.bar.update(state); }
     this.controls.readout.textContent = this.readout();
+    this.tip.update(state);
   }
 
   /** Sizes of all panels from the width there is. */
@@ -161,7 +177,7 @@ export class Inspector {
     const crowded = two && width < 980; // then two large maps say more than three small ones
     const shows = [Boolean(scene.leftMap(state)) && !crowded, scene.models.some((model) => model.branches.length), two];
     const count = Math.max(1, shows.filter(Boolean).length), gap = 10;
-    const size = Math.max(170, Math.min(392, Math.floor((width - scores - gap * count) / count)));
+    const size = Math.max(170, Math.min(392, width < NARROW ? width : Math.floor((width - scores - gap * count) / count)));
     const height = size - EDGE.left - EDGE.right + EDGE.top + EDGE.bottom;
     const others = (shows[0] ? size + gap : 0) + scores + gap;
     const wide = all ? Math.floor((width - others - (two ? gap : 0)) / (two ? 2 : 1)) : size;
@@ -178,7 +194,8 @@ export class Inspector {
       this.picture.resize(across, down, ratio);
       this.attended.resize(...others, ratio);
     }
-    this.lanes.resize(width, this.lanes.wanted(state), ratio);
+    this.lanes.resize(width, this.lanes.wanted(state, width), ratio);
+    this.legend.resize(width, this.legend.wanted(state, width), ratio);
   }
 
   /** "light" or "dark": as chosen, else as the notebook or the system is. */
@@ -269,7 +286,7 @@ export class Inspector {
     const at = hover.query * scene.frames + hover.key;
     const outside = map.mask && !map.mask[at];
     const value = outside ? "outside the neighbourhood" : `${map.unit} ${formatNumber(map.values[at], scene.payload.header.precision === "float32" ? 6 : 4)}`;
-    const head = map.head === undefined ? "" : ` · head ${map.head + 1}`;
+    const head = map.head === undefined ? "" : ` · head ${map.head}`;
     const times = map.kind === "weights" && map.unit === "attention weight" && !outside
       ? ` = ${formatNumber(map.values[at] * (map.mask ? rowEntries(map.mask, hover.query, scene.frames) : scene.frames), 3)} × uniform` : "";
     return `query ${named(hover.query)} → key ${named(hover.key)}${head} · ${value}${times}`;
@@ -297,9 +314,9 @@ export class Inspector {
 
   viewSize() {
     const origin = this.root.getBoundingClientRect();
-    const maps = this.maps.getBoundingClientRect(), lanes = (this.lanes?.element ?? this.maps).getBoundingClientRect();
+    const maps = this.maps.getBoundingClientRect(), last = (this.legend?.element ?? this.maps).getBoundingClientRect();
     const top = maps.top - origin.top - 28;
-    return { top, width: Math.round(origin.width), height: Math.round(lanes.bottom - origin.top - top + 8) };
+    return { top, width: Math.round(origin.width), height: Math.round(last.bottom - origin.top - top + 8) };
   }
 
   fileName(suffix) {
@@ -322,6 +339,19 @@ export class Inspector {
     const { width, height } = this.viewSize(), context = new SvgContext(width, height);
     this.drawAll(context, this.theme());
     download(new Blob([context.toString()], { type: "image/svg+xml" }), this.fileName(".svg"));
+  }
+
+  /** Tables that can be saved, by name. */
+  get tables() {
+    return {
+      maps: { words: "maps", make: mapTable }, curves: { words: "over time", make: lineTable },
+      predictions: { words: "predictions", make: predictionTable },
+    };
+  }
+
+  /** @param {string} name of `tables` */
+  saveCsv(name) {
+    download(new Blob([csv(this.tables[name].make(this))], { type: "text/csv" }), this.fileName(`-${name}.csv`));
   }
 
   /** Python that shows the same view again. */

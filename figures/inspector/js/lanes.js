@@ -8,8 +8,10 @@ import { linesKey } from "./state.js";
 import { selectedSeconds, drawOverTime } from "./selection.js";
 
 const STRIP_HEIGHT = 48; // of the strip of pictures, in pixels
+const HEADER = 16; // of a lane's name above its curves, on a narrow screen
 const GUTTER = { left: 142, right: 138 }; // of the lanes, for their names and their values
-const NARROW = 560, NARROW_GUTTER = { left: 84, right: 62 }; // on a screen of fewer pixels across
+export const NARROW = 560; // pixels across, of a screen with no room beside the lanes
+const NARROW_GUTTER = { left: 66, right: 14 };
 
 /**
  * How a record's variable is drawn, as the payload says, and its lines.
@@ -27,7 +29,9 @@ export class LanePanel extends Panel {
     this.span = (from, to) => spanBetween(from, to, this.box(), inspector.state.span);
   }
 
-  get gutter() { return this.width < NARROW ? NARROW_GUTTER : GUTTER; }
+  get gutter() { return this.narrow ? NARROW_GUTTER : GUTTER; }
+
+  get narrow() { return this.width < NARROW; }
 
   box() { return { x: this.gutter.left, y: 0, width: this.width - this.gutter.left - this.gutter.right, height: this.height - 18 }; }
 
@@ -40,7 +44,10 @@ export class LanePanel extends Panel {
   selected(from, to) { return selectedSeconds(from, to, this.box(), this.inspector.state.span); }
 
   /** Height in pixels that the lanes need. */
-  wanted(state) { return this.stack(state).reduce((sum, lane) => sum + lane.height, 18); }
+  wanted(state, width) {
+    const lanes = this.stack(state), headers = width < NARROW ? HEADER * lanes.filter(({ kind }) => kind === "curves").length : 0;
+    return lanes.reduce((sum, lane) => sum + lane.height, 18 + headers);
+  }
 
   stack(state) {
     const { clip, modalities } = this.scene;
@@ -98,7 +105,7 @@ export class LanePanel extends Panel {
       const label = map.branch === state.branch ? "weight" : map.branch;
       return [{ label, colour: colours[map.branch], dashed: order > 0, model: order, values: row }];
     });
-    return { name: `${scene.axisClock(scene.seconds[state.frame])} attends to`, units: `head ${head + 1}, ${state.branch}`, height: 50, series,
+    return { name: `${scene.axisClock(scene.seconds[state.frame])} attends to`, units: `head ${head}, ${state.branch}`, height: 50, series,
       reference: 1 / frames, least: 0, most: null };
   }
 
@@ -126,10 +133,11 @@ export class LanePanel extends Panel {
     this.lanes = this.stack(state);
     let y = 0;
     for (const lane of this.lanes) {
-      const above = lane.note ? 13 : 0; // room for a note over the curves
+      const curves = lane.kind === "curves", header = curves && this.narrow ? HEADER : 0;
+      const above = header + (lane.note ? 13 : 0); // room for a note over the curves
+      lane.height += header;
       const box = { ...this.box(), y: y + 3 + above, height: lane.height - 6 - above };
       Object.assign(lane, { y, box });
-      const curves = lane.kind === "curves";
       if (!curves) text(context, fitted(context, lane.name, this.gutter.left - 8), 2, y + lane.height / 2 + 4, { colour: colours.ink });
       context.save();
       context.beginPath();
@@ -137,7 +145,7 @@ export class LanePanel extends Panel {
       context.clip();
       this[`draw_${lane.kind}`](context, lane, state, colours);
       context.restore();
-      if (lane.note) text(context, fitted(context, lane.note, box.width - 8), box.x + 4, y + 12, { colour: colours.muted });
+      if (lane.note) text(context, fitted(context, lane.note, box.width - 8), box.x + 4, y + header + 12, { colour: colours.muted });
       if (curves) this.drawLegend(context, lane, colours);
       y += lane.height;
     }
@@ -174,6 +182,9 @@ export class LanePanel extends Panel {
       context.fillStyle = chosen ? colours.chosen : known ? colours.event : colours.background;
       context.fillRect(from + 0.5, lane.box.y, Math.max(1, to - from - 1), lane.box.height);
       if (!known) continue;
+      context.strokeStyle = colours.edge;
+      context.lineWidth = 1;
+      context.strokeRect(from + 1, lane.box.y + 0.5, Math.max(1, to - from - 2), lane.box.height - 1);
       const left = Math.max(from, lane.box.x) + 4;
       text(context, fitted(context, segment.label || segment.kind, Math.min(to, lane.box.x + lane.box.width) - left - 2), left,
         lane.box.y + lane.box.height / 2 + 4, { colour: colours.ink });
@@ -249,13 +260,14 @@ export class LanePanel extends Panel {
   drawLegend(context, lane, colours) {
     const ends = { colour: colours.muted, align: "right" }, [high, low] = [lane.high, lane.low].map((each) => formatNumber(each, 2));
     context.font = FONT;
+    text(context, high, this.gutter.left - 4, lane.box.y + 9, ends);
+    text(context, low, this.gutter.left - 4, lane.box.y + lane.box.height, ends);
+    if (this.narrow) return; // the header says the rest
     const room = this.gutter.left - 8 - Math.max(...[high, low].map((each) => context.measureText(each).width));
     context.font = BOLD;
     const font = context.measureText(lane.name).width <= room ? BOLD : FONT; // a longer name in narrower letters
     text(context, fitted(context, lane.name, room, font), 2, lane.y + 15, { colour: colours.ink, font });
     text(context, fitted(context, lane.units, room), 2, lane.y + 29, { colour: colours.muted });
-    text(context, high, this.gutter.left - 4, lane.box.y + 9, ends);
-    text(context, low, this.gutter.left - 4, lane.box.y + lane.box.height, ends);
   }
 
   drawAxis(context, state, colours) {
@@ -303,24 +315,59 @@ export class LanePanel extends Panel {
     }
   }
 
-  /** At the right, what each curve is at the pointer's frame, or at the cursor's; this is the legend too. */
+  /** At the right, what each curve is at the pointer's frame, or at the cursor's; this says which colour is which, too. */
   drawValues(context, frame, colours) {
-    const x = this.width - this.gutter.right + 8, narrow = this.width < NARROW;
     for (const lane of this.lanes.filter(({ kind }) => kind === "curves")) {
-      const labels = [...new Set(lane.series.map(({ label }) => label))];
-      labels.forEach((label, row) => {
-        const same = lane.series.filter((series) => series.label === label), y = lane.y + 15 + 15 * row;
-        context.strokeStyle = same[0].colour;
-        context.lineWidth = 2;
-        context.setLineDash(label === "combined" ? [1.5, 1.5] : []);
-        line(context, x, y - 4, x + 10, y - 4);
-        context.setLineDash([]);
-        const digits = same.length > 1 || same[0].before ? 2 : 3;
-        const values = same.map((series) => [series.before, series.values].filter(Boolean)
-          .map((each) => formatNumber(each[frame], digits)).join(" → ")).join(" | ");
-        const words = narrow ? values : `${label} ${values}`; // where there is no room the colour alone says which
+      if (this.narrow) { this.drawHeader(context, lane, frame, colours); continue; }
+      const x = this.width - this.gutter.right + 8;
+      this.valuesOf(lane, frame).forEach(({ label, colour, words }, row) => {
+        const y = lane.y + 15 + 15 * row;
+        this.drawKey(context, label, colour, x, y);
         text(context, fitted(context, words, this.width - x - 14), x + 14, y, { colour: colours.ink });
       });
     }
+  }
+
+  /** Above the curves, where there is no room beside them: name and unit on the left, values on the right. */
+  drawHeader(context, lane, frame, colours) {
+    let right = this.width - this.gutter.right;
+    context.font = FONT;
+    for (const { label, colour, words } of this.valuesOf(lane, frame).reverse()) {
+      const wide = context.measureText(words).width;
+      if (right - wide - 14 < 90) break;
+      text(context, words, right - wide, lane.y + 13, { colour: colours.ink });
+      this.drawKey(context, label, colour, right - wide - 13, lane.y + 13);
+      right -= wide + 22;
+    }
+    const name = fitted(context, lane.name, right - 2, BOLD);
+    text(context, name, 2, lane.y + 13, { colour: colours.ink, font: BOLD });
+    context.font = BOLD;
+    const from = 10 + context.measureText(name).width;
+    context.font = FONT;
+    if (from + context.measureText(lane.units).width <= right) text(context, lane.units, from, lane.y + 13, { colour: colours.muted });
+  }
+
+  drawKey(context, label, colour, x, y) {
+    context.strokeStyle = colour;
+    context.lineWidth = 2;
+    context.setLineDash(label === "combined" ? [1.5, 1.5] : []);
+    line(context, x, y - 4, x + 10, y - 4);
+    context.setLineDash([]);
+  }
+
+  /** What the lines of a lane are at a frame; of two models, or of two passes, together. @returns {{label, colour, words}[]} */
+  valuesOf(lane, frame) {
+    return [...new Set(lane.series.map(({ label }) => label))].map((label) => {
+      const same = lane.series.filter((series) => series.label === label), digits = same.length > 1 || same[0].before ? 2 : 3;
+      const values = same.map((series) => [series.before, series.values].filter(Boolean)
+        .map((each) => formatNumber(each[frame], digits)).join(" → ")).join(" | ");
+      return { label, colour: same[0].colour, words: `${label} ${values}` };
+    });
+  }
+
+  /** The values of the lane at a height, in words; an empty text where no curves are. */
+  valuesAt(y, frame) {
+    const lane = this.lanes?.find((each) => each.kind === "curves" && y >= each.y && y < each.y + each.height);
+    return lane ? `${lane.name}${lane.units && ` (${lane.units})`}: ${this.valuesOf(lane, frame).map(({ words }) => words).join(", ")}` : "";
   }
 }

@@ -2,15 +2,17 @@
 
 import { formatNumber } from "./words.js";
 import { THEMES, rangeOf } from "./colours.js";
-import { BOLD, text, fitted, line } from "./drawing.js";
+import { FONT, BOLD, text, fitted, line } from "./drawing.js";
 import { Panel, spanBetween } from "./panel.js";
 import { selectedEdges, drawOnMap } from "./selection.js";
 
-export const EDGE = { left: 36, top: 22, right: 6, bottom: 42 };
+export const EDGE = { left: 36, top: 36, right: 6, bottom: 42 };
+
+const TITLE_JOINT = " · "; // parts of a title
 
 /** One or several maps of frames against frames in one panel; several when all heads are shown. */
 export class MapPanel extends Panel {
-  /** @param {(state: State) => {maps: FrameMap[], share: FrameMap[], title: string, empty: string}} source */
+  /** @param {(state: State) => {maps: FrameMap[], share: FrameMap[], title: string, note: string, empty: string}} source */
   constructor(inspector, name, role, source) {
     super(inspector, name, role);
     this.source = source;
@@ -74,10 +76,10 @@ export class MapPanel extends Panel {
 
   draw(context, state, theme) {
     const colours = THEMES[theme];
-    const { maps, share, title, empty } = this.source(state);
+    const { maps, share, title, note, empty } = this.source(state);
     const here = [...maps, ...share].every((map) => map.here);
     this.maps = here ? maps : [];
-    text(context, fitted(context, title, this.width - EDGE.left - 2, BOLD), EDGE.left, 13, { colour: colours.ink, font: BOLD });
+    this.drawTitle(context, title, note, colours);
     if (!this.maps.length) {
       text(context, here ? empty : "on its way", EDGE.left, EDGE.top + 18, { colour: colours.muted });
       return;
@@ -87,6 +89,17 @@ export class MapPanel extends Panel {
     maps.forEach((map, index) => this.drawMap(context, map, cells[index], state, theme, top, maps.length > 1));
     this.drawAxes(context, cells[0], state, colours);
     this.drawScale(context, maps[0], cells, state, theme, top);
+  }
+
+  /** The title, and the note below it; the last parts of a title that is too long begin the line of the note. */
+  drawTitle(context, title, note, colours) {
+    const width = this.width - EDGE.left - 2, parts = title.split(TITLE_JOINT);
+    context.font = BOLD;
+    let kept = parts.length;
+    while (kept > 1 && context.measureText(parts.slice(0, kept).join(TITLE_JOINT)).width > width) kept--;
+    text(context, fitted(context, parts.slice(0, kept).join(TITLE_JOINT), width, BOLD), EDGE.left, 13, { colour: colours.ink, font: BOLD });
+    const below = [...parts.slice(kept), note].filter(Boolean).join(TITLE_JOINT);
+    if (below) text(context, fitted(context, below, width), EDGE.left, 27, { colour: colours.muted });
   }
 
   drawMap(context, map, box, state, theme, top, named) {
@@ -102,9 +115,9 @@ export class MapPanel extends Panel {
     if (!named) return;
     context.fillStyle = THEMES[theme].page;
     context.globalAlpha = 0.85;
-    context.fillRect(box.x + 2, box.y + 2, map.head > 8 ? 18 : 12, 14);
+    context.fillRect(box.x + 2, box.y + 2, map.head > 9 ? 18 : 12, 14);
     context.globalAlpha = 1;
-    text(context, `${map.head + 1}`, box.x + 4, box.y + 13, { colour: THEMES[theme].ink, font: BOLD });
+    text(context, `${map.head}`, box.x + 4, box.y + 13, { colour: THEMES[theme].ink, font: BOLD });
   }
 
   drawAxes(context, box, state, colours) {
@@ -122,19 +135,24 @@ export class MapPanel extends Panel {
   drawScale(context, map, cells, state, theme, top) {
     const colours = THEMES[theme], many = cells.length > 1;
     const [low, high] = rangeOf(map, state.scale, top);
-    const y = Math.max(...cells.map((cell) => cell.y + cell.height)) + 22, x = cells[0].x + 30, width = Math.round(Math.min(84, this.width / 4));
-    const table = this.scene.payload.array(`colours/${map.kind}-${theme}`);
+    const y = Math.max(...cells.map((cell) => cell.y + cell.height)) + 22, x = cells[0].x + 30;
+    const ends = many && state.scale !== "row" ? ["0", "own top"] : [formatNumber(low, 2), formatNumber(high, 2)];
+    const unit = state.scale === "row" && map.kind !== "similarity" ? "share of the row's largest" : map.unit;
+    const words = `${ends[1]}  ${unit}${state.scale === "log" && map.kind !== "similarity" ? ", log" : ""}`;
+    context.font = FONT;
+    const room = this.width - x - 13, width = Math.round(Math.max(24, Math.min(84, room - context.measureText(words).width)));
+    this.drawColours(context, this.scene.payload.array(`colours/${map.kind}-${theme}`), x, y, width);
+    text(context, ends[0], x - 4, y + 8.5, { colour: colours.muted, align: "right" });
+    text(context, fitted(context, words, room - width + 5), x + width + 5, y + 8.5, { colour: colours.muted });
+  }
+
+  /** A bar with the colours of a table, from its first to its last. */
+  drawColours(context, table, x, y, width) {
     for (let step = 0; step < width; step++) {
       const at = 3 * Math.round((255 * step) / (width - 1));
       context.fillStyle = `rgb(${table[at]},${table[at + 1]},${table[at + 2]})`;
       context.fillRect(x + step, y, 1.05, 9);
     }
-    const ends = many && state.scale !== "row" ? ["0", "own top"] : [formatNumber(low, 2), formatNumber(high, 2)];
-    text(context, ends[0], x - 4, y + 8.5, { colour: colours.muted, align: "right" });
-    const unit = state.scale === "row" && map.kind !== "similarity" ? "share of the row's largest" : map.unit;
-    const scale = state.scale === "log" && map.kind !== "similarity" ? ", log" : "";
-    const words = fitted(context, `${ends[1]}  ${unit}${scale}`, this.width - x - width - 8);
-    text(context, words, x + width + 5, y + 8.5, { colour: colours.muted });
   }
 
   drawOverlay(context, state, theme) {

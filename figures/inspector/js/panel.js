@@ -59,6 +59,7 @@ export class Panel {
     let pressed = null;
     this.overlay.addEventListener("pointermove", (event) => {
       const [x, y] = at(event);
+      this.inspector.tip.follow(event);
       const place = this.locate(x, y), moved = pressed && (Math.abs(x - pressed.x) > 4 || Math.abs(y - pressed.y) > 4);
       const selects = pressed?.selects && this.selected;
       if (moved && selects) pressed.selection = this.selected(pressed, { x, y });

@@ -77,7 +77,7 @@ export class AttendedPanel extends Panel {
   rows(state) {
     const map = this.map(state), { frames } = this.scene;
     if (!map?.here) return [];
-    const head = `${map.branch}, head ${map.head + 1}`;
+    const head = `${map.branch}, head ${map.head}`;
     return [
       { title: `${this.scene.clock(state.frame)} attends to${state.pinned ? " (pinned)" : ""} · weight · ${head}`,
         values: map.values.subarray(state.frame * frames, (state.frame + 1) * frames) },

@@ -2,7 +2,7 @@
 
 import { create } from "./drawing.js";
 
-const FRAME_MILLISECONDS = 100; // a frame, of clips without a copy of their video
+const FRAMES_A_SECOND = 10; // of clips without a copy of their video, at their plain speed
 const SPEEDS = [0.5, 1, 2, 4];
 
 /**
@@ -15,18 +15,19 @@ export class Playback {
     this.element = this.makeControls();
   }
 
-  /** Speed and sound; nothing where nothing plays. */
+  /** Speed, of the video or in frames, and sound. */
   makeControls() {
-    const element = create("span", { class: "playback" });
-    if (!this.media?.proxy) return element;
+    const element = create("span", { class: "playback" }), proxy = this.media?.proxy;
     this.speed = create("select", { "aria-label": "Speed", change: () => this.setUp() },
-      ...SPEEDS.map((speed) => create("option", { value: speed, selected: speed === 1 }, `${speed} ×`)));
+      ...SPEEDS.map((speed) => create("option", { value: speed, selected: speed === 1 }, proxy ? `${speed} ×` : `${speed * FRAMES_A_SECOND} frames/s`)));
+    element.append(this.speed);
+    if (!proxy) return element;
     this.sound = create("button", { type: "button", "aria-pressed": "true", title: "Sound on or off", click: () => {
       this.sound.setAttribute("aria-pressed", String(this.sound.getAttribute("aria-pressed") !== "true"));
       this.setUp();
     } }, "sound");
     this.sound.hidden = !this.media.proxy.sound;
-    element.append(this.speed, this.sound);
+    element.append(this.sound);
     return element;
   }
 
@@ -53,6 +54,7 @@ export class Playback {
   }
 
   setUp() {
+    if (this.timer) this.startClock();
     if (!this.watched) return;
     this.watched.playbackRate = Number(this.speed.value);
     this.watched.muted = this.sound.getAttribute("aria-pressed") !== "true";
@@ -91,10 +93,16 @@ export class Playback {
     if (inspector.state.playing) { this.stop(); return; }
     inspector.set({ playing: true });
     if (this.video) { this.start(); return; }
+    this.startClock();
+  }
+
+  startClock() {
+    const { inspector } = this;
+    clearInterval(this.timer);
     this.timer = setInterval(() => {
       const { frame, span } = inspector.state;
       inspector.set({ frame: frame + 1 < span[1] ? frame + 1 : span[0] });
-    }, FRAME_MILLISECONDS);
+    }, 1000 / (FRAMES_A_SECOND * Number(this.speed.value)));
   }
 
   start() {
@@ -103,6 +111,7 @@ export class Playback {
 
   stop() {
     clearInterval(this.timer);
+    this.timer = 0;
     this.video?.pause();
     this.inspector.set({ playing: false });
   }

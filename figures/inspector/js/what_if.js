@@ -7,15 +7,14 @@ import { EditList, encodeEdits, decodeEdits } from "./edit_list.js";
 import { WhatIfBar } from "./what_if_bar.js";
 
 const SAME_SCORE = 0.01; // of probabilities: rounding of weights may change them, other weights do by more
-const EDITS_HASH = "#edits=";
-const BETWEEN_ADDRESSES = 300; // milliseconds: a browser refuses many changes of the address in a short time
+const EDITS = "edits"; // their part of the address
 
 export class WhatIf {
   /** @param {Inspector} inspector */
   constructor(inspector) {
     const questions = new Questions((pass) => this.answered(pass), (error) => this.refused(error));
     const unedited = new UneditedPasses((pass) => this.answeredUnedited(pass), (error) => this.fail(error));
-    Object.assign(this, { inspector, questions, unedited, engines: new Map(), pass: null, drag: "zoom", notify: () => {}, inAddress: false, writing: 0,
+    Object.assign(this, { inspector, questions, unedited, engines: new Map(), pass: null, drag: "zoom", notify: () => {}, inAddress: null,
       problem: "", note: "", refusals: { key: "", messages: [] }, failedKey: "", known: [], checking: 0 });
     inspector.scene.unedited = unedited;
     this.list = new EditList(() => this.changed());
@@ -103,7 +102,7 @@ export class WhatIf {
     Object.assign(this, { problem: "", note: "", failedKey: "", known: texts });
     if (!texts.length) this.pass = null;
     if (added && inspector.state.pass === "unedited") inspector.set({ pass: "edited" }); // what was added is seen
-    if (this.inAddress) this.writing ||= setTimeout(() => this.writeAddress(), BETWEEN_ADDRESSES);
+    this.inAddress?.keep(EDITS, this.list.entries.length ? encodeEdits(this.list.entries) : "");
     this.notify(this.made);
     this.show();
   }
@@ -145,27 +144,19 @@ export class WhatIf {
     if (event.shiftKey) this.list.redo(); else this.list.undo();
   }
 
-  writeAddress() {
-    const { entries } = this.list;
-    this.writing = 0;
-    history.replaceState(null, "", entries.length ? EDITS_HASH + encodeURIComponent(encodeEdits(entries)) : location.pathname + location.search);
-  }
-
-  /** Keep the edits in the page's address, and take those that are there. */
-  keepInAddress() {
-    this.inAddress = true;
+  /** Keep the edits in the page's address, and take those that are there. @param {Address} address */
+  keepInAddress(address) {
+    this.inAddress = address;
     const read = () => {
-      if (!location.hash.startsWith(EDITS_HASH)) return;
-      try { this.list.set(decodeEdits(JSON.parse(decodeURIComponent(location.hash.slice(EDITS_HASH.length))))); } catch (error) {
+      const words = address.parts.get(EDITS);
+      if (!words) return;
+      try { this.list.set(decodeEdits(JSON.parse(words))); } catch (error) {
         this.problem = `the address holds no edits: ${oneLine(error)}`;
         this.bar.update(this.inspector.state);
       }
     };
     window.addEventListener("hashchange", read);
-    this.destroy = () => {
-      window.removeEventListener("hashchange", read);
-      clearTimeout(this.writing);
-    };
+    this.destroy = () => window.removeEventListener("hashchange", read);
     read();
   }
 

@@ -234,12 +234,12 @@ export class WhatIfBar {
     if (made === this.headsMade) return;
     this.headsMade = made;
     this.headGroup.replaceChildren(...heads.map((head) => create("button", { type: "button", "aria-pressed": String(this.heads.includes(head)),
-      "aria-label": `Edit head ${head + 1}`, click: () => this.turnHead(head) }, `${head + 1}`)));
+      "aria-label": `Edit head ${head}`, click: () => this.turnHead(head) }, `${head}`)));
   }
 
   turnHead(head) {
     this.heads = this.heads.includes(head) ? this.heads.filter((each) => each !== head) : [...this.heads, head].sort((one, other) => one - other);
     this.update(this.inspector.state);
-    this.headGroup.querySelector(`[aria-label="Edit head ${head + 1}"]`)?.focus();
+    this.headGroup.querySelector(`[aria-label="Edit head ${head}"]`)?.focus();
   }
 }

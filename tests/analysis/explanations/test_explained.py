@@ -44,14 +44,14 @@ def test_evidence_is_that_of_each_video_and_explanation_alone(kind):
 def test_costs_are_the_gap_lost_part_by_part():
     model = small_model("gate-op")
     table = ablation_table(model, clips(), resamples=50, seed=0)
-    assert table["part"].values.tolist() == ["global branch", "local branch", "head 1", "head 2", "head 3", "head 4"]
+    assert table["part"].values.tolist() == ["global branch", "local branch", "head 0", "head 1", "head 2", "head 3"]
     assert table["modality"].values.tolist() == ["visual", "audio"]
     one = ablation_scores(model, clips(), [Ablation("audio", "mean", head=2)])
     scores, labels = one["score"].values[0], one["label"].values
     predictions = predict(model, clips())
     intact = classification_metrics(predictions.scores, predictions.labels)["gap"]
     without = classification_metrics(scores, labels)["gap"]
-    found = table.sel(modality="audio", part="head 3")
+    found = table.sel(modality="audio", part="head 2")
     assert float(found["cost"]) == pytest.approx(100 * float(intact - without), abs=1e-3)
     assert table.attrs["intact"] == pytest.approx(100 * float(intact), abs=1e-3)
 

@@ -38,7 +38,7 @@ def test_the_first_heads_that_fit_are_kept(precision, share):
     heads = fitted[0].sizes["head"]
     assert [record.sizes["head"] for record in fitted] == [heads, heads]
     assert 1 <= heads < HEADS
-    assert fitted[0].attrs[LEFT_OUT].startswith(f"Head{'s 1 to' if heads > 1 else ''} {heads} of {HEADS} ")
+    assert fitted[0].attrs[LEFT_OUT].startswith(f"Head{'s 0 to' if heads > 1 else ''} {heads - 1} of {HEADS} ")
     one_head = (whole - maps_of([each.isel(head=slice(0, 1)) for each in records], precision)) / (HEADS - 1)
     assert share * whole - 1.1 * one_head < maps_of(fitted, precision) <= 1.01 * share * whole
     np.testing.assert_array_equal(fitted[0]["attention"], records[0]["attention"][:, :, :heads])
@@ -62,7 +62,7 @@ def test_page_and_widget_show_the_smaller_view_and_say_so(tmp_path, monkeypatch)
     monkeypatch.setattr(fitted_records, "__defaults__", (int(0.5 * maps_of([record])),))
     path = write_html(record, tmp_path / "large.html", precision="float32", notify=told.append)
     (line,) = told
-    assert line.startswith("Heads 1 to ")
+    assert line.startswith("Heads 0 to ")
     widget = Inspector(record)
     assert widget.records[0].sizes["head"] == HEADS  # figures are of the whole record
     with pytest.raises(Exception, match="these records have heads 0 to"):

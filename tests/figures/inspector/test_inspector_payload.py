@@ -264,7 +264,7 @@ def test_no_difference_of_unlike_branches():
     assert "GateOp TP30 − Baseline\nno difference of local and global" in titles
     assert not any("head" in title for title in titles)
     view.branch = "global"
-    assert "GateOp TP30 − Baseline, global, head 1" in [axes.get_title() for axes in view.figure().axes]
+    assert "GateOp TP30 − Baseline, global, head 0" in [axes.get_title() for axes in view.figure().axes]
 
 
 def test_explanations_are_sent_told_and_drawn():

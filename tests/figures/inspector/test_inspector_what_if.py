@@ -188,7 +188,7 @@ def test_a_drag_selects_edges_and_heads_are_chosen(opened):
     assert view.evaluate(f"{ROOT}.state.selection") == {"seconds": None, "queries": [4, 9], "keys": [2, 5]}
     assert view.evaluate(f"{ROOT}.state.span") == [0, 13]  # it did not zoom
     view.page.get_by_label("Weights that are left").select_option("stay")
-    view.page.get_by_label("Edit head 4").click()
+    view.page.get_by_label("Edit head 3").click()
     view.click("Switch off: queries no longer attend to keys")
     assert view.edits() == ["knock-out visual/0/local/weights[head 3] queries 4..9 keys 2..5 after-softmax"]
     expected = view.record()["attention"].sel(modality="visual", branch="local", head=3).values
@@ -252,7 +252,7 @@ def test_every_control_writes_an_edit_that_the_model_takes(opened, kind):
         view.press("Control+z")  # a slider's way is one step
         assert view.edits() == []
     if kind == "gate-att":  # its gates have heads
-        view.page.get_by_label("Edit head 2").click()
+        view.page.get_by_label("Edit head 1").click()
         view.page.get_by_label("Force the gate of the branch").fill("0.8")
         view.settle()
         assert view.edits() == ["force-gate visual/0/gate[head 1] to 0.8 at 3..6"]
@@ -403,7 +403,7 @@ def test_unedited_and_change_are_one_key_away(opened):
     assert asked == [["0/attention/visual/local/0"], ["0/attention/visual/local/1"]]
     view.page.get_by_role("radio", name="gradient").click()
     view.settle()
-    assert view.evaluate(f"{ROOT}.left.source({ROOT}.state).title").endswith("· of the unedited model")
+    assert view.evaluate(f"{ROOT}.left.source({ROOT}.state).note") == "of the unedited model"
 
 
 def test_an_edit_that_does_not_fit_is_marked_in_its_place_and_the_others_are_made(opened):

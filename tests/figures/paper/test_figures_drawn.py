@@ -108,7 +108,7 @@ def test_figure_1_shows_the_maps_with_the_query_as_row():
         if "similarity of frames" in title:
             np.testing.assert_array_equal(drawn, one["similarity"].values)
             continue
-        head = int(title.split("head ")[1].split("\n")[0]) - 1
+        head = int(title.split("head ")[1].split("\n")[0])
         expected = one["attention"].sel(branch="global", head=head).transpose("query", "key").values
         np.testing.assert_array_equal(drawn, expected)
         assert f"{100 * float(one['verticality'].sel(head=head)):.0f} % vertical lines" in title

@@ -1,0 +1,242 @@
+"""What a reader of the page meets: numbers of heads, titles, values at the pointer, legend, search, address, tables."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from figures.inspector import write_html
+from figures.inspector.modules import FOLDER
+from tests.browser import SCREEN, started_browser
+from tests.inspector_records import made_record
+
+ROOT = "document.querySelector('.gmsa-inspector').inspector"
+RECORDS = [made_record(), made_record(name="baseline", branches=("global",), seed=1)]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    yield from started_browser()
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_html(RECORDS, tmp_path_factory.mktemp("page") / "page.html", {"against": "baseline"}, "float32")
+
+
+@pytest.fixture
+def opened(browser, file):
+    """Opens the page at an address and a width; at the end it has reported no error."""
+    problems, pages = [], []
+
+    def open_page(address: str = "", width: int = SCREEN["width"]):
+        page = browser.new_page(viewport={"width": width, "height": 900}, accept_downloads=True)
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+        pages.append(page)
+        page.goto(file.as_uri() + address)
+        page.wait_for_selector(".gmsa-inspector footer")
+        return page
+
+    yield open_page
+    for page in pages:
+        page.close()
+    assert problems == []
+
+
+def settle(page) -> None:
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+def saved(page, table: str) -> list[list[str]]:
+    with page.expect_download() as download:
+        page.get_by_label("Save what is shown as CSV").select_option(table)
+    return list(csv.reader(io.StringIO(Path(download.value.path()).read_text(encoding="utf-8"))))
+
+
+def words_of(page, panel: str) -> list[str]:
+    """What a panel writes when it is drawn."""
+    return page.evaluate(f"""(() => {{
+        const words = [], draw = CanvasRenderingContext2D.prototype.fillText;
+        CanvasRenderingContext2D.prototype.fillText = function (text) {{ words.push(text); }};
+        {ROOT}.{panel}.draw(document.createElement('canvas').getContext('2d'), {ROOT}.state, 'light');
+        CanvasRenderingContext2D.prototype.fillText = draw;
+        return words;
+    }})()""")
+
+
+def test_a_head_has_one_number_on_the_button_in_title_readout_table_and_python(opened):
+    page = opened("#head=2")
+    assert page.locator("[aria-label='head 2']").get_attribute("aria-checked") == "true"
+    assert page.evaluate(f"{ROOT}.state.head") == 2
+    assert "head=2" in page.evaluate(f"{ROOT}.python()")
+    assert "GateOp TP30 · global · head 2" in words_of(page, "first")
+    box = page.locator(".first .overlay").bounding_box()
+    page.mouse.move(box["x"] + 100, box["y"] + 100)
+    settle(page)
+    assert " · head 2 · " in page.text_content(".readout")
+    header, *rows = saved(page, "maps")
+    column = header.index("visual · GateOp TP30 · global · head 2 (attention weight)")
+    weights = RECORDS[0]["attention"].sel(modality="visual", branch="global", head=2).values
+    np.testing.assert_allclose([float(row[column]) for row in rows], weights.ravel(), rtol=1e-6)
+    assert [row[:4] for row in rows[:2]] == [["0", "0", "0", "0"], ["0", "0", "1", "1"]]
+
+
+def test_a_title_that_is_too_long_goes_on_below_and_is_whole(opened):
+    page = opened(width=800)
+    title = words_of(page, "first")[:2]
+    assert title[0].startswith("GateOp TP30")
+    assert "head 0" in " · ".join(title)
+    assert not any("…" in words for panel in ("first", "second") for words in words_of(page, panel))
+
+
+def test_values_stand_beside_the_pointer_with_those_of_the_lane(opened):
+    page = opened(width=1440)
+    box = page.locator(".lanes .overlay").bounding_box()
+    y = page.evaluate(f"{ROOT}.lanes.lanes.find(({{name}}) => name === 'attention received').y")
+    x = page.evaluate(f"{ROOT}.lanes.place({ROOT}.state)(7.5)")
+    assert page.locator(".tip").is_hidden()
+    page.mouse.move(box["x"] + x, box["y"] + y + 20)
+    settle(page)
+    told = page.text_content(".tip")
+    assert told.startswith("0:07 (frame 7)")
+    received = RECORDS[0]["profile"].sel(modality="visual", branch="global").values[7]
+    number = re.search(r"attention received.*: global ([\d.]+)", told)
+    assert number
+    assert float(number[1]) == pytest.approx(float(received), rel=0.05)
+    tip = page.locator(".tip").bounding_box()
+    assert abs(tip["x"] - box["x"] - x) < 330
+    assert abs(tip["y"] - box["y"] - y) < 160
+    page.mouse.move(5, 5)
+    settle(page)
+    assert page.locator(".tip").is_hidden()
+
+
+def test_the_legend_says_the_signs_that_are_there(opened):
+    page = opened()
+    assert words_of(page, "legend")[:2] == ["GateOp TP30", "Baseline"]
+    assert "neighbourhood of the pinned frame" not in words_of(page, "legend")
+    page.evaluate(f"{ROOT}.set({{ against: '', pinned: true, branch: 'local' }})")
+    words = words_of(page, "legend")
+    assert "Baseline" not in words
+    assert {"neighbourhood of the pinned frame", "outside the neighbourhood"} <= set(words)
+
+
+@pytest.mark.parametrize("width", [390, 800])
+def test_everything_fits_a_narrow_screen(opened, width):
+    page = opened(width=width)
+    settle(page)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    lanes = [words for words in words_of(page, "lanes") if words]
+    assert not any("…" in words for words in lanes if "event" not in words), lanes
+    assert page.locator(".first .overlay").bounding_box()["width"] >= (300 if width == 390 else 200)
+
+
+def test_a_class_is_found_by_a_part_of_its_name(opened):
+    page = opened()
+    field = page.get_by_role("combobox", name="class")
+    field.fill("ame")
+    assert page.locator(".search [role=option]").all_text_contents()[0].startswith("Game")
+    field.press("Enter")
+    assert page.evaluate(f"{ROOT}.scene.classes.get({ROOT}.state.class_).name") == "Game"
+    settle(page)
+    assert field.input_value() == "Game"
+    field.fill("no such class")
+    assert page.text_content(".search ul") == "no class of that name"
+    field.press("Enter")
+    field.press("Escape")
+    assert field.input_value() == "Game"
+    field.fill("")
+    field.press("Enter")
+    assert page.evaluate(f"{ROOT}.state.class_") == -1
+
+
+def test_the_view_is_in_the_address_and_stays_over_a_reload(opened):
+    page = opened()
+    page.evaluate(f"{ROOT}.set({{ head: 3, frame: 9, modality: 'audio', theme: 'dark', span: [4, 20], pinned: true }})")
+    page.wait_for_timeout(500)
+    address = page.evaluate("location.hash")
+    assert set(address[1:].split("&")) == {
+        "frame=9", "modality=audio", "head=3", "span=4,20", "pinned=true", "theme=dark",
+    }  # fmt: skip
+    page.reload()
+    page.wait_for_selector(".gmsa-inspector footer")
+    state = page.evaluate(f"{ROOT}.state")
+    assert [state[name] for name in ("head", "frame", "modality", "theme", "span", "pinned", "against")] == [
+        3, 9, "audio", "dark", [4, 20], True, "baseline",
+    ]  # fmt: skip
+    page.evaluate("location.hash = '#head=1'")
+    settle(page)
+    assert page.evaluate(f"[{ROOT}.state.head, {ROOT}.state.frame]") == [1, 0]
+
+
+def test_an_address_of_what_is_not_there_is_said(opened):
+    page = opened("#head=99&frame=4&colour=red")
+    settle(page)
+    assert page.text_content(".notice") == (
+        "the address says head=99, which is not here; head is 3 · the address says colour, which is no part of a view"
+    )
+    assert page.evaluate(f"{ROOT}.state.frame") == 4
+
+
+def test_a_page_inside_another_keeps_no_address_and_fails_at_nothing(opened, file):
+    page = opened()
+    page.evaluate("(text) => { document.body.innerHTML = ''; const frame = document.createElement('iframe');"
+                  " frame.srcdoc = text; frame.style = 'width: 900px; height: 700px'; document.body.append(frame); }",
+                  file.read_text(encoding="utf-8"))  # fmt: skip
+    inner = page.frames[-1]
+    inner.wait_for_selector(".gmsa-inspector footer")
+    inner.evaluate(f"{ROOT}.set({{ head: 2 }})")
+    page.wait_for_timeout(500)
+    assert inner.evaluate(f"{ROOT}.state.head") == 2
+    assert inner.evaluate("location.hash") == ""
+
+
+def test_lines_and_predictions_are_saved_with_their_units(opened):
+    page = opened("#span=3,8")
+    header, *rows = saved(page, "curves")
+    assert header[:2] == ["frame", "time (s)"]
+    assert [row[0] for row in rows] == ["3", "4", "5", "6", "7"]
+    column = header.index("Baseline · attention received · global (1 = uniform)")
+    expected = RECORDS[1]["profile"].sel(modality="visual", branch="global").values[3:8]
+    np.testing.assert_allclose([float(row[column]) for row in rows], expected, rtol=1e-6)
+    header, *rows = saved(page, "predictions")
+    assert header == [
+        "class", "name", "label of the clip (1 = yes)", "GateOp TP30 (probability)", "Baseline (probability)",
+    ]  # fmt: skip
+    scores = {int(row[0]): float(row[3]) for row in rows}
+    assert scores == pytest.approx(
+        dict(zip(RECORDS[0]["class"].values.tolist(), RECORDS[0]["score"].values, strict=True)), rel=1e-6
+    )
+    assert [float(row[3]) for row in rows] == sorted(scores.values(), reverse=True)
+
+
+def test_speed_changes_how_fast_frames_follow_each_other(opened):
+    page = opened()
+    every = """(speed) => new Promise((done) => {
+        const inspector = document.querySelector('.gmsa-inspector').inspector, real = window.setInterval;
+        const select = document.querySelector('[aria-label=Speed]'); select.value = speed;
+        window.setInterval = (step, pause) => { done(pause); return real(step, pause); };
+        inspector.play(); inspector.stop(); window.setInterval = real; })"""
+    assert [page.evaluate(every, speed) for speed in ("1", "4")] == [100, 25]
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return float(np.dot([0.2126, 0.7152, 0.0722], linear))
+
+
+def test_boxes_of_events_are_seen_on_either_page():
+    """Their fill is pale, so their edge has the contrast of 3 that WCAG asks of graphics."""
+    text = (FOLDER / "colours.js").read_text(encoding="utf-8")
+    for theme in re.findall(r"(?:light|dark): \{\n(.*?)\n  \}", text, re.DOTALL):
+        colours = dict(re.findall(r'(\w+): "(#\w{6})"', theme))
+        page, edge = (luminance(colours[name]) for name in ("page", "edge"))
+        assert (max(page, edge) + 0.05) / (min(page, edge) + 0.05) > 3
