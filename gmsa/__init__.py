@@ -12,6 +12,7 @@ import typer
 
 from gmsa.aliases import add_alias
 from gmsa.commands.catalog import catalog
+from gmsa.commands.docs import docs
 from gmsa.commands.evaluate import evaluate
 from gmsa.commands.explainers import explainers
 from gmsa.commands.features import features
@@ -58,7 +59,7 @@ for room in ("analysis", "figures"):
 
 COMMANDS = (
     models, ls, inspect, whatif, features, evaluate, train, catalog, montage, figures_command, sweep, study, explainers,
-    lab,
+    lab, docs,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)

@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from gmsa.options import OnError
-from gmsa.terminal import left_out
+from gmsa.terminal import ClickError, left_out
 from gmsa_models.data.atomic import check_folder
+from gmsa_models.data.demo_videos import DEMO, is_demo
 from gmsa_models.progress import progress_bar
 
 __all__ = ["catalog"]
@@ -24,6 +25,8 @@ def catalog(
     from gmsa_models.data.catalog.catalog import build_catalog
 
     check_folder(out.parent)
+    if demo := [source for source in data if is_demo(source)]:
+        raise ClickError(f"{demo[0]} is made anew each time and lies in no file to list; it opens by number: {DEMO}3")
     with left_out() as skipped, progress_bar() as progress:
         task = progress.add_task("shards", total=None)
         summary = build_catalog(

@@ -46,7 +46,12 @@ def inspect(
         str, typer.Argument(metavar="CLIP", help="demo:3, a video, a file of clips, file#id, catalog#id or record.nc.")
     ],
     model: ModelOrFolder = "gate-op-bd20",
-    against: Annotated[str | None, typer.Option(help="A second model, or saved record, to hold against it.")] = None,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A second model, or saved record, to hold against it; several with commas, or given several times."
+        ),
+    ] = None,
     edit: Annotated[
         list[str] | None,
         typer.Option(
@@ -135,6 +140,7 @@ def inspect(
 
     use_threads(threads)
     check_folder(out)
+    others = _others(against)
     pictures: Path | ClipMedia | None
     pictures, media = _pictures(clip, model, html, video, media)
     if live and not html:
@@ -172,7 +178,7 @@ def inspect(
             )
         if dataset is not None:
             raise ClickError(f"{clip} is a saved record: its labels are known. Give the video to say whose they are")
-        records = saved_records([clip, *([against] if against else [])])
+        records = saved_records([clip, *others])
     elif Path(model).is_dir():
         refused = {
             "--against": against, "--edit": edit, "--live": live, "--certify": certify, "--dataset": dataset,
@@ -196,7 +202,7 @@ def inspect(
             raise ClickError(
                 f"--frames and --span are of a transformers model's folder; {model!r} takes features, one frame a step"
             )
-        names = [model] if against is None else [model, against]
+        names = [model, *others]
         if live:
             check_live_checkpoints(names)
         source: str | Clip = clip
@@ -225,6 +231,11 @@ def inspect(
         print(f"wrote {path}")
     if stopped:
         sys.exit(STOPPED)
+
+
+def _others(against: Sequence[str] | None) -> list[str]:
+    """The models or records that `--against` lists; a comma in the name of a file is no list."""
+    return [name for text in against or () for name in ([text] if Path(text).exists() else listed(text) or ())]
 
 
 def _explained(records: Sequence[xr.Dataset]) -> str:

@@ -12,7 +12,8 @@ import typer
 
 from gmsa.common import command_line, use_threads
 from gmsa.options import OnError, Threads
-from gmsa.terminal import left_out, say
+from gmsa.terminal import ClickError, left_out, say
+from gmsa_models.data.demo_videos import is_demo
 
 if TYPE_CHECKING:
     from gmsa_models.data.skipped import Skipped
@@ -76,6 +77,11 @@ def train(
     chosen = {
         name for name in context.params if str(context.get_parameter_source(name)) == "ParameterSource.COMMANDLINE"
     }
+    if demo := [source for source in data if is_demo(source)]:
+        raise ClickError(
+            f"--data {demo[0]}: the demo videos score models and lie in no file to train on; `gmsa montage` writes "
+            "such videos to train on"
+        )
     with left_out() as skipped:
         if len(data) == 1 and Path(data[0]).is_dir() and vocabulary is None:
             arguments |= _of_folder(arguments, chosen, skipped)

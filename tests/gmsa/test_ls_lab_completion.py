@@ -11,7 +11,10 @@ import pytest
 from typer.testing import CliRunner
 
 import gmsa
+from gmsa.commands.docs import built_docs
+from gmsa.commands.inspect import _others
 from gmsa.options import complete_model
+from gmsa.terminal import ClickError
 from gmsa_models import available, write_clips
 from gmsa_models.data import Clip
 
@@ -113,3 +116,38 @@ def test_the_shell_asks_for_commands_and_models():
 
     assert "inspect" in asked("gmsa", "ins")
     assert asked("gmsa", "figures", "--model", "share") == ["share-att-bd", "share-att-td", "share-att-tp"]
+
+
+def test_docs_opens_what_was_built_or_says_how(tmp_path):
+    with pytest.raises(ClickError, match="an installed package has no documentation: `make docs` in a checkout"):
+        built_docs(tmp_path)
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "conf.py").touch()
+    with pytest.raises(ClickError, match="build the documentation with `make docs` in "):
+        built_docs(tmp_path)
+    index = tmp_path / "build" / "docs" / "index.html"
+    index.parent.mkdir(parents=True)
+    index.touch()
+    assert built_docs(tmp_path) == index
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("catalog", "demo:0-3"), "lies in no file to list"),
+        (("train", "--data", "demo:0-3", "--out", "run"), "`gmsa montage` writes such videos to train on"),
+    ],
+)
+def test_demo_videos_are_refused_where_files_are_needed(words, said):
+    done = run(*words)
+    assert done.exit_code == 2
+    assert said in done.stderr
+
+
+def test_against_lists_models_with_commas_and_by_turns(tmp_path):
+    file = tmp_path / "a,b.nc"
+    file.touch()
+    assert _others(["baseline,control", "gate-op-tp30", str(file)]) == [
+        "baseline", "control", "gate-op-tp30", str(file),
+    ]  # fmt: skip
+    assert _others(None) == []
