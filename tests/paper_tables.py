@@ -206,6 +206,32 @@ def tiny_costs() -> xr.Dataset:
     )
 
 
+def tiny_lines() -> xr.Dataset:
+    """Three models of three heads; ShareAtt lacks the last, Baseline and ShareAtt have no gates."""
+    models = np.array(["baseline", "share-att-tp", "gate-op-bd20"])
+    verdicts = np.array([
+        [["salient", "no-op", "undecided"], ["broadcast", "no lines", "salient"]],
+        [["undecided", "broadcast", ""], ["salient", "salient", ""]],
+        [["salient", "salient", "no-op"], ["broadcast", "broadcast", "undecided"]],
+    ])  # fmt: skip
+    absent = (verdicts == "") | (verdicts == "no lines")
+    numbers = np.where(absent, np.nan, np.linspace(0.2, 1.4, verdicts.size).reshape(verdicts.shape))
+    heads = {name: numbers * scale for name, scale in (("norm_ratio", 1.0), ("shared", 0.5))}
+    gate = np.array([[np.nan, np.nan], [np.nan, np.nan], [0.05, -0.02]])
+    ends = (("", 0.0), ("_low", -0.1), ("_high", 0.2))
+    return xr.Dataset(
+        {
+            f"{name}{end}": (("model", "modality", "head"), each + shift)
+            for name, each in heads.items()
+            for end, shift in ends
+        }
+        | {f"gate{end}": (("model", "modality"), gate + shift / 10) for end, shift in ends}
+        | {"verdict": (("model", "modality", "head"), verdicts)},
+        {"model": models, "modality": np.array(MODALITIES), "head": np.arange(3)},
+        {"videos": 13, "frames": 150, "of": "demo"},
+    )
+
+
 def tiny_effects() -> xr.Dataset:
     """Two models; Baseline has no local branch."""
     panels = ["branch"] * 2 + ["window"] * 4 + ["local"] * 2

@@ -243,10 +243,14 @@ class Study:
         return {name: table for name, table in cached.items() if table is not None}
 
     @cached_property
-    def lines(self) -> xr.Dataset:
-        """What `line_statistics` gives of Baseline and the chosen videos; kept."""
-        key = self._close_key("vertical lines", self.baseline)
-        return self._kept(key, lambda: line_statistics(self.model(self.baseline), self.clips))
+    def lines(self) -> dict[str, xr.Dataset]:
+        """Model with attention -> what `line_statistics` gives of the chosen videos; kept model by model."""
+        clips = self.clips
+        done, total = count(1), len(clips) * len(self.attending)
+        advance = lambda _: self._progress("vertical lines", next(done), total)  # noqa: E731
+        more = {"places": list(self.selection.places), "frames": self.selection.frames}
+        compute = lambda name: line_statistics(self.model(name), clips, progress=advance)  # noqa: E731
+        return self._of_models("vertical lines", self.attending, more, compute)
 
     @cached_property
     def mean_sensitivity(self) -> dict[str, xr.Dataset]:

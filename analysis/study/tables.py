@@ -25,6 +25,7 @@ from analysis.study import claims
 from analysis.study.contrast import RULE
 from analysis.study.effects import ROWS, correction_of_global, effect_rows
 from analysis.study.explained import in_order
+from analysis.study.lines import line_table
 from analysis.study.passes import global_verticality
 from analysis.study.results import results_table, scored_text
 from analysis.study.seeds.figure_tables import claims_by_task, local_attention
@@ -222,6 +223,15 @@ def what_if(study: Study) -> Tables:
     return {"effects": effects}
 
 
+def vertical_lines(study: Study) -> Tables:
+    """Figure 10: what the vertical lines of each head are, and what the gates do there, with intervals over videos."""
+    if not study.lines:
+        raise ArgumentError("no model with attention; this figure needs one")
+    videos, counts = _resampled(study.lines, study.settings)
+    about = {"videos": videos, "frames": study.selection.frames}
+    return {"lines": line_table(study.lines, counts).assign_attrs(about)}
+
+
 def results(study: Study | SweptStudy) -> Tables:
     """Table 1."""
     sizes = {name: study.mebibytes(name) for name in study.models}
@@ -238,7 +248,7 @@ def claim_rows(study: Study) -> Tables:
         claims.order_of_scores(study.metrics, kinds, study.videos),
         claims.locality_and_score(study.statistics, gap, kinds, seed),
         claims.uneven_global_profile(study.statistics, seed, resamples),
-        claims.vertical_lines(study.statistics[study.baseline], seed, resamples, study.lines),
+        claims.vertical_lines(study.statistics[study.baseline], seed, resamples, study.lines[study.baseline]),
         claims.neighbours_alike(study.clip_table, seed, resamples),
     ]
     about = (
@@ -259,6 +269,7 @@ TABLES: dict[str, Callable[..., Tables]] = {
     "evidence": evidence,
     "ablation": ablation,
     "what_if": what_if,
+    "vertical_lines": vertical_lines,
     "results": results,
     "claims": claim_rows,
     "local_attention": lambda study: local_attention(),

@@ -26,6 +26,7 @@ from figures.paper import (
     score_and_sensitivity,
     sensitivity,
     similarity_and_attention,
+    vertical_lines,
     what_if,
 )
 from figures.style import save_pictures, use_variants
@@ -109,6 +110,7 @@ ITEMS = (
     Item("evidence", "7", "figure-7-evidence", evidence.draw),
     Item("ablation", "8", "figure-8-ablation", ablation.draw),
     Item("what_if", "9", "figure-9-what-if", what_if.draw),
+    Item("vertical_lines", "10", "figure-10-vertical-lines", vertical_lines.draw),
     Item("local_attention", "11", "figure-11-local-attention", local_attention.draw, needs_study=False, reads=SHIPPED),
     Item("results", "table", "table-1-results", results.draw),
     Item("claims", "claims", "claims", claims.draw),

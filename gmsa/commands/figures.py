@@ -41,7 +41,7 @@ def figures(
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the files.")] = Path("figures/out"),
     only: Annotated[
-        list[str] | None, typer.Option(help="1 to 9, 11, table, claims, tasks, with commas; default: everything.")
+        list[str] | None, typer.Option(help="1 to 11, table, claims, tasks, with commas; default: everything.")
     ] = None,
     sweep: Annotated[
         Path | None,

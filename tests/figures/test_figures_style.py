@@ -19,6 +19,7 @@ from paper_tables import (
     tiny_curves,
     tiny_effects,
     tiny_evidence,
+    tiny_lines,
     tiny_masks,
     tiny_masses,
     tiny_scatter,
@@ -38,6 +39,7 @@ from figures.paper import (
     score_and_sensitivity,
     sensitivity,
     similarity_and_attention,
+    vertical_lines,
     what_if,
 )
 from figures.style import save_pictures, use_style
@@ -72,6 +74,7 @@ DRAWN = {
     "7": lambda: evidence.draw(tiny_evidence()),
     "8": lambda: ablation.draw(tiny_costs()),
     "9": lambda: what_if.draw(tiny_effects()),
+    "10": lambda: vertical_lines.draw(tiny_lines()),
     "overview": lambda: overview.draw(complete(), complete(name="gate-op-bd20", seed=1)),
     "inspector": lambda: draw_view([explained_record()], VIEW),
     "montages": lambda: montage_realism.draw(distances()),

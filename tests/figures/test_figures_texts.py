@@ -19,6 +19,7 @@ from paper_tables import (
     tiny_curves,
     tiny_effects,
     tiny_evidence,
+    tiny_lines,
     tiny_masks,
     tiny_masses,
     tiny_record,
@@ -39,6 +40,7 @@ from figures.paper import (
     score_and_sensitivity,
     sensitivity,
     similarity_and_attention,
+    vertical_lines,
     what_if,
 )
 from figures.style import save_pictures, use_style
@@ -111,6 +113,7 @@ DRAWN = {
     "7": lambda *names: evidence.draw(renamed(tiny_evidence(), *names)),
     "8": lambda *names: ablation.draw(renamed(tiny_costs(), *names)),
     "9": lambda *names: what_if.draw(renamed(tiny_effects(), *names)),
+    "10": lambda *names: vertical_lines.draw(renamed(tiny_lines(), *names)),
     "overview": lambda *names: overview.draw(*one_clip(*names)),
 }
 

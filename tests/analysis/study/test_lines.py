@@ -12,7 +12,7 @@ from analysis.inspect.clips import inspect_clip
 from analysis.statistics.intervals import resample_counts
 from analysis.statistics.line_verdicts import BROADCAST, NO_OP_SINK, SALIENT
 from analysis.study.claims import CONFIRMED, NOT_CONFIRMED, vertical_lines
-from analysis.study.lines import line_statistics, line_verdicts
+from analysis.study.lines import line_statistics, line_table, line_verdicts
 from analysis.sweep.analyses import ANALYSES
 from analysis.sweep.columns import column_name
 
@@ -74,6 +74,25 @@ def test_gates_at_lines_equal_the_slow_definition(kind):
     swept = ANALYSES["lines"].compute(view)[column_name("line_gate", "visual")]
     np.testing.assert_allclose(swept, mine.nanmean(-1), atol=1e-6)
     assert line_gate(view_clips(small_model("baseline"), clips), "visual") is None
+
+
+def test_the_table_of_several_models_has_each_model_as_it_is_alone():
+    clips, counts = [small_clip(23, seed) for seed in range(5)], resample_counts(5, 200)
+    tables = {kind: line_statistics(sharp_model(kind), clips) for kind in ("baseline", "share-att", "gate-op")}
+    table = line_table(tables, counts)
+    assert table["model"].values.tolist() == list(tables)
+    assert (
+        table["verdict"].sel(model="share-att").isel(head=slice(2, None)) == ""
+    ).all()  # half of its heads are local
+    for kind, statistics in tables.items():
+        alone = line_verdicts(statistics, counts)
+        heads = statistics["head"].values
+        xr.testing.assert_equal(table.sel(model=kind, head=heads)["shared_low"].drop_vars("model"), alone["shared_low"])
+        assert (table.sel(model=kind, head=heads)["verdict"].values == alone["verdict"].values).all()
+    assert table["gate"].sel(model=["baseline", "share-att"]).isnull().all()
+    gates = np.stack([line_gate(view_clips(sharp_model("gate-op"), [clip]), "visual")[0].numpy() for clip in clips])
+    of_videos = np.nanmean(gates[~np.isnan(gates).all(1)], 1)
+    assert float(table["gate"].sel(model="gate-op", modality="visual")) == pytest.approx(of_videos.mean(), abs=1e-6)
 
 
 def test_values_are_those_whose_product_with_the_maps_is_the_context():

@@ -14,6 +14,7 @@ from paper_tables import (
     tiny_curves,
     tiny_effects,
     tiny_evidence,
+    tiny_lines,
     tiny_masks,
     tiny_masses,
     tiny_record,
@@ -33,6 +34,7 @@ from figures.paper import (
     score_and_sensitivity,
     sensitivity,
     similarity_and_attention,
+    vertical_lines,
     what_if,
 )
 from figures.style import BRANCHES, COLUMN_WIDTH, MODELS, PAGE_WIDTH
@@ -69,6 +71,7 @@ DRAWN = {
     "6": lambda width: lag.draw(tiny_masses(), width),
     "8": lambda width: ablation.draw(tiny_costs(), width),
     "9": lambda width: what_if.draw(tiny_effects(), width),
+    "10": lambda width: vertical_lines.draw(tiny_lines(), width),
 }
 
 
@@ -350,6 +353,26 @@ def test_figure_9_has_each_row_in_its_panel(width):
     np.testing.assert_array_equal(baseline.get_xdata(), [-1.0, -0.1])
     labels = [axes.get_xlabel() for axes in figure.axes]
     assert sum("12 demo videos, first 60 frames" in label for label in labels) == 1
+
+
+@BOTH_WIDTHS
+def test_figure_10_has_a_marker_a_head_in_the_colour_of_its_verdict(width):
+    lines = tiny_lines()
+    figure = vertical_lines.draw(lines, width)
+    for letter, name in (("a", "norm_ratio"), ("b", "shared")):
+        axes, drawn = titled(figure, letter), 0
+        for line in (line for line in axes.lines if line.get_gid()):
+            *kind, modality, head = line.get_gid().split()
+            one = lines.isel(modality=int(modality), head=int(head))
+            shown = one["verdict"].values == " ".join(kind)
+            np.testing.assert_array_equal(line.get_xdata(), one[name].values[shown])
+            np.testing.assert_array_equal(np.round(line.get_ydata()), np.flatnonzero(shown))
+            assert to_hex(line.get_color()) == to_hex(vertical_lines.KINDS[" ".join(kind)])
+            drawn += shown.sum()
+        assert drawn == int(lines["norm_ratio"].notnull().sum())
+    (visual,), (audio,) = (named(titled(figure, "c"), f"gate {modality}") for modality in (0, 1))
+    assert (visual.get_xdata().tolist(), audio.get_xdata().tolist()) == ([0.05], [-0.02])
+    assert sum("13 demo videos, first 150 frames" in axes.get_xlabel() for axes in figure.axes) == 1
 
 
 def test_figures_7_and_8_go_by_the_names_of_dimensions():
