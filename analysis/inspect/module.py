@@ -19,6 +19,7 @@ from analysis.errors import RecordError
 from analysis.explanations.class_explanations import ClassExplanations
 from analysis.explanations.input_steps import module_steps
 from analysis.explanations.module_explanations import MODULE_METHODS, ModuleScore, check_module_methods, explain_module
+from analysis.module_order import check_key_order
 from analysis.module_sites import Probes
 from analysis.module_view import ModuleClip, evaluating_module, view_module
 from analysis.record.assemble import check_parts, record_of
@@ -28,6 +29,8 @@ from analysis.view import ModelNote, TraceView
 from gmsa_models.masks import Neighbourhood
 
 __all__ = ["inspect_module"]
+
+CHECKS = (None, "order")
 
 
 def inspect_module(
@@ -53,6 +56,7 @@ def inspect_module(
     note: ModelNote | None = None,
     pinned: int | None = None,
     heads_of_lists: bool = True,
+    check: str | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> xr.Dataset:
     """Everything that a module saw in one clip, as `inspect_clip` tells it of a GMSA model.
@@ -92,6 +96,8 @@ def inspect_module(
         pinned: a query frame whose spatial map is added, `spatial_attention` (modality, head, key, patch).
         heads_of_lists: modules of one `nn.ModuleList` that are given the same tokens, none of which come of another of
             them, are heads of one layer, named by the list; False: each is a layer.
+        check: "order": refuse calls whose tokens are in another order than the layout says, by `check_key_order`, with
+            a pass more for each of at most 8 time steps; None: what the module multiplies is taken as the layout says.
         progress: called as the class is explained, with the steps done and their number.
 
     Returns:
@@ -103,6 +109,10 @@ def inspect_module(
         CaptureError (a ValueError): as `analysis.capture.capture`; a layout that does not fit among it.
         KeyError: a part that is not in `PARTS`, or a method that is not in `MODULE_METHODS`.
     """
+    if check not in CHECKS:
+        raise RecordError(f"check is {check!r}; expected None or 'order'")
+    if check == "order" and adapter is None:
+        check_key_order(module, inputs, layout=layout, steps=steps)
     view = view_module(
         module, inputs, layout=layout, class_names=class_names, streams=streams, activation=activation, adapter=adapter,
         features=features, clip=clip, chosen=neighbourhood, probes=probes, mask=mask, note=note,

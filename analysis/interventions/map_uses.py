@@ -5,24 +5,17 @@ An edit of edges changes what the product gives. Where the map goes elsewhere to
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping
-from contextlib import ExitStack
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from analysis.capture.adapter import Inputs
-from analysis.capture.capture import uncompiled
 from analysis.capture.followed import SeenSoftmax
 from analysis.capture.maps import GivenMaps, TokenMaps
-from analysis.capture.probing import kept_state
-from analysis.capture.running import ModuleStack
-from analysis.capture.watcher import CallWatcher, unwatched
-from analysis.module_sites import call_module
-from analysis.module_view import evaluating_module, main_tensor
+from analysis.module_pass import NamedCalls, watched_pass
+from analysis.module_view import main_tensor
 
 __all__ = ["MapUses"]
 
@@ -39,7 +32,7 @@ class MapUses:
     def __init__(self, module: nn.Module, inputs: Inputs) -> None:
         self._module, self._inputs = module, inputs
         seen = _KeptOutputs(module)
-        self._clean = main_tensor(module, self._pass(seen)).nan_to_num()
+        self._clean = main_tensor(module, watched_pass(module, inputs, seen)).nan_to_num()
         self._outputs, self._softmaxes = seen.outputs, seen.of_calls
 
     def moved_elsewhere(self, names: Collection[str]) -> float:
@@ -54,50 +47,13 @@ class MapUses:
         """
         changed = {number for name in names for number in self._softmaxes.get(name, ())}
         outputs = {name: self._outputs[name] for name in names if name in self._outputs}
-        output = main_tensor(self._module, self._pass(_OtherMaps(self._module, outputs, changed))).nan_to_num()
+        output = watched_pass(self._module, self._inputs, _OtherMaps(self._module, outputs, changed))
+        output = main_tensor(self._module, output).nan_to_num()
         moved = float((output - self._clean).abs().amax() / max(1.0, float(self._clean.abs().amax())))
         return 0.0 if moved <= MOVED else moved
 
-    def _pass(self, watcher: _OutputWatcher) -> Any:
-        """What the module returns; its state, and random numbers, are as before afterwards."""
-        with ExitStack() as stack:
-            for context in (
-                evaluating_module(self._module), kept_state(self._module), torch.random.fork_rng(), torch.no_grad(),
-                uncompiled(), watcher.modules.watching(), watcher,
-            ):  # fmt: skip
-                stack.enter_context(context)
-            torch.manual_seed(0)
-            return call_module(self._module, self._inputs)
 
-
-class _OutputWatcher(CallWatcher):
-    """Sees what attention calls return, by their names."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__(ModuleStack(module), written=True)
-        self._counts: Counter[str] = Counter()
-
-    @abstractmethod
-    def returned(self, name: str, result: Any, maps: Callable[[], TokenMaps] | None) -> None:
-        """Take what one call returned; `maps` are those that the module wrote out, None of others."""
-
-    def record(
-        self,
-        maps: Callable[[], tuple[TokenMaps, float]],
-        where: str,
-        kind: str,
-        result: Any,
-        between: tuple[str, ...] = (),
-    ) -> None:
-        """Take one attention call."""
-        count = self._counts[where]
-        self._counts[where] += 1
-        with unwatched():
-            written = (lambda: maps()[0]) if kind == "softmax" else None
-            self.returned(f"{where}#{count}" if count else where, result, written)
-
-
-class _KeptOutputs(_OutputWatcher):
+class _KeptOutputs(NamedCalls):
     """Keeps what each call returned, and the numbers of the softmaxes that its map is of."""
 
     def __init__(self, module: nn.Module) -> None:
@@ -105,15 +61,15 @@ class _KeptOutputs(_OutputWatcher):
         self.outputs: dict[str, Tensor] = {}
         self.of_calls: dict[str, tuple[int, ...]] = {}
 
-    def returned(self, name: str, result: Any, maps: Callable[[], TokenMaps] | None) -> None:
+    def returned(self, name: str, kind: str, result: Any, maps: Callable[[], TokenMaps]) -> None:
         """Keep it."""
         self.outputs[name] = (result[0] if isinstance(result, tuple) else result).clone()
-        written = None if maps is None else maps()
+        written = maps() if kind == "softmax" else None
         if isinstance(written, GivenMaps):
             self.of_calls[name] = tuple(self.softmaxes.softmaxes.index(each) for each in written.softmaxes)
 
 
-class _OtherMaps(_OutputWatcher):
+class _OtherMaps(NamedCalls):
     """Gives the module other numbers in place of some maps, and what their calls returned before.
 
     Args:
@@ -131,7 +87,7 @@ class _OtherMaps(_OutputWatcher):
         if len(self.softmaxes.softmaxes) - 1 in self._changed:
             _change(result, softmax.logarithm)
 
-    def returned(self, name: str, result: Any, maps: Callable[[], TokenMaps] | None) -> None:
+    def returned(self, name: str, kind: str, result: Any, maps: Callable[[], TokenMaps]) -> None:
         """Write what it returned before, and change the map that a fused call returns beside it."""
         if name not in self._outputs:
             return
