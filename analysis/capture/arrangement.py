@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from analysis.capture.axes import Axes, clip_counts, given_axes, parse_axes, possible_axes
-from analysis.capture.errors import LayoutError
+from analysis.capture.channels import refuse_channels
+from analysis.capture.errors import LayoutError, module_place
 from analysis.capture.layout import CrossLayout, Layout, TokenLayout, TokenTable, check_tokens
 from analysis.capture.maps import TokenMaps, four_axes
 from analysis.capture.probing import ReachedMaps, first_tensor, reached_maps
@@ -89,6 +90,7 @@ class AxisFinder:
         if known is not None and known.lead == maps.lead:
             return known
         question = self._question(layout, maps, where, index, kind)
+        refuse_channels(self._modules, maps, where, question.name)
         readings = _by_layout(question) if question.side.axes is not None else _by_sizes(question)
         if len(readings) == 1 and (question.side.axes is not None or _certain(readings[0], question)):
             return readings[0]
@@ -98,7 +100,7 @@ class AxisFinder:
         return left[0]
 
     def _question(self, layout: Layout, maps: TokenMaps, where: str, index: int, kind: str) -> _Question:
-        name = f"call {index} of {where!r} ({kind})"
+        name = f"call {index} of {module_place(where)} ({kind})"
         batch, _, *tokens = four_axes((*maps.lead, *maps.shape[2:]))
         check_tokens(layout, name, batch, (tokens[0], tokens[1]))
         side = layout.queries if isinstance(layout, CrossLayout) else layout

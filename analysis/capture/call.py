@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from analysis.capture.axes import Axes
-from analysis.capture.errors import CaptureError, LayoutError
+from analysis.capture.errors import CaptureError, LayoutError, module_place
 from analysis.capture.frame_maps import FrameMap, FrameSums, spatial_map, tokens_of_frames
 from analysis.capture.layout import Layout, TokenTable, fit, layout_of
 from analysis.capture.maps import Rows, ScoredMaps, Shape, TokenMaps
@@ -188,7 +188,7 @@ def make_call(
         CaptureError: P V is not the output, or a head or query that the call lacks.
         LayoutError: a layout that does not fit the call.
     """
-    where = f"call {index} of {module!r} ({kind})"
+    where = f"call {index} of {module_place(module)} ({kind})"
     batch, heads, queries, keys = maps.shape
     layout = layout_of(options.layout, module)
     if axes is not None:

@@ -15,7 +15,7 @@ from torch import nn
 
 from analysis.capture.axes import Axes
 from analysis.capture.call import AttentionCall, Options
-from analysis.capture.errors import CaptureError, CaptureWarning
+from analysis.capture.errors import CaptureError, CaptureWarning, module_place
 from analysis.capture.layout import Layout
 from analysis.capture.recognised import Recogniser
 from analysis.capture.recorder import Recorder, Rewrite
@@ -163,9 +163,9 @@ def _unexplained(recorder: Recorder) -> str:
     """Which softmaxes may be attention, and are in no call; empty where there are none."""
     kinds = recorder.unexplained()
     shown = [
-        f"softmax of shape {shape} in module {module!r} ({count} call{'s' if count > 1 else ''}), which went "
+        f"softmax of shape {shape} in {_module(module)} ({count} call{'s' if count > 1 else ''}), which went "
         + (f"through {', '.join(use.through)} " if use.through else "")
-        + f"into {use.function} in module {use.module!r}"
+        + f"into {use.function} in {_module(use.module)}"
         for (module, shape, use), count in list(kinds.items())[:_MOST_NAMED]
     ]
     more = f" and {len(kinds) - _MOST_NAMED} more" if len(kinds) > _MOST_NAMED else ""
@@ -175,6 +175,10 @@ def _unexplained(recorder: Recorder) -> str:
         f"{'; '.join(shown)}{more}: not followed by a product with values that is understood, so not recorded. Where "
         "it is attention, write an Adapter (docs/any_model.md)"
     )
+
+
+def _module(path: str) -> str:
+    return f"module {path!r}" if path else module_place(path)
 
 
 def _nothing(module: nn.Module, captured: Captured, unexplained: str, ran: bool) -> str:

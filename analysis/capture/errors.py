@@ -2,7 +2,7 @@
 
 from gmsa_models.errors import GMSAError
 
-__all__ = ["CaptureError", "CaptureWarning", "LayoutError"]
+__all__ = ["CaptureError", "CaptureWarning", "LayoutError", "module_place"]
 
 
 class CaptureError(GMSAError, ValueError):
@@ -15,3 +15,8 @@ class CaptureWarning(UserWarning):
 
 class LayoutError(CaptureError):
     """A token layout that cannot be, or that does not fit a call."""
+
+
+def module_place(path: str) -> str:
+    """How messages name a module by its path; the captured module itself has none."""
+    return repr(path) if path else "the captured module itself"

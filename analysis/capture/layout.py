@@ -247,9 +247,11 @@ def check_tokens(layout: Layout, where: str, batch: int, tokens: tuple[int, int]
     sides = (layout.queries, layout.keys) if isinstance(layout, CrossLayout) else (layout, layout)
     for side, each, count in zip(("query", "key"), sides, tokens, strict=True):
         if each.tokens != count:
+            single = "Queries that are taken one by one are a call each: give an Adapter that puts them together. "
             raise LayoutError(
                 f"{where} has {count} {side} tokens in a batch of {batch}; the layout has {each}. "
-                "Give this module's calls a layout of their own: layout={'pattern of its path': TokenLayout(...), ...}"
+                + (single if side == "query" and count == 1 else "")
+                + "Give this module's calls their own layout: layout={'pattern of its path': TokenLayout(...), ...}"
             )
 
 

@@ -18,7 +18,7 @@ from analysis.capture.maps import ScoredMaps, TokenMaps
 from analysis.capture.running import ModuleStack, RunningModule
 from analysis.capture.watcher import CallWatcher, unwatched
 
-__all__ = ["ReachedMaps", "first_tensor", "kept_state", "reached_maps"]
+__all__ = ["ReachedMaps", "first_tensor", "kept_state", "reached_maps", "replaced", "run_again"]
 
 ROUNDING = 1e-6  # of the largest number of a call: how far rounding may move what a replaced part does not reach
 CLEAR = 1e-2  # of the largest change: what is clearly reached; much less may have come around through other tokens
@@ -93,7 +93,7 @@ def reached_maps(modules: ModuleStack, count: int) -> dict[tuple[str, int], list
         with kept_state(running.module):
             before = _numbers(modules, count, running, None)
             for axis, last in _parts(values):
-                after = _numbers(modules, count, running, partial(_replaced, values.shape, axis, last))
+                after = _numbers(modules, count, running, partial(replaced, values.shape, axis, -1 if last else 0))
                 for call, numbers in before.items():
                     if call in after and after[call].shape == numbers.shape:
                         evidence = ReachedMaps(axis, last, *_compared(numbers, after[call]))
@@ -109,12 +109,12 @@ def _parts(values: Tensor) -> Iterator[tuple[int, bool]]:
             yield from ((axis, False), (axis, True))
 
 
-def _replaced(shape: tuple[int, ...], axis: int, last: bool, values: Any) -> Any:
-    """Other numbers at one position of an axis, of all tensors of one shape."""
+def replaced(shape: tuple[int, ...], axis: int, position: int, values: Any) -> Any:
+    """Other numbers at one position of an axis, of a tensor of one shape; anything else as it is."""
     if not isinstance(values, Tensor) or values.shape != shape or values.dtype == torch.bool:
         return values
     changed = values.detach().clone()
-    part = changed.select(axis, -1 if last else 0)
+    part = changed.select(axis, position)
     if values.is_floating_point():
         spread = float(values.detach().float().std().nan_to_num()) or 1.0
         generator = torch.Generator().manual_seed(1)
@@ -125,16 +125,34 @@ def _replaced(shape: tuple[int, ...], axis: int, last: bool, values: Any) -> Any
 
 
 def _numbers(modules: ModuleStack, count: int, running: RunningModule, replace: Callable[[Any], Any] | None) -> Numbers:
-    """Of all calls of one pass, with some of what the module was given replaced."""
+    seen = _Fingerprints(modules)
+    run_again(modules, count, running, replace, seen)
+    return seen.numbers
+
+
+def run_again(
+    modules: ModuleStack,
+    count: int,
+    running: RunningModule,
+    replace: Callable[[Any], Any] | None,
+    watcher: CallWatcher,
+) -> None:
+    """One more pass of a module that is running, with some of what it was given replaced.
+
+    Args:
+        modules: the running ones.
+        count: how many of them are outside it.
+        running: it.
+        replace: of each argument; None: as they are.
+        watcher: that sees the pass.
+    """
     args, kwargs = running.args, running.kwargs
     if replace is not None:
         known: dict[int, Any] = {}  # a tensor that is given twice is one again
         args, kwargs = tree_map(lambda each: known.setdefault(id(each), replace(each)), (args, kwargs))
-    seen = _Fingerprints(modules)
-    with torch.random.fork_rng(), torch.no_grad(), modules.running_as(count), seen:
+    with torch.random.fork_rng(), torch.no_grad(), modules.running_as(count), watcher:
         torch.manual_seed(0)
         running.module(*args, **kwargs)
-    return seen.numbers
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import torch
 from analysis.capture.arrangement import AxisFinder
 from analysis.capture.axes import Axes
 from analysis.capture.call import AttentionCall, Options, make_call
+from analysis.capture.errors import module_place
 from analysis.capture.followed import SeenSoftmax, Use
 from analysis.capture.layout import layout_of
 from analysis.capture.maps import GivenMaps, TokenMaps
@@ -101,7 +102,7 @@ class Recorder(CallWatcher):
 
     def name_call(self, where: str) -> str:
         """The next call of a module, for messages."""
-        return f"call {self._index(where)} of {where!r}"
+        return f"call {self._index(where)} of {module_place(where)}"
 
     def _index(self, where: str) -> int:
         return sum(call.module == where for call in self.calls) + self.skipped[where]

@@ -201,7 +201,10 @@ def test_each_call_may_have_a_layout_of_its_own():
 @pytest.mark.parametrize(
     ("layout", "message"),
     [
-        (TokenLayout(5, 6), r"call 0 of '' \(scaled.* has 35 query tokens in a batch of 2; .*30 tokens \(5 frames x 6"),
+        (
+            TokenLayout(5, 6),
+            r"call 0 of the captured module itself .* has 35 query tokens in a batch of 2; .*30 tokens \(5 frames x 6",
+        ),
         (TokenLayout(5, 7, front=1), r"the layout has 36 tokens \(5 frames x 7 patches \+ 1 in front\)"),
         (
             TokenLayout(35, 3, folded="patch"),
@@ -215,6 +218,18 @@ def test_a_layout_that_does_not_fit_says_which_call_has_how_many_tokens(layout, 
     module = Planted(GRID.reshape(1, -1))
     with pytest.raises(LayoutError, match=message), capture(module, layout=layout):
         module(CLIPS)
+
+
+def test_queries_that_are_taken_one_by_one_are_an_error_that_says_so():
+    class Rows(torch.nn.Module):
+        def forward(self, x):
+            weights = [(x[:, step : step + 1] @ x.mT)[:, 0].softmax(-1) for step in range(FRAMES)]
+            return torch.stack([(each[..., None] * x).sum(1) for each in weights], 1)
+
+    module = torch.nn.Sequential(Rows())
+    message = r"call 0 of '0' \(softmax\) has 1 query tokens in a batch of 2; .* taken one by one are a call each"
+    with pytest.raises(LayoutError, match=message), capture(module, layout=TokenLayout(FRAMES)):
+        module(torch.randn(2, FRAMES, 3))
 
 
 @pytest.mark.parametrize(

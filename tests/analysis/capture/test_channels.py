@@ -1,0 +1,65 @@
+"""Attention between channels is not taken for one between tokens where there are as many."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from analysis.capture import LayoutError, TokenLayout, capture
+
+TOKENS, HEADS = 7, 3
+WIDTH = HEADS * TOKENS
+
+
+def product(query, key, value):
+    return (query @ key.mT).softmax(-1) @ value
+
+
+KINDS = {
+    "written out": lambda query, key, value: product(query.mT, key.mT, value.mT).mT,
+    "fused": lambda query, key, value: F.scaled_dot_product_attention(query.mT, key.mT, value.mT).mT,
+    "linear": lambda query, key, value: query.softmax(-1) @ (key.softmax(-2).mT @ value),
+}
+TRUE = {
+    "written out": product,
+    "fused": F.scaled_dot_product_attention,
+    "causal": lambda query, key, value: F.scaled_dot_product_attention(query, key, value, is_causal=True),
+}
+
+
+class Attention(nn.Module):
+    """As many channels a head as tokens."""
+
+    num_heads = HEADS
+
+    def __init__(self, attend, seed):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.attend = attend
+        self.packed = nn.Linear(WIDTH, 3 * WIDTH)
+
+    def forward(self, x):
+        parts = (each.unflatten(-1, (HEADS, -1)).transpose(1, 2) for each in self.packed(x).chunk(3, -1))
+        return self.attend(*parts).transpose(1, 2).flatten(2)
+
+
+def recorded(attend, seed):
+    model = nn.Sequential(nn.LayerNorm(WIDTH), Attention(attend, seed))
+    values = torch.randn(2, TOKENS, WIDTH, generator=torch.Generator().manual_seed(seed))
+    with capture(model, reduce="frames", layout=TokenLayout(TOKENS)) as captured:
+        model(values)
+    return captured.calls
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("attend", KINDS.values(), ids=KINDS)
+def test_attention_between_channels_is_refused(attend, seed):
+    with pytest.raises(LayoutError, match=r"call 0 of '1' .* as many tokens as channels of its values \(7\)"):
+        recorded(attend, seed)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("attend", TRUE.values(), ids=TRUE)
+def test_attention_between_as_many_tokens_is_recorded(attend, seed):
+    (call,) = recorded(attend, seed)
+    assert call.shape == (2, HEADS, TOKENS, TOKENS)
