@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import xarray as xr
 
 from analysis.gmsa_view import model_name, view_clips
+from analysis.inspect.clips import inspect_clip
 from analysis.inspect.edited import edited_view
 from analysis.interventions.edit_texts import edit_text, edits_from_texts
 from analysis.interventions.edits import EditError
@@ -60,6 +61,22 @@ class EditEngine:
         """
         made = edits_from_texts(edits)
         return record_of(self._view(tuple(map(edit_text, made))), layers=list(layers), parts=parts)
+
+    def explanation(self, target: int, methods: Sequence[str]) -> xr.Dataset:
+        """Explanations of a class by the pass without edits: the record's part "explanation" alone.
+
+        Args:
+            target: position of the class.
+            methods: keys of `EXPLANATIONS`, of which those that do not apply to the model are left out.
+
+        Raises:
+            KeyError: a method that is not in `EXPLANATIONS`.
+            ArgumentError (a ValueError): none of the methods applies to the model.
+        """
+        return inspect_clip(
+            self.model, self.clip, neighbourhood=self.neighbourhood, parts=["explanation"], target=target,
+            methods=methods,
+        )  # fmt: skip
 
     def refusals(self, edits: Iterable[str]) -> list[str]:
         """Why each of some edits cannot be made together with those before it that can; "" where it can.

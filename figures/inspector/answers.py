@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 from analysis.record.layers import record_layers
-from figures.inspector.payload import pack_answer
+from figures.inspector.payload import pack_answer, pack_explanation
 from figures.inspector.records import model_name
 from gmsa_models.errors import ArgumentError
 
@@ -53,15 +53,18 @@ class Answers:
 
         Args:
             question: `id`, `model`, `edits` (texts) and, of kind "edits", `shown` (names of maps), as
-                `kernel_engine.js` asks.
+                `kernel_engine.js` asks; of kind "explanation" `class` (its label) and `methods` in their place.
 
         Returns:
             `id` and, where the edits cannot be made or the pass fails, `error`: one line. Else one buffer, of
-            `pack_answer`, or of kind "refusals" the list `refusals`, of `EditEngine.refusals`.
+            `pack_answer` or `pack_explanation`, or of kind "refusals" the list `refusals`, of `EditEngine.refusals`.
         """
         message = {"kind": "answer", "id": str(question["id"])}
         try:
-            engine, texts = self._engine(str(question["model"])), [str(each) for each in question["edits"]]
+            engine = self._engine(str(question["model"]))
+            if question.get("kind") == "explanation":
+                return message, [self._explained(engine, int(question["class"]), list(map(str, question["methods"])))]
+            texts = [str(each) for each in question["edits"]]
             if question.get("kind") == "refusals":
                 return message | {"refusals": engine.refusals(texts)}, []
             return message, [self._packed(engine, texts, question["shown"])]
@@ -74,6 +77,13 @@ class Answers:
         if name not in self.engines:
             raise ArgumentError(f"no engine of model {name!r}; there are those of {', '.join(self.engines)}")
         return self.engines[name]
+
+    def _explained(self, engine: EditEngine, label: int, methods: Sequence[str]) -> bytes:
+        record = next(record for record in self.records if model_name(record) == engine.name)
+        labels = [int(each) for each in record["class"].values] if "class" in record.coords else []
+        if label not in labels:
+            raise ArgumentError(f"model {engine.name!r} knows no class with label {label}")
+        return pack_explanation(self.records, engine.name, engine.explanation(labels.index(label), methods))
 
     def _packed(self, engine: EditEngine, edits: Sequence[str], shown: Sequence[str]) -> bytes:
         record = next(record for record in self.records if model_name(record) == engine.name)

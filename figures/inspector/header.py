@@ -24,7 +24,7 @@ from figures.panels.predictions import predictions_note
 from figures.style import BRANCHES, DIFFERENCE, EXCLUDED, SIMILARITY, WEIGHTS, model_style
 from gmsa_models.data.spaces import AUDIOSET
 
-__all__ = ["describe_clip", "describe_model", "describe_style", "web_address"]
+__all__ = ["describe_clip", "describe_explanations", "describe_model", "describe_style", "web_address"]
 
 # On a dark page the middle of a difference must be dark; hues as in `DIFFERENCE`.
 _DARK_DIFFERENCE = ["#cdbcff", "#7d5cc4", "#3a2a63", "#17191f", "#5c3208", "#c56a16", "#ffc27a"]
@@ -80,6 +80,12 @@ def describe_model(record: xr.Dataset, layers: tuple[int, ...]) -> dict[str, Any
         "heads": record.sizes.get("head", 0),
         "classes": [int(one) for one in record["class"].values] if "class" in record.coords else [],
         "patterns": _patterns(record),
+    } | describe_explanations(record)
+
+
+def describe_explanations(record: xr.Dataset) -> dict[str, Any]:
+    """Which methods explain a class, with how faithful each is in words, and which class."""
+    return {
         "explanations": _explanations(record),
         "explained": str(record["explanation"].attrs.get("class_name", "")) if "explanation" in record else "",
     }

@@ -26,7 +26,7 @@ MODULES = (
     "payload", "words", "colours", "state", "drawing", "edits", "edit_list", "edited_pass", "unedited", "selection",
     "panel", "maps", "predictions", "media", "lanes", "legend", "pictures", "tip", "playback", "save",
     "class_search", "controls", "keyboard", "python", "measure", "share", "what_if_bar", "what_if", "page_engine",
-    "tables", "address", "inspector", "kernel_engine", "entry",
+    "tables", "address", "explained", "inspector", "kernel_engine", "entry",
 )  # fmt: skip
 # Those of a live page's thread, which makes a model's passes.
 LIVE_MODULES = (

@@ -17,13 +17,13 @@ import xarray as xr
 
 from analysis.record.lanes import lane_values, record_lanes
 from analysis.record.layers import of_layer, record_layers
-from figures.inspector.header import describe_clip, describe_model, describe_style
+from figures.inspector.header import describe_clip, describe_explanations, describe_model, describe_style
 from figures.inspector.media import ClipMedia
 from figures.inspector.records import has_values, model_name, split_records
 from figures.inspector.strip import record_thumbnails, strip_colours
 from gmsa_models.errors import ArgumentError
 
-__all__ = ["PRECISIONS", "Arrays", "joined_parts", "pack", "pack_answer", "pack_in_parts"]
+__all__ = ["PRECISIONS", "Arrays", "joined_parts", "pack", "pack_answer", "pack_explanation", "pack_in_parts"]
 
 VERSION = 4
 PRECISIONS = ("float32", "float16")
@@ -199,6 +199,22 @@ def pack_answer(
         if variable in edited:
             arrays.add(word, edited[variable].values.astype(np.float32))
     return b"".join(joined_parts({"version": VERSION, "precision": precision}, arrays, arrays.later))
+
+
+def pack_explanation(records: Sequence[xr.Dataset], name: str, explained: xr.Dataset) -> bytes:
+    """Explanations of another class, laid out as a payload whose header has their lanes as of a model.
+
+    Args:
+        records: of `split_records`, that the payload was packed of.
+        name: of the model that explains.
+        explained: of `EditEngine.explanation`.
+    """
+    arrays, lanes = Arrays("float32"), list[dict[str, Any]]()
+    for index, record in enumerate(_layer_records(list(records))):
+        if model_name(record) == name:
+            lanes = _add_lanes(arrays, f"{index}/lane", explained)
+    header = {"version": VERSION, "precision": "float32", "lanes": lanes} | describe_explanations(explained)
+    return b"".join(joined_parts(header, arrays, arrays.later))
 
 
 def joined_parts(header: Mapping[str, Any], arrays: Arrays, shown: set[str]) -> tuple[bytes, bytes]:

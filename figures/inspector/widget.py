@@ -111,7 +111,7 @@ class Inspector(anywidget.AnyWidget):
             media: "none", "thumbnails" or "proxy", see `figures.inspector.media.clip_media`; default: "proxy" of a
                 video.
             engines: `analysis.EditEngine(model, clip)` of some of the models. With one the page offers edits of that
-                model's pass, which the kernel computes.
+                model's pass and explanations of any class, which the kernel computes.
             edits: to start with; they need an engine.
             view: traits to start with, by name.
 
@@ -144,8 +144,8 @@ class Inspector(anywidget.AnyWidget):
         self._send_later(rest)
 
     def _answer_message(self, widget: Inspector, content: Any, buffers: Any) -> None:
-        """Answer a question of the page about an edited pass."""
-        if isinstance(content, dict) and content.get("kind") in ("edits", "refusals"):
+        """Answer a question of the page about an edited pass, or about another class."""
+        if isinstance(content, dict) and content.get("kind") in ("edits", "refusals", "explanation"):
             self.send(*self.answers.answer(content))
 
     def _send_later(self, rest: bytes) -> None:

@@ -154,6 +154,7 @@ export class Controls {
   askForClass(state) {
     const { scene } = this.inspector, name = scene.classes.get(state.class_)?.name;
     const models = scene.shown(state).map((index) => scene.models[index]);
+    if (name && this.offerExplanation(state, name)) return;
     const other = models.find(({ explained, classes }) => explained && explained !== name && classes.includes(state.class_));
     this.ask.hidden = !other;
     if (!other) return;
@@ -163,6 +164,17 @@ export class Controls {
     const python = `inspect_clip(model, clip, parts=[*DEFAULT_PARTS, "explanation"], target=model.vocabulary.find(${JSON.stringify(name)}))`;
     this.ask.replaceChildren(`This record explains ${other.explained}. To explain ${name}: `,
       ...(command ? [code(command), " or in Python "] : []), code(python));
+  }
+
+  /** Offer to explain the class that is chosen, where an engine can. @returns {boolean} whether something is said */
+  offerExplanation(state, name) {
+    const { explained } = this.inspector, { waiting, problem } = explained, offered = explained.open(state).length > 0;
+    this.ask.hidden = !offered;
+    if (!offered) return false;
+    const click = () => { explained.ask(state); };
+    const button = create("button", { type: "button", disabled: Boolean(waiting), click }, waiting ? `explaining ${waiting} …` : `explain ${name} by ${explained.method(state)}`);
+    this.ask.replaceChildren(button, ...(problem ? [create("span", { class: "problem" }, ` ${problem}`)] : []));
+    return true;
   }
 
   /** Copy words, and show them, so that they can be had where a page may not write to the clipboard; again to hide them. */

@@ -20,6 +20,7 @@ import { measureSteps, afterPaint } from "./measure.js";
 import { WhatIf } from "./what_if.js";
 import { csv, mapTable, lineTable, predictionTable } from "./tables.js";
 import { Address } from "./address.js";
+import { ExplainedClasses } from "./explained.js";
 
 export class Inspector {
   /**
@@ -37,6 +38,7 @@ export class Inspector {
       ["data-lm-suppress-shortcuts", "true"]]) root.setAttribute(name, value);
     this.media = this.scene.clip.thumbnails ? new Media(this.scene, () => this.schedule()) : null;
     this.playback = new Playback(this);
+    this.explained = new ExplainedClasses(this);
     this.controls = new Controls(this);
     this.tip = new Tip(this);
     this.makePanels();
@@ -157,6 +159,7 @@ export class Inspector {
       this.root.style.colorScheme = theme;
     }
     this.whatIf?.follow(state);
+    this.explained.follow(state);
     const shape = [state.model, state.against, state.view, state.head < 0, state.pinned, state.class_, state.branch, this.scene.passKey, linesKey(state)].join("|");
     if (shape !== this.shape) { this.shape = shape; this.layout(); }
     this.playback.follow(state);

@@ -18,6 +18,9 @@ export class KernelEngine {
 
   refusals(edits) { return this.ask({ kind: "refusals", edits }); }
 
+  /** Explanations of a class. @param {number} label of the class @param {string[]} methods */
+  explain(label, methods) { return this.ask({ kind: "explanation", class: label, methods }); }
+
   ask(question) {
     const id = `${this.view}-${++asked}`;
     this.widget.send({ id, model: this.model, ...question });
@@ -32,7 +35,7 @@ export class KernelEngine {
     if (refusals) { question.resolve(refusals); return; }
     const { buffer, byteOffset, byteLength } = buffers[0], payload = new Payload(buffer.slice(byteOffset, byteOffset + byteLength));
     const { logits, probabilities, ...variables } = Object.fromEntries(Object.keys(payload.header.arrays).map((name) => [name, payload.array(name)]));
-    question.resolve({ logits, probabilities, variables });
+    question.resolve({ logits, probabilities, variables, header: payload.header });
   }
 
   close() { this.widget.off("msg:custom", this.take); }

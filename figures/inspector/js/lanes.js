@@ -83,7 +83,8 @@ export class LanePanel extends Panel {
   note({ dimensions }, shown, state) {
     if (!dimensions.some(([name]) => name === "explainer")) return null;
     const faithful = this.scene.models[shown[0]].explanations?.[state.explanation] ?? "";
-    return `${state.explanation}${this.explained(shown)}   ${faithful}`;
+    const method = state.explanation || dimensions.find(([name]) => name === "explainer")[1][0];
+    return `${method}${this.explained(shown)}   ${faithful}`;
   }
 
   /** Of which class the explanations are; of each model by its name where they are of different ones. */

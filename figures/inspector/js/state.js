@@ -53,6 +53,7 @@ export class Scene {
     this.tops = new Map();
     Object.assign(this, { answered: null, edited: null }); // the edited pass that was answered, and the one that is shown
     this.unedited = null; // passes without edits, where there are engines
+    this.explained = new Map(); // lines of explanations of the chosen class, where an engine made them
   }
 
   /** Values of the pass that is shown: of the edited one what was recomputed. */
@@ -283,7 +284,7 @@ export class Scene {
 
   /** Values of a line, and those without edits where it was recomputed. */
   curve(name) {
-    const before = this.payload.array(name), edited = before && this.edited?.array(name);
+    const before = this.explained.get(name) ?? this.payload.array(name), edited = before && this.edited?.array(name);
     return edited ? { values: edited, before } : { values: before, before: null };
   }
 

@@ -108,3 +108,21 @@ def test_the_widget_answers_its_own_questions_only(engine, records, monkeypatch)
     assert [message for message, _ in sent] == [{"kind": "answer", "id": "7"}]
     inspector.close()
     assert inspector.answers.models == []
+
+
+def test_a_class_is_explained_when_it_is_asked_for(engine, records):
+    label = int(records[1]["class"].values[2])
+    question = {"kind": "explanation", "id": "7", "model": "small-gate-att", "class": label, "methods": ["rollout"]}
+    message, (buffer,) = Answers(records, [engine]).answer(question)
+    assert message == {"kind": "answer", "id": "7"}
+    answer = Unpacked(buffer)
+    expected = inspect_clip(engine.model, engine.clip, parts=["explanation"], target=2, methods=["rollout"])
+    assert answer.header["explained"] == expected["explanation"].attrs["class_name"]
+    assert list(answer.header["explanations"]) == ["rollout"]
+    assert [lane["variable"] for lane in answer.header["lanes"]] == ["explanation"]
+    for index in (1, 2):  # both layers of the model
+        values = expected["explanation"].sel(explainer="rollout", modality="audio").values
+        np.testing.assert_array_equal(answer[f"{index}/lane/explanation/audio/rollout"], values)
+    unknown, none = Answers(records, [engine]).answer(question | {"class": 10**6})
+    assert unknown["error"] == "model 'small-gate-att' knows no class with label 1000000"
+    assert none == []

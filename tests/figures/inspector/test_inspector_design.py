@@ -240,3 +240,27 @@ def test_boxes_of_events_are_seen_on_either_page():
         colours = dict(re.findall(r'(\w+): "(#\w{6})"', theme))
         page, edge = (luminance(colours[name]) for name in ("page", "edge"))
         assert (max(page, edge) + 0.05) / (min(page, edge) + 0.05) > 3
+
+
+def test_a_class_is_explained_by_the_kernel_and_what_was_recorded_comes_back(opened):
+    """Of a record without explanations: a lane of its own appears while the class is chosen."""
+    page = opened()
+    page.evaluate(f"""{ROOT}.attach({{ model: "gate-op-tp30", refusals: async (edits) => edits.map(() => ""),
+        answer: () => new Promise(() => {{}}),
+        explain: async (label, methods) => ({{
+            header: {{ explained: {ROOT}.scene.classes.get(label).name, explanations: {{ [methods[0]]: "" }},
+                lanes: [{{ variable: "explanation", dimensions: [["modality", ["visual"]], ["explainer", methods]],
+                    name: "explanation", units: "", reference: 0, height: 66, order: 60, least: null, most: null }}] }},
+            variables: {{ ["0/lane/explanation/visual/" + methods[0]]: new Float32Array(29).fill(0.25) }}
+        }}) }})""")
+    field = page.get_by_role("combobox", name="class")
+    field.fill("Game")
+    field.press("Enter")
+    page.get_by_role("button", name="explain Game by relevance-propagation").click()
+    settle(page)
+    lanes = f"{ROOT}.lanes.lanes.map(({{name, note, series}}) => [name, note, series && series[0].values[3]])"
+    assert ["explanation", "relevance-propagation of Game   ", 0.25] in page.evaluate(lanes)
+    assert page.locator(".ask").is_hidden()
+    page.evaluate(f"{ROOT}.set({{ class_: -1 }})")
+    settle(page)
+    assert "explanation" not in [name for name, *_ in page.evaluate(lanes)]
