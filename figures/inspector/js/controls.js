@@ -132,6 +132,8 @@ export class Controls {
     this.code.hidden = true;
     this.foot = create("footer", {}, this.ask, create("div", { class: "row" }, this.play, inspector.playback.element, this.slider, this.readout), this.code,
       ...inspector.scene.clip.left_out ? [create("div", { class: "hint", role: "status" }, inspector.scene.clip.left_out)] : [],
+      ...(inspector.scene.clip.classes.some(({ name }) => /^label \d+$/.test(name))
+        ? [create("div", { class: "hint" }, "label N: class N of the data set, which its vocabulary gives no name")] : []),
       create("div", { class: "hint" }, `${KEYS} · ${precision}`));
   }
 

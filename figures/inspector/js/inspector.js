@@ -191,7 +191,8 @@ export class Inspector {
       panel.resize(heads > 1 ? panel.widthFor(heads, Math.max(size, wide), height) : size, height, ratio);
     });
     const used = shows.reduce((sum, there, index) => sum + (there ? [this.left, this.first, this.second][index].width + gap : 0), 0);
-    this.predictions.resize(scores ? Math.min(420, Math.max(scores, width - used)) : width, height, ratio);
+    if (scores) this.predictions.resize(Math.min(420, Math.max(scores, width - used)), height, ratio);
+    else this.predictions.resize(width, Math.min(height, this.predictions.wanted(state)), ratio);
     if (this.media) {
       const { width: across, height: down, others } = PicturePanel.sizes(this.media, width);
       this.picture.resize(across, down, ratio);

@@ -31,6 +31,9 @@ export class PredictionPanel extends Panel {
     }));
   }
 
+  /** Height in pixels of all classes. */
+  wanted(state) { return 26 + ROW * (this.scene.models[this.scene.index(state.model)].classes.length || 1); }
+
   locate() { return null; }
 
   click(x, y) {
