@@ -129,9 +129,21 @@ def start_here(ray: ModuleType, workers: int | None = None) -> None:
             ray.init("local", num_cpus=workers, include_dashboard=False, **QUIET_INIT)
             return
         except Exception as error:  # Ray's own class for it is Exception
+            _end_processes(error)
             ray.shutdown()
             if not left or "timed out" not in str(error).lower():
                 raise SweepError(f"Ray does not start on this machine: {error}") from error
+
+
+def _end_processes(error: Exception) -> None:
+    """End what a start began: Ray forgets a node that did not come up, and would leave its processes running."""
+    trace = error.__traceback__
+    while trace is not None:
+        node: Any = trace.tb_frame.f_locals.get("self")
+        if hasattr(node, "kill_all_processes"):
+            node.kill_all_processes(check_alive=False)
+            return
+        trace = trace.tb_next
 
 
 def _gpus(job: Job[Task, Outcome], tasks: Sequence[Task]) -> int:

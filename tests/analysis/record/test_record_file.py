@@ -136,7 +136,7 @@ def test_any_flipped_bit_is_noticed_before_the_file_is_parsed(saved, monkeypatch
             open_record(saved)
 
 
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.data())
 def test_damage_without_a_checksum_raises_nothing_else(record, tmp_path, data):
     path = tmp_path / "plain.nc"

@@ -134,7 +134,9 @@ def test_it_opens_where_a_tfrecord_does(suffix, tmp_path):
     assert fingerprint_source(path) != before
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=6), rows=st.integers(1, 20), data=st.data())
 def test_any_lengths_come_back_from_every_layout(lengths, rows, data, tmp_path):
     clips = made_clips(lengths)
@@ -297,7 +299,9 @@ def test_what_is_no_file_of_arrays_is_one_error(suffix, tmp_path):
 
 
 @MANY
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(data=st.data())
 def test_damage_is_read_or_is_one_error(suffix, data, tmp_path):
     path = tmp_path / f"damaged{suffix}"
