@@ -7,7 +7,7 @@ those of each head's cell and of the branch's. What follows is done for frames w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, SupportsIndex
 
@@ -24,11 +24,11 @@ from analysis.explanations.stream import Stream
 from analysis.gmsa_view import attention_block
 from analysis.interventions.cells import DIRECTIONS, Unit, effect_edits, effect_units, windows_of
 from analysis.interventions.edits import Seconds
-from analysis.interventions.folded_rows import FoldedRows
+from analysis.interventions.folded_rows import FoldedRows, PreparedRows
 from analysis.interventions.layer_windows import LayerWindow, attribute_of, layer_window_effects, layers_of
 from analysis.interventions.running import EditRun
 from analysis.interventions.sites import Site
-from analysis.interventions.window_contexts import ChangedContexts, HeadRows, Rows, WindowContexts
+from analysis.interventions.window_contexts import ChangedContexts, HeadRows, Rows, WindowContexts, Windows
 from gmsa_models.attention import Contexts
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
@@ -38,6 +38,7 @@ from gmsa_models.recompute import pooled_from
 __all__ = ["attribution_agreement", "effect_map"]
 
 UnitContexts = dict[str, Float[Tensor, "units heads rows head_dim"]]
+UnitWindows = Float[Tensor, "units windows"]
 
 
 def effect_map(
@@ -184,13 +185,26 @@ class _StreamEffects:
             emptied = self.contexts.emptied(branch)
             starts = self._clean_start(), self._emptied_start(emptied)
             base[places] = _numbers(self.way.logits(starts[1]) - self.way.logits(starts[0]))
-            for column, window in enumerate(windows):
-                span = self.run.clock.span(window)
-                changed = self.contexts.without(branch, span), self.contexts.only(branch, span, emptied)
-                for row, (start, each) in enumerate(zip(starts, changed, strict=True)):
-                    effects[row, places, column] = _numbers(self.way.change(start, each))
-                    first_order[row, places, column] = _numbers(_first_order(start, each))
+            spans = [self.run.clock.span(window) for window in windows]
+            cells = [self._cells(starts, branch, some, emptied) for some in self.contexts.groups(branch, spans)]
+            exact, first = (_numbers(torch.cat(each, -1)) for each in zip(*cells, strict=True))
+            effects[:, places], first_order[:, places] = exact, first
         return {"effect": effects, "attribution": first_order, "base": base}
+
+    def _cells(
+        self,
+        starts: tuple[_Start, _Start],
+        branch: str,
+        windows: Windows,
+        emptied: dict[str, HeadRows],
+    ) -> tuple[Float[Tensor, "directions units windows"], Float[Tensor, "directions units windows"]]:
+        """Effects of some windows in both directions, and the same to first order."""
+        exact, first = [], []
+        for start, changed in zip(starts, self.contexts.changes(branch, windows, emptied), strict=True):
+            steps = {name: each - start.before[name][:, changed.rows] for name, each in changed.contexts.items()}
+            exact.append(self.way.change(start, changed, steps))
+            first.append(_first_order(start, changed, steps))
+        return torch.stack(exact), torch.stack(first)
 
     def logits(self, contexts: UnitContexts) -> Float[Tensor, " units"]:
         """The logit from contexts of all frames, without the classifier's bias."""
@@ -216,11 +230,7 @@ class _StreamEffects:
 
     def _emptied_start(self, emptied: dict[str, HeadRows]) -> _Start:
         count = len(next(iter(emptied.values())))
-        contexts = {}
-        for branch, own in self.clean.contexts.items():
-            contexts[branch] = own.expand(count + 1, -1, -1, -1)
-            if branch in emptied:
-                contexts[branch] = _with_units(contexts[branch], emptied[branch], slice(None))
+        contexts = _with_changes(self.clean.contexts, emptied, slice(None))
         slopes = self._slopes(contexts)
         heads = torch.arange(count, device=self.hidden.device)
         return _Start(
@@ -236,7 +246,7 @@ class _StreamEffects:
         with torch.enable_grad():
             leaves = {branch: each.detach().clone().requires_grad_() for branch, each in contexts.items()}
             gradients = torch.autograd.grad(self.logits(leaves).sum(), list(leaves.values()))
-        return dict(zip(leaves, gradients, strict=True))
+        return {branch: each.contiguous() for branch, each in zip(leaves, gradients, strict=True)}
 
 
 class _Way(Protocol):
@@ -248,8 +258,10 @@ class _Way(Protocol):
     def logits(self, start: _Start) -> Float[Tensor, " units"]:
         """The logit of each unit's start."""
 
-    def change(self, start: _Start, changed: ChangedContexts) -> Float[Tensor, " units"]:
-        """The logit of each unit after a change less before."""
+    def change(
+        self, start: _Start, changed: ChangedContexts, steps: dict[str, HeadRows]
+    ) -> Float[Tensor, "units windows"]:
+        """The logit of each unit after the change of each window less before."""
 
 
 class _WholeWay:
@@ -264,8 +276,16 @@ class _WholeWay:
     def logits(self, start: _Start) -> Float[Tensor, " units"]:
         return start.rest
 
-    def change(self, start: _Start, changed: ChangedContexts) -> Float[Tensor, " units"]:
-        return self.part.logits(_changed(start, changed, slice(None))) - start.rest
+    def change(
+        self, start: _Start, changed: ChangedContexts, steps: dict[str, HeadRows]
+    ) -> Float[Tensor, "units windows"]:
+        after, place = [], 0
+        for count in changed.counts:
+            some = slice(place, place + count)
+            own = {branch: each[:, some] for branch, each in changed.contexts.items()}
+            after.append(self.part.logits(_with_changes(start.contexts, own, changed.rows[some])))
+            place += count
+        return torch.stack(after, 1) - start.rest[:, None]
 
 
 class _RowWay:
@@ -280,11 +300,14 @@ class _RowWay:
     def logits(self, start: _Start) -> Float[Tensor, " units"]:
         return start.rest.double().mean(1)
 
-    def change(self, start: _Start, changed: ChangedContexts) -> Float[Tensor, " units"]:
-        moved = self._shares(_changed(start, changed, changed.rows), changed.rows) - start.rest[:, changed.rows]
-        return moved.double().sum(1) / self.frames
+    def change(
+        self, start: _Start, changed: ChangedContexts, steps: dict[str, HeadRows]
+    ) -> Float[Tensor, "units windows"]:
+        before = {branch: each[:, :, changed.rows] for branch, each in start.contexts.items()}
+        after = self._shares(_with_changes(before, changed.contexts, slice(None)), changed.rows)
+        return _window_sums(after - start.rest[:, changed.rows], changed) / self.frames
 
-    def _shares(self, contexts: UnitContexts, rows: Rows) -> Float[Tensor, "units rows"]:
+    def _shares(self, contexts: UnitContexts, rows: Rows | slice) -> Float[Tensor, "units rows"]:
         sums = self.part.hidden[:, rows] + self.part.block.output_from(contexts)
         return self.after(sums.flatten(0, 1)).unflatten(0, (len(sums), -1))
 
@@ -295,69 +318,64 @@ class _FoldedWay:
     def __init__(self, part: _StreamEffects) -> None:
         self.part, self.after, self.frames = part, FoldedRows(part.weights, part.block), part.hidden.shape[1]
 
-    def prepare(self, contexts: UnitContexts) -> tuple[Tensor, Tensor]:
-        """h + Y beside the first product of the feed-forward, and the shares, (units, frames, ...)."""
+    def prepare(self, contexts: UnitContexts) -> tuple[PreparedRows, Float[Tensor, "starts frames"]]:
+        """What the rows start from, and their shares."""
         prepared = self.after.prepare(self.part.hidden + self.part.block.output_from(contexts))
-        return prepared, self._shares(prepared.clone())
+        return prepared, self.after.shares(prepared.clone())
 
     def logits(self, start: _Start) -> Float[Tensor, " units"]:
         return start.rest[1].double().mean(1)
 
-    def change(self, start: _Start, changed: ChangedContexts) -> Float[Tensor, " units"]:
-        kept, shares = (each[:, changed.rows] for each in start.rest)
-        steps = {name: each - start.before[name][:, changed.rows] for name, each in changed.contexts.items()}
-        return (self._shares(self._moved(steps, kept)) - shares).double().sum(1) / self.frames
-
-    def _moved(
-        self, steps: dict[str, HeadRows], kept: Float[Tensor, "starts rows width"]
-    ) -> Float[Tensor, "units rows width"]:
-        """What `prepare` gives of each unit after the steps of its contexts."""
-        count, rows, _ = next(iter(steps.values())).shape
-        moved = kept.new_empty(count + 1, rows, kept.shape[2])
-        for number, (name, step) in enumerate(steps.items()):
-            moved[1:].baddbmm_(step, self.after.of_heads[name], beta=min(number, 1))
-        torch.sum(moved[1:], 0, out=moved[0])  # what the branch adds is what its heads add
-        return moved.add_(kept)
-
-    def _shares(self, prepared: Float[Tensor, "units rows width"]) -> Float[Tensor, "units rows"]:
-        return self.after.shares(prepared.flatten(0, 1)).unflatten(0, (len(prepared), -1))
+    def change(
+        self, start: _Start, changed: ChangedContexts, steps: dict[str, HeadRows]
+    ) -> Float[Tensor, "units windows"]:
+        prepared, shares = start.rest
+        after = self.after.shares(self.after.moved(prepared, changed.rows, steps))
+        return _window_sums(after - shares[:, changed.rows], changed) / self.frames
 
 
-def _changed(start: _Start, changed: ChangedContexts, rows: Rows) -> UnitContexts:
-    """Contexts of each unit after a change, of some frames that hold the changed ones."""
-    count = len(next(iter(changed.contexts.values()))) + 1
-    contexts = {}
-    for branch, own in start.contexts.items():
-        contexts[branch] = own[:, :, rows].expand(count, -1, -1, -1)
-        if branch in changed.contexts:
-            places: Rows = changed.rows if isinstance(rows, slice) else slice(None)
-            contexts[branch] = _with_units(contexts[branch], changed.contexts[branch], places)
-    return contexts
+def _with_changes(
+    contexts: Mapping[str, Float[Tensor, "starts heads frames head_dim"]],
+    changed: dict[str, HeadRows],
+    places: Rows | slice,
+) -> dict[str, Float[Tensor, "units heads frames head_dim"]]:
+    """Contexts of each unit after a change at some places: of the branch that of all heads, of each head its own."""
+    count, result = len(next(iter(changed.values()))) + 1, {}
+    for branch, own in contexts.items():
+        result[branch] = own.expand(count, -1, -1, -1)
+        if branch in changed:
+            result[branch] = result[branch].clone(memory_format=torch.contiguous_format)
+            result[branch][0, :, places] = changed[branch]
+            for head, each in enumerate(changed[branch]):
+                result[branch][head + 1, head, places] = each
+    return result
 
 
-def _with_units(
-    contexts: Float[Tensor, "units heads frames head_dim"], changed: HeadRows, places: Rows
-) -> Float[Tensor, "units heads frames head_dim"]:
-    """The branch's unit with all heads changed, each head's with its own."""
-    contexts = contexts.clone(memory_format=torch.contiguous_format)
-    contexts[0, :, places] = changed
-    for head, each in enumerate(changed):
-        contexts[head + 1, head, places] = each
-    return contexts
+def _first_order(start: _Start, changed: ChangedContexts, steps: dict[str, HeadRows]) -> UnitWindows:
+    of_heads = _window_sums(_products(start.head_slopes, changed, steps), changed)
+    if start.slopes is start.head_slopes:
+        of_branch = of_heads
+    else:
+        of_branch = _window_sums(_products(start.slopes, changed, steps), changed)
+    return torch.cat([of_branch.sum(0, keepdim=True), of_heads])
 
 
-def _first_order(start: _Start, changed: ChangedContexts) -> Float[Tensor, " units"]:
-    heads = whole = torch.zeros(())
-    for branch, each in changed.contexts.items():
-        step = each - start.before[branch][:, changed.rows]
-        of_heads = (start.head_slopes[branch][:, changed.rows] * step).sum((1, 2))
-        same = start.slopes is start.head_slopes
-        whole = whole + (of_heads if same else start.slopes[branch][:, changed.rows] * step).sum()
-        heads = heads.to(step) + of_heads
-    return torch.cat([whole[None], heads])
+def _products(
+    slopes: dict[str, Float[Tensor, "heads frames head_dim"]], changed: ChangedContexts, steps: dict[str, HeadRows]
+) -> Float[Tensor, "heads rows"]:
+    """Each head's slopes times its steps, summed over its context and over branches."""
+    return torch.stack([(slopes[branch][:, changed.rows] * step).sum(-1) for branch, step in steps.items()]).sum(0)
 
 
-def _numbers(values: Float[Tensor, " units"]) -> Float[np.ndarray, " units"]:
+def _window_sums(values: Float[Tensor, "units rows"], changed: ChangedContexts) -> UnitWindows:
+    """The sum over the rows of each window, in double precision."""
+    counts = torch.tensor(changed.counts, device=values.device)
+    places = torch.arange(len(counts), device=values.device).repeat_interleave(counts)
+    sums = values.new_zeros(len(values), len(counts), dtype=torch.float64)
+    return sums.index_add_(1, places, values.double())
+
+
+def _numbers(values: Float[Tensor, "*units"]) -> Float[np.ndarray, "*units"]:
     return values.double().cpu().numpy()
 
 

@@ -9,6 +9,7 @@ from fifth_block import HeadGate
 from small_models import moved, small_clip, small_model
 from xarray import Dataset
 
+from analysis.interventions import window_contexts
 from analysis.interventions.cells import DIRECTIONS, effect_edits, effect_units, taken_spans, windows_of
 from analysis.interventions.edits import EditError
 from analysis.interventions.effects import attribution_agreement, effect_map
@@ -122,6 +123,32 @@ def test_a_window_that_takes_nearly_all_attention_loses_no_digits(kind):
     weights = run_with(model, clip).layer("visual").weights["global"]
     assert float(weights[..., 3:10].sum(-1).max()) > 1 - 1e-6
     np.testing.assert_allclose(found["effect"], exact["effect"], atol=2e-5 * float(np.abs(exact["effect"]).max()))
+
+
+@pytest.mark.parametrize("kind", ["baseline", "gate-att"])
+def test_a_window_that_takes_nothing_is_a_softmax_of_its_own(kind):
+    """Weights that underflow cannot be divided by their sum: they come from the logits."""
+    model, clip = model_of(kind), small_clip(13)
+    with torch.no_grad():
+        for encoder in model.encoders.values():
+            encoder.layers[0].attention.query.weight *= 3e4
+    assert float(run_with(model, clip).layer("visual").weights["global"][..., :4].sum(-1).min()) == 0
+    found = effect_map(model, clip, 2, windows=WINDOWS)
+    unit = effect_units(model.encoders["visual"].layers[0].attention)[0]
+    lists = [effect_edits(unit.site("visual", 0, "weights"), taken_spans(each, "denoising", 13.0)) for each in WINDOWS]
+    after = logits_with(model, clip, lists)[:, 2]
+    cells = found.sel(direction="denoising", modality="visual").isel(unit=0)
+    np.testing.assert_allclose(cells["base"] + cells["effect"], after, rtol=1e-7)
+
+
+@pytest.mark.parametrize("kind", ["gate-att", "gate-op"])
+def test_windows_that_go_through_together_give_what_each_alone_gives(kind, monkeypatch):
+    model, clip = model_of(kind), small_clip(13)
+    together = effect_map(model, clip, 2, windows=WINDOWS)
+    monkeypatch.setattr(window_contexts, "NUMBERS_TOGETHER", 1)
+    alone = effect_map(model, clip, 2, windows=WINDOWS)
+    for name in ("effect", "attribution"):
+        np.testing.assert_allclose(together[name], alone[name], rtol=1e-9, atol=1e-12)
 
 
 def test_agreement_of_the_first_order_by_hand():
