@@ -349,8 +349,8 @@ def test_a_style_file_goes_on_top(monkeypatch, tiny_world, tmp_path):
 
 
 def test_unknown_figures_and_models_are_told_before_anything_is_made(tiny_world, tmp_path):
-    with pytest.raises(UnknownNameError, match=r"unknown figure '10'; known: 1 \(similarity_and_attention\)"):
-        render(changed(tiny_world, out=tmp_path, only=("10",)))
+    with pytest.raises(UnknownNameError, match=r"unknown figure '12'; known: 1 \(similarity_and_attention\)"):
+        render(changed(tiny_world, out=tmp_path, only=("12",)))
     with pytest.raises(ArgumentError, match="'nobody' is neither in the zoo nor a file; the zoo has"):
         render(changed(tiny_world, out=tmp_path, models=("nobody",)))
     with pytest.raises(CheckpointError, match="given twice"):
