@@ -13,6 +13,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Hashable
 from itertools import islice
+from types import CodeType
 from typing import Any
 
 import jaxtyping
@@ -21,9 +22,9 @@ EVERY_CALL = "GMSA_CHECK_EVERY_CALL"
 LONGEST_TEXT = 64  # of an argument that can be one of a few given words
 FIRST = 8  # values of a container; the check itself looks at one
 
-# The combinations that passed, of each function that was written; an inner function is defined many times. Methods that
-# `dataclass` writes have equal code where their fields have equal names, so the name of the class is part of it.
-_passed: defaultdict[Hashable, set[Hashable]] = defaultdict(set)
+# The combinations that passed, of each function that was written; an inner function is defined many times. The methods
+# that `dataclass` writes may have equal code, but the class of `self` is part of a combination.
+_passed: defaultdict[CodeType, set[Hashable]] = defaultdict(set)
 # How what a check can see of a value follows from it, by its class; None: the class is all.
 _views: dict[type, Callable[[type, Any], Hashable] | None] = {}
 
@@ -34,15 +35,9 @@ def check_once_a_shape() -> None:
         jaxtyping.jaxtyped = functools.partial(_decorator, jaxtyping.jaxtyped)
 
 
-def once_a_shape(plain: Callable, check: Callable[[Callable], Callable], owner: Hashable = None) -> Callable:
-    """A function that calls `check(plain)` for arguments whose types and shapes are new to it, else `plain`.
-
-    Args:
-        plain: the function.
-        check: makes one that checks.
-        owner: whose method `plain` is, where its code does not tell.
-    """
-    passed = _passed[plain.__code__, owner]
+def once_a_shape(plain: Callable, check: Callable[[Callable], Callable]) -> Callable:
+    """A function that calls `check(plain)` for arguments whose types and shapes are new to it, else `plain`."""
+    passed = _passed[plain.__code__]
     checked = functools.cache(lambda: check(plain))
 
     @functools.wraps(plain)
@@ -90,6 +85,6 @@ def _decorator(jaxtyped: Callable, fn: object = None, /, **options: object) -> o
         return once_a_shape(fn, check)
     if inspect.isclass(fn) and dataclasses.is_dataclass(fn):
         if inspect.isfunction(init := fn.__dict__.get("__init__")) and not hasattr(init, "__wrapped__"):
-            fn.__init__ = once_a_shape(init, check, (fn.__module__, fn.__qualname__))
+            fn.__init__ = once_a_shape(init, check)
         return fn
     return check(fn)

@@ -29,13 +29,13 @@ settings.load_profile("house")
 
 # Files that take longest come first, so that the workers end together.
 LONGEST = (
-    "test_sweep_engines", "test_inspected", "test_figures_texts", "test_figures_pipeline", "test_hostile_files",
-    "test_importing", "test_notebooks", "test_workers", "test_training", "test_training_again",
-    "test_figures_swept", "test_edits", "test_figures_legible", "test_inspect_video", "test_figures_style",
-    "test_overview", "test_sweep", "test_command_line", "test_settings", "test_half_precision", "test_record",
-    "test_inspector_page", "test_explanation_variables", "test_record_file", "test_import_command",
-    "test_bad_input", "test_inspect_folder", "test_sweep_command", "test_effects", "test_feature_folder",
-    "test_attribution", "test_wire", "test_sweep_memory",
+    "test_sweep_engines", "test_inspected", "test_figures_pipeline", "test_workers", "test_notebooks",
+    "test_importing", "test_figures_texts", "test_edits", "test_overview", "test_hostile_files",
+    "test_training", "test_training_again", "test_figures_swept", "test_figures_legible", "test_inspect_video",
+    "test_figures_style", "test_sweep", "test_command_line", "test_settings", "test_half_precision",
+    "test_record", "test_inspector_page", "test_explanation_variables", "test_record_file",
+    "test_import_command", "test_bad_input", "test_inspect_folder", "test_sweep_command", "test_effects",
+    "test_feature_folder", "test_attribution", "test_wire", "test_sweep_memory",
 )  # fmt: skip
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
