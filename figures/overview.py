@@ -145,18 +145,18 @@ def _draw_maps(figure: Figure, place: SubplotSpec, records: list[xr.Dataset], mo
     grid = place.subgridspec(1, 4)
     if "similarity" in records[0]:
         draw_similarity(figure.add_subplot(grid[0]), records[0], modality)
-    having = [one for one in records if modality in one["modality"]]
-    heads = [(one, shown) for one in having for shown in choose_heads(one, modality)[: 3 if len(having) == 1 else 1]]
+    showing = [one for one in records if modality in one["modality"]]
+    heads = [(one, shown) for one in showing for shown in choose_heads(one, modality)[: 3 if len(showing) == 1 else 1]]
     for column, (record, shown) in enumerate(heads, start=1):
         axes = figure.add_subplot(grid[column])
         draw_attention(axes, record, modality, shown)
-        if len(having) > 1:
+        if len(showing) > 1:
             _add_to_title(axes, fit_name(_name(record), MAP_POINTS))
-    if len(having) > 1:
+    if len(showing) > 1:
         axes = figure.add_subplot(grid[3])
-        draw_difference(axes, having[0], having[1], modality)
+        draw_difference(axes, showing[0], showing[1], modality)
         axes.set_title(axes.get_title().replace(modality, brief(modality)).rpartition("\n")[2])
-        first, second = map(_name, having)
+        first, second = map(_name, showing)
         _add_to_title(axes, fit_name(first, MAP_POINTS), fit_name(f"− {second}", MAP_POINTS))
 
 
@@ -169,9 +169,9 @@ def _time_panels(records: list[xr.Dataset], modalities: list[str], width: float)
     lanes = {name: lane for one in records for name, lane in record_lanes(one).items() if lane.overview}
     panels = []
     for name in sorted(lanes, key=lambda name: lanes[name].order):
-        having = [one for one in records if name in one]
-        height = PROFILE_ROW if any("branch" in one[name].dims for one in having) else LINE_ROW
-        of_clip = all("modality" not in one[name].dims for one in having)
+        showing = [one for one in records if name in one]
+        height = PROFILE_ROW if any("branch" in one[name].dims for one in showing) else LINE_ROW
+        of_clip = all("modality" not in one[name].dims for one in showing)
         if name == GATE:
             panels.append(TimePanel(GATE, {}, LINE_ROW))
             continue

@@ -100,20 +100,20 @@ def profiles_table(records: Sequence[xr.Dataset]) -> Table | Text:
     S is of the frames that have it, and stands with the global branch when the block has no other, else with the
     local one. A line of text where no model has attention.
     """
-    having = [record for record in records if "profile_gini" in record]
-    if not having:
+    with_value = [record for record in records if "profile_gini" in record]
+    if not with_value:
         return Text("no attention: this model averages its frames")
     table = Table(title="attention received, and what its maps do", title_justify="left", box=None)
-    several = any("layer" in record.dims for record in having)
+    several = any("layer" in record.dims for record in with_value)
     for name in ("model", *(["layer"] if several else []), "modality", "branch"):
         table.add_column(name, no_wrap=True, min_width=len(name))
-    columns = {name: column for name, column in MAP_COLUMNS.items() if any(name in record for record in having)}
+    columns = {name: column for name, column in MAP_COLUMNS.items() if any(name in record for record in with_value)}
     for column in columns.values():
         table.add_column(column, justify="right")
-    certified = any("certificate" in record for record in having)
+    certified = any("certificate" in record for record in with_value)
     if certified:
         table.add_column("checks")
-    for record, layer in [(of_layer(each, number), number) for each in having for number in record_layers(each)]:
+    for record, layer in [(of_layer(each, number), number) for each in with_value for number in record_layers(each)]:
         for modality in record["modality"].values:
             for branch in record["branch"].values:
                 one = record.sel(modality=modality, branch=branch)

@@ -39,7 +39,7 @@ def sweep(
             said = made | {"checksums": True} if isinstance(made, dict) else made
             writer.add_key_value_metadata({b"gmsa_sweep": json.dumps(said)})
             writer.add_key_value_metadata({checksums.KEY: checksums.room_for(len(table.schema))})
-        checksums.seal(path)
+        checksums.write_checksums(path)
 
     return make
 

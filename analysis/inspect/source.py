@@ -122,7 +122,7 @@ def inspect_source(
             records[place] = _with_explanations(records[place], views[place])
     except ExplanationsStopped as stopped:
         if stopped.result.explanations:
-            records[place] = _with_explanations(records[place], _that_says(views[place], stopped.result))
+            records[place] = _with_explanations(records[place], _with_result(views[place], stopped.result))
         raise ExplainingStopped(records + edited) from None
     except KeyboardInterrupt:
         raise ExplainingStopped(records + edited) from None
@@ -133,7 +133,7 @@ def _with_explanations(record: xr.Dataset, view: TraceView) -> xr.Dataset:
     return record.assign(record_of(view, parts=["explanation"]).data_vars)
 
 
-def _that_says(view: TraceView, result: ClassExplanations) -> TraceView:
+def _with_result(view: TraceView, result: ClassExplanations) -> TraceView:
     """The view with explanations that were made already."""
     return replace(view, capabilities=replace(view.capabilities, explanations=lambda _: result))
 

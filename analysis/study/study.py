@@ -318,7 +318,7 @@ class Study:
         return {name: contrast(name, self.scores[self.baseline], self.scores[name]) for name in self.of_kind("gate-op")}
 
     @cached_property
-    def story(self) -> tuple[Contrast, Clip]:
+    def clearest_contrast(self) -> tuple[Contrast, Clip]:
         """The clearest contrast, and its video; the first video where no video is a contrast."""
         chosen = clearest(self.contrasts)
         return chosen, next(clips_at(self.source, [chosen.video or 0]))

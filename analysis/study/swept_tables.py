@@ -119,7 +119,7 @@ def swept_tables(key: str, study: SweptStudy) -> tables.Tables:
     """
     if lack := missing_part(key, study):
         raise ArgumentError(lack)
-    return tables.said_of(FROM_SWEEP[key].make(study), study)
+    return tables.with_origin(FROM_SWEEP[key].make(study), study)
 
 
 def _kinds(study: SweptStudy) -> dict[str, str]:

@@ -42,7 +42,7 @@ from gmsa_models.masks import (
     neighbourhood_text,
 )
 
-__all__ = ["TABLES", "Tables", "results", "said_of", "score_and_sensitivity", "sensitivity", "tables_of"]
+__all__ = ["TABLES", "Tables", "results", "score_and_sensitivity", "sensitivity", "tables_of", "with_origin"]
 
 Tables = dict[str, xr.Dataset]
 
@@ -61,7 +61,7 @@ MADE = (
 
 def similarity_and_attention(study: Study) -> Tables:
     """Figure 1: Baseline's record of the video of Figure 3, with the three heads of each modality that are drawn."""
-    _, clip = study.story
+    _, clip = study.clearest_contrast
     view = view_clips(study.model(study.baseline), [clip])
     record = record_of(view, parts=("attention", "similarity", "profile", "segment"))
     lines = global_verticality(view)["verticality"]
@@ -84,7 +84,7 @@ def masks(
 
 def attention_profiles(study: Study) -> Tables:
     """Figure 3: records of Baseline and of the GateOp that is clearest against it, and all contrasts."""
-    chosen, clip = study.story
+    chosen, clip = study.clearest_contrast
     parts = ("profile", "score", "label", "segment")
     records = [inspect_clip(study.model(name), clip, parts=parts) for name in (study.baseline, chosen.model)]
     rows = [asdict(each) for each in study.contrasts.values()]
@@ -283,10 +283,10 @@ def tables_of(key: str, study: Study | None) -> Tables:
     Raises:
         KeyError: not in `TABLES`.
     """
-    return said_of(TABLES[key](study), study)
+    return with_origin(TABLES[key](study), study)
 
 
-def said_of(tables: Tables, study: Study | SweptStudy | None) -> Tables:
+def with_origin(tables: Tables, study: Study | SweptStudy | None) -> Tables:
     """The tables, each with the attribute `of`: "demo" where every source is of the demo.
 
     Tables of models that are not called like a column of the paper have `variants` too, as JSON: name -> the column in

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from gmsa_models.data.parquet_pages import read_footer
 from gmsa_models.errors import DamagedError
 
-__all__ = ["KEY", "check_columns", "checked_metadata", "room_for", "seal"]
+__all__ = ["KEY", "check_columns", "checked_metadata", "room_for", "write_checksums"]
 
 KEY = b"gmsa_sweep_checksums"
 MAGIC = b"PAR1"
@@ -36,7 +36,7 @@ def room_for(columns: int) -> bytes:
     return b"0" * (_DIGEST + _COLUMN * columns)
 
 
-def seal(path: Path) -> None:
+def write_checksums(path: Path) -> None:
     """Fill in the checksums of a finished file that was written with `room_for` them."""
     with path.open("rb+") as file:
         columns = b"".join(b"%08x" % value for value in _column_checksums(file, pq.read_metadata(file)).values())
@@ -54,7 +54,7 @@ def checked_metadata(file: BinaryIO) -> tuple[pq.FileMetaData, bool]:
     Raises:
         DamagedError: the footer is not as it was written.
     """
-    place, _ = _sealed(file)
+    place, _ = _find_checksums(file)
     try:
         metadata = read_footer(file)
     except (pa.ArrowException, OSError, ValueError) as error:
@@ -68,7 +68,7 @@ def check_columns(file: BinaryIO, metadata: pq.FileMetaData, names: Iterable[str
     Raises:
         DamagedError: names the first column that differs.
     """
-    place, _ = _sealed(file)
+    place, _ = _find_checksums(file)
     if place is None:
         raise DamagedError("it has no checksums")
     digits = place[1][_DIGEST:].decode()
@@ -81,7 +81,7 @@ def check_columns(file: BinaryIO, metadata: pq.FileMetaData, names: Iterable[str
             raise DamagedError(f"column {name!r} does not match its checksum")
 
 
-def _sealed(file: BinaryIO) -> tuple[re.Match[bytes] | None, bytes]:
+def _find_checksums(file: BinaryIO) -> tuple[re.Match[bytes] | None, bytes]:
     """Where the checksums stand in the footer, None in a file of an earlier version; and the footer."""
     _, footer = _footer(file)
     place = _PLACE.search(footer)

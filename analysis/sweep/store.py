@@ -19,7 +19,7 @@ from analysis.errors import SweepError
 from analysis.sweep import checksums
 from analysis.sweep.analyses import LABELS, chosen
 from analysis.sweep.bounds import KEY, check_provenance, reason, rows_of_models
-from analysis.sweep.checksums import check_columns, checked_metadata, room_for, seal
+from analysis.sweep.checksums import check_columns, checked_metadata, room_for, write_checksums
 from analysis.sweep.columns import Column, column_of
 from analysis.sweep.places import check_apart
 from analysis.sweep.plan import ShardTask, difference
@@ -103,7 +103,7 @@ def write_part(task: ShardTask, tables: Iterable[pa.Table], about: Mapping[str, 
                 rows += len(table)
             made = task.provenance() | {"checksums": True} | dict(about)
             writer.add_key_value_metadata({METADATA: json.dumps(made), checksums.KEY: room_for(len(schema))})
-        seal(temporary)
+        write_checksums(temporary)
     return rows
 
 

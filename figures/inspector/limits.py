@@ -42,12 +42,12 @@ def fitted_records(records: Sequence[xr.Dataset], precision: str, most: int = LA
     if kept:
         shown = f"Heads 0 to {kept - 1} of {heads}" if kept > 1 else f"Head 0 of {heads}"
         return _noted([_first_heads(record, kept) for record in records], shown, whole)
-    lacking = [name for name in ("attention", *OTHERS) if any(name in record for record in records)]
-    less, gone = records, 0
-    while gone < len(lacking) and map_bytes(less, precision) > most:
-        gone += 1
-        less = [_without(record, lacking[:gone]) for record in records]
-    return _noted(less, f"No maps ({', '.join(lacking[:gone]).replace('_', ' ')})", whole)
+    kinds = [name for name in ("attention", *OTHERS) if any(name in record for record in records)]
+    less, count = records, 0
+    while count < len(kinds) and map_bytes(less, precision) > most:
+        count += 1
+        less = [_without(record, kinds[:count]) for record in records]
+    return _noted(less, f"No maps ({', '.join(kinds[:count]).replace('_', ' ')})", whole)
 
 
 def _first_heads(record: xr.Dataset, kept: int) -> xr.Dataset:

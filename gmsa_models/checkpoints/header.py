@@ -33,7 +33,7 @@ MAXIMUM_HEADER_BYTES = 2 * 2**20
 MOST_TENSORS = 2048  # a model of two modalities has about 20 a layer and modality
 PICKLE_SUFFIXES = frozenset({".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle"})
 # What to do about a checkpoint, by what is wrong with it.
-NOT_OURS = "give a file that gmsa_models.save wrote"
+OTHER_FILE = "give a file that gmsa_models.save wrote"
 TRUNCATED = "fetch the file again"
 HEADER = "damaged or made by hand: fetch the file again, or write it with gmsa_models.save"
 CORRUPT = "fetch the file again, or write it with gmsa_models.save"
@@ -114,9 +114,9 @@ def _parse_file(path: Path, file: io.BufferedIOBase, size: int) -> Header:
 
 
 def _check_kind(path: Path, start: bytes, length: int, size: int) -> None:
-    looks_right = start[8:] == b"{"
+    is_header = start[8:] == b"{"
     pickled = start[:2] == b"PK" or (start[:1] == b"\x80" and start[1:2] in b"\x02\x03\x04\x05")
-    if not looks_right and (pickled or path.suffix.lower() in PICKLE_SUFFIXES):
+    if not is_header and (pickled or path.suffix.lower() in PICKLE_SUFFIXES):
         raise CheckpointError(
             f"{path}: a pickle, which can run any code when it is loaded, so it is refused. Make a checkpoint of its "
             f"tensors, which runs nothing: gmsa import {path} --like VARIANT --out name.safetensors; or in Python: "
@@ -124,8 +124,8 @@ def _check_kind(path: Path, start: bytes, length: int, size: int) -> None:
         )
     if size < 9:
         raise CheckpointError(f"{path}: {size} bytes; a checkpoint starts with a header", advice=TRUNCATED)
-    if not looks_right:
-        raise CheckpointError(f"{path}: not a safetensors file (starts with {start[:8]!r})", advice=NOT_OURS)
+    if not is_header:
+        raise CheckpointError(f"{path}: not a safetensors file (starts with {start[:8]!r})", advice=OTHER_FILE)
 
 
 def _parse(path: Path, text: Any, what: str) -> dict[str, Any]:
@@ -199,7 +199,7 @@ def _contents(path: Path, metadata: object) -> dict[str, Any]:
         raise CheckpointError(
             f"{path}: safetensors, but without the {METADATA_KEY!r} metadata that gmsa_models.save writes; "
             "make one of its tensors: gmsa import FILE --like VARIANT --out name.safetensors",
-            advice=NOT_OURS,
+            advice=OTHER_FILE,
         )
     contents = _parse(path, metadata[METADATA_KEY], f"{METADATA_KEY!r} metadata")
     version = contents.get("format_version")

@@ -120,7 +120,7 @@ def _write_sweep(folder: Path, data: bytes) -> None:
         writer.write_table(_table())
         made = data[1:].decode(errors="replace").replace("\0", " ")
         writer.add_key_value_metadata({METADATA: made, checksums.KEY: checksums.room_for(len(_table().schema))})
-    checksums.seal(path)
+    checksums.write_checksums(path)
 
 
 def _read_sweep(folder: Path) -> None:

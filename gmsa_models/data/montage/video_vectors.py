@@ -239,11 +239,11 @@ def read_video_vectors(
         whole = _read_npz(Path(source), kept)
     else:
         whole = _read_shards(source, kept, skip_handler(on_error, on_skip))
-    whole = replace(whole, dataset=_told_by_form(whole.dims) if dataset is None else dataset)
+    whole = replace(whole, dataset=_dataset_of_widths(whole.dims) if dataset is None else dataset)
     return whole if split is None else whole.split(split)
 
 
-def _told_by_form(widths: Mapping[str, int]) -> str:
+def _dataset_of_widths(widths: Mapping[str, int]) -> str:
     """YouTube-8M, where the vectors under its names are as wide as its own; "" otherwise."""
     return YOUTUBE_8M if len(published_spaces(YOUTUBE_8M, widths)) == len(widths) else ""
 
