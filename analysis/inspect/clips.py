@@ -16,6 +16,7 @@ from analysis.gmsa_view import view_clips
 from analysis.inspect.edited import edited_view
 from analysis.interventions.edit_texts import checked_edits
 from analysis.interventions.edits import Edit
+from analysis.interventions.named_clips import clips_beside
 from analysis.record.assemble import check_parts, record_of
 from analysis.view import TraceView
 from gmsa_models.classifier import GMSAClassifier
@@ -82,7 +83,7 @@ def inspect_clip(
         ArgumentError (a ValueError): none of the methods applies to the model.
         UnfitClipError (a ValueError): a modality that the clip lacks, or features of another width or space.
     """
-    made, names = checked_edits(edits), _part_names(parts, certify)
+    made, names = checked_edits(edits, clips_beside(clip)), _part_names(parts, certify)
     if made:
         if wrong := [name for name in ("certificate", "explanation") if name in names]:
             raise RecordError(f"the part {wrong[0]!r} of a pass with edits; it is of the model as it is: leave one out")

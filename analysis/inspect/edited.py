@@ -12,6 +12,7 @@ from torch import Tensor
 from analysis.gmsa_view import attention_block, gmsa_capabilities, view_of_trace
 from analysis.interventions.edit_texts import checked_edits, edit_text
 from analysis.interventions.edits import Edit, ReplaceNeighbourhood
+from analysis.interventions.named_clips import clips_beside
 from analysis.interventions.plan import EditPlan
 from analysis.interventions.running import EditRun
 from analysis.interventions.sites import matching_sites
@@ -42,7 +43,7 @@ def edited_view(
     Raises:
         As `run_with`.
     """
-    made = checked_edits(edits)
+    made = checked_edits(edits, clips_beside(clip))
     run = EditRun(model, [clip])
     plan, trace = run.plan(made), run.trace(made)
     view = view_of_trace(model, [clip], trace, _capabilities(run.model, plan), chosen)

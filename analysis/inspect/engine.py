@@ -10,7 +10,8 @@ from analysis.gmsa_view import model_name, view_clips
 from analysis.inspect.clips import inspect_clip
 from analysis.inspect.edited import edited_view
 from analysis.interventions.edit_texts import edit_text, edits_from_texts
-from analysis.interventions.edits import EditError
+from analysis.interventions.edits import Edit, EditError
+from analysis.interventions.named_clips import clips_beside
 from analysis.interventions.running import EditRun
 from analysis.interventions.sites import SiteError
 from analysis.record.assemble import record_of
@@ -59,8 +60,8 @@ class EditEngine:
         Raises:
             EditError, SiteError (ValueErrors): a text that cannot be read, or edits that do not fit the model or clip.
         """
-        made = edits_from_texts(edits)
-        return record_of(self._view(tuple(map(edit_text, made))), layers=list(layers), parts=parts)
+        made = edits_from_texts(edits, clips_beside(self.clip))
+        return record_of(self._view(made), layers=list(layers), parts=parts)
 
     def explanation(self, target: int, methods: Sequence[str]) -> xr.Dataset:
         """Explanations of a class by the pass without edits: the record's part "explanation" alone.
@@ -87,7 +88,7 @@ class EditEngine:
         run, kept, messages = EditRun(self.model, [self.clip]), list[str](), list[str]()
         for text in edits:
             try:
-                run.logits([edits_from_texts([*kept, text])])
+                run.logits([edits_from_texts([*kept, text], clips_beside(self.clip))])
             except (EditError, SiteError) as error:
                 messages.append(str(error))
             else:
@@ -95,13 +96,14 @@ class EditEngine:
                 kept.append(text)
         return messages
 
-    def _view(self, edits: tuple[str, ...]) -> TraceView:
-        if self._last is None or self._last[0] != edits:
+    def _view(self, edits: tuple[Edit, ...]) -> TraceView:
+        texts = tuple(map(edit_text, edits))
+        if self._last is None or self._last[0] != texts:
             self._last = None  # of two passes only one is ever in memory
             view = (
                 edited_view(self.model, self.clip, edits, chosen=self.neighbourhood)
                 if edits
                 else view_clips(self.model, [self.clip], chosen=self.neighbourhood)
             )
-            self._last = edits, view
+            self._last = texts, view
         return self._last[1]

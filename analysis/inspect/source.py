@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -16,6 +14,7 @@ from analysis.explanations.class_explanations import ClassExplanations, Explanat
 from analysis.gmsa_view import view_clips
 from analysis.inspect.clips import explained_view, inspect_clip
 from analysis.interventions.edit_texts import edits_from_texts
+from analysis.interventions.named_clips import named_clip
 from analysis.record.assemble import record_of
 from analysis.record.variables import DEFAULT_PARTS
 from analysis.view import TraceView
@@ -24,8 +23,8 @@ from gmsa_models.checkpoints.names import name_checkpoints, renamed
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
 from gmsa_models.data.errors import OnSkip
-from gmsa_models.data.paths import SourceNotFoundError, skip_handler
-from gmsa_models.data.sources import read_clips, split_id, with_dataset
+from gmsa_models.data.paths import skip_handler
+from gmsa_models.data.sources import read_clips, with_dataset
 from gmsa_models.data.spaces import check_known
 from gmsa_models.errors import ArgumentError
 from gmsa_models.feeding import Inputs, fitting
@@ -94,7 +93,7 @@ def inspect_source(
         ValueError: no clip that all models take, or models that take different numbers of its frames.
         EditError, SiteError: edits that cannot be read, or do not fit.
     """
-    made = edits_from_texts(edits, lambda name: _named_clip(name, source))
+    made = edits_from_texts(edits, lambda name: named_clip(name, source))
     checkpoints = name_checkpoints(names)
     for line in renamed(checkpoints):
         notify(line)
@@ -185,28 +184,6 @@ def _find(model: GMSAClassifier, class_name: str) -> int:
         return model.vocabulary.find(class_name)
     except ArgumentError as error:
         raise ArgumentError(f"model {name!r}: {error}; explain another class with --target") from None
-
-
-def _named_clip(name: str, source: str | Clip) -> Clip:
-    """The clip that a patch is from.
-
-    Args:
-        name: as `read_clips` takes it, or an id: of a demo video, or of a clip in the file of the source, as records
-            name them.
-        source: of the clip that is patched, as `inspect_source` takes it.
-
-    Raises:
-        UnknownNameError, ClipFileError: it is neither.
-    """
-    if (demo := re.fullmatch(r"demo-0*(\d+)", name)) and not os.path.exists(name):
-        return next(iter(read_clips(f"demo:{demo[1]}")))
-    file = "" if isinstance(source, Clip) else split_id(source)[0]
-    try:
-        return next(iter(read_clips(name)))
-    except SourceNotFoundError:
-        if not os.path.exists(file):
-            raise
-    return next(iter(read_clips(f"{file}#{name}")))
 
 
 def first_clip(

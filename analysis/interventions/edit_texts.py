@@ -33,7 +33,7 @@ from gmsa_models.data.clip import Clip
 from gmsa_models.errors import ArgumentError
 from gmsa_models.masks import neighbourhood_from_text, neighbourhood_text
 
-__all__ = ["GRAMMAR", "checked_edits", "edit_text", "edits_from_texts", "parse_edit"]
+__all__ = ["GRAMMAR", "ClipOf", "checked_edits", "edit_text", "edits_from_texts", "parse_edit"]
 
 # The clip of a name, for patches.
 ClipOf = Callable[[str], Clip]
@@ -147,15 +147,19 @@ def parse_edit(text: str, clip_of: ClipOf | None = None) -> Edit:
     return edit
 
 
-def checked_edits(edits: Iterable[Edit | str]) -> list[Edit]:
+def checked_edits(edits: Iterable[Edit | str], clip_of: ClipOf | None = None) -> list[Edit]:
     """Edits of a list of edits and of their texts.
+
+    Args:
+        edits: the list.
+        clip_of: see `parse_edit`.
 
     Raises:
         EditError: no list, or something else in it; as `parse_edit`.
     """
     if isinstance(edits, str | Edit) or not isinstance(edits, Iterable):
         raise EditError(f"edits is {edits!r:.80}; expected a list, as in edits=[{GRAMMAR[0]!r}]")
-    made = [parse_edit(each) if isinstance(each, str) else each for each in edits]
+    made = [parse_edit(each, clip_of) if isinstance(each, str) else each for each in edits]
     if wrong := [each for each in made if not isinstance(each, Edit)]:
         kinds = ", ".join(kind.__name__ for kind in get_args(Edit))
         raise EditError(f"{wrong[0]!r:.80} is no edit; expected one of {kinds}, or a text such as {GRAMMAR[0]!r}")

@@ -13,6 +13,7 @@ from torch import Tensor
 from analysis.gmsa_view import attention_block
 from analysis.interventions.edit_texts import checked_edits
 from analysis.interventions.edits import Edit, EditError
+from analysis.interventions.named_clips import clips_beside
 from analysis.interventions.plan import Clock, EditPlan
 from analysis.interventions.sites import Site
 from gmsa_models.attention import CleanPass, Frames
@@ -107,7 +108,7 @@ class EditRun:
 
     def plan(self, edits: Iterable[Edit | str], watch: Iterable[Site | str] = ()) -> EditPlan:
         """The edits made ready for these clips."""
-        made = checked_edits(edits)
+        made = checked_edits(edits, clips_beside(self.clips[0]))
         return EditPlan.of(self.model, made, self.clock, self._source, watch)
 
     def trace(

@@ -10,6 +10,9 @@ from small_models import moved, small_clip, small_model
 import analysis.inspect.engine as engine_module
 from analysis import EditEngine, EditError, SiteError, inspect_clip
 from analysis.inspect.engine import ANSWERED
+from analysis.interventions.edits import Patch
+from analysis.interventions.sites import Site
+from gmsa_models import load, read_clips
 from gmsa_models.masks import Toeplitz
 
 TEXTS = ["knock-out visual/0/local/weights keys 2..5", "force-gate audio/*/gate to 0.25"]
@@ -47,3 +50,16 @@ def test_what_cannot_be_made_is_refused_and_the_next_is_answered():
     with pytest.raises(EditError, match="no clip 'other' is given here"):
         engine.record(["patch visual/0/gate from other"])
     assert engine.record(TEXTS).attrs["edits"].count("force-gate") == 1
+
+
+def test_a_patch_names_another_clip_by_text():
+    """As copied Python of such a record does."""
+    clip, other = (next(iter(read_clips(f"demo:{number}"))) for number in (3, 5))
+    model, text = load("gate-op-tp30"), f"patch visual/0/local/contexts from {other.id} at 10..20"
+    expected = inspect_clip(
+        model, clip, edits=[Patch(Site("visual", "contexts", 0, "local"), other, (10, 20))], parts=("score",)
+    )
+    engine = EditEngine(model, clip)
+    assert engine.refusals([text]) == [""]
+    for record in (inspect_clip(model, clip, edits=[text], parts=("score",)), engine.record([text], parts=("score",))):
+        np.testing.assert_array_equal(record["logit"], expected["logit"])
