@@ -90,7 +90,8 @@ class AxisFinder:
         if known is not None and known.lead == maps.lead:
             return known
         question = self._question(layout, maps, where, index, kind)
-        refuse_channels(self._modules, maps, where, question.name)
+        if question.side.axes is None:
+            refuse_channels(self._modules, maps, where, question.name)
         readings = _by_layout(question) if question.side.axes is not None else _by_sizes(question)
         if len(readings) == 1 and (question.side.axes is not None or _certain(readings[0], question)):
             return readings[0]

@@ -19,7 +19,7 @@ from analysis.capture.watcher import CallWatcher, unwatched
 __all__ = ["refuse_channels"]
 
 PROBED = 8  # tokens that are replaced, at most
-LOCAL = 0.9  # of all that moves: on one row or column, where it is that of the token that was replaced
+LOCAL = 0.9  # of all that moves: in one row, where it is that of the token that was replaced
 Sides = tuple[Float[Tensor, "rows columns"], Float[Tensor, "rows columns"]]
 
 
@@ -52,7 +52,8 @@ def refuse_channels(modules: ModuleStack, maps: TokenMaps, where: str, name: str
         raise LayoutError(
             f"{name} has as many tokens as channels of its values ({tokens}), and what moves with a token of the "
             "input are channels: it attends between these, or from these to tokens. Leave it out: "
-            f"layout={{{where!r}: None, '*': ...}}"
+            f"layout={{{where!r}: None, '*': ...}}; or, where it is between tokens, say its axes: TokenLayout(..., "
+            "axes='clip head')"
         )
 
 
@@ -78,11 +79,9 @@ def _is_of_channels(before: Tensor, after: Tensor, position: int) -> bool:
     total = float(moved.sum())
     if not total > 0:
         return False
-    columns, rows = moved.sum(0), moved.sum(1)
+    rows = moved.sum(1)
     if float(rows[position]) > LOCAL * total:
         return False
-    if float(columns[position]) > LOCAL * total:
-        return True
     others = rows - moved[:, position]  # of a map: its own column moves in each row
     return int(others.argmax()) != position
 

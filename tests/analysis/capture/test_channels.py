@@ -43,10 +43,10 @@ class Attention(nn.Module):
         return self.attend(*parts).transpose(1, 2).flatten(2)
 
 
-def recorded(attend, seed):
+def recorded(attend, seed, axes=None):
     model = nn.Sequential(nn.LayerNorm(WIDTH), Attention(attend, seed))
     values = torch.randn(2, TOKENS, WIDTH, generator=torch.Generator().manual_seed(seed))
-    with capture(model, reduce="frames", layout=TokenLayout(TOKENS)) as captured:
+    with capture(model, reduce="frames", layout=TokenLayout(TOKENS, axes=axes)) as captured:
         model(values)
     return captured.calls
 
@@ -62,4 +62,9 @@ def test_attention_between_channels_is_refused(attend, seed):
 @pytest.mark.parametrize("attend", TRUE.values(), ids=TRUE)
 def test_attention_between_as_many_tokens_is_recorded(attend, seed):
     (call,) = recorded(attend, seed)
+    assert call.shape == (2, HEADS, TOKENS, TOKENS)
+
+
+def test_axes_that_the_layout_says_count():
+    (call,) = recorded(KINDS["fused"], 0, axes="clip head")
     assert call.shape == (2, HEADS, TOKENS, TOKENS)
