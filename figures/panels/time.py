@@ -215,14 +215,14 @@ def _shade_events(axes: Axes, record: xr.Dataset) -> None:
 
 def lane_legend(axes: Axes, records: Sequence[xr.Dataset], names: Collection[str], inches: float, **where: Any) -> None:
     """What the lines of `draw_lane` are: a colour a branch; of two models, beneath them, solid and dashed."""
-    having = [one for one in records if any(name in one for name in names)]
-    seen = [name for name in BRANCHES if any("branch" in one.coords and name in one["branch"] for one in having)]
+    showing = [one for one in records if any(name in one for name in names)]
+    seen = [name for name in BRANCHES if any("branch" in one.coords and name in one["branch"] for one in showing)]
     styles = [branch_style(name) for name in seen]
     colours = [_line(style.label, style.colour, style.line, 1.1) for style in styles]
     models = [
         _line(model_style(record["model"].item()).label, on_ground(MODALITY_COLOURS[0]), line, width)
         for record, line, width in zip(records, LINES, (1.1, 0.8), strict=False)
-        if len(records) > 1 and any(record is one for one in having)
+        if len(records) > 1 and any(record is one for one in showing)
     ]
     if not (colours or models):
         return

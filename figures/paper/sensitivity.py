@@ -74,8 +74,8 @@ def panel_models(curves: xr.Dataset) -> dict[tuple[str, str], list[str]]:
     panels = {(family, "shared"): [n for n in kind_of if kind_of[n] in ("baseline", family)] for family in others}
     if "own" not in curves:
         return panels
-    having = [str(name) for name in curves["model"].values if bool(curves["own"].sel(model=name).notnull().any())]
-    own = {(family, "own"): [name for name in having if kind_of[name] == family] for family in others}
+    showing = [str(name) for name in curves["model"].values if bool(curves["own"].sel(model=name).notnull().any())]
+    own = {(family, "own"): [name for name in showing if kind_of[name] == family] for family in others}
     return panels | {key: models for key, models in own.items() if models}
 
 
