@@ -273,7 +273,9 @@ def _encoded(layer: EncoderLayer, frames: Frames) -> Frames:
 
 
 def pad_norms(norms: Float[Tensor, "query key"], valid: Bool[Tensor, " frames"]) -> Float[Tensor, "frames frames"]:
-    """Norms of the valid frames among NaN for the padded ones."""
+    """Norms of the valid frames among NaN for the padded ones; of a clip without padding as they are."""
+    if len(norms) == len(valid):
+        return norms
     padded = norms.new_full((len(valid), len(valid)), torch.nan)
     padded[valid[:, None] & valid[None, :]] = norms.flatten()
     return padded
