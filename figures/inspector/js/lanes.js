@@ -359,9 +359,11 @@ export class LanePanel extends Panel {
   /** What the lines of a lane are at a frame; of two models, or of two passes, together. @returns {{label, colour, words}[]} */
   valuesOf(lane, frame) {
     return [...new Set(lane.series.map(({ label }) => label))].map((label) => {
-      const same = lane.series.filter((series) => series.label === label), digits = same.length > 1 || same[0].before ? 2 : 3;
+      const same = lane.series.filter((series) => series.label === label), two = same.length > 1 || same[0].before;
+      // Two numbers share the room of one: what is written with a power of ten keeps one digit.
+      const words = (value) => formatNumber(value, !two ? 3 : Math.abs(value) < 1e-3 ? 1 : 2);
       const values = same.map((series) => [series.before, series.values].filter(Boolean)
-        .map((each) => formatNumber(each[frame], digits)).join(" → ")).join(" | ");
+        .map((each) => words(each[frame])).join(" → ")).join(" | ");
       return { label, colour: same[0].colour, words: `${label} ${values}` };
     });
   }

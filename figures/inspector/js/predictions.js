@@ -46,7 +46,9 @@ export class PredictionPanel extends Panel {
     this.listed = this.rows(state);
     const names = this.scene.shown(state)
       .map((index) => `${this.scene.models[index].label}${this.scene.isEdited(index) ? ", unedited → edited" : ""}`).join(" | ");
-    text(context, fitted(context, `predictions · ${names}`, width, BOLD), 4, 13, { colour: colours.ink, font: BOLD });
+    // Where both do not fit, the models matter more: bars with percentages are known for what they are.
+    const whole = `predictions · ${names}`, title = fitted(context, whole, width, BOLD) === whole ? whole : names;
+    text(context, fitted(context, title, width, BOLD), 4, 13, { colour: colours.ink, font: BOLD });
     this.listed.forEach((row, index) => this.drawRow(context, row, 22 + index * ROW, width, state, colours));
     this.base.setAttribute("aria-label", "Predictions: " + this.listed.map((row) =>
       `${row.name} ${row.scores.map((each) => `${percents(each, " to ")} percent`).join(" and ")}${row.true ? ", a label" : ""}`).join("; "));
