@@ -30,9 +30,9 @@ MODULES = (
 )  # fmt: skip
 # Those of a live page's thread, which makes a model's passes.
 LIVE_MODULES = (
-    "payload", "live/texts", "live/masks", "live/blocks", "live/sites", "live/edits", "live/changes", "live/plan",
-    "live/reuse", "live/assembler", "live/products", "live/functions", "live/stages", "live/model", "live/variables",
-    "live/worker",
+    "payload", "live/texts", "live/masks", "live/blocks", "live/sites", "live/edits", "live/orders", "live/changes",
+    "live/plan", "live/reuse", "live/assembler", "live/products", "live/functions", "live/stages", "live/model",
+    "live/variables", "live/worker",
 )  # fmt: skip
 
 _IMPORT = re.compile(r'import \{ (\w+(?:, \w+)*) \} from "\.\.?/(\w+)\.js";')

@@ -112,7 +112,7 @@ def long_clip(frames: int) -> Clip:
 
 
 def lists_of(model, frames: int) -> list[list[str]]:
-    """No edit, and several; the last of the frames that the model takes are among them."""
+    """No edit, several, and moved frames; the last of the frames that the model takes are among them."""
     end = min(frames, model.config.max_frames)
     edits = ["drop */input at 3..9"] if frames > 9 else []
     if model.config.attention != "none" and frames > 1:
@@ -120,7 +120,8 @@ def lists_of(model, frames: int) -> list[list[str]]:
             f"scale */0/global/contexts[head 1] by -1.5 at 0..{end - 1}",
             f"knock-out */0/*/weights keys {end - 2}..{end - 1}",
         ]
-    return [[], edits] if edits else [[]]
+    move = [["move */input at 3..9 to 20"]] if end > 30 else []
+    return [[], edits, *move] if edits else [[]]
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in ZOO.glob("*.safetensors")))
@@ -202,6 +203,23 @@ def edit_lists(kind: str) -> list[list[str]]:
             ],
         ]
     return lists + ([["force-gate visual/1/gate[head 2] to 1"]] if kind == "gate-att" else [])
+
+
+def test_answers_are_handed_over_and_not_copied_once_more(engine):
+    count = """const post = self.postMessage.bind(self);
+self.postMessage = (message, moved = []) => {
+  const { variables } = message.reply ?? {};
+  if (variables) variables.counts = Float32Array.of(moved.length, Object.keys(variables).length + 1);
+  post(message, moved);
+};
+"""
+    model = small_deep_model("gate-att")
+    engine.open(model, small_clip(13, 0), module=count + live_module_text())
+    first, again = engine.answers([[], []])
+    moved, arrays = first.pop("counts")
+    assert moved == arrays > 40
+    for name, values in first.items():
+        np.testing.assert_array_equal(values, again[name])
 
 
 def small_deep_model(kind: str, **changes):

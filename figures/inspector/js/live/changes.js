@@ -24,9 +24,16 @@ function placesOf(array, [first, stop], frames) {
   return [first * width, stop * width];
 }
 
+/** @param {Array} value a map a head, which heads may share: those that shared one share what becomes of it */
 export function withoutEdges(value, places, [first, stop], keys, frames) {
-  return onCopies(value, places, (map) => {
-    for (let query = first; query < stop; query++) map.fill(0, query * frames + keys[0], query * frames + keys[1]);
+  const changed = new Map();
+  return value.map((map, head) => {
+    if (!places.includes(head)) return map;
+    if (changed.has(map)) return changed.get(map);
+    const copy = map.slice();
+    for (let query = first; query < stop; query++) copy.fill(0, query * frames + keys[0], query * frames + keys[1]);
+    changed.set(map, copy);
+    return copy;
   });
 }
 
@@ -39,13 +46,6 @@ export function scaled(value, places, span, factor, frames) {
     const [from, to] = placesOf(array, span, frames);
     for (let at = from; at < to; at++) array[at] *= factor;
   });
-}
-
-/** @param {number[]} order which row stands where afterwards */
-export function moved(value, order) {
-  const width = value.length / order.length, result = new Float32Array(value.length);
-  order.forEach((from, to) => result.set(value.subarray(from * width, (from + 1) * width), to * width));
-  return result;
 }
 
 /**

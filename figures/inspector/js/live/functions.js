@@ -60,31 +60,44 @@ export function layerNorm(rows, { weight, bias, eps }) {
 
 /**
  * Softmax of each query over the keys that it may attend to; a query that may attend to none has weights of 0.
- * @param {Float32Array} logits shape (frames, frames) @param {?Uint8Array} mask of that shape; null: every pair
- * @param {?Uint8Array} valid frames that are no padding; null: all
+ * @param {Float32Array} logits shape (frames, frames) @param {{places: Int32Array, ends: Int32Array}} runs of `allowedRuns`
  */
-export function attentionWeights(logits, mask, valid, frames) {
-  const weights = new Float32Array(logits.length), keys = new Int32Array(frames);
-  for (let query = 0; query < frames; query++) {
-    if (valid && !valid[query]) continue;
-    const start = query * frames, count = allowedKeys(keys, mask, start, valid, frames);
+export function attentionWeights(logits, { places, ends }) {
+  const weights = new Float32Array(logits.length);
+  for (let query = 0, first = 0; query < ends.length; first = ends[query++]) {
+    const last = ends[query];
     let most = -Infinity, sum = 0;
-    for (let at = 0; at < count; at++) most = Math.max(most, logits[start + keys[at]]);
-    for (let at = 0; at < count; at++) {
-      const place = start + keys[at], weight = exponential(logits[place] - most);
-      weights[place] = weight;
-      sum += weight;
+    for (let run = first; run < last; run += 2) {
+      for (let at = places[run]; at < places[run + 1]; at++) if (logits[at] > most) most = logits[at];
     }
-    for (let at = 0; at < count; at++) weights[start + keys[at]] /= sum;
+    for (let run = first; run < last; run += 2) {
+      for (let at = places[run]; at < places[run + 1]; at++) sum += weights[at] = exponential(logits[at] - most);
+    }
+    const share = 1 / sum;
+    for (let run = first; run < last; run += 2) for (let at = places[run]; at < places[run + 1]; at++) weights[at] *= share;
   }
   return weights;
 }
 
-/** Write the keys that a query may attend to; how many there are. */
-function allowedKeys(keys, mask, start, valid, frames) {
-  let count = 0;
-  for (let key = 0; key < frames; key++) if ((!mask || mask[start + key]) && (!valid || valid[key])) keys[count++] = key;
-  return count;
+/**
+ * The pairs of frames that may attend, as runs of neighbours in a map.
+ * @param {?Uint8Array} mask shape (frames, frames); null: every pair @param {?Uint8Array} valid frames that are no padding; null: all
+ * @returns {{places: Int32Array, ends: Int32Array}} places: of each run its first, and the one after its last; ends: by query how
+ *   many numbers in `places` are its own or of those before
+ */
+export function allowedRuns(mask, valid, frames) {
+  const places = [], ends = new Int32Array(frames);
+  for (let query = 0; query < frames; query++) {
+    const start = query * frames;
+    let open = false;
+    for (let key = 0; key <= frames; key++) {
+      const allowed = key < frames && (!valid || (valid[query] && valid[key])) && (!mask || mask[start + key]);
+      if (Boolean(allowed) !== open) places.push(start + key);
+      open = Boolean(allowed);
+    }
+    ends[query] = places.length;
+  }
+  return { places: Int32Array.from(places), ends };
 }
 
 /** The first of two gates, whose softmax over both adds to 1. */
@@ -94,16 +107,32 @@ export function firstGate(one, other) {
   return gate;
 }
 
-/** R_g A_g, R_l A_l and their sum. @returns {{global: Float32Array, local: Float32Array, combined: Float32Array}} */
-export function gatedMaps(gate, first, second) {
-  const [global, local, combined] = [0, 1, 2].map(() => new Float32Array(gate.length));
-  for (let at = 0; at < gate.length; at++) {
-    const one = gate[at] * first[at], other = (1 - gate[at]) * second[at];
-    global[at] = one;
-    local[at] = other;
-    combined[at] = one + other;
+/** Room for the maps of one head: they are wanted until they are multiplied by its values. */
+const ROOM = { global: new Float32Array(0), local: new Float32Array(0) };
+
+/**
+ * R_g A_g and R_l A_l of a head, until it is called again; and what each key receives of their sum.
+ * @returns {{global: Float32Array, local: Float32Array, received: Float64Array}}
+ */
+export function gatedMaps(gate, first, second, frames) {
+  if (ROOM.global.length !== gate.length) for (const branch of ["global", "local"]) ROOM[branch] = new Float32Array(gate.length);
+  const { global, local } = ROOM, received = new Float64Array(frames);
+  for (let at = 0; at < gate.length;) {
+    for (let key = 0; key < frames; key++, at++) {
+      const share = gate[at], one = share * first[at], other = (1 - share) * second[at];
+      global[at] = one;
+      local[at] = other;
+      received[key] += one + other;
+    }
   }
-  return { global, local, combined };
+  return { global, local, received };
+}
+
+/** R_g A_g + R_l A_l of a head. */
+export function blendedMap(gate, first, second) {
+  const map = new Float32Array(gate.length);
+  for (let at = 0; at < map.length; at++) map[at] = gate[at] * first[at] + (1 - gate[at]) * second[at];
+  return map;
 }
 
 /** An array times a gate, or times what it leaves to the other branch. */

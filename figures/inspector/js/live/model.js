@@ -6,6 +6,7 @@ import { parseEdits } from "./edits.js";
 import { Plan } from "./plan.js";
 import { Reuse } from "./reuse.js";
 import { EditError } from "./texts.js";
+import { inOrder, originOf } from "./orders.js";
 import { gelu, layerNorm, meanOfRows, plus } from "./functions.js";
 import { transpose } from "./products.js";
 import { blockPass, linear } from "./stages.js";
@@ -122,7 +123,7 @@ export class Model {
   layerPass(layer, hidden, valid, run) {
     const { normFirst } = this;
     if (!this.block) return { weights: {}, gate: null, contributions: {}, encoded: run.edit("", "encoded", this.feedForward(layer, hidden, run)) };
-    const first = normFirst ? run.step("norm of attention", [hidden], () => layerNorm(hidden, layer.attentionNorm)) : hidden;
+    const first = normFirst ? run.rowStep("norm of attention", hidden, (rows) => layerNorm(rows, layer.attentionNorm)) : hidden;
     const traced = blockPass(this, layer, run.edit("", "input", first), valid, run);
     const sum = run.step("sum", [hidden, traced.output], () => plus(hidden, traced.output));
     const given = normFirst ? sum : run.step("norm of attention", [sum], () => layerNorm(sum, layer.attentionNorm));
@@ -142,8 +143,14 @@ export class Model {
   run(stream, layer, plan) {
     const place = `${stream}/${layer ?? ""}`;
     const step = (name, inputs, make) => this.reuse.get(`${place}/${name}`, inputs, make);
+    const rowStep = (name, rows, make) => step(name, [rows], () => {
+      const origin = originOf(rows);
+      if (!origin) return make(rows);
+      const before = rowStep(name, origin.from, make);
+      return Array.isArray(before) ? before.map((each) => inOrder(each, origin.order)) : inOrder(before, origin.order);
+    });
     return {
-      step, products: this.products, frames: this.clock.frames,
+      step, rowStep, products: this.products, frames: this.clock.frames,
       edits: (branch, quantity) => plan.changes(stream, layer, branch, quantity).actions.length > 0,
       edit: (branch, quantity, value) => {
         const { actions, text } = plan.changes(stream, layer, branch, quantity);

@@ -2,7 +2,8 @@
 
 import { EditError, general, quoted } from "./texts.js";
 import { headsAt, matchingSites, siteText } from "./sites.js";
-import { filled, moved, patched, scaled, withoutEdges } from "./changes.js";
+import { filled, patched, scaled, withoutEdges } from "./changes.js";
+import { inOrder } from "./orders.js";
 
 /** The first frame that starts at a second or later. */
 function frameFrom(second, { seconds }) { return Math.ceil(second / seconds - 1e-9); }
@@ -66,7 +67,7 @@ export class Plan {
       }
       case "MoveFrames": {
         const order = this.order(edit);
-        return { sets: true, span: [0, clock.frames], change: (value) => moved(value, order) };
+        return { sets: true, span: [0, clock.frames], change: (value) => inOrder(value, order) };
       }
       default: {
         const frames = site.quantity === "pooled" ? 1 : clock.frames, at = framesIn(edit.at, { ...clock, frames });

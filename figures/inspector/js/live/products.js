@@ -9,7 +9,8 @@ const TILE = [0, 1, 2, 3];
 const step = (name, by) => `local.get ${name}; ${by}; i32.add; local.set ${name};`;
 const plainAdd = (name, sum, factors) => `local.get ${sum}; local.get ${name}; local.get ${factors}; f32x4.mul; f32x4.add; local.set ${sum};`;
 const fusedAdd = (name, sum, factors) => `local.get ${name}; local.get ${factors}; local.get ${sum}; f32x4.relaxed_madd; local.set ${sum};`;
-// Panel by panel of COLUMNS columns of b, which lie one row after another; of each the tiles of ROWS rows of a.
+// Panel by panel of COLUMNS columns of b, which lie one row after another; of each the tiles of ROWS rows of a. The last panel is
+// the first: what it writes beyond a row's end, 0, is the next row's start, which a later panel or row writes over.
 const tilesBy = (add) => `
   loop;
     local.get a; local.set row; local.get c; local.set to; i32.const 0; local.set i;
@@ -28,7 +29,7 @@ const tilesBy = (add) => `
       ${step("row", "local.get strideA; i32.const 4; i32.mul")}
       ${step("i", "i32.const 4")} local.get i; local.get rows; i32.lt_u; br_if 0;
     end;
-    ${step("b", "local.get strideB")} ${step("c", "i32.const 32")}
+    ${step("b", "i32.const 0; local.get strideB; i32.sub")} ${step("c", "i32.const -32")}
     ${step("panel", "i32.const 1")} local.get panel; local.get panels; i32.lt_u; br_if 0;
   end;`;
 
@@ -73,20 +74,17 @@ export class VectorProducts extends Products {
   }
 
   tiles(a, b, runs, rows, inner, columns) {
-    const height = up(rows, ROWS), width = up(columns, COLUMNS), ofB = height * inner, ofC = ofB + inner * width;
-    const floats = this.room(ofC + height * width);
+    const height = up(rows, ROWS), width = up(columns, COLUMNS), last = width - COLUMNS, ofB = height * inner, ofC = ofB + inner * width;
+    const floats = this.room(ofC + height * columns + COLUMNS);
     floats.set(a);
     floats.fill(0, rows * inner, ofB);
     floats.set(this.panels(b, inner, columns), ofB);
-    if (runs.length > 1) floats.fill(0, ofC, ofC + height * width);
+    if (runs.length > 1) floats.fill(0, ofC, ofC + rows * columns);
     for (const [first, stop, from, to] of runs) {
-      if (from < to) this.run(4 * (first * inner + from), 4 * (ofB + from * COLUMNS), 4 * (ofC + first * width), up(stop - first, ROWS),
-        to - from, width / COLUMNS, 4 * inner, 4 * inner * COLUMNS, 4 * width);
+      if (from < to) this.run(4 * (first * inner + from), 4 * (ofB + inner * last + from * COLUMNS), 4 * (ofC + first * columns + last),
+        up(stop - first, ROWS), to - from, width / COLUMNS, 4 * inner, 4 * inner * COLUMNS, 4 * columns);
     }
-    if (width === columns) return floats.slice(ofC, ofC + rows * columns);
-    const result = new Float32Array(rows * columns);
-    for (let row = 0; row < rows; row++) result.set(floats.subarray(ofC + row * width, ofC + row * width + columns), row * columns);
-    return result;
+    return floats.slice(ofC, ofC + rows * columns);
   }
 
   /** b as the instructions take it; kept, as weights are multiplied by again and again. */

@@ -1,33 +1,37 @@
 /** The pass of an attention block, stage by stage, each open to edits, as `gmsa_models/attention/stages.py` has it. */
 
 import { neighbourhoodMask } from "./masks.js";
-import { attentionWeights, firstGate, gatedMaps, joinHeads, plus, splitHeads, timesGate, timesNumber } from "./functions.js";
+import { allowedRuns, attentionWeights, blendedMap, firstGate, gatedMaps, joinHeads, plus, splitHeads, timesGate, timesNumber } from "./functions.js";
+import { originOf, pairsInOrder } from "./orders.js";
 
 /**
  * @typedef {{frames: number, products: Products, step: (name: string, inputs: any[], make: () => any) => any,
+ *   rowStep: (name: string, rows: Float32Array, make: (rows: Float32Array) => any) => any,
  *   edits: (branch: string, quantity: string) => boolean, edit: (branch: string, quantity: string, value: any) => any}} Run
- *   step: the result of a step, which may be that of an earlier pass; edits: whether something is changed at a stage; edit: its
- *   value after that
+ *   step: the result of a step, which may be that of an earlier pass; rowStep: of one that takes each row by itself; edits: whether
+ *   something is changed at a stage; edit: its value after that
  */
 
 /**
  * @param {Model} model @param {object} layer its projections @param {Float32Array} inputs X, shape (frames, dim)
  * @param {?Uint8Array} valid frames that are no padding; null: all @param {Run} run
- * @returns {object} N as `mask`; by branch `weights`, of each head; R_g as `gate`, of each head or one;
+ * @returns {object} N as `mask`; by branch `weights`, of each head; R_g as `gate`, of each head or one; of GateAtt `combined`, see `gatedHead`;
  *   by branch `contributions` to the output before its bias;
  *   `output`; `silent`: whether that was patched, so that no branch has contributed it; `beyond`: whether weight may lie beyond the mask
  */
 export function blockPass(model, layer, inputs, valid, run) {
   const { block, heads } = model, { frames, products } = run;
-  const projected = Object.fromEntries(["query", "key", "value"].map((name) => [name, run.step(name, [inputs],
-    () => splitHeads(linear(products, layer[name], inputs, frames), frames, heads))]));
+  const projected = Object.fromEntries(["query", "key", "value"].map((name) => [name, run.rowStep(name, inputs,
+    (rows) => splitHeads(linear(products, layer[name], rows, frames), frames, heads))]));
   const neighbourhood = block.branches.includes("local") ? run.edit("local", "neighbourhood", model.neighbourhood) : null;
   const mask = neighbourhood && run.step("neighbourhood", [neighbourhood], () => neighbourhoodMask(neighbourhood, frames));
   const trace = { neighbourhood, mask, weights: {}, values: {}, gate: null, contributions: {} };
   for (const branch of block.branches) {
     const own = (name) => projected[name].slice(...block.headsOf(heads, branch));
     trace.values[branch] = run.edit(branch, "values", own("value"));
-    trace.weights[branch] = branchWeights(branch, own("query"), own("key"), branch === "local" ? mask : null, valid, run);
+    trace.weights[branch] = branchWeights(branch, own("query"), own("key"), {
+      mask: branch === "local" ? mask : null, valid, first: block.headsOf(heads, branch)[0],
+    }, run);
   }
   const parts = { "": plainParts, maps: partsOfGatedMaps, outputs: gatedParts }[block.gated];
   parts(layer, trace, run);
@@ -37,27 +41,47 @@ export function blockPass(model, layer, inputs, valid, run) {
   return { ...trace, output: run.edit("", "output", output), silent: run.edits("", "output"), beyond: run.edits("local", "weights") };
 }
 
-function branchWeights(branch, queries, keys, mask, valid, run) {
-  const { frames, products } = run;
+/** @param {{mask: ?Uint8Array, valid: ?Uint8Array, first: number}} about first: which of the layer's heads is the branch's first */
+function branchWeights(branch, queries, keys, { mask, valid, first }, run) {
+  const { frames } = run;
   const query = run.edit(branch, "queries", queries), key = run.edit(branch, "keys", keys);
   const every = () => mask ?? run.step("every pair", [], () => new Uint8Array(frames ** 2).fill(1));
   const masks = run.edits(branch, "mask") ? run.edit(branch, "mask", queries.map(every)) : queries.map(() => mask);
-  const logits = run.edit(branch, "logits", query.map((rows, head) => run.step(`${branch}/logits/${head}`, [rows, key[head]], () => {
-    const width = rows.length / frames;
-    return products.multiply(timesNumber(rows, width ** -0.5), key[head], frames, width, frames, true);
-  })));
-  return run.edit(branch, "weights", logits.map((rows, head) => run.step(`${branch}/weights/${head}`, [rows, masks[head], valid],
-    () => attentionWeights(rows, masks[head], valid, frames))));
+  const logits = run.edit(branch, "logits", query.map((rows, head) => headLogits(`logits/${first + head}`, rows, key[head], run)));
+  const runs = masks.map((each) => run.step(`${branch}/runs`, [each, valid], () => allowedRuns(each, valid, frames)));
+  return run.edit(branch, "weights", logits.map((map, head) => (
+    headWeights(`${branch}/weights/${head}`, map, { runs: runs[head], every: !masks[head] && !valid }, run))));
+}
+
+/** Logits of a head; those of frames that were moved are those of before, moved. */
+function headLogits(name, queries, keys, run) {
+  const { frames, products } = run, origins = [queries, keys].map(originOf), width = queries.length / frames;
+  return run.step(name, [queries, keys], () => {
+    if (origins[0] && origins[0].order === origins[1]?.order) {
+      return pairsInOrder(headLogits(name, origins[0].from, origins[1].from, run), origins[0].order);
+    }
+    return products.multiply(timesNumber(queries, width ** -0.5), keys, frames, width, frames, true);
+  });
+}
+
+/** Weights of a head; likewise, where `every` frame attends to all. */
+function headWeights(name, logits, { runs, every }, run) {
+  const origin = every ? originOf(logits) : null;
+  return run.step(name, [logits, runs], () => {
+    if (origin) return pairsInOrder(headWeights(name, origin.from, { runs, every }, run), origin.order);
+    return attentionWeights(logits, runs);
+  });
 }
 
 /** What the heads of each branch hand on: its maps times its values. */
-function contextsOf(maps, { values }, run) {
-  const { frames, products } = run;
-  return Object.fromEntries(Object.keys(maps).map((branch) => [branch, run.edit(branch, "contexts", maps[branch].map((map, head) => {
+function contextsOf({ weights, values }, run) {
+  return Object.fromEntries(Object.keys(weights).map((branch) => [branch, run.edit(branch, "contexts", weights[branch].map((map, head) => {
     const rows = values[branch][head];
-    return run.step(`${branch}/contexts/${head}`, [map, rows], () => products.multiplyBanded(map, rows, frames, frames, rows.length / frames));
+    return run.step(`${branch}/contexts/${head}`, [map, rows], () => contextOf(map, rows, run));
   }))]));
 }
+
+function contextOf(map, rows, { products, frames }) { return products.multiplyBanded(map, rows, frames, frames, rows.length / frames); }
 
 /** Contexts of all heads side by side, through a projection without its bias. */
 function projectedContexts(name, contexts, map, run) {
@@ -65,8 +89,8 @@ function projectedContexts(name, contexts, map, run) {
 }
 
 /** Baseline and ShareAtt: each branch has its heads, and its columns of the output projection. */
-function plainParts(layer, trace, run) {
-  for (const [branch, contexts] of Object.entries(contextsOf(trace.weights, trace, run))) {
+function plainParts(layer, trace, run, contextsByBranch = contextsOf(trace, run)) {
+  for (const [branch, contexts] of Object.entries(contextsByBranch)) {
     trace.contributions[branch] = projectedContexts(`${branch}/part`, contexts, layer.outputs[branch], run);
   }
 }
@@ -78,17 +102,29 @@ function partsOfGatedMaps(layer, trace, run) {
     () => products.multiplyBanded(map, layer.gates[branch], frames, frames, frames));
   const pairs = global.map((map, head) => [product("global", map, head), product("local", local[head], head)]);
   trace.gate = run.edit("", "gate", pairs.map((pair, head) => run.step(`gate/${head}`, pair, () => firstGate(...pair))));
-  const maps = trace.gate.map((gate, head) => {
-    const inputs = [gate, global[head], local[head]];
-    return run.step(`gated/${head}`, inputs, () => gatedMaps(...inputs));
+  trace.combined = trace.gate.map((gate, head) => gatedHead(head, [gate, global[head], local[head]], trace.values, run));
+  plainParts(layer, trace, run, Object.fromEntries(["global", "local"].map((branch) => [branch,
+    run.edit(branch, "contexts", trace.combined.map((each) => each[branch]))])));
+}
+
+/**
+ * What a head of GateAtt hands on by each branch; what each key receives of R_g A_g + R_l A_l, and `map`, which makes that map.
+ * @param {Float32Array[]} maps its gate, A_g and A_l
+ */
+function gatedHead(head, maps, values, run) {
+  const rows = [values.global[head], values.local[head]];
+  return run.step(`gated/${head}`, [...maps, ...rows], () => {
+    const { global, local, received } = gatedMaps(...maps, run.frames);
+    return {
+      global: contextOf(global, rows[0], run), local: contextOf(local, rows[1], run), received,
+      map: () => run.step(`combined/${head}`, maps, () => blendedMap(...maps)),
+    };
   });
-  trace.weights.combined = maps.map(({ combined }) => combined);
-  plainParts(layer, { ...trace, weights: { global: maps.map((each) => each.global), local: maps.map((each) => each.local) } }, run);
 }
 
 /** GateOp, equations 5 to 9: gates over frames and features weigh the branches' outputs. */
 function gatedParts(layer, trace, run) {
-  const contexts = contextsOf(trace.weights, trace, run);
+  const contexts = contextsOf(trace, run);
   const linears = ["global", "local"].map((branch) => projectedContexts(`${branch}/gate`, contexts[branch], layer.gates[branch], run));
   const gate = run.edit("", "gate", run.step("gate", linears, () => firstGate(...linears)));
   trace.gate = [gate];

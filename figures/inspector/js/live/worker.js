@@ -27,9 +27,18 @@ function replyTo({ buffer, stream, edits, shown, checked }) {
   return { products: model.products.constructor.name };
 }
 
+/** A reply and its own copies of what the model keeps of its arrays: those are handed over, not copied once more. */
+function handedOver(reply) {
+  if (!reply.variables) return [reply, []];
+  const logits = reply.logits.slice(), variables = {};
+  for (const [name, values] of Object.entries(reply.variables)) variables[name] = values.slice();
+  return [{ logits, variables }, [logits, ...Object.values(variables)].map(({ buffer }) => buffer)];
+}
+
 self.onmessage = ({ data: { number, ...message } }) => {
   try {
-    self.postMessage({ number, reply: replyTo(message) });
+    const [reply, moved] = handedOver(replyTo(message));
+    self.postMessage({ number, reply }, moved);
   } catch (error) {
     self.postMessage({ number, error: error instanceof EditError ? error.message : `the page's engine: ${error.message}` });
   }
