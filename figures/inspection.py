@@ -98,7 +98,7 @@ def write_inspection(
         written += save(draw(records[0], records[1], top), path, provenance=provenance(records, command))
     if html:
         view = {"against": str(records[1]["model"].item())} if len(records) > 1 else {}
-        if len(records) > 2 and record_edits(records[-1].attrs) and not live:  # an edited pass, and another model
+        if len(records) > 2 and record_edits(records[-1].attrs):  # an edited pass, and another model
             view["model"] = str(records[-1]["model"].item())
         page = path.with_name(f"{path.name}.html")
         written.append(write_html(records, page, view, video=pictures, live=live, notify=notify))

@@ -73,6 +73,7 @@ def test_an_edited_pass_stands_beside_another_model(made):
         "--edit",
         "drop */input at 0..1",
         "--html",
+        "--live",
         "--out",
         made / "beside",
     ]
