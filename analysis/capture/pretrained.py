@@ -28,7 +28,8 @@ def load_pretrained(folder: str | Path) -> nn.Module:
 
     Raises:
         CaptureError: no such folder; no configuration, or one whose class transformers lacks or that asks for code of
-            its own; no weights, or pickled ones; weights that did not load, loaded as other numbers, or are missing.
+            its own; no weights, or pickled ones; weights that did not load, loaded as other numbers, are missing or are
+            not finite.
         ImportError: transformers is not installed.
     """
     folder = Path(folder)
@@ -89,6 +90,9 @@ def _check_loaded(folder: Path, files: list[Path], model: nn.Module, report: dic
         "weights have other shapes in the files": report.get("mismatched_keys"),
         "errors while loading": report.get("error_msgs"),
         "tensors of the files did not load, since nothing in the model has their numbers": lost,
+        "weights have values that are not finite": [
+            name for name, values in model.named_parameters() if not bool(values.isfinite().all())
+        ],
     }
     texts = [f"{len(each)} {what}: {_listed(each)}" for what, each in faults.items() if each]
     if texts:

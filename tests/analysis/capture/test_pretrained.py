@@ -72,6 +72,14 @@ def test_weights_that_did_not_all_load_are_refused_by_name(folder):
         load_pretrained(folder)
 
 
+def test_weights_that_are_not_finite_are_refused_by_name(folder):
+    saved = load_file(folder / "model.safetensors")
+    saved["classifier.bias"][1] = float("nan")
+    save_file(saved, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CaptureError, match=r"1 weights have values that are not finite: classifier\.bias\."):
+        load_pretrained(folder)
+
+
 def test_pickles_are_refused(folder):
     (folder / "model.safetensors").unlink()
     (folder / "pytorch_model.bin").write_bytes(b"not opened")
