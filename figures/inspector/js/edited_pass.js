@@ -35,7 +35,8 @@ export class Questions {
   /** @param {object} engine @param {string[]} edits @param {string[]} shown names of the maps that the view shows */
   ask(engine, edits, shown) {
     const question = { engine, edits, shown, key: JSON.stringify([engine.model, edits, shown]) };
-    if ((this.next ?? this.open)?.key === question.key) return;
+    const awaited = this.next ?? this.open;
+    if (awaited?.key === question.key) return void (awaited.dropped = false);
     this.next = question;
     if (!this.open) this.send();
   }

@@ -57,5 +57,10 @@ export function spanOfText(words, frameSeconds, frames) {
   return [span[0], Math.min(span[1], frames)];
 }
 
-/** @param {?number[]} span of frames @returns {?number[]} in seconds from the clip's first frame */
-export function secondsOf(span, frameSeconds) { return span && span.map((frame) => Number((frame * frameSeconds).toFixed(6))); }
+/**
+ * Times of frames, never after the frame: frames that begin before an end of 0.666667 s would be one more than two of 1/3 s.
+ * @param {?number[]} span of frames @returns {?number[]} in seconds from the clip's first frame, to a microsecond
+ */
+export function secondsOf(span, frameSeconds) {
+  return span && span.map((frame) => Number((Math.floor(frame * frameSeconds * 1e6 + 1e-3) / 1e6).toFixed(6)));
+}

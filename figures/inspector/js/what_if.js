@@ -85,7 +85,10 @@ export class WhatIf {
     let messages = [];
     try { messages = await engine.refusals(texts); } catch (reason) { error = reason; }
     this.checking -= 1;
-    if (listKey !== this.listKey) return;
+    if (listKey !== this.listKey) { // another model or list meanwhile: what it asks is not held back by this refusal
+      this.failedKey = "";
+      return this.show();
+    }
     if (messages.some((message, at) => message && !this.messages[at])) this.refusals = { key: listKey, messages: messages.map(oneLine) };
     else Object.assign(this, { pass: null, problem: oneLine(error) });
     this.notify(this.made);

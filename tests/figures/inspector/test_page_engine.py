@@ -237,6 +237,22 @@ def test_of_models_with_norms_last_and_without_biases_and_projections(engine, ki
     check_edits(engine, small_deep_model(kind, norm="post", bias=False), [[], *edit_lists(kind)[1::6]])
 
 
+@pytest.mark.parametrize("frames", [1, 2, 4])
+@pytest.mark.parametrize("name", ["gate-op-tp30", "gate-att-tp10"])
+def test_heads_of_a_short_clip_that_are_left_nothing(engine, name, frames):
+    """Nothing of a map is left to multiply: the product is 0, not what the memory held before."""
+    model, clip = load(name), long_clip(frames)
+    engine.open(model, clip)
+    lists = [
+        ["scale visual/0/global/contexts by 3"],
+        ["knock-out visual/0/*/weights"],
+        ["knock-out audio/0/local/weights"],
+    ]
+    for edits, answer in zip(lists, engine.answers(lists, []), strict=True):
+        expected = inspect_clip(model, clip, edits=edits_from_texts(edits), parts=("score",))["logit"]
+        np.testing.assert_allclose(answer["logits"], expected, rtol=0, atol=1e-4)
+
+
 def check_edits(engine, model, lists: list[list[str]]) -> None:
     clip = small_clip(13, 0)
     engine.open(model, clip)

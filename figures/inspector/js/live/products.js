@@ -79,7 +79,7 @@ export class VectorProducts extends Products {
     floats.set(a);
     floats.fill(0, rows * inner, ofB);
     floats.set(this.panels(b, inner, columns), ofB);
-    if (runs.length > 1) floats.fill(0, ofC, ofC + rows * columns);
+    if (runs.length > 1 || runs.some(([, , from, to]) => from >= to)) floats.fill(0, ofC, ofC + rows * columns);
     for (const [first, stop, from, to] of runs) {
       if (from < to) this.run(4 * (first * inner + from), 4 * (ofB + inner * last + from * COLUMNS), 4 * (ofC + first * columns + last),
         up(stop - first, ROWS), to - from, width / COLUMNS, 4 * inner, 4 * inner * COLUMNS, 4 * columns);
