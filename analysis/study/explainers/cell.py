@@ -14,7 +14,7 @@ from typing import Any
 from analysis.explanations.benchmark.clip_scores import BenchmarkSettings, clip_scores
 from analysis.explanations.benchmark.explainers import Explainers, source_digest
 from analysis.explanations.registry import EXPLANATIONS
-from analysis.study.explainers.table import rows_table, write_rows
+from analysis.study.explainers.table import ROWS, rows_table
 from gmsa_models.checkpoints.files import load
 from gmsa_models.checkpoints.model_file import ModelFile
 from gmsa_models.classifier import GMSAClassifier
@@ -102,7 +102,7 @@ def do_cell(cell: BenchmarkCell, advance: Callable[[int, int], None] = lambda vi
         model, settings = _loaded(cell.model.path, cell.model.sha256), cell.settings
         randomise = cell.place < settings.randomised
         values = clip_scores(model, cell.clip, cell.others, cell.explainers, settings, randomise)
-        write_rows(cell.path, rows_table(cell.model.name, cell.clip.id, values), cell.provenance())
+        ROWS.write(cell.path, rows_table(cell.model.name, cell.clip.id, values), cell.provenance())
     except Exception as error:
         return BenchmarkOutcome(cell, f"{type(error).__name__}: {error}", isinstance(error, OutputError))
     return BenchmarkOutcome(cell)

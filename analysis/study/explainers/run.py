@@ -15,7 +15,7 @@ from analysis.explanations.benchmark.explainers import Explainers, OwnExplainer,
 from analysis.explanations.registry import EXPLANATIONS, check_method
 from analysis.study.explained import explained_clips
 from analysis.study.explainers.cell import BenchmarkCell, BenchmarkOutcome, do_cell
-from analysis.study.explainers.table import made_from, read_benchmark, read_rows, write_rows
+from analysis.study.explainers.table import ROWS, read_benchmark
 from analysis.sweep.engines import EngineOptions, engine_of
 from analysis.sweep.jobs import Job, silent
 from gmsa_models.checkpoints.files import load
@@ -103,7 +103,7 @@ def benchmark_explainers(
     engine_of(engine)(CELLS, [], options, silent).close()
     with locked(folder, "a benchmark of explainers"):
         remove_leftovers(folder, TABLE, "videos/*/*.parquet")
-        left = [cell for cell in cells if not _is_finished(cell)]
+        left = [cell for cell in cells if not ROWS.is_finished(cell.path, cell.provenance())]
         done = len(cells) - len(left)
         progress(done, len(cells))
         with closing(engine_of(engine)(CELLS, left, options, silent)) as outcomes:
@@ -149,20 +149,6 @@ def _check_names(explainers: Explainers) -> None:
             raise ArgumentError(f"explainer {name!r} is there twice; give each a name of its own")
 
 
-def _is_finished(cell: BenchmarkCell) -> bool:
-    """True when the cell's rows are there and were made from the same.
-
-    Raises:
-        SweepError: they were made from something else.
-    """
-    if not cell.path.exists():
-        return False
-    made, wanted = made_from(read_rows(cell.path)), cell.provenance()
-    if differing := [name for name in wanted if made.get(name) != wanted[name]]:
-        raise SweepError(f"{cell.path} was made with other {', '.join(differing)}; choose another folder")
-    return True
-
-
 def _check(outcome: BenchmarkOutcome) -> None:
     if outcome.fatal:
         raise OutputError(outcome.reason)
@@ -174,9 +160,9 @@ def _check(outcome: BenchmarkOutcome) -> None:
 
 def _write_whole(cells: Sequence[BenchmarkCell], folder: Path) -> None:
     """All rows in the order of the cells."""
-    tables = [read_rows(cell.path) for cell in cells]
+    tables = [ROWS.read(cell.path) for cell in cells]
     made = {
         name: value for name, value in cells[0].provenance().items() if name in ("settings", "explainers", "versions")
     }
     models = {cell.model.name: cell.model.sha256 for cell in cells}
-    write_rows(folder / TABLE, pa.concat_tables(tables), made | {"models": models})
+    ROWS.write(folder / TABLE, pa.concat_tables(tables), made | {"models": models})

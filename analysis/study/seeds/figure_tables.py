@@ -20,7 +20,7 @@ from analysis.study.seeds.comparison import (
     study_claims,
     task_models,
 )
-from analysis.study.seeds.table import provenance_of, read_table
+from analysis.study.seeds.table import STUDY
 from analysis.study.seeds.tasks import TASKS
 from analysis.study.seeds.variants import STUDY_VARIANTS, WHOLE, kind_of
 from gmsa_models.masks import neighbourhood_text
@@ -40,7 +40,7 @@ def local_attention(path: Path = SHIPPED) -> dict[str, xr.Dataset]:
         with `_low` and `_high`, of `locality_alone`; along `task` its `seeds` and `videos`. `points`: `variant`,
         `seed`, `gap`, `sensitivity` (point).
     """
-    models = task_models(read_table(path).to_pandas())
+    models = task_models(STUDY.read(path).to_pandas())
     rows = differences_to_baseline(models)
     first = next(iter(models.values()))
     tasks = list(dict.fromkeys(rows["task"]))
@@ -85,11 +85,11 @@ def claims_by_task(path: Path = SHIPPED) -> dict[str, xr.Dataset]:
         `claims`: of `claims_table`, with the `task` of each part and its `meaning`; the attribute `about` says how the
         models were trained. `differences`: as for Figure 11.
     """
-    table = read_table(path)
+    table = STUDY.read(path)
     models = task_models(table.to_pandas())
     each = [claims_table(study_claims(one)) for one in models.values()]
     names = np.repeat(list(models), [one.sizes["part"] for one in each])
-    settings = provenance_of(table)["settings"]
+    settings = STUDY.made_from(table)["settings"]
     about = (
         f"Models of demo size; each trained for {settings['steps']} steps of 16 videos on up to "
         f"{settings['montages']:,} montages of 60 s, of the classes of the shipped models; AudioSet: three times the "

@@ -13,7 +13,7 @@ from analysis.errors import SweepError
 from analysis.study.seeds.cell import CellOutcome, do_cell
 from analysis.study.seeds.data import DataSource, task_data
 from analysis.study.seeds.plan import Cell, StudySettings, cells_of, check_variants, in_table_order
-from analysis.study.seeds.table import provenance_of, read_table, write_table
+from analysis.study.seeds.table import STUDY, write_table
 from analysis.study.seeds.tasks import MAIN, TASKS, StudyTask, study_tasks
 from analysis.study.seeds.variants import DEFAULT_VARIANTS
 from analysis.sweep.engines import EngineOptions, engine_of
@@ -163,7 +163,7 @@ class _Work:
         Raises:
             OutputError: there is no room.
         """
-        left = [cell for cell in cells if not _is_finished(cell)]
+        left = [cell for cell in cells if not STUDY.is_finished(cell.path, cell.provenance())]
         result.cells, result.unchanged = result.cells + len(cells), result.unchanged + len(cells) - len(left)
         if self.watch:
             self.watch.begin(task, len(left))
@@ -179,20 +179,6 @@ class _Work:
                     self.watch.end_cell(outcome)
 
 
-def _is_finished(cell: Cell) -> bool:
-    """True when the cell's table is there and was made from the same.
-
-    Raises:
-        SweepError: it was made from something else.
-    """
-    if not cell.path.exists():
-        return False
-    made, wanted = provenance_of(read_table(cell.path)), cell.provenance()
-    if differing := [name for name in wanted if made.get(name) != wanted[name]]:
-        raise SweepError(f"{cell.path} was made with other {', '.join(differing)}; choose another folder")
-    return True
-
-
 def _write_whole(folder: Path) -> int:
     """Write the table of all cells that are there, in an order that does not depend on when they were done.
 
@@ -206,8 +192,8 @@ def _write_whole(folder: Path) -> int:
     for path in (folder / "cells").glob("*/*.parquet"):
         variant, _, seed = path.stem.rpartition("-")
         places[path.parent.name, variant, int(seed)] = path
-    tables = [read_table(places[name]) for name in in_table_order(places)]
-    made = [provenance_of(table) for table in tables]
+    tables = [STUDY.read(places[name]) for name in in_table_order(places)]
+    made = [STUDY.made_from(table) for table in tables]
     for name in COMMON:
         if len({str(each[name]) for each in made}) > 1:
             raise SweepError(f"{folder}: its models were made with different {name}; choose another folder")

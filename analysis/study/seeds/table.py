@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from analysis.errors import SweepError
 from analysis.study.seeds import SHIPPED
-from gmsa_models.data.atomic import replaced_when_done
+from analysis.study.stored_table import StoredTable
 
-__all__ = ["SCHEMA", "provenance_of", "read_study", "read_table", "write_table"]
+__all__ = ["SCHEMA", "STUDY", "read_study", "write_table"]
 
-METADATA = b"gmsa_study"
 _TEXT, _NUMBER = pa.dictionary(pa.int16(), pa.string()), pa.float32()
 SCHEMA = pa.schema(
     {
@@ -39,6 +35,7 @@ SCHEMA = pa.schema(
         "weights": _TEXT,  # digest of the model
     }
 )
+STUDY = StoredTable(SCHEMA, b"gmsa_study", "the table of a study", "the study")
 
 
 def write_table(path: Path, tables: Sequence[pa.Table], made: dict[str, Any]) -> None:
@@ -53,34 +50,7 @@ def write_table(path: Path, tables: Sequence[pa.Table], made: dict[str, Any]) ->
         OSError: it cannot be written.
     """
     whole = pa.concat_tables(tables).unify_dictionaries() if tables else SCHEMA.empty_table()
-    whole = whole.replace_schema_metadata({METADATA: json.dumps(made, sort_keys=True)}).combine_chunks()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replaced_when_done(path) as temporary:
-        pq.write_table(whole, temporary, compression="zstd", write_page_checksum=True)
-
-
-def read_table(path: Path) -> pa.Table:
-    """A table that `write_table` wrote.
-
-    Raises:
-        SweepError: it is none, or damaged.
-        OSError: it cannot be read.
-    """
-    content = path.read_bytes()
-    try:
-        table = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise SweepError(f"{path}: not the table of a study ({error}); remove it, and run the study again") from error
-    if METADATA not in (table.schema.metadata or {}) or not table.schema.equals(SCHEMA):
-        raise SweepError(
-            f"{path}: not the table of a study, or of another version; expected columns {', '.join(SCHEMA.names)}"
-        )
-    return table
-
-
-def provenance_of(table: pa.Table) -> dict[str, Any]:
-    """What a table of `read_table` says it was made from."""
-    return json.loads(table.schema.metadata[METADATA])
+    STUDY.write(path, whole.combine_chunks(), made)
 
 
 def read_study(path: str | Path = SHIPPED) -> pd.DataFrame:
@@ -93,4 +63,4 @@ def read_study(path: str | Path = SHIPPED) -> pd.DataFrame:
         SweepError: not the table of a study, or damaged.
         OSError: it cannot be read.
     """
-    return read_table(Path(path)).to_pandas()
+    return STUDY.read(Path(path)).to_pandas()

@@ -19,7 +19,7 @@ from analysis.explanations.registry import explain
 from analysis.statistics.intervals import mean_interval, resample_counts
 from analysis.study.explainers.run import benchmark_explainers
 from analysis.study.explainers.summary import agreement_matrix, benchmark_markdown, benchmark_means
-from analysis.study.explainers.table import made_from, read_benchmark, read_rows
+from analysis.study.explainers.table import ROWS, read_benchmark, rows_table
 from gmsa_models import save, write_clips
 from gmsa_models.errors import ArgumentError, UnknownNameError
 
@@ -81,7 +81,7 @@ def test_stopped_anywhere_it_goes_on_to_the_same_table(folder):
     pd.testing.assert_frame_equal(table, read_benchmark(folder / "whole" / "explainers.parquet"))
     files = [(folder / name / "explainers.parquet").read_bytes() for name in ("whole", "stopped")]
     assert files[0] == files[1]
-    made = made_from(read_rows(folder / "stopped" / "explainers.parquet"))
+    made = ROWS.made_from(ROWS.read(folder / "stopped" / "explainers.parquet"))
     assert set(made) == {"settings", "explainers", "versions", "models"}
 
 
@@ -96,7 +96,7 @@ def test_a_folder_of_another_benchmark_is_refused(folder):
     with pytest.raises(SweepError, match=r"not of the explanation benchmark .* remove it, and run it again"):
         run(folder, folder / "stopped")
     pq.write_table(pq.read_table(folder / "whole" / "explainers.parquet").select(["model"]), part)
-    with pytest.raises(SweepError, match="not of the explanation benchmark; expected columns model, video"):
+    with pytest.raises(SweepError, match=r"not of the explanation benchmark, or .*; expected columns model, video"):
         run(folder, folder / "stopped")
     part.write_bytes(content)
 
@@ -193,3 +193,14 @@ def test_the_command_writes_table_text_and_picture_and_takes_ones_own(folder, mo
         failed = runner.invoke(gmsa.app, [*words, *out, *more])
         assert (failed.exit_code, len(failed.stderr.splitlines())) == (2, 1), failed.output
         assert says in failed.stderr
+
+
+def test_a_footer_that_does_not_fit_its_columns_is_refused_before_pyarrow_reads_it(tmp_path):
+    path = tmp_path / "rows.parquet"
+    ROWS.write(path, rows_table("model", "video", [("random", "", "evidence_auc", 0.5)]), {})
+    data = bytearray(path.read_bytes())
+    footer = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    data[footer + 18] = 0  # the type of the first column in the schema: text (6)
+    path.write_bytes(data)
+    with pytest.raises(SweepError, match=r"rows\.parquet: not of .*says how many bytes its texts take.*; remove it"):
+        ROWS.read(path)
