@@ -108,8 +108,10 @@ def test_the_inspector_of_a_concept_is_alive_and_as_high_as_its_page(site, brows
     inside.locator("text=/0:47 \\(frame 47\\)/").wait_for()
     inside.locator(".gmsa-inspector").press("ArrowRight")
     inside.locator("text=/0:48 \\(frame 48\\)/").wait_for()
-    more = element.bounding_box()["height"] - inside.locator("body").evaluate("body => body.scrollHeight")
-    assert 0 <= more < 40
+    more = "frame.getBoundingClientRect().height - frame.contentDocument.body.scrollHeight"
+    page.wait_for_function(
+        f"() => {{ const frame = document.querySelector('iframe'), more = {more}; return 0 <= more && more < 40 }}"
+    )
     ground = "root => getComputedStyle(root).backgroundColor"
     light = inside.locator(".gmsa-inspector").evaluate(ground)
     page.evaluate("document.body.dataset.theme = 'dark'")

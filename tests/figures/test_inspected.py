@@ -14,6 +14,7 @@ import pytest
 import torch
 import xarray as xr
 from matplotlib.figure import Figure
+from registries import only
 from small_models import VOCABULARY, small_clip, small_model
 
 import gmsa
@@ -42,10 +43,10 @@ def pages(monkeypatch):
 
 
 @pytest.fixture
-def two_explanations(monkeypatch):
+def two_explanations():
     """Only two explanations are known: a plain one, and one that is made in threads."""
-    for name in set(EXPLANATIONS) - {"saliency", "segment-shapley"}:
-        monkeypatch.delitem(EXPLANATIONS, name)
+    with only(EXPLANATIONS, ("saliency", "segment-shapley")):
+        yield
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import pytest
 import xarray as xr
 from matplotlib.figure import Figure
 from paper_tables import tiny_curves, tiny_masses
+from registries import only
 from small_models import small_clip, small_model
 
 from analysis.explanations.registry import EXPLANATIONS
@@ -39,9 +40,8 @@ def fixed_code():
     with pytest.MonkeyPatch.context() as patch:
         for module in (pipeline, build_item):
             patch.setattr(module, "code_digest", lambda rooms: "code")
-        for name in set(EXPLANATIONS) - set(EXPLAINED):
-            patch.delitem(EXPLANATIONS, name)
-        yield
+        with only(EXPLANATIONS, EXPLAINED):
+            yield
 
 
 @pytest.fixture(scope="module")
