@@ -69,6 +69,20 @@ def weights_read_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state_file, "subprocess", here)
 
 
+@pytest.fixture
+def pages_left_empty(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple, dict]]:
+    """What `gmsa inspect` draws, as it is asked for; it saves an empty page in place of each picture.
+
+    To lay out and save the pages takes longer than all else that the command does.
+    """
+    from matplotlib.figure import Figure
+
+    asked: list[tuple[tuple, dict]] = []
+    empty = Figure(figsize=(1, 1))
+    monkeypatch.setattr("figures.inspection.draw", lambda *given, **more: asked.append((given, more)) or empty)
+    return asked
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real data beside the checkout; skips the test where it is absent."""

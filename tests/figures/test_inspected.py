@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from matplotlib.figure import Figure
 from registries import only
 from small_models import VOCABULARY, small_clip, small_model
 
@@ -33,13 +32,7 @@ from gmsa_models.errors import ArgumentError
 from gmsa_models.masks import Toeplitz
 from tests.gmsa.test_command_line import run
 
-
-@pytest.fixture(autouse=True)
-def pages(monkeypatch):
-    """What is drawn, kept; an empty page is saved in place of each, since to lay one out takes longer than all else."""
-    drawn = []
-    monkeypatch.setattr("figures.inspection.draw", lambda *given, **more: drawn.append((given, more)) or EMPTY)
-    return drawn
+pytestmark = pytest.mark.usefixtures("pages_left_empty")
 
 
 @pytest.fixture
@@ -58,9 +51,6 @@ def made(tmp_path):
         model.card.update(seed=seed)
         save(model, tmp_path / f"runs/{seed}/model.safetensors")
     return tmp_path
-
-
-EMPTY = Figure(figsize=(1, 1))
 
 
 def two(made, *more):
@@ -451,12 +441,12 @@ def test_other_commands_check_their_folder_too(made, words):
 
 
 @pytest.mark.parametrize(("first", "second"), [(("visual", "audio"), ("audio",)), (("audio",), ("visual", "audio"))])
-def test_models_of_unlike_modalities_stand_side_by_side(made, pages, first, second):
+def test_models_of_unlike_modalities_stand_side_by_side(made, pages_left_empty, first, second):
     for seed, modalities in ((7, first), (8, second)):
         save(small_model(modalities=modalities), made / f"runs/{seed}/model.safetensors")
     done = two(made, "--html")
     assert done.exit_code == 0, done.output
-    for (records, options), modalities in zip(pages, (first, second, first), strict=True):
+    for (records, options), modalities in zip(pages_left_empty, (first, second, first), strict=True):
         figure = draw(*records, **options)
         figure.draw_without_rendering()
         maps = [axes.get_title() for axes in figure.axes if axes.images]

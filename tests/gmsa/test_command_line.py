@@ -150,6 +150,7 @@ def test_inspect_prints_a_screen_and_writes_pictures_and_records(made):
     assert json.loads((out / f"{name}.json").read_text())["clip"]["clip"] == "clip1"
 
 
+@pytest.mark.usefixtures("pages_left_empty")
 def test_inspect_shows_saved_records_again_without_their_models(made, tmp_path):
     words = ("inspect", made / "clips.tfrecord#clip1", "--model", made / "mine.safetensors", "--out", made / "again")
     first = run(*words, "--against", made / "control.safetensors")
@@ -172,6 +173,7 @@ def test_inspect_shows_saved_records_again_without_their_models(made, tmp_path):
     assert "two records of model" in run("inspect", saved[0], "--against", saved[0]).stderr
 
 
+@pytest.mark.usefixtures("pages_left_empty")
 def test_inspect_of_a_file_of_several_takes_the_first_and_says_so(made):
     done = run("inspect", made / "clips.tfrecord", "--model", made / "control.safetensors", "--out", made / "out")
     assert done.exit_code == 0, done.output

@@ -26,6 +26,7 @@ def trained(tmp_path_factory):
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.usefixtures("pages_left_empty")
 def test_each_command_takes_it(trained, tmp_path, dtype):
     model, clips = trained / dtype / "model.safetensors", trained / "clips/*.tfrecord"
     assert {str(each.dtype) for each in load(model).parameters()} == {f"torch.{dtype}"}

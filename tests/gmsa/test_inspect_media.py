@@ -49,6 +49,7 @@ def inspect(made, out, *options):
     return run("inspect", made / "clips.tfrecord", "--model", made / "mine.safetensors", "--out", out, *options)
 
 
+@pytest.mark.usefixtures("pages_left_empty")
 def test_the_page_has_pictures_and_sound_and_a_saved_record_has_them_again(made, tmp_path):
     done = inspect(made, tmp_path, "--html", "--video", made / "clip.mkv")
     assert done.exit_code == 0, done.output

@@ -142,6 +142,7 @@ def test_the_model_says_its_space_and_classes(model, folder):
     assert made.vocabulary.names == ("loud", "still")
 
 
+@pytest.mark.usefixtures("pages_left_empty")
 def test_another_video_is_one_command(model, tmp_path):
     video = write_video(tmp_path / "other.mkv", range(4), (0.0, tone(3.0)))
     words = ["inspect", video, "--model", model, "--out", tmp_path / "out", "--html"]

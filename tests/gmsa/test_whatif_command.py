@@ -49,6 +49,7 @@ def test_whatif_in_json_is_confirmed_by_a_pass(made):
     assert model.vocabulary.names[int(logits.argmax())] == seconds["after"] != seconds["before"]
 
 
+@pytest.mark.usefixtures("pages_left_empty")
 def test_inspect_with_edits_writes_both_passes(made):
     out = made / "out"
     text = "knock-out visual/0/local/weights keys 2..5; force-gate audio/0/gate to 0"
@@ -88,6 +89,7 @@ def test_an_edited_pass_stands_beside_another_model(made):
 
 
 @pytest.mark.parametrize("name", ["clip1", "{folder}/clips.tfrecord#clip1"])
+@pytest.mark.usefixtures("pages_left_empty")
 def test_a_patch_names_a_clip_by_its_id_as_records_do(made, name):
     source, model = f"{made / 'clips.tfrecord'}#clip0", load(made / "mine.safetensors")
     text = f"patch visual/0/local/contexts from {name.format(folder=made)} at 2..5"

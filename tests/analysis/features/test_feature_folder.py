@@ -345,6 +345,7 @@ def test_a_small_copy_lies_beside_the_features_and_goes_with_them(tmp_path, vide
     assert stored_pictures("clips.tfrecord#a") == stored_pictures("demo:3") == (None, None)
 
 
+@pytest.mark.usefixtures("pages_left_empty")
 def test_gmsa_inspect_shows_what_lies_beside_the_features(tmp_path, videos):
     write_features(videos[:1], tmp_path / "f", SOUND, proxy=True)
     model = small_model(modalities=("audio",), input_widths={"audio": 128})

@@ -312,6 +312,7 @@ def test_drawing_needs_no_torch():
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.usefixtures("pages_left_empty")
 def test_gmsa_inspect_writes_one_page_for_all_models(tmp_path):
     from analysis import inspect_clip
     from figures.inspection import write_inspection

@@ -587,6 +587,7 @@ def test_the_newest_question_wins_and_stale_answers_are_dropped(opened):
     ]
 
 
+@pytest.mark.usefixtures("pages_left_empty")
 def test_the_edits_as_python_and_as_a_command_give_the_same_numbers(opened, tmp_path):
     save(moved(small_model("gate-op"), 0.4), tmp_path / "mine.safetensors")
     write_clips(tmp_path / "clips.tfrecord", [small_clip()])

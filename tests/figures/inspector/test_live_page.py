@@ -98,6 +98,7 @@ def test_a_page_that_is_not_live_is_as_it_was(tmp_path):
     assert "worker-src" not in text
 
 
+@pytest.mark.usefixtures("pages_left_empty")
 def test_gmsa_inspect_writes_a_live_page_of_a_shipped_model(tmp_path):
     arguments = ["inspect", "demo:3", "--model", "gate-att-bd10", "--html", "--live", "--out", str(tmp_path)]
     assert CliRunner().invoke(gmsa.app, arguments).exit_code == 0

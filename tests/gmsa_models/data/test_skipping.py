@@ -264,6 +264,7 @@ def model(spoilt):
     return save(small_model(), spoilt / "mine.safetensors")
 
 
+@pytest.mark.usefixtures("pages_left_empty")
 def test_every_command_that_reads_many_takes_the_same_word(spoilt, model):
     source = spoilt / "*.tfrecord"
     table = spoilt / "classes.csv"

@@ -338,6 +338,7 @@ def test_training_refuses_labels_of_another_data_set(tmp_path):
         fit(small_model(), clips, None, Recipe(steps=1, batch_size=2), tmp_path, progress=False)
 
 
+@pytest.mark.usefixtures("pages_left_empty")
 def test_the_command_line_says_it(tmp_path):
     write_clips(tmp_path / "a.tfrecord", [demo_clip(0).cut(4)])
     run = CliRunner().invoke(app, ["inspect", "demo:3", "--model", "audioset-gate-op", "--out", str(tmp_path)])
@@ -348,6 +349,7 @@ def test_the_command_line_says_it(tmp_path):
     assert "its labels are of 'youtube-8m', the model's classes of 'audioset'" in run.stderr
 
 
+@pytest.mark.usefixtures("pages_left_empty")
 class TestSaidOnTheCommandLine:
     """`--dataset`: whose classes the labels count, whatever the file says."""
 
