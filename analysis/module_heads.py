@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from analysis.capture import AttentionCall, Captured, FrameMap
 from analysis.capture.adapter import Inputs
-from analysis.module_sites import ModuleSite, call_module, find_sites
+from analysis.module_sites import ModuleSite, call_module, find_sites, owner_site
 
 __all__ = ["JoinedCalls", "join_heads"]
 
@@ -83,8 +83,8 @@ def join_heads(module: nn.Module, inputs: Inputs, captured: Captured, joined: bo
         calls[calls.index(each.calls[0])] = call
         calls = [one for one in calls if one not in each.calls]
         members[call.name] = each.calls
-        owner = replace(call, module=each.place.rpartition(".")[0], index=0)
-        for site in find_sites(module, inputs, [owner]).values():
+        site = owner_site(module, inputs, call, each.calls, each.place.rpartition(".")[0])
+        if site is not None:
             known[call.name] = site
         if each.calls[0].name in sites:
             input_sites[call.name] = sites[each.calls[0].name]

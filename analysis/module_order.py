@@ -19,8 +19,8 @@ from analysis.capture.layout import Layout
 from analysis.capture.maps import ScoredMaps, TokenMaps
 from analysis.explanations.input_steps import Steps, explained_tensor, module_steps, replaced_tensor
 from analysis.module_pass import NamedCalls, watched_pass
+from analysis.module_runs import evaluating_module
 from analysis.module_sites import call_module
-from analysis.module_view import evaluating_module
 
 __all__ = ["check_key_order"]
 

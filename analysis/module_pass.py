@@ -17,8 +17,8 @@ from analysis.capture.maps import TokenMaps
 from analysis.capture.probing import kept_state
 from analysis.capture.running import ModuleStack
 from analysis.capture.watcher import CallWatcher, unwatched
+from analysis.module_runs import evaluating_module
 from analysis.module_sites import call_module
-from analysis.module_view import evaluating_module
 
 __all__ = ["NamedCalls", "watched_pass"]
 

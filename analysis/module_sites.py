@@ -1,11 +1,9 @@
-"""Sites: the modules of a foreign model that attend, in one pass; G of each by differentiating it alone."""
+"""Sites: the modules of a foreign model that attend, in one pass; what each makes of other tokens."""
 
 from __future__ import annotations
 
 import inspect
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,14 +12,26 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from analysis.capture import AttentionCall
 from analysis.capture.adapter import Inputs
+from analysis.capture.layout import TokenTable
 from analysis.errors import RecordError
-from analysis.sensitivity.autograd import autograd_norms, sampled_norms
+from analysis.module_axes import AxisProbe, TokenAxes, axis_readings, by_token
+from analysis.module_runs import Run, SubmoduleRun, end_of_run, kept_runs
 from analysis.sensitivity.of_view import GRADIENT_BYTES
 
-__all__ = ["ModuleSite", "Probes", "call_module", "check_arguments", "find_sites", "norms_of", "tokens_given"]
+__all__ = [
+    "ModuleSite",
+    "Probes",
+    "arguments_of",
+    "call_module",
+    "check_arguments",
+    "find_sites",
+    "owner_site",
+    "tokens_given",
+]
 
 
 @dataclass(frozen=True)
@@ -41,47 +51,81 @@ class Probes:
 
 @dataclass(frozen=True)
 class ModuleSite:
-    """One attention module in one pass: what it was given, and which of that and of its output are tokens.
+    """One attention module in one run: what it was given, and which of that and of its output are tokens.
 
     Attributes:
         module: the innermost module that made the call.
-        args, kwargs: of its call.
-        tokens: the argument that holds the tokens, (rows, tokens, dim), or (tokens, rows, dim) if `turned`.
+        run: path of it, and how often it had run before.
+        args, kwargs: of its run.
+        copies: numbers of those, one after another, that are the tokens.
+        tokens: the argument that holds the tokens, of three axes.
         output: what it returned in their place.
         places: frame, patch -> number of the token among all of the call, row by row.
-        turned: see `tokens`.
+        axes: of rows and tokens in `tokens`.
+        output_axes: the same in `output`.
+        probe: tells the axes.
     """
 
     module: nn.Module
+    run: Run
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    tokens: Float[Tensor, "_ _ dim"]
-    output: Float[Tensor, "_ _ out_dim"]
+    copies: tuple[int, ...]
+    tokens: Float[Tensor, "_ _ _"]
+    output: Float[Tensor, "_ _ _"]
     places: Int[Tensor, "frames patches"]
-    turned: bool
+    axes: TokenAxes
+    output_axes: TokenAxes
+    probe: AxisProbe
 
-    def by_frame(self, values: Float[Tensor, "_ _ any_dim"]) -> Float[Tensor, "frames patches any_dim"]:
-        """Tokens of each frame."""
-        values = values.transpose(0, 1) if self.turned else values
-        return values.flatten(0, 1)[self.places]
+    def input_frames(self, values: Float[Tensor, "_ _ _"]) -> Float[Tensor, "frames patches dim"]:
+        """Tokens of each frame, of what stands in place of `tokens`."""
+        return by_token(values, self.axes).flatten(0, 1)[self.places]
+
+    def output_frames(self, values: Float[Tensor, "_ _ _"]) -> Float[Tensor, "frames patches dim"]:
+        """Tokens of each frame, of what the module returns."""
+        return by_token(values, self.output_axes).flatten(0, 1)[self.places]
+
+    def check_tokens(self, name: str) -> None:
+        """Refuse tokens that are others than those of the call: a few are replaced, and the call's own must move.
+
+        Args:
+            name: of the call.
+
+        Raises:
+            RecordError: others move.
+        """
+        if self.probe.input_axes([self.axes]) is None:
+            raise RecordError(
+                f"{name}: where one of the tokens that it is given is replaced, another of its call moves, so that "
+                "which frame each is of is not known: leave out the part 'sensitivity', and give features="
+            )
 
     def replaced(self, frames: Float[Tensor, "frames numbers"]) -> Float[Tensor, "frames out_numbers"]:
         """The output's tokens, frame by frame, had the tokens of the frames been these; others stay."""
-        rows = self.tokens.transpose(0, 1) if self.turned else self.tokens
+        rows = by_token(self.tokens, self.axes)
         flat = rows.flatten(0, 1).index_copy(0, self.places.flatten(), frames.reshape(self.places.numel(), -1))
-        tokens = flat.reshape(rows.shape)
-        tokens = tokens.transpose(0, 1) if self.turned else tokens
-        args = [tokens if each is self.tokens else each for each in self.args]
-        kwargs = {name: tokens if each is self.tokens else each for name, each in self.kwargs.items()}
+        tokens = flat.reshape(rows.shape).movedim((0, 1), self.axes)
         # The plain form: fused kernels have no rule for many gradients at once.
         with sdpa_kernel(SDPBackend.MATH):
-            output = self.module(*args, **kwargs)
-        return self.by_frame(output[0] if isinstance(output, tuple) else output).flatten(1)
+            output = _run(self.module, self.args, self.kwargs, self.copies, tokens)
+        return self.output_frames(output[0] if isinstance(output, tuple) else output).flatten(1)
+
+
+def _run(
+    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], copies: Sequence[int], tokens: Tensor
+) -> Any:
+    """What a module returns with other tokens in place of those that it was given."""
+    leaves, form = tree_flatten((args, kwargs))
+    for place in copies:
+        leaves[place] = tokens
+    args, kwargs = tree_unflatten(leaves, form)
+    return module(*args, **kwargs)
 
 
 def call_module(module: nn.Module, inputs: Inputs) -> Any:
     """The module's output for a tensor, a tuple of arguments, or arguments by name."""
-    args, named = _arguments(inputs)
+    args, named = arguments_of(inputs)
     return module(*args, **named)
 
 
@@ -91,7 +135,7 @@ def check_arguments(module: nn.Module, inputs: Inputs) -> None:
     Raises:
         RecordError: says what it takes.
     """
-    args, named = _arguments(inputs)
+    args, named = arguments_of(inputs)
     try:
         signature = inspect.signature(module.forward)
     except (TypeError, ValueError):  # not of Python
@@ -105,7 +149,8 @@ def check_arguments(module: nn.Module, inputs: Inputs) -> None:
         ) from None
 
 
-def _arguments(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def arguments_of(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments that a module is called with for some inputs."""
     if isinstance(inputs, Mapping):
         return (), dict(inputs)
     return (inputs if isinstance(inputs, tuple) else (inputs,)), {}
@@ -117,99 +162,118 @@ def find_sites(module: nn.Module, inputs: Inputs, calls: Sequence[AttentionCall]
     Args:
         module: the outermost.
         inputs: of the pass.
-        calls: all that its modules made in such a pass, in their order.
+        calls: some that were made in such a pass, in their order.
 
     Returns:
         Name of a call -> its site, of those whose input and output are tokens.
     """
-    modules = dict(module.named_modules())
-    numbers = Counter(call.module for call in calls)
-    passes: dict[str, list[tuple[tuple[Any, ...], dict[str, Any], Any]]] = {path: [] for path in numbers}
-    with ExitStack() as stack:
-        for path, seen in passes.items():
-            hook = modules[path].register_forward_hook(partial(_note, seen), with_kwargs=True)
-            stack.callback(hook.remove)
-        call_module(module, inputs)
+    runs = {call.name: (call.module, call.runs[call.module]) for call in calls}
+    kept = kept_runs(module, lambda: call_module(module, inputs), set(runs.values()))
     sites = {}
     for call in calls:
-        # A module may attend several times in one pass of its own.
-        number = call.index * len(passes[call.module]) // numbers[call.module]
-        site = _site(modules[call.module], call, *passes[call.module][number])
+        run = runs[call.name]
+        of_run = [each for each in calls if runs[each.name] == run]
+        # The first is given the tokens before another mixes them, and nothing mixes what the last makes of them.
+        alike = [number for number, each in enumerate(of_run) if (each.tables, each.axes) == (call.tables, call.axes)]
+        site = _site(call, run, kept[run], call.module, (alike[0], alike[-1])) if run in kept else None
         if site is not None:
             sites[call.name] = site
     return sites
 
 
-def _note(
-    seen: list[tuple[Any, ...]], module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any
-) -> None:
-    seen.append((args, kwargs, out))
+def owner_site(
+    module: nn.Module, inputs: Inputs, call: AttentionCall, heads: Sequence[AttentionCall], owner: str
+) -> ModuleSite | None:
+    """The site of a module around several that make one call together.
+
+    Args:
+        module, inputs: see `find_sites`.
+        call: all of theirs as one.
+        heads: the calls.
+        owner: path of the module around them.
+    """
+    run = owner, heads[0].runs[owner]
+    kept = kept_runs(module, lambda: call_module(module, inputs), {run})
+    return _site(call, run, kept[run], heads[0].module, (0, 0), heads[0]) if run in kept else None
 
 
 def _site(
-    module: nn.Module, call: AttentionCall, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+    call: AttentionCall,
+    run: Run,
+    known: SubmoduleRun,
+    path: str,
+    numbers: tuple[int, int],
+    made: AttentionCall | None = None,
 ) -> ModuleSite | None:
-    """None where no argument, more than one, or not the output, has the tokens of the call on its first two axes."""
+    """None where no argument, more than one, or not the output, has the call's tokens, or on which axes is not told.
+
+    Args:
+        call: of the site.
+        run, known: of the module.
+        path: of the module that makes the call.
+        numbers: of its calls in the run, by which the axes of what is given and of what is returned are told.
+        made: the call itself, where `call` is several as one.
+    """
     if call.tables is None:
         return None
-    table = call.tables[0]
-    rows, turned = (table.fold, table.tokens), isinstance(module, nn.MultiheadAttention) and not module.batch_first
-    shape = rows[::-1] if turned else rows
-    output = output[0] if isinstance(output, tuple) else output
-    tokens = next((each for each in (*args, *kwargs.values()) if _has_tokens(each, shape)), None)
-    if tokens is None or not _has_tokens(output, shape):
+    table, arguments = call.tables[0], (*known.args, *known.kwargs.values())
+    tokens = next((each for each in arguments if _readings(each, table)), None)
+    if tokens is None or not _readings(known.output, table):
         return None
-    if any(each is not tokens and _has_tokens(each, shape) for each in (*args, *kwargs.values())):
+    leaves, _ = tree_flatten((known.args, known.kwargs))
+    copies = tuple(number for number, each in enumerate(leaves) if each is tokens)
+    again = partial(_run, known.module, known.args, known.kwargs, copies)
+    inside = path.removeprefix(run[0]).removeprefix(".")
+    probe = AxisProbe(known.module, again, made or call, inside, numbers, tokens)
+    axes, output_axes = _axes(known, tokens, table, probe)
+    places = _places(table)
+    if axes is None or output_axes is None or places is None:
+        return None
+    sizes = [tokens.shape[axis] for axis in axes]
+    others = [each for each in arguments if each is not tokens and _readings(each, table)]
+    if any([each.shape[axis] for axis in axes] == sizes for each in others):
         return None  # by which of them G would be is not known, and it would lack what comes through the others
+    return ModuleSite(
+        known.module, run, known.args, known.kwargs, copies, tokens, known.output, places.to(known.output.device),
+        axes, output_axes, probe,
+    )  # fmt: skip
+
+
+def _axes(
+    known: SubmoduleRun, tokens: Tensor, table: TokenTable, probe: AxisProbe
+) -> tuple[TokenAxes | None, TokenAxes | None]:
+    """Of the tokens and of the output; None: not told."""
+    if isinstance(known.module, nn.MultiheadAttention):  # it says so itself
+        own = (0, 1) if known.module.batch_first else (1, 0)
+        return (own, own) if own in _readings(tokens, table) else (None, None)
+    readings = _readings(tokens, table)
+    axes = readings[0] if len(readings) == 1 else probe.input_axes(readings)
+    return axes, None if axes is None else probe.output_axes(_readings(known.output, table))
+
+
+def _readings(values: Any, table: TokenTable) -> list[TokenAxes]:
+    return axis_readings(values.shape, table) if isinstance(values, Tensor) and values.is_floating_point() else []
+
+
+def _places(table: TokenTable) -> Int[Tensor, "frames patches"] | None:
+    """Where the tokens of each frame lie among all, row by row; None: not as many in each."""
     frame, patch = table.frame[0].flatten(), table.patch[0].flatten()
     real = frame >= 0
     order = (frame * table.patches + patch).masked_fill(~real, table.frames * table.patches).argsort(stable=True)
     used = order[: int(real.sum())]
     count = torch.bincount(frame[real], minlength=table.frames)
-    if len(set(count.tolist())) != 1:
-        return None
-    return ModuleSite(module, args, kwargs, tokens, output, used.reshape(table.frames, -1).to(output.device), turned)
+    return used.reshape(table.frames, -1) if len(set(count.tolist())) == 1 else None
 
 
-def _has_tokens(values: Any, shape: tuple[int, int]) -> bool:
-    return isinstance(values, Tensor) and values.is_floating_point() and values.ndim == 3 and values.shape[:2] == shape
-
-
-class _Reached(Exception):  # noqa: N818  # no error: a pass that has come far enough
-    """What the module that was waited for is given."""
-
-
-def tokens_given(module: nn.Module, place: tuple[str, ModuleSite], inputs: Inputs) -> Float[Tensor, "frames numbers"]:
-    """The tokens of each frame that one of a module's submodules is given first, of any inputs; the pass ends there.
+def tokens_given(module: nn.Module, site: ModuleSite, inputs: Inputs) -> Float[Tensor, "frames numbers"]:
+    """The tokens of each frame that one of a module's submodules is given, of any inputs; the pass ends there.
 
     Args:
         module: the outermost.
-        place: path of the submodule, and its site in another pass.
+        site: of the submodule, in another pass.
         inputs: of the module.
     """
-    path, site = place
-
-    def stop(each: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        named = dict(enumerate(args)) | kwargs
-        known = dict(enumerate(site.args)) | site.kwargs
-        raise _Reached(next(named[name] for name, value in known.items() if value is site.tokens))
-
-    hook = module.get_submodule(path).register_forward_pre_hook(stop, with_kwargs=True)
-    try:
-        with torch.no_grad():
-            call_module(module, inputs)
-    except _Reached as reached:
-        return site.by_frame(reached.args[0]).flatten(1)
-    finally:
-        hook.remove()
-    raise RecordError(f"{path} was not called: the module makes other calls of other numbers")
-
-
-def norms_of(
-    site: ModuleSite, frames: Float[Tensor, "frames numbers"], probes: Probes
-) -> tuple[Float[Tensor, "query key"], Float[Tensor, "query key"]]:
-    """G of one attention module, and its standard error, which is 0 where it is exact."""
-    if probes.count is None:
-        norms = autograd_norms(site.replaced, frames, probes.max_bytes)
-        return norms, torch.zeros_like(norms)
-    return sampled_norms(site.replaced, frames, probes.count, probes.seed, probes.max_bytes)
+    reached = end_of_run(module, lambda: call_module(module, inputs), site.run)
+    if reached is None:
+        raise RecordError(f"{site.run[0]} was not called: the module makes other calls of other numbers")
+    return site.input_frames(reached[0][site.copies[0]]).flatten(1)

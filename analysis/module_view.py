@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
@@ -20,7 +19,9 @@ from analysis.capture.adapter import Inputs
 from analysis.capture.layout import Layout
 from analysis.errors import RecordError
 from analysis.module_heads import JoinedCalls, join_heads
-from analysis.module_sites import ModuleSite, Probes, call_module, check_arguments, norms_of, tokens_given
+from analysis.module_norms import site_norms
+from analysis.module_runs import evaluating_module
+from analysis.module_sites import ModuleSite, Probes, call_module, check_arguments, tokens_given
 from analysis.view import Capabilities, ModelNote, TraceView
 from gmsa_models.data.clip import Clip
 from gmsa_models.data.errors import is_plain
@@ -30,7 +31,6 @@ from gmsa_models.trace import HeadGroup, LayerTrace
 
 __all__ = [
     "ModuleClip",
-    "evaluating_module",
     "logits_of",
     "main_tensor",
     "module_logits",
@@ -98,7 +98,7 @@ def view_module(
     known = any(call.name in sites for each in calls.values() for call in each)
     made = _clip(clip or ModuleClip(), calls, _features(calls, joined.inputs, features))
     probes = probes or Probes()
-    norms, errors = (partial(_norms_and_errors, calls, sites, probes, which) for which in (0, 1))
+    norms, errors = (partial(_norms, module, inputs, calls, sites, probes, which) for which in (0, 1))
     return TraceView(
         clips=(made,),
         whole=(made,),
@@ -144,25 +144,6 @@ def _captured(
     with capture(module, reduce="frames", layout=layout) as captured:
         output = call_module(module, inputs)
     return captured, output
-
-
-@contextmanager
-def evaluating_module(module: nn.Module) -> Iterator[None]:
-    """In evaluation mode meanwhile; every submodule is in its own mode again afterwards.
-
-    The fused path of `nn.TransformerEncoder` is off: a recorded pass cannot take it, it makes jagged tensors of padded
-    ones, and writes 0 in place of padded tokens, so that passes with and without it would be of two functions.
-    """
-    modes = {each: each.training for each in module.modules()}
-    fused = torch.backends.mha.get_fastpath_enabled()
-    module.eval()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
-        for each, training in modes.items():
-            each.training = training
 
 
 def streams_of(captured: Captured, patterns: Mapping[str, str] | None) -> dict[str, list[AttentionCall]]:
@@ -238,17 +219,17 @@ def _layer(call: AttentionCall, site: ModuleSite | None, mask: Bool[Tensor, "que
     mask = None if mask is None else mask.to(call.frame_map.weights.device)
     outside = {"global": call.frame_map.outside} if bool((call.frame_map.outside > 0).any()) else {}
     return LayerTrace(
-        input=None if site is None else site.by_frame(site.tokens).flatten(1)[None],
-        output=None if site is None else site.by_frame(site.output).flatten(1)[None],
+        input=None if site is None else site.input_frames(site.tokens).flatten(1)[None],
+        output=None if site is None else site.output_frames(site.output).flatten(1)[None],
         weights={"global": call.frame_map.weights},
         head_groups={"global": (HeadGroup(0, heads, mask),)},
         outside=outside,
     )
 
 
-def _first_site(captured: Captured, sites: Mapping[str, ModuleSite]) -> tuple[str, ModuleSite] | None:
-    """Path and site of the first module that attends and is given tokens."""
-    return next(((call.module, sites[call.name]) for call in captured if call.name in sites), None)
+def _first_site(captured: Captured, sites: Mapping[str, ModuleSite]) -> ModuleSite | None:
+    """Of the first module that attends and is given tokens."""
+    return next((sites[call.name] for call in captured if call.name in sites), None)
 
 
 def _features(
@@ -262,10 +243,13 @@ def _features(
     first_sites = {name: sites[each[0].name] for name, each in calls.items() if each[0].name in sites}
     if not first_sites:
         raise RecordError(
-            "the features of the frames are not known, since no module that attends is given tokens, and one tensor "
-            f"of them: give features={{{next(iter(calls))!r}: array (time steps, dim)}}"
+            "the features of the frames are not known, since no module that attends is given tokens, one tensor of "
+            "them, on axes that sizes or other numbers tell: give "
+            f"features={{{next(iter(calls))!r}: array (time steps, dim)}}"
         )
-    return {name: site.by_frame(site.tokens).mean(1).float().cpu().numpy() for name, site in first_sites.items()}
+    for name, site in first_sites.items():
+        site.check_tokens(calls[name][0].name)
+    return {name: site.input_frames(site.tokens).mean(1).float().cpu().numpy() for name, site in first_sites.items()}
 
 
 def _clip(known: ModuleClip, calls: Mapping[str, Sequence[AttentionCall]], features: dict[str, np.ndarray]) -> Clip:
@@ -379,7 +363,9 @@ def _spatial_map(
         return torch.cat([captured[call.name].spatial_map(frame)[0] for call in heads])
 
 
-def _norms_and_errors(
+def _norms(
+    module: nn.Module,
+    inputs: Inputs,
     calls: Mapping[str, Sequence[AttentionCall]],
     sites: Mapping[str, ModuleSite],
     probes: Probes,
@@ -388,13 +374,8 @@ def _norms_and_errors(
     modality: str,
     layer: int,
 ) -> Float[Tensor, "1 query key"]:
-    """G of the module that attends, over all numbers of a frame's tokens (0), or its standard error (1)."""
+    """G of the module that attends (0), or its standard error (1)."""
     name = calls[modality][layer].name
-    if name not in sites:
-        raise RecordError(
-            f"{name} is not given tokens, or queries, keys and values as tensors of their own, so that its gradient "
-            "norms are not known: leave out the part 'sensitivity'"
-        )
-    site = sites[name]
-    frames = site.by_frame(site.tokens).flatten(1)
-    return view.once(("norms and errors", modality, layer), lambda: norms_of(site, frames, probes))[which][None]
+    site = sites.get(name)
+    both = view.once(("norms and errors", modality, layer), lambda: site_norms(module, inputs, name, site, probes))
+    return both[which][None]

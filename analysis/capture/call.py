@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, SupportsIndex
 
@@ -100,6 +100,7 @@ class AttentionCall:
         frames: the map between frames; None without a layout.
         tables: of the query tokens and of the key tokens; None without a layout.
         axes: what the axes of the map in front of its tokens are; None without a layout: (batch, heads).
+        runs: path of each module that was running, outermost first -> how often it had run before.
     """
 
     module: str
@@ -116,6 +117,7 @@ class AttentionCall:
     frames: FrameMap | None = None
     tables: tuple[TokenTable, TokenTable] | None = None
     axes: Axes | None = None
+    runs: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -175,6 +177,7 @@ def make_call(
     dropout: float = 0.0,
     between: tuple[str, ...] = (),
     axes: Axes | None = None,
+    runs: Mapping[str, int] | None = None,
 ) -> AttentionCall:
     """Compute a call's map chunk by chunk, keep what was asked for, and check that it explains the output.
 
@@ -183,6 +186,7 @@ def make_call(
         module, index, kind, dropout, between: see `AttentionCall`.
         options: what to keep.
         axes: in front of its tokens; None: (batch, heads).
+        runs: see `AttentionCall`.
 
     Raises:
         CaptureError: P V is not the output, or a head or query that the call lacks.
@@ -210,7 +214,7 @@ def make_call(
         raise CaptureError(_refusal(where, difference, bound, maps.dtype))
     return AttentionCall(
         module, index, kind, shape, difference, bound, dropout, between, kept, tuple(rows), weights,
-        None if sums is None else sums.result(), tables, axes,
+        None if sums is None else sums.result(), tables, axes, runs or {},
     )  # fmt: skip
 
 

@@ -93,7 +93,7 @@ class Recorder(CallWatcher):
         axes = None if layout is None else self._axes.find(layout, recorded, where, index, kind)
         self.modules.count_call(where)
         with unwatched():
-            call = make_call(recorded, where, index, kind, options, dropout, between, axes)
+            call = make_call(recorded, where, index, kind, options, dropout, between, axes, self.modules.runs)
             self.calls.append(call)
             if isinstance(recorded, GivenMaps):
                 self._softmaxes[call.name] = recorded.softmaxes

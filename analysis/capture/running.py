@@ -31,6 +31,7 @@ class RunningModule:
         path: of it.
         module: itself.
         args, kwargs: what it was given.
+        number: how often it ran before, under this path.
         calls: path of a submodule -> attention calls that it has made since.
     """
 
@@ -38,6 +39,7 @@ class RunningModule:
     module: nn.Module
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+    number: int = 0
     calls: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -67,6 +69,7 @@ class ModuleStack:
     def __init__(self, module: nn.Module) -> None:
         self.running: list[RunningModule] = []
         self.ran = False
+        self._runs: Counter[str] = Counter()
         self._paths: dict[nn.Module, list[str]] = {}
         for path, each in module.named_modules(remove_duplicate=False):
             self._paths.setdefault(each, []).append(path)
@@ -86,16 +89,24 @@ class ModuleStack:
                     stack.callback(hook.remove)
             yield self
 
-    def _enter(self, paths: list[str], module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _enter(self, paths: list[str], module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Take note of a module that begins; what is returned, if anything, it is given instead."""
         inside = self.running[-1].path + "." if self.running and self.running[-1].path else ""
         self.ran = True
         path = next((path for path in paths if path.startswith(inside)), paths[0])
-        self.running.append(RunningModule(path, module, args, kwargs))
+        self.running.append(RunningModule(path, module, args, kwargs, self._runs[path]))
+        self._runs[path] += 1
         if isinstance(module, nn.MultiheadAttention):  # whose own words would be of the mode that watches
             refuse_unreadable(args, {}, f"module {path!r} (nn.MultiheadAttention)")
+        return None
 
     def _leave(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         self.running.pop()
+
+    @property
+    def runs(self) -> dict[str, int]:
+        """Path of each running module, outermost first -> how often it ran before."""
+        return {each.path: each.number for each in self.running}
 
     @property
     def innermost(self) -> str | None:
@@ -114,9 +125,10 @@ class ModuleStack:
 
     @contextmanager
     def running_as(self, count: int) -> Iterator[None]:
-        """The first `count` running modules alone run meanwhile, as the next one is called again."""
+        """The first `count` running modules alone run meanwhile, as the next one is called again; runs do not count."""
         before, self.running = self.running, self.running[:count]
+        runs = Counter(self._runs)
         try:
             yield
         finally:
-            self.running = before
+            self.running, self._runs = before, runs

@@ -20,8 +20,9 @@ from analysis.explanations.class_explanations import ClassExplanations
 from analysis.explanations.input_steps import module_steps
 from analysis.explanations.module_explanations import MODULE_METHODS, ModuleScore, check_module_methods, explain_module
 from analysis.module_order import check_key_order
+from analysis.module_runs import evaluating_module
 from analysis.module_sites import Probes
-from analysis.module_view import ModuleClip, evaluating_module, view_module
+from analysis.module_view import ModuleClip, view_module
 from analysis.record.assemble import check_parts, record_of
 from analysis.record.layers import record_layers
 from analysis.record.spatial_variables import spatial_variable

@@ -32,8 +32,9 @@ from analysis.interventions.map_uses import MapUses
 from analysis.interventions.plan import EditPlan
 from analysis.interventions.sites import Site, SiteTable
 from analysis.module_heads import join_heads
+from analysis.module_runs import evaluating_module
 from analysis.module_sites import call_module, check_arguments
-from analysis.module_view import evaluating_module, logits_of, streams_of, view_module
+from analysis.module_view import logits_of, streams_of, view_module
 from gmsa_models.errors import ArgumentError
 from gmsa_models.trace import Stage
 

@@ -1,0 +1,127 @@
+"""G of one module that attends, by every way of the frames into it: by its tokens alone, or it is not known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_map
+
+from analysis.capture.adapter import Inputs
+from analysis.capture.probing import kept_state
+from analysis.errors import RecordError
+from analysis.module_runs import end_of_run, evaluating_module
+from analysis.module_sites import ModuleSite, Probes, arguments_of
+from analysis.sensitivity.autograd import autograd_norms, sampled_norms
+
+__all__ = ["site_norms"]
+
+ROUNDING = 1e-6  # of the largest number of the output: what is computed of the same numbers is the same
+WHOLE = (torch.int32, torch.int64)
+MASKED = -1e3  # scores at most this are those of a mask
+
+
+def site_norms(
+    module: nn.Module, inputs: Inputs, name: str, site: ModuleSite | None, probes: Probes
+) -> tuple[Float[Tensor, "query key"], Float[Tensor, "query key"]]:
+    """G over all numbers of a frame's tokens, and its standard error, which is 0 where it is exact.
+
+    Args:
+        module, inputs: see `analysis.inspect_module`.
+        name: of the call.
+        site: of it, in a pass of these inputs; None: not known.
+        probes: how it is computed.
+
+    Raises:
+        RecordError: no site, tokens of another order than the call's, or frames that reach the module in another way.
+    """
+    if site is None:
+        raise RecordError(
+            f"{name} is not given tokens, or queries, keys and values as tensors of their own, or on which axes they "
+            "are is not told by other numbers, so that its gradient norms are not known: leave out the part "
+            "'sensitivity'"
+        )
+    with evaluating_module(module):
+        site = _by_tokens_alone(module, inputs, site)
+        site.check_tokens(name)
+        frames = site.input_frames(site.tokens).flatten(1)
+        if probes.count is None:
+            norms = autograd_norms(site.replaced, frames, probes.max_bytes)
+            return norms, torch.zeros_like(norms)
+        return sampled_norms(site.replaced, frames, probes.count, probes.seed, probes.max_bytes)
+
+
+def _by_tokens_alone(module: nn.Module, inputs: Inputs, site: ModuleSite) -> ModuleSite:
+    """The site, with every argument that is a copy of its tokens.
+
+    The module runs with other inputs, and the site is given its old tokens: it must return what it did.
+
+    Args:
+        module: the outermost, in evaluation mode.
+        inputs: of one clip.
+        site: in a pass of them.
+
+    Raises:
+        RecordError: what the site returns moves all the same, as where its keys are made of the frames elsewhere.
+    """
+    args, kwargs = arguments_of(inputs)
+    args, kwargs = _other((args, kwargs))
+    known, _ = tree_flatten((site.args, site.kwargs))
+    copies = list(site.copies)
+
+    def restore(received: list[Any]) -> list[Any]:
+        tokens = received[site.copies[0]]
+        for number, each in enumerate(received):
+            if number < len(known) and _same(known[number], site.tokens) and _same(each, tokens):
+                copies.extend([number] if number not in copies else [])
+        return [site.tokens if number in copies else each for number, each in enumerate(received)]
+
+    with kept_state(module), torch.random.fork_rng():
+        torch.manual_seed(0)
+        reached = end_of_run(module, lambda: module(*args, **kwargs), site.run, restore)
+    name = site.run[0] or type(module).__name__
+    if reached is None or not isinstance(reached[1], Tensor) or reached[1].shape != site.output.shape:
+        raise RecordError(f"{name} is not run alike for other inputs, so that its gradient norms are not known")
+    one, other = (each.detach().nan_to_num().double() for each in (site.output, reached[1]))
+    moved, scale = float((one - other).abs().max()), max(1.0, float(one.abs().max()))
+    if moved > ROUNDING * scale:
+        raise RecordError(
+            f"{name}: what it returns moves by {moved:.2g} with the input while its tokens stay: the frames reach it "
+            "in another way too (keys and values made of them elsewhere, a second argument, an attribute), so that its "
+            "gradient norms by its tokens would not be all: leave out the part 'sensitivity', or put what makes its "
+            "keys and values into the module that attends"
+        )
+    return replace(site, copies=tuple(copies))
+
+
+def _same(one: Any, other: Any) -> bool:
+    return (
+        isinstance(one, Tensor)
+        and isinstance(other, Tensor)
+        and (one is other or (one.shape == other.shape and one.dtype == other.dtype and torch.equal(one, other)))
+    )
+
+
+def _other(arguments: Any) -> Any:
+    """The same with other numbers: all of floats but masks, else the first whole numbers that are none, else masks."""
+    leaves, _ = tree_flatten(arguments)
+    tensors = [each for each in leaves if isinstance(each, Tensor) and each.numel()]
+    floats = [each for each in tensors if each.is_floating_point()]
+    whole = [each for each in tensors if each.dtype in WHOLE and int(each.max()) > 1]
+    changed = [each for each in floats if not _is_mask(each)] or whole[:1] or floats
+    known = {id(each): _changed(each, number) for number, each in enumerate(changed)}
+    return tree_map(lambda each: known.get(id(each), each), arguments)
+
+
+def _is_mask(values: Tensor) -> bool:
+    return bool(((values == 0) | (values == 1) | (values <= MASKED)).all())
+
+
+def _changed(values: Tensor, seed: int) -> Tensor:
+    if not values.is_floating_point():
+        return values.min() + values.max() - values
+    noise = torch.randn(values.shape, generator=torch.Generator().manual_seed(seed)).to(values)
+    return values.detach() + (float(values.detach().float().std().nan_to_num()) or 1.0) * noise

@@ -1,0 +1,138 @@
+"""What submodules of a module are given and return, run by run, in one pass; and a pass that ends where it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from analysis.capture.running import ModuleStack
+
+__all__ = ["Run", "SubmoduleRun", "end_of_run", "evaluating_module", "kept_runs"]
+
+Run = tuple[str, int]  # path of a submodule, and how often it ran before
+Change = Callable[[list[Any]], list[Any]]
+
+
+@dataclass(frozen=True)
+class SubmoduleRun:
+    """One run of a submodule.
+
+    Attributes:
+        module: it.
+        args, kwargs: what it was given.
+        output: what it returned; of several the first.
+    """
+
+    module: nn.Module
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    output: Any
+
+
+class _Kept(ModuleStack):
+    """Keeps the runs that are wanted."""
+
+    def __init__(self, module: nn.Module, wanted: Collection[Run]) -> None:
+        super().__init__(module)
+        self.kept: dict[Run, SubmoduleRun] = {}
+        self._wanted = wanted
+
+    def _leave(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        last = self.running[-1]
+        if (last.path, last.number) in self._wanted:
+            self.kept[last.path, last.number] = SubmoduleRun(module, last.args, last.kwargs, _first(output))
+        super()._leave(module, inputs, output)
+
+
+def kept_runs(module: nn.Module, run: Callable[[], Any], wanted: Collection[Run]) -> dict[Run, SubmoduleRun]:
+    """Some runs of submodules in a pass.
+
+    Args:
+        module: the outermost.
+        run: makes the pass.
+        wanted: which ones; those that are not made are left out.
+    """
+    seen = _Kept(module, wanted)
+    with seen.watching():
+        run()
+    return seen.kept
+
+
+class _Reached(Exception):  # noqa: N818  # no error: a pass that has come far enough
+    """What the submodule that was waited for has returned."""
+
+
+class _Ended(ModuleStack):
+    """Ends a pass as a run begins, or as it ends with other arguments."""
+
+    def __init__(self, module: nn.Module, wanted: Run, change: Change | None) -> None:
+        super().__init__(module)
+        self._wanted, self._change = wanted, change
+        self.received: list[Any] = []
+
+    def _enter(self, paths: list[str], module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        super()._enter(paths, module, args, kwargs)
+        if (self.running[-1].path, self.running[-1].number) != self._wanted:
+            return None
+        self.received, form = tree_flatten((args, kwargs))
+        if self._change is None:
+            raise _Reached(None)
+        return tree_unflatten(self._change(list(self.received)), form)
+
+    def _leave(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        last = self.running[-1]
+        super()._leave(module, inputs, output)
+        if (last.path, last.number) == self._wanted and self._change is not None and output is not None:
+            raise _Reached(_first(output))
+
+
+def end_of_run(
+    module: nn.Module, run: Callable[[], Any], wanted: Run, change: Change | None = None
+) -> tuple[list[Any], Any] | None:
+    """A pass that ends with one run of a submodule.
+
+    Args:
+        module: the outermost.
+        run: makes the pass.
+        wanted: the run.
+        change: of what the submodule is given; None: the pass ends before it runs.
+
+    Returns:
+        What it was given before the change, one after another, and the first that it returned; None: it was not run.
+    """
+    seen = _Ended(module, wanted, change)
+    try:
+        with seen.watching(), torch.no_grad():
+            run()
+    except _Reached as reached:
+        return seen.received, reached.args[0]
+    return None
+
+
+def _first(output: Any) -> Any:
+    return output[0] if isinstance(output, tuple) and output else output
+
+
+@contextmanager
+def evaluating_module(module: nn.Module) -> Iterator[None]:
+    """In evaluation mode meanwhile; every submodule is in its own mode again afterwards.
+
+    The fused path of `nn.TransformerEncoder` is off: a recorded pass cannot take it, it makes jagged tensors of padded
+    ones, and writes 0 in place of padded tokens, so that passes with and without it would be of two functions.
+    """
+    modes = {each: each.training for each in module.modules()}
+    fused = torch.backends.mha.get_fastpath_enabled()
+    module.eval()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+        for each, training in modes.items():
+            each.training = training
