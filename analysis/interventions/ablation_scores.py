@@ -19,8 +19,9 @@ from analysis.interventions.ablation import (
     by_block,
     summed_contexts,
 )
-from analysis.statistics.comparisons import PERMUTATIONS, corrected, score_difference, score_sample
+from analysis.statistics.comparisons import corrected, score_difference, score_sample
 from analysis.statistics.intervals import RESAMPLES, resample_counts
+from analysis.statistics.paired import DRAWS
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
 from gmsa_models.errors import ArgumentError
@@ -126,7 +127,7 @@ def ablation_costs(
     metrics: Sequence[str] = METRICS,
     *,
     resamples: int = RESAMPLES,
-    permutations: int = PERMUTATIONS,
+    permutations: int = DRAWS,
     seed: int = 0,
     correction: str = "holm",
 ) -> pd.DataFrame:
@@ -135,7 +136,7 @@ def ablation_costs(
     Args:
         table: of `ablation_scores`.
         metrics: of "gap", "map", "perr", "hit_at_1".
-        resamples, permutations, seed: of bootstrap and permutations (PERR, Hit@1); GAP and MAP leave out each video.
+        resamples, permutations, seed: of intervals and of `paired_p` (PERR, Hit@1); GAP and MAP leave out each video.
         correction: of p-values, over the ablations of each metric; see `adjust_p_values`.
 
     Returns:

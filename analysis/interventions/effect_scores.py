@@ -19,7 +19,8 @@ from analysis.interventions.cells import windows_of
 from analysis.interventions.edits import EditError, Number
 from analysis.interventions.effects import effect_map
 from analysis.statistics.comparisons import corrected
-from analysis.statistics.intervals import RESAMPLES, mean_interval, paired_permutation_p, resample_counts
+from analysis.statistics.intervals import RESAMPLES, mean_interval, resample_counts
+from analysis.statistics.paired import paired_p
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
 
@@ -90,7 +91,7 @@ def effect_table(
 
     Args:
         scores: of `effect_scores`.
-        resamples, seed: of the bootstrap and of the permutations of signs.
+        resamples, seed: of the bootstrap; `paired_p` has its own number of draws.
         correction: see `adjust_p_values`; "benjamini-hochberg" keeps the rate of false discoveries.
 
     Returns:
@@ -113,7 +114,7 @@ def _tested(values: Float[np.ndarray, " videos"], counts: np.ndarray, seed: int)
     if not known:
         return dict.fromkeys(("estimate", "low", "high", "p_value"), float("nan")) | {"videos": 0}
     result = mean_interval(values, counts)
-    p_value = paired_permutation_p(values, seed=seed) if known > 1 else float("nan")
+    p_value = paired_p(values, seed=seed) if known > 1 else float("nan")
     ends = {"estimate": result.estimate, "low": result.low, "high": result.high}
     return ends | {"p_value": p_value, "videos": known}
 

@@ -1,8 +1,9 @@
 """All pairs of models held against each other on the same videos, as one tidy table.
 
-A score that is a mean over videos (PERR, Hit@1, any number a video) is tested by flipping signs of its differences:
-paired permutation. GAP and MAP rank videos against each other, so there is no number a video: each video is left out of
-both models at once (paired jackknife), the interval is Student's, and p is what belongs to that interval.
+A score that is a mean over videos (PERR, Hit@1, any number a video) is tested by its differences (`paired_p`: flipped
+signs and the studentised bootstrap). GAP and MAP rank videos against each other, so there is no number a video: each
+video is left out of both models at once (paired jackknife), the interval is Student's, and p is what belongs to that
+interval.
 """
 
 from __future__ import annotations
@@ -20,17 +21,16 @@ from analysis.statistics.intervals import (
     RESAMPLES,
     Interval,
     mean_interval,
-    paired_permutation_p,
     resample_counts,
 )
 from analysis.statistics.jackknife import jackknife_counts, jackknife_interval, jackknife_p
 from analysis.statistics.multiplicity import adjust_p_values
+from analysis.statistics.paired import DRAWS, paired_p
 from analysis.statistics.resampling import resampled_metrics, video_metrics
 from gmsa_models.errors import ArgumentError
 from gmsa_models.evaluation.metrics import METRICS, classification_metrics
 
 __all__ = [
-    "PERMUTATIONS",
     "Difference",
     "ScoreSample",
     "compare_scores",
@@ -41,9 +41,8 @@ __all__ = [
     "value_difference",
 ]
 
-JACKKNIFE, PERMUTATION = "paired jackknife", "paired permutation"
+JACKKNIFE, SIGNS = "paired jackknife", "paired signs and bootstrap"
 PERCENT = 100.0
-PERMUTATIONS = 9_999
 
 Counts = Int[np.ndarray, "resamples drawn"]
 
@@ -57,7 +56,7 @@ class Difference:
         difference: first less second.
         low, high: its 95 % interval over videos; NaN with fewer than two, and where all differ by the same.
         p_value: two-sided, of no difference; NaN where none can be had.
-        test: "paired jackknife" or "paired permutation".
+        test: "paired jackknife" or "paired signs and bootstrap".
         videos: how many both sides have a value of.
     """
 
@@ -124,15 +123,15 @@ def score_sample(
 
 
 def score_difference(
-    first: ScoreSample, second: ScoreSample, metric: str, permutations: int = PERMUTATIONS, seed: int = 0
+    first: ScoreSample, second: ScoreSample, metric: str, permutations: int = DRAWS, seed: int = 0
 ) -> Difference:
     """Difference of one score, in percentage points, by the test that the score calls for.
 
     Args:
         first, second: of the same videos and bootstrap samples.
         metric: one that both have.
-        permutations: of a score that is a mean over videos.
-        seed: of the permutations.
+        permutations: drawn samples, of a score that is a mean over videos.
+        seed: of them.
     """
     if metric in first.of_videos:
         return value_difference(first.of_videos[metric], second.of_videos[metric], first.counts, permutations, seed)
@@ -146,7 +145,7 @@ def value_difference(
     first: Float[np.ndarray, " videos"],
     second: Float[np.ndarray, " others"],
     counts: Counts,
-    permutations: int = PERMUTATIONS,
+    permutations: int = DRAWS,
     seed: int = 0,
 ) -> Difference:
     """Mean difference of any number a video; videos that lack it on either side (NaN) are left out.
@@ -154,8 +153,8 @@ def value_difference(
     Args:
         first, second: one value a video, in the same order.
         counts: of `resample_counts`.
-        permutations: drawn patterns of signs, where there are too many to try all.
-        seed: of the permutations.
+        permutations: drawn patterns of signs, where there are too many to try all, and bootstrap samples of the test.
+        seed: of them.
 
     Raises:
         ArgumentError: sides of different lengths, or no video that both have a value of.
@@ -165,9 +164,9 @@ def value_difference(
     differences = first - second
     present = ~np.isnan(differences)
     interval: Interval = mean_interval(differences, counts)
-    p_value = paired_permutation_p(differences, permutations, seed) if present.sum() > 1 else float("nan")
+    p_value = paired_p(differences, permutations, seed) if present.sum() > 1 else float("nan")
     sides = float(first[present].mean()), float(second[present].mean())
-    return Difference(*sides, interval.estimate, interval.low, interval.high, p_value, PERMUTATION, int(present.sum()))
+    return Difference(*sides, interval.estimate, interval.low, interval.high, p_value, SIGNS, int(present.sum()))
 
 
 def compare_scores(
@@ -175,7 +174,7 @@ def compare_scores(
     metrics: Sequence[str] = METRICS,
     *,
     resamples: int = RESAMPLES,
-    permutations: int = PERMUTATIONS,
+    permutations: int = DRAWS,
     seed: int = 0,
     correction: str = "holm",
 ) -> pd.DataFrame:
@@ -185,7 +184,7 @@ def compare_scores(
         tables: model -> `score` and `label` (video, class), of the same videos and classes: what
             `analysis.study.scores.score_models` gives.
         metrics: of "gap", "map", "perr", "hit_at_1".
-        resamples, permutations, seed: of bootstrap and permutations.
+        resamples, permutations, seed: bootstrap samples of intervals, draws of `paired_p`.
         correction: see `adjust_p_values`.
 
     Returns:
@@ -215,7 +214,7 @@ def compare_values(
     metric: str,
     *,
     resamples: int = RESAMPLES,
-    permutations: int = PERMUTATIONS,
+    permutations: int = DRAWS,
     seed: int = 0,
     correction: str = "holm",
 ) -> pd.DataFrame:

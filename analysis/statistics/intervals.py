@@ -1,4 +1,4 @@
-"""Intervals over videos, permutation tests, rank correlations: how sure a number is. Arrays only, no torch.
+"""Intervals over videos and rank correlations: how sure a number is. Arrays only, no torch.
 
 Videos are what is drawn at random, so intervals resample videos. All statistics of one set of videos should use one
 `resample_counts`, so that their differences are those of the same resampled videos.
@@ -18,12 +18,13 @@ from gmsa_models.errors import ArgumentError
 __all__ = [
     "LEVEL",
     "RESAMPLES",
+    "ROUNDING",
+    "SMALLEST",
     "Interval",
     "RankCorrelation",
     "group_mean_values",
     "mean_ends",
     "mean_interval",
-    "paired_permutation_p",
     "resample_counts",
     "resampled_means",
     "sign_test_p",
@@ -33,8 +34,8 @@ __all__ = [
 LEVEL = 0.95
 RESAMPLES = 2000
 PERMUTATIONS = 99_999
-# Up to this many values every order (8! = 40,320) or every pattern of signs (2^16) is tried, none is drawn.
-EXACT_ORDERS, EXACT_SIGNS = 8, 16
+# Up to this many values every order (8! = 40,320) is tried, none is drawn.
+EXACT_ORDERS = 8
 CHUNK = 20_000
 # Up to this many values Student's t stands alone, see `mean_ends`.
 SMALLEST = 3
@@ -234,35 +235,6 @@ def group_mean_values(values: Float[np.ndarray, " videos"]) -> Float[np.ndarray,
         return np.full(len(values), np.nan)
     mean = values[inside].mean()
     return np.asarray(mean + np.where(inside, values - mean, 0.0) * (len(values) - 1) / (inside.sum() - 1))
-
-
-def paired_permutation_p(
-    differences: Float[np.ndarray, " videos"], permutations: int = PERMUTATIONS, seed: int = 0
-) -> float:
-    """Chance of a mean difference at least this far from 0 if in each video either side might as well be the other.
-
-    Two-sided: signs of the differences are flipped, every pattern where there are few videos, else `permutations`
-    drawn ones, of which the observed counts as one more.
-
-    Args:
-        differences: one side less the other, one a video; NaN is left out.
-
-    Raises:
-        ArgumentError: no differences.
-    """
-    values = differences[~np.isnan(differences)].astype(np.float64)
-    if not len(values):
-        raise ArgumentError("no differences to permute; expected at least one video")
-    observed = abs(values.sum()) * (1 - 1e-12)  # so that sums that differ by rounding alone count as equal
-    if len(values) <= EXACT_SIGNS:
-        patterns = (np.arange(2 ** len(values))[:, None] >> np.arange(len(values))) & 1
-        return float((np.abs((1 - 2 * patterns) @ values) >= observed).mean())
-    generator = np.random.default_rng(seed)
-    extreme = 0
-    for start in range(0, permutations, CHUNK):
-        flips = generator.integers(0, 2, (min(CHUNK, permutations - start), len(values)), dtype=np.int8)
-        extreme += int((np.abs((1.0 - 2.0 * flips) @ values) >= observed).sum())
-    return (extreme + 1) / (permutations + 1)
 
 
 def spearman(

@@ -17,11 +17,11 @@ from analysis.statistics.families import family_correlation, least_p
 from analysis.statistics.intervals import (
     Interval,
     mean_interval,
-    paired_permutation_p,
     resample_counts,
 )
 from analysis.statistics.jackknife import jackknife_interval
 from analysis.statistics.line_verdicts import NO_OP, SHARED
+from analysis.statistics.paired import paired_p
 
 __all__ = [
     "CONFIRMED",
@@ -251,7 +251,7 @@ def _mean_part(
     if np.isnan(values).all():
         return Part(what, short, Interval(float("nan"), float("nan"), float("nan")), sign=sign)
     interval = mean_interval(values, resample_counts(len(values), resamples, seed))
-    return Part(what, short, interval, paired_permutation_p(values, seed=seed) if sign else float("nan"), sign)
+    return Part(what, short, interval, paired_p(values, seed=seed) if sign else float("nan"), sign)
 
 
 def _modalities(tables: Mapping[str, xr.Dataset]) -> list[str]:

@@ -44,6 +44,36 @@ def sign_flip_p(differences: list[float]) -> float:
     return sum(one >= observed - 1e-9 for one in sums) / len(sums)
 
 
+def studentised_flip_p(differences: list[float]) -> float:
+    """The same of the sum over its standard error."""
+
+    def ratio(values: list[float]) -> float:
+        error = np.std(values, ddof=1)
+        return abs(sum(values)) / error if error > 0 else float("inf")
+
+    flipped = [
+        ratio([s * d for s, d in zip(signs, differences, strict=True)])
+        for signs in product((1, -1), repeat=len(differences))
+    ]
+    return sum(one >= ratio(differences) * (1 - 1e-9) for one in flipped) / len(flipped)
+
+
+def paired_p(differences: list[float], draws: int, seed: int) -> float:
+    """The largest p of flipped signs, of Student's t and of samples of the centred values, one after the other."""
+    number, mean = len(differences), np.mean(differences)
+    ratio = mean / (np.std(differences, ddof=1) / np.sqrt(number))
+    largest = max(sign_flip_p(differences), stats.ttest_1samp(differences, 0.0).pvalue)
+    if number < 4:
+        return largest
+    generator, ratios = np.random.default_rng(seed), []
+    for row in generator.integers(0, number, (draws, number)):
+        drawn = [differences[place] - mean for place in row]
+        if len(set(drawn)) > 1:
+            ratios.append(np.mean(drawn) / (np.std(drawn, ddof=1) / np.sqrt(number)))
+    beyond = 1 + sum(one >= ratio if ratio > 0 else one <= ratio for one in ratios)
+    return max(largest, min(1.0, 2 * beyond / (len(ratios) + 1) / (1 - 3 / number)))
+
+
 def rank(values: list[float]) -> list[float]:
     """Ranks from 1, ties sharing their mean rank."""
     return [

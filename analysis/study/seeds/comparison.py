@@ -15,8 +15,9 @@ from jaxtyping import Float
 from analysis.errors import SweepError
 from analysis.statistics.crossed import CrossedDifference, crossed_contrast, crossed_mean
 from analysis.statistics.families import family_correlation, least_p
-from analysis.statistics.intervals import Interval, mean_interval, paired_permutation_p, resample_counts
+from analysis.statistics.intervals import Interval, mean_interval, resample_counts
 from analysis.statistics.multiplicity import adjust_p_values
+from analysis.statistics.paired import paired_p
 from analysis.study.claims import FAMILY_NAMES, FAMILY_STEPS, Claim, Part
 from analysis.study.seeds.tasks import TASKS
 from analysis.study.seeds.variants import STUDY_VARIANTS, WHOLE, kind_of
@@ -233,7 +234,7 @@ def _alike(models: TaskModels) -> Claim:
     part = Part(what, short, _NOTHING.value)
     if len(values):
         value = mean_interval(values, resample_counts(len(values)))
-        part = Part(what, short, value, paired_permutation_p(values))
+        part = Part(what, short, value, paired_p(values))
     return Claim("C5", "neighbouring frames are alike", (part,), f"{len(values)} videos")
 
 

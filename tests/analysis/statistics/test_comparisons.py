@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 from references.statistics import holm as slow_holm
-from references.statistics import sign_flip_p, step_up
+from references.statistics import paired_p, step_up
 from scipy import stats
 
 from analysis.statistics.comparisons import (
@@ -82,7 +82,7 @@ def test_every_pair_and_metric_has_a_row_with_the_scores_themselves():
         assert (row["first_value"], row["second_value"]) == pytest.approx(sides)
         assert row["difference"] == pytest.approx(sides[0] - sides[1])
         assert row["low"] < row["difference"] < row["high"]
-        assert row["test"] == ("paired jackknife" if row["metric"] in ("gap", "map") else "paired permutation")
+        assert row["test"] == ("paired jackknife" if row["metric"] in ("gap", "map") else "paired signs and bootstrap")
     for _, family in table.groupby("metric"):
         assert family["p_adjusted"].tolist() == pytest.approx(slow_holm(family["p_value"].tolist()))
 
@@ -125,15 +125,15 @@ def test_scores_of_single_videos_average_to_the_data_sets():
         video_metrics(scores, labels[:29])
 
 
-def test_values_a_video_are_compared_by_flipping_signs():
+def test_values_a_video_are_compared_by_their_differences():
     rng = np.random.default_rng(5)
     one, two = rng.normal(0.5, 1.0, 11), rng.normal(0.0, 1.0, 11)
     one[3] = np.nan
     found = value_difference(one, two, resample_counts(11, 300))
     there = ~np.isnan(one)
-    assert found.p_value == pytest.approx(sign_flip_p((one - two)[there].tolist()))
+    assert found.p_value == pytest.approx(paired_p((one - two)[there].tolist(), 9_999, 0))
     assert (found.first_value, found.second_value) == pytest.approx((one[there].mean(), two[there].mean()))
-    assert (found.videos, found.test) == (10, "paired permutation")
+    assert (found.videos, found.test) == (10, "paired signs and bootstrap")
     shifted = value_difference(3 * one + 1, 3 * two + 1, resample_counts(11, 300))
     assert (shifted.difference, shifted.low, shifted.p_value) == pytest.approx(
         (3 * found.difference, 3 * found.low, found.p_value)

@@ -1,18 +1,17 @@
-"""Intervals, permutation tests and rank correlations, and scores of resampled videos."""
+"""Intervals and rank correlations, and scores of resampled videos."""
 
 import numpy as np
 import pytest
 from references.statistics import mean_ends as slow_ends
 from references.statistics import resampled_means as slow_means
-from references.statistics import sign_flip_p, spearman_p
 from references.statistics import spearman as slow_spearman
+from references.statistics import spearman_p
 from scipy import stats
 
 from analysis.statistics.intervals import (
     group_mean_values,
     mean_ends,
     mean_interval,
-    paired_permutation_p,
     resample_counts,
     resampled_means,
     sign_test_p,
@@ -151,29 +150,8 @@ def test_one_video_has_no_interval_and_none_has_no_mean():
         mean_interval(np.array([np.nan, np.nan]), resample_counts(2, 5))
 
 
-def test_paired_permutation_by_hand_and_by_the_slow_definition():
-    assert paired_permutation_p(np.array([1.0, 1.0, 1.0])) == 2 / 8
-    assert paired_permutation_p(np.array([1.0, -1.0, np.nan])) == 1.0
-    values = np.random.default_rng(0).normal(0.3, 1.0, 9)
-    assert paired_permutation_p(values) == pytest.approx(sign_flip_p(values.tolist()))
-
-
-def test_drawn_permutations_come_near_the_exact_ones():
-    values = np.random.default_rng(1).normal(0.35, 1.0, 23)
-    drawn = paired_permutation_p(values, permutations=40_000, seed=3)
-    wilcoxon_like = stats.permutation_test(
-        (values, -values), lambda x, y, axis: (x - y).mean(axis), permutation_type="samples", n_resamples=10_000, rng=1
-    ).pvalue
-    assert drawn == pytest.approx(wilcoxon_like, abs=0.02)
-    assert drawn == paired_permutation_p(5 * values, permutations=40_000, seed=3)
-    assert drawn == paired_permutation_p(-values, permutations=40_000, seed=3)
-    with pytest.raises(ArgumentError, match="no differences"):
-        paired_permutation_p(np.array([np.nan]))
-
-
 def test_of_drawn_permutations_the_observed_counts_as_one_more():
     rising = np.arange(1.0, 41.0)
-    assert paired_permutation_p(rising, permutations=99) == pytest.approx(1 / 100)
     assert spearman(rising, rising, permutations=99).p_value == pytest.approx(1 / 100)
 
 
