@@ -45,7 +45,7 @@ $(LOWEST)/.installed: pyproject.toml constraints.txt tests/lowest_versions.py
 	$(PYTHON) tests/lowest_versions.py > $(LOWEST)/lowest.txt
 	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check $$(grep '^torch==' constraints.txt)
 	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check -c $(LOWEST)/lowest.txt -e . \
-	  beartype hypothesis pytest pytest-xdist
+	  beartype hypothesis pytest pytest-xdist $$(grep '^torch==' constraints.txt)
 	@touch $@
 
 lint: $(VENV)/.test

@@ -2,7 +2,9 @@
 
 A tiny model and tiny clips, so that what is measured is the sweep itself. Of 10,000 shards of one video each, and of
 one shard of 100,000 videos: seconds of a shard or video in each tenth of the run, and the process's resident size after
-it; before them what it takes to plan the sweep, after them what it takes to see that nothing is left to do.
+it; before them what it takes to plan the sweep, after them what it takes to see that nothing is left to do. After each
+tenth a few shards are swept into a folder of their own, always the same ones: where other work takes part of the cores,
+the times of the tenths are judged beside these.
 
     python benchmarks/sweep_sizes.py [--shards 10000] [--records 100000] [--write]
 """
@@ -11,10 +13,11 @@ from __future__ import annotations
 
 import argparse
 import gc
+import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,7 +36,8 @@ FRAMES, WIDTH = 3, 8
 TENTHS = 10
 CLASSES = Vocabulary("tiny", tuple(range(5)), tuple(f"class {number}" for number in range(5)))
 SETTINGS = SweepSettings(("scores", "unevenness"))
-# How much the last tenths may be above the first ones: in processor seconds, and in memory.
+SAME = 100  # shards
+# How much the last tenths may be above the first ones: in processor seconds beside the same work, and in memory.
 SLOWER, LARGER = 1.25, 1.05
 
 
@@ -44,10 +48,14 @@ class Tenths(Watch):
     Attributes:
         each: videos or shards in a tenth.
         count_videos: whether clips are counted, else shards.
+        same: does always the same work, and returns its processor seconds.
+        beside: these, after each tenth.
     """
 
     each: int
     count_videos: bool
+    same: Callable[[], float]
+    beside: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     resident: list[float] = field(default_factory=list)
     planned: float = 0.0
@@ -74,6 +82,7 @@ class Tenths(Watch):
             gc.collect()
             pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
             self.resident.append(pages * 4096 / 2**20)
+            self.beside.append(self.same())
             self._since = time.process_time()
 
 
@@ -85,10 +94,18 @@ def tiny_clips(count: int, first: int = 0) -> Iterator[Clip]:
         yield Clip(f"v{number}", {"sound": frames}, labels=(number % 5,), dataset="tiny")
 
 
+def same_shards(folder: Path, model: str) -> float:
+    """Processor seconds of a sweep of `SAME` shards into a new folder."""
+    with tempfile.TemporaryDirectory(dir=folder) as out:
+        began = time.process_time()
+        assert run_sweep([model], [f"{folder}/same/*.tfrecord"], out, SETTINGS).good
+        return time.process_time() - began
+
+
 def swept(folder: Path, data: str, count: int, count_videos: bool) -> list[str]:
     """Sweep, and lines of the table; the sweep again, which has nothing to do."""
-    watch = Tenths(max(1, count // TENTHS), count_videos)
     model = str(folder / "tiny.safetensors")
+    watch = Tenths(max(1, count // TENTHS), count_videos, lambda: same_shards(folder, model))
     out = folder / f"out-{count_videos}"
     result = run_sweep([model], [data], out, SETTINGS, watch=watch)
     assert result.good
@@ -99,13 +116,15 @@ def swept(folder: Path, data: str, count: int, count_videos: bool) -> list[str]:
     assert len(read_sweep(out)) == count, "a sweep that lost videos measures nothing"
     per = watch.each / 1000
     times = " ".join(f"{seconds / per:.2f}" for seconds in watch.seconds)
+    beside = [one / other for one, other in zip(watch.seconds, watch.beside, strict=True)]
+    ratios = " ".join(f"{one / statistics.median(beside[:3]):.2f}" for one in beside)
     sizes = " ".join(f"{size:.0f}" for size in watch.resident)
     what = "video" if count_videos else "shard of one video"
-    lines = [f"| {count:,} | {what} | {watch.planned:.1f} | {times} | {sizes} | {nothing:.1f} |"]
-    first, last = (statistics.median(part) for part in (watch.seconds[1:4], watch.seconds[-3:]))
+    lines = [f"| {count:,} | {what} | {watch.planned:.1f} | {times} | {ratios} | {sizes} | {nothing:.1f} |"]
+    slower = statistics.median(beside[-3:]) / statistics.median(beside[:3])
     grown = max(watch.resident[3:]) / watch.resident[2]
-    if last > SLOWER * first or grown > LARGER:
-        lines.append(f"\nNOT FLAT: {what}s, times {last / first:.2f}, memory {grown:.2f}")
+    if slower > SLOWER or grown > LARGER:
+        lines.append(f"\nNOT FLAT: {what}, times {slower:.2f}, memory {grown:.2f}")
     return lines
 
 
@@ -125,8 +144,10 @@ def main() -> None:
         (folder / "many").mkdir()
         for shard in range(arguments.shards):
             write_clips(folder / "many" / f"s{shard:05}.tfrecord", tiny_clips(1, shard))
+        shutil.copytree(folder / "many", folder / "same", ignore=lambda _, names: sorted(names)[SAME:])
+        same_shards(folder, str(folder / "tiny.safetensors"))  # what is done once is not measured
         rows += swept(folder, f"{folder}/many/*.tfrecord", arguments.shards, False)
-        print(rows[-1], flush=True)
+        print(*rows, sep="\n", flush=True)
         write_clips(folder / "one.tfrecord", tiny_clips(arguments.records))
         rows += swept(folder, f"{folder}/one.tfrecord", arguments.records, True)
     lines = [
@@ -134,10 +155,11 @@ def main() -> None:
         "",
         f"`python benchmarks/sweep_sizes.py --shards {arguments.shards} --records {arguments.records} --write`: a tiny",
         f"GateOp, clips of {FRAMES} frames, in one process. Processor milliseconds of each in every tenth of the run,",
-        "and the process's resident MiB after it; seconds before it to plan, and after it to see that all is done.",
+        f"the same beside {SAME} shards that are swept anew after each tenth, where the first three are 1, and the",
+        "process's resident MiB after it; seconds before it to plan, and after it to see that all is done.",
         "",
-        "| how many | of | plan, s | ms each, tenth by tenth | resident, MiB | again, s |",
-        "|---|---|---|---|---|---|",
+        "| how many | of | plan, s | ms each, tenth by tenth | beside the same work | resident, MiB | again, s |",
+        "|---|---|---|---|---|---|---|",
         *rows,
         "",
         machine(),

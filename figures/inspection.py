@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +66,7 @@ def write_inspection(
     media: str | None = None,
     live: Sequence[LiveModel] = (),
     notify: Callable[[str], None] = lambda line: None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Path]:
     """Write `CLIP-MODEL.png`, `.pdf`, `.json` and `.nc` a record, and `CLIP-MODEL-against-OTHER` for two.
 
@@ -79,6 +81,7 @@ def write_inspection(
         html: write the interactive inspector of all the records as well.
         video, media: its pictures and sound, see `clip_media`.
         live, notify: see `write_html`.
+        progress: called with how many pictures, records and pages are written, and how many are to be.
 
     Returns:
         The files, in the order of writing.
@@ -89,20 +92,32 @@ def write_inspection(
     out, pictures = Path(out), clip_media(records, video, media) if html else None
     out.mkdir(parents=True, exist_ok=True)
     written = []
+    steps = _counted(progress, 2 * len(records) + (len(records) == 2) + html)
     for record in records:
         path, about = out / _stem(out, [record]), provenance([record], command)
         written += save(draw(record, top=top), path, provenance=about)
+        steps()
         written.append(save_record(record, path.with_name(f"{path.name}.nc")))
+        steps()
     path = out / _stem(out, records)
     if len(records) == 2:
         written += save(draw(records[0], records[1], top), path, provenance=provenance(records, command))
+        steps()
     if html:
         view = {"against": str(records[1]["model"].item())} if len(records) > 1 else {}
         if len(records) > 2 and record_edits(records[-1].attrs):  # an edited pass, and another model
             view["model"] = str(records[-1]["model"].item())
         page = path.with_name(f"{path.name}.html")
         written.append(write_html(records, page, view, video=pictures, live=live, notify=notify))
+        steps()
     return written
+
+
+def _counted(progress: Callable[[int, int], None], total: int) -> Callable[[], None]:
+    """To be called after each of `total` steps, of which none is done."""
+    done = count(1)
+    progress(0, total)
+    return lambda: progress(next(done), total)
 
 
 def provenance(records: Sequence[xr.Dataset], command: str) -> dict[str, Any]:

@@ -57,6 +57,7 @@ def folder_record(
     methods: Sequence[str] | None,
     target: str | None,
     progress: Callable[[int, int], None],
+    record_progress: Callable[[int, int], None],
     layers: Mapping[str, Any],
 ) -> xr.Dataset:
     """The record of a video file by a transformers model.
@@ -66,7 +67,7 @@ def folder_record(
         span: "A..B", seconds.
         neighbourhood: as it is written, such as TP30; in time steps.
         layers: as `inspect_video` takes them.
-        folder, device, frames, explain, methods, target, progress: see `inspect_video`.
+        folder, device, frames, explain, methods, target, progress, record_progress: see `inspect_video`.
 
     Raises:
         ClickError: a clip that is no file, or a span that is none.
@@ -77,7 +78,8 @@ def folder_record(
         raise ClickError(f"{clip!r} is no file; a transformers model, here {folder!r}, takes a video file")
     return inspect_video(
         clip, folder, device=device, frames=frames, span=_span(span), neighbourhood=neighbourhood_of(neighbourhood),
-        explain=explain, methods=methods, target=target, progress=progress, **layers,
+        explain=explain, methods=methods, target=target, progress=progress,
+        record_progress=record_progress, **layers,
     )  # fmt: skip
 
 

@@ -28,6 +28,7 @@ __all__ = [
     "left_out",
     "one_line",
     "progress_of",
+    "progress_of_stages",
     "say",
     "visible",
 ]
@@ -100,15 +101,26 @@ def progress_of(what: str) -> Iterator[Callable[[int, int], None]]:
     Args:
         what: the task, in a word or two.
     """
+    with progress_of_stages() as stage:
+        yield stage(what)
+
+
+@contextmanager
+def progress_of_stages() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
+    """Gives each of several tasks, in a word or two, a function as that of `progress_of`; a line each."""
     with progress_bar() as progress:
-        tasks: list[TaskID] = []
 
-        def show(done: int, total: int) -> None:
-            if not tasks:
-                tasks.append(progress.add_task(what, total=total))
-            progress.update(tasks[0], completed=done, total=total)
+        def stage(what: str) -> Callable[[int, int], None]:
+            tasks: list[TaskID] = []
 
-        yield show
+            def show(done: int, total: int) -> None:
+                if not tasks:
+                    tasks.append(progress.add_task(what, total=total))
+                progress.update(tasks[0], completed=done, total=total)
+
+            return show
+
+        yield stage
 
 
 def say(message: str) -> None:

@@ -40,6 +40,7 @@ def inspect_clip(
     target: SupportsIndex | str | None = None,
     methods: Sequence[str] | None = None,
     explanation_progress: Callable[[int, int], None] = lambda done, total: None,
+    record_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> xr.Dataset:
     """Everything that a model saw in a clip, as one data set: the record from which all views are drawn.
 
@@ -69,6 +70,7 @@ def inspect_clip(
             are left out; None: all.
         explanation_progress: called as the part "explanation" goes on, with the steps done and their number; see
             `explanation_steps`. Calls come one at a time, from any thread.
+        record_progress: called as all other parts are made, see `analysis.record.assemble.record_of`.
 
     Returns:
         The record. `to_netcdf` and `to_zarr` save it whole; its attributes say which checkpoint (`checkpoint_name` as
@@ -87,11 +89,12 @@ def inspect_clip(
     if made:
         if wrong := [name for name in ("certificate", "explanation") if name in names]:
             raise RecordError(f"the part {wrong[0]!r} of a pass with edits; it is of the model as it is: leave one out")
-        return record_of(edited_view(model, clip, made, chosen=neighbourhood), layer=layer, layers=layers, parts=names)
+        view = edited_view(model, clip, made, chosen=neighbourhood)
+        return record_of(view, layer=layer, layers=layers, parts=names, progress=record_progress)
     return next(
         inspect_clips(
             model, [clip], neighbourhood=neighbourhood, layer=layer, layers=layers, parts=parts, certify=certify,
-            target=target, methods=methods, explanation_progress=explanation_progress,
+            target=target, methods=methods, explanation_progress=explanation_progress, record_progress=record_progress,
         )
     )  # fmt: skip
 
@@ -110,6 +113,7 @@ def inspect_clips(
     methods: Sequence[str] | None = None,
     progress: Callable[[int], None] = lambda records: None,
     explanation_progress: Callable[[int, int], None] = lambda done, total: None,
+    record_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Iterator[xr.Dataset]:
     """A record a clip, in order, made as they are asked for; clips go through the model `batch_size` at a time.
 
@@ -117,8 +121,8 @@ def inspect_clips(
         clips: any iterable; it is read no further ahead than one batch.
         batch_size: clips a pass; padding changes no record beyond rounding.
         progress: called after each record with 1.
-        model, neighbourhood, layer, layers, parts, certify, target, methods, explanation_progress: see `inspect_clip`;
-            the steps are those of each record.
+        model, neighbourhood, layer, layers, parts, certify, target, methods, explanation_progress, record_progress: see
+            `inspect_clip`; the steps are those of each record.
 
     Raises:
         ValueError: a batch size below 1; and as `inspect_clip`.
@@ -131,7 +135,7 @@ def inspect_clips(
     while batch := list(islice(waiting, batch_size)):
         view = view_clips(model, batch, chosen=neighbourhood)
         for one in explained_view(model, view, position, methods, explanation_progress).each():
-            yield record_of(one, layer=layer, layers=layers, parts=names)
+            yield record_of(one, layer=layer, layers=layers, parts=names, progress=record_progress)
             progress(1)
 
 

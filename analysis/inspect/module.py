@@ -59,6 +59,7 @@ def inspect_module(
     heads_of_lists: bool = True,
     check: str | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    record_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> xr.Dataset:
     """Everything that a module saw in one clip, as `inspect_clip` tells it of a GMSA model.
 
@@ -100,6 +101,7 @@ def inspect_module(
         check: "order": refuse calls whose tokens are in another order than the layout says, by `check_key_order`, with
             a pass more for each of at most 8 time steps; None: what the module multiplies is taken as the layout says.
         progress: called as the class is explained, with the steps done and their number.
+        record_progress: see `inspect_clip`.
 
     Returns:
         The record.
@@ -134,7 +136,7 @@ def inspect_module(
                 return explain_module(view, score, methods, progress)
 
         view = replace(view, capabilities=replace(view.capabilities, explanations=explanations))
-    record = record_of(view, layer=layer, layers=layers, parts=parts)
+    record = record_of(view, layer=layer, layers=layers, parts=parts, progress=record_progress)
     if pinned is None:
         return record
     return record.assign(spatial_attention=spatial_variable(view, record_layers(record), pinned))

@@ -16,6 +16,7 @@ from analysis.inspect.clips import explained_view, inspect_clip
 from analysis.interventions.edit_texts import edits_from_texts
 from analysis.interventions.named_clips import named_clip
 from analysis.record.assemble import record_of
+from analysis.record.progress import STEPS
 from analysis.record.variables import DEFAULT_PARTS
 from analysis.view import TraceView
 from gmsa_models.checkpoints.files import load
@@ -63,6 +64,7 @@ def inspect_source(
     on_skip: OnSkip | None = None,
     notify: Callable[[str], None] = print,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    record_progress: Callable[[int, int], None] = lambda done, total: None,
     begin: Callable[[Sequence[GMSAClassifier], Clip], None] = lambda models, clip: None,
 ) -> list[xr.Dataset]:
     """Records of the first clip of a source, one a model; what they cannot share is refused before any is made.
@@ -83,6 +85,7 @@ def inspect_source(
         on_error, on_skip: see `read_clips`.
         notify: is told when the source holds more clips, and when a model is called otherwise than by its card.
         progress: called as the class is explained, with the steps done and their number, of all models together.
+        record_progress: likewise, as the other parts of the records are made.
         begin: called with the models and the clip before records are made.
 
     Raises:
@@ -109,9 +112,14 @@ def inspect_source(
     for place, wanted in enumerate(targets):
         views[place] = explained_view(models[place], views[place], wanted, methods, _advance(steps, place, progress))
     chosen: dict[str, Any] = {"layer": layer, "layers": layers}
-    edited = [inspect_clip(models[0], clip, edits=made, neighbourhood=neighbourhood, **chosen)] if made else []
     parts = (*DEFAULT_PARTS, "certificate") if certify else DEFAULT_PARTS
-    records = [record_of(view, parts=parts, **chosen) for view in views]
+    each = [STEPS] * (len(views) + bool(made))
+    reports = [_advance(each, number, record_progress) for number in range(len(each))]
+    edited = []
+    if made:  # first, since edits may not fit
+        options = {"neighbourhood": neighbourhood, "record_progress": reports.pop(0), **chosen}
+        edited.append(inspect_clip(models[0], clip, edits=made, **options))
+    records = [record_of(view, parts=parts, progress=reports.pop(0), **chosen) for view in views]
     place = 0
     try:
         if targets:
@@ -138,7 +146,7 @@ def _with_result(view: TraceView, result: ClassExplanations) -> TraceView:
 
 
 def _advance(steps: Sequence[int], place: int, progress: Callable[[int, int], None]) -> Callable[[int, int], None]:
-    """Progress of one model's explanations as that of all models together."""
+    """Progress of one model, or record, as that of all together."""
     return lambda done, total: progress(sum(steps[:place]) + done, sum(steps))
 
 

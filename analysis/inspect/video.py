@@ -37,6 +37,7 @@ def inspect_video(
     target: int | str | None = None,
     pinned: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    record_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> xr.Dataset:
     """The record of a video file, by a transformers model on this machine.
 
@@ -59,6 +60,7 @@ def inspect_video(
         target: the class to explain, see `inspect_module`; adds the part too.
         pinned: see `inspect_module`.
         progress: called as the class is explained, with the steps done and their number.
+        record_progress: see `inspect_clip`.
 
     Raises:
         CaptureError, ConfigError, ClipFileError, ArgumentError, RecordError (all ValueErrors): the model cannot be
@@ -76,6 +78,7 @@ def inspect_video(
         clip=ModuleClip(Path(path).stem, prepared.frame_seconds, prepared.span[0], str(path)),
         steps=prepared.steps, mask=prepared.mask, note=opened.note, neighbourhood=neighbourhood, layer=layer,
         layers=layers, parts=parts, probes=probes, target=target, methods=methods, pinned=pinned, progress=progress,
+        record_progress=record_progress,
     )  # fmt: skip
     about = {"sampling": prepared.sampling, "video_span": json.dumps(prepared.span)}
     times = {"frame_times": json.dumps([round(each, 6) for each in prepared.times])} if prepared.times else {}

@@ -14,6 +14,7 @@ import xarray as xr
 
 from analysis.errors import RecordError
 from analysis.record.labelled import Variables, nothing
+from analysis.record.progress import RecordProgress
 from analysis.record.variables import CLIP_PARTS, DEFAULT_PARTS, LAYER_PARTS, PARTS, coordinates
 from analysis.view import TraceView, features_sha256, type_name
 from gmsa_models.data.clip import Clip
@@ -30,7 +31,12 @@ ALL_LAYERS = "all"
 
 
 def record_of(
-    view: TraceView, *, layer: int = 0, layers: Sequence[int] | str | None = None, parts: Sequence[str] | None = None
+    view: TraceView,
+    *,
+    layer: int = 0,
+    layers: Sequence[int] | str | None = None,
+    parts: Sequence[str] | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> xr.Dataset:
     """The record of a view of one clip, by whatever model; see `analysis.inspect_clip`.
 
@@ -40,6 +46,8 @@ def record_of(
         layers: several of them, or "all": parts of a layer then have `layer` as their first dimension, if these are
             more than one.
         parts: of `PARTS`; default: `DEFAULT_PARTS`. Those that the view cannot fill are left out.
+        progress: called as parts are made, with the steps done and their number, which is
+            `analysis.record.progress.STEPS`; the part "explanation" tells of itself elsewhere.
 
     Raises:
         RecordError (a ValueError): a view of several clips; layers that the model lacks.
@@ -48,21 +56,28 @@ def record_of(
     names, numbers = check_parts(parts), _numbers(view, layer, layers)
     clip = view.one
     variables: dict[str, xr.DataArray] = {}
+    steps = RecordProgress(view, names, len(numbers), progress)
     for name in names:
         with standard_contexts():
             if name in CLIP_PARTS:
                 variables |= CLIP_PARTS[name](view)
             else:
-                variables |= _over_layers([LAYER_PARTS[name](view, number) for number in numbers])
+                variables |= _over_layers([_of_layer(view, name, number, steps) for number in numbers])
     always = {"modality", "frame", *(["layer"] if len(numbers) > 1 else [])}
     used = always.union(*(array.dims for array in variables.values()))
     coords = {name: array for name, array in coordinates(view, numbers).items() if set(array.dims) <= used}
     record = xr.Dataset(variables, coords)
     # An object, because fixed-width text has no place in the Zarr format yet.
     model = xr.DataArray(np.array(view.model.name, dtype=object))
+    steps.finish()
     return record.assign_coords(model=model).assign_attrs(_of_model(view, numbers[0]) | _of_clip(view) | {
         "frame_seconds": float(clip.frame_seconds), "clip_frames": view.whole[0].frames, "software": _software(),
     })  # fmt: skip
+
+
+def _of_layer(view: TraceView, name: str, number: int, steps: RecordProgress) -> Variables:
+    with steps.part(name):
+        return LAYER_PARTS[name](view, number)
 
 
 def check_parts(parts: Sequence[str] | None) -> tuple[str, ...]:

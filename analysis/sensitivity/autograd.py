@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from analysis.advance import advance
 from analysis.chunking import chunks
 from gmsa_models.errors import ArgumentError
 
@@ -42,6 +43,7 @@ def autograd_norms(
             cotangents = inputs.new_zeros(len(components), *inputs.shape)
             cotangents[torch.arange(len(components)), query, components] = 1.0
             squared[row] += products(cotangents).square().sum((0, 2))
+        advance(1 / len(queries))
     return squared.sqrt()
 
 
@@ -81,6 +83,7 @@ def sampled_norms(
             squares.append(products(cotangents).square().sum(2))
         mean[query] = torch.cat(squares).double().mean(0)
         deviation[query] = torch.cat(squares).double().std(0)
+        advance(1 / len(inputs))
     norms = mean.sqrt()
     # Where the norm is 0 every probe saw 0, and the estimate is certain.
     errors = torch.where(norms > 0, deviation / (2 * norms.clamp(min=1e-300) * probes**0.5), 0.0)

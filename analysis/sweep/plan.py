@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -132,8 +133,13 @@ class ShardTask:
             "models": {model.name: model.sha256 for model in self.models},
             "data": self.shard.data() | {"source_id": source_id(self.shard.source)},
             "settings": self.settings.to_dict(),
-            "versions": {name: version(name) for name in COMPUTED_WITH},
+            "versions": dict(_versions()),
         }
+
+
+@cache  # to ask takes a millisecond
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in COMPUTED_WITH}
 
 
 def difference(made: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:

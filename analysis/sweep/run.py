@@ -124,7 +124,8 @@ def run_sweep(
     plan_sweep(models, data, Path(out), settings, again)  # refuses what makes no sense before the folder is made
     with locked(out, "a sweep"):
         remove_leftovers(out, "*.parquet", "*.txt", f"{NOTES}/*.json")
-        tasks, tables = plan_sweep(models, data, Path(out), settings, again), tables_in(Path(out).resolve())
+        tables = tables_in(Path(out).resolve())
+        tasks = _planned(models, data, Path(out), settings, again, tables)
         left = [task for task in tasks if not _is_finished(task, tables.get(task.path), again)]
         record_plan(Path(out), tasks)
         result = SweepResult(Path(out), len(tasks), len(tasks) - len(left))
@@ -176,12 +177,23 @@ def plan_sweep(
     Raises:
         SweepError: no models or shards, shards that cannot be told apart, or columns of one name.
     """
+    return _planned(models, data, out, settings, again, tables_in(out.resolve()))
+
+
+def _planned(
+    models: Sequence[str],
+    data: Sequence[str],
+    out: Path,
+    settings: SweepSettings,
+    again: bool,
+    tables: Mapping[Path, Mapping[str, Any]],
+) -> list[ShardTask]:
+    """The same, with the finished files of the folder in hand: of very many, to read them takes longest."""
     files, modalities = find_models(models)
     shards, folder = find_shards(data), out.resolve()
     if not shards:
         raise SweepError(f"no shards in {', '.join(data) or 'no data'}; expected at least one")
-    tables = {path: made["data"] for path, made in tables_in(folder).items()}
-    placed = place_shards(shards, folder, tables, again)
+    placed = place_shards(shards, folder, {path: made["data"] for path, made in tables.items()}, again)
     tasks = [ShardTask(shard, files, modalities, settings, path) for shard, path in placed]
     schema_of(tasks[0])  # columns of one name are refused before anything is read
     return tasks

@@ -12,7 +12,7 @@ from gmsa.common import command_line, device_of, show, use_threads
 from gmsa.optional_values import listed
 from gmsa.options import DataSet, Device, ModelOrFolder, OnError, Threads
 from gmsa.pretrained import folder_record, neighbourhood_of, refuse_for_folder
-from gmsa.terminal import STOPPED, ClickError, left_out, progress_of, say
+from gmsa.terminal import STOPPED, ClickError, left_out, progress_of, progress_of_stages, say
 from gmsa_models.data.atomic import check_folder
 
 if TYPE_CHECKING:
@@ -185,10 +185,10 @@ def inspect(
             "--on-error": on_error != "fail",
         }  # fmt: skip
         refuse_for_folder(model, refused)
-        with progress_of("explaining") as progress:
+        with progress_of_stages() as stage:
             record = folder_record(
                 clip, model, device_of(device), frames, span, neighbourhood, explain is not None, listed(explain),
-                target, progress, _layers(layer),
+                target, stage("explaining"), stage("record"), _layers(layer),
             )  # fmt: skip
         records = [record]
     else:
@@ -211,21 +211,24 @@ def inspect(
             if media == "thumbnails" and thumbnails is not None and pictures == Path(clip):
                 pictures = ClipMedia(thumbnails, path=clip)
         try:
-            with left_out() as skipped, progress_of("explaining") as progress:
+            with left_out() as skipped, progress_of_stages() as stage:
                 records = inspect_source(
                     source, names, device_of(device), edits=edit or (), certify=certify,
                     explain=explain is not None, methods=listed(explain), target=target,
                     neighbourhood=neighbourhood_of(neighbourhood), dataset=dataset, on_error=on_error,
-                    on_skip=skipped, notify=say, progress=progress, begin=keep, **_layers(layer),
+                    on_skip=skipped, notify=say, progress=stage("explaining"), record_progress=stage("record"),
+                    begin=keep, **_layers(layer),
                 )  # fmt: skip
         except ExplainingStopped as error:
             stopped, records = True, error.records
             say(f"explaining was stopped; the records and the pictures are written {_explained(records)}")
     if html and pictures is None and media is None and records[0].sizes["frame"]:
         pictures = _stored_pictures(records[0])
-    written = write_inspection(
-        records, out, top, command_line(), html, video=pictures, media=media, live=live_models, notify=say
-    )
+    with progress_of("files") as progress:
+        written = write_inspection(
+            records, out, top, command_line(), html, video=pictures, media=media, live=live_models, notify=say,
+            progress=progress,
+        )  # fmt: skip
     show(clip_summary(records, top))  # after the files: a terminal that fails loses none
     for path in written:
         print(f"wrote {path}")

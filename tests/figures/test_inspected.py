@@ -23,6 +23,7 @@ from analysis.explanations.registry import EXPLANATIONS, applicable
 from analysis.explanations.scores import score_explanation
 from analysis.inspect.source import inspect_source
 from analysis.record.files import open_record, save_record
+from analysis.record.progress import STEPS
 from figures.inspection import saved_records, write_inspection
 from figures.inspector.header import describe_clip, describe_model
 from figures.inspector.records import split_records
@@ -328,6 +329,20 @@ class TestStoppedWhileExplaining:
                 progress=lambda *at: told.append(at))  # fmt: skip
         total = 4 * len(applicable(small_model()))
         assert told == [(done, total) for done in range(total + 1)]
+
+    def test_steps_of_all_records_and_of_all_files_are_counted_together(self, made):
+        steps, written = [], []
+        names = [str(made / f"runs/{seed}/model.safetensors") for seed in (7, 8)]
+        records = inspect_source(
+            f"{made}/clips.tfrecord#clip1", names, torch.device("cpu"), edits=["force-gate visual/0/gate to 0.5"],
+            record_progress=lambda *at: steps.append(at),
+        )  # fmt: skip
+        done = [at for at, _ in steps]
+        assert {total for _, total in steps} == {3 * STEPS}
+        assert done == sorted(done)
+        assert {0, STEPS, 2 * STEPS, 3 * STEPS} <= set(done)
+        write_inspection(records[:2], made / "out", 3, "", True, progress=lambda *at: written.append(at))
+        assert written == [(at, 6) for at in range(7)]  # two pictures, their records, both side by side, the page
 
 
 def python_of(record):

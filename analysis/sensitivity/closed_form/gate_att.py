@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from analysis.advance import advance
 from analysis.sensitivity.closed_form.constants import PlainTables
 from analysis.sensitivity.closed_form.inner import row_chunks, squared_rows
 
@@ -89,6 +90,7 @@ def squared_norms(
         inner = torch.stack([_inner_vectors(maps, head, rows, value[head]) for head in range(heads)], dim=2)
         weights = maps.combined[:, rows].permute(1, 2, 0)
         squared[rows] = squared_rows(inner, weights, rows, query[:, rows], key, tables)
+        advance(len(rows) / frames)
     return squared
 
 

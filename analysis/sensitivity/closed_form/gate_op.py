@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from analysis.advance import advance
 from analysis.chunking import chunks
 from analysis.sensitivity.closed_form.constants import GateOpTables
 from analysis.sensitivity.closed_form.gate_op_query import as_query
@@ -57,6 +58,7 @@ def squared_norms(clip: GateOpClip, tables: GateOpTables, max_bytes: int) -> Flo
         squared[part] += _alone_and_crossed(clip, tile, tables)
         squared[part, tile.near] += near_value_pairs(tile)
         squared[part, part].diagonal().add_(as_query(clip, tile, room[: part.stop - part.start], tables))
+        advance((part.stop - part.start) / frames)
     return squared
 
 

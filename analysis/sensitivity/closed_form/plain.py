@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from analysis.advance import advance
 from analysis.sensitivity.closed_form.constants import HeadPairs, PlainTables
 from analysis.sensitivity.closed_form.inner import row_chunks, squared_rows
 
@@ -82,6 +83,7 @@ def squared_norms(
         squared += _as_value_and_key(index, head, weights, tables.path_gram[index])
         squared.diagonal().add_(_as_query(index, head, weights, tables.path_query[index]))
         scale += _scale(index, head)
+        advance(1 / len(weights))
     threshold = max(LOST_DIGITS * torch.finfo(squared.dtype).eps, CANCELLED)
     inexact = (squared < threshold * scale.square_()).any(1).nonzero().squeeze(1)
     for rows in row_chunks(query, max_bytes, inexact):
