@@ -15,6 +15,7 @@ from jaxtyping import Float, UInt8
 from numpy import ndarray
 from torch import Tensor
 
+from analysis.pretrained.processors import BILINEAR, configured
 from gmsa_models.data.errors import brief
 from gmsa_models.data.video.decode import SAMPLE_RATE
 from gmsa_models.errors import ConfigError
@@ -25,7 +26,6 @@ PICTURE_FILES = ("video_preprocessor_config.json", "preprocessor_config.json", "
 SOUND_FILES = ("preprocessor_config.json", "processor_config.json")
 # Where a configuration of several processors has the one that is meant.
 SECTIONS = ("video_processor", "image_processor", "feature_extractor")
-BILINEAR = 2
 # Model type -> class of transformers that turns sound into its input.
 EXTRACTORS = {
     "audio-spectrogram-transformer": "ASTFeatureExtractor",
@@ -52,14 +52,15 @@ class PicturePreparation:
     def read(cls, folder: Path) -> PicturePreparation:
         """From the configuration in a folder.
 
-        What is not said: numbers are scaled by 1 / 255, pictures are cropped only if a `crop_size` is given, and
-        resized as the processor of the library that is named does, or else bilinearly. A `size` of one number is the
-        shorter side of pictures that are cropped, else both sides.
+        What is not said is as in the processor of the library that is named. Where none is: numbers are scaled by
+        1 / 255, pictures are cropped only if a `crop_size` is given, and resized bilinearly; a `size` of one number is
+        the shorter side of pictures that are cropped, else both sides.
 
         Raises:
             ConfigError: none, or a size, mean or deviation is missing, or a crop by `crop_pct`.
         """
         path, config = _read(folder, PICTURE_FILES)
+        config = configured(path, config)
         crop = bool(config.get("do_center_crop", "crop_size" in config))
         values = {
             "do_resize": bool(config.get("do_resize", True)),
@@ -67,7 +68,7 @@ class PicturePreparation:
             "do_rescale": bool(config.get("do_rescale", True)),
             "rescale_factor": config.get("rescale_factor", 1 / 255),
             "do_normalize": bool(config.get("do_normalize", True)),
-            "resample": config.get("resample", _usual_resample(config)),
+            "resample": config.get("resample", BILINEAR),
         }
         if config.get("crop_pct") is not None and values["do_resize"]:
             raise ConfigError(
@@ -150,24 +151,6 @@ class SoundPreparation:
         name = self.extractor.model_input_names[0]
         prepared = [self.extractor(each, sampling_rate=SAMPLE_RATE, return_tensors="pt")[name] for each in windows]
         return torch.cat(prepared)
-
-
-def _usual_resample(config: Mapping[str, Any]) -> int:
-    """Number of the filter by which the processor that a configuration names resizes: bicubic in CLIP's, say."""
-    import transformers
-
-    names = [config.get(f"{kind}_type") for kind in ("image_processor", "video_processor", "feature_extractor")]
-    for name in names:
-        if not isinstance(name, str):
-            continue
-        stem = name.removesuffix("Fast")
-        for end in ("ImageProcessor", "VideoProcessor", "FeatureExtractor"):
-            stem = stem.removesuffix(end)
-        processor = getattr(transformers, f"{stem}ImageProcessorPil", None)
-        usual = getattr(processor, "resample", None)
-        if isinstance(usual, int):
-            return int(usual)
-    return BILINEAR
 
 
 def _check_normalisation(path: Path, values: Mapping[str, Any]) -> None:

@@ -130,6 +130,7 @@ def test_no_configuration_or_one_of_another_rate(tmp_path):
 )  # fmt: skip
 def test_a_filter_that_is_not_said_is_that_of_the_processor(tmp_path, kind, filter_number):
     pixels = [np.random.default_rng(0).integers(0, 256, (16, 24, 3)).astype(np.uint8)]
+    kind = kind | {"do_center_crop": True}
     silent, said = (
         PicturePreparation.read(write(tmp_path, WHOLE | kind | each)) for each in ({}, {"resample": filter_number})
     )
