@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator
 
 from matplotlib.axis import Axis
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
@@ -13,6 +14,17 @@ from matplotlib.transforms import Bbox
 
 SLACK = 0.2  # pixels: what rounding may do
 GAP = 2.0  # pixels: what is nearer, side by side, reads as one text
+
+
+def contrast(one: str, other: str) -> float:
+    """Contrast of two colours `#rrggbb` from 1 to 21, as WCAG 2 defines it."""
+    low, high = sorted(_luminance(colour) for colour in (one, other))
+    return (high + 0.05) / (low + 0.05)
+
+
+def _luminance(colour: str) -> float:
+    parts = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in to_rgb(colour))
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), parts, strict=True))
 
 
 def collisions(figure: Figure) -> list[str]:

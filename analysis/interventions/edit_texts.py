@@ -124,9 +124,11 @@ def parse_edit(text: str, clip_of: ClipOf | None = None) -> Edit:
         clip_of: the clip of a name, for patches from clips.
 
     Raises:
-        EditError: a text of another form, with the place and the words that are known there; a site or a value that the
-            edit does not take.
+        EditError: a text of another form, with the place and the words that are known there; of several edits; a site
+            or a value that the edit does not take.
     """
+    if (count := len(list(_split(text)))) > 1:
+        raise EditError(f"edit {text!r}: got {count} edits with ';' between them; expected one, or a list of edits")
     tokens = _Tokens(text)
     verb = tokens.take("a verb", _FORMS)
     form, site = _FORMS[verb], tokens.site()
@@ -151,15 +153,15 @@ def checked_edits(edits: Iterable[Edit | str], clip_of: ClipOf | None = None) ->
     """Edits of a list of edits and of their texts.
 
     Args:
-        edits: the list.
+        edits: the list; a text may hold several edits with `;` between them.
         clip_of: see `parse_edit`.
 
     Raises:
-        EditError: no list, or something else in it; as `parse_edit`.
+        EditError: no list, or something else in it; see `parse_edit`; nothing between two `;`.
     """
     if isinstance(edits, str | Edit) or not isinstance(edits, Iterable):
         raise EditError(f"edits is {edits!r:.80}; expected a list, as in edits=[{GRAMMAR[0]!r}]")
-    made = [parse_edit(each, clip_of) if isinstance(each, str) else each for each in edits]
+    made = [edit for each in edits for edit in (_parsed(each, clip_of) if isinstance(each, str) else [each])]
     if wrong := [each for each in made if not isinstance(each, Edit)]:
         kinds = ", ".join(kind.__name__ for kind in get_args(Edit))
         raise EditError(f"{wrong[0]!r:.80} is no edit; expected one of {kinds}, or a text such as {GRAMMAR[0]!r}")
@@ -172,7 +174,11 @@ def edits_from_texts(texts: Iterable[str], clip_of: ClipOf | None = None) -> tup
     Raises:
         EditError: see `parse_edit`; nothing between two `;`.
     """
-    return tuple(parse_edit(each, clip_of) for text in texts for each in _split(text))
+    return tuple(edit for text in texts for edit in _parsed(text, clip_of))
+
+
+def _parsed(text: str, clip_of: ClipOf | None) -> list[Edit]:
+    return [parse_edit(each, clip_of) for each in _split(text)]
 
 
 class _Tokens:

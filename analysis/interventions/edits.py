@@ -123,12 +123,12 @@ class Patch(_Edit):
             raise EditError(f"source is {self.source!r}; expected a clip, a tensor or one of {', '.join(OWN_SOURCES)}")
         if self.start is not None and not (isinstance(self.source, Clip) or self.source == "own"):
             raise EditError(f"start is {self.start:g} s, but the source is no clip; expected a clip or 'own'")
+        if self.place.quantity == "pooled" and (self.source == "own" or self.at is not None or self.start is not None):
+            raise EditError(f"{self.site} is one vector a clip; it takes no seconds")
         if self.source == "own" and self.start is None:
             raise EditError("a patch from the clip's own seconds needs the second at which they start")
         if self.start is not None and not 0 <= self.start < math.inf:
             raise EditError(f"start is {self.start:g} s; expected at least 0")
-        if self.place.quantity == "pooled" and self.at is not None:
-            raise EditError(f"{self.site} is one vector a clip; it takes no seconds")
 
 
 @dataclass(frozen=True)

@@ -239,9 +239,11 @@ def _shown_layer(records: list[xr.Dataset], name: str, layer: object) -> int:
 
 def _shown(records: list[xr.Dataset], view: Mapping[str, Any]) -> set[str]:
     """Names of the maps that a view shows, of records of one layer each."""
-    modality, names = view.get("modality", ""), (view.get("model"), view.get("against"))
+    modality, names = view.get("modality", ""), [name for name in (view.get("model"), view.get("against")) if name]
+    if len(names) == 2:  # a third beside them, where the page is wide enough
+        names += [model_name(record) for record in records if model_name(record) not in names][:1]
     shown = {f"similarity/{modality}"}
-    indices = [_shown_layer(records, str(name), view.get("layer")) for name in names if name]
+    indices = [_shown_layer(records, str(name), view.get("layer")) for name in names]
     for index, record in enumerate(records):
         if index not in indices:
             continue

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 
-from figures.style import model_style, on_ground
+from figures.style import REFERENCE, model_style, on_ground
 from figures.texts import plain, shorten
 
 __all__ = ["draw_interval_rows"]
@@ -42,7 +42,7 @@ def draw_interval_rows(
     offsets = np.linspace(-0.5, 0.5, len(models)) * SPREAD if len(models) > 1 else [0.0]
     for row in range(1, len(rows), 2):
         axes.axhspan(row - 0.5, row + 0.5, color=on_ground("#f4f4f4"), linewidth=0, zorder=0)
-    axes.axvline(reference, color=on_ground("#9a9a9a"), linewidth=0.7, linestyle=(0, (1, 2)), zorder=1)
+    axes.axvline(reference, color=on_ground(REFERENCE), linewidth=0.7, linestyle=(0, (1, 2)), zorder=1)
     for index, name in enumerate(models):
         style, shown = model_style(name), np.isfinite(values[index])
         y = np.arange(len(rows))[shown] + offsets[index]

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 
 from analysis.statistics.line_verdicts import BROADCAST, NO_OP, NO_OP_SINK, SALIENT, SHARED, UNDECIDED
 from figures.panels.common import WIDE, fitted_legend, letter, videos
-from figures.style import OTHER, PAGE_WIDTH, REFERENCE, model_style, on_ground, use_style
+from figures.style import PAGE_WIDTH, REFERENCE, model_style, on_ground, use_style
 from figures.styled_figure import StyledFigure
 from figures.texts import plain, shorten
 
@@ -19,7 +19,7 @@ __all__ = ["draw"]
 ROW, EXTRA, LEGEND = 0.42, 0.62, 0.3  # inches
 SPREAD = 0.8  # how much of a row its heads take
 # Kind of line -> its colour; kinds differ in lightness.
-KINDS = {SALIENT: "#1f8a63", BROADCAST: "#e6a800", NO_OP_SINK: "#5b2a86", UNDECIDED: OTHER}
+KINDS = {SALIENT: "#14694a", BROADCAST: "#bc8a00", NO_OP_SINK: "#5b2a86", UNDECIDED: "#7a7a7a"}
 LONGEST_NAME = 24  # letters
 MARKERS = ("o", "s", "^", "D")  # of modalities, in their order
 

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 from inspector_records import explained_record, made_record
+from legibility import contrast
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from paper_tables import (
@@ -29,6 +30,7 @@ from rc_settings import unlike_the_defaults
 
 from figures import overview
 from figures.inspector.still import draw_view
+from figures.panels.time import MODALITY_COLOURS
 from figures.paper import (
     ablation,
     attention_profiles,
@@ -42,7 +44,17 @@ from figures.paper import (
     vertical_lines,
     what_if,
 )
-from figures.style import save_pictures, use_style
+from figures.style import (
+    BRANCHES,
+    MODELS,
+    REFERENCE,
+    branch_style,
+    ground,
+    model_style,
+    on_ground,
+    save_pictures,
+    use_style,
+)
 from gmsa_models.errors import ArgumentError
 
 pytestmark = pytest.mark.filterwarnings("ignore::matplotlib.MatplotlibDeprecationWarning")
@@ -136,6 +148,22 @@ def test_a_style_file_that_calls_tex_is_refused(tmp_path):
     file.write_text("text.usetex: True\n")
     with pytest.raises(ArgumentError, match=r"tex.mplstyle: text.usetex is True; expected False"), use_style(file):
         pass
+
+
+@pytest.mark.parametrize("file", [None, "dark_background"])
+def test_lines_are_seen_on_a_light_and_on_a_dark_ground(file):
+    """With the contrast of 3 that WCAG asks of graphics."""
+    palette = [REFERENCE, *vertical_lines.KINDS.values(), *MODALITY_COLOURS]
+    with use_style(file):
+        colours = [style.colour for style in (*map(model_style, MODELS), *map(branch_style, BRANCHES))]
+        for colour in [*colours, *map(on_ground, palette)]:
+            assert contrast(colour, ground()) > 3, colour
+
+
+def test_families_of_models_differ_in_grey():
+    names = ["baseline", "share-att-tp", "gate-op-tp30", "gate-att-tp10"]
+    light = sorted(116 * (1.05 / contrast(MODELS[name].colour, "#ffffff") - 0.05) ** (1 / 3) - 16 for name in names)
+    assert min(np.diff(light)) > 10  # CIE lightness
 
 
 def test_a_notebook_shows_the_figure_that_a_cell_ends_with():

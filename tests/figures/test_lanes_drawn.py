@@ -176,10 +176,10 @@ def test_lanes_of_two_models_are_one_lane(browser, tmp_path):
     page = opened(browser, tmp_path / "view.html", [first, second], {"against": "baseline"})
     lanes = {lane["variable"]: lane for lane in lanes_of(page)}
     assert list(lanes)[:4] == ["profile", "spread", "only", "gate"]
-    assert [(each["label"], each["dashed"]) for each in lanes["spread"]["series"]] == [
-        ("global", False), ("local", False), ("global", True)
+    assert [(each["label"], each["model"]) for each in lanes["spread"]["series"]] == [
+        ("global", 0), ("local", 0), ("global", 1)
     ]  # fmt: skip
-    assert [each["dashed"] for each in lanes["only"]["series"]] == [True]
+    assert [each["model"] for each in lanes["only"]["series"]] == [1]
     page.get_by_label("against").select_option("")
     assert "only" not in [lane["variable"] for lane in lanes_of(page)]
 

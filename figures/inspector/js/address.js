@@ -23,12 +23,13 @@ export class Address {
 
   /** Show what the address says; what this page does not have is said. */
   take() {
-    const { inspector } = this, asked = Object.fromEntries([...this.parts].filter(([name]) => TRAITS.includes(name)).map(([name, words]) => [name, valueOf(name, words)]));
+    const { inspector, problem: before } = this, asked = Object.fromEntries([...this.parts].filter(([name]) => TRAITS.includes(name)).map(([name, words]) => [name, valueOf(name, words)]));
     if (Object.keys(asked).length) inspector.set({ ...this.start, ...asked });
     const missed = Object.keys(asked).filter((name) => `${asked[name]}` !== `${inspector.state[name]}`);
     const unknown = [...this.parts.keys()].filter((name) => name && name !== KEPT_EDITS && !TRAITS.includes(name));
     this.problem = [...missed.map((name) => `the address says ${name}=${this.parts.get(name)}, which is not here; ${name} is ${inspector.state[name]}`),
       ...unknown.map((name) => `the address says ${name}, which is no part of a view`)].join(" · ");
+    if (this.problem === before && !Object.keys(asked).length) return; // what is shown stands
     inspector.controlled = "";
     inspector.schedule();
   }

@@ -16,6 +16,8 @@ export const THEMES = {
 export const LINES = {
   light: ["#1d2129", "#8c8c8c", "#1b4f9c", "#d55e00"], dark: ["#e8eaee", "#8d95a3", "#6cb2ff", "#ffa04d"],
 };
+/** Dashes of the lines of the first, second and third model, in pixels. */
+export const MODEL_DASHES = [[], [5, 3], [8, 2, 1.5, 2]];
 export const SCALES = { linear: "linear", log: "log", row: "per row" };
 const QUANTILE = 0.995; // where a map's colours end, so that single spikes do not leave all else pale
 const DECADES = 4; // that the log scale shows

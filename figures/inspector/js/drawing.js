@@ -19,6 +19,18 @@ export function text(context, words, x, y, { colour, font = FONT, align = "left"
   context.fillText(words, x, y);
 }
 
+const widths = new Map();
+let ruler = null;
+
+/** Pixels across of words in `FONT`; measured once. */
+export function widthOf(words) {
+  if (!widths.has(words)) {
+    ruler ??= Object.assign(document.createElement("canvas").getContext("2d"), { font: FONT });
+    widths.set(words, ruler.measureText(words).width);
+  }
+  return widths.get(words);
+}
+
 /** The words, cut with an ellipsis to fit a width in pixels. */
 export function fitted(context, words, width, font = FONT) {
   context.font = font;

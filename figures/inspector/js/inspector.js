@@ -22,6 +22,8 @@ import { csv, mapTable, lineTable, predictionTable } from "./tables.js";
 import { Address } from "./address.js";
 import { ExplainedClasses } from "./explained.js";
 
+const WIDE = 1480; // pixels across, of a screen with room for the maps of three models and one beside them
+
 export class Inspector {
   /**
    * @param {HTMLElement} root an empty element @param {Payload} payload @param {Partial<State>} initial
@@ -64,11 +66,12 @@ export class Inspector {
     });
     this.first = new MapPanel(this, "first", "Attention weights: query by key", (state) => this.attention(state, 0));
     this.second = new MapPanel(this, "second", "Attention weights of the second model: query by key", (state) => this.attention(state, 1));
+    this.third = new MapPanel(this, "third", "Attention weights of the third model: query by key", (state) => this.attention(state, 2));
     this.predictions = new PredictionPanel(this, "predictions", "Predictions");
     this.lanes = new LanePanel(this);
     this.legend = new LegendPanel(this);
-    this.panels = [this.left, this.first, this.second, this.predictions, this.lanes, this.legend];
-    this.maps.append(...this.panels.slice(0, 4).map((panel) => panel.element));
+    this.panels = [this.left, this.first, this.second, this.third, this.predictions, this.lanes, this.legend];
+    this.maps.append(...this.panels.slice(0, 5).map((panel) => panel.element));
     if (!this.media) return;
     this.picture = new PicturePanel(this);
     this.attended = new AttendedPanel(this);
@@ -76,7 +79,7 @@ export class Inspector {
     this.panels.push(this.picture, this.attended);
   }
 
-  /** What the attention panels show. @param {number} order 0 or 1: the first or the second model */
+  /** What the attention panels show. @param {number} order 0 to 2: the first, second or third model */
   attention(state, order) {
     const { scene } = this, shown = scene.shown(state), difference = state.against && state.view === "difference";
     const heads = state.head < 0 ? scene.heads(state.model, state.modality, state.branch) : [state.head];
@@ -175,22 +178,26 @@ export class Inspector {
     const width = Math.floor(this.root.clientWidth) - 24;
     if (!this.panels.length || width < 100) return;
     const { state, scene } = this, ratio = window.devicePixelRatio || 1;
+    const room = width >= WIDE;
+    if (room !== scene.room) this.schedule(); // what engines give of a third model is asked for
+    scene.room = room;
     const two = Boolean(state.against) && state.view === "side", all = state.head < 0;
     const scores = scene.payload.has(`${scene.index(state.model)}/score`) && width >= 640 ? 236 : 0;
     const crowded = two && width < 980; // then two large maps say more than three small ones
-    const shows = [Boolean(scene.leftMap(state)) && !crowded, scene.models.some((model) => model.branches.length), two];
+    const maps = [this.left, this.first, this.second, this.third];
+    const shows = [Boolean(scene.leftMap(state)) && !crowded, scene.models.some((model) => model.branches.length), two, Boolean(scene.third(state))];
     const count = Math.max(1, shows.filter(Boolean).length), gap = 10;
     const size = Math.max(170, Math.min(392, width < NARROW ? width : Math.floor((width - scores - gap * count) / count)));
     const height = size - EDGE.left - EDGE.right + EDGE.top + EDGE.bottom;
     const others = (shows[0] ? size + gap : 0) + scores + gap;
     const wide = all ? Math.floor((width - others - (two ? gap : 0)) / (two ? 2 : 1)) : size;
-    [this.left, this.first, this.second].forEach((panel, index) => {
+    maps.forEach((panel, index) => {
       panel.element.hidden = !shows[index];
       if (!shows[index]) { panel.resize(0, height, ratio); return; }
       const heads = all && index ? panel.source(state).maps.length : 1;
       panel.resize(heads > 1 ? panel.widthFor(heads, Math.max(size, wide), height) : size, height, ratio);
     });
-    const used = shows.reduce((sum, there, index) => sum + (there ? [this.left, this.first, this.second][index].width + gap : 0), 0);
+    const used = shows.reduce((sum, there, index) => sum + (there ? maps[index].width + gap : 0), 0);
     if (scores) this.predictions.resize(Math.min(420, Math.max(scores, width - used)), height, ratio);
     else this.predictions.resize(width, Math.min(height, this.predictions.wanted(state)), ratio);
     if (this.media) {

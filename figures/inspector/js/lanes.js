@@ -1,7 +1,7 @@
 /** Everything over time: the strip of frames, segments, curves. */
 
 import { clock, formatNumber } from "./words.js";
-import { THEMES, LINES } from "./colours.js";
+import { THEMES, LINES, MODEL_DASHES } from "./colours.js";
 import { FONT, BOLD, text, fitted, line } from "./drawing.js";
 import { Panel, spanBetween } from "./panel.js";
 import { linesKey } from "./state.js";
@@ -10,6 +10,7 @@ import { selectedSeconds, drawOverTime } from "./selection.js";
 const STRIP_HEIGHT = 48; // of the strip of pictures, in pixels
 const HEADER = 16; // of a lane's name above its curves, on a narrow screen
 const GUTTER = { left: 142, right: 138 }; // of the lanes, for their names and their values
+const THREE_VALUES = 46; // more, for those of a third model
 export const NARROW = 560; // pixels across, of a screen with no room beside the lanes
 const NARROW_GUTTER = { left: 66, right: 14 };
 
@@ -17,7 +18,7 @@ const NARROW_GUTTER = { left: 66, right: 14 };
  * How a record's variable is drawn, as the payload says, and its lines.
  * @typedef {{name: string, units: string, label: string, height: number, series: Series[], reference: ?number, least: ?number,
  *   most: ?number, note: ?string}} Lane
- * @typedef {{label: string, colour: string, dashed: boolean, values: Float32Array, before: ?Float32Array}} Series   values and
+ * @typedef {{label: string, colour: string, model: number, values: Float32Array, before: ?Float32Array}} Series   model counts those shown, values and
  *   before (of the pass without edits, where it was edited): shape (frame)
  */
 
@@ -29,14 +30,19 @@ export class LanePanel extends Panel {
     this.span = (from, to) => spanBetween(from, to, this.box(), inspector.state.span);
   }
 
-  get gutter() { return this.narrow ? NARROW_GUTTER : GUTTER; }
+  get gutter() {
+    if (this.narrow) return NARROW_GUTTER;
+    return this.three ? { ...GUTTER, right: GUTTER.right + THREE_VALUES } : GUTTER;
+  }
+
+  get three() { return Boolean(this.scene.third(this.inspector.state)); }
 
   get narrow() { return this.width < NARROW; }
 
   box() { return { x: this.gutter.left, y: 0, width: this.width - this.gutter.left - this.gutter.right, height: this.height - 18 }; }
 
   key(state) {
-    return [state.model, state.against, linesKey(state), state.span, state.class_, state.pinned && state.branch,
+    return [this.scene.shown(state), linesKey(state), state.span, state.class_, state.pinned && state.branch,
       state.pinned && state.frame, Boolean(this.inspector.media?.sheet), this.scene.passKey].join("|");
   }
 
@@ -66,12 +72,12 @@ export class LanePanel extends Panel {
     return lanes.filter((lane) => lane.series.length).map((lane) => ({ kind: "curves", ...lane }));
   }
 
-  /** A variable of the record: its lines, dashed of the second model; in the colours of their branches, if they have any. */
+  /** A variable of the record: its lines, dashed of the second and third model; in the colours of their branches, if they have any. */
   lane({ kind, ...lane }, shown, state, theme) {
     const { scene } = this, branches = scene.payload.header.branches[theme];
     const series = shown.flatMap((index, order) => scene.lines(index, lane.variable, state).map((line, place) => ({
       label: line.labels.join(" ") || lane.label, colour: branches[line.branch] ?? LINES[theme][place % LINES[theme].length],
-      dashed: order > 0, model: order, values: line.values, before: line.before,
+      model: order, values: line.values, before: line.before,
     })));
     const rows = new Set(series.map(({ label }) => label)).size;
     const unedited = series.some(({ model, before }) => scene.isEdited(shown[model]) && !before) ? "of the unedited model" : "";
@@ -104,7 +110,7 @@ export class LanePanel extends Panel {
       if (!map?.here) return [];
       const row = map.values.subarray(state.frame * frames, (state.frame + 1) * frames);
       const label = map.branch === state.branch ? "weight" : map.branch;
-      return [{ label, colour: colours[map.branch], dashed: order > 0, model: order, values: row }];
+      return [{ label, colour: colours[map.branch], model: order, values: row }];
     });
     return { name: `${scene.axisClock(scene.seconds[state.frame])} attends to`, units: `head ${head}, ${state.branch}`, height: 50, series,
       reference: 1 / frames, least: 0, most: null };
@@ -211,7 +217,7 @@ export class LanePanel extends Panel {
       context.strokeStyle = series.colour;
       if (series.before) this.drawBefore(context, series.before, state, at, up);
       context.lineWidth = 1.4;
-      context.setLineDash(series.dashed ? [5, 3] : series.label === "combined" ? [1.5, 1.5] : []);
+      context.setLineDash(series.model ? MODEL_DASHES[series.model] : series.label === "combined" ? [1.5, 1.5] : []);
       this.drawSeries(context, series.values, state, at, up);
     }
     context.setLineDash([]);
@@ -360,10 +366,12 @@ export class LanePanel extends Panel {
   valuesOf(lane, frame) {
     return [...new Set(lane.series.map(({ label }) => label))].map((label) => {
       const same = lane.series.filter((series) => series.label === label), two = same.length > 1 || same[0].before;
-      // Two numbers share the room of one: what is written with a power of ten keeps one digit.
+      // Several numbers share the room of one: what is written with a power of ten keeps one digit.
       const words = (value) => formatNumber(value, !two ? 3 : Math.abs(value) < 1e-3 ? 1 : 2);
-      const values = same.map((series) => [series.before, series.values].filter(Boolean)
-        .map((each) => words(each[frame])).join(" → ")).join(" | ");
+      const ofSeries = ({ before, values }) => [before, values].filter(Boolean).map((each) => words(each[frame])).join(" → ");
+      // Of three models it is said which have no such line; of two the line itself tells.
+      const values = this.three ? [0, 1, 2].map((order) => same.filter(({ model }) => model === order).map(ofSeries).join(" ") || "–").join(" | ")
+        : same.map(ofSeries).join(" | ");
       return { label, colour: same[0].colour, words: `${label} ${values}` };
     });
   }

@@ -1,11 +1,11 @@
 /** What the signs of the view mean: dashes, colours, boxes. */
 
-import { THEMES } from "./colours.js";
-import { FONT, text, line } from "./drawing.js";
+import { THEMES, MODEL_DASHES } from "./colours.js";
+import { text, line, widthOf } from "./drawing.js";
 import { Panel } from "./panel.js";
 
 const LEGEND_ROW = 17, SIGN = 18, SIGN_GAP = 16; // pixels
-const SIGN_DASHES = { solid: [], dashed: [5, 3], combined: [1.5, 1.5], reference: [1, 3], before: [2, 2] };
+const SIGN_DASHES = { first: MODEL_DASHES[0], second: MODEL_DASHES[1], third: MODEL_DASHES[2], combined: [1.5, 1.5], reference: [1, 3], before: [2, 2] };
 
 /** A sign and what it means. @typedef {{sign: string, colour: string, words: string}} Meaning */
 
@@ -13,7 +13,7 @@ const SIGN_DASHES = { solid: [], dashed: [5, 3], combined: [1.5, 1.5], reference
 export class LegendPanel extends Panel {
   constructor(inspector) { super(inspector, "legend", "Legend"); }
 
-  key({ model, against, branch, class_, pinned }) { return [model, against, branch, class_, pinned, this.scene.passKey].join("|"); }
+  key(state) { return [this.scene.shown(state), state.branch, state.class_, state.pinned, this.scene.passKey].join("|"); }
 
   overlayKey() { return ""; }
 
@@ -31,7 +31,7 @@ export class LegendPanel extends Panel {
 
   ofLines(state, colours, models) {
     const { scene } = this, lanes = scene.lanes(scene.shown(state));
-    const names = models.length > 1 ? models.map(({ label }, order) => ({ sign: order ? "dashed" : "solid", colour: colours.ink, words: label })) : [];
+    const names = models.length > 1 ? models.map(({ label }, order) => ({ sign: ["first", "second", "third"][order], colour: colours.ink, words: label })) : [];
     return [...names,
       ...(models.some(({ branches }) => branches.includes("combined")) ? [{ sign: "combined", colour: colours.muted, words: "combined branch" }] : []),
       ...(lanes.some(({ reference }) => reference !== null) ? [{ sign: "reference", colour: colours.muted, words: "the value that the unit names" }] : []),
@@ -60,11 +60,9 @@ export class LegendPanel extends Panel {
 
   /** Places of the signs in a width. @param {Meaning[]} meanings @returns {{x: number, row: number}[]} */
   places(meanings, width) {
-    const context = this.base.getContext("2d");
-    context.font = FONT;
     let x = 0, row = 0;
     return meanings.map(({ words }) => {
-      const wide = SIGN + 6 + context.measureText(words).width;
+      const wide = SIGN + 6 + widthOf(words);
       if (x && x + wide > width) { x = 0; row += 1; }
       const place = { x, row };
       x += wide + SIGN_GAP;

@@ -6,9 +6,9 @@ import { Panel } from "./panel.js";
 
 const ROW = 31;
 
-/** Probabilities of the most likely classes and of the clip's labels, of one model or two. */
+/** Probabilities of the most likely classes and of the clip's labels, of the models that are shown. */
 export class PredictionPanel extends Panel {
-  key(state) { return [state.model, state.against, state.class_, this.scene.passKey].join("|"); }
+  key(state) { return [this.scene.shown(state), state.class_, this.scene.passKey].join("|"); }
 
   overlayKey() { return ""; }
 

@@ -35,12 +35,12 @@ export function drawOverTime(context, selection, box, at, colours) {
   if (!selection) return;
   const keys = selection.seconds ?? selection.keys, { queries } = selection;
   if (keys) drawMarked(context, at(keys[0]), box.y - 2, at(keys[1]) - at(keys[0]), box.height + 4, colours);
-  context.fillStyle = colours.chosen;
+  context.fillStyle = colours.edge;
   if (queries) context.fillRect(at(queries[0]), 0, at(queries[1]) - at(queries[0]), 4);
 }
 
 function drawMarked(context, x, y, width, height, colours) {
-  context.fillStyle = context.strokeStyle = colours.chosen;
+  Object.assign(context, { fillStyle: colours.chosen, strokeStyle: colours.edge });
   context.globalAlpha = 0.25;
   context.fillRect(x, y, width, height);
   context.globalAlpha = 1;

@@ -52,6 +52,7 @@ export class Scene {
     this.differences = new Recent(40e6); // numbers
     this.tops = new Map();
     Object.assign(this, { answered: null, edited: null }); // the edited pass that was answered, and the one that is shown
+    this.room = false; // whether the page is wide enough for a third model
     this.unedited = null; // passes without edits, where there are engines
     this.explained = new Map(); // lines of explanations of the chosen class, where an engine made them
   }
@@ -130,8 +131,14 @@ export class Scene {
     return (this.models[this.index(name)]?.branches ?? []).filter((each) => this.heads(name, modality, each).length);
   }
 
-  /** Models shown, the first one first. */
-  shown(state) { return [state.model, state.against].filter(Boolean).map((name) => this.index(name)); }
+  /** Models shown, the first one first; beside two a third where there is room. */
+  shown(state) { return [state.model, state.against, this.third(state)].filter(Boolean).map((name) => this.index(name)); }
+
+  /** The first of the other models, where it stands beside the two that are compared; else an empty text. */
+  third({ model, against, view, head }) {
+    if (!this.room || !against || view !== "side" || head < 0) return "";
+    return this.models.find(({ name }) => name !== model && name !== against)?.name ?? "";
+  }
 
   /** The state with every value made one that the payload has; the rules are those of `Choices.nearest`. @param {State} state @returns {State} */
   valid(state) {

@@ -15,7 +15,7 @@ export function csv(rows) {
 /** A row a pair of frames of the span, a column a map that is shown. @param {Inspector} inspector */
 export function mapTable(inspector) {
   const { scene, state } = inspector, [first, last] = state.span;
-  const maps = [inspector.left, inspector.first, inspector.second].filter((panel) => panel.width)
+  const maps = [inspector.left, inspector.first, inspector.second, inspector.third].filter((panel) => panel.width)
     .flatMap((panel) => panel.source(state).maps).filter((map) => map.here);
   const columns = maps.map((map) => ({ ...map, name: columnOfMap(map, state), values: map.values, mask: map.mask }));
   const rows = [["query frame", "query (s)", "key frame", "key (s)", ...columns.map(({ name }) => name)]];

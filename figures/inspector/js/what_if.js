@@ -27,6 +27,19 @@ export class WhatIf {
   /** The engine of the model that is shown first. */
   get engine() { return this.engines.get(this.inspector.state.model); }
 
+  /** The model whose pass the record shown first has with edits, where an engine makes that pass; else null. */
+  get plainModel() {
+    const { scene, state } = this.inspector, { edits } = scene.models[scene.index(state.model)], name = state.model.replace(/@edited$/, "");
+    return edits.length && this.engines.has(name) && scene.index(name) >= 0 ? scene.models[scene.index(name)] : null;
+  }
+
+  /** Show that model, with the record's edits in the list. */
+  editPlain() {
+    const { inspector, plainModel: { name } } = this, { edits } = inspector.scene.models[inspector.scene.index(inspector.state.model)];
+    inspector.set({ model: name, pass: "edited" });
+    this.list.set(edits.map((edit) => ({ edit, on: true })));
+  }
+
   /** Whether a drag selects, and does not zoom; Shift is the other way round. */
   selects(event) { return Boolean(this.engine) && (this.drag === "select") !== event.shiftKey; }
 
@@ -45,7 +58,7 @@ export class WhatIf {
   /** What is wrong, in one line; an empty text where nothing is. */
   get alert() {
     const refused = this.messages.filter(Boolean), more = refused.length > 1 ? ` (and ${refused.length - 1} more that cannot be made)` : "";
-    return [this.note, this.problem, refused.length ? `${refused[0]}${more}` : ""].filter(Boolean).join(" · ");
+    return [this.note, this.problem, this.bar.complaint, refused.length ? `${refused[0]}${more}` : ""].filter(Boolean).join(" · ");
   }
 
   /** Ask for what the view shows of the edited pass, and say which pass that is. @param {State} state */

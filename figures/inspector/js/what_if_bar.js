@@ -7,6 +7,7 @@ import { openEdits, saveEdits } from "./share.js";
 import { commandOfEdits, pythonOfEdits } from "./python.js";
 
 const EVERY = "*";
+const FEW_EDITS = 3; // that stand beside the buttons of the list
 const SPANS = { seconds: "seconds", queries: "queries", keys: "keys" };
 const EDIT_KEYS = "E what a drag does · [ ] seconds from and to the cursor · O unedited · C change · Ctrl+Z undoes";
 const PASSES = [["edited", "edited"], ["change", "change"], ["unedited", "unedited"]];
@@ -17,15 +18,38 @@ const labelledControl = (words, ...elements) => create("label", { class: "contro
 export class WhatIfBar {
   /** @param {WhatIf} whatIf */
   constructor(whatIf) {
-    Object.assign(this, { whatIf, inspector: whatIf.inspector, heads: [], viewed: "", unread: {}, typing: null, toTyped: false });
-    this.element = create("section", { class: "whatif", role: "group", "aria-label": "What if: edits of the pass" },
-      this.makePlace(), this.makeActions(), this.makeList(), this.makeStatus());
+    Object.assign(this, { whatIf, inspector: whatIf.inspector, heads: [], viewed: "", unread: {}, refused: "", typing: null, toTyped: false });
+    this.rows = [this.makePlace(), this.makeActions(), this.makeList(), this.makeStatus()];
+    this.element = create("section", { class: "whatif", role: "group", "aria-label": "What if: edits of the pass", input: () => this.forget() },
+      this.makePlainRow(), ...this.rows);
+  }
+
+  /** Which field cannot be read, or why the last edit was not made, in one line; an empty text where nothing is. */
+  get complaint() { return Object.values(this.unread)[0] ?? this.refused; }
+
+  /** Say no longer why an edit was not made: something else is written now. */
+  forget() {
+    if (!this.refused) return;
+    this.refused = "";
+    this.update(this.inspector.state);
+  }
+
+  /** Where an edited pass of the record is shown: its model can be edited, with the same edits to begin with. */
+  makePlainRow() {
+    this.plainWords = create("span", {});
+    this.plainRow = create("div", { class: "row" }, create("strong", {}, "What if"), this.plainWords,
+      actionButton("edit it here", "Show the model's own pass with these edits in the list", () => this.whatIf.editPlain()));
+    return this.plainRow;
   }
 
   // -- where
 
   makePlace() {
-    const whole = () => this.inspector.set({ selection: null });
+    const whole = () => {
+      this.unread = {};
+      this.inspector.set({ selection: null });
+      this.update(this.inspector.state);
+    };
     this.drag = actionButton("drag zooms", "What a drag does: zoom, or select (E; Shift for the other)", () => this.turnDrag());
     this.stream = this.list("Stream of the edit");
     this.layer = this.list("Layer of the edit");
@@ -50,25 +74,24 @@ export class WhatIfBar {
   /** A span that was typed; seconds stand alone, queries and keys together. */
   typed(name) {
     const { scene, state } = this.inspector, field = this.spans[name];
-    this.typing = null;
+    Object.assign(this, { typing: null, refused: "" });
     try {
       const span = spanOfText(field.value, scene.clip.frame_seconds, scene.frames);
       const kept = name === "seconds" ? { queries: null, keys: null } : { queries: null, keys: null, ...state.selection, seconds: null };
       const selection = { seconds: null, ...kept, [name]: span };
-      delete this.unread[name];
-      [this.whatIf.problem = ""] = Object.values(this.unread);
+      for (const each of name === "seconds" ? Object.keys(SPANS) : [name, ...span ? ["seconds"] : []]) delete this.unread[each];
       this.selected = Object.values(selection).some(Boolean) ? selection : null;
       this.inspector.set({ selection: this.selected });
-    } catch (error) { this.whatIf.problem = this.unread[name] = error.message; }
+    } catch (error) { this.unread[name] = error.message; }
     this.update(this.inspector.state);
   }
 
   /** Do what the controls say; where a field cannot be read nothing is done, and that is said. */
   attempt(act) {
-    try { act(); } catch (error) {
-      this.whatIf.problem = error.message;
-      this.update(this.inspector.state);
-    }
+    const before = this.refused;
+    this.refused = "";
+    try { act(); } catch (error) { this.refused = error.message; }
+    if (this.refused !== before) this.update(this.inspector.state);
   }
 
   /** Where the edit is that the controls say. @returns {Place} @throws {Error} a field cannot be read */
@@ -147,19 +170,23 @@ export class WhatIfBar {
   // -- showing
 
   update(state) {
-    const { whatIf, inspector: { scene } } = this;
-    this.element.hidden = !whatIf.engine;
-    if (!whatIf.engine) return;
+    const { whatIf, inspector: { scene } } = this, { engine, plainModel } = whatIf;
+    this.element.hidden = !engine && !plainModel;
+    this.plainRow.hidden = Boolean(engine);
+    this.rows.forEach((row) => { row.hidden = !engine; });
+    if (plainModel) this.plainWords.textContent = `${this.model().label} is as it was recorded. Edits are made of ${plainModel.label}:`;
+    if (!engine) return;
     this.showPlaces(state);
     const { entries, past, future } = whatIf.list, seconds = Boolean(state.selection?.seconds);
     this.drag.textContent = `drag ${whatIf.drag === "zoom" ? "zooms" : "selects"}`;
-    if (this.selected !== state.selection) this.unread = {}; // something else is selected now
+    if (this.selected !== state.selection) Object.assign(this, { unread: {}, refused: "" }); // something else is selected now
     this.selected = state.selection;
     for (const [name, field] of Object.entries(this.spans)) {
       field.setAttribute("aria-invalid", String(name in this.unread));
+      field.title = name in this.unread ? `not in force: ${this.unread[name]}` : "";
       if (!(name in this.unread) && name !== this.typing) field.value = secondsOf(state.selection?.[name] ?? null, scene.clip.frame_seconds)?.join("..") ?? "";
     }
-    this.clear.disabled = !state.selection;
+    this.clear.disabled = !state.selection && !Object.keys(this.unread).length;
     this.drop.disabled = this.moves.disabled = !seconds;
     if (this.cursor !== state.frame && !this.toTyped) this.to.value = secondsOf([this.cursor = state.frame], scene.clip.frame_seconds)[0];
     [[this.undo, past], [this.redo, future], [this.none, entries]].forEach(([each, of]) => { each.disabled = !of.length; });
@@ -174,7 +201,7 @@ export class WhatIfBar {
   /** What the edits do, or why nothing is said. */
   said(state) {
     const { whatIf } = this;
-    if (!whatIf.made.length || whatIf.problem) return "";
+    if (!whatIf.made.length || whatIf.problem || this.complaint) return "";
     if (!this.inspector.scene.answered) return "asking the model";
     return `${whatIf.effect(state)} · ${Math.round(whatIf.questions.milliseconds)} ms`;
   }
@@ -187,8 +214,9 @@ export class WhatIfBar {
     const label = this.edits.contains(focused) ? focused.getAttribute("aria-label") : "";
     this.edits.replaceChildren(...entries.map(({ edit, on }, index) => create("li", { class: messages[index] ? "refused" : "", title: messages[index] }, create("label", {},
       create("input", { type: "checkbox", checked: on, "aria-label": `On: ${edit}`, "aria-invalid": String(Boolean(messages[index])), change: () => list.turn(index) }),
-      create("code", {}, edit), messages[index] ? " not made" : ""),
+      create("code", {}, edit), ...messages[index] ? [create("span", { class: "refusal" }, " not made")] : []),
       actionButton("×", `Delete: ${edit}`, () => list.remove(index)))));
+    this.edits.classList.toggle("many", entries.length > FEW_EDITS); // then a row of their own
     if (label) ([...this.edits.querySelectorAll("input, button")].find((each) => each.getAttribute("aria-label") === label)
       ?? this.edits.querySelector("button") ?? this.inspector.root).focus(); // the keyboard stays where it was
   }

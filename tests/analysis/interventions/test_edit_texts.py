@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_models import small_clip
 
-from analysis.interventions.edit_texts import GRAMMAR, edit_text, edits_from_texts, parse_edit
+from analysis.interventions.edit_texts import GRAMMAR, checked_edits, edit_text, edits_from_texts, parse_edit
 from analysis.interventions.edits import (
     PATCHED,
     DropFrames,
@@ -119,6 +119,17 @@ def test_a_tensor_is_named_by_its_values_and_cannot_be_read_again():
 def test_errors_name_the_place_and_the_words(text, message):
     with pytest.raises(EditError, match=message):
         edits_from_texts([text])
+
+
+def test_a_text_of_several_edits_is_read_alike_in_every_list():
+    text = "drop visual/input at 0..1; scale */0/*/contexts by 0"
+    expected = [DropFrames("visual/input", (0, 1)), ScaleHead("*/0/*/contexts", 0)]
+    assert checked_edits([text]) == list(edits_from_texts([text])) == expected
+    assert checked_edits([expected[0], text.split("; ")[1]]) == expected
+    with pytest.raises(EditError, match=r"got 2 edits with ';' between them; expected one, or a list of edits"):
+        parse_edit(text)
+    with pytest.raises(EditError, match="edit '', character 1: got the end"):
+        checked_edits(["drop visual/input at 0..1;"])
 
 
 def test_the_help_says_the_grammar():

@@ -346,6 +346,8 @@ def test_edits_that_do_not_fit_are_refused(edits, message):
         (lambda: Patch("visual/0/output", "mean", (0, 3), 2.0), "the source is no clip"),
         (lambda: Patch("visual/0/output", "own", (0, 3)), "needs the second at which they start"),
         (lambda: Patch("visual/pooled", "zero", (0, 3)), "one vector a clip"),
+        (lambda: Patch("visual/pooled", "own", start=3.0), "one vector a clip; it takes no seconds"),
+        (lambda: Patch("visual/pooled", CLIPS[1], start=3.0), "one vector a clip; it takes no seconds"),
         (lambda: ForceGate("visual/0/gate", 1.5), "a gate of 1.5; expected a number from 0 to 1"),
         (lambda: ForceGate("visual/0/gate", 0.5, "combined"), "expected 'global' or 'local'"),
         (lambda: DropFrames("visual/0/input", (1, 2)), "expected the input of a stream"),

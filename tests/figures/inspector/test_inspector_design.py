@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 
 from figures.inspector import write_html
+from figures.inspector.header import describe_style
 from figures.inspector.modules import FOLDER
 from tests.browser import SCREEN, started_browser
 from tests.inspector_records import made_record
+from tests.legibility import contrast
 
 ROOT = "document.querySelector('.gmsa-inspector').inspector"
 RECORDS = [made_record(), made_record(name="baseline", branches=("global",), seed=1)]
@@ -227,19 +229,60 @@ def test_speed_changes_how_fast_frames_follow_each_other(opened):
     assert [page.evaluate(every, speed) for speed in ("1", "4")] == [100, 25]
 
 
-def luminance(colour: str) -> float:
-    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
-    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
-    return float(np.dot([0.2126, 0.7152, 0.0722], linear))
-
-
-def test_boxes_of_events_are_seen_on_either_page():
-    """Their fill is pale, so their edge has the contrast of 3 that WCAG asks of graphics."""
+def test_lines_and_words_are_seen_on_either_page():
+    """With the contrast of 3 that WCAG asks of graphics; fills that are paler have an edge."""
     text = (FOLDER / "colours.js").read_text(encoding="utf-8")
-    for theme in re.findall(r"(?:light|dark): \{\n(.*?)\n  \}", text, re.DOTALL):
-        colours = dict(re.findall(r'(\w+): "(#\w{6})"', theme))
-        page, edge = (luminance(colours[name]) for name in ("page", "edge"))
-        assert (max(page, edge) + 0.05) / (min(page, edge) + 0.05) > 3
+    scripts = "".join(path.read_text(encoding="utf-8") for path in FOLDER.glob("*.js"))
+    named = r"strokeStyle(?: =|:) (?:colours|THEMES\[theme\])\.(\w+)|colour: (?:colours|THEMES\[theme\])\.(\w+)[ ,]"
+    drawn = {one or two for one, two in re.findall(named, scripts)} - {
+        "event",
+        "chosen",
+        "line",
+        "page",
+    }  # with an edge
+    assert {"ink", "muted", "edge", "outline", "accent"} <= drawn
+    for theme, block in re.findall(r"(light|dark): \{\n(.*?)\n  \}", text, re.DOTALL):
+        colours = dict(re.findall(r'(\w+): "(#\w{6})"', block))
+        lines = re.findall(r"#\w{6}", re.search(rf"LINES = .*?{theme}: \[(.*?)\]", text, re.DOTALL)[1])
+        branches = describe_style()["branches"][theme].values()
+        assert len(lines) == 4
+        for colour in [*(colours[name] for name in drawn | {"problem"}), *lines, *branches]:
+            assert contrast(colour, colours["page"]) > 3, (theme, colour)
+
+
+def test_a_third_model_stands_beside_the_first_two_where_the_page_is_wide_enough(opened, tmp_path):
+    third = made_record(name="gate-att-tp10", seed=2)
+    file = write_html([*RECORDS, third], tmp_path / "three.html", {"against": "baseline"}, "float32")
+    page = opened(width=1920)
+    assert page.locator(".third").is_hidden()  # of two models
+    page.goto(file.as_uri())
+    page.wait_for_selector(".third canvas")
+    titles = [words_of(page, panel)[0].split(" · ")[0] for panel in ("first", "second", "third")]
+    assert titles == ["GateOp TP30", "Baseline", "GateAtt TP10"]
+    assert words_of(page, "legend")[:3] == titles
+    assert words_of(page, "predictions")[0].endswith("GateOp TP30 | Baseline | GateAtt TP10")
+    weights = third["attention"].sel(modality="visual", branch="global", head=0).values
+    np.testing.assert_allclose(page.evaluate(f"[...{ROOT}.third.maps[0].values]"), weights.ravel(), rtol=1e-6)
+    assert (
+        page.evaluate(
+            f"new Set(['first', 'second', 'third'].map((name) => {ROOT}[name].source({ROOT}.state).share.length)).size"
+        )
+        == 1
+    )
+    received = f"{ROOT}.lanes.lanes.find(({{name}}) => name === 'attention received').series.map(({{model}}) => model)"
+    assert set(page.evaluate(received)) == {0, 1, 2}
+    assert any("GateAtt TP10" in column for column in saved(page, "maps")[0])
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.get_by_label("against").select_option("gate-att-tp10")
+    page.wait_for_function(f"{ROOT}.third.source({ROOT}.state).title.startsWith('Baseline')")
+    for change in ("{ view: 'difference' }", "{ view: 'side', head: -1 }", "{ head: 0, against: '' }"):
+        page.evaluate(f"{ROOT}.set({change})")
+        page.wait_for_selector(".third", state="hidden")
+    page.evaluate(f"{ROOT}.set({{ against: 'baseline' }})")
+    page.wait_for_selector(".third canvas")
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.wait_for_selector(".third", state="hidden")
+    assert set(page.evaluate(received)) == {0, 1}
 
 
 def test_a_class_is_explained_by_the_kernel_and_what_was_recorded_comes_back(opened):

@@ -530,6 +530,62 @@ def test_a_field_that_cannot_be_read_makes_no_edit(opened):
     assert view.evaluate(texts) == ["knock-out visual/0/global/weights keys 3..6"]
 
 
+def test_a_field_that_is_corrected_is_in_force_and_nothing_is_said_of_it_any_more(opened):
+    view = opened()
+    view.write("scale visual/0/global/contexts by 0.5")
+    effect = view.page.text_content(".effect")
+    seconds, keys, start = (view.page.get_by_label(name) for name in (
+        "seconds of the edit, as 45..61", "keys of the edit, as 45..61", "Second at which moved frames start"
+    ))  # fmt: skip
+    keys.fill("abc")
+    keys.press("Enter")
+    assert keys.get_attribute("title") == "not in force: abc: expected seconds A..B, of 0 to 13"
+    assert view.page.text_content(".effect") == ""
+    seconds.fill("3..6")  # of keys none is left
+    seconds.press("Enter")
+    assert (keys.input_value(), keys.get_attribute("title"), keys.get_attribute("aria-invalid")) == ("", "", "false")
+    assert view.page.locator(".problem").is_hidden()
+    assert view.page.text_content(".effect") == effect
+    start.fill("soon")
+    view.page.get_by_title("Move the seconds").click()
+    assert view.page.text_content(".problem") == "soon: expected the second at which they start"
+    start.fill("9")
+    assert view.page.locator(".problem").is_hidden()
+    assert view.page.text_content(".effect") == effect
+    seconds.fill("x")
+    seconds.press("Enter")
+    view.page.get_by_title("Select nothing: edits are of all seconds (Esc)").click()
+    assert (seconds.input_value(), view.page.locator(".problem").is_hidden()) == ("", True)
+
+
+def test_a_page_that_opens_on_an_edited_pass_offers_its_edits(opened):
+    model, clip = moved(small_model()), small_clip()
+    texts = ["drop visual/input at 2..4", "scale visual/0/*/contexts by 0.5"]
+    engine, edited = EditEngine(model, clip), inspect_clip(model, clip, edits=texts)
+    view = opened(view={"model": f"{engine.name}@edited", "against": engine.name}, engine=engine, others=[edited])
+    bar = view.page.locator(".whatif")
+    assert bar.is_visible()
+    assert "is as it was recorded. Edits are made of" in bar.inner_text()
+    assert view.page.get_by_label("An edit as text").is_hidden()
+    assert view.asked == []
+    view.click("Show the model's own pass with these edits in the list")
+    assert view.edits() == texts
+    assert view.evaluate(f"{ROOT}.state.model") == engine.name
+    np.testing.assert_allclose(
+        view.evaluate(f"[...{ROOT}.whatIf.pass.answer.logits]"), edited["logit"].values, rtol=0, atol=1e-4
+    )
+    assert view.page.get_by_label("An edit as text").is_visible()
+    assert view.page.get_by_text("as it was recorded").is_hidden()
+
+
+def test_several_edits_in_one_text_are_made_as_the_command_line_makes_them(opened):
+    view = opened()
+    view.write("drop visual/input at 2..4; scale visual/0/*/contexts by 0.5")
+    assert view.page.locator(".problem").is_hidden()
+    expected = view.record()["logit"].values
+    np.testing.assert_allclose(view.evaluate(f"[...{ROOT}.whatIf.pass.answer.logits]"), expected, rtol=0, atol=1e-4)
+
+
 def test_what_is_being_typed_stays_when_the_view_is_painted(opened):
     """An answer that comes in, or a cursor that plays, paints the controls while somebody types in them."""
     view = opened()

@@ -323,6 +323,9 @@ REFUSED = (
     "patch visual/0/local/values from own at 1..3 start 12",
     "patch visual/0/local/mask from zero",
     "patch visual/pooled from zero at 1..3",
+    "patch visual/pooled from own",
+    "patch visual/pooled from own start 3",
+    "drop visual/input at 3..5;",
 )
 
 

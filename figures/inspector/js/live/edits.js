@@ -206,7 +206,7 @@ function checkGate({ value }) { return value >= 0 && value <= 1 ? "" : `a gate o
 
 function checkPatch({ source, start, at, site }) {
   if (start !== null && source !== "own") return `start is ${general(start)} s, but the source is no clip; expected a clip or 'own'`;
+  if (site.quantity === "pooled" && (source === "own" || at)) return `${siteText(site)} is one vector a clip; it takes no seconds`;
   if (source === "own" && start === null) return "a patch from the clip's own seconds needs the second at which they start";
-  if (start !== null && start < 0) return `start is ${general(start)} s; expected at least 0`;
-  return site.quantity === "pooled" && at ? `${siteText(site)} is one vector a clip; it takes no seconds` : "";
+  return start !== null && start < 0 ? `start is ${general(start)} s; expected at least 0` : "";
 }
