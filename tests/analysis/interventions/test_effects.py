@@ -70,20 +70,23 @@ def test_a_window_of_layers_is_taken_in_all_of_them(kind, source):
     found = effect_map(model, clip, 2, windows=WINDOWS, source=source, layer=(1, 2))
     assert found.attrs["layer"] == "1-2"
     assert "attribution" not in found
-    clean, quantity = run_with(model, clip).logits[0, 2], "weights" if source is None else "values"
+    clean, quantity = float(run_with(model, clip).logits[0, 2]), "weights" if source is None else "values"
+    spans = [[(0.0, 13.0)], *(taken_spans(each, direction, 13.0) for direction in DIRECTIONS for each in WINDOWS)]
 
-    def logit(stream, unit, spans) -> float:
-        edits = [edit for layer in (1, 2) for edit in effect_edits(unit.site(stream, layer, quantity), spans, source)]
-        return float(run_with(model, clip, edits).logits[0, 2])
+    def logits(stream, unit) -> np.ndarray:
+        """With everything taken, then after each window, a row a direction."""
+        sites = [unit.site(stream, layer, quantity) for layer in (1, 2)]
+        lists = [[edit for site in sites for edit in effect_edits(site, some, source)] for some in spans]
+        return logits_with(model, clip, lists)[:, 2].numpy()
 
     for row, stream in enumerate(model.encoders):
         for place, unit in enumerate(effect_units(model.encoders[stream].layers[1].attention)):
             cell = found.isel(modality=row, unit=place)
-            base = logit(stream, unit, [(0.0, 13.0)])
+            base, *after = logits(stream, unit)
             assert float(cell["base"]) == pytest.approx(base, rel=1e-9)
-            for direction, start in zip(DIRECTIONS, (float(clean), base), strict=True):
-                expected = [logit(stream, unit, taken_spans(window, direction, 13.0)) - start for window in WINDOWS]
-                np.testing.assert_allclose(cell["effect"].sel(direction=direction), expected, rtol=1e-7, atol=1e-9)
+            expected = np.reshape(after, (len(DIRECTIONS), -1)) - [[clean], [base]]
+            effect = cell["effect"].transpose("direction", "window").sel(direction=list(DIRECTIONS))
+            np.testing.assert_allclose(effect, expected, rtol=1e-7, atol=1e-9)
     alone = [effect_map(model, clip, 2, windows=WINDOWS, source=source, layer=layer)["effect"] for layer in (1, 2)]
     assert float(np.abs(found["effect"] - alone[0] - alone[1]).max()) > 1e-4
     one = effect_map(model, clip, 2, windows=WINDOWS, source=source, layer=(np.int64(2), 2))
