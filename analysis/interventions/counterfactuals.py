@@ -25,7 +25,7 @@ from gmsa_models.attention.stages import BlockEdit
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Batch, Clip
 from gmsa_models.errors import ArgumentError
-from gmsa_models.evaluating import evaluating
+from gmsa_models.evaluating import standard_contexts
 from gmsa_models.trace import Stage
 
 __all__ = ["Counterfactual", "counterfactuals", "fewest_edges", "fewest_seconds", "gate_shift", "gate_shift_by_frame"]
@@ -261,7 +261,7 @@ class _Case:
     def dropped_logits(self, valid: Bool[Tensor, "rows frames"]) -> Float[Tensor, "rows classes"]:
         """Logits without the frames that are not valid."""
         batch, parts = self.run.batch, []
-        with evaluating(self.run.model), torch.no_grad():
+        with standard_contexts(), torch.no_grad():
             for some in valid.split(max(1, FRAMES_TOGETHER // valid.shape[1])):
                 features = {name: each.expand(len(some), -1, -1) for name, each in batch.features.items()}
                 parts.append(self.run.model(Batch(features, some)))
@@ -269,7 +269,7 @@ class _Case:
 
     def margin_without(self, edges: Bool[Tensor, "query key"]) -> float:
         """The margin without some edges of every map: all knock-outs in one pass."""
-        with evaluating(self.run.model):
+        with standard_contexts():
             logits = self.run.model.trace(self.run.batch, False, _Everywhere("mask", _without(edges))).logits
         return float(self._margins(logits)[0])
 
@@ -336,7 +336,7 @@ class _Case:
         return logits[:, self.top] - others.amax(1)
 
     def _shifted(self, shifts: dict[str, Tensor], grad: bool) -> Float[Tensor, ""]:
-        with evaluating(self.run.model):
+        with standard_contexts():
             change = _Everywhere("gate", lambda stage, gate: _shift(gate, shifts[stage.stream]))
             trace = self.run.model.trace(self.run.batch, grad, change)
         return self._margins(trace.logits)[0]

@@ -32,7 +32,7 @@ from analysis.interventions.window_contexts import ChangedContexts, HeadRows, Ro
 from gmsa_models.attention import Contexts
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
-from gmsa_models.evaluating import evaluating
+from gmsa_models.evaluating import standard_contexts
 from gmsa_models.recompute import pooled_from
 
 __all__ = ["attribution_agreement", "effect_map"]
@@ -91,7 +91,7 @@ def effect_map(
         effect, base = layer_window_effects(run, position, chosen, units, layers, source)
         values = {"effect": effect}
     else:
-        with evaluating(model, widen=True):
+        with standard_contexts():
             parts = [_StreamEffects(run, stream, layers.start, position, source) for stream in model.encoders]
             effects = [part.of(chosen, units) for part in parts]
         values = {name: np.stack([each[name] for each in effects], 1) for name in ("effect", "attribution")}

@@ -27,7 +27,7 @@ from analysis.interventions.running import EditRun
 from gmsa_models.attention import AttentionBlock, Contexts
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
-from gmsa_models.evaluating import evaluating
+from gmsa_models.evaluating import standard_contexts
 from gmsa_models.trace import LayerTrace
 
 __all__ = ["trace_paths"]
@@ -59,7 +59,7 @@ def trace_paths(model: GMSAClassifier, clip: Clip, target: SupportsIndex | str, 
     run, position = EditRun(model, [clip]), class_position(model, target)
     last = len(next(iter(model.encoders.values())).layers) - 1
     blocks = {stream: attention_block(run.model, stream, last) for stream in model.encoders}
-    with evaluating(model, widen=True):
+    with standard_contexts():
         logit = float(run.clean.logits[0, position])
         bias = run.model.classifier.bias
         constant = 0.0 if bias is None else float(bias[position])

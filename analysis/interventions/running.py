@@ -20,7 +20,7 @@ from gmsa_models.attention import CleanPass, Frames
 from gmsa_models.attention.stages import staged_pass
 from gmsa_models.classifier import GMSAClassifier, mean_over_valid
 from gmsa_models.data.clip import Batch, Clip
-from gmsa_models.evaluating import evaluating
+from gmsa_models.evaluating import evaluating, standard_contexts
 from gmsa_models.feeding import Inputs, check_fits
 from gmsa_models.recompute import pooled_from
 from gmsa_models.trace import AttentionTrace, Stage
@@ -116,20 +116,20 @@ class EditRun:
     ) -> AttentionTrace:
         """One pass with edits; see `run_with`."""
         plan = self.plan(edits, watch)
-        with evaluating(self._original, widen=True):
+        with standard_contexts():
             trace = self.model.trace(self.batch, grad, plan)
         return replace(trace, watched=dict(plan.watched))
 
     @cached_property
     def clean(self) -> AttentionTrace:
         """The pass without edits."""
-        with evaluating(self._original, widen=True):
+        with standard_contexts():
             return self.model.trace(self.batch)
 
     def logits(self, edit_lists: Sequence[Iterable[Edit | str]]) -> Float[Tensor, "edit_lists batch classes"]:
         """Logits after each of many lists of edits; see `logits_with`."""
         plans = [self.plan(edits) for edits in edit_lists]
-        with evaluating(self._original, widen=True):
+        with standard_contexts():
             pooled = {name: [each] * len(plans) for name, each in self.clean.pooled.items()}
             for name in pooled:
                 for place, value in self._pooled(name, plans):

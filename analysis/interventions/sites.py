@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import lru_cache
 
 from torch import Tensor
 
@@ -208,13 +209,17 @@ def _of_trace(source: AttentionTrace, site: Site) -> Tensor | None:
     return None
 
 
+# Every edit looks through all sites of its model: they are made, and their names checked, once.
+_site = lru_cache(maxsize=4096)(Site)
+
+
 def _sites_of_stream(model: GMSAClassifier, stream: str) -> Iterator[Site]:
-    yield Site(stream, "input")
+    yield _site(stream, "input")
     for number, layer in enumerate(model.encoders[stream].layers):
         if layer.attention is not None:
             yield from _sites_of_block(layer.attention, stream, number)
-        yield from (Site(stream, quantity, number) for quantity in OF_LAYER)
-    yield Site(stream, "pooled")
+        yield from (_site(stream, quantity, number) for quantity in OF_LAYER)
+    yield _site(stream, "pooled")
 
 
 def _sites_of_block(block: AttentionBlock, stream: str, layer: int) -> Iterator[Site]:
@@ -226,7 +231,7 @@ def _sites_of_block(block: AttentionBlock, stream: str, layer: int) -> Iterator[
             branches = ("",) if quantity != "gate" or block.gated else ()
         else:
             branches = block.branches
-        yield from (Site(stream, quantity, layer, branch) for branch in branches)
+        yield from (_site(stream, quantity, layer, branch) for branch in branches)
 
 
 def _fits(wanted: Site, site: Site) -> bool:
