@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -38,6 +39,8 @@ LONGEST = (
     "test_feature_folder", "test_attribution", "test_wire", "test_sweep_memory",
 )  # fmt: skip
 
+SEED = 1799  # unlike those that tests give themselves
+
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
@@ -52,6 +55,18 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Each test begins with the same random numbers of numpy and torch, whichever test drew some before.
+
+    Not of `random`, with which Ray chooses its ports, on a machine where another run of the tests may do the same.
+    """
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(SEED)
+    if "torch" in sys.modules:
+        sys.modules["torch"].default_generator.manual_seed(SEED)
 
 
 @pytest.fixture

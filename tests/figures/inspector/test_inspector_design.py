@@ -44,6 +44,7 @@ def opened(browser, file):
         pages.append(page)
         page.goto(file.as_uri() + address)
         page.wait_for_selector(".gmsa-inspector footer")
+        settle(page)
         return page
 
     yield open_page
@@ -162,7 +163,7 @@ def test_a_class_is_found_by_a_part_of_its_name(opened):
 def test_the_view_is_in_the_address_and_stays_over_a_reload(opened):
     page = opened()
     page.evaluate(f"{ROOT}.set({{ head: 3, frame: 9, modality: 'audio', theme: 'dark', span: [4, 20], pinned: true }})")
-    page.wait_for_timeout(500)
+    page.wait_for_function("location.hash")  # it is written where the view rests
     address = page.evaluate("location.hash")
     assert set(address[1:].split("&")) == {
         "frame=9", "modality=audio", "head=3", "span=4,20", "pinned=true", "theme=dark",
@@ -174,8 +175,7 @@ def test_the_view_is_in_the_address_and_stays_over_a_reload(opened):
         3, 9, "audio", "dark", [4, 20], True, "baseline",
     ]  # fmt: skip
     page.evaluate("location.hash = '#head=1'")
-    settle(page)
-    assert page.evaluate(f"[{ROOT}.state.head, {ROOT}.state.frame]") == [1, 0]
+    page.wait_for_function(f"{ROOT}.state.head === 1 && {ROOT}.state.frame === 0")
 
 
 def test_an_address_of_what_is_not_there_is_said(opened):
