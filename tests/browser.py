@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -48,3 +49,12 @@ def _patient(opens: Callable) -> Callable:
         return opened
 
     return open_patiently
+
+
+def wait_until(page: Any, condition: str) -> None:
+    """Wait for an expression of JavaScript to be true.
+
+    The policy of an inspector's page lets `page.wait_for_function` evaluate an expression once only, and then it fails.
+    """
+    look = f"const look = () => ({condition}) ? done() : setTimeout(look, 20); look();"
+    page.evaluate(f"new Promise((done) => {{ {look} }})")

@@ -14,7 +14,7 @@ import pytest
 from figures.inspector import write_html
 from figures.inspector.header import describe_style
 from figures.inspector.modules import FOLDER
-from tests.browser import SCREEN, started_browser
+from tests.browser import SCREEN, started_browser, wait_until
 from tests.inspector_records import made_record
 from tests.legibility import contrast
 
@@ -163,7 +163,7 @@ def test_a_class_is_found_by_a_part_of_its_name(opened):
 def test_the_view_is_in_the_address_and_stays_over_a_reload(opened):
     page = opened()
     page.evaluate(f"{ROOT}.set({{ head: 3, frame: 9, modality: 'audio', theme: 'dark', span: [4, 20], pinned: true }})")
-    page.wait_for_function("location.hash")  # it is written where the view rests
+    wait_until(page, "location.hash")  # it is written where the view rests
     address = page.evaluate("location.hash")
     assert set(address[1:].split("&")) == {
         "frame=9", "modality=audio", "head=3", "span=4,20", "pinned=true", "theme=dark",
@@ -175,7 +175,7 @@ def test_the_view_is_in_the_address_and_stays_over_a_reload(opened):
         3, 9, "audio", "dark", [4, 20], True, "baseline",
     ]  # fmt: skip
     page.evaluate("location.hash = '#head=1'")
-    page.wait_for_function(f"{ROOT}.state.head === 1 && {ROOT}.state.frame === 0")
+    wait_until(page, f"{ROOT}.state.head === 1 && {ROOT}.state.frame === 0")
 
 
 def test_an_address_of_what_is_not_there_is_said(opened):
@@ -274,7 +274,7 @@ def test_a_third_model_stands_beside_the_first_two_where_the_page_is_wide_enough
     assert any("GateAtt TP10" in column for column in saved(page, "maps")[0])
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     page.get_by_label("against").select_option("gate-att-tp10")
-    page.wait_for_function(f"{ROOT}.third.source({ROOT}.state).title.startsWith('Baseline')")
+    wait_until(page, f"{ROOT}.third.source({ROOT}.state).title.startsWith('Baseline')")
     for change in ("{ view: 'difference' }", "{ view: 'side', head: -1 }", "{ head: 0, against: '' }"):
         page.evaluate(f"{ROOT}.set({change})")
         page.wait_for_selector(".third", state="hidden")

@@ -13,7 +13,7 @@ import pytest
 
 from figures.inspector import write_html
 from figures.style import WEIGHTS
-from tests.browser import SCREEN, started_browser
+from tests.browser import SCREEN, started_browser, wait_until
 from tests.inspector_records import explained_record, layered_record, made_record
 
 ROOT = "document.querySelector('.gmsa-inspector').inspector"
@@ -161,11 +161,7 @@ def test_keys_move_frames_and_heads_and_play(opened):
         True,
     ]
     view.press(" ")
-    # The page's policy forbids what `wait_for_function` needs.
-    view.page.evaluate(f"""new Promise((done) => {{
-        const look = () => ({ROOT}.state.frame > 1 ? done() : setTimeout(look, 20));
-        look();
-    }})""")
+    wait_until(view.page, f"{ROOT}.state.frame > 1")
     view.press(" ")
     assert view.state("playing") is False
 

@@ -13,13 +13,11 @@ pytest.importorskip("av", reason="PyAV, of the extra video, is not installed")
 from made_videos import numbered, tone, write_video
 
 from figures.inspector import write_html
-from tests.browser import SCREEN, started_browser
+from tests.browser import SCREEN, started_browser, wait_until
 from tests.inspector_records import made_record
 
 ROOT = "document.querySelector('.gmsa-inspector').inspector"
 FRAMES, RATE = 12, 8  # of the record, one a second; pictures a second of the video
-# Resolves when an expression is true; the page's policy forbids what `wait_for_function` needs.
-UNTIL = "new Promise((done) => {{ const look = () => ({0}) ? done() : setTimeout(look, 20); look(); }})"
 # The number that the picture on the canvas says.
 NUMBER = f"""(() => {{
     const {{ base, width, height, ratio }} = {ROOT}.picture, context = base.getContext("2d");
@@ -61,7 +59,7 @@ def page(browser, video, tmp_path_factory, request):
 def settled(page, frame):
     """Once the cursor is at a frame and its picture is there: the number that the picture says."""
     there = f"{ROOT}.playback.isAt({ROOT}.state)" if page.media == "proxy" else f"{ROOT}.media.sheet"
-    page.evaluate(UNTIL.format(f"{ROOT}.state.frame === {frame} && {there}"))
+    wait_until(page, f"{ROOT}.state.frame === {frame} && {there}")
     page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
     return page.evaluate(NUMBER)
 
