@@ -85,6 +85,7 @@ _BASELINE, _SHARE_ATT, _GATE_OP, _GATE_ATT, _CONTROL = "#222222", "#1b4f9c", "#b
 _BLOCKS: LineDashes = "-"
 _BAND: LineDashes = (0, (4, 1.5))
 _DILATED: LineDashes = (0, (1, 1))
+_SEGMENTS: LineDashes = (0, (6, 1.5, 1, 1.5))
 
 MODELS: dict[str, LineStyle] = {
     "baseline": LineStyle("Baseline", _BASELINE, "-", "D"),
@@ -98,6 +99,9 @@ MODELS: dict[str, LineStyle] = {
     "gate-op-tp30": LineStyle("GateOp TP30", _GATE_OP, _BAND, "o"),
     "gate-op-td60x4": LineStyle("GateOp TD60×4", _GATE_OP, _DILATED, "^"),
     "control": LineStyle("Control", _CONTROL, (0, (3, 1, 1, 1)), "x"),
+    "share-att-seg": LineStyle("ShareAtt seg", _SHARE_ATT, _SEGMENTS, "P"),
+    "gate-att-seg": LineStyle("GateAtt seg", _GATE_ATT, _SEGMENTS, "P"),
+    "gate-op-seg": LineStyle("GateOp seg", _GATE_OP, _SEGMENTS, "P"),
 }
 
 BRANCHES: dict[str, LineStyle] = {

@@ -223,10 +223,11 @@ def headline_scores(card: Mapping[str, Any]) -> tuple[str, Mapping[str, float]]:
 
 
 def neighbourhood_text(neighbourhood: Any) -> str:
-    """The paper's short form: `BD 20`, `TP 30`, `TD 60×4`."""
-    short = {"BlockDiagonal": "BD", "Toeplitz": "TP", "ToeplitzDilated": "TD"}[type(neighbourhood).__name__]
-    dilation = getattr(neighbourhood, "dilation", None)
-    return f"{short} {neighbourhood.size}" + (f"×{dilation}" if dilation else "")
+    """The paper's short form: `BD 20`, `TP 30`, `TD 60×4`; `CP 4` of change points, `SP 0-12-40` of given segments."""
+    from gmsa_models import masks
+
+    short = masks.neighbourhood_text(neighbourhood)
+    return f"{short[:2]} {short[2:]}"
 
 
 def import_tables(imported: Any) -> Group:

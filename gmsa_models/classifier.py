@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
-from typing import Any, Protocol, cast, runtime_checkable
+from dataclasses import fields, replace
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -13,16 +13,19 @@ from torch import Tensor, nn
 from gmsa_models.attention import ATTENTION, AttentionBlock, xavier_linear
 from gmsa_models.attention.stages import NO_EDIT, BlockEdit
 from gmsa_models.config import ModelConfig
-from gmsa_models.data.clip import Batch
+from gmsa_models.data.clip import Batch, Clip
 from gmsa_models.data.spaces import FeatureSpace, card_spaces
 from gmsa_models.data.vocabulary import Vocabulary
 from gmsa_models.errors import ArgumentError, ConfigError
+from gmsa_models.masks import BatchNeighbourhood, ChangePoints, Spans
+from gmsa_models.segments import batch_spans, clip_spans
 from gmsa_models.trace import AttentionTrace, LayerTrace, Stage
 
 __all__ = ["Encoder", "EncoderLayer", "GMSAClassifier", "PassEdit", "mean_over_valid", "parameter_mib"]
 
 Frames = Float[Tensor, "batch frames dim"]
 Valid = Bool[Tensor, "batch frames"]
+Module = TypeVar("Module", bound=nn.Module)
 
 
 @runtime_checkable
@@ -194,10 +197,8 @@ class GMSAClassifier(nn.Module):
         Raises:
             ArgumentError: a modality missing, a wrong width, too many frames, or a clip without a valid frame.
         """
-        valid = self._check(batch)
-        pooled = [
-            mean_over_valid(encoder(batch.features[name], valid), valid) for name, encoder in self.encoders.items()
-        ]
+        valid, encoders = self._check(batch), self.bound_to(batch).encoders
+        pooled = [mean_over_valid(encoder(batch.features[name], valid), valid) for name, encoder in encoders.items()]
         return self.classifier(torch.cat(pooled, -1))
 
     def trace(self, batch: Batch, grad: bool = False, edit: PassEdit | None = None) -> AttentionTrace:
@@ -211,12 +212,12 @@ class GMSAClassifier(nn.Module):
         Raises:
             ArgumentError: as for `forward`.
         """
-        valid = self._check(batch)
+        valid, bound = self._check(batch), self.bound_to(batch)
         layers: dict[str, tuple[LayerTrace, ...]] = {}
         pooled: dict[str, Float[Tensor, "batch _"]] = {}
         with torch.set_grad_enabled(grad):
             for name in self.encoders:
-                layers[name], pooled[name] = self.trace_stream(batch, name, valid, grad, edit)
+                layers[name], pooled[name] = bound.trace_stream(batch, name, valid, grad, edit)
             logits = self.classifier(torch.cat(list(pooled.values()), -1))
         return AttentionTrace(layers=layers, valid=batch.valid, pooled=pooled, logits=logits)
 
@@ -238,6 +239,30 @@ class GMSAClassifier(nn.Module):
         encoded, layers = encoder.trace(frames, valid, grad, lambda layer: edit.of_layer(modality, layer))
         return layers, edit(Stage(modality, None, "", "pooled"), mean_over_valid(encoded, valid))
 
+    def bound_to(self, clips: Batch | Clip) -> GMSAClassifier:
+        """The same model, over the same weights, whose local branches attend to these clips' own segments.
+
+        Args:
+            clips: a batch, or one clip, which is cut to the model's longest.
+
+        Returns:
+            The model itself where its neighbourhood does not depend on the clip. Else one that keeps these segments,
+            whatever becomes of the features: an explanation that replaces frames moves no boundary. Bound to one clip
+            it takes any number of copies; its config has the segments.
+        """
+        pattern = self.config.neighbourhood
+        if not isinstance(pattern, ChangePoints):
+            return self
+        if isinstance(clips, Clip):
+            each: tuple[Spans, ...] = (clip_spans(clips.cut(self.config.max_frames), pattern, self.config.modalities),)
+        else:
+            features = {name: clips.features[name] for name in self.config.modalities}
+            each = batch_spans(features, None if clips.full else clips.valid, pattern)
+        one = len(set(each)) == 1
+        encoders = {name: _bound_encoder(encoder, each[0] if one else each) for name, encoder in self.encoders.items()}
+        changes = {"encoders": nn.ModuleDict(encoders)}
+        return _with_modules(self, changes, config=replace(self.config, neighbourhood=each[0]) if one else self.config)
+
     def _check(self, batch: Batch) -> Valid | None:
         """`batch.valid`, or None where nothing is padding; raises on a batch that does not fit."""
         frames = batch.valid.shape[1]
@@ -257,6 +282,18 @@ class GMSAClassifier(nn.Module):
         if empty.any():
             raise ArgumentError(f"clip {int(empty.nonzero()[0])} of the batch has no valid frame")
         return batch.valid
+
+
+def _bound_encoder(encoder: Encoder, neighbourhood: BatchNeighbourhood) -> Encoder:
+    layers = [_with_modules(layer, {"attention": layer.block.bound_to(neighbourhood)}) for layer in encoder.layers]
+    return _with_modules(encoder, {"layers": nn.ModuleList(layers)})
+
+
+def _with_modules(module: Module, changes: Mapping[str, nn.Module], **attributes: Any) -> Module:
+    """A module over the same parameters, with other modules inside."""
+    result = module.__new__(type(module))
+    result.__dict__ = {**module.__dict__, "_modules": {**module._modules, **changes}, **attributes}
+    return result
 
 
 def mean_over_valid(

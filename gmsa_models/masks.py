@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
+from itertools import pairwise
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -15,10 +17,14 @@ from gmsa_models.errors import ArgumentError
 
 __all__ = [
     "NEIGHBOURHOODS",
+    "BatchNeighbourhood",
     "BlockDiagonal",
+    "ChangePoints",
     "Neighbourhood",
+    "Spans",
     "Toeplitz",
     "ToeplitzDilated",
+    "batch_mask",
     "masked_softmax",
     "neighbourhood_from_dict",
     "neighbourhood_from_text",
@@ -29,7 +35,8 @@ __all__ = [
 ]
 
 LARGEST = 2**31 - 1  # frames
-_WRITTEN = re.compile(r"(BD|TP|TD)(\d+)(?:[x×](\d+))?", re.IGNORECASE)
+_WRITTEN = re.compile(r"(BD|TP|TD|CP)(\d+)(?:[x×](\d+))?", re.IGNORECASE)
+_SPANS = re.compile(r"SP(\d{1,10}(?:-\d{1,10})*)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -77,12 +84,51 @@ class ToeplitzDilated:
         _check_whole("dilation", self.dilation, self)
 
 
-Neighbourhood = BlockDiagonal | Toeplitz | ToeplitzDilated
+@dataclass(frozen=True)
+class Spans:
+    """Given segments: a frame attends to its own.
+
+    Attributes:
+        starts: first frame of each segment, in order; the first is 0. The last segment ends with the clip.
+    """
+
+    starts: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "starts", starts := tuple(self.starts))
+        for start in starts[1:]:
+            _check_whole("a start", start, self)
+        if starts[:1] != (0,) or any(before >= after for before, after in pairwise(starts)):
+            raise ArgumentError(f"Spans: starts are {brief(starts)}; expected ascending frames, the first 0")
+
+
+@dataclass(frozen=True)
+class ChangePoints:
+    """CP_p: a frame attends to its own segment, which is found in the features of the clip.
+
+    The mask depends on the clip: `gmsa_models.segments.clip_spans` gives the `Spans` of one.
+
+    Attributes:
+        penalty: p, what one more segment costs, in the mean scatter of a frame; at least 1. A clip has at most
+            frames / p segments more than one.
+    """
+
+    penalty: int = 4
+
+    def __post_init__(self) -> None:
+        _check_whole("penalty", self.penalty, self)
+
+
+Neighbourhood = BlockDiagonal | Toeplitz | ToeplitzDilated | Spans | ChangePoints
+# Of the clips of a batch: one for all, or each clip's own segments.
+BatchNeighbourhood = Neighbourhood | tuple[Spans, ...]
 
 NEIGHBOURHOODS: dict[str, type] = {
     "block-diagonal": BlockDiagonal,
     "toeplitz": Toeplitz,
     "toeplitz-dilated": ToeplitzDilated,
+    "spans": Spans,
+    "change-points": ChangePoints,
 }
 
 
@@ -100,7 +146,7 @@ def neighbourhood_mask(
         (frames, frames), True where frame `key` is in N of frame `query`. Symmetric, with a True diagonal.
 
     Raises:
-        ArgumentError: fewer than 1 frame, or something that is no neighbourhood.
+        ArgumentError: fewer than 1 frame, something that is no neighbourhood, or one that depends on the clip.
 
     Source:
         Equation 2 and the masks figure; True here is the paper's 1, False its -inf.
@@ -117,7 +163,24 @@ def neighbourhood_mask(
             return distance <= size // 2
         case ToeplitzDilated(size, dilation):
             return (distance <= size // 2) & (distance % dilation == 0)
+        case Spans(starts):
+            segment = (index[:, None] >= torch.tensor(starts, device=device)).sum(1)
+            return segment[:, None] == segment[None, :]
+        case ChangePoints():
+            raise ArgumentError(
+                f"{neighbourhood_text(neighbourhood)}: the mask depends on the clip; gmsa_models.segments.clip_spans "
+                "gives the segments of one"
+            )
     raise ArgumentError(f"{neighbourhood!r} is no neighbourhood; expected one of {_kinds()}")
+
+
+def batch_mask(
+    neighbourhood: BatchNeighbourhood, frames: int, device: torch.device | str | None = None
+) -> Bool[Tensor, "*clips query key"]:
+    """`neighbourhood_mask` of one for all clips, (query, key), or of each clip's own, (batch, query, key)."""
+    if not isinstance(neighbourhood, tuple):
+        return neighbourhood_mask(neighbourhood, frames, device)
+    return torch.stack([neighbourhood_mask(each, frames, device) for each in neighbourhood])
 
 
 def padded_neighbours(
@@ -158,7 +221,7 @@ def masked_softmax(
     return torch.softmax(logits, -1, dtype=wide).to(logits.dtype)
 
 
-def neighbourhood_to_dict(neighbourhood: Neighbourhood) -> dict[str, str | int]:
+def neighbourhood_to_dict(neighbourhood: Neighbourhood) -> dict[str, Any]:
     """`{"kind": name in NEIGHBOURHOODS, "size": ...}`, the form that travels inside a checkpoint.
 
     Raises:
@@ -170,7 +233,7 @@ def neighbourhood_to_dict(neighbourhood: Neighbourhood) -> dict[str, str | int]:
     raise ArgumentError(f"{neighbourhood!r} is no neighbourhood; expected one of {_kinds()}")
 
 
-def neighbourhood_from_dict(values: Mapping[str, str | int]) -> Neighbourhood:
+def neighbourhood_from_dict(values: Mapping[str, Any]) -> Neighbourhood:
     """The inverse of `neighbourhood_to_dict`.
 
     Raises:
@@ -180,28 +243,35 @@ def neighbourhood_from_dict(values: Mapping[str, str | int]) -> Neighbourhood:
     if not isinstance(kind, str) or kind not in NEIGHBOURHOODS:
         raise ArgumentError(f"neighbourhood kind {brief(kind)} is unknown; known: {_kinds()}")
     cls = NEIGHBOURHOODS[kind]
-    arguments = {name: value for name, value in values.items() if name != "kind"}
+    arguments = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    del arguments["kind"]
     known = {field.name for field in fields(cls)}
     if unknown := sorted(set(arguments) - known):
         raise ArgumentError(f"{kind} has no {', '.join(unknown)}; it has {', '.join(sorted(known))}")
-    if "size" not in arguments:
-        raise ArgumentError(f"{kind} needs a size; got {dict(values)}")
+    needed = [field.name for field in fields(cls) if field.default is MISSING]
+    if missing := [name for name in needed if name not in arguments]:
+        raise ArgumentError(f"{kind} needs a {missing[0]}; got {dict(values)}")
     return cls(**arguments)
 
 
 def neighbourhood_from_text(text: str) -> Neighbourhood:
-    """A neighbourhood in the paper's words: BDn, TPn or TDnxd.
+    """A neighbourhood in the paper's words: BDn, TPn or TDnxd; CPn: `ChangePoints`; SP0-12-40: `Spans`.
 
     Raises:
         ArgumentError: anything else, or a size below 1.
     """
+    if spans := _SPANS.fullmatch(text.strip()):
+        return Spans(tuple(map(int, spans[1].split("-"))))
     match = _WRITTEN.fullmatch(text.strip())
     if match is None or bool(match[3]) != (match[1].upper() == "TD"):
         raise ArgumentError(f"neighbourhood {text!r}; expected BDn, TPn or TDnxd, for example BD20, TP30, TD60x4")
     kind, size = match[1].upper(), int(match[2])
     if kind == "TD":
         return ToeplitzDilated(size, int(match[3]))
-    return BlockDiagonal(size) if kind == "BD" else Toeplitz(size)
+    kinds: dict[str, type[BlockDiagonal | Toeplitz | ChangePoints]] = {
+        "BD": BlockDiagonal, "TP": Toeplitz, "CP": ChangePoints
+    }  # fmt: skip
+    return kinds[kind](size)
 
 
 def neighbourhood_text(neighbourhood: Neighbourhood) -> str:
@@ -213,6 +283,10 @@ def neighbourhood_text(neighbourhood: Neighbourhood) -> str:
             return f"TP{size}"
         case ToeplitzDilated(size, dilation):
             return f"TD{size}×{dilation}"
+        case Spans(starts):
+            return f"SP{'-'.join(map(str, starts))}"
+        case ChangePoints(penalty):
+            return f"CP{penalty}"
     raise ArgumentError(f"{neighbourhood!r} is no neighbourhood")
 
 

@@ -39,12 +39,13 @@ class HeadGroup:
     Attributes:
         first: where the first of them stands among all heads of the layer.
         count: how many, one after another.
-        mask: True where the query may attend to the key; None: everywhere. Padding is not in it.
+        mask: True where the query may attend to the key, in all clips or (batch, query, key) in each; None: everywhere.
+            Padding is not in it.
     """
 
     first: int
     count: int
-    mask: Bool[Tensor, "query key"] | None
+    mask: Bool[Tensor, "*clips query key"] | None
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,8 @@ class LayerTrace:
         gated_contexts: GateAtt's (R_g * A_g) V under "global" and (R_l * A_l) V under "local"; else empty.
         branch_outputs: GateOp's Y_g under "global" and Y_l under "local"; else empty. The block's shared output
             bias is in neither.
-        neighbourhood: N as a matrix, True = may attend; None in a block without a local branch. Padding is not in it.
+        neighbourhood: N as a matrix, True = may attend, of all clips or (batch, query, key) of each; None in a block
+            without a local branch. Padding is not in it.
         head_groups: branch -> which heads its maps are of, and with which masks.
         outside: branch -> share of each query frame's weight on tokens of no frame (class token, registers), beside
             which the rows of `weights` sum to 1; empty where every token is a frame's, as in a GMSA model.
@@ -82,7 +84,7 @@ class LayerTrace:
     contexts: dict[str, Float[Tensor, "batch _ frames _"]] = field(default_factory=dict)
     gated_contexts: dict[str, Float[Tensor, "batch _ frames _"]] = field(default_factory=dict)
     branch_outputs: dict[str, Float[Tensor, "batch frames dim"]] = field(default_factory=dict)
-    neighbourhood: Bool[Tensor, "query key"] | None = None
+    neighbourhood: Bool[Tensor, "*clips query key"] | None = None
     head_groups: dict[str, tuple[HeadGroup, ...]] = field(default_factory=dict)
     outside: dict[str, Float[Tensor, "batch _ query"]] = field(default_factory=dict)
 

@@ -1,4 +1,4 @@
-"""The paper's ten columns as configurations, in two sizes, with the published numbers beside them."""
+"""The paper's ten columns and their variations as configurations, in two sizes, with the published numbers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gmsa_models.config import ModelConfig
 from gmsa_models.data.vocabulary import Vocabulary
 from gmsa_models.errors import UnknownNameError
 from gmsa_models.evaluating import float32_by_default, standard_contexts
-from gmsa_models.masks import BlockDiagonal, Neighbourhood, Toeplitz, ToeplitzDilated
+from gmsa_models.masks import BlockDiagonal, ChangePoints, Neighbourhood, Spans, Toeplitz, ToeplitzDilated
 
 __all__ = [
     "COLUMNS",
@@ -48,7 +48,14 @@ COLUMNS: dict[str, tuple[str, Neighbourhood | None]] = {
 # Not in the paper: a layer with no attention, so that what attention adds can be measured.
 CONTROL = "control"
 
-VARIANTS: dict[str, tuple[str, Neighbourhood | None]] = {**COLUMNS, CONTROL: ("none", None)}
+VARIANTS: dict[str, tuple[str, Neighbourhood | None]] = {
+    **COLUMNS,
+    CONTROL: ("none", None),
+    # What the paper leaves for later: neighbourhoods that are the clip's own segments.
+    "share-att-seg": ("share-att", ChangePoints()),
+    "gate-att-seg": ("gate-att", ChangePoints()),
+    "gate-op-seg": ("gate-op", ChangePoints()),
+}
 
 # Percent, YouTube-8M; minutes an epoch and MiB on disk are given a family, not a column.
 PUBLISHED: dict[str, dict[str, float]] = {
@@ -111,7 +118,7 @@ def variant_config(
     max_frames: int | None = None,
     dropout: float = 0.0,
 ) -> ModelConfig:
-    """Configuration of one of the paper's columns, or of the control.
+    """Configuration of one of the paper's columns, or of another variant.
 
     Args:
         name: a key of `VARIANTS`.
@@ -154,7 +161,7 @@ def build(
     dropout: float = 0.0,
     seed: int = 0,
 ) -> GMSAClassifier:
-    """An untrained model of one of the paper's columns, or of the control.
+    """An untrained model of one of the paper's columns, or of another variant.
 
     Args:
         name, size, classes, modalities, widths, max_frames, dropout: see `variant_config`.
@@ -181,14 +188,14 @@ def build(
 
 
 def nearest_variant(config: ModelConfig) -> str:
-    """The column, or the control, with the same attention block and the same kind of neighbourhood, of any size.
+    """The column, or another variant, with the same attention block and the same kind of neighbourhood, of any size.
 
     Figures draw a model in the style of that column, whatever the model is called.
 
     Raises:
         UnknownNameError: none is like it.
     """
-    kind = type(config.neighbourhood)
+    kind = ChangePoints if isinstance(config.neighbourhood, Spans) else type(config.neighbourhood)
     alike = [name for name, (block, shape) in VARIANTS.items() if block == config.attention and type(shape) is kind]
     exact = [name for name in alike if VARIANTS[name][1] == config.neighbourhood]
     if not alike:

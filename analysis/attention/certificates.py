@@ -18,7 +18,6 @@ from analysis.attention.disturbance import ODDS_TOLERANCE, DisturbedPasses, epsi
 from analysis.attention.maps import layer_maps
 from gmsa_models.attention import AttentionBlock, BlockTrace
 from gmsa_models.evaluating import standard_contexts
-from gmsa_models.masks import neighbourhood_mask
 from gmsa_models.trace import LayerTrace
 
 __all__ = ["CHECKS", "Certificate", "certificate_table", "certify_layer"]
@@ -112,12 +111,12 @@ def check_neighbourhood(evidence: DisturbedPasses, branch: str) -> Finding:
     if branch == "global" or _is_gated(evidence, branch):
         return None, 0.0, "this branch may attend to every frame"
     inputs = recorded.recorded("input")
-    mask = neighbourhood_mask(block.local_neighbourhood, inputs.shape[1], inputs.device)
+    mask = block.mask(inputs)
     if recorded.neighbourhood is None or not torch.equal(mask, recorded.neighbourhood):
         return math.inf, 0.0, f"the recorded neighbourhood is not that of {block.neighbourhood}"
     layers: list[LayerTrace | BlockTrace] = [recorded, *evidence.again]
     outside = [
-        float((part.weights.abs() * ~mask).max())
+        float((part.weights.abs() * ~(mask if mask.ndim == 2 else mask[:, None])).max())
         for layer in layers
         for part in layer_maps(layer)[branch]
         if part.neighbourhood is not None

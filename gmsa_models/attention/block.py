@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from gmsa_models.attention.functions import Frames, Heads, Valid, join_heads, xavier_linear
 from gmsa_models.attention.stages import NO_EDIT, AnyGates, BlockEdit, CleanPass, Contexts, Maps, staged_pass
 from gmsa_models.errors import ArgumentError
-from gmsa_models.masks import Neighbourhood, neighbourhood_mask
+from gmsa_models.masks import BatchNeighbourhood, ChangePoints, Neighbourhood, batch_mask
 from gmsa_models.trace import HeadGroup, LayerTrace
 
 __all__ = ["AttentionBlock", "BlockTrace", "Contexts", "Gates"]
@@ -34,7 +34,7 @@ class BlockTrace:
     gates: dict[str, Float[Tensor, "batch ..."]] = field(default_factory=dict)
     gated_contexts: dict[str, Float[Tensor, "batch _ frames _"]] = field(default_factory=dict)
     branch_outputs: dict[str, Float[Tensor, "batch frames dim"]] = field(default_factory=dict)
-    neighbourhood: Bool[Tensor, "query key"] | None = None
+    neighbourhood: Bool[Tensor, "*clips query key"] | None = None
     head_groups: dict[str, tuple[HeadGroup, ...]] = field(default_factory=dict)
 
 
@@ -47,6 +47,8 @@ class AttentionBlock(nn.Module, ABC):
         combined: how the branches' maps make one map a head, under the name "combined": "joined" (each branch has some
             of the heads), "blended" (each pair of frames weighted by gates), or "" where there is no such map.
         gated: what gates weigh: "maps" (before the contexts), "outputs" (after them), or "" without gates.
+        neighbourhood: N_i of the local branch, of all clips; of each clip in a block that `bound_to` some, whose
+            batches hold these clips or copies of them all; None in a block without one.
 
     Args:
         dim: D, width of a frame.
@@ -77,7 +79,7 @@ class AttentionBlock(nn.Module, ABC):
         if not self.local and neighbourhood is not None:
             raise ArgumentError(f"{name} has no local branch and takes no neighbourhood, got {neighbourhood!r}")
         self.heads = heads
-        self.neighbourhood = neighbourhood
+        self.neighbourhood: BatchNeighbourhood | None = neighbourhood
         self.max_frames = max_frames
         self.query = xavier_linear(dim, dim, bias)
         self.key = xavier_linear(dim, dim, bias)
@@ -127,25 +129,37 @@ class AttentionBlock(nn.Module, ABC):
         return self._split_heads(self.value(inputs))
 
     @property
-    def local_neighbourhood(self) -> Neighbourhood:
+    def local_neighbourhood(self) -> BatchNeighbourhood:
         """N_i of the local branch.
 
         Raises:
-            ArgumentError: a block without a local branch.
+            ArgumentError: a block without a local branch, or whose N_i depends on the clip and that is bound to none.
         """
         if self.neighbourhood is None:
             raise ArgumentError(f"{type(self).__name__} has no local branch, so no neighbourhood")
+        if isinstance(self.neighbourhood, ChangePoints):
+            raise ArgumentError(
+                f"the neighbourhood of this {type(self).__name__} depends on the clip, and it is bound to none; take "
+                "the block from model.bound_to(batch)"
+            )
         return self.neighbourhood
 
-    def mask(self, inputs: Frames) -> Bool[Tensor, "query key"]:
-        """N as a matrix over the frames of these inputs."""
-        return neighbourhood_mask(self.local_neighbourhood, inputs.shape[1], inputs.device)
+    def bound_to(self, neighbourhood: BatchNeighbourhood) -> AttentionBlock:
+        """The same block, over the same weights, whose local branch attends to another neighbourhood."""
+        result = self.__new__(type(self))
+        result.__dict__ = {**self.__dict__, "neighbourhood": neighbourhood}
+        return result
+
+    def mask(self, inputs: Frames) -> Bool[Tensor, "*clips query key"]:
+        """N as a matrix over the frames of these inputs; of each of the clips where they differ."""
+        mask = batch_mask(self.local_neighbourhood, inputs.shape[1], inputs.device)
+        return mask if mask.ndim == 2 else mask.repeat(len(inputs) // len(mask), 1, 1)
 
     def heads_of(self, branch: str) -> slice:
         """Which of the layer's heads a branch has; all of them, unless the block says otherwise."""
         return slice(0, self.heads)
 
-    def head_groups(self, mask: Bool[Tensor, "query key"] | None) -> dict[str, tuple[HeadGroup, ...]]:
+    def head_groups(self, mask: Bool[Tensor, "*clips query key"] | None) -> dict[str, tuple[HeadGroup, ...]]:
         """The heads of each map of a trace, cut where the mask changes; `mask`: N, None without a local branch."""
         masks = {branch: mask if branch == "local" else None for branch in self.branches}
         groups: dict[str, tuple[HeadGroup, ...]] = {
@@ -274,5 +288,5 @@ class AttentionBlock(nn.Module, ABC):
         return frames.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
-def _head_group(heads: slice, mask: Bool[Tensor, "query key"] | None) -> HeadGroup:
+def _head_group(heads: slice, mask: Bool[Tensor, "*clips query key"] | None) -> HeadGroup:
     return HeadGroup(heads.start, heads.stop - heads.start, mask)

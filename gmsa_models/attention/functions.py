@@ -31,7 +31,10 @@ Valid = Bool[Tensor, "batch frames"]
 
 
 def attention_weights(
-    query: Heads, key: Heads, mask: Bool[Tensor, "query key"] | None, valid: Valid | None
+    query: Heads,
+    key: Heads,
+    mask: Bool[Tensor, "query key"] | Bool[Tensor, "_ _ query key"] | None,
+    valid: Valid | None,
 ) -> Float[Tensor, "batch heads query key"]:
     """softmax(Q K^T / sqrt(d)) over the keys that may be attended to, as a full map.
 
@@ -57,14 +60,14 @@ def attention_logits(query: Heads, key: Heads) -> Float[Tensor, "batch heads que
 
 def logits_to_weights(
     logits: Float[Tensor, "batch heads query key"],
-    mask: Bool[Tensor, "query key"] | Bool[Tensor, "_ heads query key"] | None,
+    mask: Bool[Tensor, "query key"] | Bool[Tensor, "_ _ query key"] | None,
     valid: Valid | None,
 ) -> Float[Tensor, "batch heads query key"]:
     """Attention weights from attention logits.
 
     Args:
         logits: before the softmax.
-        mask: True = may attend; None: every pair. One of each head may leave queries that attend to nothing.
+        mask: True = may attend; None: every pair. One of each clip and head may leave queries that attend to nothing.
         valid: True where a frame is real; None: all are.
 
     Returns:

@@ -39,8 +39,9 @@ Maps = dict[str, Float[Tensor, "batch _ query key"]]
 AnyGates = dict[str, Float[Tensor, "batch ..."]]
 
 # What a block computes, in the order of computation, of each branch; those of `WHOLE` have the branch "".
-# "neighbourhood" is N as (query, key), of the local branch; "mask" the edges of each head, (1, heads, query, key), all
-# True in the global branch, padding not in it; "gate" is R_g, and R_l = 1 - R_g.
+# "neighbourhood" is N as (query, key), or (batch, query, key) where clips differ, of the
+# local branch; "mask" the edges of each head, (1 or batch, heads, query, key), all True in the global branch, padding
+# not in it; "gate" is R_g, and R_l = 1 - R_g.
 QUANTITIES = (
     "input", "queries", "keys", "values", "neighbourhood", "mask", "logits", "weights", "gate", "contexts", "output"
 )  # fmt: skip
@@ -121,7 +122,7 @@ class StagedPass:
         branch_outputs: see `BlockTrace`.
     """
 
-    neighbourhood: Bool[Tensor, "query key"] | None
+    neighbourhood: Bool[Tensor, "*clips query key"] | None
     weights: Maps
     values: Contexts
     gates: AnyGates
@@ -181,17 +182,17 @@ def _weights(
     branch: str,
     query: Heads,
     key: Heads,
-    mask: Bool[Tensor, "query key"] | None,
+    mask: Bool[Tensor, "*clips query key"] | None,
     valid: Valid | None,
     edit: BlockEdit,
     clean: CleanPass | None,
 ) -> Float[Tensor, "batch heads query key"]:
     query, key = edit(branch, "queries", query), edit(branch, "keys", key)
-    allowed = mask
+    allowed = mask = mask if mask is None or mask.ndim == 2 else mask[:, None]
     if edit.touches(branch, ("mask",)):
         frames = query.shape[2]
         pattern = mask if mask is not None else torch.ones(frames, frames, dtype=torch.bool, device=query.device)
-        allowed = edit(branch, "mask", pattern.expand(1, query.shape[1], -1, -1))
+        allowed = edit(branch, "mask", pattern.expand(len(pattern) if pattern.ndim == 4 else 1, query.shape[1], -1, -1))
     if clean is None or edit.touches(branch, ("queries", "keys")):
         logits = attention_logits(query, key)
     else:

@@ -27,7 +27,7 @@ from gmsa_models.evaluation.scoring import evaluate
 from gmsa_models.masks import Toeplitz
 from gmsa_models.training.loop import fit
 from gmsa_models.training.recipe import Recipe
-from gmsa_models.variants import VARIANTS, build
+from gmsa_models.variants import COLUMNS, CONTROL, build
 from gmsa_models.zoo.card import write_card
 
 __all__ = ["main", "train"]
@@ -112,7 +112,7 @@ def audioset_task(name: str) -> Task:
 
 
 TASKS: dict[str, Callable[[str], Task]] = {
-    **dict.fromkeys(VARIANTS, montage_task),
+    **dict.fromkeys((*COLUMNS, CONTROL), montage_task),
     **dict.fromkeys(AUDIOSET_MODELS, audioset_task),
 }
 

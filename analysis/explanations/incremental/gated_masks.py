@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from gmsa_models.attention import GateAtt
-from gmsa_models.masks import neighbourhood_mask, padded_neighbours
+from gmsa_models.masks import padded_neighbours
 
 __all__ = ["GatedMasks"]
 
@@ -122,7 +122,7 @@ class GatedMasks:
         # By key and by query: what is looked up lies together. Those of the clip, then those of the baseline.
         self._by_key = logits.permute(1, 4, 0, 2, 3).flatten(0, 1).contiguous()
         self._by_query = logits.permute(0, 3, 1, 2, 4).flatten(0, 1).contiguous()
-        self._near = neighbourhood_mask(block.local_neighbourhood, frames, own.device)
+        self._near = block.mask(own[None])
         self._neighbours, present = padded_neighbours(self._near)
         self._pairs = (torch.arange(frames, device=own.device)[:, None] * frames + self._neighbours).flatten()
         near_logits = logits.flatten(3)[..., self._pairs].unflatten(3, present.shape)

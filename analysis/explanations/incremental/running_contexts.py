@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from gmsa_models.attention import AttentionBlock
 from gmsa_models.errors import ArgumentError, GMSAError
-from gmsa_models.masks import neighbourhood_mask, padded_neighbours
+from gmsa_models.masks import padded_neighbours
 
 __all__ = ["RunningContexts", "SmallWeightsError"]
 
@@ -83,7 +83,7 @@ class RunningContexts:
         query, key, value = (each[0] for each in block.project(inputs[None]))
         neighbours = None
         if block.local:
-            mask = neighbourhood_mask(block.local_neighbourhood, count, inputs.device)
+            mask = block.mask(inputs[None, :count])
             neighbours = _Neighbours.of(mask[order][:, order])
         return cls(
             query * query.shape[-1] ** -0.5,

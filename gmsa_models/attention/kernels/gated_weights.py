@@ -17,8 +17,9 @@ from torch import Tensor
 
 from gmsa_models.attention.kernels.local_attention import softmax_backward
 from gmsa_models.attention.kernels.second_derivative import refuse_second_derivative
+from gmsa_models.attention.kernels.segments import segment_gated_attention, spans_of_clips
 from gmsa_models.attention.kernels.tiling import Tiling, tile_frames, tile_mask, tiles
-from gmsa_models.masks import Neighbourhood, masked_softmax
+from gmsa_models.masks import BatchNeighbourhood, masked_softmax
 
 __all__ = ["GatedAttention", "gated_attention"]
 
@@ -37,7 +38,7 @@ def gated_attention(
     value: Heads,
     gate_global: Gate,
     gate_local: Gate,
-    neighbourhood: Neighbourhood,
+    neighbourhood: BatchNeighbourhood,
     valid: Bool[Tensor, "batch frames"] | None = None,
 ) -> Heads:
     """(R_g * A_g + R_l * A_l) V, head by head.
@@ -48,7 +49,7 @@ def gated_attention(
         value: likewise.
         gate_global: W_g^g, cut to the clip's frames.
         gate_local: W_g^l, likewise.
-        neighbourhood: N_i of A_l.
+        neighbourhood: N_i of A_l, of all clips or of each.
         valid: True where a frame is real; None: all are. Padded keys are never attended to.
 
     Returns:
@@ -58,9 +59,12 @@ def gated_attention(
     Source:
         Equations 3 and 4.
     """
-    tiling = tiles(neighbourhood, query.shape[2])
+    spans = spans_of_clips(neighbourhood, len(query))
     gates = gate_global.to(query.dtype), gate_local.to(query.dtype)
     with torch.autocast(query.device.type, enabled=False):
+        if spans is not None:
+            return segment_gated_attention(query, key, value, *gates, spans, valid)
+        tiling = tiles(neighbourhood, query.shape[2])
         return GatedAttention.apply(query, key, value, *gates, tiling, valid)
 
 

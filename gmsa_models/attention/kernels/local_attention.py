@@ -17,8 +17,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from gmsa_models.attention.kernels.second_derivative import refuse_second_derivative
+from gmsa_models.attention.kernels.segments import segment_attention, spans_of_clips
 from gmsa_models.attention.kernels.tiling import Tiling, tile_mask, tiles
-from gmsa_models.masks import Neighbourhood, masked_softmax
+from gmsa_models.masks import BatchNeighbourhood, masked_softmax
 
 __all__ = ["LocalAttention", "local_attention", "softmax_backward"]
 
@@ -37,7 +38,7 @@ def local_attention(
     query: Heads,
     key: Heads,
     value: Heads,
-    neighbourhood: Neighbourhood,
+    neighbourhood: BatchNeighbourhood,
     valid: Bool[Tensor, "batch frames"] | None = None,
 ) -> Heads:
     """softmax(Q K^T / sqrt(d)) V over the neighbourhood only, without a frames x frames matrix.
@@ -46,7 +47,7 @@ def local_attention(
         query: one a frame and head.
         key: likewise.
         value: likewise.
-        neighbourhood: N_i.
+        neighbourhood: N_i, of all clips or of each.
         valid: True where a frame is real; None: all are. Padded keys are never attended to.
 
     Returns:
@@ -59,6 +60,8 @@ def local_attention(
         Equations 1 and 2.
     """
     batch, _, frames, _ = query.shape
+    if (spans := spans_of_clips(neighbourhood, batch)) is not None:
+        return segment_attention(query, key, value, spans, valid)
     tiling = tiles(neighbourhood, frames)
     query, key, value = (tiling.steps(each.transpose(1, 2)) for each in (query, key, value))
     context = LocalAttention.apply(query, key, value, tiling, _forbidden(tiling, batch, valid, query.device))

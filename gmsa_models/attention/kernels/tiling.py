@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gmsa_models.errors import ArgumentError
-from gmsa_models.masks import BlockDiagonal, Neighbourhood, Toeplitz, ToeplitzDilated
+from gmsa_models.masks import BatchNeighbourhood, BlockDiagonal, Toeplitz, ToeplitzDilated
 
 __all__ = ["Tiling", "tile_frames", "tile_mask", "tiles"]
 
@@ -142,11 +142,11 @@ class Tiling:
 
 
 @lru_cache(maxsize=256)
-def tiles(neighbourhood: Neighbourhood, frames: int) -> Tiling:
+def tiles(neighbourhood: BatchNeighbourhood, frames: int) -> Tiling:
     """The tiling of a clip under a neighbourhood.
 
     Raises:
-        ArgumentError: something that is no neighbourhood.
+        ArgumentError: something that is no neighbourhood, or one that depends on the clip.
     """
     match neighbourhood:
         case BlockDiagonal(size):
@@ -155,7 +155,7 @@ def tiles(neighbourhood: Neighbourhood, frames: int) -> Tiling:
             return _band(frames, half=size // 2, dilation=1)
         case ToeplitzDilated(size, dilation):
             return _band(frames, half=size // 2, dilation=min(dilation, frames))
-    raise ArgumentError(f"{neighbourhood!r} is no neighbourhood")
+    raise ArgumentError(f"{neighbourhood!r} is no neighbourhood of tiles")
 
 
 def _band(frames: int, half: int, dilation: int) -> Tiling:

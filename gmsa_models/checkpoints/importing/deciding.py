@@ -19,7 +19,9 @@ from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.config import ModelConfig
 from gmsa_models.masks import (
     BlockDiagonal,
+    ChangePoints,
     Neighbourhood,
+    Spans,
     Toeplitz,
     ToeplitzDilated,
     neighbourhood_mask,
@@ -115,6 +117,8 @@ def _other_neighbourhoods(
     reading: Reading, block: str, neighbourhood: Neighbourhood, longest: int
 ) -> Iterator[OtherReading]:
     """Those nearest to one, that differ from it in clips as long as the model takes."""
+    if isinstance(neighbourhood, ChangePoints | Spans):  # no size of which another would be near
+        return
     own = neighbourhood_mask(neighbourhood, longest)
     for near in _nearest(neighbourhood):
         if (least := _least_frames(own, neighbourhood_mask(near, longest))) is not None:

@@ -18,6 +18,7 @@ from figures.pipeline.catalogue import ITEMS
 from figures.pipeline.table_files import load_tables
 from figures.style import COLUMN_WIDTH, PAGE_WIDTH, save_pictures, use_style
 from figures.texts import fit, shorten, text_points, wrap
+from gmsa_models.variants import COLUMNS
 
 WIDTHS = pytest.mark.parametrize("width", [COLUMN_WIDTH, PAGE_WIDTH])
 ROOT = Path(__file__).parents[3] / "figures"
@@ -53,7 +54,7 @@ def full(*arguments, **options) -> Dataset:
 
 def of_ten(table: Dataset) -> Dataset:
     """The table with the paper's ten models, their numbers those of the table's own in turn."""
-    names = [name for name in style.MODELS if name != "control"]
+    names = list(COLUMNS)
     many = table.isel(model=np.arange(len(names)) % table.sizes["model"]).assign_coords(model=np.array(names))
     kinds = ["-".join(name.split("-")[:2]) for name in names]
     return many.assign_coords(kind=("model", np.array(kinds))).assign_attrs(of="demo")
