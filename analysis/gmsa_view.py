@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from analysis.attention.certificates import Certificate, certify_layer
-from analysis.sensitivity.norms import block_gradient_norms
+from analysis.sensitivity.norms import block_gradient_norms, pad_norms
 from analysis.sensitivity.of_view import GRADIENT_BYTES, layer_norms
 from analysis.view import Capabilities, ModelNote, TraceView, type_name
 from gmsa_models.attention import AttentionBlock
@@ -24,7 +24,7 @@ from gmsa_models.data.vocabulary import Vocabulary
 from gmsa_models.errors import ArgumentError
 from gmsa_models.evaluating import evaluating
 from gmsa_models.feeding import Inputs, check_fits
-from gmsa_models.masks import Neighbourhood
+from gmsa_models.masks import ChangePoints, Neighbourhood
 from gmsa_models.trace import AttentionTrace
 
 __all__ = ["attention_block", "gmsa_capabilities", "model_name", "model_vocabulary", "view_clips", "view_of_trace"]
@@ -157,8 +157,18 @@ def _attributes(model: GMSAClassifier) -> dict[str, str]:
 def _gradient_norms(
     model: GMSAClassifier, max_bytes: int, view: TraceView, modality: str, layer: int
 ) -> Float[Tensor, "batch query key"]:
-    block = attention_block(model, modality, layer)
+    if len(view.clips) > 1 and isinstance(model.config.neighbourhood, ChangePoints):
+        each = [_gradient_norms(model, max_bytes, one, modality, layer) for one in view.each()]
+        return torch.stack([pad_norms(norms[0], valid) for norms, valid in zip(each, view.valid, strict=True)])
+    block = attention_block(_bound(model, view), modality, layer)
     return layer_norms(view, modality, layer, lambda frames: block_gradient_norms(block, frames, max_bytes))
+
+
+def _bound(model: GMSAClassifier, view: TraceView) -> GMSAClassifier:
+    """The model with the neighbourhoods of the view's clips."""
+    if not isinstance(model.config.neighbourhood, ChangePoints):
+        return model
+    return model.bound_to(Batch.from_clips(view.clips, tuple(model.config.modalities)))
 
 
 def _contributions(
@@ -177,5 +187,5 @@ def _values(
 
 
 def _certificates(model: GMSAClassifier, view: TraceView, modality: str, layer: int) -> tuple[Certificate, ...]:
-    block = attention_block(model, modality, layer)
+    block = attention_block(_bound(model, view), modality, layer)
     return certify_layer(block, modality, view.layer(modality, layer), view.valid)

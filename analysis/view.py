@@ -17,8 +17,9 @@ from analysis.errors import RecordError
 from gmsa_models.data.clip import Clip
 from gmsa_models.data.spaces import same_labels
 from gmsa_models.data.vocabulary import Vocabulary
-from gmsa_models.masks import Neighbourhood, neighbourhood_mask
-from gmsa_models.trace import BRANCHES, HeadGroup, LayerTrace
+from gmsa_models.masks import Neighbourhood, batch_mask
+from gmsa_models.segments import neighbourhood_of_clips
+from gmsa_models.trace import BRANCHES, LayerTrace
 
 __all__ = ["Capabilities", "ModelNote", "TraceView", "features_sha256", "frame_seconds", "to_numpy", "type_name"]
 
@@ -209,10 +210,15 @@ class TraceView:
         return same_labels(self.one.dataset, self.vocabulary.dataset)
 
     @cached_property
-    def neighbourhood(self) -> Bool[Tensor, "query key"] | None:
-        """N_i as a matrix, True = may attend: the one chosen, else the model's own, else None."""
+    def neighbourhood(self) -> Bool[Tensor, "*clips query key"] | None:
+        """N_i as a matrix, True = may attend: the one chosen, else the model's own, else None; see `mask`."""
         pattern = self.own if self.chosen is None else self.chosen
-        return None if pattern is None else neighbourhood_mask(pattern, self.frames, self.valid.device)
+        return None if pattern is None else self.mask(pattern)
+
+    def mask(self, pattern: Neighbourhood) -> Bool[Tensor, "*clips query key"]:
+        """A neighbourhood as a matrix, True = inside: (query, key), or (batch, query, key) where clips differ."""
+        own = neighbourhood_of_clips(pattern, self.clips, self.modalities)
+        return batch_mask(own, self.frames, self.valid.device)
 
     def once(self, key: tuple[Any, ...], compute: Callable[[], Value]) -> Value:
         """What `compute` gives, computed once a view and key; several parts of a record need the same.
@@ -272,16 +278,22 @@ def _take_layer(layer: LayerTrace, one: slice, frames: int) -> LayerTrace:
         contexts={branch: values[one, :, :frames] for branch, values in layer.contexts.items()},
         gated_contexts={branch: values[one, :, :frames] for branch, values in layer.gated_contexts.items()},
         branch_outputs={branch: by_frame(values) for branch, values in layer.branch_outputs.items()},
-        neighbourhood=None if layer.neighbourhood is None else layer.neighbourhood[:frames, :frames],
+        neighbourhood=_cut_mask(layer.neighbourhood, one, frames),
         head_groups={
-            branch: tuple(_cut(group, frames) for group in each) for branch, each in layer.head_groups.items()
+            branch: tuple(replace(group, mask=_cut_mask(group.mask, one, frames)) for group in each)
+            for branch, each in layer.head_groups.items()
         },
         outside={branch: values[one, :, :frames] for branch, values in layer.outside.items()},
     )
 
 
-def _cut(group: HeadGroup, frames: int) -> HeadGroup:
-    return group if group.mask is None else replace(group, mask=group.mask[:frames, :frames])
+def _cut_mask(
+    mask: Bool[Tensor, "*clips query key"] | None, one: slice, frames: int
+) -> Bool[Tensor, "kept kept"] | None:
+    """The mask of one clip; of those that differ its own."""
+    if mask is None:
+        return None
+    return (mask if mask.ndim == 2 else mask[one.start])[:frames, :frames]
 
 
 def type_name(values: Tensor) -> str:

@@ -13,7 +13,7 @@ from gmsa_models.change_points import change_points
 from gmsa_models.data.clip import Clip
 from gmsa_models.masks import BatchNeighbourhood, ChangePoints, Neighbourhood, Spans
 
-__all__ = ["batch_spans", "clip_spans", "neighbourhood_of_clips", "span_numbers"]
+__all__ = ["batch_spans", "clip_spans", "neighbourhood_of_clips", "spans_of_mask"]
 
 # Clips whose segments are kept: a few numbers each.
 MOST_KEPT = 2**16
@@ -73,9 +73,15 @@ def alike(each: Sequence[Spans]) -> Spans | tuple[Spans, ...]:
     return each[0] if len(set(each)) == 1 else tuple(each)
 
 
-def span_numbers(spans: Spans, frames: int) -> np.ndarray:
-    """Number of each frame's segment, from 0, shape (frames,)."""
-    return np.searchsorted(np.array(spans.starts), np.arange(frames), side="right") - 1
+def spans_of_mask(mask: Bool[Tensor, "*clips query key"]) -> Spans | tuple[Spans, ...]:
+    """The segments whose mask it is, of all clips or of each: one begins where a frame does not see the one before."""
+    if mask.ndim == 3:
+        return tuple(Spans(_starts(each)) for each in mask)
+    return Spans(_starts(mask))
+
+
+def _starts(mask: Bool[Tensor, "query key"]) -> tuple[int, ...]:
+    return (0, *(int(frame) + 1 for frame in (~mask.diagonal(1)).nonzero()[:, 0]))
 
 
 def _spans(features: Mapping[str, Float[np.ndarray, "frames _"]], pattern: ChangePoints) -> Spans:

@@ -88,6 +88,18 @@ class LayerTrace:
     head_groups: dict[str, tuple[HeadGroup, ...]] = field(default_factory=dict)
     outside: dict[str, Float[Tensor, "batch _ query"]] = field(default_factory=dict)
 
+    @property
+    def head_mask(self) -> Bool[Tensor, "#batch 1 query key"]:
+        """N with axes for clips and heads.
+
+        Raises:
+            ArgumentError: a layer without a local branch.
+        """
+        if self.neighbourhood is None:
+            raise ArgumentError("the layer has no local branch, so no neighbourhood")
+        mask = self.neighbourhood if self.neighbourhood.ndim == 3 else self.neighbourhood[None]
+        return mask[:, None]
+
     def recorded(self, name: Literal["input", "output", "encoded"]) -> Float[Tensor, "batch frames dim"]:
         """One of the three that a trace of another module may lack.
 

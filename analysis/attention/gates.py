@@ -47,7 +47,7 @@ def pair_gates(
     gates = _gates(layer, 4, "pairs of frames in this layer; GateAtt has them")
     keys = _real(layer, valid)[:, None, None, :]
     if inside and layer.neighbourhood is not None:
-        keys = keys & layer.neighbourhood
+        keys = keys & layer.head_mask
     count = keys.sum(-1).to(gates["global"].dtype)
     means = {branch: (gate * keys).sum(-1) / count for branch, gate in gates.items()}
     return {branch: _only_real(mean, layer, valid) for branch, mean in means.items()}

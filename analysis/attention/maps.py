@@ -28,7 +28,7 @@ class MaskedMap:
 
     first_head: int
     weights: Float[Tensor, "batch heads query key"]
-    neighbourhood: Bool[Tensor, "query key"] | None
+    neighbourhood: Bool[Tensor, "*clips query key"] | None
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,14 @@ class AttentionRows:
 
 def attention_support(
     weights: Float[Tensor, "*batch heads query key"],
-    neighbourhood: Bool[Tensor, "_ _"] | None = None,
+    neighbourhood: Bool[Tensor, "*_"] | None = None,
     valid: Bool[Tensor, "*_"] | None = None,
 ) -> Bool[Tensor, "*batch query key"]:
     """Where weight may lie: inside the neighbourhood, from a real frame to a real frame.
 
     Args:
         weights: the maps; only their shape and device are used.
-        neighbourhood: True where the query may attend to the key; None: everywhere.
+        neighbourhood: True where the query may attend to the key, of all clips or of each; None: everywhere.
         valid: True where a frame is real; None: everywhere.
 
     Raises:
@@ -79,7 +79,7 @@ def attention_support(
         raise ArgumentError(f"weights have {query} query and {key} key frames; expected the same frames on both axes")
     support = torch.ones(*batch, query, key, dtype=torch.bool, device=weights.device)
     if neighbourhood is not None:
-        if neighbourhood.shape != (query, key):
+        if neighbourhood.shape not in ((query, key), (*batch, query, key)):
             raise ArgumentError(f"neighbourhood has shape {tuple(neighbourhood.shape)}; expected {(query, key)}")
         support = support & neighbourhood.to(weights.device)
     if valid is not None:
@@ -91,7 +91,7 @@ def attention_support(
 
 def attention_rows(
     weights: Float[Tensor, "*batch heads query key"],
-    neighbourhood: Bool[Tensor, "_ _"] | None = None,
+    neighbourhood: Bool[Tensor, "*_"] | None = None,
     valid: Bool[Tensor, "*_"] | None = None,
 ) -> AttentionRows:
     """Each query's weights as shares of their sum.
@@ -101,7 +101,7 @@ def attention_rows(
 
     Args:
         weights: attention weights, >= 0; half precision is widened to float32.
-        neighbourhood: True where the query may attend to the key; None: everywhere.
+        neighbourhood: True where the query may attend to the key, of all clips or of each; None: everywhere.
         valid: True where a frame is real; None: everywhere.
 
     Raises:

@@ -39,7 +39,7 @@ __all__ = [
 PAIRS_BYTES = 2**25
 
 Maps = Float[Tensor, "*batch heads query key"]
-Mask = Bool[Tensor, "_ _"] | None
+Mask = Bool[Tensor, "*_"] | None
 Valid = Bool[Tensor, "*_"] | None
 
 

@@ -16,7 +16,7 @@ __all__ = ["Unevenness", "attention_profile", "head_profiles", "unevenness"]
 
 def head_profiles(
     weights: Float[Tensor, "*batch heads query key"],
-    neighbourhood: Bool[Tensor, "query key"] | None = None,
+    neighbourhood: Bool[Tensor, "*_"] | None = None,
     valid: Bool[Tensor, "*batch frames"] | None = None,
 ) -> Float[Tensor, "*batch heads frames"]:
     """Attention that each frame receives from each head; 1 = what uniform attention over the same mask gives it.
@@ -27,7 +27,7 @@ def head_profiles(
 
     Args:
         weights: attention weights after softmax; query is the row and the frame that attends.
-        neighbourhood: True where the query may attend to the key; None: everywhere.
+        neighbourhood: True where the query may attend to the key, in all clips or in each; None: everywhere.
         valid: True where a frame is real; None: everywhere.
 
     Returns:
@@ -52,7 +52,7 @@ def head_profiles(
 
 def attention_profile(
     weights: Float[Tensor, "*batch heads query key"],
-    neighbourhood: Bool[Tensor, "query key"] | None = None,
+    neighbourhood: Bool[Tensor, "*_"] | None = None,
     valid: Bool[Tensor, "*batch frames"] | None = None,
 ) -> Float[Tensor, "*batch frames"]:
     """Attention that each frame receives, averaged over heads; 1 = uniform attention over the same mask.
@@ -61,7 +61,7 @@ def attention_profile(
 
     Args:
         weights: attention weights after softmax; query is the row and the frame that attends.
-        neighbourhood: True where the query may attend to the key; None: everywhere.
+        neighbourhood: True where the query may attend to the key, in all clips or in each; None: everywhere.
         valid: True where a frame is real; None: everywhere.
 
     Returns:

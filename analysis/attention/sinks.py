@@ -46,7 +46,7 @@ class Lines:
 
 def find_lines(
     weights: Maps,
-    neighbourhood: Bool[Tensor, "_ _"] | None = None,
+    neighbourhood: Bool[Tensor, "*_"] | None = None,
     valid: Bool[Tensor, "batch frames"] | None = None,
 ) -> Lines:
     """Which keys are vertical lines.
@@ -144,7 +144,7 @@ def gate_at_lines(lines: Lines, layer: LayerTrace, valid: Bool[Tensor, "batch fr
     if gate.ndim == 4:
         inside = valid[:, None, :, None] & valid[:, None, None, :]
         if layer.neighbourhood is not None:
-            inside = inside & layer.neighbourhood
+            inside = inside & layer.head_mask
         of_key = (gate * inside).sum(-2) / inside.sum(-2)
         of_key = of_key.masked_fill(~real, 0.0)
     else:

@@ -45,7 +45,7 @@ class Verticality:
 
 
 def verticality(
-    weights: Maps, neighbourhood: Bool[Tensor, "_ _"] | None = None, valid: Bool[Tensor, "*_"] | None = None
+    weights: Maps, neighbourhood: Bool[Tensor, "*_"] | None = None, valid: Bool[Tensor, "*_"] | None = None
 ) -> Verticality:
     """How much of each head's map is vertical lines, with a permutation null in closed form.
 
@@ -84,7 +84,7 @@ def shuffled_verticality(
     weights: Maps,
     permutations: int,
     seed: int,
-    neighbourhood: Bool[Tensor, "_ _"] | None = None,
+    neighbourhood: Bool[Tensor, "*_"] | None = None,
     valid: Bool[Tensor, "*_"] | None = None,
 ) -> Float[Tensor, "permutations *batch heads"]:
     """Verticality of maps whose rows are shuffled within their support: the null of `verticality`, sampled.

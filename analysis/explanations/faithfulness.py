@@ -122,7 +122,7 @@ class Replacer:
         self.model, self.clip, self.baseline = model, clip.cut(model.config.max_frames), baseline
         with standard_contexts():
             position, replica = class_position(model, target), evaluation_replica(model, widen=True)
-            self._streams = streams(replica, position)
+            self._streams = streams(replica, position, clip)
             self._inputs = stream_inputs(replica, clip)
             self._baselines = baseline_inputs(replica, clip, baseline, other)
             bias = replica.classifier.bias

@@ -61,9 +61,10 @@ def clips_together(frames: int, width: int = WIDTH) -> int:
     return max(1, FRAMES_TOGETHER * WIDTH // (max(WIDTH, width) * max(1, frames)))
 
 
-def streams(model: GMSAClassifier, target: int) -> dict[str, Stream]:
-    """The stream of every modality, in the model's order."""
-    return {modality: Stream(model, modality, target) for modality in model.encoders}
+def streams(model: GMSAClassifier, target: int, clip: Clip) -> dict[str, Stream]:
+    """The stream of every modality, in the model's order; neighbourhoods that depend on the clip stay those of this."""
+    bound = model.bound_to(clip)
+    return {modality: Stream(bound, modality, target) for modality in bound.encoders}
 
 
 def stream_inputs(model: GMSAClassifier, clip: Clip) -> dict[str, Float[Tensor, "frames width"]]:

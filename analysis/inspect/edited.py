@@ -49,7 +49,7 @@ def edited_view(
     view = view_of_trace(model, [clip], trace, _capabilities(run.model, plan), chosen)
     attributes = {"edits": json.dumps([edit_text(each) for each in made], ensure_ascii=False)}
     note = replace(view.model, name=f"{view.model.name}{EDITED}", attributes=dict(view.model.attributes) | attributes)
-    return replace(view, model=note, own=_neighbourhood(run.model, made), edited=True)
+    return replace(view, model=note, own=_neighbourhood(model, made), edited=True)
 
 
 def _capabilities(model: GMSAClassifier, plan: EditPlan) -> Capabilities:

@@ -105,6 +105,7 @@ def live_model(model: GMSAClassifier, clip: Clip) -> LiveModel:
     check_live(model)
     cut = clip.cut(model.config.max_frames)
     check_fits(cut, Inputs.of(model, labels=False))
+    model = model.bound_to(cut)
     config, neighbourhood = model.config, model.config.neighbourhood
     with evaluating(model, widen=True) as replica, torch.no_grad():
         weight = next(replica.parameters())

@@ -11,6 +11,8 @@ from analysis.attention.taxonomy import view_taxonomy
 from analysis.gmsa_view import attention_block, view_clips
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
+from gmsa_models.masks import ChangePoints
+from gmsa_models.segments import spans_of_mask
 from gmsa_models.trace import AttentionTrace
 
 __all__ = ["certify", "head_taxonomy"]
@@ -21,7 +23,8 @@ def certify(model: GMSAClassifier, trace: AttentionTrace, *, layer: int = 0, see
 
     Args:
         model: the model that made the trace.
-        trace: of one clip or a batch; padded clips are certified too.
+        trace: of one clip or a batch; padded clips are certified too. Segments that depend on the clip are those of
+            the trace: which clips they are of it does not know.
         layer: which layer, from 0.
         seed: which frames are moved, and where to.
 
@@ -35,9 +38,10 @@ def certify(model: GMSAClassifier, trace: AttentionTrace, *, layer: int = 0, see
     for modality in trace.layers:
         recorded = trace.layer(modality, layer)
         if recorded.weights:
-            certificates += certify_layer(
-                attention_block(model, modality, layer), modality, recorded, trace.valid, seed
-            )
+            block = attention_block(model, modality, layer)
+            if isinstance(block.neighbourhood, ChangePoints) and recorded.neighbourhood is not None:
+                block = block.bound_to(spans_of_mask(recorded.neighbourhood))
+            certificates += certify_layer(block, modality, recorded, trace.valid, seed)
     return tuple(certificates)
 
 

@@ -291,9 +291,9 @@ def _scaled(heads: Sequence[int], span: slice, factor: Number, value: Tensor, be
 
 
 def _other_neighbourhood(
-    neighbourhood: Neighbourhood, mask: Bool[Tensor, "query key"], before: Tensor
+    neighbourhood: Neighbourhood, mask: Bool[Tensor, "*clips query key"], before: Tensor
 ) -> Bool[Tensor, "query key"]:
-    return neighbourhood_mask(neighbourhood, len(mask), mask.device)
+    return neighbourhood_mask(neighbourhood, mask.shape[-1], mask.device)
 
 
 def _patched(heads: Sequence[int], span: slice, source: Change, value: Tensor, before: Tensor) -> Tensor:

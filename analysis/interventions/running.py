@@ -97,10 +97,11 @@ class EditRun:
         self.clips = [clip.cut(model.config.max_frames) for clip in clips]
         for clip in self.clips:
             check_fits(clip, Inputs.of(model, labels=False))
-        with evaluating(model, widen=True) as self.model:
-            weight = next(self.model.parameters())
+        with evaluating(model, widen=True) as replica:
+            weight = next(replica.parameters())
             batch = Batch.from_clips(self.clips, tuple(model.config.modalities))
             self.batch = batch.to(weight.device, weight.dtype)
+            self.model = replica.bound_to(self.batch)
         self.valid = None if self.batch.full else self.batch.valid
         self.clock = Clock(self.batch.valid.shape[1], self.clips[0].frame_seconds, self.valid)
         self._sources: dict[tuple[int, Site], Tensor] = {}

@@ -35,6 +35,8 @@ from analysis.record.map_variables import (
 from analysis.record.sensitivity_variables import sensitivity_variables
 from analysis.view import TraceView, to_numpy
 from gmsa_models.data.clip import Segment
+from gmsa_models.masks import ChangePoints, Spans, neighbourhood_text
+from gmsa_models.segments import spans_of_mask
 
 __all__ = ["CLIP_PARTS", "DEFAULT_PARTS", "LAYER_PARTS", "PARTS", "coordinates"]
 
@@ -60,11 +62,18 @@ def attention_variables(view: TraceView, layer: int = 0) -> Variables:
 
 
 def neighbourhood_variables(view: TraceView) -> Variables:
-    """`neighbourhood` (query, key): True where the local branch may attend; absent without one."""
+    """`neighbourhood` (query, key): True where the local branch may attend; absent without one.
+
+    Of the clip's own segments its attribute `spans` says where they start, in frames: "SP0-11-28".
+    """
     if view.neighbourhood is None:
         return {}
     mask = to_numpy(view.neighbourhood)
-    return {"neighbourhood": labelled(("query", "key"), mask, "the query's local branch may attend to the key")}
+    result = labelled(("query", "key"), mask, "the query's local branch may attend to the key")
+    if isinstance(view.own if view.chosen is None else view.chosen, ChangePoints | Spans):
+        spans = spans_of_mask(view.neighbourhood)
+        result.attrs["spans"] = "" if isinstance(spans, tuple) else neighbourhood_text(spans)
+    return {"neighbourhood": result}
 
 
 def similarity_variables(view: TraceView) -> Variables:

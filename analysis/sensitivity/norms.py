@@ -95,10 +95,12 @@ def frame_gradient_norms(
     compute = METHODS[method] if method else _exact if at == "attention" else _autograd
     options = {"probes": probes, "seed": seed, "max_bytes": max_bytes}
     results = []
-    with evaluating(model.encoders[modality], widen=True) as encoder:
+    with evaluating(model, widen=True) as replica:
         batch = clip if isinstance(clip, Batch) else Batch.from_clips([clip], max_frames=model.config.max_frames)
-        for features, valid in zip(batch.features[modality], batch.valid, strict=True):
-            part = _part(encoder, features[valid], at, layer)
+        for row, valid in enumerate(batch.valid):
+            own = {name: values[row : row + 1, valid] for name, values in batch.features.items()}
+            encoder = replica.bound_to(Batch(own, valid[None, valid])).encoders[modality]
+            part = _part(encoder, own[modality][0], at, layer)
             results.append([pad_norms(each, valid) for each in compute(part, **options)])
     norms, errors = (torch.stack(each) for each in zip(*results, strict=True))
     if isinstance(clip, Clip):
@@ -124,17 +126,15 @@ def block_gradient_norms(
     return autograd_norms(lambda frames: block.trace(frames.unsqueeze(0), None).output[0], inputs, max_bytes)
 
 
-def local_sensitivity(
-    norms: Norms, neighbourhood: Neighbourhood | Bool[Tensor, "rows columns"]
-) -> Float[Tensor, "*batch query"]:
+def local_sensitivity(norms: Norms, neighbourhood: Neighbourhood | Bool[Tensor, "*_"]) -> Float[Tensor, "*batch query"]:
     """S_i: the mean gradient norm inside N_i, as a share of the means inside and outside together.
 
     0.5: output frame i answers as strongly to a frame outside its neighbourhood as to one inside. 1: to none outside.
 
     Args:
         norms: G >= 0, NaN where a frame is padding.
-        neighbourhood: N, as a pattern or as a mask, True = inside. It need not be the model's: with one N for all,
-            models can be compared, those without a local branch among them.
+        neighbourhood: N, as a pattern or as a mask, True = inside, of all clips or of each. It need not be the model's:
+            with one N for all, models can be compared, those without a local branch among them.
 
     Returns:
         In [0, 1]. NaN where the comparison is not defined: for padded frames, where N_i holds every frame or none, and
@@ -151,7 +151,7 @@ def local_sensitivity(
         raise ArgumentError(f"norms have {query} query and {key} key frames; expected the same frames on both")
     if not isinstance(neighbourhood, Tensor):
         neighbourhood = neighbourhood_mask(neighbourhood, query, norms.device)
-    if neighbourhood.shape != (query, key):
+    if neighbourhood.shape not in ((query, key), norms.shape):
         raise ArgumentError(f"neighbourhood has shape {tuple(neighbourhood.shape)}; expected {(query, key)}")
     inside = neighbourhood.to(norms.device)
     local, distant = (norms.masked_fill(~mask, torch.nan).nanmean(-1) for mask in (inside, ~inside))

@@ -35,11 +35,14 @@ def view_gradient_norms(view: TraceView, modality: str, layer: int = 0) -> Norms
 
 
 def view_sensitivity(
-    view: TraceView, modality: str, neighbourhood: Neighbourhood | Bool[Tensor, "_ _"] | None, layer: int = 0
+    view: TraceView, modality: str, neighbourhood: Neighbourhood | Bool[Tensor, "*_"] | None, layer: int = 0
 ) -> Float[Tensor, "batch frames"] | None:
     """S_i by a neighbourhood, see `local_sensitivity`; None without one, and where `view_gradient_norms` is None."""
     norms = view_gradient_norms(view, modality, layer)
-    return None if norms is None or neighbourhood is None else local_sensitivity(norms, neighbourhood)
+    if norms is None or neighbourhood is None:
+        return None
+    mask = neighbourhood if isinstance(neighbourhood, Tensor) else view.mask(neighbourhood)
+    return local_sensitivity(norms, mask)
 
 
 def layer_norms(
@@ -54,11 +57,21 @@ def layer_norms(
     Raises:
         RecordError: the layer's input was not recorded.
     """
+    inputs = layer_inputs(view, modality, layer)
+    each = [pad_norms(norms(frames[valid]), valid) for frames, valid in zip(inputs, view.valid, strict=True)]
+    return torch.stack(each)
+
+
+def layer_inputs(view: TraceView, modality: str, layer: int) -> Float[Tensor, "batch frames dim"]:
+    """X of one layer.
+
+    Raises:
+        RecordError: it was not recorded.
+    """
     inputs = view.layer(modality, layer).input
     if inputs is None:
         raise RecordError(f"layer {layer} of {modality!r} has no recorded input; gradient norms are taken by it")
-    each = [pad_norms(norms(frames[valid]), valid) for frames, valid in zip(inputs, view.valid, strict=True)]
-    return torch.stack(each)
+    return inputs
 
 
 def autograd_capability(

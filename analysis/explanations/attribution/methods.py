@@ -68,7 +68,7 @@ def gradient_explanation(
     features, delta = {}, 0.0
     with evaluating(model, widen=True) as model:
         inputs, baselines = stream_inputs(model, clip), baseline_inputs(model, clip, baseline, other)
-        for name, stream in streams(model, target).items():
+        for name, stream in streams(model, target, clip).items():
             features[name], missing = function(stream, inputs[name], baselines[name], **options)
             delta += missing or 0.0
     values = torch.stack([each.sum(-1) if shares else each.norm(dim=-1) for each in features.values()])
@@ -109,7 +109,8 @@ def occlusion_explanation(
         inputs, baselines = stream_inputs(model, clip), baseline_inputs(model, clip, baseline, other)
         groups = torch.arange(short.frames) if by == "frame" else frame_groups(short)
         attributions = [
-            occlusion(each, inputs[name], baselines[name], groups) for name, each in streams(model, target).items()
+            occlusion(each, inputs[name], baselines[name], groups)
+            for name, each in streams(model, target, clip).items()
         ]
     return Explanation(
         f"{by}-occlusion", target, torch.stack(attributions).cpu(), tuple(inputs), "logit", baseline=baseline
@@ -138,7 +139,7 @@ def shapley_explanation(
     values, errors, delta, short = [], [], 0.0, clip.cut(model.config.max_frames)
     with evaluating(model, widen=True) as model:
         inputs, baselines = stream_inputs(model, clip), baseline_inputs(model, clip, baseline, other)
-        for name, stream in streams(model, target).items():
+        for name, stream in streams(model, target, clip).items():
             attributions, missing, error = segment_shapley(
                 stream, inputs[name], baselines[name], frame_groups(short), n_samples, seed
             )

@@ -98,7 +98,7 @@ def source_digest(function: OwnExplainer) -> str:
 
 def _own_scores(name: str, function: OwnExplainer, model: GMSAClassifier, clip: Clip, target: int) -> FrameScores:
     with evaluating(model, widen=True) as replica, torch.enable_grad():
-        values = function(replica, clip, target)
+        values = function(replica.bound_to(clip), clip, target)
     try:
         scores = torch.as_tensor(values).detach().cpu().double()
     except (TypeError, ValueError, RuntimeError) as error:

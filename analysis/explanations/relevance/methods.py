@@ -35,7 +35,7 @@ def flow_explanation(model: GMSAClassifier, clip: Clip, target: int, *, method: 
     """
     with evaluating(model, widen=True) as model:
         inputs = stream_inputs(model, clip)
-        by_stream = {name: FLOWS[method](stream, inputs[name]) for name, stream in streams(model, target).items()}
+        by_stream = {name: FLOWS[method](stream, inputs[name]) for name, stream in streams(model, target, clip).items()}
     return Explanation(method, target, *_together(by_stream), branches=_branches(by_stream))
 
 
@@ -48,7 +48,7 @@ def propagation_explanation(model: GMSAClassifier, clip: Clip, target: int) -> E
     with evaluating(model, widen=True) as model:
         inputs = stream_inputs(model, clip)
         by_stream = {
-            name: propagated_relevance(stream, inputs[name]) for name, stream in streams(model, target).items()
+            name: propagated_relevance(stream, inputs[name]) for name, stream in streams(model, target, clip).items()
         }
     parts, delta = (
         {name: each for name, (each, _) in by_stream.items()},

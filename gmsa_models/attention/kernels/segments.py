@@ -18,7 +18,7 @@ from torch import Tensor
 from gmsa_models.errors import ArgumentError
 from gmsa_models.masks import BatchNeighbourhood, Spans, masked_softmax
 
-__all__ = ["SegmentGroup", "grouped_segments", "segment_attention", "segment_gated_attention", "spans_of_clips"]
+__all__ = ["segment_attention", "segment_gated_attention", "spans_of_clips"]
 
 Heads = Float[Tensor, "batch heads frames head_dim"]
 Rows = Shaped[Tensor, "rows _"]  # one a clip, frame and head, as a projection leaves them

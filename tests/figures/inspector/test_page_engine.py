@@ -22,7 +22,7 @@ from figures.inspector.modules import FOLDER, join, live_module_text
 from figures.inspector.payload import pack
 from gmsa_models import Clip, load, read_clips
 from gmsa_models.checkpoints.files import ZOO
-from gmsa_models.masks import BlockDiagonal, Toeplitz, ToeplitzDilated
+from gmsa_models.masks import BlockDiagonal, ChangePoints, Toeplitz, ToeplitzDilated
 from tests.browser import started_browser
 from tests.unpacked import Unpacked
 
@@ -235,6 +235,12 @@ def test_every_edit_is_that_of_run_with(engine, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_of_models_with_norms_last_and_without_biases_and_projections(engine, kind):
     check_edits(engine, small_deep_model(kind, norm="post", bias=False), [[], *edit_lists(kind)[1::6]])
+
+
+@pytest.mark.parametrize("kind", KINDS[1:])
+def test_of_models_whose_neighbourhoods_are_the_clips_segments(engine, kind):
+    model = moved(small_model(kind, layers=2, neighbourhood=ChangePoints(2)), 0.3)
+    check_edits(engine, model, [[], ["neighbourhood */0/local/neighbourhood as SP0-3-4"], *edit_lists(kind)[1::9]])
 
 
 @pytest.mark.parametrize("frames", [1, 2, 4])

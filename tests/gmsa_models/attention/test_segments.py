@@ -24,7 +24,7 @@ from gmsa_models.masks import (
     neighbourhood_text,
     neighbourhood_to_dict,
 )
-from gmsa_models.segments import batch_spans, clip_spans, span_numbers
+from gmsa_models.segments import batch_spans, clip_spans, spans_of_mask
 
 LOCAL = ("share-att", "gate-att", "gate-op")
 # A clip of one segment, one of a segment a frame, and three between; the last ends before its segments do.
@@ -51,8 +51,10 @@ def test_mask_by_hand():
     expected = ["xx...", "xx...", "..x..", "...xx", "...xx"]
     mask = neighbourhood_mask(Spans((0, 2, 3, 9)), 5)
     assert ["".join("x" if cell else "." for cell in row) for row in mask.tolist()] == expected
-    assert span_numbers(Spans((0, 2, 3, 9)), 5).tolist() == [0, 0, 1, 2, 2]
-    assert batch_mask((Spans((0,)), Spans((0, 2, 3))), 5)[1].equal(mask)
+    both = batch_mask((Spans((0,)), Spans((0, 2, 3))), 5)
+    assert both[1].equal(mask)
+    assert spans_of_mask(mask) == Spans((0, 2, 3))
+    assert spans_of_mask(both) == (Spans((0,)), Spans((0, 2, 3)))
 
 
 @given(STARTS, st.integers(1, 99))

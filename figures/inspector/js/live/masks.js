@@ -6,10 +6,12 @@ const LARGEST = 2 ** 31 - 1;
 const NAMES = { BD: "BlockDiagonal", TP: "Toeplitz", TD: "ToeplitzDilated" };
 
 /**
- * A neighbourhood in the paper's words: BDn, TPn or TDnxd.
- * @returns {{kind: "BD"|"TP"|"TD", size: number, dilation: number}} @throws {EditError} anything else
+ * A neighbourhood in the paper's words: BDn, TPn or TDnxd; or given segments by their first frames: SP0-12-40.
+ * @returns {{kind: "BD"|"TP"|"TD"|"SP", size: number, dilation: number, starts: number[]}} @throws {EditError} anything else
  */
 export function parseNeighbourhood(text) {
+  const spans = /^SP(\d{1,10}(?:-\d{1,10})*)$/i.exec(text);
+  if (spans) return { dilation: 1, size: 1, kind: "SP", starts: parseStarts(spans[1]) };
   const match = /^(BD|TP|TD)(\d+)(?:[x×](\d+))?$/i.exec(text), kind = match?.[1].toUpperCase();
   if (!match || Boolean(match[3]) !== (kind === "TD")) {
     throw new EditError(`neighbourhood '${text}'; expected BDn, TPn or TDnxd, for example BD20, TP30, TD60x4`);
@@ -23,13 +25,23 @@ export function parseNeighbourhood(text) {
   return { dilation: 1, ...sizes, kind };
 }
 
+function parseStarts(text) {
+  const starts = text.split("-").map(Number);
+  if (starts[0] !== 0 || starts.some((start, place) => start > LARGEST || (place && start <= starts[place - 1]))) {
+    throw new EditError(`Spans: starts are ${text}; expected ascending frames, the first 0`);
+  }
+  return starts;
+}
+
 /** @returns {Uint8Array} shape (frames, frames), 1 where frame `key` is in N of frame `query` */
-export function neighbourhoodMask({ kind, size, dilation }, frames) {
+export function neighbourhoodMask({ kind, size, dilation, starts }, frames) {
   const mask = new Uint8Array(frames * frames), reach = Math.floor(size / 2);
+  const segment = Array.from({ length: frames }, (_, frame) => kind === "SP" ? starts.filter((start) => start <= frame).length : 0);
   for (let query = 0; query < frames; query++) {
     for (let key = 0; key < frames; key++) {
       const distance = Math.abs(query - key);
-      const near = kind === "BD" ? Math.floor(query / size) === Math.floor(key / size) : distance <= reach && distance % dilation === 0;
+      const near = kind === "SP" ? segment[query] === segment[key]
+        : kind === "BD" ? Math.floor(query / size) === Math.floor(key / size) : distance <= reach && distance % dilation === 0;
       if (near) mask[query * frames + key] = 1;
     }
   }
