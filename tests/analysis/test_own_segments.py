@@ -121,7 +121,7 @@ def test_certificates_notice_other_segments():
 def test_explanations_keep_the_segments_of_the_clip(kind):
     model, given = model_of(kind), model_of(kind, SPANS)
     assert applicable(model) == applicable(given)
-    some = ("saliency", "attention-rollout", "frame-occlusion", "relevance-propagation")
+    some = ("saliency", "rollout", "frame-occlusion", "relevance-propagation", "sensitivity-weighted")
     one, other = (explain_all(each, CLIP, 2, some) for each in (model, given))
     for name in some:
         torch.testing.assert_close(one[name].frames, other[name].frames, rtol=1e-4, atol=1e-5)
