@@ -24,6 +24,7 @@ from figures.pipeline.provenance import Checkpoint, DiskCache, data_digest, find
 from figures.pipeline.request import Request
 from figures.pipeline.table_files import differences, load_tables
 from figures.style import MODELS, use_style
+from gmsa_models.data.lock import locked
 from gmsa_models.errors import UnknownNameError, WorkerError
 from gmsa_models.workers import leave_if_imported
 
@@ -84,11 +85,29 @@ def render(
 
     Raises:
         UnknownNameError, ArgumentError: before anything is made.
+        OutputError: `out` cannot be written, or another process makes figures there.
     """
     if beside:
         leave_if_imported()
-    items, outcome = choose(request.only), FiguresOutcome()
+    items = choose(request.only)
     source = _Redrawn(request.redraw_from) if request.redraw_from else _source(request, progress, report)
+    with locked(request.out, "figures"):
+        outcome = _rendered(items, request, source, report, progress, beside)
+        if outcome.good and not request.only:
+            source.finish()
+    return outcome
+
+
+def _rendered(
+    items: Sequence[Item],
+    request: Request,
+    source: _Redrawn | NumberSource,
+    report: Report,
+    progress: Progress | None,
+    beside: bool,
+) -> FiguresOutcome:
+    """The items one after another, each drawn while the numbers of the next are computed."""
+    outcome = FiguresOutcome()
     waiting: deque[Made] = deque()
     notify = lambda stage: progress and progress(stage, 0, None)  # noqa: E731
 
@@ -123,8 +142,6 @@ def render(
             if made.ready:
                 finish(made)
         raise
-    if outcome.good and not request.only:
-        source.finish()
     return outcome
 
 

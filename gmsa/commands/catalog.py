@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from gmsa.options import OnError
-from gmsa.terminal import ClickError, left_out
+from gmsa.terminal import ClickError, left_out, visible
 from gmsa_models.data.atomic import check_folder
 from gmsa_models.data.demo_videos import DEMO, is_demo
 from gmsa_models.progress import progress_bar
@@ -36,4 +36,5 @@ def catalog(
             on_error=on_error,
             on_skip=skipped,
         )
-    print(f"wrote {summary.path}: {summary.records} videos in {summary.shards} shards, {summary.skipped} left out")
+    counts = f"{summary.records} videos in {summary.shards} shards, {summary.skipped} left out"
+    print(f"wrote {visible(summary.path)}: {counts}")

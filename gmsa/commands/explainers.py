@@ -85,7 +85,7 @@ def explainers(
     pictures = save(draw(means), out / NAME, ("png", "pdf", "svg"), {"command": command_line()})
     show(_screen_table(means))
     for path in (out / TABLE, text, *pictures):
-        print(f"wrote {path}")
+        print(f"wrote {visible(path)}")
 
 
 def _about(settings: BenchmarkSettings, videos: int, source: list[str]) -> str:

@@ -10,7 +10,7 @@ import typer
 
 from gmsa.common import device_of, use_threads
 from gmsa.options import Device, OnError, Threads
-from gmsa.terminal import ClickError, left_out, progress_of, say
+from gmsa.terminal import ClickError, left_out, progress_of, say, visible
 from gmsa_models.data.atomic import check_folder
 
 __all__ = ["features"]
@@ -97,7 +97,7 @@ def features(
         say(f"{summary.unlabelled} of the videos have no label in {labels}")
     classes = f", {len(summary.classes)} classes" if summary.classes else ""
     kept = f" ({summary.kept} were there)" if summary.kept else ""
-    print(f"wrote {out}: {summary.made + summary.kept} videos{kept}, {summary.frames} frames{classes}")
+    print(f"wrote {visible(out)}: {summary.made + summary.kept} videos{kept}, {summary.frames} frames{classes}")
 
 
 def _listed(names: Sequence[str]) -> str:

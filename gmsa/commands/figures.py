@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gmsa.options import complete_model
-from gmsa.terminal import one_line
+from gmsa.terminal import one_line, visible
 from gmsa_models.data.atomic import check_folder
 from gmsa_models.progress import progress_bar
 
@@ -117,7 +117,7 @@ def run(request: Request, check: bool = False) -> int:
             if check
             else pipeline.render(request, report, advance, beside=True)
         )
-    print(f"{_summary(outcome)}, in {request.out}")
+    print(f"{_summary(outcome)}, in {visible(request.out)}")
     return OK if outcome.good else FAILED
 
 

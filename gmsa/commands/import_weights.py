@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from gmsa.common import show
-from gmsa.terminal import say
+from gmsa.terminal import say, visible
 from gmsa_models.data.atomic import check_folder
 
 __all__ = ["import_weights"]
@@ -60,7 +60,7 @@ def import_weights(
             "not proven: without --proof nothing tells whether heads, scaling, masks, places of norms and order are "
             "the original's"
         )
-    print(f"wrote {out}")
+    print(f"wrote {visible(out)}")
 
 
 def _streams(options: list[str] | None) -> dict[str, str]:

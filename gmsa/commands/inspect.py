@@ -12,7 +12,7 @@ from gmsa.common import command_line, device_of, show, use_threads
 from gmsa.optional_values import listed
 from gmsa.options import DataSet, Device, ModelOrFolder, OnError, Threads
 from gmsa.pretrained import folder_record, neighbourhood_of, refuse_for_folder
-from gmsa.terminal import STOPPED, ClickError, left_out, progress_of, progress_of_stages, say
+from gmsa.terminal import STOPPED, ClickError, left_out, progress_of, progress_of_stages, say, visible
 from gmsa_models.data.atomic import check_folder
 
 if TYPE_CHECKING:
@@ -231,7 +231,7 @@ def inspect(
         )  # fmt: skip
     show(clip_summary(records, top))  # after the files: a terminal that fails loses none
     for path in written:
-        print(f"wrote {path}")
+        print(f"wrote {visible(path)}")
     if stopped:
         sys.exit(STOPPED)
 

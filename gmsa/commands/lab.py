@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from gmsa.terminal import visible
+
 __all__ = ["lab"]
 
 
@@ -31,7 +33,7 @@ def lab(
         raise ImportError("JupyterLab is not installed; install the notebooks extra: pip install -e '.[notebooks]'")
     check_folder(folder)
     copied = copy_notebooks(folder)
-    print(f"{copied} notebooks copied to {folder}")
+    print(f"{copied} notebooks copied to {visible(folder)}")
     if not copy_only:
         command = [sys.executable, "-m", "jupyterlab", str(folder), *(jupyter or ())]
         raise typer.Exit(subprocess.run(command, check=False).returncode)

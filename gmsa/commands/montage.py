@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gmsa.options import OnError
-from gmsa.terminal import left_out
+from gmsa.terminal import left_out, visible
 from gmsa_models.data.atomic import check_folder
 from gmsa_models.progress import progress_bar
 
@@ -76,7 +76,7 @@ def montage(
     with progress_bar() as progress:
         task = progress.add_task("videos", total=count)
         paths = write_montages(source, recipe, seed, count, out, shards, processes, lambda n: progress.advance(task, n))
-    print(f"wrote {count} videos of {len(source.kept)} classes to {len(paths)} shards in {out}")
+    print(f"wrote {count} videos of {len(source.kept)} classes to {len(paths)} shards in {visible(out)}")
 
 
 def _vectors(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gmsa.commands.figures import words
-from gmsa.terminal import FAILED, one_line
+from gmsa.terminal import FAILED, one_line, visible
 from gmsa_models.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def study(
     failed = f", {len(result.failed)} FAILED" if result.failed else ""
     if result.models:
         print("\n".join(_study_lines(result.path)))
-    print(f"{done}{failed}; the table of {result.models} models is {result.path}")
+    print(f"{done}{failed}; the table of {result.models} models is {visible(result.path)}")
     if result.failed:
         for outcome in result.failed:
             print(f"gmsa: {one_line(f'{outcome.cell.name}: {outcome.reason}')}", file=sys.stderr)

@@ -12,7 +12,7 @@ import typer
 
 from gmsa.common import command_line, use_threads
 from gmsa.options import OnError, Threads
-from gmsa.terminal import ClickError, left_out, say
+from gmsa.terminal import ClickError, left_out, say, visible
 from gmsa_models.data.demo_videos import is_demo
 
 if TYPE_CHECKING:
@@ -93,7 +93,8 @@ def train(
         for name, value in result.scores.items()
         if value or name != "unlabelled"
     )
-    done = f"wrote {result.path}" if result.trained else f"{result.path} was finished already, and stays as it is"
+    path = visible(result.path)
+    done = f"wrote {path}" if result.trained else f"{path} was finished already, and stays as it is"
     print(f"{done} (step {result.step}, {result.seconds:.0f} s){': ' + scores if scores else ''}")
 
 

@@ -345,6 +345,17 @@ class TestStoppedWhileExplaining:
         assert written == [(at, 6) for at in range(7)]  # two pictures, their records, both side by side, the page
 
 
+def test_the_name_of_a_folder_reaches_no_terminal_as_it_is(made):
+    out = made / "o\x1b]0;owned\x07\u202e\n[red]<b>"
+    done = run("inspect", made / "clips.tfrecord#clip1", "--model", made / "runs/7/model.safetensors", "--out", out)
+    assert done.exit_code == 0
+    assert not set(done.output) & set("\x1b\x07\u202e")
+    wrote = [line for line in done.stdout.splitlines() if line.startswith("wrote ")]
+    assert wrote
+    assert all(r"/o\x1b]0;owned\x07\u202e\n[red]<b>/" in line for line in wrote)
+    assert len(wrote) == len(list(out.iterdir()))
+
+
 def python_of(record):
     """The inspector's Python of a record of one layer."""
     return describe_model(record, (record.attrs["layer"],))["python"]

@@ -27,7 +27,8 @@ from figures.pipeline.table_files import load_tables, save_tables
 from gmsa.commands.figures import inches, words
 from gmsa_models import save, write_clips
 from gmsa_models.checkpoints.header import CheckpointError
-from gmsa_models.errors import ArgumentError, UnknownNameError
+from gmsa_models.data.lock import locked
+from gmsa_models.errors import ArgumentError, OutputError, UnknownNameError
 
 KINDS = ("baseline", "share-att", "gate-att", "gate-op", "none")
 # One explanation of a kind, and those that claims are about; the others take most of the time of a study.
@@ -73,6 +74,13 @@ def changed(request: Request, **changes) -> Request:
     from dataclasses import replace
 
     return replace(request, **changes)
+
+
+def test_a_second_run_into_one_folder_is_refused_and_draws_nothing(tiny_world, tmp_path):
+    request = changed(tiny_world, out=tmp_path / "out")
+    with locked(request.out, "figures"), pytest.raises(OutputError, match="in use by figures"):
+        render(request)
+    assert not list(request.out.iterdir())
 
 
 def test_everything_is_drawn_with_its_numbers_and_provenance(drawn):
