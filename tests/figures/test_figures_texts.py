@@ -58,12 +58,12 @@ NAMES = {
 }
 
 
-# Drawn together, one text after the other: what keeps to the letters of one keeps to them in every text
-# (`test_dollars_are_dollars`). One that is long changes the layout, and has a figure of its own.
+# Drawn together, one text after the other, each with the end of a line and what is no letter: what keeps to the letters
+# of one keeps to them in every text (`test_dollars_are_dollars`). A long one changes the layout: it has its own figure.
+NO_LETTERS = "\n\0\ufffe"
 TOGETHER = {
-    "letters": ("dollars", "tex", "marks", "hebrew", "chinese"),
-    "no letters": ("lines", "broken"),
-    "long": ("long",),
+    "short": tuple(NAMES[each] + NO_LETTERS for each in ("dollars", "tex", "marks", "hebrew", "chinese")),
+    "long": (NAMES["long"],),
 }
 
 
@@ -120,9 +120,9 @@ DRAWN = {
 
 @pytest.mark.parametrize("number", DRAWN)
 def test_a_figure_shows_every_name_as_it_is(number, tmp_path):
-    for kind, together in TOGETHER.items():
-        figure = DRAWN[number](*(NAMES[each] for each in together))
-        if kind != "no letters":
+    for names in TOGETHER.values():
+        figure = DRAWN[number](*names)
+        if names is TOGETHER["long"]:
             figure.draw_without_rendering()
             continue
         svg = save_pictures(figure, tmp_path / "one", ("svg",))[0].read_text(encoding="utf-8")
