@@ -58,7 +58,13 @@ def evidence_found(
     return xr.Dataset({name: (("video", "explainer"), value) for name, value in values.items()}, coords)
 
 
-def ablation_table(model: GMSAClassifier, clips: Sequence[Clip], resamples: int, seed: int) -> xr.Dataset:
+def ablation_table(
+    model: GMSAClassifier,
+    clips: Sequence[Clip],
+    resamples: int,
+    seed: int,
+    progress: Callable[[int], None] = lambda clips: None,
+) -> xr.Dataset:
     """GAP lost when a branch, or a head, hands on its mean over all frames of all videos.
 
     Args:
@@ -66,12 +72,13 @@ def ablation_table(model: GMSAClassifier, clips: Sequence[Clip], resamples: int,
         clips: videos with labels.
         resamples: bootstrap samples.
         seed: of the samples.
+        progress: called with the number of clips that are done since the last call.
 
     Returns:
         `cost`, `low`, `high` (points of percent) and `p_adjusted` (Holm, over the parts of the model) along `modality`
         and `part` ("global branch", "head 0", ...); NaN for a part that the model lacks.
     """
-    scores = ablation_scores(model, clips, all_ablations(model, ("mean",)))
+    scores = ablation_scores(model, clips, all_ablations(model, ("mean",)), progress=progress)
     costs = ablation_costs(scores, (METRIC,), resamples=resamples, seed=seed)
     heads = costs["unit"] == "head"
     costs["part"] = np.where(heads, "head " + costs["head"].astype(str), costs["branch"] + " branch")

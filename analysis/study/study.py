@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import count, islice
+from threading import Lock
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -15,6 +16,7 @@ from analysis.study.contrast import Contrast, clearest, contrast
 from analysis.study.effects import branch_effects
 from analysis.study.explained import ablation_table, evidence_found, explained_clips
 from analysis.study.lines import line_statistics
+from analysis.study.model_workers import Compute, ModelWorkers
 from analysis.study.passes import clip_statistics, model_statistics
 from analysis.study.results import metric_samples
 from analysis.study.scores import score_models
@@ -76,13 +78,13 @@ class Settings:
     """
 
     limit: int = 2000
-    videos: int = 16
+    videos: int = 32
     frames: int = 150
     neighbourhood: Neighbourhood = SHARED
     modality: str = "visual"
     seed: int = 0
     resamples: int = 2000
-    explained: int = 4
+    explained: int = 16
     explained_frames: int = 60
     ablated: int = 32
 
@@ -108,6 +110,7 @@ class Study:
         settings: Settings,
         cache: Cache,
         progress: Progress = lambda stage, done, total: None,
+        workers: ModelWorkers | None = None,
     ) -> None:
         """Nothing is read yet.
 
@@ -118,10 +121,12 @@ class Study:
             settings: how much is looked at.
             cache: where tables are kept.
             progress: called with the stage, how much of it is done, and of how much (None: not known).
+            workers: processes that compute several models at once; None: threads of this process do.
         """
         self.models = {model.name: model for model in models}
         self.source, self.settings = list(source), settings
         self._data_key, self._cache, self._progress = data_key, cache, progress
+        self._workers = workers
         self._loaded: dict[str, GMSAClassifier] = {}
 
     def model(self, name: str) -> GMSAClassifier:
@@ -228,29 +233,18 @@ class Study:
     def statistics(self) -> dict[str, xr.Dataset]:
         """Model with attention -> what `model_statistics` gives of the chosen videos; kept model by model."""
         keys = {name: self._close_key("statistics", name) for name in self.attending}
-        cached = {name: self._cache.get(key) for name, key in keys.items()}
-        missing = [name for name, table in cached.items() if table is None]
-        stage, done, total = f"maps and gradients of {len(missing)} models", count(1), len(missing) * len(self.clips)
-
-        def compute(name: str) -> None:
-            settings, model = self.settings, self.model(name)
-            advance = lambda _: self._progress(stage, next(done), total)  # noqa: E731
-            table = model_statistics(model, self.clips, settings.neighbourhood, settings.modality, advance)
-            self._cache.put(keys[name], table)
-            cached[name] = table
-
-        map_in_threads(compute, missing)
-        return {name: table for name, table in cached.items() if table is not None}
+        settings, clips = self.settings, self.clips
+        compute = partial(
+            model_statistics, clips=clips, neighbourhood=settings.neighbourhood, modality=settings.modality
+        )
+        return self._of_models("maps and gradients", keys, compute, len(clips))
 
     @cached_property
     def lines(self) -> dict[str, xr.Dataset]:
         """Model with attention -> what `line_statistics` gives of the chosen videos; kept model by model."""
-        clips = self.clips
-        done, total = count(1), len(clips) * len(self.attending)
-        advance = lambda _: self._progress("vertical lines", next(done), total)  # noqa: E731
         more = {"places": list(self.selection.places), "frames": self.selection.frames}
-        compute = lambda name: line_statistics(self.model(name), clips, progress=advance)  # noqa: E731
-        return self._of_models("vertical lines", self.attending, more, compute)
+        keys = {name: self._key("vertical lines", name, **more) for name in self.attending}
+        return self._of_models("vertical lines", keys, partial(line_statistics, clips=self.clips), len(self.clips))
 
     @cached_property
     def mean_sensitivity(self) -> dict[str, xr.Dataset]:
@@ -267,28 +261,20 @@ class Study:
         """
         settings = self.settings
         clips = self._explained(settings.explained)
-        done, total = count(1), len(clips) * len(self.models)
-        advance = lambda _: self._progress("explanations by every method", next(done), total)  # noqa: E731
         more = {"explained": len(clips), "frames": settings.explained_frames, "shapley": "exact"}
-        return self._of_models(
-            "evidence", self.models, more, lambda name: evidence_found(self.model(name), clips, advance)
-        )
+        keys = {name: self._key("evidence", name, **more) for name in self.models}
+        return self._of_models("explanations by every method", keys, partial(evidence_found, clips=clips), len(clips))
 
     @cached_property
     def ablations(self) -> dict[str, xr.Dataset]:
         """Model with attention -> what `ablation_table` gives of the first videos; kept model by model."""
         settings = self.settings
         clips = list(islice(read_clips(self.source), settings.ablated))
-        done, total = count(1), len(self.attending)
-
-        def compute(name: str) -> xr.Dataset:
-            table = ablation_table(self.model(name), clips, settings.resamples, settings.seed)
-            self._progress("ablation of branches and heads", next(done), total)
-            return table
-
         # Kept tables of earlier versions have other intervals, and explanations Shapley values by sampling.
         more = {"videos": len(clips), "intervals": "jackknife", "seed": settings.seed}
-        return self._of_models("ablation", self.attending, more, compute)
+        keys = {name: self._key("ablation", name, **more) for name in self.attending}
+        compute = partial(ablation_table, clips=clips, resamples=settings.resamples, seed=settings.seed)
+        return self._of_models("ablation of branches and heads", keys, compute, len(clips))
 
     @cached_property
     def effects(self) -> dict[str, xr.Dataset]:
@@ -299,12 +285,9 @@ class Study:
         """
         settings = self.settings
         clips = self._explained(settings.ablated)
-        done, total = count(1), len(clips) * len(self.attending)
-        advance = lambda _: self._progress("knocking out branches", next(done), total)  # noqa: E731
         more = {"videos": len(clips), "frames": settings.explained_frames}
-        return self._of_models(
-            "effects", self.attending, more, lambda name: branch_effects(self.model(name), clips, advance)
-        )
+        keys = {name: self._key("effects", name, **more) for name in self.attending}
+        return self._of_models("knocking out branches", keys, partial(branch_effects, clips=clips), len(clips))
 
     @cached_property
     def clip_table(self) -> xr.Dataset:
@@ -342,13 +325,31 @@ class Study:
         return clips
 
     def _of_models(
-        self, stage: str, names: Iterable[str], more: Mapping[str, object], compute: Callable[[str], xr.Dataset]
+        self, title: str, keys: Mapping[str, Mapping[str, object]], compute: Compute, videos: int
     ) -> dict[str, xr.Dataset]:
-        """Model -> its table, from the cache or computed, several models at once."""
-        for name in names:
-            self.model(name)
-        tables = map_in_threads(lambda name: self._kept(self._key(stage, name, **more), lambda: compute(name)), names)
-        return dict(zip(names, tables, strict=True))
+        """Model -> its table, from the cache or computed, several models at once; kept as soon as it is there."""
+        tables = {name: self._cache.get(key) for name, key in keys.items()}
+        missing = [name for name, table in tables.items() if table is None]
+        done, lock = 0, Lock()
+
+        def advance(clips: int) -> None:
+            nonlocal done
+            with lock:
+                done += clips
+                self._progress(title, done, videos * len(missing))
+
+        def keep(name: str, table: xr.Dataset) -> None:
+            self._cache.put(keys[name], table)
+            tables[name] = table
+
+        if self._workers is None or len(missing) < 2:
+            models = {name: self.model(name) for name in missing}
+            map_in_threads(lambda name: keep(name, compute(models[name], progress=advance)), missing)
+        else:
+            for name, table in self._workers.tables(compute, {name: self.models[name] for name in missing}):
+                keep(name, table)
+                advance(videos)
+        return {name: table for name, table in tables.items() if table is not None}
 
     def _kept(self, key: Mapping[str, object], compute: Callable[[], xr.Dataset]) -> xr.Dataset:
         table = self._cache.get(key)

@@ -42,6 +42,9 @@ class NumberSource(Protocol):
     def finish(self) -> None:
         """Called when every item is made."""
 
+    def close(self) -> None:
+        """Called last, after an error too: ends the processes that computed."""
+
 
 class Swept:
     """Numbers of a sweep.
@@ -149,6 +152,10 @@ class Swept:
 
     def finish(self) -> None:
         """Nothing to clear up: the cache is of computed numbers, which a later run may want."""
+
+    def close(self) -> None:
+        """Of what the sweep lacks."""
+        self._computed.close()
 
     def _is_computed(self, item: Item) -> bool:
         from analysis.study.swept_tables import missing_part

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ from gmsa_models.errors import UnknownNameError, WorkerError
 from gmsa_models.workers import leave_if_imported
 
 if TYPE_CHECKING:
+    from analysis.study.model_workers import ModelWorkers
     from analysis.study.study import Study
 
 TOLERANCE = 1e-4  # of the largest value of a variable; another processor rounds otherwise by about 1e-5
@@ -77,7 +79,7 @@ def render(
         request: what, of what, how.
         report: called after each item with its name, state and, if it failed, the reason.
         progress: of long computations: stage, done, of how much (None: not known).
-        beside: draw in another process while the next numbers are computed; see `process_executor`.
+        beside: compute and draw in other processes; see `ModelWorkers` and `process_executor`.
 
     Returns:
         The state of every item. A failure is told by its message and does not stop the others; stopping by the
@@ -90,8 +92,8 @@ def render(
     if beside:
         leave_if_imported()
     items = choose(request.only)
-    source = _Redrawn(request.redraw_from) if request.redraw_from else _source(request, progress, report)
-    with locked(request.out, "figures"):
+    source = _Redrawn(request.redraw_from) if request.redraw_from else _source(request, progress, report, beside=beside)
+    with closing(source), locked(request.out, "figures"):
         outcome = _rendered(items, request, source, report, progress, beside)
         if outcome.good and not request.only:
             source.finish()
@@ -155,38 +157,55 @@ def _compared(saved: Mapping[str, xr.Dataset], fresh: Mapping[str, xr.Dataset]) 
 
 
 def check(
-    request: Request, report: Report = lambda name, state, detail: None, progress: Progress | None = None
+    request: Request,
+    report: Report = lambda name, state, detail: None,
+    progress: Progress | None = None,
+    beside: bool = False,
 ) -> FiguresOutcome:
     """Compute and draw everything again, from nothing, and compare the numbers with those in `out`.
 
     Args:
         request, report, progress: as for `render`; nothing is written.
+        beside: compute in other processes.
 
     Returns:
         "same" or "different" for every item. Same is within `TOLERANCE`, as processors round otherwise; whether it is
         so bit for bit, or how far apart they are, is said.
     """
-    outcome, source = FiguresOutcome(), _source(request, progress, report, cached=False)
-    for item in choose(request.only):
-        try:
-            tables = source.tables(item)
-            state, detail = _compared(load_tables(numbers_file(request.out, item)), tables)
-            with use_style(request.style):
-                item.output(tables, request.width)
-        except MissingAnalysisError as error:
-            state, detail = FAILED if request.only else SKIPPED, str(error)
-        except Exception as error:
-            state, detail = FAILED, f"{type(error).__name__}: {error}"
-        outcome.states[item.name], outcome.details[item.name] = state, detail
-        report(item.name, state, detail)
+    if beside:
+        leave_if_imported()
+    outcome, source = FiguresOutcome(), _source(request, progress, report, cached=False, beside=beside)
+    with closing(source):
+        for item in choose(request.only):
+            state, detail = _checked(item, request, source)
+            outcome.states[item.name], outcome.details[item.name] = state, detail
+            report(item.name, state, detail)
     return outcome
 
 
-def _source(request: Request, progress: Progress | None, report: Report, cached: bool = True) -> NumberSource:
+def _checked(item: Item, request: Request, source: NumberSource) -> tuple[str, str]:
+    """State of an item and why."""
+    try:
+        tables = source.tables(item)
+        result = _compared(load_tables(numbers_file(request.out, item)), tables)
+        with use_style(request.style):
+            item.output(tables, request.width)
+    except MissingAnalysisError as error:
+        return FAILED if request.only else SKIPPED, str(error)
+    except WorkerError:  # of the program, not of an item
+        raise
+    except Exception as error:
+        return FAILED, f"{type(error).__name__}: {error}"
+    return result
+
+
+def _source(
+    request: Request, progress: Progress | None, report: Report, cached: bool = True, beside: bool = False
+) -> NumberSource:
     """A sweep's numbers or computed ones."""
     if request.sweep is None:
-        return _Computed(request, progress, cached)
-    computed = lambda models: _Computed(replace(request, models=tuple(models)), progress, cached)  # noqa: E731
+        return _Computed(request, progress, cached, beside)
+    computed = lambda models: _Computed(replace(request, models=tuple(models)), progress, cached, beside)  # noqa: E731
     return Swept(request, request.sweep, computed, report)
 
 
@@ -212,11 +231,15 @@ class _Redrawn:
     def finish(self) -> None:
         """Nothing to clear up."""
 
+    def close(self) -> None:
+        """No process to end."""
+
 
 class _Computed:
     """Numbers computed from models and data, kept in a cache."""
 
-    def __init__(self, request: Request, progress: Progress | None, cached: bool = True) -> None:
+    def __init__(self, request: Request, progress: Progress | None, cached: bool = True, beside: bool = False) -> None:
+        self.beside = beside
         self.request, self.cached = request, cached and not request.force
         self.progress = progress or (lambda stage, done, total: None)
         self.checkpoints = find_checkpoints(request.models or default_models())
@@ -225,6 +248,7 @@ class _Computed:
         self.common = {"code": code_digest(("gmsa_models", "analysis")), "versions": versions()}
         self.cache = DiskCache(request.out / CACHE, self.common)
         self._study: Study | None = None
+        self._workers: ModelWorkers | None = None
 
     def key(self, item: Item) -> str:
         described: dict[str, Any] = {"item": item.key, "common": self.common, "settings": self.request.settings}
@@ -242,6 +266,7 @@ class _Computed:
     @property
     def study(self) -> Study:
         if self._study is None:
+            from analysis.study.model_workers import ModelWorkers
             from analysis.study.study import NoCache, Settings, Study
             from gmsa_models.checkpoints.model_file import ModelFile
             from gmsa_models.masks import neighbourhood_from_text
@@ -250,7 +275,8 @@ class _Computed:
             requested = self.request.settings
             settings = Settings(**{**requested, "neighbourhood": neighbourhood_from_text(requested["neighbourhood"])})
             models = [ModelFile(each.name, each.path, each.sha256) for each in self.checkpoints]
-            self._study = Study(models, self.source, self.data, settings, cache, self.progress)
+            self._workers = ModelWorkers() if self.beside else None
+            self._study = Study(models, self.source, self.data, settings, cache, self.progress, self._workers)
         return self._study
 
     def about(self, item: Item) -> dict[str, Any]:
@@ -267,6 +293,10 @@ class _Computed:
     def finish(self) -> None:
         if self._study is not None:
             self.cache.prune()
+
+    def close(self) -> None:
+        if self._workers is not None:
+            self._workers.close()
 
 
 def default_models() -> tuple[str, ...]:

@@ -14,7 +14,7 @@ FORMATS = ("pdf", "svg", "png")
 
 # Of a request: what decides the numbers, beside data and models.
 SETTINGS = ("videos", "limit", "explained", "ablated", "neighbourhood", "seed")
-DEFAULTS = {"videos": 16, "neighbourhood": "TP30"}
+DEFAULTS = {"videos": 32, "neighbourhood": "TP30"}
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Request:
         formats: of "pdf", "svg", "png".
         width: in inches; None: each figure's own.
         style: a matplotlib style file, on top of the house style.
-        videos: how many are looked at closely (maps, gradients); None: 16, of a sweep all.
+        videos: how many are looked at closely (maps, gradients); None: 32, of a sweep all.
         limit: scores are of the first so many videos.
         explained: how many videos every method explains.
         ablated: on how many videos branches and heads are ablated, and knocked out.
@@ -53,7 +53,7 @@ class Request:
     style: Path | None = None
     videos: int | None = None
     limit: int = 2000
-    explained: int = 4
+    explained: int = 16
     ablated: int = 32
     neighbourhood: str | None = None
     seed: int = 0

@@ -62,10 +62,10 @@ def figures(
     formats: Annotated[list[str] | None, typer.Option(help="Of pdf, svg, png, with commas; default: all.")] = None,
     videos: Annotated[
         int | None,
-        typer.Option(min=1, help="Videos whose maps and gradients are looked at; default: 16, of a sweep all."),
+        typer.Option(min=1, help="Videos whose maps and gradients are looked at; default: 32, of a sweep all."),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="Scores are of the first so many videos.")] = 2000,
-    explained: Annotated[int, typer.Option(min=1, help="Videos that every method explains (Figure 7).")] = 4,
+    explained: Annotated[int, typer.Option(min=1, help="Videos that every method explains (Figure 7).")] = 16,
     ablated: Annotated[int, typer.Option(min=1, help="Videos on which heads are ablated (8) or knocked out (9).")] = 32,
     neighbourhood: Annotated[
         str | None,
@@ -113,7 +113,7 @@ def run(request: Request, check: bool = False) -> int:
             progress.console.print(line, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
         outcome = (
-            pipeline.check(request, report, advance)
+            pipeline.check(request, report, advance, beside=True)
             if check
             else pipeline.render(request, report, advance, beside=True)
         )
