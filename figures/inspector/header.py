@@ -18,6 +18,7 @@ import xarray as xr
 from matplotlib.colors import Colormap, LinearSegmentedColormap
 
 from analysis.record.edits import record_edits, without_edited
+from analysis.statistics.line_verdicts import NO_OP
 from figures.inspector.limits import LEFT_OUT
 from figures.inspector.records import model_name
 from figures.panels.predictions import predictions_note
@@ -80,6 +81,7 @@ def describe_model(record: xr.Dataset, layers: tuple[int, ...]) -> dict[str, Any
         "heads": record.sizes.get("head", 0),
         "classes": [int(one) for one in record["class"].values] if "class" in record.coords else [],
         "patterns": _patterns(record),
+        "lines": _lines(record),
     } | describe_explanations(record)
 
 
@@ -130,6 +132,19 @@ def _patterns(record: xr.Dataset) -> dict[str, str]:
             key = f"{modalities[modality]}/{branches[branch]}/{head}"
             texts.setdefault(key, []).append(f"{words} {values[modality, branch, head]:.2f}")
     return {key: " · ".join(each) for key, each in texts.items()}
+
+
+def _lines(record: xr.Dataset) -> dict[str, str]:
+    """Heads whose maps have vertical lines, by "modality/branch/head": "line", or "no-op" of values near zero there."""
+    if "line_count" not in record:
+        return {}
+    counts = record["line_count"].transpose("modality", "branch", "head")
+    no_op = record["line_norm_ratio"].transpose(*counts.dims).values < NO_OP if "line_norm_ratio" in record else None
+    lines: dict[str, str] = {}
+    for modality, branch, head in np.argwhere(counts.values > 0):
+        key = f"{counts['modality'].values[modality]}/{counts['branch'].values[branch]}/{head}"
+        lines[key] = "no-op" if no_op is not None and no_op[modality, branch, head] else "line"
+    return lines
 
 
 def _explanations(record: xr.Dataset) -> dict[str, str]:

@@ -23,10 +23,10 @@ __all__ = ["FOLDER", "LIVE_MODULES", "MODULES", "join", "live_module_text", "mod
 FOLDER = Path(__file__).parent / "js"
 # In the order in which they are joined: each after those that it imports from.
 MODULES = (
-    "payload", "words", "colours", "state", "drawing", "edits", "edit_list", "edited_pass", "unedited", "selection",
-    "panel", "maps", "predictions", "media", "lanes", "legend", "pictures", "tip", "playback", "save",
-    "class_search", "controls", "keyboard", "python", "measure", "share", "what_if_bar", "what_if", "page_engine",
-    "tables", "address", "explained", "inspector", "kernel_engine", "entry",
+    "payload", "words", "colours", "vertical_lines", "state", "drawing", "edits", "edit_list", "edited_pass",
+    "unedited", "selection", "panel", "maps", "predictions", "media", "lanes", "legend", "pictures", "tip", "playback",
+    "save", "class_search", "controls", "keyboard", "python", "measure", "share", "what_if_bar", "what_if",
+    "page_engine", "tables", "address", "explained", "inspector", "kernel_engine", "entry",
 )  # fmt: skip
 # Those of a live page's thread, which makes a model's passes.
 LIVE_MODULES = (

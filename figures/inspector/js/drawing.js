@@ -49,3 +49,16 @@ export function line(context, x0, y0, x1, y1) {
   context.lineTo(x1, y1);
   context.stroke();
 }
+
+/** A triangle that points down at a vertical line; of a no-op sink its outline alone. */
+export function drawMark(context, kind, x, y, colour) {
+  context.beginPath();
+  context.moveTo(x, y);
+  context.lineTo(x - 3, y - 5);
+  context.lineTo(x + 3, y - 5);
+  context.closePath();
+  context.fillStyle = context.strokeStyle = colour;
+  context.lineWidth = 1;
+  if (kind === "no-op") context.stroke();
+  else context.fill();
+}

@@ -1,7 +1,7 @@
 /** What the signs of the view mean: dashes, colours, boxes. */
 
 import { THEMES, MODEL_DASHES } from "./colours.js";
-import { text, line, widthOf } from "./drawing.js";
+import { text, line, widthOf, drawMark } from "./drawing.js";
 import { Panel } from "./panel.js";
 
 const LEGEND_ROW = 17, SIGN = 18, SIGN_GAP = 16; // pixels
@@ -13,7 +13,9 @@ const SIGN_DASHES = { first: MODEL_DASHES[0], second: MODEL_DASHES[1], third: MO
 export class LegendPanel extends Panel {
   constructor(inspector) { super(inspector, "legend", "Legend"); }
 
-  key(state) { return [this.scene.shown(state), state.branch, state.class_, state.pinned, this.scene.passKey].join("|"); }
+  key(state) {
+    return [this.scene.shown(state), state.branch, state.class_, state.pinned, this.scene.passKey, ...this.lineKinds(state)].join("|");
+  }
 
   overlayKey() { return ""; }
 
@@ -54,8 +56,24 @@ export class LegendPanel extends Panel {
       ...(strips ? [{ sign: "strip", colour: "", words: "frames that are alike have like colours" }] : []),
       { sign: "cursor", colour: colours.accent, words: "the cursor's frame" },
       ...(masked && state.branch === "local" ? [{ sign: "box", colour: scene.payload.header.excluded[theme], words: "outside the neighbourhood" }] : []),
+      ...this.ofVerticalLines(state, colours),
       ...(masked && state.pinned ? [{ sign: "outline", colour: colours.outline, words: "neighbourhood of the pinned frame" }] : []),
     ];
+  }
+
+  /** Marks above the maps that are shown. */
+  ofVerticalLines(state, colours) {
+    const kinds = this.lineKinds(state);
+    return [
+      ...(kinds.has("line") ? [{ sign: "line", colour: colours.ink, words: "vertical line: most queries attend to this key" }] : []),
+      ...(kinds.has("no-op") ? [{ sign: "no-op", colour: colours.ink, words: "vertical line whose value is near zero in this clip (no-op sink)" }] : []),
+    ];
+  }
+
+  /** @returns {Set<string>} */
+  lineKinds(state) {
+    const { scene } = this, maps = scene.shown(state).slice(0, 2).flatMap((_, order) => this.inspector.attention(state, order).maps);
+    return new Set(maps.filter((map) => scene.lineKeys(map).length).map(({ line: kind }) => kind));
   }
 
   /** Places of the signs in a width. @param {Meaning[]} meanings @returns {{x: number, row: number}[]} */
@@ -93,7 +111,8 @@ export class LegendPanel extends Panel {
       context.setLineDash(SIGN_DASHES[sign]);
       line(context, x, y, x + SIGN - 2, y);
       context.setLineDash([]);
-    } else if (sign === "outline") context.strokeRect(x + 1, y - 4, SIGN - 4, 8);
+    } else if (sign === "line" || sign === "no-op") drawMark(context, sign, x + SIGN / 2 - 1, y + 3, colour);
+    else if (sign === "outline") context.strokeRect(x + 1, y - 4, SIGN - 4, 8);
     else if (sign === "strip") this.drawStrip(context, x, y);
     else {
       context.globalAlpha = sign === "cursor" ? 0.5 : 1;

@@ -2,7 +2,7 @@
 
 import { formatNumber } from "./words.js";
 import { THEMES, rangeOf } from "./colours.js";
-import { FONT, BOLD, text, fitted, line } from "./drawing.js";
+import { FONT, BOLD, text, fitted, line, drawMark } from "./drawing.js";
 import { Panel, spanBetween } from "./panel.js";
 import { selectedEdges, drawOnMap } from "./selection.js";
 
@@ -112,6 +112,9 @@ export class MapPanel extends Panel {
     context.strokeStyle = THEMES[theme].line;
     context.lineWidth = 1;
     context.strokeRect(box.x - 0.5, box.y - 0.5, box.width + 1, box.height + 1);
+    for (const key of this.scene.lineKeys(map).filter((each) => each >= first && each < last)) {
+      drawMark(context, map.line, box.x + ((key + 0.5 - first) * box.width) / count, box.y - 1, THEMES[theme].ink);
+    }
     if (!named) return;
     context.fillStyle = THEMES[theme].page;
     context.globalAlpha = 0.85;

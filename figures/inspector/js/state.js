@@ -3,6 +3,7 @@
 import { Recent } from "./payload.js";
 import { clock, ticks } from "./words.js";
 import { SCALES, topOf, pictureOf } from "./colours.js";
+import { lineKeys } from "./vertical_lines.js";
 
 /**
  * What is shown; those in `TRAITS` are the widget's traits.
@@ -196,9 +197,17 @@ export class Scene {
     return {
       name, key: this.passName(name), kind: "weights", head, branch: own, frames, title: `${model.label}${edited}${layer} · ${own}`,
       unit: "attention weight", here: this.here(name), note: this.ofUnedited(index, name),
+      line: model.lines[`${modality}/${own}/${head}`] ?? "line",
       get values() { return scene.array(name); },
       get mask() { return support ? scene.array(support) : null; },
+      get allowed() { return own === "local" ? payload.array(`${index}/neighbourhood`) : null; },
     };
+  }
+
+  /** Keys that are vertical lines of a branch's own map, of the pass without edits. @param {FrameMap} map @returns {number[]} */
+  lineKeys(map) {
+    if (!map.line || map.kind !== "weights" || map.branch === "combined" || !map.here || this.edited?.has(map.name)) return [];
+    return this.differences.get(`lines ${map.key}`, () => ({ value: lineKeys(map.values, map.allowed, map.frames), weight: map.frames }));
   }
 
   /**

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import xarray as xr
 
+from analysis.attention.sinks import find_lines
 from figures.inspector import write_html
 from figures.inspector.header import describe_style
 from figures.inspector.modules import FOLDER
@@ -19,7 +22,28 @@ from tests.inspector_records import made_record
 from tests.legibility import contrast
 
 ROOT = "document.querySelector('.gmsa-inspector').inspector"
-RECORDS = [made_record(), made_record(name="baseline", branches=("global",), seed=1)]
+
+
+def branch_lines(record: xr.Dataset, branch: int) -> np.ndarray:
+    """Keys of a branch that are lines, (modality, head, key)."""
+    mask = torch.from_numpy(record["neighbourhood"].values) if branch else None
+    return find_lines(torch.from_numpy(record["attention"].values[:, branch]), mask).line.numpy()
+
+
+def with_lines(record: xr.Dataset) -> xr.Dataset:
+    """A record with planted lines and what a record says of them: key 7 of visual global head 1, a no-op of head 2."""
+    attention = record["attention"].values
+    attention[0, 0, [1, 2], :, 7] = 0.3
+    attention[0, 1, 1, 3:10, 6] = 30.0
+    attention /= attention.sum(-1, keepdims=True)
+    counts = np.stack([branch_lines(record, branch).sum(-1) for branch in range(2)], 1).astype(np.float32)
+    ratios = np.full(counts.shape, 0.9, np.float32)
+    ratios[0, 0, 2] = 0.1
+    dims = ("modality", "branch", "head")
+    return record.assign(line_count=(dims, counts), line_norm_ratio=(dims, ratios))
+
+
+RECORDS = [with_lines(made_record()), made_record(name="baseline", branches=("global",), seed=1)]
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +153,46 @@ def test_the_legend_says_the_signs_that_are_there(opened):
     words = words_of(page, "legend")
     assert "Baseline" not in words
     assert {"neighbourhood of the pinned frame", "outside the neighbourhood"} <= set(words)
+
+
+def test_vertical_lines_are_marked_above_their_keys(opened):
+    page = opened()
+    lines = page.evaluate(f"""() => {{
+      const {{ scene }} = {ROOT};
+      return ["visual", "audio"].map((modality) => ["global", "local"].map((branch) => [0, 1, 2, 3].map((head) =>
+        scene.lineKeys(scene.attention(0, modality, branch, head)))));
+    }}""")
+    for branch in range(2):
+        keys = branch_lines(RECORDS[0], branch)
+        for modality, head in np.ndindex(keys.shape[:2]):
+            assert lines[modality][branch][head] == np.flatnonzero(keys[modality, head]).tolist()
+    assert [lines[0][0][head] for head in (0, 1, 2)] == [[], [7], [7]]
+    assert lines[0][1][1] == [6]
+    assert page.evaluate(f"{ROOT}.scene.lineKeys({ROOT}.scene.attention(1, 'visual', 'global', 1))") == []
+    assert not [one for one in words_of(page, "legend") if one.startswith("vertical line")]  # head 0 has none
+    page.evaluate(f"{ROOT}.set({{ head: -1 }})")
+    words = words_of(page, "legend")
+    assert "vertical line: most queries attend to this key" in words
+    assert "vertical line whose value is near zero in this clip (no-op sink)" in words
+    assert [marked_places(page, head) for head in (0, 1)] == [[], [7]]
+    page.evaluate(f"{ROOT}.set({{ span: [0, 7] }})")
+    assert marked_places(page, 1) == []
+    page.evaluate(f"{ROOT}.set({{ modality: 'audio' }})")
+    assert not [one for one in words_of(page, "legend") if one.startswith("vertical line")]
+
+
+def marked_places(page, head: int) -> list[int]:
+    """Keys above which the first attention map has ink, in the row of the marks."""
+    page.evaluate(f"{ROOT}.set({{ head: {head}, modality: 'visual', branch: 'global' }})")
+    settle(page)
+    return page.evaluate(f"""() => {{
+      const panel = {ROOT}.first, [box] = panel.cells(1), [first, last] = {ROOT}.state.span;
+      const context = panel.base.getContext("2d"), y = Math.round((box.y - 5) * panel.ratio);
+      const row = context.getImageData(0, y, panel.base.width, 1).data;
+      const at = (key) => Math.round((box.x + ((key + 0.5 - first) * box.width) / (last - first)) * panel.ratio);
+      const dark = (x) => row[4 * x + 3] > 128 && row[4 * x] < 128;
+      return Array.from({{ length: last - first }}, (_, key) => first + key).filter((key) => dark(at(key)));
+    }}""")
 
 
 @pytest.mark.parametrize("width", [390, 800])
