@@ -342,6 +342,8 @@ class Study:
             self._cache.put(keys[name], table)
             tables[name] = table
 
+        if missing:
+            advance(0)
         if self._workers is None or len(missing) < 2:
             models = {name: self.model(name) for name in missing}
             map_in_threads(lambda name: keep(name, compute(models[name], progress=advance)), missing)
