@@ -72,7 +72,7 @@ export class LegendPanel extends Panel {
 
   /** @returns {Set<string>} */
   lineKinds(state) {
-    const { scene } = this, maps = scene.shown(state).slice(0, 2).flatMap((_, order) => this.inspector.attention(state, order).maps);
+    const { scene } = this, maps = scene.shown(state).flatMap((_, order) => this.inspector.attention(state, order).maps);
     return new Set(maps.filter((map) => scene.lineKeys(map).length).map(({ line: kind }) => kind));
   }
 
