@@ -130,12 +130,17 @@ def call_module(module: nn.Module, inputs: Inputs) -> Any:
 
 
 def check_arguments(module: nn.Module, inputs: Inputs) -> None:
-    """Refuse inputs that a module's `forward` has no parameters for, or too few.
+    """Refuse inputs that a module's `forward` has no parameters for, or too few; and what has no numbers.
 
     Raises:
         RecordError: says what it takes.
     """
+    if not isinstance(inputs, Tensor | tuple | Mapping):
+        raise RecordError(
+            f"inputs is {type(inputs).__name__}; expected a tensor, a tuple of arguments, or arguments by name"
+        )
     args, named = arguments_of(inputs)
+    _check_numbers(module, [*args, *named.values()])
     try:
         signature = inspect.signature(module.forward)
     except (TypeError, ValueError):  # not of Python
@@ -147,6 +152,23 @@ def check_arguments(module: nn.Module, inputs: Inputs) -> None:
             f"{type(module).__name__} takes {signature}, and the inputs do not fit: {error}; give a tensor, a tuple of "
             "arguments, or arguments by name"
         ) from None
+
+
+def _check_numbers(module: nn.Module, arguments: Sequence[Any]) -> None:
+    """Refuse the meta device, but for weights that hooks of a library load as they are used.
+
+    Raises:
+        RecordError: tensors of it.
+    """
+    loaded = any(hasattr(each, "_hf_hook") for each in module.modules())
+    weights = [] if loaded else [*module.named_parameters(), *module.named_buffers()]
+    named = [*((f"input {place}", each) for place, each in enumerate(arguments)), *weights]
+    empty = next((name for name, each in named if isinstance(each, Tensor) and each.is_meta), None)
+    if empty is not None:
+        raise RecordError(
+            f"{empty} of {type(module).__name__} is on the meta device, which has no numbers: load the module's "
+            "weights (module.to_empty(device='cpu'), then load_state_dict), and give inputs on its device"
+        )
 
 
 def arguments_of(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:

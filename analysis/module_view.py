@@ -321,6 +321,11 @@ def _vocabulary(module: nn.Module, names: Sequence[str] | None, classes: int) ->
     """Those given, else the configuration's, else numbered."""
     labels = getattr(getattr(module, "config", None), "id2label", None)
     if names is None and isinstance(labels, Mapping) and len(labels) == classes:
+        if missing := [index for index in range(classes) if index not in labels]:
+            raise RecordError(
+                f"id2label of the module's configuration has no class {missing[0]}, but {list(labels)[:4]!r:.60}; "
+                f"expected the whole numbers from 0 to {classes - 1}: give class_names="
+            )
         names = [str(labels[index]) for index in range(classes)]
     names = [f"class {index}" for index in range(classes)] if names is None else list(names)
     if len(names) != classes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from analysis.capture.errors import CaptureError
 from analysis.capture.inside import InsideAttention
 from analysis.capture.maps import Rows, ScoredMaps
 
-__all__ = ["flex", "inside_multi_head", "multi_head", "refuse_unreadable", "scaled_dot_product"]
+__all__ = ["flex", "inside_multi_head", "multi_head", "refuse_empty", "refuse_unreadable", "scaled_dot_product"]
 
 _MULTI_HEAD = inspect.signature(F.multi_head_attention_forward)
 _SDPA = inspect.Signature(
@@ -192,7 +192,9 @@ def _over_all(function: Callable[..., Tensor], arguments: int, others: tuple[Any
 
 
 def refuse_unreadable(args: tuple[Any, ...], kwargs: dict[str, Any], where: str) -> None:
-    """A call on jagged tensors, or one that `torch.vmap` makes of several, is an error, before it is made.
+    """A call on tensors whose numbers cannot be read is an error, before it is made.
+
+    Such are jagged tensors, those of which `torch.vmap` makes several, those without numbers, and empty ones.
 
     Args:
         args, kwargs: of the call.
@@ -201,14 +203,36 @@ def refuse_unreadable(args: tuple[Any, ...], kwargs: dict[str, Any], where: str)
     Raises:
         CaptureError: it is one.
     """
-    if any(isinstance(each, Tensor) and each.is_nested for each in (*args, *kwargs.values())):
+    tensors = [each for each in (*args, *kwargs.values()) if isinstance(each, Tensor)]
+    if any(each.is_nested for each in tensors):
         raise CaptureError(
             f"{where} was given jagged (nested) tensors, whose maps cannot be computed; give padded tensors and a mask"
         )
-    if any(
-        isinstance(each, Tensor) and torch._C._functorch.is_batchedtensor(each) for each in (*args, *kwargs.values())
-    ):
+    if any(torch._C._functorch.is_batchedtensor(each) for each in tensors):
         raise CaptureError(
             f"{where} runs under torch.vmap, which hides an axis of its tensors; give the module's attention that axis "
             "as batch or heads, or capture what vmap maps by itself"
+        )
+    if any(each.is_meta for each in tensors):
+        raise CaptureError(
+            f"{where} was given tensors on the meta device, which have no numbers; give inputs on another, and load "
+            "the module's weights (module.to_empty(device='cpu'), then load_state_dict)"
+        )
+    refuse_empty(tensors[0].shape if tensors else (), where)
+
+
+def refuse_empty(shape: Sequence[int], where: str) -> None:
+    """A call on nothing is an error.
+
+    Args:
+        shape: of what it was given, or of its map.
+        where: which one, for the message.
+
+    Raises:
+        CaptureError: a size of it is 0.
+    """
+    if 0 in shape:
+        raise CaptureError(
+            f"{where} is of an empty batch, or of no tokens: it has the sizes {tuple(shape)}; give at least one clip "
+            "of at least one token"
         )

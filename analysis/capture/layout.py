@@ -18,6 +18,7 @@ __all__ = ["CrossLayout", "Layout", "TokenLayout", "TokenTable", "check_tokens",
 
 ORDERS = ("frame patch", "patch frame")
 FOLDED = ("patch", "frame")
+WHOLE = (torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +42,14 @@ class TokenTable:
 
     def __post_init__(self) -> None:
         for name, numbers, most in (("frame", self.frame, self.frames), ("patch", self.patch, self.patches)):
+            shown = f"{tuple(numbers.shape)} of {numbers.dtype}" if isinstance(numbers, Tensor) else f"{numbers!r:.60}"
+            if not isinstance(numbers, Tensor) or numbers.dtype not in WHOLE or numbers.ndim != 3:
+                raise LayoutError(
+                    f"{name} is {shown}; expected whole numbers of the axes (clips, rows of a clip, tokens): "
+                    "torch.tensor([[[0, 0, 1, 1]]]) of one clip, all of whose tokens are in one row"
+                )
+            if numbers.shape != self.frame.shape:
+                raise LayoutError(f"{name} has the shape {tuple(numbers.shape)}; frame has {tuple(self.frame.shape)}")
             if numbers.numel() and not -1 <= int(numbers.min()) <= int(numbers.max()) < most:
                 raise LayoutError(
                     f"{name} numbers run from {int(numbers.min())} to {int(numbers.max())}; expected -1 to {most - 1}"

@@ -58,12 +58,16 @@ SOFTMAXES: dict[Any, tuple[int, int | None]] = {
     torch.special.log_softmax: (1, None),
     torch.Tensor.log_softmax: (1, None),
     F.log_softmax: (1, None),
+    torch.sparse.softmax: (1, None),
+    torch.sparse.log_softmax: (1, None),
 }
 for _operator in (torch.ops.aten.softmax, torch.ops.aten._softmax, torch.ops.aten._safe_softmax):
     SOFTMAXES |= dict.fromkeys((_operator, *(getattr(_operator, name) for name in _operator.overloads())), (1, None))
 SOFTMAXES |= {getattr(torch, name): (1, None) for name in ("_softmax", "_safe_softmax") if hasattr(torch, name)}
 # Of these a map is what follows an exponential.
-LOGARITHMS = {torch.log_softmax, torch.special.log_softmax, torch.Tensor.log_softmax, F.log_softmax}
+LOGARITHMS = {
+    torch.log_softmax, torch.special.log_softmax, torch.Tensor.log_softmax, F.log_softmax, torch.sparse.log_softmax,
+}  # fmt: skip
 EXPONENTIALS = _named("exp", "exp_")
 PRODUCTS = {*_named("matmul", "bmm", "mm"), torch.Tensor.__matmul__, torch.linalg.matmul}
 ELEMENTWISE = {*_named("mul", "multiply"), torch.Tensor.__mul__, torch.Tensor.__rmul__}

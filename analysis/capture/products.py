@@ -146,6 +146,8 @@ def _as_product(known: FollowedMap, operand: Tensor, value: Tensor, output: Tens
     if known.logarithm or min(value.ndim, operand.ndim) < 2:
         return None
     weights = operand if known.before is None else known.before
+    if any(each.layout != torch.strided or each.is_complex() for each in (weights, operand, value, output)):
+        return None
     if output.shape[:-1] != operand.shape[:-1]:  # one map of several values, say of all heads
         shape = (*output.shape[:-1], operand.shape[-1])
         if _broadcast(operand.shape, shape) != shape:

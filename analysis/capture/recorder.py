@@ -13,6 +13,7 @@ from analysis.capture.axes import Axes
 from analysis.capture.call import AttentionCall, Options, make_call
 from analysis.capture.errors import module_place
 from analysis.capture.followed import SeenSoftmax, Use
+from analysis.capture.intercept import refuse_empty
 from analysis.capture.layout import layout_of
 from analysis.capture.maps import GivenMaps, TokenMaps
 from analysis.capture.running import ModuleStack
@@ -89,6 +90,7 @@ class Recorder(CallWatcher):
             return
         with unwatched():
             recorded, dropout = maps()
+        refuse_empty(recorded.shape, f"{self.name_call(where)} ({kind})")
         layout = layout_of(options.layout, where)
         axes = None if layout is None else self._axes.find(layout, recorded, where, index, kind)
         self.modules.count_call(where)

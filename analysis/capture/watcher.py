@@ -79,6 +79,8 @@ class CallWatcher(TorchFunctionMode, ABC):
         where = self.modules.innermost
         if where is not None and func in self._fused:
             refuse_unreadable(args, kwargs, f"{self.name_call(where)} ({self._fused[func][1]})")
+        if where is not None and func in SOFTMAXES and args and isinstance(args[0], Tensor) and args[0].is_meta:
+            refuse_unreadable(args, kwargs, f"a softmax of {where!r}")
         if where is not None and func is F.multi_head_attention_forward:
             return self._multi_head(args, kwargs, where)
         if where is not None and self.softmaxes.following:
