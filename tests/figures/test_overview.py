@@ -307,6 +307,7 @@ def test_saving_twice_gives_the_same_bytes_and_says_where_it_comes_from(tmp_path
     assert sorted(path.name for path in tmp_path.iterdir()) == ["deep"]
 
 
+@pytest.mark.usefixtures("pages_left_empty")
 def test_drawing_needs_no_torch(tmp_path):
     write_inspection([record_of(modalities=("audio",))], tmp_path, 3, "test")
     script = (
