@@ -44,7 +44,7 @@ def ends(model, clip, baseline="mean", other=None):
 def test_streams_add_up_to_the_models_logit(kind):
     model, clip = made(kind, layers=2)
     inputs = stream_inputs(model, clip)
-    whole = sum(float(each(inputs[name][None]).detach()) for name, each in streams(model, 2).items())
+    whole = sum(float(each(inputs[name][None]).detach()) for name, each in streams(model, 2, clip).items())
     assert whole + float(model.classifier.bias[2].detach()) == pytest.approx(slow.logit(model, inputs, 2), abs=1e-12)
 
 
@@ -122,7 +122,7 @@ def test_deep_lift_equals_captum_and_its_delta_says_what_is_missing():
     inputs, start = ends(model, clip)
     found = explain(model, clip, 2, "deep-lift")
     with evaluating(model):
-        stream = streams(model, 2)["audio"]
+        stream = streams(model, 2, clip)["audio"]
         expected = DeepLift(stream).attribute(inputs["audio"][None].requires_grad_(), start["audio"][None])
     torch.testing.assert_close(found.features["audio"], expected[0].detach())
     difference = slow.logit(model, inputs, 2) - slow.logit(model, start, 2)
@@ -138,7 +138,7 @@ def test_occlusion_equals_one_pass_a_frame_and_occluding_all_gives_the_baseline(
     for frame in range(13):
         changed = {"visual": slow.replaced(inputs, start, [frame])["visual"], "audio": inputs["audio"]}
         assert float(found[0, frame]) == pytest.approx(whole - slow.logit(model, changed, 2), abs=1e-9)
-    stream = streams(model, 2)["audio"].eval()
+    stream = streams(model, 2, clip)["audio"].eval()
     none = kept_scores(stream, inputs["audio"], start["audio"], torch.zeros(1, 13, dtype=torch.bool))
     assert float(none) == pytest.approx(float(stream(start["audio"][None]).detach()), abs=1e-12)
 
@@ -211,7 +211,7 @@ def test_gradient_shap_is_captums_and_passes_equal_clips_once(monkeypatch):
     (inputs, start), passed = ends(model, clip), []
     found = explain(model, clip, 2, "gradient-shap", n_samples=6, seed=5)
     with evaluating(model), seeded(5):
-        stream = streams(model, 2)["visual"]
+        stream = streams(model, 2, clip)["visual"]
         both = torch.stack([start["visual"], torch.zeros_like(start["visual"])])
         theirs, delta = GradientShap(stream).attribute(
             inputs["visual"][None], both, n_samples=6, stdevs=0.0, return_convergence_delta=True

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from small_models import moved, small_model
+from small_models import moved, small_clip, small_model
 
 import analysis.explanations.incremental.gated_masks as module
 from analysis.explanations.incremental import kept_scores as scores_of_choices
@@ -91,7 +91,7 @@ def test_sums_are_carried_and_made_anew_where_they_must_be(monkeypatch):
 @pytest.mark.parametrize("norm", ["pre", "post"])
 def test_scores_are_those_of_whole_passes(monkeypatch, norm):
     model = moved(small_model("gate-att", max_frames=FRAMES, norm=norm).double()).requires_grad_(False)
-    stream, generator = streams(model, 1)["visual"], torch.Generator().manual_seed(0)
+    stream, generator = streams(model, 1, small_clip(FRAMES))["visual"], torch.Generator().manual_seed(0)
     inputs, baseline = torch.randn(
         2, FRAMES, model.config.modalities["visual"], dtype=torch.float64, generator=generator
     )

@@ -68,7 +68,7 @@ def test_rollout_of_layers_multiplies_them_the_last_first(layers):
 @pytest.mark.parametrize("kind", ["baseline", "share-att"])
 def test_gradient_weighted_attention_is_the_positive_gradient_times_the_map(kind):
     model, clip = small_model(kind).double(), small_clip()
-    stream, inputs = streams(model, 2)["visual"], stream_inputs(model, clip)["visual"]
+    stream, inputs = streams(model, 2, clip)["visual"], stream_inputs(model, clip)["visual"]
     with evaluating(model), torch.enable_grad():
         encoded, (layer,) = stream.encoder.trace(inputs[None], None, True)
         name = "global" if kind == "baseline" else "combined"
