@@ -5,7 +5,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: figures rendered docs test coverage test-lowest lint lab fuzz gpu clean
+.PHONY: figures rendered docs guides test coverage test-lowest lint lab fuzz gpu clean
 
 figures: $(VENV)/.figures
 	$(BIN)/gmsa figures
@@ -47,6 +47,11 @@ $(LOWEST)/.installed: pyproject.toml constraints.txt tests/lowest_versions.py
 	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check -c $(LOWEST)/lowest.txt -e . \
 	  beartype hypothesis pytest pytest-xdist $$(grep '^torch==' constraints.txt)
 	@touch $@
+
+# What the README and the guides say, command by command, by a wheel in a new environment outside the checkout.
+GUIDES ?= ../gmsa-guides
+guides: $(VENV)/.figures
+	$(BIN)/python benchmarks/guides.py --folder $(GUIDES)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -77,6 +77,7 @@ html_css_files = ["docs.css"]
 html_js_files = [("docs.js", {"defer": "defer"})]
 html_copy_source = False
 html_show_sphinx = False
+html_show_copyright = False
 html_show_search_summary = False  # it asks for the pages by fetch, which file:// refuses
 html_theme_options = {"navigation_with_keys": True}
 
@@ -86,6 +87,7 @@ def setup(app: Sphinx) -> None:
     app.add_html_math_renderer("mathml", (_inline, None), (_block, None))
     app.connect("autodoc-process-docstring", _plain, priority=100)  # before napoleon
     app.connect("source-read", _results_here)
+    app.connect("doctree-read", _dark_pictures, priority=400)  # before Sphinx collects pictures
 
 
 html_math_renderer = "mathml"
@@ -120,3 +122,16 @@ def _plain(app: Sphinx, what: str, name: str, thing: object, options: object, li
 def _results_here(app: Sphinx, page: str, source: list[str]) -> None:
     """Links to the files of `benchmarks/results` lead to the page that holds them all."""
     source[0] = re.sub(r"\]\((?:\.\./)+benchmarks/results/\w+\.md\)", "](/benchmarks.md)", source[0])
+
+
+def _dark_pictures(app: Sphinx, page: nodes.document) -> None:
+    """Beside a picture the one for dark pages, where there is one: `NAME-dark.png`; the theme shows either."""
+    folder = Path(app.env.doc2path(app.env.docname)).parent
+    for light in list(page.findall(nodes.image)):
+        name = light["uri"].removesuffix(".png") + "-dark.png"
+        if (folder / name).is_file():
+            dark = light.deepcopy()
+            dark["uri"] = name
+            light["classes"].append("only-light")
+            dark["classes"].append("only-dark")
+            light.parent.insert(light.parent.index(light) + 1, dark)

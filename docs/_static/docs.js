@@ -17,3 +17,9 @@ for (const frame of document.querySelectorAll("iframe.inspector")) {
   const page = frame.contentDocument;
   if (page?.readyState === "complete" && page.body?.childElementCount) fit(frame); // there before this script was run
 }
+
+// The page of results has nothing to show before words are given.
+const results = document.querySelector("#search-results");
+if (results && !new URLSearchParams(location.search).get("q")) {
+  results.append(Object.assign(document.createElement("p"), { textContent: "Type words into the search field of the menu: the pages that hold them are listed here." }));
+}

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,11 @@ from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
 import gmsa
+from benchmarks.guides import GIVEN as MADE_FIRST
+from benchmarks.guides import LEFT_OUT, REPLACED, SHORTER, Session, steps_of
+from tests import page_code
+from tests.page_code import PAGES, ROOT
 
-ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs").glob("concepts/*.md"))]
 # What a page's first lines take as given.
 GIVEN = {
     "what_if": "from gmsa_models import load, read_clips\nfrom analysis import inspect_clip\n"
@@ -33,8 +36,7 @@ RUN_ELSEWHERE = {
 
 def blocks(page: Path) -> list[tuple[str, str]]:
     """Language and text of each block of code that says its language."""
-    found = re.findall(r"^```(python|bash)\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    return [(language, code) for language, code in found]
+    return [(block.language, block.text) for block in page_code.blocks(page) if block.language]
 
 
 def run_line(line: str) -> None:
@@ -101,3 +103,33 @@ def test_targets_of_make_that_pages_name_exist():
     for page in PAGES:
         named = re.findall(r"`make ([a-z-]+)|^make ([a-z-]+)", page.read_text(encoding="utf-8"), re.MULTILINE)
         assert {first or second for first, second in named} <= targets, page
+
+
+def test_every_command_of_the_pages_is_run_by_a_wheel_or_left_out_with_a_reason():
+    """By `make guides`; here only what it would run."""
+    steps = [step for page in PAGES for step in steps_of(page)]
+    assert all(step.run or step.note for step in steps)
+    shown = [" ".join(step.shown.split()) for step in steps if not step.python]
+    for page in PAGES:
+        code = re.findall(
+            r"^```(?!python|\{)\w*\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+        )
+        lines = [line for block in code for line in block.replace("\\\n", " ").splitlines()]
+        written = [" ".join(line.split(" #")[0].split()) for line in lines if line.startswith("gmsa ")]
+        assert not set(written) - set(shown), page
+    assert {"gmsa models", "gmsa study", "make figures"} <= set(shown)
+    for start in (*SHORTER, *LEFT_OUT):
+        assert any(each.startswith(start) for each in shown), f"{start}: no page says it any more"
+    for words in REPLACED:
+        assert any(words in each for each in shown), f"{words}: no page says it any more"
+    assert set(MADE_FIRST) <= {page.stem for page in PAGES}
+
+
+def test_what_fails_on_a_page_is_reported(tmp_path):
+    session = Session(tmp_path / "page", Path(sys.executable).parent)
+    assert session.execute("kept = 3\nprint('words')") == ""
+    assert session.execute("assert kept == 3") == ""
+    assert "NameError" in session.execute("absent")
+    assert session.command("python -c pass") == ""
+    assert "exit code 1" in session.command("python -c 'raise OSError(3)'")
+    session.close()

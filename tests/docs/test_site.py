@@ -18,7 +18,7 @@ from browser import started_browser
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-EXECUTED = "similarity"  # the concept whose page is executed here
+EXECUTED = "verticality"  # the concept whose page is executed here
 # Packages whose names in `__all__` are the public ones.
 PUBLIC = ("gmsa_models", "gmsa_models.data", "analysis", "analysis.capture", "analysis.sweep", "figures.inspector")
 
@@ -84,6 +84,12 @@ def watched(browser, **options):
     return page, asked, errors
 
 
+# Tables of data end where their page does, and what is wider scrolls.
+INSIDE = """(() => { const end = document.querySelector('article')?.getBoundingClientRect().right;
+    const right = (table) => table.getBoundingClientRect().right;
+    return [...document.querySelectorAll('article table.dataframe')].every((table) => right(table) <= end + 1); })()"""
+
+
 def elsewhere(urls: list[str]) -> list[str]:
     return [url for url in urls if urlsplit(url).scheme not in ("file", "data", "blob", "about")]
 
@@ -94,6 +100,8 @@ def test_pages_open_from_the_disk_ask_no_network_and_fit_the_screen(site, browse
     for path in sorted(site.rglob("*.html")):
         page.goto(path.as_uri())
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{path}: wider than {width}"
+        assert page.evaluate(INSIDE), f"{path}: a table is cut at {width}"
+        assert path.name != "search.html" or page.get_by_text("Type words into the search field").is_visible()
     assert len(asked) > 30
     assert (elsewhere(asked), errors) == ([], [])
     page.close()
@@ -141,3 +149,13 @@ def test_every_concept_says_what_it_is_how_to_read_it_and_what_it_does_not_say()
             assert headings[0] == "Definition", path
             assert {"How to read it", "How to read them"} & set(headings), path
             assert {"What it does not say", "What they do not say"} & set(headings), path
+
+
+def test_a_dark_page_shows_the_dark_picture(site, browser):
+    page, _, _ = watched(browser, color_scheme="dark")
+    page.goto((site / "what_if.html").as_uri())
+    shown = "[...document.images].filter((image) => image.offsetWidth).map((image) => image.src.split('/').pop())"
+    assert page.evaluate(shown) == ["what-if-dark.png"]
+    page.emulate_media(color_scheme="light")
+    assert page.evaluate(shown) == ["what-if.png"]
+    page.close()
