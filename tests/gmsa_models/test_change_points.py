@@ -64,6 +64,9 @@ def test_of_equal_costs_the_longest_last_segment():
     assert segmentation(kernel, 1.0) == (0, 1)
     assert segmentation(kernel, 0.75) == (0, 1), "and rather than three"
     assert segmentation(kernel, 2.25) == (0,), "and one rather than two"
+    kernel[0, 0] -= 1e-8
+    assert cost(kernel, 1.0, (0, 2)) < cost(kernel, 1.0, (0, 1))
+    assert segmentation(kernel, 1.0) == (0, 1), "costs that differ by rounding are equal"
 
 
 def test_a_modality_that_stands_still_has_no_say():

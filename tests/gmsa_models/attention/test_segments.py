@@ -134,6 +134,7 @@ def test_the_segments_of_a_clip_do_not_depend_on_the_batch():
     alone = tuple(clip_spans(clip, ChangePoints(2), STREAMS) for clip in clips)
     assert alone[:2] == (Spans((0, 7, 12)), Spans((0, 3)))
     assert batch_spans(batch.features, batch.valid, ChangePoints(2)) == alone
+    assert clip_spans(clips[0], ChangePoints(19), STREAMS) == Spans((0,)), "what is kept is of one criterion"
 
 
 @pytest.mark.parametrize("kind", LOCAL)
