@@ -30,6 +30,7 @@ class _Question:
         name: for messages.
         call: path of the module, and number of the call.
         lead: sizes of the axes.
+        tokens: how many queries and keys the map has.
         side: layout of its queries.
         clips: how many there may be, the likeliest first; none: not known.
         shape: of what the outermost module was given.
@@ -40,6 +41,7 @@ class _Question:
     name: str
     call: tuple[str, int]
     lead: tuple[int, ...]
+    tokens: tuple[int, int]
     side: TokenLayout | TokenTable
     clips: tuple[int, ...]
     shape: tuple[int, ...]
@@ -63,7 +65,7 @@ class AxisFinder:
     In this order: what the layout says; what the sizes tell alone, the clips being the first axis of the input, or the
     second of one whose first may be time; the number of heads that the module says that it has; and passes of the
     module with parts of its input replaced (`reached_maps`): a part of one clip reaches maps of that clip only, and no
-    part reaches some heads only.
+    part reaches some heads only. Where axes of the map or of the input have one size, these passes decide alone.
 
     Args:
         modules: the running ones.
@@ -119,7 +121,7 @@ class AxisFinder:
         call = where, outermost.calls[where]
         last = kind in HEADS_LAST
         heads = maps.lead[-1] if last else self._modules.known_heads
-        return _Question(name, call, maps.lead, side, clips, shape, heads, last)
+        return _Question(name, call, maps.lead, (tokens[0], tokens[1]), side, clips, shape, heads, last)
 
     def _probe(self, readings: list[Axes], question: _Question) -> list[Axes]:
         """Those that fit what parts of the input reach, of the outermost module and then of those inside it."""
@@ -131,11 +133,24 @@ class AxisFinder:
         for count in range(len(self._modules.running) - 1, 0, -1):
             if len(readings) < 2:
                 break
-            where = question.call[0]
-            call = where, self._modules.running[count].calls[where]
-            fitting = [each for each in readings if _apart(each, reached_maps(self._modules, count).get(call, []))]
+            fitting = [each for each in readings if _apart(each, self._reached(count, question))]
             readings = fitting or readings  # what is given heads apart, as queries are, tells nothing
-        return readings
+        return [each for each in readings if self._heads_are_no_tokens(each, question)]
+
+    def _reached(self, count: int, question: _Question) -> list[ReachedMaps]:
+        where = question.call[0]
+        call = where, self._modules.running[count].calls[where]
+        return reached_maps(self._modules, count).get(call, [])
+
+    def _heads_are_no_tokens(self, axes: Axes, question: _Question) -> bool:
+        """Whether a token reaches all heads, where there are as many of both, of the innermost module given tokens."""
+        if axes.size("head") not in question.tokens:
+            return True
+        for count in range(len(self._modules.running) - 1, 0, -1):
+            values = first_tensor(self._modules.running[count])
+            if values is not None and values.ndim == 3 and values.shape[1] in question.tokens:
+                return _apart(axes, [each for each in self._reached(count, question) if each.axis == 1])
+        return True
 
 
 def _by_layout(question: _Question) -> list[Axes]:
@@ -163,7 +178,9 @@ def _by_sizes(question: _Question) -> list[Axes]:
     lead, fold, total = question.lead, question.side.fold, math.prod(question.lead)
     counts = list(question.clips)
     if question.heads is not None and total % (fold * question.heads) == 0:
-        counts.append(total // (fold * question.heads))
+        clips = total // (fold * question.heads)
+        if clips <= max(question.clips, default=clips):  # else windows or views of them
+            counts.append(clips)
     if not counts:  # torch's own order
         heads = lead[-1] if len(lead) > 1 else 1
         counts = [total // heads // fold]
@@ -182,9 +199,15 @@ def _by_sizes(question: _Question) -> list[Axes]:
 
 def _certain(axes: Axes, question: _Question) -> bool:
     """Whether the only axes that the sizes allow can be nothing else, such as views of a clip taken for heads."""
-    heads = axes.size("head")
-    if heads in (1, question.heads) or not question.clips or question.given_apart:
+    heads, clips = axes.size("head"), axes.size("clip")
+    if not question.clips or question.given_apart:
         return True
+    if any(size > 1 and size in question.tokens for size in (heads, clips)):
+        return False  # these may be the tokens, and the tokens heads or clips
+    if clips not in (1, question.shape[0]):
+        return False
+    if heads in (1, question.heads):
+        return clips == 1 or heads == question.heads  # else the heads of one clip, in a loop over clips
     others = list(question.shape[1:-1])
     for size in (next((each for each in others if each % question.side.frames == 0), None), question.side.fold):
         if size in others:
@@ -209,8 +232,9 @@ def _fits(axes: Axes, seen: Sequence[ReachedMaps], question: _Question) -> bool:
     if not _apart(axes, seen):
         return False
     clips, shape = axes.size("clip"), question.shape
-    # The second axis is of clips only where the first may be time.
+    # The second axis is of clips only where the first may be time; of two of one size the first is.
     second = question.side.frames > 1 and shape[:1] and shape[0] % question.side.frames == 0
+    second = second and shape[0] != shape[1]
     places = [
         axis
         for axis, size in enumerate(shape[:-1][: 2 if second else 1])
@@ -234,7 +258,10 @@ def _message(question: _Question, readings: list[Axes], none: bool) -> str:
     )
     shown = [each.text(question.folded) for each in readings]
     choices = " or ".join(f"axes={each!r}" for each in dict.fromkeys(each for each in shown if each))
-    apart = "Where they are windows or views, say that each is a clip: TokenLayout(..., lengths=...), one a clip"
+    apart = (
+        "Where they are windows or views, say that each is a clip: TokenLayout(..., lengths=...), one a clip; where a "
+        "call is of some of the clips, as in a loop over them, give the lengths of these"
+    )
     if not readings:
         return f"{start} cannot hold {known}. {apart}"
     if none:

@@ -192,7 +192,7 @@ class Counted(nn.Module):
 
 @pytest.mark.parametrize("order", ["bh", "hb"])
 @pytest.mark.parametrize(("batch", "shape"), [(0, (3, TIME)), (0, (1, TIME)), (1, (TIME, 3)), (0, (TIME, TIME)),
-                                              (1, (TIME, TIME)), (1, (TIME, 1)), (None, (TIME,))])  # fmt: skip
+                                              (1, (TIME, 1)), (None, (TIME,))])  # fmt: skip
 @pytest.mark.parametrize("heads", [3, TIME])
 def test_clips_are_those_that_their_numbers_reach(order, batch, shape, heads):
     torch.manual_seed(0)
@@ -202,6 +202,18 @@ def test_clips_are_those_that_their_numbers_reach(order, batch, shape, heads):
         module(x)
     expected = heads_of({0: x, 1: x.transpose(0, 1) if x.ndim == 3 else x, None: x[None]}[batch], heads)
     assert torch.allclose(result.calls[0].frames.weights, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("order", "axes"), [("bh", "clip head"), ("hb", "head clip")])
+@pytest.mark.parametrize("heads", [3, TIME])
+def test_the_second_of_two_axes_of_one_size_is_of_clips_only_where_the_layout_says_it(order, axes, heads):
+    x = torch.randn(TIME, TIME, heads * DIM, generator=torch.Generator().manual_seed(1))
+    module = Counted(heads, order, batch=1)
+    with pytest.raises(LayoutError, match="reach them in another way"), capture(module, layout=TokenLayout(TIME)):
+        module(x)
+    with capture(module, layout=TokenLayout(TIME, axes=axes)) as result:
+        module(x)
+    assert torch.allclose(result.calls[0].frames.weights, heads_of(x.transpose(0, 1), heads), atol=1e-6)
 
 
 def test_passes_that_tell_the_axes_leave_the_module_and_random_numbers_as_they_were():
@@ -224,8 +236,8 @@ def test_a_number_of_heads_that_the_module_says_needs_no_pass():
             counts.append(1)
             return super().forward(x)
 
-    x = torch.randn(TIME, TIME, 3 * DIM)
-    for known in ({}, {"num_heads": 3}):
+    for known, clips in (({}, TIME), ({"num_heads": 3}, 2)):
+        x = torch.randn(clips, TIME, 3 * DIM)
         counts.clear()
         module = Seen(3, **known)
         with capture(module, layout=TokenLayout(TIME)) as result:
