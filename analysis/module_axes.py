@@ -21,7 +21,6 @@ from analysis.capture import AttentionCall
 from analysis.capture.capture import uncompiled
 from analysis.capture.layout import TokenTable
 from analysis.capture.maps import ScoredMaps, TokenMaps
-from analysis.capture.probing import kept_state
 from analysis.capture.running import ModuleStack
 from analysis.capture.watcher import CallWatcher, unwatched
 
@@ -62,7 +61,7 @@ class AxisProbe:
 
     Attributes:
         module: it.
-        run: makes what it returns of other tokens.
+        run: makes what it returns of other tokens, and leaves it, and random numbers, as they were.
         call: one that it makes.
         path: of the call's module, from this one.
         numbers: of two of the calls that its module makes in a run, alike: the first is given the tokens, and of the
@@ -110,8 +109,7 @@ class AxisProbe:
     def _quiet(self, moved_by: Callable[..., Moved | None], *args: Any) -> Moved | None:
         """None where the module cannot be run so."""
         try:
-            with kept_state(self.module), torch.random.fork_rng(), torch.no_grad(), uncompiled():
-                torch.manual_seed(0)
+            with torch.no_grad(), uncompiled():
                 return moved_by(*args)
         except Exception:  # whatever a module does that other numbers are no input for
             return None

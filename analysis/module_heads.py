@@ -61,18 +61,19 @@ class _Siblings:
         return [call.module.removesuffix(f".{self.rest}") if self.rest else call.module for call in self.calls]
 
 
-def join_heads(module: nn.Module, inputs: Inputs, captured: Captured, joined: bool = True) -> JoinedCalls:
+def join_heads(module: nn.Module, inputs: Inputs, captured: Captured, output: Any, joined: bool = True) -> JoinedCalls:
     """Join the calls that are heads of one layer.
 
     Args:
         module: the outermost, in evaluation mode.
         inputs: of the pass.
         captured: its calls, between frames.
+        output: what the module returned in it.
         joined: False: every call stays one.
     """
     groups = list(_siblings(module, captured.calls)) if joined else []
     with _watched_inputs(module, [path for each in groups for path in each.modules]) as taken:
-        sites = find_sites(module, inputs, captured.calls)
+        sites = find_sites(module, inputs, captured.calls, output)
     heads = [each for each in groups if _are_heads(module, inputs, each, taken)]
     if not heads:
         return JoinedCalls(captured, {call.name: [call] for call in captured}, sites, sites)

@@ -11,14 +11,15 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_map
 
 from analysis.capture.adapter import Inputs
-from analysis.capture.probing import kept_state
+from analysis.capture.state import copied, kept_random_numbers, kept_state
 from analysis.errors import RecordError
-from analysis.module_runs import end_of_run, evaluating_module
+from analysis.module_runs import end_of_run, evaluating_module, is_same
 from analysis.module_sites import ModuleSite, Probes, arguments_of
 from analysis.sensitivity.autograd import autograd_norms, sampled_norms
 
 __all__ = ["site_norms"]
 
+ALONE = 8.0  # units of rounding, of the same: another run of the same numbers
 ROUNDING = 1e-6  # of the largest number of the output: what is computed of the same numbers is the same
 WHOLE = (torch.int32, torch.int64)
 MASKED = -1e3  # scores at most this are those of a mask
@@ -36,7 +37,8 @@ def site_norms(
         probes: how it is computed.
 
     Raises:
-        RecordError: no site, tokens of another order than the call's, or frames that reach the module in another way.
+        RecordError: no site, a module that by itself does not return what it did in the pass, tokens of another order
+            than the call's, or frames that reach the module in another way.
     """
     if site is None:
         raise RecordError(
@@ -45,6 +47,7 @@ def site_norms(
             "'sensitivity'"
         )
     with evaluating_module(module):
+        _check_alone(site)
         site = _by_tokens_alone(module, inputs, site)
         site.check_tokens(name)
         frames = site.input_frames(site.tokens).flatten(1)
@@ -52,6 +55,31 @@ def site_norms(
             norms = autograd_norms(site.replaced, frames, probes.max_bytes)
             return norms, torch.zeros_like(norms)
         return sampled_norms(site.replaced, frames, probes.count, probes.seed, probes.max_bytes)
+
+
+def _check_alone(site: ModuleSite) -> None:
+    """Refuse a module that, run by itself with what it was given in the pass, returns something else.
+
+    Raises:
+        RecordError: it does, or it cannot be run so.
+    """
+    name = site.run[0] or type(site.known.module).__name__
+    try:
+        with torch.no_grad():
+            output = site.again(site.tokens)
+    except Exception as error:  # whatever it lacks outside the pass
+        raise RecordError(
+            f"{name} cannot be run by itself ({type(error).__name__}: {str(error)[:120]}), so that its gradient norms "
+            "are not known: leave out the part 'sensitivity'"
+        ) from error
+    if not is_same(site.output, output, ALONE):
+        moved = "" if output.shape != site.output.shape else f" by {float((output - site.output).abs().max()):.2g}"
+        raise RecordError(
+            f"{name}: run by itself, with the same arguments and attributes, it returns other numbers{moved} than in "
+            "the pass: forward pre-hooks change what it is given (they come twice then), it draws random numbers, it "
+            "runs under autocast there, or what it does depends on something outside it. Its gradient norms cannot be "
+            "had: leave out the part 'sensitivity', or put that into the module that attends"
+        )
 
 
 def _by_tokens_alone(module: nn.Module, inputs: Inputs, site: ModuleSite) -> ModuleSite:
@@ -67,20 +95,18 @@ def _by_tokens_alone(module: nn.Module, inputs: Inputs, site: ModuleSite) -> Mod
     Raises:
         RecordError: what the site returns moves all the same, as where its keys are made of the frames elsewhere.
     """
-    args, kwargs = arguments_of(inputs)
-    args, kwargs = _other((args, kwargs))
-    known, _ = tree_flatten((site.args, site.kwargs))
-    copies = list(site.copies)
+    args, kwargs = copied(_other(arguments_of(inputs)))
+    known, _ = tree_flatten((site.known.args, site.known.kwargs))
+    copies, same_tokens = list(site.copies), site.tokens.clone()
 
     def restore(received: list[Any]) -> list[Any]:
         tokens = received[site.copies[0]]
         for number, each in enumerate(received):
             if number < len(known) and _same(known[number], site.tokens) and _same(each, tokens):
                 copies.extend([number] if number not in copies else [])
-        return [site.tokens if number in copies else each for number, each in enumerate(received)]
+        return [same_tokens if number in copies else each for number, each in enumerate(received)]
 
-    with kept_state(module), torch.random.fork_rng():
-        torch.manual_seed(0)
+    with kept_state(module), kept_random_numbers():
         reached = end_of_run(module, lambda: module(*args, **kwargs), site.run, restore)
     name = site.run[0] or type(module).__name__
     if reached is None or not isinstance(reached[1], Tensor) or reached[1].shape != site.output.shape:

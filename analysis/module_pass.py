@@ -14,7 +14,6 @@ from torch import nn
 from analysis.capture.adapter import Inputs
 from analysis.capture.capture import uncompiled
 from analysis.capture.maps import TokenMaps
-from analysis.capture.probing import kept_state
 from analysis.capture.running import ModuleStack
 from analysis.capture.watcher import CallWatcher, unwatched
 from analysis.module_runs import evaluating_module
@@ -68,9 +67,7 @@ def watched_pass(module: nn.Module, inputs: Inputs, watcher: NamedCalls) -> Any:
     """
     with ExitStack() as stack:
         for context in (
-            evaluating_module(module), kept_state(module), torch.random.fork_rng(), torch.no_grad(), uncompiled(),
-            watcher.modules.watching(), watcher,
+            evaluating_module(module), torch.no_grad(), uncompiled(), watcher.modules.watching(), watcher
         ):  # fmt: skip
             stack.enter_context(context)
-        torch.manual_seed(0)
         return call_module(module, inputs)

@@ -8,12 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from analysis.capture.running import ModuleStack
+from analysis.capture.state import ModuleState, copied
+from analysis.errors import RecordError
 
-__all__ = ["Run", "SubmoduleRun", "end_of_run", "evaluating_module", "kept_runs"]
+__all__ = ["Run", "SubmoduleRun", "check_repeated", "end_of_run", "evaluating_module", "is_same", "kept_runs"]
+
+REPEATED = 1000.0  # units of rounding: what torch.compile made runs uncompiled in one of two passes
 
 Run = tuple[str, int]  # path of a submodule, and how often it ran before
 Change = Callable[[list[Any]], list[Any]]
@@ -25,14 +29,16 @@ class SubmoduleRun:
 
     Attributes:
         module: it.
-        args, kwargs: what it was given.
-        output: what it returned; of several the first.
+        args, kwargs: what it was given, as it was then; copies.
+        output: what it returned, as it was then; of several the first.
+        state: of it as it began.
     """
 
     module: nn.Module
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     output: Any
+    state: ModuleState
 
 
 class _Kept(ModuleStack):
@@ -42,16 +48,26 @@ class _Kept(ModuleStack):
         super().__init__(module)
         self.kept: dict[Run, SubmoduleRun] = {}
         self._wanted = wanted
+        self._begun: dict[Run, tuple[Any, ModuleState]] = {}
+
+    def _enter(self, paths: list[str], module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        super()._enter(paths, module, args, kwargs)
+        run = self.running[-1].path, self.running[-1].number
+        if run in self._wanted:
+            self._begun[run] = copied((args, kwargs)), ModuleState(module)
 
     def _leave(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        last = self.running[-1]
-        if (last.path, last.number) in self._wanted:
-            self.kept[last.path, last.number] = SubmoduleRun(module, last.args, last.kwargs, _first(output))
+        run = self.running[-1].path, self.running[-1].number
+        if run in self._begun:
+            (args, kwargs), state = self._begun.pop(run)
+            self.kept[run] = SubmoduleRun(module, args, kwargs, copied(_first(output)), state)
         super()._leave(module, inputs, output)
 
 
-def kept_runs(module: nn.Module, run: Callable[[], Any], wanted: Collection[Run]) -> dict[Run, SubmoduleRun]:
-    """Some runs of submodules in a pass.
+def kept_runs(
+    module: nn.Module, run: Callable[[], Any], wanted: Collection[Run]
+) -> tuple[dict[Run, SubmoduleRun], Any]:
+    """Some runs of submodules in a pass, and what it returned.
 
     Args:
         module: the outermost.
@@ -60,8 +76,8 @@ def kept_runs(module: nn.Module, run: Callable[[], Any], wanted: Collection[Run]
     """
     seen = _Kept(module, wanted)
     with seen.watching():
-        run()
-    return seen.kept
+        output = run()
+    return seen.kept, output
 
 
 class _Reached(Exception):  # noqa: N818  # no error: a pass that has come far enough
@@ -80,7 +96,7 @@ class _Ended(ModuleStack):
         super()._enter(paths, module, args, kwargs)
         if (self.running[-1].path, self.running[-1].number) != self._wanted:
             return None
-        self.received, form = tree_flatten((args, kwargs))
+        self.received, form = tree_flatten(copied((args, kwargs)))
         if self._change is None:
             raise _Reached(None)
         return tree_unflatten(self._change(list(self.received)), form)
@@ -89,7 +105,7 @@ class _Ended(ModuleStack):
         last = self.running[-1]
         super()._leave(module, inputs, output)
         if (last.path, last.number) == self._wanted and self._change is not None and output is not None:
-            raise _Reached(_first(output))
+            raise _Reached(copied(_first(output)))
 
 
 def end_of_run(
@@ -113,6 +129,39 @@ def end_of_run(
     except _Reached as reached:
         return seen.received, reached.args[0]
     return None
+
+
+def check_repeated(module: nn.Module, first: Any, second: Any) -> None:
+    """Refuse a module two of whose passes of the same inputs differ by more than rounding.
+
+    Args:
+        module: it.
+        first, second: what they returned.
+
+    Raises:
+        RecordError: they do.
+    """
+    pairs = zip(tree_leaves(first), tree_leaves(second), strict=False)
+    numbers = [(one, other) for one, other in pairs if isinstance(one, Tensor) and isinstance(other, Tensor)]
+    for one, other in numbers:
+        if not is_same(one, other, REPEATED):
+            raise RecordError(
+                f"{type(module).__name__} returns other numbers when it is given the same inputs again, so that maps, "
+                "similarity and gradient norms would be of different passes: it draws random numbers of its own, or "
+                "keeps something between passes that is no attribute or buffer of it (a global, a closure); take "
+                "that out"
+            )
+
+
+def is_same(one: Tensor, other: Tensor, rounding: float) -> bool:
+    """Whether two tensors are the same up to some units of rounding, of the largest number of the first."""
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    if not one.is_floating_point() or not one.numel():
+        return bool(one.equal(other))
+    one, other = one.detach(), other.detach()
+    bound = rounding * torch.finfo(one.dtype).eps * float(one.abs().nan_to_num(posinf=0.0).amax())
+    return bool(((one - other).abs() <= bound).logical_or((one == other) | (one.isnan() & other.isnan())).all())
 
 
 def _first(output: Any) -> Any:

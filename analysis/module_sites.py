@@ -17,9 +17,10 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from analysis.capture import AttentionCall
 from analysis.capture.adapter import Inputs
 from analysis.capture.layout import TokenTable
+from analysis.capture.state import ModuleState, copied, kept_random_numbers, kept_state
 from analysis.errors import RecordError
 from analysis.module_axes import AxisProbe, TokenAxes, axis_readings, by_token
-from analysis.module_runs import Run, SubmoduleRun, end_of_run, kept_runs
+from analysis.module_runs import Run, SubmoduleRun, check_repeated, end_of_run, kept_runs
 from analysis.sensitivity.of_view import GRADIENT_BYTES
 
 __all__ = [
@@ -54,10 +55,9 @@ class ModuleSite:
     """One attention module in one run: what it was given, and which of that and of its output are tokens.
 
     Attributes:
-        module: the innermost module that made the call.
-        run: path of it, and how often it had run before.
-        args, kwargs: of its run.
-        copies: numbers of those, one after another, that are the tokens.
+        run: path of the innermost module that made the call, and how often it had run before.
+        known: of its run.
+        copies: numbers of its arguments, one after another, that are the tokens.
         tokens: the argument that holds the tokens, of three axes.
         output: what it returned in their place.
         places: frame, patch -> number of the token among all of the call, row by row.
@@ -66,10 +66,8 @@ class ModuleSite:
         probe: tells the axes.
     """
 
-    module: nn.Module
     run: Run
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
+    known: SubmoduleRun
     copies: tuple[int, ...]
     tokens: Float[Tensor, "_ _ _"]
     output: Float[Tensor, "_ _ _"]
@@ -108,25 +106,38 @@ class ModuleSite:
         tokens = flat.reshape(rows.shape).movedim((0, 1), self.axes)
         # The plain form: fused kernels have no rule for many gradients at once.
         with sdpa_kernel(SDPBackend.MATH):
-            output = _run(self.module, self.args, self.kwargs, self.copies, tokens)
-        return self.output_frames(output[0] if isinstance(output, tuple) else output).flatten(1)
+            output = self.again(tokens)
+        return self.output_frames(output).flatten(1)
+
+    def again(self, tokens: Float[Tensor, "_ _ _"]) -> Float[Tensor, "_ _ _"]:
+        """What the module returns in place of `output`, given others in place of `tokens`."""
+        output = _run(self.known, self.copies, tokens)
+        return output[0] if isinstance(output, tuple) else output
 
 
-def _run(
-    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], copies: Sequence[int], tokens: Tensor
-) -> Any:
-    """What a module returns with other tokens in place of those that it was given."""
-    leaves, form = tree_flatten((args, kwargs))
+def _run(known: SubmoduleRun, copies: Sequence[int], tokens: Tensor) -> Any:
+    """What a module returns with other tokens in place of those that it was given, in the state in which it was."""
+    leaves, form = tree_flatten((known.args, known.kwargs))
     for place in copies:
         leaves[place] = tokens
-    args, kwargs = tree_unflatten(leaves, form)
-    return module(*args, **kwargs)
+    args, kwargs = tree_unflatten(copied(leaves), form)
+    with kept_state(known.module), kept_random_numbers():
+        known.state.renew()
+        return known.module(*args, **kwargs)
 
 
 def call_module(module: nn.Module, inputs: Inputs) -> Any:
-    """The module's output for a tensor, a tuple of arguments, or arguments by name."""
-    args, named = arguments_of(inputs)
-    return module(*args, **named)
+    """The module's output for a tensor, a tuple of arguments, or arguments by name.
+
+    The inputs, what the module keeps and random numbers are as before afterwards: every such call begins alike.
+    """
+    args, named = copied(arguments_of(inputs))
+    state = ModuleState(module)
+    try:
+        with kept_random_numbers():
+            return state.apart(module(*args, **named))
+    finally:
+        state.restore()
 
 
 def check_arguments(module: nn.Module, inputs: Inputs) -> None:
@@ -178,19 +189,24 @@ def arguments_of(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
     return (inputs if isinstance(inputs, tuple) else (inputs,)), {}
 
 
-def find_sites(module: nn.Module, inputs: Inputs, calls: Sequence[AttentionCall]) -> dict[str, ModuleSite]:
+def find_sites(module: nn.Module, inputs: Inputs, calls: Sequence[AttentionCall], output: Any) -> dict[str, ModuleSite]:
     """The modules that made some calls.
 
     Args:
         module: the outermost.
         inputs: of the pass.
         calls: some that were made in such a pass, in their order.
+        output: what it returned.
 
     Returns:
         Name of a call -> its site, of those whose input and output are tokens.
+
+    Raises:
+        RecordError: a second pass returns something else.
     """
     runs = {call.name: (call.module, call.runs[call.module]) for call in calls}
-    kept = kept_runs(module, lambda: call_module(module, inputs), set(runs.values()))
+    kept, again = kept_runs(module, lambda: call_module(module, inputs), set(runs.values()))
+    check_repeated(module, output, again)
     sites = {}
     for call in calls:
         run = runs[call.name]
@@ -215,7 +231,7 @@ def owner_site(
         owner: path of the module around them.
     """
     run = owner, heads[0].runs[owner]
-    kept = kept_runs(module, lambda: call_module(module, inputs), {run})
+    kept, _ = kept_runs(module, lambda: call_module(module, inputs), {run})
     return _site(call, run, kept[run], heads[0].module, (0, 0), heads[0]) if run in kept else None
 
 
@@ -244,7 +260,7 @@ def _site(
         return None
     leaves, _ = tree_flatten((known.args, known.kwargs))
     copies = tuple(number for number, each in enumerate(leaves) if each is tokens)
-    again = partial(_run, known.module, known.args, known.kwargs, copies)
+    again = partial(_run, known, copies)
     inside = path.removeprefix(run[0]).removeprefix(".")
     probe = AxisProbe(known.module, again, made or call, inside, numbers, tokens)
     axes, output_axes = _axes(known, tokens, table, probe)
@@ -256,9 +272,8 @@ def _site(
     if any([each.shape[axis] for axis in axes] == sizes for each in others):
         return None  # by which of them G would be is not known, and it would lack what comes through the others
     return ModuleSite(
-        known.module, run, known.args, known.kwargs, copies, tokens, known.output, places.to(known.output.device),
-        axes, output_axes, probe,
-    )  # fmt: skip
+        run, known, copies, tokens, known.output, places.to(known.output.device), axes, output_axes, probe
+    )
 
 
 def _axes(

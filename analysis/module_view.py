@@ -91,7 +91,7 @@ def view_module(
         if adapter is not None:
             joined = JoinedCalls(captured, {call.name: [call] for call in captured}, {}, {})
         else:
-            joined = join_heads(module, inputs, captured, heads_of_lists)
+            joined = join_heads(module, inputs, captured, output, heads_of_lists)
         calls, sites = streams_of(joined.captured, streams), joined.sites
     logits = _logits(module, output)
     first = _first_site(captured, joined.inputs)

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from analysis.capture.errors import LayoutError
 from analysis.capture.maps import ScoredMaps, TokenMaps
-from analysis.capture.probing import first_tensor, kept_state, replaced, run_again
+from analysis.capture.probing import first_tensor, replaced, run_again
 from analysis.capture.running import ModuleStack, RunningModule
+from analysis.capture.state import kept_state
 from analysis.capture.watcher import CallWatcher, unwatched
 
 __all__ = ["refuse_channels"]

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from analysis.capture.maps import ScoredMaps, TokenMaps
 from analysis.capture.running import ModuleStack, RunningModule
+from analysis.capture.state import copied, kept_random_numbers, kept_state
 from analysis.capture.watcher import CallWatcher, unwatched
 
-__all__ = ["ReachedMaps", "first_tensor", "kept_state", "reached_maps", "replaced", "run_again"]
+__all__ = ["ReachedMaps", "first_tensor", "reached_maps", "replaced", "run_again"]
 
 ROUNDING = 1e-6  # of the largest number of a call: how far rounding may move what a replaced part does not reach
 CLEAR = 1e-2  # of the largest change: what is clearly reached; much less may have come around through other tokens
@@ -90,14 +90,13 @@ def reached_maps(modules: ModuleStack, count: int) -> dict[tuple[str, int], list
         return {}
     result: dict[tuple[str, int], list[ReachedMaps]] = {}
     try:
-        with kept_state(running.module):
-            before = _numbers(modules, count, running, None)
-            for axis, last in _parts(values):
-                after = _numbers(modules, count, running, partial(replaced, values.shape, axis, -1 if last else 0))
-                for call, numbers in before.items():
-                    if call in after and after[call].shape == numbers.shape:
-                        evidence = ReachedMaps(axis, last, *_compared(numbers, after[call]))
-                        result.setdefault(call, []).append(evidence)
+        before = _numbers(modules, count, running, None)
+        for axis, last in _parts(values):
+            after = _numbers(modules, count, running, partial(replaced, values.shape, axis, -1 if last else 0))
+            for call, numbers in before.items():
+                if call in after and after[call].shape == numbers.shape:
+                    evidence = ReachedMaps(axis, last, *_compared(numbers, after[call]))
+                    result.setdefault(call, []).append(evidence)
     except Exception:  # whatever a module does that other numbers are no input for
         return {}
     return result
@@ -146,42 +145,11 @@ def run_again(
         replace: of each argument; None: as they are.
         watcher: that sees the pass.
     """
-    args, kwargs = running.args, running.kwargs
-    if replace is not None:
-        known: dict[int, Any] = {}  # a tensor that is given twice is one again
-        args, kwargs = tree_map(lambda each: known.setdefault(id(each), replace(each)), (args, kwargs))
-    with torch.random.fork_rng(), torch.no_grad(), modules.running_as(count), watcher:
+    args, kwargs = copied((running.args, running.kwargs), replace)
+    state, numbers = kept_state(running.module), kept_random_numbers()
+    with state, numbers, torch.no_grad(), modules.running_as(count), watcher:
         torch.manual_seed(0)
         running.module(*args, **kwargs)
-
-
-@contextmanager
-def kept_state(module: nn.Module) -> Iterator[None]:
-    """Attributes and buffers of a module are what they were afterwards: running means, caches, maps that it keeps."""
-    buffers = [(each, each.detach().clone()) for each in module.buffers()]
-    attributes = [(vars(each), dict(vars(each))) for each in module.modules()]
-    lists = [(value, list(value)) for _, names in attributes for value in names.values() if type(value) is list]
-    tables = [
-        (value, dict(value))
-        for _, names in attributes
-        for name, value in names.items()
-        if type(value) is dict and (not name.startswith("_") or name == "_buffers")
-    ]
-    try:
-        yield
-    finally:
-        for names, before in attributes:
-            names.clear()
-            names.update(before)
-        for values, kept in lists:
-            values[:] = kept
-        for table, entries in tables:
-            table.clear()
-            table.update(entries)
-        with torch.no_grad():
-            for buffer, numbers in buffers:
-                if not torch.equal(buffer, numbers):
-                    buffer.copy_(numbers)
 
 
 def _fingerprint(maps: TokenMaps) -> Float[Tensor, "*lead two"]:

@@ -93,7 +93,7 @@ class EditedModule:
         with evaluating_module(module), torch.no_grad():
             with capture(module, reduce="frames", layout=layout) as captured:
                 self.output = call_module(module, inputs)
-            joined = join_heads(module, inputs, captured)
+            joined = join_heads(module, inputs, captured, self.output)
         self.shared = captured.shared
         self._alone: set[str] = set()  # calls whose maps are known to be used in their product alone
         self.axes = {call.name: call.axes for call in captured if call.axes is not None}

@@ -222,6 +222,7 @@ def test_each_run_of_a_module_has_its_own_norms(times):
     record = inspect_module(
         model, values, layout=TokenLayout(STEPS), probes=EXACT, layers="all", parts=PARTS, streams={"attention": "*"}
     )
+    model(values)
     tokens = list(model.tokens)
     expected = [
         norms(lambda x, times=count: model.attend(x[None], times=times)[0], given)
