@@ -28,6 +28,7 @@ class BlockState:
     """All that is needed to compute on from one attention block of a pass; far smaller than its trace.
 
     Attributes:
+        model: whose pass it was, bound to the clips where its neighbourhoods depend on them.
         modality: whose block.
         layer: which encoder layer.
         hidden: what the layer was given, before norm and attention.
@@ -37,6 +38,7 @@ class BlockState:
         valid: True where a frame is real; None: everywhere.
     """
 
+    model: GMSAClassifier
     modality: str
     layer: int
     hidden: Frames
@@ -62,6 +64,7 @@ def block_state(
         KeyError, IndexError: a modality or a layer that the model lacks.
         ArgumentError: the control, which has no attention block.
     """
+    model = model.bound_to(batch)
     traced, encoder = trace.layer(modality, layer), model.encoders[modality]
     if (block := encoder.layers[layer].attention) is None:
         raise ArgumentError("the control (attention 'none') has no attention block")
@@ -69,6 +72,7 @@ def block_state(
     valid = None if batch.full else batch.valid
     clean = CleanPass(block, traced.recorded("input"), valid, traced)
     return BlockState(
+        model=model,
         modality=modality,
         layer=layer,
         hidden=encoder.embed(batch.features[modality]) if before is None else before,
@@ -99,7 +103,7 @@ def logits_from(
         raise ArgumentError(
             f"outputs of shape {tuple(output.shape)}; expected (copies, {', '.join(map(str, expected))})"
         )
-    pooled = pooled_from(model, state.modality, state.layer, state.hidden, output, state.valid)
+    pooled = pooled_from(state.model, state.modality, state.layer, state.hidden, output, state.valid)
     parts = {name: other.expand(copies, *other.shape) for name, other in state.pooled.items()}
     return model.classifier(torch.cat(list((parts | {state.modality: pooled}).values()), -1))
 

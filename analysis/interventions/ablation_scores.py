@@ -236,8 +236,7 @@ class _Passes:
         for numbers, raw in batches:
             batch = raw.batch(parameter.device).to(dtype=parameter.dtype)
             trace = self.model.trace(batch)
-            bound = self.model.bound_to(batch)
-            states = {block: block_state(bound, batch, trace, *block) for block in self.blocks}
+            states = {block: block_state(self.model, batch, trace, *block) for block in self.blocks}
             yield numbers, replace(raw, features={}), trace.logits, states
 
 

@@ -8,7 +8,7 @@ import torch
 import xarray as xr
 from small_models import moved, small_model
 
-from analysis import ablate_clip, all_ablations, explain_all, inspect_clip, inspect_clips, run_with
+from analysis import ablate_clip, ablation_scores, all_ablations, explain_all, inspect_clip, inspect_clips, run_with
 from analysis.attention.of_view import branch_lines, branch_profile, branch_verticality, frame_gates
 from analysis.explanations.faithfulness import Replacer
 from analysis.explanations.registry import applicable
@@ -146,9 +146,15 @@ def test_edits_are_those_of_a_model_of_the_same_given_segments(kind, layers):
         run_with(model, CLIP, [f"neighbourhood {SITE}/neighbourhood as CP4"])
 
 
-def test_ablations_and_the_page_take_the_segments_of_the_clip():
-    model, given = model_of("gate-op"), model_of("gate-op", SPANS)
+def test_ablations_take_the_segments_of_each_clip():
+    model, given = model_of("gate-op", layers=2), model_of("gate-op", SPANS, layers=2)
     ablations = all_ablations(model, ("zero", "shut"))
-    one, other = (ablate_clip(each, CLIP, ablations=ablations)["logit"] for each in (model, given))
+    one, other = (ablate_clip(each, CLIP, ablations=ablations)["score"] for each in (model, given))
     np.testing.assert_allclose(one, other, rtol=0, atol=1e-5)
+    together = ablation_scores(model, [OTHER, STILL, CLIP], ablations, batch_size=3)["score"]
+    np.testing.assert_allclose(together[:, 2], one, rtol=0, atol=1e-5)
+
+
+def test_a_live_page_has_the_segments_of_the_clip():
+    model = model_of("gate-op")
     assert live_model(model, CLIP).neighbourhood == "SP0-7-12"
