@@ -31,7 +31,9 @@ def train(
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the run; given again, a stopped run goes on from there.")],
-    variant: Annotated[str, typer.Option(help="One of the paper's ten columns, or control.")] = "gate-op-bd20",
+    variant: Annotated[
+        str, typer.Option(help="One of the paper's ten columns, control, or BLOCK-seg.")
+    ] = "gate-op-bd20",
     name: Annotated[
         str | None, typer.Option(help="What the model is called in tables and figures; default: as its folder.")
     ] = None,
