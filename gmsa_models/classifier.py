@@ -156,6 +156,11 @@ class Encoder(nn.Module):
             hidden = traces[-1].recorded("encoded")
         return self.norm(hidden), tuple(traces)
 
+    def bound_to(self, neighbourhood: BatchNeighbourhood) -> Encoder:
+        """The same encoder, over the same weights, whose local branches attend to another neighbourhood."""
+        layers = [_with_modules(layer, {"attention": layer.block.bound_to(neighbourhood)}) for layer in self.layers]
+        return _with_modules(self, {"layers": nn.ModuleList(layers)})
+
 
 class GMSAClassifier(nn.Module):
     """Encode each modality, average over its valid frames, join, classify.
@@ -250,18 +255,27 @@ class GMSAClassifier(nn.Module):
             whatever becomes of the features: an explanation that replaces frames moves no boundary. Bound to one clip
             it takes any number of copies; its config has the segments.
         """
-        pattern = self.config.neighbourhood
-        if not isinstance(pattern, ChangePoints):
+        each = self.spans_of(clips)
+        if each is None:
             return self
-        if isinstance(clips, Clip):
-            each: tuple[Spans, ...] = (clip_spans(clips.cut(self.config.max_frames), pattern, self.config.modalities),)
-        else:
-            features = {name: clips.features[name] for name in self.config.modalities}
-            each = batch_spans(features, None if clips.full else clips.valid, pattern)
         one = len(set(each)) == 1
-        encoders = {name: _bound_encoder(encoder, each[0] if one else each) for name, encoder in self.encoders.items()}
+        encoders = {name: encoder.bound_to(each[0] if one else each) for name, encoder in self.encoders.items()}
         changes = {"encoders": nn.ModuleDict(encoders)}
         return _with_modules(self, changes, config=replace(self.config, neighbourhood=each[0]) if one else self.config)
+
+    def spans_of(self, clips: Batch | Clip) -> tuple[Spans, ...] | None:
+        """The segments of each clip, by the features of the model's modalities; None where it attends to none.
+
+        Args:
+            clips: see `bound_to`.
+        """
+        pattern = self.config.neighbourhood
+        if not isinstance(pattern, ChangePoints):
+            return None
+        if isinstance(clips, Clip):
+            return (clip_spans(clips.cut(self.config.max_frames), pattern, self.config.modalities),)
+        features = {name: clips.features[name] for name in self.config.modalities}
+        return batch_spans(features, None if clips.full else clips.valid, pattern)
 
     def _check(self, batch: Batch) -> Valid | None:
         """`batch.valid`, or None where nothing is padding; raises on a batch that does not fit."""
@@ -282,11 +296,6 @@ class GMSAClassifier(nn.Module):
         if empty.any():
             raise ArgumentError(f"clip {int(empty.nonzero()[0])} of the batch has no valid frame")
         return batch.valid
-
-
-def _bound_encoder(encoder: Encoder, neighbourhood: BatchNeighbourhood) -> Encoder:
-    layers = [_with_modules(layer, {"attention": layer.block.bound_to(neighbourhood)}) for layer in encoder.layers]
-    return _with_modules(encoder, {"layers": nn.ModuleList(layers)})
 
 
 def _with_modules(module: Module, changes: Mapping[str, nn.Module], **attributes: Any) -> Module:

@@ -95,12 +95,12 @@ def frame_gradient_norms(
     compute = METHODS[method] if method else _exact if at == "attention" else _autograd
     options = {"probes": probes, "seed": seed, "max_bytes": max_bytes}
     results = []
-    with evaluating(model, widen=True) as replica:
+    with evaluating(model.encoders[modality], widen=True) as encoder:
         batch = clip if isinstance(clip, Batch) else Batch.from_clips([clip], max_frames=model.config.max_frames)
-        for row, valid in enumerate(batch.valid):
-            own = {name: values[row : row + 1, valid] for name, values in batch.features.items()}
-            encoder = replica.bound_to(Batch(own, valid[None, valid])).encoders[modality]
-            part = _part(encoder, own[modality][0], at, layer)
+        spans = model.spans_of(batch)
+        for row, (features, valid) in enumerate(zip(batch.features[modality], batch.valid, strict=True)):
+            own = encoder if spans is None else encoder.bound_to(spans[row])
+            part = _part(own, features[valid], at, layer)
             results.append([pad_norms(each, valid) for each in compute(part, **options)])
     norms, errors = (torch.stack(each) for each in zip(*results, strict=True))
     if isinstance(clip, Clip):
