@@ -10,12 +10,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import permutations
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._pytree import tree_leaves
 
 from analysis.capture import AttentionCall
 from analysis.capture.capture import uncompiled
@@ -28,6 +29,7 @@ __all__ = ["AxisProbe", "TokenAxes", "axis_readings", "by_token"]
 
 TokenAxes = tuple[int, int]  # of the rows, and of the tokens
 Moved = Float[Tensor, "rows tokens"]
+Result = TypeVar("Result")
 
 TRIALS = 8  # tokens that are replaced to tell readings apart
 CHECKS = 3  # to make sure of a single one
@@ -67,6 +69,7 @@ class AxisProbe:
         numbers: of two of the calls that its module makes in a run, alike: the first is given the tokens, and of the
             second the output is made.
         tokens: what it was given.
+        output_place: number of its output, of several that it returns.
     """
 
     module: nn.Module
@@ -75,6 +78,7 @@ class AxisProbe:
     path: str
     numbers: tuple[int, int]
     tokens: Tensor
+    output_place: int = 0
 
     def input_axes(self, readings: Sequence[TokenAxes]) -> TokenAxes | None:
         """The reading of its tokens by which a token that is replaced is the one that moves; None: none or several."""
@@ -106,7 +110,7 @@ class AxisProbe:
                 return False
         return True
 
-    def _quiet(self, moved_by: Callable[..., Moved | None], *args: Any) -> Moved | None:
+    def _quiet(self, moved_by: Callable[..., Result], *args: Any) -> Result | None:
         """None where the module cannot be run so."""
         try:
             with torch.no_grad(), uncompiled():
@@ -153,11 +157,24 @@ class AxisProbe:
                 part = maps.output[(*place, token)]
                 part += _noise(part, maps.output, trial)
 
-        before, after = (
-            self._watched(_Seen(self.module, self.path, self.numbers[1], each), self.tokens) for each in (None, change)
-        )
-        one, other = (each[0] if isinstance(each, tuple) else each for each in (before, after))
+        one, other = (each[self.output_place] for each in self._outputs(change))
         return by_token((other - one).abs(), axes).nan_to_num().sum(-1).double()
+
+    def outputs_reached(self) -> set[int]:
+        """Numbers of what the module returns, one after another, that move with all contexts of the call."""
+
+        def change(maps: TokenMaps) -> None:
+            maps.output.add_(_noise(maps.output, maps.output, 0))
+
+        before, after = self._quiet(self._outputs, change) or ([], [])
+        pairs = enumerate(zip(before, after, strict=False))
+        return {number for number, (one, other) in pairs if isinstance(one, Tensor) and not _alike(one, other)}
+
+    def _outputs(self, change: Callable[[TokenMaps], None]) -> tuple[list[Any], list[Any]]:
+        """What the module returns, one after another, and what it returns where its call's output is changed."""
+        seen = (_Seen(self.module, self.path, self.numbers[1], each) for each in (None, change))
+        before, after = (tree_leaves(self._watched(each, self.tokens)) for each in seen)
+        return before, after
 
     def _places(self, maps: TokenMaps, row: int) -> list[tuple[int, ...]]:
         """Where the contexts of a row lie among the axes in front of the call's tokens."""
@@ -199,6 +216,10 @@ class _Seen(CallWatcher):
                 if self._change is not None:
                     self._change(self.maps)
         self._calls[where] += 1
+
+
+def _alike(one: Tensor, other: Any) -> bool:
+    return isinstance(other, Tensor) and one.shape == other.shape and torch.equal(one.nan_to_num(), other.nan_to_num())
 
 
 def _noise(part: Tensor, values: Tensor, trial: int) -> Tensor:

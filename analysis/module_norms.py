@@ -8,21 +8,20 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten, tree_map
+from torch.utils._pytree import tree_flatten
 
 from analysis.capture.adapter import Inputs
 from analysis.capture.state import copied, kept_random_numbers, kept_state
 from analysis.errors import RecordError
-from analysis.module_runs import end_of_run, evaluating_module, is_same
+from analysis.module_inputs import other_inputs
+from analysis.module_runs import Change, end_of_run, evaluating_module, is_same
 from analysis.module_sites import ModuleSite, Probes, arguments_of
 from analysis.sensitivity.autograd import autograd_norms, sampled_norms
 
 __all__ = ["site_norms"]
 
 ALONE = 8.0  # units of rounding, of the same: another run of the same numbers
-ROUNDING = 1e-6  # of the largest number of the output: what is computed of the same numbers is the same
-WHOLE = (torch.int32, torch.int64)
-MASKED = -1e3  # scores at most this are those of a mask
+MOVED = 2.0  # the same: what is computed of the same numbers is the same
 
 
 def site_norms(
@@ -37,14 +36,19 @@ def site_norms(
         probes: how it is computed.
 
     Raises:
-        RecordError: no site, a module that by itself does not return what it did in the pass, tokens of another order
-            than the call's, or frames that reach the module in another way.
+        RecordError: no site, several outputs, a module that by itself does not return what it did in the pass, tokens
+            of another order than the call's, or frames that reach the module in another way.
     """
     if site is None:
         raise RecordError(
             f"{name} is not given tokens, or queries, keys and values as tensors of their own, or on which axes they "
             "are is not told by other numbers, so that its gradient norms are not known: leave out the part "
             "'sensitivity'"
+        )
+    if site.several:
+        raise RecordError(
+            f"{name}: its module returns several tensors that are made of its attention, so that of which its gradient "
+            "norms are is not known: leave out the part 'sensitivity', or let it return one"
         )
     with evaluating_module(module):
         _check_alone(site)
@@ -67,6 +71,8 @@ def _check_alone(site: ModuleSite) -> None:
     try:
         with torch.no_grad():
             output = site.again(site.tokens)
+            if not isinstance(output, Tensor):
+                raise TypeError(f"it returns {type(output).__name__}")
     except Exception as error:  # whatever it lacks outside the pass
         raise RecordError(
             f"{name} cannot be run by itself ({type(error).__name__}: {str(error)[:120]}), so that its gradient norms "
@@ -95,7 +101,6 @@ def _by_tokens_alone(module: nn.Module, inputs: Inputs, site: ModuleSite) -> Mod
     Raises:
         RecordError: what the site returns moves all the same, as where its keys are made of the frames elsewhere.
     """
-    args, kwargs = copied(_other(arguments_of(inputs)))
     known, _ = tree_flatten((site.known.args, site.known.kwargs))
     copies, same_tokens = list(site.copies), site.tokens.clone()
 
@@ -106,14 +111,16 @@ def _by_tokens_alone(module: nn.Module, inputs: Inputs, site: ModuleSite) -> Mod
                 copies.extend([number] if number not in copies else [])
         return [same_tokens if number in copies else each for number, each in enumerate(received)]
 
-    with kept_state(module), kept_random_numbers():
-        reached = end_of_run(module, lambda: module(*args, **kwargs), site.run, restore)
-    name = site.run[0] or type(module).__name__
-    if reached is None or not isinstance(reached[1], Tensor) or reached[1].shape != site.output.shape:
+    name, output = site.run[0] or type(module).__name__, None
+    for others in other_inputs(arguments_of(inputs)):
+        output = _output_for(module, others, site, restore)
+        if output is not None:
+            break
+        copies[:] = site.copies
+    if output is None:
         raise RecordError(f"{name} is not run alike for other inputs, so that its gradient norms are not known")
-    one, other = (each.detach().nan_to_num().double() for each in (site.output, reached[1]))
-    moved, scale = float((one - other).abs().max()), max(1.0, float(one.abs().max()))
-    if moved > ROUNDING * scale:
+    if not is_same(site.output, output, MOVED):
+        moved = float((site.output - output).abs().nan_to_num().max())
         raise RecordError(
             f"{name}: what it returns moves by {moved:.2g} with the input while its tokens stay: the frames reach it "
             "in another way too (keys and values made of them elsewhere, a second argument, an attribute), so that its "
@@ -123,31 +130,23 @@ def _by_tokens_alone(module: nn.Module, inputs: Inputs, site: ModuleSite) -> Mod
     return replace(site, copies=tuple(copies))
 
 
+def _output_for(
+    module: nn.Module, arguments: tuple[tuple[Any, ...], dict[str, Any]], site: ModuleSite, restore: Change
+) -> Tensor | None:
+    """What a site returns in a pass of other arguments, with its tokens put back; None: it is not run alike."""
+    args, kwargs = copied(arguments)
+    try:
+        with kept_state(module), kept_random_numbers():
+            reached = end_of_run(module, lambda: module(*args, **kwargs), site.run, restore)
+    except Exception:  # whatever a module does that other numbers are no input for
+        return None
+    output = None if reached is None else site.output_of(reached[1])
+    return output if isinstance(output, Tensor) and output.shape == site.output.shape else None
+
+
 def _same(one: Any, other: Any) -> bool:
     return (
         isinstance(one, Tensor)
         and isinstance(other, Tensor)
         and (one is other or (one.shape == other.shape and one.dtype == other.dtype and torch.equal(one, other)))
     )
-
-
-def _other(arguments: Any) -> Any:
-    """The same with other numbers: all of floats but masks, else the first whole numbers that are none, else masks."""
-    leaves, _ = tree_flatten(arguments)
-    tensors = [each for each in leaves if isinstance(each, Tensor) and each.numel()]
-    floats = [each for each in tensors if each.is_floating_point()]
-    whole = [each for each in tensors if each.dtype in WHOLE and int(each.max()) > 1]
-    changed = [each for each in floats if not _is_mask(each)] or whole[:1] or floats
-    known = {id(each): _changed(each, number) for number, each in enumerate(changed)}
-    return tree_map(lambda each: known.get(id(each), each), arguments)
-
-
-def _is_mask(values: Tensor) -> bool:
-    return bool(((values == 0) | (values == 1) | (values <= MASKED)).all())
-
-
-def _changed(values: Tensor, seed: int) -> Tensor:
-    if not values.is_floating_point():
-        return values.min() + values.max() - values
-    noise = torch.randn(values.shape, generator=torch.Generator().manual_seed(seed)).to(values)
-    return values.detach() + (float(values.detach().float().std().nan_to_num()) or 1.0) * noise

@@ -15,7 +15,7 @@ from analysis.capture.running import ModuleStack
 from analysis.capture.state import ModuleState, copied
 from analysis.errors import RecordError
 
-__all__ = ["Run", "SubmoduleRun", "check_repeated", "end_of_run", "evaluating_module", "is_same", "kept_runs"]
+__all__ = ["Change", "Run", "SubmoduleRun", "check_repeated", "end_of_run", "evaluating_module", "is_same", "kept_runs"]
 
 REPEATED = 1000.0  # units of rounding: what torch.compile made runs uncompiled in one of two passes
 
@@ -30,7 +30,7 @@ class SubmoduleRun:
     Attributes:
         module: it.
         args, kwargs: what it was given, as it was then; copies.
-        output: what it returned, as it was then; of several the first.
+        output: what it returned, as it was then.
         state: of it as it began.
     """
 
@@ -60,7 +60,7 @@ class _Kept(ModuleStack):
         run = self.running[-1].path, self.running[-1].number
         if run in self._begun:
             (args, kwargs), state = self._begun.pop(run)
-            self.kept[run] = SubmoduleRun(module, args, kwargs, copied(_first(output)), state)
+            self.kept[run] = SubmoduleRun(module, args, kwargs, copied(output), state)
         super()._leave(module, inputs, output)
 
 
@@ -105,7 +105,7 @@ class _Ended(ModuleStack):
         last = self.running[-1]
         super()._leave(module, inputs, output)
         if (last.path, last.number) == self._wanted and self._change is not None and output is not None:
-            raise _Reached(copied(_first(output)))
+            raise _Reached(copied(output))
 
 
 def end_of_run(
@@ -120,7 +120,7 @@ def end_of_run(
         change: of what the submodule is given; None: the pass ends before it runs.
 
     Returns:
-        What it was given before the change, one after another, and the first that it returned; None: it was not run.
+        What it was given before the change, one after another, and what it returned; None: it was not run.
     """
     seen = _Ended(module, wanted, change)
     try:
@@ -162,10 +162,6 @@ def is_same(one: Tensor, other: Tensor, rounding: float) -> bool:
     one, other = one.detach(), other.detach()
     bound = rounding * torch.finfo(one.dtype).eps * float(one.abs().nan_to_num(posinf=0.0).amax())
     return bool(((one - other).abs() <= bound).logical_or((one == other) | (one.isnan() & other.isnan())).all())
-
-
-def _first(output: Any) -> Any:
-    return output[0] if isinstance(output, tuple) and output else output
 
 
 @contextmanager

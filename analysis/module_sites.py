@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from analysis.capture import AttentionCall
 from analysis.capture.adapter import Inputs
@@ -59,7 +59,9 @@ class ModuleSite:
         known: of its run.
         copies: numbers of its arguments, one after another, that are the tokens.
         tokens: the argument that holds the tokens, of three axes.
-        output: what it returned in their place.
+        output: what it returned in their place: of several the one that its attention reaches.
+        output_place: number of that, one after another.
+        several: its attention reaches several; `output` is the first.
         places: frame, patch -> number of the token among all of the call, row by row.
         axes: of rows and tokens in `tokens`.
         output_axes: the same in `output`.
@@ -71,6 +73,8 @@ class ModuleSite:
     copies: tuple[int, ...]
     tokens: Float[Tensor, "_ _ _"]
     output: Float[Tensor, "_ _ _"]
+    output_place: int
+    several: bool
     places: Int[Tensor, "frames patches"]
     axes: TokenAxes
     output_axes: TokenAxes
@@ -111,8 +115,12 @@ class ModuleSite:
 
     def again(self, tokens: Float[Tensor, "_ _ _"]) -> Float[Tensor, "_ _ _"]:
         """What the module returns in place of `output`, given others in place of `tokens`."""
-        output = _run(self.known, self.copies, tokens)
-        return output[0] if isinstance(output, tuple) else output
+        return self.output_of(_run(self.known, self.copies, tokens))
+
+    def output_of(self, returned: Any) -> Any:
+        """What stands in place of `output` in what the module returns; None: nothing."""
+        leaves = tree_leaves(returned)
+        return leaves[self.output_place] if self.output_place < len(leaves) else None
 
 
 def _run(known: SubmoduleRun, copies: Sequence[int], tokens: Tensor) -> Any:
@@ -243,7 +251,7 @@ def _site(
     numbers: tuple[int, int],
     made: AttentionCall | None = None,
 ) -> ModuleSite | None:
-    """None where no argument, more than one, or not the output, has the call's tokens, or on which axes is not told.
+    """None where not one argument, and one output, has the call's tokens, or on which axes is not told.
 
     Args:
         call: of the site.
@@ -256,14 +264,19 @@ def _site(
         return None
     table, arguments = call.tables[0], (*known.args, *known.kwargs.values())
     tokens = next((each for each in arguments if _readings(each, table)), None)
-    if tokens is None or not _readings(known.output, table):
+    if tokens is None:
         return None
     leaves, _ = tree_flatten((known.args, known.kwargs))
     copies = tuple(number for number, each in enumerate(leaves) if each is tokens)
     again = partial(_run, known, copies)
     inside = path.removeprefix(run[0]).removeprefix(".")
     probe = AxisProbe(known.module, again, made or call, inside, numbers, tokens)
-    axes, output_axes = _axes(known, tokens, table, probe)
+    reached = _output_places(known, table, probe)
+    if not reached:
+        return None
+    place = reached[0]
+    output = tree_leaves(known.output)[place]
+    axes, output_axes = _axes(known, tokens, output, table, replace(probe, output_place=place))
     places = _places(table)
     if axes is None or output_axes is None or places is None:
         return None
@@ -272,12 +285,22 @@ def _site(
     if any([each.shape[axis] for axis in axes] == sizes for each in others):
         return None  # by which of them G would be is not known, and it would lack what comes through the others
     return ModuleSite(
-        run, known, copies, tokens, known.output, places.to(known.output.device), axes, output_axes, probe
+        run, known, copies, tokens, output, place, len(reached) > 1, places.to(output.device), axes, output_axes, probe
     )
 
 
+def _output_places(known: SubmoduleRun, table: TokenTable, probe: AxisProbe) -> list[int]:
+    """Which of what the module returns, one after another, has tokens of its attention; each tensor once."""
+    leaves = list(enumerate(tree_leaves(known.output)))
+    fitting = sorted({id(each): place for place, each in reversed(leaves) if _readings(each, table)}.values())
+    if len(fitting) < 2:
+        return fitting
+    reached = probe.outputs_reached()
+    return [place for place in fitting if place in reached]
+
+
 def _axes(
-    known: SubmoduleRun, tokens: Tensor, table: TokenTable, probe: AxisProbe
+    known: SubmoduleRun, tokens: Tensor, output: Tensor, table: TokenTable, probe: AxisProbe
 ) -> tuple[TokenAxes | None, TokenAxes | None]:
     """Of the tokens and of the output; None: not told."""
     if isinstance(known.module, nn.MultiheadAttention):  # it says so itself
@@ -285,7 +308,7 @@ def _axes(
         return (own, own) if own in _readings(tokens, table) else (None, None)
     readings = _readings(tokens, table)
     axes = readings[0] if len(readings) == 1 else probe.input_axes(readings)
-    return axes, None if axes is None else probe.output_axes(_readings(known.output, table))
+    return axes, None if axes is None else probe.output_axes(_readings(output, table))
 
 
 def _readings(values: Any, table: TokenTable) -> list[TokenAxes]:

@@ -220,7 +220,7 @@ def _layer(call: AttentionCall, site: ModuleSite | None, mask: Bool[Tensor, "que
     outside = {"global": call.frame_map.outside} if bool((call.frame_map.outside > 0).any()) else {}
     return LayerTrace(
         input=None if site is None else site.input_frames(site.tokens).flatten(1)[None],
-        output=None if site is None else site.output_frames(site.output).flatten(1)[None],
+        output=None if site is None or site.several else site.output_frames(site.output).flatten(1)[None],
         weights={"global": call.frame_map.weights},
         head_groups={"global": (HeadGroup(0, heads, mask),)},
         outside=outside,

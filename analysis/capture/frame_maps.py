@@ -151,11 +151,14 @@ def spatial_map(
         frame: the query frame.
 
     Raises:
-        LayoutError: a frame that the layout lacks, or whose tokens are not among the rows.
+        LayoutError: a frame that the layout lacks, or that has no tokens, or whose tokens are not among the rows.
     """
+    needed = (queries.frame == frame).sum()
+    if frame >= 0 and needed == 0:
+        raise LayoutError(f"query frame {frame} has no tokens, of {queries.frames} frames of the layout")
     here = queries.frame[:, :, rows] == frame
-    needed, present = (queries.frame == frame).sum(), here.sum()
-    if not 0 <= frame < queries.frames or present < needed:
+    present = here.sum()
+    if frame < 0 or present < needed:
         raise LayoutError(f"{int(present)} of the {int(needed)} tokens of query frame {frame} were recorded")
     split = weights.unflatten(0, (-1, queries.fold))
     share = here.to(split) / here.sum((1, 2), keepdim=True).clamp(min=1)

@@ -1,4 +1,6 @@
-"""Whether a module uses a map elsewhere than in its product with the values, say for a gate: another map tells it.
+"""Whether a module uses a map elsewhere than in its product with the values, say for a gate.
+
+Every call of torch that is made of the map's numbers is followed; and another map tells it where some are not seen.
 
 An edit of edges changes what the product gives. Where the map goes elsewhere too, it would keep its old numbers there.
 """
@@ -13,7 +15,8 @@ from torch import Tensor, nn
 
 from analysis.capture.adapter import Inputs
 from analysis.capture.followed import SeenSoftmax
-from analysis.capture.maps import GivenMaps, TokenMaps
+from analysis.capture.maps import TokenMaps
+from analysis.interventions.map_reach import FollowedNumbers
 from analysis.module_pass import NamedCalls, watched_pass
 from analysis.module_view import main_tensor
 
@@ -31,9 +34,18 @@ class MapUses:
 
     def __init__(self, module: nn.Module, inputs: Inputs) -> None:
         self._module, self._inputs = module, inputs
-        seen = _KeptOutputs(module)
-        self._clean = main_tensor(module, watched_pass(module, inputs, seen)).nan_to_num()
-        self._outputs, self._softmaxes = seen.outputs, seen.of_calls
+        self._seen = FollowedNumbers(module)
+        output = main_tensor(module, watched_pass(module, inputs, self._seen))
+        self._output, self._clean = output, output.nan_to_num()
+        self._outputs, self._softmaxes = self._seen.outputs, self._seen.of_calls
+
+    def followed_elsewhere(self, name: str) -> str | None:
+        """The function by which a call's map goes elsewhere, and on to what the module returns; None: none was seen.
+
+        Args:
+            name: of the call.
+        """
+        return self._seen.elsewhere(name, self._output)
 
     def moved_elsewhere(self, names: Collection[str]) -> float:
         """By how much what the module returns moves when some calls' maps are others, but what they return is not.
@@ -51,22 +63,6 @@ class MapUses:
         output = main_tensor(self._module, output).nan_to_num()
         moved = float((output - self._clean).abs().amax() / max(1.0, float(self._clean.abs().amax())))
         return 0.0 if moved <= MOVED else moved
-
-
-class _KeptOutputs(NamedCalls):
-    """Keeps what each call returned, and the numbers of the softmaxes that its map is of."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__(module)
-        self.outputs: dict[str, Tensor] = {}
-        self.of_calls: dict[str, tuple[int, ...]] = {}
-
-    def returned(self, name: str, kind: str, result: Any, maps: Callable[[], TokenMaps]) -> None:
-        """Keep it."""
-        self.outputs[name] = (result[0] if isinstance(result, tuple) else result).clone()
-        written = maps() if kind == "softmax" else None
-        if isinstance(written, GivenMaps):
-            self.of_calls[name] = tuple(self.softmaxes.softmaxes.index(each) for each in written.softmaxes)
 
 
 class _OtherMaps(NamedCalls):

@@ -152,7 +152,8 @@ class EditedModule:
         """Refuse to change a map that is used elsewhere too, say for a gate, where it would keep its numbers.
 
         Raises:
-            EditError: what the module returns moves by such a map, though what its call returned is the same.
+            EditError: what the module returns is made of such a map, or moves by it, though what its call returned is
+                the same.
         """
         names = [
             name
@@ -162,18 +163,24 @@ class EditedModule:
         if not names:
             return
         uses = self._uses
+        for name in names:
+            if function := uses.followed_elsewhere(name):
+                raise EditError(self._used_elsewhere(name, f"by {function} it reaches what the module returns"))
         if uses.moved_elsewhere(names) == 0:
             self._alone.update(names)
             return
         for name in names:
             if moved := uses.moved_elsewhere([name]):
-                raise EditError(
-                    f"{name or type(self.module).__name__}: its map is used elsewhere than in its product with the "
-                    f"values (in a gate, say): other numbers there alone move what the module returns by {moved:.2g} "
-                    "of its largest number, so that an edit of edges would reach a part of what the map does; none is "
-                    "made. ScaleHead, and Patch of values or contexts, can be made"
-                )
+                reach = f"other numbers there alone move what the module returns by {moved:.2g} of its largest number"
+                raise EditError(self._used_elsewhere(name, reach))
             self._alone.add(name)
+
+    def _used_elsewhere(self, name: str, reach: str) -> str:
+        return (
+            f"{name or type(self.module).__name__}: its map is used elsewhere than in its product with the values (in "
+            f"a gate, say): {reach}, so that an edit of edges would reach a part of what the map does; none is made. "
+            "ScaleHead, and Patch of values or contexts, can be made"
+        )
 
     @cached_property
     def _uses(self) -> MapUses:

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from analysis.capture import CrossLayout, LayoutError, TokenLayout, TokenTable, capture
-from analysis.capture.frame_maps import FrameSums
+from analysis.capture.frame_maps import FrameSums, spatial_map
 from analysis.capture.layout import fit
 
 CLIPS, FRAMES, PATCHES = 2, 5, 7
@@ -258,3 +258,11 @@ def test_a_spatial_map_needs_the_tokens_of_its_frame():
         module(CLIPS)
     with pytest.raises(ValueError, match=r"capture\(\.\.\., reduce=None, queries=\[frame\]\)"):
         result.calls[0].spatial_map(3)
+
+
+def test_a_spatial_map_of_a_frame_without_tokens_is_an_error():
+    frame = torch.tensor([[[0, 0, 2, 2]]])
+    table = TokenTable(frame, torch.zeros_like(frame), frames=3)
+    assert spatial_map(torch.eye(4)[None, None], torch.arange(4), table, table, 2).shape == (1, 1, 3, 1)
+    with pytest.raises(LayoutError, match="query frame 1 has no tokens, of 3 frames of the layout"):
+        spatial_map(torch.empty(1, 1, 0, 4), torch.tensor(()), table, table, 1)

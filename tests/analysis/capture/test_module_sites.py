@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils._pytree import tree_leaves
 
 from analysis import inspect_module
 from analysis.capture import CrossLayout, TokenLayout, TokenTable
@@ -249,4 +250,102 @@ def test_norms_are_of_evaluation_mode():
     assert model.attend.training
     model.eval()
     expected = norms(lambda x: model.attend(x[None], x[None], x[None])[0][0], values[0])
+    np.testing.assert_allclose(record.gradient_norm.values[0], expected, rtol=1e-4, atol=1e-6)
+
+
+class Returns(Attention):
+    """Returns several tensors, of which some are of its contexts."""
+
+    def __init__(self, put):
+        super().__init__()
+        self.put = put
+
+    def forward(self, x):
+        return self.put(x, super().forward(x))
+
+
+@pytest.mark.parametrize(
+    ("put", "taken"),
+    [
+        (lambda x, out: (3 * x, out), 1),
+        (lambda x, out: (out, x @ x.mT), 0),
+        (lambda x, out: {"tokens": x, "states": [out, out]}, "states"),
+    ],
+    ids=["residual first", "scores behind", "a dictionary"],
+)
+def test_norms_are_of_the_output_that_attention_reaches(put, taken):
+    model, values = Model().eval(), frames()
+    attend = model.attend = Returns(put).eval()
+    model.forward = lambda x: model.head(sum(each.sum() for each in tree_leaves(attend(model.embed(x)))).expand(1, DIM))
+    record = inspect_module(model, values, layout=TokenLayout(STEPS), probes=EXACT, parts=PARTS)
+    expected = norms(lambda x: Attention.forward(attend, x[None])[0], model.embed(values).detach()[0])
+    np.testing.assert_allclose(record.gradient_norm.values[0], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_several_outputs_of_attention_are_an_error():
+    model, values = Model(), frames()
+    model.attend = Returns(lambda x, out: (out, x + out))
+    model.forward = lambda x: model.head(sum(model.attend(model.embed(x))).mean(1))
+    with pytest.raises(RecordError, match="attend: its module returns several tensors that are made of its attention"):
+        inspect_module(model, values, layout=TokenLayout(STEPS), probes=EXACT, parts=PARTS)
+    inspect_module(model, values, layout=TokenLayout(STEPS), parts=PARTS[:2])
+
+
+class Beside(nn.Module):
+    """Its keys are made of the frames elsewhere."""
+
+    def __init__(self, codes=False):
+        super().__init__()
+        torch.manual_seed(0)
+        made = (lambda: nn.Embedding(9, DIM)) if codes else (lambda: nn.Linear(5, DIM))
+        self.first, self.second, self.places = made(), made(), nn.Embedding(9, DIM)
+        self.attend, self.head = Attention(), nn.Linear(DIM, 3)
+
+    def forward(self, beside, x):
+        y = self.first(x) * beside if beside.is_floating_point() else self.first(x) + self.places(beside)
+        return self.head((y + self.attend(y, (self.second(x),) * 2)).mean(1))
+
+
+class Small(Attention):
+    def forward(self, x, others):
+        return 1e-6 * super().forward(x, others)
+
+
+CODES = torch.tensor([[3, 1, 4, 1, 5, 0]])
+SPIKES = (torch.rand(1, STEPS, 5, generator=torch.Generator().manual_seed(2)) > 0.5).float()
+
+
+@pytest.mark.parametrize(
+    ("inputs", "codes"),
+    [
+        ((torch.ones(1, 1), SPIKES), False),
+        ((torch.full((1, 1), 1.3), SPIKES), False),
+        ((torch.arange(STEPS)[None], CODES), True),
+        ((torch.full((1, 1), 1.3), CODES), True),
+        ((torch.ones(1, 1), frames()), False),
+    ],
+    ids=["spikes", "spikes beside a number", "codes behind positions", "codes beside a number", "small outputs"],
+)
+def test_every_input_that_carries_frames_is_another(inputs, codes, request):
+    model = Beside(codes=codes)
+    if "small" in request.node.name:
+        model.attend = Small()
+    with pytest.raises(RecordError, match=r"^attend: what it returns moves by"):
+        inspect_module(model, inputs, layout=TokenLayout(STEPS), probes=EXACT, parts=PARTS)
+
+
+def test_positions_and_masks_are_no_frames():
+    class Placed(Beside):
+        def forward(self, places, causal, x):
+            y = self.first(x) + self.places(places)
+            self.attend.memory = self.places(places) + causal.log().clamp(min=-1).sum()
+            return self.head(self.attend(y).mean(1))
+
+    model, causal = Placed().eval(), torch.ones(STEPS, STEPS).tril()
+    values = torch.arange(STEPS)[None], causal, frames()
+    record = inspect_module(model, values, layout=TokenLayout(STEPS), probes=EXACT, parts=PARTS)
+    model(*values)
+    tokens = (model.first(values[2]) + model.places(values[0])).detach()[0]
+    model.attend.memory = model.attend.memory.detach()
+    expected = norms(lambda x: model.attend(x[None])[0], tokens)
     np.testing.assert_allclose(record.gradient_norm.values[0], expected, rtol=1e-4, atol=1e-6)

@@ -35,12 +35,26 @@ def logarithm(module, weights, contexts, frames):
     return contexts + (surprise.exp() @ frames) * surprise[..., :1]
 
 
+def written(frames, weights):
+    room = torch.zeros_like(frames)
+    room[0, :, :1].copy_(weights[0].amax(-1, keepdim=True).clamp(max=0.0))
+    return room
+
+
 USES = {
     "gate": lambda module, weights, contexts, frames: contexts * weights.mean(-2)[..., None],
     "gate, detached": lambda module, weights, contexts, frames: contexts * weights.detach().amax(-1, keepdim=True),
     "place of the largest": lambda module, weights, contexts, frames: (
         contexts + frames.gather(1, weights.argmax(-1, keepdim=True).expand_as(frames))
     ),
+    "frame of the most weight": lambda module, weights, contexts, frames: (
+        contexts + frames[:, weights.mean(1).argmax(-1)[0]][:, None]
+    ),
+    "written into a view": lambda module, weights, contexts, frames: contexts + written(frames, weights),
+    "above a threshold": lambda module, weights, contexts, frames: (
+        contexts + (weights > 2).any(-1, keepdim=True).float()
+    ),
+    "a choice": lambda module, weights, contexts, frames: contexts * 2 if (weights > 2).any() else contexts,
     "number": lambda module, weights, contexts, frames: contexts * float(weights.numpy()[0, 0, 0]),
     "logarithm": logarithm,
     "weights that a fused call returns": None,
