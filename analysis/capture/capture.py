@@ -20,6 +20,7 @@ from analysis.capture.layout import Layout
 from analysis.capture.recognised import Recogniser
 from analysis.capture.recorder import Recorder, Rewrite
 from analysis.capture.running import ModuleStack
+from analysis.capture.scripted import ScriptedCalls
 
 __all__ = ["Captured", "capture", "uncompiled"]
 
@@ -127,7 +128,8 @@ def capture(
         What is recorded, filled while the module runs.
 
     Warns:
-        CaptureWarning: a softmax that was multiplied, but not in a way that is understood; an `Adapter` helps.
+        CaptureWarning: a softmax that was multiplied, but not in a way that is understood; an `Adapter` helps. Or a
+            function with a softmax that torch.jit compiled.
 
     Raises:
         CaptureError: a map that does not explain its output; jagged tensors; a scripted or exported module; a module
@@ -143,16 +145,18 @@ def capture(
         return wanted if recogniser is None else replace(wanted, layout=recogniser.layouts())
 
     recorder = Recorder(modules, options, rewrite, axes)
+    scripted = ScriptedCalls(modules)
     captured = Captured(recorder.calls, recorder.skipped)
     with ExitStack() as stack:
         if recogniser is not None:
             stack.enter_context(recogniser.watching())
         stack.enter_context(modules.watching())
         stack.enter_context(uncompiled())
+        stack.enter_context(scripted.watching())
         with recorder:
             yield captured
     captured.shared.update(recorder.shared_maps())
-    unexplained = _unexplained(recorder)
+    unexplained = ". ".join(each for each in (_unexplained(recorder), _scripted(scripted, wanted)) if each)
     if not captured.calls:
         raise CaptureError(_nothing(module, captured, unexplained, modules.ran))
     if unexplained:
@@ -174,6 +178,22 @@ def _unexplained(recorder: Recorder) -> str:
     return (
         f"{'; '.join(shown)}{more}: not followed by a product with values that is understood, so not recorded. Where "
         "it is attention, write an Adapter (docs/any_model.md)"
+    )
+
+
+def _scripted(scripted: ScriptedCalls, options: Options) -> str:
+    """Which compiled functions may have computed attention; empty where there are none."""
+    shown = [
+        f"{name} in {_module(module)} ({count} call{'s' if count > 1 else ''})"
+        for (name, module), count in scripted.calls.items()
+        if options.wants(module, -1)
+    ]
+    if not shown:
+        return ""
+    more = f" and {len(shown) - _MOST_NAMED} more" if len(shown) > _MOST_NAMED else ""
+    return (
+        f"TorchScript: {'; '.join(shown[:_MOST_NAMED])}{more}: compiled functions with a softmax, inside which "
+        "attention calls are not seen, so not recorded. Give the module the functions that they were made from"
     )
 
 

@@ -1,7 +1,8 @@
-"""Attention between channels, of the shape of one between tokens where there are as many: told by other inputs."""
+"""Attention between channels or heads, of the shape of one between tokens where there are as many: by other inputs."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -9,9 +10,10 @@ from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from analysis.capture.errors import LayoutError
-from analysis.capture.maps import ScoredMaps, TokenMaps
+from analysis.capture.maps import GivenMaps, ScoredMaps, TokenMaps
 from analysis.capture.probing import first_tensor, replaced, run_again
 from analysis.capture.running import ModuleStack, RunningModule
 from analysis.capture.state import kept_state
@@ -21,11 +23,12 @@ __all__ = ["refuse_channels"]
 
 PROBED = 8  # tokens that are replaced, at most
 LOCAL = 0.9  # of all that moves: in one row, where it is that of the token that was replaced
-Sides = tuple[Float[Tensor, "rows columns"], Float[Tensor, "rows columns"]]
+CLEAR = 1e-4  # by how much weights that were divided by their sum move where they do
+Sides = tuple[Float[Tensor, "key dim"], Float[Tensor, "rows columns"]]
 
 
 def refuse_channels(modules: ModuleStack, maps: TokenMaps, where: str, name: str) -> None:
-    """Refuse a call whose rows of queries or values are no tokens, where their number is that of their channels.
+    """Refuse a call whose rows of queries or values are no tokens, where there are as many channels or heads.
 
     The innermost module that is given as many tokens runs again with at most 8 of these replaced, one by one. Where it
     cannot be run so, nothing is told.
@@ -37,10 +40,12 @@ def refuse_channels(modules: ModuleStack, maps: TokenMaps, where: str, name: str
         name: of the call, for the message.
 
     Raises:
-        LayoutError: it attends between channels.
+        LayoutError: it attends between channels or heads.
     """
     tokens = maps.value.shape[-2]
-    if maps.value.shape[-1] != tokens or tokens < 3:
+    of_values = maps.value.shape[-1] == tokens
+    written = isinstance(maps, GivenMaps) and (_as_many_heads(maps) or _as_many_channels(maps, modules.running[-1]))
+    if tokens < 3 or not (of_values or written):
         return
     for count in range(len(modules.running) - 1, -1, -1):
         running = modules.running[count]
@@ -50,12 +55,28 @@ def refuse_channels(modules: ModuleStack, maps: TokenMaps, where: str, name: str
     else:
         return
     if _between_channels(modules, count, running, where, tokens):
+        kind = "channels of its values" if of_values else "heads or channels"
         raise LayoutError(
-            f"{name} has as many tokens as channels of its values ({tokens}), and what moves with a token of the "
-            "input are channels: it attends between these, or from these to tokens. Leave it out: "
+            f"{name} has as many tokens as {kind} ({tokens}), and what moves with a token of the input are these: it "
+            "attends between them, or from them to tokens. Leave it out: "
             f"layout={{{where!r}: None, '*': ...}}; or, where it is between tokens, say its axes: TokenLayout(..., "
             "axes='clip head')"
         )
+
+
+def _as_many_heads(maps: GivenMaps) -> bool:
+    """Whether its rows may be the heads, or clips, of its softmax: as many as the queries or the keys."""
+    queries, keys = maps.shape[2:]
+    return any(each.shape.count(queries) > 1 + (queries == keys) for each in maps.softmaxes)
+
+
+def _as_many_channels(maps: GivenMaps, running: RunningModule) -> bool:
+    """Whether a parameter of its module, or what that was given, has as many channels a head as the map has rows."""
+    heads = {1, *maps.lead, math.prod(maps.lead)}
+    sizes = {part * count * tokens for part in (1, 2, 3) for count in heads for tokens in maps.shape[2:]}
+    given = [each for each in tree_leaves((running.args, running.kwargs)) if isinstance(each, Tensor) and each.ndim]
+    weights = [each for each in running.module.parameters() if each.ndim == 2]
+    return any(each.shape[-1] in sizes for each in given) or any(sizes & set(each.shape) for each in weights)
 
 
 def _between_channels(modules: ModuleStack, count: int, running: RunningModule, where: str, tokens: int) -> bool:
@@ -81,10 +102,23 @@ def _is_of_channels(before: Tensor, after: Tensor, position: int) -> bool:
     if not total > 0:
         return False
     rows = moved.sum(1)
+    if len(rows) <= position:
+        return False  # other queries than the tokens
     if float(rows[position]) > LOCAL * total:
         return False
-    others = rows - moved[:, position]  # of a map: its own column moves in each row
-    return int(others.argmax()) != position
+    if moved.shape[0] == moved.shape[1]:
+        rows = rows - moved[:, position]  # of a map: its own column moves in each row
+        if bool((before >= 0).all()):  # and what it takes from the others there is shared by them
+            shares = (_shares(after, position) - _shares(before, position)).abs().sum(1)
+            rows = shares if float(shares.max()) > CLEAR else rows
+    return int(rows.argmax()) != position
+
+
+def _shares(weights: Tensor, position: int) -> Tensor:
+    """Of each row, without one column."""
+    others = weights.clone()
+    others[:, position] = 0
+    return others / others.sum(1, keepdim=True).clamp(min=1e-12)
 
 
 class _Sides(CallWatcher):

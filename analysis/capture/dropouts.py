@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from analysis.capture.followed import TensorTable, tensors_of
-from analysis.capture.operations import DROPOUTS, NOISY, RANDOM
+from analysis.capture.operations import DROPOUTS, NOISY, RANDOM, SAME
 
-__all__ = ["RandomNumbers", "dropout_in_place", "dropout_probability", "mask_rate"]
+__all__ = ["RandomNumbers", "dropout_in_place", "dropout_probability", "mask_rate", "written_tensor"]
 
 _NAMES = {torch.dropout: "train", torch.dropout_: "train", torch.feature_dropout: "train"}
 
@@ -29,6 +29,18 @@ def dropout_in_place(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -
     if func is torch.dropout_:
         return True
     return func in DROPOUTS and func not in _NAMES and bool(kwargs.get("inplace", args[3] if len(args) > 3 else False))
+
+
+def written_tensor(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Tensor | None:
+    """The tensor that a call wrote into in place; None: none."""
+    if func is torch.Tensor.__setitem__:
+        return args[0] if args and isinstance(args[0], Tensor) else None
+    if isinstance(kwargs.get("out"), Tensor):
+        return kwargs["out"]
+    same = args and result is args[0] and func not in SAME
+    if not same or not isinstance(result, Tensor):
+        return None
+    return None if func in DROPOUTS and not dropout_in_place(func, args, kwargs) else result
 
 
 def mask_rate(mask: Tensor) -> tuple[float, float] | None:

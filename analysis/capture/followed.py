@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from torch import Tensor
 
-__all__ = ["FollowedMap", "SeenSoftmax", "TensorTable", "Use", "tensors_of"]
+__all__ = ["FollowedMap", "SeenSoftmax", "TensorTable", "Use", "joined", "merged", "share_softmaxes", "tensors_of"]
 
 Known = TypeVar("Known")
 
@@ -109,6 +109,11 @@ class TensorTable(Generic[Known]):
     def __contains__(self, tensor: object) -> bool:
         return id(tensor) in self._entries
 
+    def items(self) -> list[tuple[Tensor, Known]]:
+        """All that live."""
+        entries = [(reference(), known) for reference, known in list(self._entries.values())]
+        return [(tensor, known) for tensor, known in entries if tensor is not None]
+
     def __getitem__(self, tensor: Tensor) -> Known:
         return self._entries[id(tensor)][1]
 
@@ -120,6 +125,30 @@ class TensorTable(Generic[Known]):
         """None: nothing is known."""
         entry = self._entries.get(id(tensor))
         return None if entry is None else entry[1]
+
+
+def merged(groups: Any) -> tuple[Any, ...]:
+    """All of several groups, each once."""
+    return tuple(dict.fromkeys(one for group in groups for one in group))
+
+
+def joined(maps: Sequence[FollowedMap], name: str | None) -> FollowedMap:
+    """What is known of a tensor that a function of this name made of some maps; nothing of its axes."""
+    return FollowedMap(
+        merged(each.softmaxes for each in maps),
+        None,
+        dropout=max(each.dropout for each in maps),
+        between=merged((*(each.between for each in maps), () if name is None else (name,))),
+        uses=merged(each.uses for each in maps),
+        reordered=merged(each.reordered for each in maps),
+    )
+
+
+def share_softmaxes(maps: Sequence[FollowedMap]) -> bool:
+    """Whether two operands are made of one softmax, so that neither is the other's values."""
+    return len(maps) > 1 and len({id(one) for known in maps for one in known.softmaxes}) < sum(
+        len(known.softmaxes) for known in maps
+    )
 
 
 def tensors_of(values: Any) -> Iterator[Tensor]:

@@ -12,11 +12,14 @@ from torch.nn import functional as F
 
 from analysis.capture.followed import FollowedMap, tensors_of
 from analysis.capture.operations import (
+    ADDED_PRODUCTS,
+    AXES_KEPT,
     BESIDE,
     CUTS,
     ELEMENTWISE,
     JOINS,
     MOVES,
+    PICKS,
     PRODUCTS,
     REDUCTIONS,
     SCALINGS,
@@ -73,6 +76,12 @@ def key_after(call: MapCall, source: Tensor, known: FollowedMap, target: Tensor,
         return _key_reduced(call, source, known, key)
     if call.func is torch.Tensor.__getitem__:
         return _key_of_part(call.args[1], source, key, target)
+    if call.func in PICKS:
+        return _key_of_pick(call, source, key)
+    if call.func is torch.einsum:
+        return _key_of_einsum(call, source, key)
+    if others and not _keeps_axes(call, source, key):
+        return None  # say a product that is added to other numbers
     same = target.ndim == source.ndim
     kept = same and (target.shape[key] == source.shape[key] or call.func in CUTS)
     beside = same and call.func in BESIDE and not others  # maps next to each other
@@ -104,6 +113,34 @@ def _key_of_part(places: Any, source: Tensor, key: int, target: Tensor) -> int |
     picked = isinstance(last, int) and (any(each is ... for each in places) or len(places) == source.ndim)
     fewer = target.ndim < source.ndim
     return "gone" if fewer and (key < -2 or (picked and key == -1)) else key
+
+
+def _keeps_axes(call: MapCall, source: Tensor, key: int) -> bool:
+    """Whether a function that takes other numbers too leaves the keys of a map where they are."""
+    first = source is call.args[0]
+    return call.func in AXES_KEPT or (first and (call.func in ADDED_PRODUCTS or (call.func is F.linear and key != -1)))
+
+
+def _key_of_pick(call: MapCall, source: Tensor, key: int) -> int | None:
+    """Of one position of an axis, or of each, or of a diagonal: None where the keys are those that were picked."""
+    names, counts = PICKS[call.func]
+    axes = {
+        int(call.kwargs.get(name, call.args[place] if len(call.args) > place else default)) % source.ndim - source.ndim
+        for name, place, default in names
+    }
+    if key in axes:
+        return None
+    return key + sum(each > key for each in axes) - counts
+
+
+def _key_of_einsum(call: MapCall, source: Tensor, key: int) -> int | None:
+    """Of an einsum of maps alone: where the letter of the keys is."""
+    equation, *operands = einsum_operands(call.args)
+    if not isinstance(equation, str):
+        return None
+    *letters, out = einsum_letters(equation, [each.ndim for each in operands])
+    letter = letters[next(number for number, each in enumerate(operands) if each is source)][key]
+    return out.index(letter) - len(out) if letter in out and len(out) > 1 else None
 
 
 def before_changed(call: MapCall, source: Tensor, known: FollowedMap, alone: bool) -> FollowedMap:

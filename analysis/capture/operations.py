@@ -8,7 +8,9 @@ import torch
 from torch.nn import functional as F
 
 __all__ = [
+    "ADDED_PRODUCTS",
     "ADDITIONS",
+    "AXES_KEPT",
     "BESIDE",
     "CUTS",
     "DROPOUTS",
@@ -21,6 +23,7 @@ __all__ = [
     "MOVES",
     "NOISY",
     "NO_NUMBERS",
+    "PICKS",
     "PRODUCTS",
     "RANDOM",
     "REDUCTIONS",
@@ -165,6 +168,27 @@ BESIDE |= {
         "margin_ranking_loss",
     )
 }  # losses
+# What adds a product to its first argument.
+ADDED_PRODUCTS = _named("addmm", "addmm_", "addbmm", "addbmm_", "baddbmm", "baddbmm_", "addcmul", "addcmul_", "addcdiv",
+                        "addcdiv_")  # fmt: skip
+# What leaves each axis of a map where it is, though it takes other numbers too.
+# Products of matrices among it have no other numbers but maps by then.
+AXES_KEPT = {
+    *PRODUCTS,
+    *ELEMENTWISE,
+    *BESIDE,
+    *CUTS,
+    *SCATTERS,
+    *MOVES,
+    *_named("mul_", "multiply_", "__imul__", "lerp", "lerp_", "fmod", "remainder", "copysign", "hypot", "logaddexp"),
+    *_named("fmax", "fmin", "bitwise_and", "logical_and", "logical_or"),
+}
+# What takes one position of axes, or their diagonal: name, place and default of the arguments that say which; how many
+# axes are put behind the others.
+PICKS: dict[Any, tuple[tuple[tuple[str, int, int], ...], int]] = {
+    **dict.fromkeys(_named("select", "unbind"), ((("dim", 1, 0),), 0)),
+    **dict.fromkeys(_named("diagonal"), ((("dim1", 2, 0), ("dim2", 3, 1)), 1)),
+}
 # Of which only the shape, the type or the place of a tensor is asked.
 NO_NUMBERS = {
     *_named(

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from analysis.capture.dropouts import RandomNumbers, dropout_in_place, dropout_probability, mask_rate
-from analysis.capture.followed import FollowedMap, SeenSoftmax, TensorTable, tensors_of
+from analysis.capture.dropouts import RandomNumbers, dropout_in_place, dropout_probability, mask_rate, written_tensor
+from analysis.capture.followed import FollowedMap, SeenSoftmax, TensorTable, joined, merged, share_softmaxes, tensors_of
 from analysis.capture.intercept import refuse_unreadable
 from analysis.capture.map_calls import MapCall, before_changed, in_order, key_after, reorders
 from analysis.capture.operations import (
@@ -38,6 +38,7 @@ from analysis.capture.operations import (
     SUBTRACTIONS,
     SUMS,
     TRANSPOSES,
+    function_name,
 )
 from analysis.capture.products import Product, Raised, einsum_operands, einsum_product, matrix_product, summed_product
 
@@ -60,6 +61,7 @@ class SoftmaxProducts:
         self._random = RandomNumbers()
         self._totals = TensorTable[tuple[Tensor, int]]()
         self._undropped: Tensor | None = None
+        self._has_before = False
 
     @property
     def following(self) -> bool:
@@ -101,6 +103,14 @@ class SoftmaxProducts:
                 self._totals[result] = (args[0], dim % args[0].ndim)
         if not self._known:
             return None
+        product = self._see_map(func, args, kwargs, result, module)
+        if self._has_before:
+            self._see_written(func, args, kwargs, result)
+        return product
+
+    def _see_map(
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, module: str
+    ) -> Product | None:
         known = self._known
         tensors = list(tensors_of((*args, *kwargs.values()) if kwargs else args))
         if not any(each in known for each in tensors):
@@ -115,11 +125,28 @@ class SoftmaxProducts:
             self._follow(call)
         return product
 
+    def _see_written(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
+        """Forget the map before of one that was written into through another tensor of its storage."""
+        target = written_tensor(func, args, kwargs, result)
+        if target is None:
+            return
+        storage = target.untyped_storage().data_ptr()
+        for tensor, known in self._known.items():
+            if known.before is None or tensor is target:
+                continue
+            own, before = (each.untyped_storage().data_ptr() for each in (tensor, known.before))
+            if own != before and storage in (own, before):
+                dropped = ("dropout",) if known.dropout > 0 else ()
+                between = merged((known.between, dropped, (function_name(func),)))
+                self._known[tensor] = replace(known, before=None, between=between)
+
     def _begin(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor, module: str) -> None:
         position, default = SOFTMAXES[func]
         dim = kwargs.get("dim", args[position] if len(args) > position else default)
-        if dim is None or result.ndim == 0 or (result.ndim == 1 and isinstance(args[0], nn.Parameter)):
+        if result.ndim == 0 or (result.ndim == 1 and isinstance(args[0], nn.Parameter)):
             return
+        if dim is None:  # what torch takes then, with a warning
+            dim = 0 if result.ndim in (1, 3) else 1
         self._follow_softmax(result, dim, module, func in LOGARITHMS)
 
     def _follow_softmax(self, result: Tensor, dim: int, module: str, logarithm: bool) -> None:
@@ -154,7 +181,7 @@ class SoftmaxProducts:
             maps = [known for each in operands if (known := self._known.get(each)) is not None]
             if maps:
                 refuse_unreadable(call.args, {}, f"the product of a softmax in module {call.module!r} ({call.name})")
-            if not _share(maps) and isinstance(call.result, Tensor):
+            if not share_softmaxes(maps) and isinstance(call.result, Tensor):
                 product = self._product_of(call, operands)
         if product is None:
             return None
@@ -236,6 +263,7 @@ class SoftmaxProducts:
                 spread = before.numel() < result.numel()
                 before = before.expand(result.shape) if spread else before.reshape(result.shape)
                 self._known[result] = replace(known, before=before)
+                self._has_before |= known.dropout > 0
         elif func in TRANSPOSES and source is call.args[0]:
             self._transpose(call, source, known)
         elif (mask := self._random_mask(call)) is not None:
@@ -277,11 +305,12 @@ class SoftmaxProducts:
                 self._known[call.result] = known
         elif call.func in NOISY or (known.dropout > 0 and known.before is not None):
             first = ("dropout",) if known.before is not None and known.dropout > 0 else ()
-            between = _merged((known.between, first, (call.name,)))
+            between = merged((known.between, first, (call.name,)))
             self._known[call.result] = replace(known, before=None, dropout=dropout, between=between)
         else:
             before = known.before if known.before is not None else source if undropped is None else undropped
             self._known[call.result] = replace(known, before=before, dropout=dropout, kept=1 - dropout)
+            self._has_before = True
 
     def _random_mask(self, call: MapCall) -> Tensor | None:
         """The random numbers that a map is multiplied with, alone."""
@@ -299,6 +328,7 @@ class SoftmaxProducts:
             return
         before = known.before if known.before is not None else source if undropped is None else undropped
         self._known[call.result] = replace(known, before=before, dropout=rate[0], kept=rate[1])
+        self._has_before = True
 
     def _transpose(self, call: MapCall, source: Tensor, known: FollowedMap) -> None:
         """Follow a map whose axes change places."""
@@ -346,7 +376,7 @@ class SoftmaxProducts:
         maps = [each for _, each, _ in sources]
         picked = call.func is torch.Tensor.__getitem__ and target.numel() == source.numel() and in_order(call.args[1])
         moved = () if picked or not reorders(call, source, known, len(sources)) else (call.name,)
-        known = replace(_joined(maps, None if picked else call.name), key=key, before=known.before, kept=known.kept)
+        known = replace(joined(maps, None if picked else call.name), key=key, before=known.before, kept=known.kept)
         known = replace(known, reordered=(*known.reordered, *moved))
         if multiplied:
             uses = known.use(call.name, call.module)
@@ -360,7 +390,7 @@ class SoftmaxProducts:
         lost = all(known.key is None for known in maps)
         if lost and (call.weighted_by_parameters or (others and call.func in ADDITIONS)):
             return  # nothing of a map any more than of what it was mixed with
-        known = _joined(maps, call.name)
+        known = joined(maps, call.name)
         if call.func in SUMS:  # values are left, so that what follows excuses nothing
             known = replace(known, uses=())
         weighted = any(each.weighted for each in maps)
@@ -368,27 +398,3 @@ class SoftmaxProducts:
             known.use(call.name, call.module)
             return
         self._known[target] = replace(known, weighted=weighted or multiplied)
-
-
-def _share(maps: Sequence[FollowedMap]) -> bool:
-    """Whether two operands are made of one softmax, so that neither is the other's values."""
-    return len(maps) > 1 and len({id(one) for known in maps for one in known.softmaxes}) < sum(
-        len(known.softmaxes) for known in maps
-    )
-
-
-def _merged(groups: Any) -> tuple[Any, ...]:
-    """All of several groups, each once."""
-    return tuple(dict.fromkeys(one for group in groups for one in group))
-
-
-def _joined(maps: Sequence[FollowedMap], name: str | None) -> FollowedMap:
-    """What is known of a tensor that a function of this name made of some maps; nothing of its axes."""
-    return FollowedMap(
-        _merged(each.softmaxes for each in maps),
-        None,
-        dropout=max(each.dropout for each in maps),
-        between=_merged((*(each.between for each in maps), () if name is None else (name,))),
-        uses=_merged(each.uses for each in maps),
-        reordered=_merged(each.reordered for each in maps),
-    )

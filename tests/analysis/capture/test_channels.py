@@ -68,3 +68,52 @@ def test_attention_between_as_many_tokens_is_recorded(attend, seed):
 def test_axes_that_the_layout_says_count():
     (call,) = recorded(KINDS["fused"], 0, axes="clip head")
     assert call.shape == (2, HEADS, TOKENS, TOKENS)
+
+
+class Efficient(nn.Module):
+    """As many channels of keys as tokens, more of values."""
+
+    num_heads = HEADS
+
+    def __init__(self, seed):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.queries, self.keys, self.values = nn.Linear(5, WIDTH), nn.Linear(5, WIDTH), nn.Linear(5, HEADS * 8)
+
+    def forward(self, x):
+        query, key, value = (
+            each(x).unflatten(-1, (HEADS, -1)).transpose(1, 2) for each in (self.queries, self.keys, self.values)
+        )
+        return self.attend(query, key, value)
+
+    def attend(self, query, key, value):
+        return query.softmax(-1) @ (key.softmax(-2).mT @ value)
+
+
+class BetweenTokens(Efficient):
+    def attend(self, query, key, value):
+        return product(query, key, value)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_channels_of_keys_alone_are_no_tokens(seed):
+    values = torch.randn(2, TOKENS, 5, generator=torch.Generator().manual_seed(seed))
+    module = BetweenTokens(seed)
+    with capture(module, reduce="frames", layout=TokenLayout(TOKENS)) as captured:
+        module(values)
+    assert captured.calls[0].shape == (2, HEADS, TOKENS, TOKENS)
+    module = Efficient(seed)
+    message = r"as many tokens as heads or channels \(7\)"
+    with pytest.raises(LayoutError, match=message), capture(module, layout=TokenLayout(TOKENS)):
+        module(values)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_sharp_maps_of_as_many_clips_as_tokens_are_recorded(seed):
+    values = torch.randn(TOKENS, TOKENS, 5, generator=torch.Generator().manual_seed(seed))
+    module = BetweenTokens(seed)
+    with torch.no_grad():
+        module.queries.weight.mul_(8)
+    with capture(module, reduce="frames", layout=TokenLayout(TOKENS)) as captured:
+        module(values)
+    assert captured.calls[0].shape == (TOKENS, HEADS, TOKENS, TOKENS)
