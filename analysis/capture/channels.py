@@ -23,7 +23,8 @@ __all__ = ["refuse_channels"]
 
 PROBED = 8  # tokens that are replaced, at most
 LOCAL = 0.9  # of all that moves: in one row, where it is that of the token that was replaced
-CLEAR = 1e-4  # by how much weights that were divided by their sum move where they do
+CLEAR = 1e-3  # of the largest change: by how much weights divided by their sum move where they do
+LEAST = 0.1  # of the largest number: what all of it moves, where anything can be told
 Sides = tuple[Float[Tensor, "key dim"], Float[Tensor, "rows columns"]]
 
 
@@ -73,10 +74,10 @@ def _as_many_heads(maps: GivenMaps) -> bool:
 def _as_many_channels(maps: GivenMaps, running: RunningModule) -> bool:
     """Whether a parameter of its module, or what that was given, has as many channels a head as the map has rows."""
     heads = {1, *maps.lead, math.prod(maps.lead)}
-    sizes = {part * count * tokens for part in (1, 2, 3) for count in heads for tokens in maps.shape[2:]}
-    given = [each for each in tree_leaves((running.args, running.kwargs)) if isinstance(each, Tensor) and each.ndim]
+    sizes = {count * tokens for count in heads for tokens in maps.shape[2:]}
+    tensors = [each for each in tree_leaves((running.args, running.kwargs)) if isinstance(each, Tensor) and each.ndim]
     weights = [each for each in running.module.parameters() if each.ndim == 2]
-    return any(each.shape[-1] in sizes for each in given) or any(sizes & set(each.shape) for each in weights)
+    return any(each.shape[-1] in sizes for each in tensors) or any(sizes & set(each.shape) for each in weights)
 
 
 def _between_channels(modules: ModuleStack, count: int, running: RunningModule, where: str, tokens: int) -> bool:
@@ -99,7 +100,7 @@ def _is_of_channels(before: Tensor, after: Tensor, position: int) -> bool:
     """Whether a replaced token moves its column, or all rows alike, and not its row."""
     moved = (after - before).abs()
     total = float(moved.sum())
-    if not total > 0:
+    if not total > LEAST * float(before.abs().max()):
         return False
     rows = moved.sum(1)
     if len(rows) <= position:
@@ -110,7 +111,7 @@ def _is_of_channels(before: Tensor, after: Tensor, position: int) -> bool:
         rows = rows - moved[:, position]  # of a map: its own column moves in each row
         if bool((before >= 0).all()):  # and what it takes from the others there is shared by them
             shares = (_shares(after, position) - _shares(before, position)).abs().sum(1)
-            rows = shares if float(shares.max()) > CLEAR else rows
+            rows = shares if float(shares.max()) > CLEAR * float(moved.max()) else rows
     return int(rows.argmax()) != position
 
 

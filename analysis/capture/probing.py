@@ -170,4 +170,4 @@ def _compared(
     scale = one.abs().flatten(0, -2).amax(0).clamp(min=1e-30)
     change = ((one - other).abs() / scale).amax(-1)
     most = change.max()
-    return (change > CLEAR * most) & (change > ROUNDING), (change <= ROUNDING) & (change <= CLEAR**2 * most)
+    return (change > CLEAR * most) & (change > 10 * ROUNDING), (change <= ROUNDING) & (change <= CLEAR**2 * most)
