@@ -164,7 +164,7 @@ export class Inspector {
     this.whatIf?.follow(state);
     this.explained.follow(state);
     const shape = [state.model, state.against, state.view, state.head < 0, state.pinned, state.class_, state.branch, this.scene.passKey, linesKey(state),
-      ...this.legend.lineKinds(state)].join("|");
+      ...this.legend?.lineKinds(state) ?? []].join("|");
     if (shape !== this.shape) { this.shape = shape; this.layout(); }
     this.playback.follow(state);
     this.panels.filter((panel) => panel.width).forEach((panel) => panel.paint(state, theme));

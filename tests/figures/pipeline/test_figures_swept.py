@@ -259,6 +259,7 @@ def test_the_first_videos_of_a_sweep(swept):
 
 def test_defaults_of_a_request():
     assert Request().data == DATA
-    assert Request().settings["videos"] == 16
+    assert Request().settings["videos"] == 32
+    assert Request().settings["explained"] == 16
     assert Request().settings["neighbourhood"] == "TP30"
     assert Request(sweep="somewhere").data == ()
