@@ -6,7 +6,6 @@ of the call: by the right reading the call's own token moves, and the output's.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import permutations
@@ -22,8 +21,8 @@ from analysis.capture import AttentionCall
 from analysis.capture.capture import uncompiled
 from analysis.capture.layout import TokenTable
 from analysis.capture.maps import ScoredMaps, TokenMaps
+from analysis.capture.one_call import OneCall
 from analysis.capture.running import ModuleStack
-from analysis.capture.watcher import CallWatcher, unwatched
 
 __all__ = ["AxisProbe", "TokenAxes", "axis_readings", "by_token"]
 
@@ -190,32 +189,20 @@ class AxisProbe:
             return self.run(tokens)
 
 
-class _Seen(CallWatcher):
+class _Seen(OneCall):
     """Keeps the maps of one call of a module, and changes what it returns."""
 
     def __init__(
         self, module: nn.Module, path: str, number: int, change: Callable[[TokenMaps], None] | None = None
     ) -> None:
-        super().__init__(ModuleStack(module), written=True)
+        super().__init__(ModuleStack(module), (path, number), written=True)
         self.maps: TokenMaps | None = None
-        self._call, self._change = (path, number), change
-        self._calls: Counter[str] = Counter()
+        self._change = change
 
-    def record(
-        self,
-        maps: Callable[[], tuple[TokenMaps, float]],
-        where: str,
-        kind: str,
-        result: Any,
-        between: tuple[str, ...] = (),
-    ) -> None:
-        """Take one attention call."""
-        if (where, self._calls[where]) == self._call:
-            with unwatched():
-                self.maps = maps()[0]
-                if self._change is not None:
-                    self._change(self.maps)
-        self._calls[where] += 1
+    def look(self, maps: TokenMaps) -> None:
+        self.maps = maps
+        if self._change is not None:
+            self._change(maps)
 
 
 def _alike(one: Tensor, other: Any) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -14,10 +13,9 @@ from torch.utils._pytree import tree_leaves
 
 from analysis.capture.errors import LayoutError
 from analysis.capture.maps import GivenMaps, ScoredMaps, TokenMaps
+from analysis.capture.one_call import OneCall
 from analysis.capture.probing import first_tensor, replaced, run_again
 from analysis.capture.running import ModuleStack, RunningModule
-from analysis.capture.state import kept_state
-from analysis.capture.watcher import CallWatcher, unwatched
 
 __all__ = ["refuse_channels"]
 
@@ -85,12 +83,11 @@ def _between_channels(modules: ModuleStack, count: int, running: RunningModule, 
     assert values is not None
     call, axis, wrong = (where, running.calls[where]), values.ndim - 2, 0
     try:
-        with kept_state(running.module):
-            before = _sides(modules, count, running, call, None)
-            positions = sorted({round(each * (tokens - 1) / (PROBED - 1)) for each in range(PROBED)})
-            for position in positions:
-                after = _sides(modules, count, running, call, partial(replaced, values.shape, axis, position))
-                wrong += any(_is_of_channels(*pair, position) for pair in zip(before, after, strict=True))
+        before = _sides(modules, count, running, call, None)
+        positions = sorted({round(each * (tokens - 1) / (PROBED - 1)) for each in range(PROBED)})
+        for position in positions:
+            after = _sides(modules, count, running, call, partial(replaced, values.shape, axis, position))
+            wrong += any(_is_of_channels(*pair, position) for pair in zip(before, after, strict=True))
     except Exception:  # whatever a module does that other numbers are no input for
         return False
     return wrong > len(positions) / 2
@@ -122,32 +119,18 @@ def _shares(weights: Tensor, position: int) -> Tensor:
     return others / others.sum(1, keepdim=True).clamp(min=1e-12)
 
 
-class _Sides(CallWatcher):
+class _Sides(OneCall):
     """Keeps the values of one call, and its queries, or its map where it is written out."""
 
     def __init__(self, modules: ModuleStack, call: tuple[str, int]) -> None:
-        super().__init__(modules)
+        super().__init__(modules, call)
         self.sides: Sides | None = None
-        self._call = call
-        self._calls: Counter[str] = Counter()
 
-    def record(
-        self,
-        maps: Callable[[], tuple[TokenMaps, float]],
-        where: str,
-        kind: str,
-        result: Any,
-        between: tuple[str, ...] = (),
-    ) -> None:
-        """Take one attention call."""
-        if (where, self._calls[where]) == self._call:
-            with unwatched():
-                known = maps()[0]
-                rows = known.query if isinstance(known, ScoredMaps) else known.weights
-                first, second = (each.to(known.wide).flatten(0, -3)[0] if each.ndim > 2 else each.to(known.wide)
-                                 for each in (known.value, rows))  # fmt: skip
-                self.sides = first.clone(), second.clone()
-        self._calls[where] += 1
+    def look(self, maps: TokenMaps) -> None:
+        rows = maps.query if isinstance(maps, ScoredMaps) else maps.weights
+        first, second = (each.to(maps.wide).flatten(0, -3)[0] if each.ndim > 2 else each.to(maps.wide)
+                         for each in (maps.value, rows))  # fmt: skip
+        self.sides = first.clone(), second.clone()
 
 
 def _sides(
