@@ -199,7 +199,7 @@ class _Seen(OneCall):
         self.maps: TokenMaps | None = None
         self._change = change
 
-    def look(self, maps: TokenMaps) -> None:
+    def take(self, maps: TokenMaps) -> None:
         self.maps = maps
         if self._change is not None:
             self._change(maps)

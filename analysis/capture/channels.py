@@ -126,7 +126,7 @@ class _Sides(OneCall):
         super().__init__(modules, call)
         self.sides: Sides | None = None
 
-    def look(self, maps: TokenMaps) -> None:
+    def take(self, maps: TokenMaps) -> None:
         rows = maps.query if isinstance(maps, ScoredMaps) else maps.weights
         first, second = (each.to(maps.wide).flatten(0, -3)[0] if each.ndim > 2 else each.to(maps.wide)
                          for each in (maps.value, rows))  # fmt: skip

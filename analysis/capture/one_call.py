@@ -1,4 +1,4 @@
-"""OneCall: looks at one attention call of a pass."""
+"""OneCall: takes one attention call of a pass."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["OneCall"]
 
 
 class OneCall(CallWatcher):
-    """Looks at one attention call, of those of a pass.
+    """Takes one attention call, of those of a pass.
 
     Args:
         modules, written: see `CallWatcher`.
@@ -28,7 +28,7 @@ class OneCall(CallWatcher):
         self._calls: Counter[str] = Counter()
 
     @abstractmethod
-    def look(self, maps: TokenMaps) -> None:
+    def take(self, maps: TokenMaps) -> None:
         """Take what is wanted of the call, or write into what it returns; in `unwatched`."""
 
     def record(
@@ -42,5 +42,5 @@ class OneCall(CallWatcher):
         """Take one attention call."""
         if (where, self._calls[where]) == self._call:
             with unwatched():
-                self.look(maps()[0])
+                self.take(maps()[0])
         self._calls[where] += 1
