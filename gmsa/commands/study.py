@@ -65,11 +65,11 @@ def study(
     if out is None:
         print("\n".join(_study_lines(SHIPPED)))
         return
-    chosen = words(tasks) or [MAIN]
+    chosen = words(tasks) or (MAIN,)
     with progress_bar() as progress:
         result = run_study(
             out, StudySettings(montages, steps, held_out, inspected),
-            tasks=list(TASKS) if chosen == ["all"] else chosen, variants=words(variants) or DEFAULT_VARIANTS,
+            tasks=tuple(TASKS) if chosen == ("all",) else chosen, variants=words(variants) or DEFAULT_VARIANTS,
             seeds=seeds, source=DataSource(vectors, audioset), engine=engine, workers=workers, address=address,
             watch=StudyBar(progress),
         )  # fmt: skip

@@ -40,12 +40,16 @@ def test_without_a_folder_it_says_what_the_shipped_study_says():
         (("--workers", "2"), "workers and address are not for engine 'in-process'"),
         (("--inspected", "3000"), "3000 videos to inspect of 2000 held-out ones"),
         (("--tasks", "audioset"), "give their folder with --audioset"),
+        (("--tasks", "events,audioset"), "give their folder with --audioset"),
+        (("--tasks", "all"), "give their folder with --audioset"),
+        (("--tasks", "all", "--audioset", "nowhere"), "nowhere"),
     ],
 )
 def test_what_cannot_be_is_one_line(tmp_path, more, says):
     done = run("--out", tmp_path / "study", "--montages", 16, "--steps", 1, *more)
     assert (done.exit_code, len(done.stderr.splitlines())) == (2, 1), done.output
     assert says in done.stderr
+    assert not (tmp_path / "study").exists(), "nothing is made before it is known that all can be"
 
 
 def test_the_help_lists_what_there_is():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from gmsa_models.data.montage.video_vectors import read_video_vectors
 from gmsa_models.data.paths import expand
 from gmsa_models.data.vocabulary import Vocabulary
 
-__all__ = ["DataSource", "task_data"]
+__all__ = ["DataSource", "check_real_frames", "task_data"]
 
 SHARDS = 8  # of the training montages: a task of fewer takes the first of them
 SERIES = {"train": 1, "held-out": 2}  # split -> seed of its montages, as for the shipped models
@@ -75,6 +75,22 @@ def task_data(
         keys.append(f"{split} {vectors.sha256}")
     used = max(1, round(task.share * len(paths["train"])))
     return TaskData(tuple(paths["train"][:used]), tuple(paths["held-out"]), demo_vocabulary(), ", ".join(keys))
+
+
+def check_real_frames(tasks: Sequence[StudyTask], source: DataSource) -> None:
+    """Refuse, before anything is made, tasks of real frames whose files cannot be had.
+
+    Args:
+        tasks: all that are to be done.
+        source: what they are made from.
+
+    Raises:
+        SweepError: no folder is given.
+        SourceNotFoundError, ContentError: files that are not there or cannot be read.
+    """
+    for task in tasks:
+        if task.recipe is None:
+            _audioset(task, source)
 
 
 def _vectors(source: DataSource, split: str) -> VectorSource:

@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from analysis.errors import SweepError
 from analysis.study.seeds.cell import CellOutcome, do_cell
-from analysis.study.seeds.data import DataSource, task_data
+from analysis.study.seeds.data import DataSource, check_real_frames, task_data
 from analysis.study.seeds.plan import Cell, StudySettings, cells_of, check_variants, in_table_order
 from analysis.study.seeds.table import STUDY, write_table
 from analysis.study.seeds.tasks import MAIN, TASKS, StudyTask, study_tasks
@@ -129,6 +129,7 @@ def run_study(
     if seeds is not None and seeds < 1:
         raise SweepError(f"{seeds} seeds a variant; expected at least 1")
     work.check()
+    check_real_frames(chosen, source or DataSource())
     with locked(folder, "a study"):
         remove_leftovers(folder, TABLE, *(f"cells/{name}/*.parquet" for name in TASKS))
         for task in chosen:
