@@ -2,7 +2,7 @@
 
 import { formatNumber } from "./words.js";
 import { THEMES } from "./colours.js";
-import { START, TRAITS, Scene, linesKey } from "./state.js";
+import { START, TRAITS, Scene } from "./state.js";
 import { create, BOLD, text, fitted } from "./drawing.js";
 import { EDGE, MapPanel } from "./maps.js";
 import { PredictionPanel } from "./predictions.js";
@@ -163,7 +163,8 @@ export class Inspector {
     }
     this.whatIf?.follow(state);
     this.explained.follow(state);
-    const shape = [state.model, state.against, state.view, state.head < 0, state.pinned, state.class_, state.branch, this.scene.passKey, linesKey(state),
+    const shape = [state.model, state.against, state.view, state.head < 0, state.pinned, state.class_, state.branch, this.scene.passKey,
+      state.modality, state.layer, state.explanation, this.scene.linesKey(state),
       ...this.legend?.lineKinds(state) ?? []].join("|");
     if (shape !== this.shape) { this.shape = shape; this.layout(); }
     this.playback.follow(state);

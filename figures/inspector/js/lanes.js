@@ -4,7 +4,6 @@ import { clock, formatNumber } from "./words.js";
 import { THEMES, LINES, MODEL_DASHES } from "./colours.js";
 import { FONT, BOLD, text, fitted, line } from "./drawing.js";
 import { Panel, spanBetween } from "./panel.js";
-import { linesKey } from "./state.js";
 import { selectedSeconds, drawOverTime } from "./selection.js";
 
 const STRIP_HEIGHT = 48; // of the strip of pictures, in pixels
@@ -42,7 +41,7 @@ export class LanePanel extends Panel {
   box() { return { x: this.gutter.left, y: 0, width: this.width - this.gutter.left - this.gutter.right, height: this.height - 18 }; }
 
   key(state) {
-    return [this.scene.shown(state), linesKey(state), state.span, state.class_, state.pinned && state.branch,
+    return [this.scene.shown(state), this.scene.linesKey(state), state.span, state.class_, state.pinned && state.branch,
       state.pinned && state.frame, Boolean(this.inspector.media?.sheet), this.scene.passKey].join("|");
   }
 
@@ -168,11 +167,9 @@ export class LanePanel extends Panel {
   }
 
   draw_strip(context, lane, state) {
-    const colours = this.scene.payload.array(`strip/${lane.modality}`), at = this.place(state);
-    for (let frame = state.span[0]; frame < state.span[1]; frame++) {
-      context.fillStyle = `rgb(${colours[3 * frame]},${colours[3 * frame + 1]},${colours[3 * frame + 2]})`;
-      context.fillRect(at(frame), lane.box.y, at(frame + 1) - at(frame) + 0.4, lane.box.height);
-    }
+    const [first, last] = state.span;
+    context.imageSmoothingEnabled = false;
+    context.drawImage(this.scene.strip(lane.modality), first, 0, last - first, 1, lane.box.x, lane.box.y, lane.box.width, lane.box.height);
   }
 
   /** Pixels of a segment in the span. @returns {number[]} left, right */

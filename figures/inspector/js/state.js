@@ -33,9 +33,6 @@ const LEFTS = {
 /** Dimensions of a lane of which one label is shown at a time, and what of the state says which. */
 const CHOSEN = { layer: "layer", modality: "modality", explainer: "explanation", head: "lastHead" };
 
-/** What of the state decides which lines the lanes have. @param {State} state */
-export function linesKey(state) { return Object.values(CHOSEN).map((name) => state[name] ?? "").join("|"); }
-
 // Seconds. Axes of a clip that begins later count from its start: the minutes of a longer time do not fit beside a map.
 const LONGEST_CLOCK = 60000;
 
@@ -278,10 +275,29 @@ export class Scene {
     }));
   }
 
+  /** The colours of a modality's frames, a pixel each. @returns {HTMLCanvasElement} */
+  strip(modality) {
+    return this.pictures.get(`strip|${modality}`, () => {
+      const canvas = Object.assign(document.createElement("canvas"), { width: this.frames, height: 1 });
+      const image = canvas.getContext("2d").createImageData(this.frames, 1), colours = this.payload.array(`strip/${modality}`);
+      for (let frame = 0; frame < this.frames; frame++) image.data.set([...colours.subarray(3 * frame, 3 * frame + 3), 255], 4 * frame);
+      canvas.getContext("2d").putImageData(image, 0, 0);
+      return { value: canvas, weight: this.frames };
+    });
+  }
+
   /** Lanes that some of the models have, from the top. @param {number[]} shown models */
   lanes(shown) {
     const found = new Map(shown.flatMap((index) => this.models[index].lanes).reverse().map((lane) => [lane.variable, lane]));
     return [...found.values()].reverse().sort((one, other) => one.order - other.order);
+  }
+
+  /** What of the state decides which lines the lanes have: of the chosen dimensions those that a lane has. @param {State} state */
+  linesKey(state) {
+    const dimensions = this.shown(state).flatMap((index) => this.models[index].lanes).flatMap((lane) => lane.dimensions ?? []);
+    const chosen = new Set(dimensions.map(([name]) => CHOSEN[name]).filter(Boolean));
+    if (state.pinned) for (const name of ["modality", "layer", "lastHead"]) chosen.add(name); // of the row that is drawn then
+    return [...chosen].map((name) => state[name] ?? "").join("|");
   }
 
   /** A model's lines in a lane: of chosen dimensions the label that the state says, of others every label. @returns {{labels: string[], branch: ?string, values: Float32Array}[]} */
