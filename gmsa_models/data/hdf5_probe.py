@@ -36,6 +36,7 @@ from gmsa_models.limits import limit_process
 
 if TYPE_CHECKING:
     import h5py
+    import numpy as np
 
 __all__ = ["CLIPS", "RECORD", "REFUSED", "probe"]
 
@@ -118,21 +119,39 @@ def _claimed(variable: h5py.Dataset, name: str) -> int:
 
 
 def _read_attributes(owner: h5py.HLObject, place: str, claims: Claims) -> None:
-    if len(owner.attrs) > MOST_ATTRIBUTES:
-        raise ValueError(f"{place} has {len(owner.attrs)} attributes; at most {MOST_ATTRIBUTES} are read")
+    """Read each attribute once: `owner.attrs` would open it by name three times, which takes longer than all else."""
+    from h5py import h5a
+
+    count = h5a.get_num_attrs(owner.id)
+    if count > MOST_ATTRIBUTES:
+        raise ValueError(f"{place} has {count} attributes; at most {MOST_ATTRIBUTES} are read")
     total = 0
-    for name in owner.attrs:
+    for number in range(count):
+        about = h5a.open(owner.id, index=number)
+        name = about.name.decode(errors="surrogateescape")
         if name in DECODED:
             raise ContentError(f"{place} has the attribute {name!r:.100}; values are not packed that way here")
-        about = owner.attrs.get_id(name)
-        total += about.dtype.itemsize * (about.get_space().get_simple_extent_npoints())
+        kind = about.dtype
+        total += kind.itemsize * (about.get_space().get_simple_extent_npoints())
         if total > LONGEST_METADATA:
             break
-        value = owner.attrs[name]
+        value = _attribute(about, kind) if kind.subdtype is None else owner.attrs[name]
         total += len(value) if isinstance(value, str | bytes) else 0
     if total > LONGEST_METADATA:
         raise ValueError(f"{place} has attributes of {total} bytes or more; at most {LONGEST_METADATA} are read")
     claims.add(total, variables=0)
+
+
+def _attribute(about: h5py.h5a.AttrID, kind: np.dtype) -> object:
+    """The value of an attribute; None where it has none."""
+    import numpy as np
+
+    shape = about.shape
+    if shape is None:
+        return None
+    values = np.zeros(shape, kind)
+    about.read(values)
+    return values.item() if values.ndim == 0 else values
 
 
 def _read_values(variable: h5py.Dataset, claims: Claims) -> None:
