@@ -19,7 +19,8 @@ from analysis.view import Capabilities, ModelNote, TraceView, type_name
 from gmsa_models.attention import AttentionBlock
 from gmsa_models.checkpoints.files import ZOO
 from gmsa_models.classifier import GMSAClassifier
-from gmsa_models.data.clip import Batch, Clip
+from gmsa_models.data.batch import Batch
+from gmsa_models.data.clip import Clip
 from gmsa_models.data.vocabulary import Vocabulary
 from gmsa_models.errors import ArgumentError
 from gmsa_models.evaluating import evaluating

@@ -24,7 +24,8 @@ from analysis.explanations.registry import explain_all
 from analysis.explanations.stream import stream_inputs
 from gmsa_models import GMSAClassifier, load, read_clips
 from gmsa_models.allocator import keep_freed_memory
-from gmsa_models.data.clip import Batch, Clip
+from gmsa_models.data.batch import Batch
+from gmsa_models.data.clip import Clip
 
 RESULTS = Path(__file__).parent / "results" / "faithfulness.md"
 MODELS = ("gate-op-bd20", "gate-op-tp30", "baseline", "share-att-tp", "gate-att-bd10")

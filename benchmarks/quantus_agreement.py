@@ -19,7 +19,8 @@ from analysis.explanations.registry import explain
 from analysis.explanations.scores import explained_labels
 from analysis.explanations.stream import stream_inputs
 from gmsa_models import GMSAClassifier, load, read_clips
-from gmsa_models.data.clip import Batch, Clip
+from gmsa_models.data.batch import Batch
+from gmsa_models.data.clip import Clip
 
 VIDEOS, METHODS, FRAMES = "demo:0-12", ("saliency", "relevance-propagation", "attention-global", "random"), 60
 

@@ -29,7 +29,7 @@ from analysis.sensitivity.closed_form.forms import closed_form_norms
 from gmsa_models import available, load, read_clips
 from gmsa_models.allocator import keep_freed_memory
 from gmsa_models.attention import AttentionBlock
-from gmsa_models.data.clip import Batch
+from gmsa_models.data.batch import Batch
 from gmsa_models.variants import COLUMNS, build
 
 RESULTS = Path(__file__).parent / "results" / "sensitivity.md"

@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from gmsa_models.allocator import keep_freed_memory
 from gmsa_models.classifier import GMSAClassifier, parameter_mib
-from gmsa_models.data.clip import Batch
+from gmsa_models.data.batch import Batch
 from gmsa_models.variants import COLUMNS, PUBLISHED_FAMILY, build
 
 RESULTS = Path(__file__).parent / "results" / "training_step.md"

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from gmsa_models.attention import ATTENTION, AttentionBlock, xavier_linear
 from gmsa_models.attention.stages import NO_EDIT, BlockEdit
 from gmsa_models.config import ModelConfig
-from gmsa_models.data.clip import Batch, Clip
+from gmsa_models.data.batch import Batch
+from gmsa_models.data.clip import Clip
 from gmsa_models.data.spaces import FeatureSpace, card_spaces
 from gmsa_models.data.vocabulary import Vocabulary
 from gmsa_models.errors import ArgumentError, ConfigError

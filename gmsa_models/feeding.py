@@ -17,7 +17,8 @@ from torch import Tensor
 from typing_extensions import TypeIs
 
 from gmsa_models.classifier import GMSAClassifier
-from gmsa_models.data.clip import QUANTIZED_MAXIMUM, QUANTIZED_MINIMUM, Batch, Clip, ClipError
+from gmsa_models.data.batch import Batch
+from gmsa_models.data.clip import QUANTIZED_MAXIMUM, QUANTIZED_MINIMUM, Clip, ClipError
 from gmsa_models.data.errors import OnSkip, UnfitClipError, brief
 from gmsa_models.data.shuffle import count_clips, shuffled_clips
 from gmsa_models.data.sources import Source

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gmsa_models.attention import AttentionBlock, CleanPass, Contexts, Frames, Gates, Valid
 from gmsa_models.classifier import GMSAClassifier, mean_over_valid
-from gmsa_models.data.clip import Batch
+from gmsa_models.data.batch import Batch
 from gmsa_models.errors import ArgumentError
 from gmsa_models.trace import AttentionTrace
 

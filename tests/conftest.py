@@ -1,5 +1,6 @@
 """Fixtures that several rooms use, and the order of the files."""
 
+import functools
 import gc
 import json
 import os
@@ -51,7 +52,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What is imported and collected stays to the end: the collector of garbage need not look at it again and again."""
+    """What is imported and collected stays to the end: the collector of garbage need not look at it again and again.
+
+    Nor need the commands of an application be built anew, of signatures that do not change, each time that one is run.
+    """
+    if "typer.testing" in sys.modules:
+        testing = sys.modules["typer.testing"]
+        testing._get_command = functools.cache(testing._get_command)
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)

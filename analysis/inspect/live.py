@@ -15,7 +15,8 @@ from analysis.view import features_sha256
 from gmsa_models.checkpoints.files import load
 from gmsa_models.checkpoints.names import name_checkpoints
 from gmsa_models.classifier import Encoder, GMSAClassifier
-from gmsa_models.data.clip import Batch, Clip
+from gmsa_models.data.batch import Batch
+from gmsa_models.data.clip import Clip
 from gmsa_models.errors import ArgumentError
 from gmsa_models.evaluating import evaluating
 from gmsa_models.feeding import Inputs, check_fits

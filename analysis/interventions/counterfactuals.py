@@ -23,7 +23,8 @@ from analysis.interventions.sites import Site
 from gmsa_models.attention import Valid
 from gmsa_models.attention.stages import BlockEdit
 from gmsa_models.classifier import GMSAClassifier
-from gmsa_models.data.clip import Batch, Clip
+from gmsa_models.data.batch import Batch
+from gmsa_models.data.clip import Clip
 from gmsa_models.errors import ArgumentError
 from gmsa_models.evaluating import standard_contexts
 from gmsa_models.trace import Stage

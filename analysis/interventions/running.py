@@ -19,7 +19,8 @@ from analysis.interventions.sites import Site
 from gmsa_models.attention import CleanPass, Frames
 from gmsa_models.attention.stages import staged_pass
 from gmsa_models.classifier import GMSAClassifier, mean_over_valid
-from gmsa_models.data.clip import Batch, Clip
+from gmsa_models.data.batch import Batch
+from gmsa_models.data.clip import Clip
 from gmsa_models.evaluating import evaluating, standard_contexts
 from gmsa_models.feeding import Inputs, check_fits
 from gmsa_models.recompute import pooled_from

@@ -14,7 +14,8 @@ from analysis.sensitivity.autograd import autograd_norms, sampled_norms
 from analysis.sensitivity.closed_form.forms import CLOSED_FORMS, closed_form_norms
 from gmsa_models.attention import AttentionBlock
 from gmsa_models.classifier import Encoder, EncoderLayer, GMSAClassifier
-from gmsa_models.data.clip import Batch, Clip
+from gmsa_models.data.batch import Batch
+from gmsa_models.data.clip import Clip
 from gmsa_models.errors import ArgumentError
 from gmsa_models.evaluating import evaluating
 from gmsa_models.masks import Neighbourhood, neighbourhood_mask

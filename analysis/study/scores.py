@@ -10,7 +10,8 @@ import xarray as xr
 
 from analysis.workers import map_in_threads
 from gmsa_models.classifier import GMSAClassifier
-from gmsa_models.data.clip import Batch, Clip
+from gmsa_models.data.batch import Batch
+from gmsa_models.data.clip import Clip
 from gmsa_models.evaluation.scoring import Predictions, batch_scores, collation_of, in_order, sorted_batches
 from gmsa_models.feeding import Collation, Inputs, RawBatch, fitting, prefetched
 

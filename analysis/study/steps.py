@@ -11,7 +11,7 @@ import torch
 import xarray as xr
 
 from gmsa_models.classifier import GMSAClassifier
-from gmsa_models.data.clip import Batch
+from gmsa_models.data.batch import Batch
 
 __all__ = ["step_seconds"]
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from gmsa_models.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from gmsa_models.data.clip import Batch, Clip, ClipError, Segment, dequantize, quantize
+    from gmsa_models.data.batch import Batch
+    from gmsa_models.data.clip import Clip, ClipError, Segment, dequantize, quantize
     from gmsa_models.data.sources import read_clips
     from gmsa_models.data.spaces import FeatureSpace
     from gmsa_models.data.tfrecord.errors import TFRecordError
@@ -30,7 +31,7 @@ __all__ = [
 ]
 
 _MODULES = {
-    "Batch": "gmsa_models.data.clip",
+    "Batch": "gmsa_models.data.batch",
     "Clip": "gmsa_models.data.clip",
     "ClipError": "gmsa_models.data.clip",
     "FeatureSpace": "gmsa_models.data.spaces",

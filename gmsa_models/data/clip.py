@@ -1,16 +1,13 @@
-"""Clip: the frames of one video in hand; Batch: several clips, padded to one length, as tensors."""
+"""Clip: the frames of one video in hand. Without torch, which readers need not wait for."""
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, no_type_check
 
 import numpy as np
-import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
 
 from gmsa_models.data.errors import UnfitClipError, brief
 from gmsa_models.data.spaces import LONGEST_NAME, FeatureSpace, is_name, same_labels
@@ -21,7 +18,6 @@ __all__ = [
     "LARGEST_LABEL",
     "QUANTIZED_MAXIMUM",
     "QUANTIZED_MINIMUM",
-    "Batch",
     "Clip",
     "ClipError",
     "Segment",
@@ -296,99 +292,3 @@ class Clip:
             return self
         features = {modality: values[:frames] for modality, values in self.features.items()}
         return replace(self, features=features, frame_times=self.frame_times[:frames])
-
-
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """Clips padded to one length, as tensors.
-
-    Attributes:
-        features: modality -> (batch, frames, dim), dequantised; padded frames hold zeros.
-        valid: (batch, frames), True where a frame is real. Real frames come first.
-        labels: (batch, classes) of 0 and 1 in the order of a `Vocabulary`, or None.
-        ids: one a clip.
-        frame_seconds: one a clip.
-    """
-
-    features: dict[str, Float[Tensor, "batch frames _"]]
-    valid: Bool[Tensor, "batch frames"]
-    labels: Float[Tensor, "batch classes"] | None = None
-    ids: tuple[str, ...] = ()
-    frame_seconds: tuple[float, ...] = ()
-
-    def __len__(self) -> int:
-        return self.valid.shape[0]
-
-    @property
-    def full(self) -> bool:
-        """True when no frame is padding."""
-        return bool(self.valid.all())
-
-    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Batch:
-        """The same batch on another device or with features in another floating-point type."""
-        return replace(
-            self,
-            features={name: values.to(device=device, dtype=dtype) for name, values in self.features.items()},
-            valid=self.valid.to(device=device),
-            labels=None if self.labels is None else self.labels.to(device=device),
-        )
-
-    @classmethod
-    def from_clips(
-        cls,
-        clips: Sequence[Clip],
-        modalities: Sequence[str] | None = None,
-        vocabulary: Vocabulary | None = None,
-        max_frames: int | None = None,
-    ) -> Batch:
-        """Pad clips to the longest and stack them.
-
-        Args:
-            clips: at least one; each must have every modality asked for, with one width throughout.
-            modalities: which to take, in order; default: those of the first clip.
-            vocabulary: the classes that `labels` has columns for; None leaves `labels` None.
-            max_frames: longer clips are cut to their first `max_frames` frames.
-
-        Returns:
-            float32 tensors on the CPU.
-
-        Raises:
-            ClipError: no clips, or widths that differ; names the clip.
-            KeyError: a clip lacks a modality; names both.
-            UnfitClipError: with a vocabulary, a clip's labels are of another data set.
-        """
-        if not clips:
-            raise ClipError("a batch needs at least one clip, got none")
-        clips = [clip if max_frames is None else clip.cut(max_frames) for clip in clips]
-        names = tuple(modalities) if modalities is not None else tuple(clips[0].features)
-        frames = max(clip.frames for clip in clips)
-        valid = torch.zeros(len(clips), frames, dtype=torch.bool)
-        for row, clip in enumerate(clips):
-            valid[row, : clip.frames] = True
-        return cls(
-            features={name: _pad(clips, name, frames) for name in names},
-            valid=valid,
-            labels=None if vocabulary is None else _label_matrix(clips, vocabulary),
-            ids=tuple(clip.id for clip in clips),
-            frame_seconds=tuple(clip.frame_seconds for clip in clips),
-        )
-
-
-def _pad(clips: Sequence[Clip], modality: str, frames: int) -> Float[Tensor, "batch frames _"]:
-    arrays = [clip.floats(modality) for clip in clips]
-    width = arrays[0].shape[1]
-    padded = torch.zeros(len(clips), frames, width, dtype=torch.float32)
-    for row, (clip, array) in enumerate(zip(clips, arrays, strict=True)):
-        if array.shape[1] != width:
-            raise ClipError(
-                f"clip {clip.id!r}: {modality!r} is {array.shape[1]} wide; clip {clips[0].id!r} has {width}"
-            )
-        padded[row, : clip.frames] = torch.from_numpy(array)
-    return padded
-
-
-def _label_matrix(clips: Sequence[Clip], vocabulary: Vocabulary) -> Float[Tensor, "batch classes"]:
-    matrix = torch.zeros(len(clips), len(vocabulary), dtype=torch.float32)
-    for row, clip in enumerate(clips):
-        matrix[row, list(clip.positions(vocabulary))] = 1.0
-    return matrix

@@ -12,7 +12,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from gmsa_models.classifier import GMSAClassifier
-from gmsa_models.data.clip import Batch, Clip
+from gmsa_models.data.batch import Batch
+from gmsa_models.data.clip import Clip
 from gmsa_models.data.errors import OnSkip
 from gmsa_models.data.paths import skip_handler
 from gmsa_models.data.sources import read_clips, with_dataset

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from gmsa_models.classifier import GMSAClassifier
-from gmsa_models.data.clip import Batch
+from gmsa_models.data.batch import Batch
 from gmsa_models.feeding import widen
 
 __all__ = ["Objective", "parameter_groups"]

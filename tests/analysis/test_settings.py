@@ -14,7 +14,7 @@ from analysis.study.steps import step_seconds
 from analysis.sweep.analyses import ANALYSES
 from analysis.sweep.work import computed_columns
 from gmsa_models import load, save
-from gmsa_models.data.clip import Batch
+from gmsa_models.data.batch import Batch
 from gmsa_models.evaluation.scoring import evaluate, predict
 from gmsa_models.masks import Toeplitz
 

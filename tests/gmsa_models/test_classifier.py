@@ -9,7 +9,7 @@ import torch
 from gmsa_models.attention import ATTENTION
 from gmsa_models.classifier import GMSAClassifier, mean_over_valid, parameter_mib
 from gmsa_models.config import ModelConfig
-from gmsa_models.data.clip import Batch
+from gmsa_models.data.batch import Batch
 from gmsa_models.data.vocabulary import Vocabulary
 from gmsa_models.errors import ArgumentError, ConfigError
 from gmsa_models.masks import BlockDiagonal, Toeplitz, ToeplitzDilated

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import torch
 
-from gmsa_models.data.clip import Batch
+from gmsa_models.data.batch import Batch
 
 
 def logit(model, features: dict[str, torch.Tensor], target: int) -> float:

@@ -14,7 +14,7 @@ from torch import Tensor
 from gmsa_models.checkpoints.header import CheckpointError
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.arrays import read_arrays
-from gmsa_models.data.clip import Batch
+from gmsa_models.data.batch import Batch
 from gmsa_models.data.errors import brief
 from gmsa_models.errors import ArgumentError, DamagedError
 from gmsa_models.evaluating import evaluating

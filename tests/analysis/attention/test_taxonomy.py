@@ -9,7 +9,7 @@ from analysis.attention.pattern_table import pattern_table
 from analysis.attention.segments import frame_groups
 from analysis.attention.taxonomy import MEASURES, RULES, head_kind, segment_share
 from analysis.inspect.maps import head_taxonomy
-from gmsa_models.data.clip import Batch
+from gmsa_models.data.batch import Batch
 
 
 def test_each_kind_has_its_rule_the_first_that_holds_counts():

@@ -27,7 +27,8 @@ from analysis.explanations.ground_truth import Evidence, average_precision, evid
 from analysis.explanations.registry import explain
 from analysis.study.explained import explained_clips
 from gmsa_models import load
-from gmsa_models.data.clip import Batch, Segment
+from gmsa_models.data.batch import Batch
+from gmsa_models.data.clip import Segment
 from gmsa_models.errors import ArgumentError, UnknownNameError
 
 LABEL = 11  # of the small clips' event, from 3 to 7 s

@@ -7,7 +7,7 @@ from small_models import small_clip, small_model
 from analysis.attention.profiles import attention_profile
 from analysis.explanations.registry import explain
 from analysis.sensitivity.norms import frame_gradient_norms, local_sensitivity
-from gmsa_models.data.clip import Batch
+from gmsa_models.data.batch import Batch
 from gmsa_models.errors import ArgumentError
 
 

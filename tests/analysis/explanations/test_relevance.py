@@ -7,7 +7,7 @@ from small_models import KINDS, small_clip, small_model
 
 from analysis.explanations.registry import explain
 from analysis.explanations.stream import stream_inputs, streams
-from gmsa_models.data.clip import Batch
+from gmsa_models.data.batch import Batch
 from gmsa_models.evaluating import evaluating
 
 ATTENDING = [kind for kind in KINDS if kind != "none"]

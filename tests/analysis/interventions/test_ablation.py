@@ -25,7 +25,7 @@ from analysis.interventions.ablation import (
     edits_of,
 )
 from analysis.interventions.running import logits_with, run_with
-from gmsa_models.data.clip import Batch
+from gmsa_models.data.batch import Batch
 from gmsa_models.errors import ArgumentError
 from gmsa_models.masks import Toeplitz
 from gmsa_models.recompute import block_state, logits_from

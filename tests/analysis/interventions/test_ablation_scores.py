@@ -13,7 +13,7 @@ from analysis.interventions.ablation import Ablation, all_ablations
 from analysis.interventions.ablation_scores import ablate_clip, ablation_costs, ablation_scores, context_means
 from analysis.statistics.jackknife import jackknife_interval
 from gmsa_models import write_clips
-from gmsa_models.data.clip import Batch
+from gmsa_models.data.batch import Batch
 from gmsa_models.errors import ArgumentError
 from gmsa_models.evaluation.metrics import classification_metrics
 from gmsa_models.evaluation.scoring import predict

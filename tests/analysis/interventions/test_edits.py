@@ -22,7 +22,7 @@ from analysis.interventions.edits import (
 from analysis.interventions.running import EditRun, logits_with, run_with
 from analysis.interventions.sites import Site, SiteError, site_value, sites
 from gmsa_models.attention import ATTENTION
-from gmsa_models.data.clip import Batch
+from gmsa_models.data.batch import Batch
 from gmsa_models.masks import BlockDiagonal, Toeplitz, ToeplitzDilated
 
 BLOCKS = ("baseline", "share-att", "gate-att", "gate-op", "head-gate")

@@ -14,7 +14,8 @@ from analysis.sensitivity.norms import frame_gradient_norms, local_sensitivity
 from gmsa_models.attention import Baseline
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.config import ModelConfig
-from gmsa_models.data.clip import Batch, Clip
+from gmsa_models.data.batch import Batch
+from gmsa_models.data.clip import Clip
 from gmsa_models.masks import BlockDiagonal, Toeplitz, ToeplitzDilated, neighbourhood_mask
 
 KINDS = ("baseline", "share-att", "gate-att", "gate-op")

@@ -9,7 +9,8 @@ from small_models import small_model
 
 from analysis.inspect.clips import inspect_clip
 from analysis.view import features_sha256
-from gmsa_models.data.clip import Batch, Clip, ClipError, Segment, dequantize, quantize
+from gmsa_models.data.batch import Batch
+from gmsa_models.data.clip import Clip, ClipError, Segment, dequantize, quantize
 from gmsa_models.data.tfrecord.examples import decode_clip, encode_clip
 from gmsa_models.data.vocabulary import Vocabulary
 from gmsa_models.feeding import Collation

@@ -1,11 +1,14 @@
 """The Reader protocol: a format of a few lines opens everywhere; how demo videos are named."""
 
 import json
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from small_models import small_clip
 
 from gmsa_models.data.catalog.catalog import build_catalog, open_clip, read_catalog
 from gmsa_models.data.clip import Clip
@@ -170,3 +173,19 @@ def test_demo_videos_are_named_in_one_way():
     ):
         with pytest.raises(ArgumentError, match=expected):
             demo_videos(text)
+
+
+def test_clips_are_read_and_written_without_torch(tmp_path):
+    write_clips(tmp_path / "a.tfrecord", [small_clip(5)])
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from gmsa_models import read_clips, write_clips\n"
+        "from gmsa_models.data.catalog.catalog import build_catalog\n"
+        "from gmsa_models.data.montage.shards import write_montages\n"
+        "clips = list(read_clips(sys.argv[1])) + list(read_clips('demo:3'))\n"
+        "write_clips(sys.argv[2], clips)\n"
+        "print(len(list(read_clips(sys.argv[2]))), clips[0].floats('visual').shape)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "a.tfrecord"), str(tmp_path / "b.tfrecord")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.stdout.strip(), done.stderr) == ("2 (5, 12)", "")
