@@ -1,7 +1,8 @@
-"""What a wheel has otherwise than the checkout: `analysis` and `figures` inside `gmsa`, and the notebooks.
+"""What a wheel has otherwise than the checkout: `analysis` and `figures` inside `gmsa`, notebooks, and pages of `docs`.
 
 `analysis` and `figures` are what users call their own folders and modules, which Python finds first. So in a wheel they
-are `gmsa.analysis` and `gmsa.figures`, with all imports written so; the old names lead there with a warning.
+are `gmsa.analysis` and `gmsa.figures`, with all imports written so; the old names lead there with a warning. The pages
+are those that `docs/plain_pages.py` makes, which `gmsa docs` opens.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import ast
 import re
 import shutil
+import sys
 from pathlib import Path
 
 from setuptools import setup
@@ -49,7 +51,7 @@ class BuildPy(build_py):
 
 
 def move(library: Path) -> None:
-    """Move the packages below `gmsa`, write their names so, put shims in their place, and add the notebooks."""
+    """Move the packages below `gmsa`, write their names so, put shims in their place, add notebooks and pages."""
     for name in MOVED:
         shutil.move(library / name, library / "gmsa" / name)
         (library / name).mkdir()
@@ -61,6 +63,10 @@ def move(library: Path) -> None:
     (library / "gmsa" / "notebooks").mkdir()
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         shutil.copyfile(path, library / "gmsa" / "notebooks" / path.name)
+    sys.path.insert(0, str(ROOT / "docs"))
+    from plain_pages import write_pages  # only a wheel needs what it imports
+
+    write_pages(library / "gmsa" / "docs")
 
 
 def rename(text: str, package: Path) -> str:

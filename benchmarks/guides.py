@@ -1,10 +1,11 @@
 """Every command and Python block of the README and the guides, by a wheel in an environment outside the checkout.
 
-    python benchmarks/guides.py --folder FOLDER [--wheel FILE] [--data FOLDER] [--write]
+    python benchmarks/guides.py --folder FOLDER [--wheel FILE] [--data FOLDER] [--pages NAME ...] [--write]
 
-Builds a wheel, installs it with its extras into FOLDER/venv, and runs page by page, each in a folder of its own, what
-the pages say, in their order. Files that a page takes as given are made first. What would take hours is run with fewer
-steps; the table says what was added to a command, or why it was left out. The exit code is 1 where one fails.
+Builds a wheel, installs it with its extras into FOLDER/venv, and runs page by page, each in an empty folder of its own,
+what the pages say, in their order. Files that a page takes as given are made first. What would take hours is run with
+fewer steps; the table says what was changed in a command, or why it was left out. The exit code is 1 where one fails.
+A page that passed is not run again while it, the wheel and this file are the same: a stopped run goes on.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -49,8 +53,8 @@ write_clips("video.tfrecord", [replace(next(read_clips("demo:3")).cut(64), id="S
 """
 WEIGHTS = """
 import numpy, torch
-from gmsa_models import Batch, load, read_clips
-model, clip = load("gate-op-tp30").eval(), next(read_clips("demo:3")).cut(64)
+from gmsa_models import Batch, build, read_clips
+model, clip = build("gate-op-tp30").eval(), next(read_clips("demo:3")).cut(64)
 frames = {name: torch.from_numpy(clip.floats(name))[None] for name in model.config.modalities}
 with torch.no_grad():
     logits = model(Batch(frames, torch.ones(1, clip.frames, dtype=torch.bool)))
@@ -103,7 +107,6 @@ REPLACED = {
     "[--span A..B] [--frames N] [--neighbourhood TP4] [--explain] [--layer N|all] [--html]":
         "--span 0..4 --frames 32 --neighbourhood TP4 --explain --layer all --html",
     " --address auto": "",  # a cluster that runs; without it one is started
-    "--tasks all ": "--tasks events ",
 }  # fmt: skip
 # How a command begins -> why it is not run here.
 LEFT_OUT = {
@@ -122,6 +125,9 @@ LEFT_OUT_PYTHON = {
     "any_model": "fragments: tests/analysis/capture runs them",
     "explanation_benchmark": "a file: my_explainer.py",
 }
+# Real data, which are not in the repository: what names one is left out where there are none.
+DATA = ("yt8m_video_level.npz", "audioset")
+NO_DATA = "of real data: give --data"
 SERVES = "gmsa lab"  # runs until it is stopped
 SERVING = re.compile(r"https?://\S+")
 DRIVER = """
@@ -179,8 +185,8 @@ def _command_step(page: str, command: str) -> Step:
     for words, other in REPLACED.items():
         run = run.replace(words, other)
     added = next((words for start, words in SHORTER.items() if command.startswith(start)), "")
-    note = f"with {added}" if added else "" if run == command else f"as {run}"
-    return Step(page, command, f"{run} {added}".strip(), note=note)
+    notes = [f"as {run}"] * (run != command) + [f"with {added}"] * bool(added)
+    return Step(page, command, f"{run} {added}".strip(), note=", ".join(notes))
 
 
 class Session:
@@ -239,8 +245,12 @@ class Session:
         self.python.communicate()
 
 
-def run_page(page: Path, folder: Path, binaries: Path) -> Iterator[tuple[Step, float, str]]:
-    """Each step of a page, its seconds, and what went wrong."""
+def run_page(page: Path, folder: Path, binaries: Path, data: Path | None) -> Iterator[tuple[Step, float, str]]:
+    """Each step of a page, its seconds, and what went wrong; in a folder that is emptied first."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for name in DATA if data else ():
+        (folder / name).symlink_to(data / name)
     session = Session(folder, binaries)
     try:
         for given in GIVEN.get(page.stem, ()):
@@ -251,6 +261,8 @@ def run_page(page: Path, folder: Path, binaries: Path) -> Iterator[tuple[Step, f
             (code,) = (block.text for block in blocks(page) if block.language == "python")
             (folder / "my_explainer.py").write_text(code, encoding="utf-8")
         for step in steps_of(page):
+            if data is None and not step.python and set(DATA) & set(step.run.split()):
+                step = replace(step, run="", note=NO_DATA)
             began = time.perf_counter()
             problem = ""
             if step.run:
@@ -260,27 +272,36 @@ def run_page(page: Path, folder: Path, binaries: Path) -> Iterator[tuple[Step, f
         session.close()
 
 
-def install(folder: Path, wheel: Path | None) -> Path:
-    """An environment with the wheel; returns its folder of programs."""
+def install(folder: Path, wheel: Path | None) -> tuple[Path, str]:
+    """An environment with the wheel; returns its folder of programs, and a digest of the wheel."""
 
     def run(*words: object) -> None:
         subprocess.run([str(word) for word in words], check=True, cwd=folder)
 
-    binaries = folder / "venv" / "bin"
-    if binaries.is_dir():
-        return binaries
+    binaries, installed = folder / "venv" / "bin", folder / "installed.txt"
     folder.mkdir(parents=True, exist_ok=True)
-    run(sys.executable, "-m", "venv", folder / "venv")
-    pip = (binaries / "python", "-m", "pip", "-q", "--disable-pip-version-check")
     if wheel is None:
-        run(*pip, "wheel", "--no-deps", "-w", folder / "wheel", ROOT)
+        shutil.rmtree(folder / "wheel", ignore_errors=True)
+        run(sys.executable, "-m", "pip", "-q", "wheel", "--no-deps", "-w", folder / "wheel", ROOT)
         (wheel,) = (folder / "wheel").glob("*.whl")
     constraints = ROOT / "constraints.txt"
-    torch = next(line for line in constraints.read_text(encoding="utf-8").splitlines() if line.startswith("torch=="))
-    run(*pip, "install", torch)
+    pinned = constraints.read_text(encoding="utf-8")
+    digest = sha256((contents_of(wheel) + pinned).encode()).hexdigest()
+    if installed.is_file() and installed.read_text(encoding="utf-8") == digest:
+        return binaries, digest
+    run(sys.executable, "-m", "venv", "--clear", folder / "venv")
+    pip = (binaries / "python", "-m", "pip", "-q", "--disable-pip-version-check")
+    run(*pip, "install", next(line for line in pinned.splitlines() if line.startswith("torch==")))
     run(*pip, "install", "-c", constraints, f"{wheel}[{EXTRAS}]", *BESIDE)
     run(*pip, "install", "--no-deps", *BESIDE_ALONE)
-    return binaries
+    installed.write_text(digest, encoding="utf-8")
+    return binaries, digest
+
+
+def contents_of(wheel: Path) -> str:
+    """Names and checksums of a wheel's files: two builds of the same files differ in their times alone."""
+    with zipfile.ZipFile(wheel) as archive:
+        return "\n".join(sorted(f"{each.filename} {each.CRC}" for each in archive.infolist()))
 
 
 def main() -> int:
@@ -288,33 +309,46 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True, help="outside the checkout; an environment there is kept")
     parser.add_argument("--wheel", type=Path, help="default: one is built")
-    parser.add_argument("--data", type=Path, help="with yt8m_video_level.npz and audioset/, for the study's commands")
+    parser.add_argument(
+        "--data", type=Path, help=f"with {' and '.join(DATA)}; default: shared/data beside the checkout"
+    )
     parser.add_argument("--pages", nargs="*", help="names of pages; default: all")
-    parser.add_argument("--write", action="store_true", help="write benchmarks/results/guides.md")
+    parser.add_argument("--write", action="store_true", help="write benchmarks/results/guides.md; of all pages only")
     given = parser.parse_args()
-    folder = given.folder.resolve()
-    binaries = install(folder, given.wheel and given.wheel.resolve())
+    if given.write and given.pages:
+        parser.error("--write is of all pages; leave --pages out")
+    folder, data = given.folder.resolve(), given.data or ROOT.parent / "shared" / "data"
+    if given.data and not all((data / name).exists() for name in DATA):
+        parser.error(f"--data {data}: expected a folder with {' and '.join(DATA)}")
+    binaries, wheel = install(folder, given.wheel and given.wheel.resolve())
     rows, failed = [], 0
     for page in PAGES:
-        if not any(True for _ in steps_of(page)) or (given.pages and page.stem not in given.pages):
-            continue
-        place = folder / "pages" / page.stem
-        place.mkdir(parents=True, exist_ok=True)
-        for name in ("yt8m_video_level.npz", "audioset"):
-            if given.data and not (place / name).exists():
-                (place / name).symlink_to(given.data.resolve() / name)
-        for step, seconds, problem in run_page(page, place, binaries):
-            failed += bool(problem)
-            outcome = f"{seconds:.1f} s" if step.run and not problem else "left out" if not problem else "**failed**"
-            note = (step.note or "").replace("|", "\\|")
-            rows.append(f"| {step.page} | `{step.shown.replace('|', chr(92) + '|')}` | {outcome} | {note} |")
-            print(rows[-1], flush=True)
-            if problem:
-                print(problem, flush=True)
-    text = report(rows, failed)
+        if any(True for _ in steps_of(page)) and (not given.pages or page.stem in given.pages):
+            of_page, wrong = rows_of(page, folder, binaries, data.resolve() if data.is_dir() else None, wheel)
+            rows, failed = rows + of_page, failed + wrong
     if given.write:
-        RESULTS.write_text(text, encoding="utf-8")
+        RESULTS.write_text(report(rows, failed), encoding="utf-8")
     return 1 if failed else 0
+
+
+def rows_of(page: Path, folder: Path, binaries: Path, data: Path | None, wheel: str) -> tuple[list[str], int]:
+    """The table's rows of a page, printed, and how many failed; those of an earlier run if nothing has changed."""
+    texts = (page.read_text(encoding="utf-8"), Path(__file__).read_text(encoding="utf-8"), wheel, str(data))
+    key, kept = sha256("\0".join(texts).encode()).hexdigest(), folder / "rows" / f"{page.stem}.json"
+    if kept.is_file() and (earlier := json.loads(kept.read_text(encoding="utf-8")))["key"] == key:
+        print(*earlier["rows"], f"{page.stem}: as run before", sep="\n", flush=True)
+        return earlier["rows"], 0
+    rows, failed = [], 0
+    for step, seconds, problem in run_page(page, folder / "pages" / page.stem, binaries, data):
+        failed += bool(problem)
+        outcome = f"{seconds:.1f} s" if step.run and not problem else "left out" if not problem else "**failed**"
+        note = (step.note or "").replace("|", "\\|")
+        rows.append(f"| {step.page} | `{step.shown.replace('|', chr(92) + '|')}` | {outcome} | {note} |")
+        print(rows[-1], *[problem] * bool(problem), sep="\n", flush=True)
+    if not failed:
+        kept.parent.mkdir(exist_ok=True)
+        kept.write_text(json.dumps({"key": key, "rows": rows}), encoding="utf-8")
+    return rows, failed
 
 
 def report(rows: list[str], failed: int) -> str:

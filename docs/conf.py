@@ -71,6 +71,7 @@ napoleon_attr_annotations = False  # the signature has them
 napoleon_custom_sections = [("Source", "notes_style")]
 
 html_theme = "furo"
+pygments_dark_style = "github-dark"  # furo's own underlines names of modules, as if they were links
 html_title = project
 html_static_path = ["_static"]
 html_css_files = ["docs.css"]
@@ -86,6 +87,7 @@ def setup(app: Sphinx) -> None:
     """Mathematics as MathML, which browsers draw themselves; docstrings as the plain text that they are."""
     app.add_html_math_renderer("mathml", (_inline, None), (_block, None))
     app.connect("autodoc-process-docstring", _plain, priority=100)  # before napoleon
+    app.connect("autodoc-process-signature", _defaults)
     app.connect("source-read", _results_here)
     app.connect("doctree-read", _dark_pictures, priority=400)  # before Sphinx collects pictures
 
@@ -117,6 +119,13 @@ def _plain(app: Sphinx, what: str, name: str, thing: object, options: object, li
         parts = re.split(r"(`[^`]*`)", line)
         parts[::2] = [re.sub(r"[*|]|(?<=\w)_(?!\w)", r"\\\g<0>", part) for part in parts[::2]]
         lines[number] = "".join(parts)
+
+
+def _defaults(
+    app: Sphinx, what: str, name: str, thing: object, options: object, signature: str | None, returned: str | None
+) -> tuple[str | None, str | None]:
+    """A default that is made anew for each object as `...`: Sphinx reads types only in a signature that is Python."""
+    return signature and signature.replace("<factory>", "..."), returned
 
 
 def _results_here(app: Sphinx, page: str, source: list[str]) -> None:

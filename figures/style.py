@@ -33,6 +33,7 @@ __all__ = [
     "COLUMN_WIDTH",
     "DIFFERENCE",
     "EVENT",
+    "EVENT_ALPHA",
     "EXCLUDED",
     "MODELS",
     "OTHER",
@@ -106,7 +107,7 @@ MODELS: dict[str, LineStyle] = {
 
 BRANCHES: dict[str, LineStyle] = {
     "global": LineStyle("global", "#5b2a86", "-"),
-    "local": LineStyle("local", "#2ca089", "-"),
+    "local": LineStyle("local", "#27937d", "-"),
     "combined": LineStyle("combined", "#777777", (0, (1, 1))),
 }
 
@@ -115,6 +116,7 @@ DIFFERENCE = "PuOr_r"  # diverging, white = equal; sign and place show the same
 SIMILARITY = "cividis"  # sequential, light = alike
 EXCLUDED = "#e4e4e4"  # a pair of frames outside the neighbourhood
 EVENT, BACKGROUND = "#f2dfa6", "#eeeeee"  # known segments
+EVENT_ALPHA = 0.6  # of an event behind lines
 TRUE, OTHER = "#1f8a63", "#a8a8a8"  # bars of labels that the clip has, and has not
 REFERENCE = "#949494"  # lines that say "even", "uniform", "the same"
 

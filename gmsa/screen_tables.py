@@ -17,6 +17,7 @@ from figures.panels.predictions import CHECK, Prediction, foreign_labels, labels
 from figures.style import model_style
 from figures.texts import short_number
 from gmsa.terminal import visible
+from gmsa_models.data.vocabulary import unnamed_note
 
 __all__ = [
     "certificates_text",
@@ -83,8 +84,10 @@ def predictions_table(record: xr.Dataset, top: int) -> Table:
     table.add_column("probability", justify="right")
     table.add_column("")
     table.add_column("not compared" if foreign_labels(record) else "label of the clip")
-    for each in top_predictions(record, top):
+    shown = top_predictions(record, top)
+    for each in shown:
         table.add_row(*_prediction_row(each), style="green" if each.true else None)
+    table.caption, table.caption_justify = unnamed_note(each.name for each in shown) or None, "left"
     return table
 
 

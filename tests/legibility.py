@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator
 
 from matplotlib.axis import Axis
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
@@ -20,6 +20,11 @@ def contrast(one: str, other: str) -> float:
     """Contrast of two colours `#rrggbb` from 1 to 21, as WCAG 2 defines it."""
     low, high = sorted(_luminance(colour) for colour in (one, other))
     return (high + 0.05) / (low + 0.05)
+
+
+def laid_over(colour: str, below: str, alpha: float) -> str:
+    """The colour that is seen where a colour is drawn over another with an opacity from 0 to 1."""
+    return to_hex([alpha * one + (1 - alpha) * two for one, two in zip(to_rgb(colour), to_rgb(below), strict=True)])
 
 
 def _luminance(colour: str) -> float:

@@ -26,7 +26,7 @@ class Block:
     """A block of code.
 
     Attributes:
-        language: "python", "bash", or an empty text where the page says none.
+        language: "python", "bash", "{code-cell}" ..., or an empty text where the page says none.
         text: its lines.
     """
 
@@ -44,5 +44,10 @@ class Block:
 
 def blocks(page: Path) -> list[Block]:
     """Blocks of a page that hold Python, commands of a shell, or say no language."""
-    found = re.findall(r"^```(python|bash|)\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    return [Block(language, text) for language, text in found]
+    return [block for block in fenced(page.read_text(encoding="utf-8")) if block.language in ("python", "bash", "")]
+
+
+def fenced(text: str) -> list[Block]:
+    """Every block of code of a page, of whatever language: the end of one is not the beginning of another."""
+    parts = re.findall(r"^```([^\n]*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [Block(language.strip(), code) for language, code in parts]

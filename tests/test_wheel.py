@@ -3,6 +3,7 @@
 import ast
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,9 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("setuptools", reason="setuptools, of the extra test, is not installed")
+
+from browser import started_browser
+from page_links import dead_links
 
 ROOT = Path(__file__).parents[1]
 MOVED = ("analysis", "figures")
@@ -79,6 +83,51 @@ def test_commands_run_there_and_the_notebooks_are_carried(library, hostile):
         assert '"from analysis' not in path.read_text(encoding="utf-8"), path
     done = python(library, hostile, "-m", "gmsa", "figures", "--only", "2", "--out", "out", "--formats", "svg")
     assert done.stdout == "1 drawn, in out\n"
+
+
+def test_the_pages_of_the_documentation_are_carried_and_hold_together(library, hostile):
+    """As many as stand in `docs`, but for the reference of the API; pictures that are large are not among them."""
+    done = python(library, hostile, "-m", "gmsa", "docs", "--print")
+    pages = library / "gmsa" / "docs"
+    assert done.stdout.strip() == (pages / "index.html").as_uri()
+    names = {path.relative_to(ROOT / "docs").with_suffix("") for path in (ROOT / "docs").rglob("*.md")}
+    carried = {path.relative_to(pages).with_suffix("") for path in pages.rglob("*.html")}
+    assert carried == {name for name in names if name.parts[0] != "api"}
+    assert dead_links(pages) == []
+    assert sum(path.stat().st_size for path in pages.rglob("*")) < 2_000_000
+    start = (pages / "start.html").read_text(encoding="utf-8")
+    assert "gmsa inspect demo:3 --model gate-op-tp30" in start
+    for path in pages.rglob("*.html"):
+        text = path.read_text(encoding="utf-8")
+        assert not {"```", "{include}", "{code-cell}", "{toctree}"} & set(re.findall(r"```|\{[a-z-]+\}", text)), path
+        assert "<script" not in text, path
+
+
+def test_the_pages_can_be_copied_to_a_folder(library, hostile):
+    for _ in range(2):
+        done = python(library, hostile, "-m", "gmsa", "docs", "--print", "--out", "pages")
+        assert done.stdout.strip() == (hostile / "pages" / "index.html").as_uri()
+    copied, carried = (sorted(path.relative_to(top) for path in top.rglob("*"))
+                       for top in (hostile / "pages", library / "gmsa" / "docs"))  # fmt: skip
+    assert copied == carried
+
+
+@pytest.fixture(scope="module")
+def browser():
+    yield from started_browser()
+
+
+@pytest.mark.parametrize("width", [1440, 800, 390])
+def test_the_pages_ask_no_network_and_fit_the_screen(library, browser, width):
+    page, requests = browser.new_page(viewport={"width": width, "height": 900}), []
+    page.on("request", lambda request: requests.append(request.url))
+    for path in sorted((library / "gmsa" / "docs").rglob("*.html")):
+        page.goto(path.as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{path}: wider than {width}"
+        assert page.evaluate("[...document.images].every((image) => image.naturalWidth)"), path
+    assert len(requests) > 30
+    assert [url for url in requests if not url.startswith("file:")] == []
+    page.close()
 
 
 def test_old_names_are_the_same_modules_and_warn_once_each(library, tmp_path):

@@ -92,7 +92,9 @@ def ray_module() -> ModuleType:
     try:
         import ray
     except ImportError:
-        raise ImportError("Ray is not installed; install the scale extra: pip install -e '.[scale]'") from None
+        raise ImportError(
+            "Ray is not installed; install the scale extra: pip install 'gmsa-workbench[scale]'"
+        ) from None
     return ray
 
 

@@ -30,5 +30,5 @@ def __getattr__(name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name not in _EXTRA:
             raise
-        message = "the inspector in a notebook needs the notebooks extra: pip install -e '.[notebooks]'"
+        message = "the inspector in a notebook needs the notebooks extra: pip install 'gmsa-workbench[notebooks]'"
         raise ModuleNotFoundError(message, name=error.name) from None

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 
 from figures.style import OTHER, TRUE, on_ground
 from figures.texts import fit, fit_name, plain, short_number, text_points
+from gmsa_models.data.vocabulary import unnamed_note
 
 __all__ = [
     "CHECK",
@@ -133,7 +134,8 @@ def draw_predictions(axes: Axes, record: xr.Dataset, top: int, title: str, width
     axes.set_xlim(0, 1)
     axes.set_ylim(max(len(shown) + bool(more), top) - 0.3, -0.6)
     axes.set_yticks([])
-    axes.set_xlabel("probability", labelpad=1)
+    note = fit(unnamed_note(each.name for each in shown), width_inches * 72, TEXT)
+    axes.set_xlabel(f"probability\n{note}" if note else "probability", labelpad=1)
     axes.set_title(fit_name(title, width_inches * 72))
     axes.spines["left"].set_visible(False)
 

@@ -22,6 +22,7 @@ from figures.style import (
     BACKGROUND,
     BRANCHES,
     EVENT,
+    EVENT_ALPHA,
     REFERENCE,
     LineDashes,
     branch_style,
@@ -45,7 +46,7 @@ __all__ = [
 ]
 
 LINES: tuple[LineDashes, ...] = ("-", (0, (3, 1)))  # of a record, and of the one that it is compared with
-MODALITY_COLOURS = ("#222222", "#8c8c8c", "#1b4f9c", "#d55e00")
+MODALITY_COLOURS = ("#222222", "#858585", "#1b4f9c", "#d55e00")
 LEAST_GATE_REACH = 0.05  # the axis of gates shows at least 0.45 to 0.55
 LABEL_POINTS, LONGEST_LABEL, MOST_LANES = 6.5, 26, 5
 
@@ -210,7 +211,9 @@ def _segments(record: xr.Dataset) -> list[tuple[float, float, str]]:
 def _shade_events(axes: Axes, record: xr.Dataset) -> None:
     for start, end, label in _segments(record):
         if label:
-            axes.axvspan(start, end, facecolor=on_ground(EVENT), edgecolor=ground(), alpha=0.6, linewidth=0.6, zorder=0)
+            axes.axvspan(
+                start, end, facecolor=on_ground(EVENT), edgecolor=ground(), alpha=EVENT_ALPHA, linewidth=0.6, zorder=0
+            )
 
 
 def lane_legend(axes: Axes, records: Sequence[xr.Dataset], names: Collection[str], inches: float, **where: Any) -> None:

@@ -14,7 +14,17 @@ from figures.panels.common import TITLE_POINTS, TITLE_SHARE, WIDE, fitted_legend
 from figures.panels.maps import time_edges
 from figures.panels.predictions import draw_predictions, labels_text, shown_rows
 from figures.panels.time import PlacedLabel, draw_segments, place_labels
-from figures.style import EVENT, PAGE_WIDTH, REFERENCE, LineStyle, branch_style, model_style, on_ground, use_style
+from figures.style import (
+    EVENT,
+    EVENT_ALPHA,
+    PAGE_WIDTH,
+    REFERENCE,
+    LineStyle,
+    branch_style,
+    model_style,
+    on_ground,
+    use_style,
+)
 from figures.styled_figure import StyledFigure
 from figures.texts import brief, fit, fit_name, plain, wrap
 
@@ -140,7 +150,7 @@ def _draw_profile(axes: Axes, records: tuple[xr.Dataset, xr.Dataset], modality: 
                 float(one["segment_start"]),
                 float(one["segment_end"]),
                 facecolor=on_ground(EVENT),
-                alpha=0.6,
+                alpha=EVENT_ALPHA,
                 linewidth=0,
             )
     axes.axhline(1.0, color=on_ground(REFERENCE), linewidth=0.6, zorder=1)

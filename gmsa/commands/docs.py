@@ -1,4 +1,4 @@
-"""`gmsa docs`: the documentation that was built, or where the source of it is."""
+"""`gmsa docs`: the pages that came with the package, or in a checkout the site that was built."""
 
 from __future__ import annotations
 
@@ -14,9 +14,15 @@ __all__ = ["docs"]
 
 def docs(
     print_only: Annotated[bool, typer.Option("--print", help="Print the address, and open no browser.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Copy the pages to this folder and open them there, for a browser that reads no other."),
+    ] = None,
 ) -> None:
-    """Open the documentation in the browser: pages on this machine, which `make docs` builds in a checkout."""
-    index = built_docs(Path(__file__).parents[2])
+    """Open the documentation in the browser: pages on this machine, no network is needed."""
+    index = documentation(Path(__file__).parents[1])
+    if out is not None:
+        index = copy_pages(index.parent, out)
     print(index.as_uri())
     if not print_only:
         import webbrowser
@@ -25,21 +31,32 @@ def docs(
             raise ClickError("no browser could be opened; open the address above in one")
 
 
-def built_docs(checkout: Path) -> Path:
+def copy_pages(pages: Path, out: Path) -> Path:
+    """Copy all pages to a folder, over those of an earlier time; returns the first page there."""
+    from shutil import copytree
+
+    from gmsa_models.data.atomic import check_folder
+
+    check_folder(out)
+    copytree(pages, out, dirs_exist_ok=True)
+    return out.resolve() / "index.html"
+
+
+def documentation(package: Path) -> Path:
     """The first page of the documentation.
 
     Args:
-        checkout: folder with `docs` and `build`.
+        package: folder of the package `gmsa`: with the pages where it was installed from a wheel, beside `docs` and
+            `build` in a checkout.
 
     Raises:
-        ClickError: nothing was built, or the package is installed without its checkout; says what to do.
+        ClickError: nothing was built in the checkout, or the pages are missing from the package; says what to do.
     """
-    index = checkout / "build" / "docs" / "index.html"
-    if index.is_file():
-        return index
+    checkout = package.parent
+    for index in (package / "docs" / "index.html", checkout / "build" / "docs" / "index.html"):
+        if index.is_file():
+            return index
     if (checkout / "docs" / "conf.py").is_file():
+        index = checkout / "build" / "docs" / "index.html"
         raise ClickError(f"{index} is not there: build the documentation with `make docs` in {checkout}")
-    raise ClickError(
-        "an installed package has no documentation: `make docs` in a checkout of the project builds it. Commands "
-        "describe themselves with --help, and everything that Python can import with help()"
-    )
+    raise ClickError(f"the pages are missing from {package / 'docs'}; install the package again")

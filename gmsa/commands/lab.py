@@ -30,7 +30,9 @@ def lab(
     from gmsa_models.data.atomic import check_folder
 
     if not copy_only and find_spec("jupyterlab") is None:
-        raise ImportError("JupyterLab is not installed; install the notebooks extra: pip install -e '.[notebooks]'")
+        raise ImportError(
+            "JupyterLab is not installed; install the notebooks extra: pip install 'gmsa-workbench[notebooks]'"
+        )
     check_folder(folder)
     copied = copy_notebooks(folder)
     print(f"{copied} notebooks copied to {visible(folder)}")

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from gmsa_models.data.clip import Clip
-from gmsa_models.data.errors import OnSkip
+from gmsa_models.data.errors import ClipFileError, OnSkip
 from gmsa_models.data.reader import ClipFile, once_an_id, read_each
 
 __all__ = ["FORMATS", "is_catalog", "open_clips", "read_file"]
@@ -53,6 +53,10 @@ FORMATS: dict[str, Callable[[str | Path, bool], ClipFile]] = {
     ".parquet": _open_parquet,
 }
 DEFAULT = ".tfrecord"  # of any other name: YouTube-8M's shards have had several
+_RECORD = "is a saved record of one clip by one model: `gmsa inspect` shows it"
+# How the name of a file ends that is taken for one of clips -> what it is, and what takes it.
+OTHERS = {".nc": _RECORD, ".zarr": _RECORD, ".safetensors": "is a model: `--model` takes it"}
+VIDEO = "is a video: `gmsa inspect` shows it, and `gmsa features` makes the features that other commands take"
 
 
 def open_clips(path: str | Path, verify: bool = True) -> ClipFile:
@@ -66,7 +70,16 @@ def open_clips(path: str | Path, verify: bool = True) -> ClipFile:
         ClipFileError: not a file of that format, or one that the system does not give.
         FileNotFoundError: no such file.
     """
+    if other := _other(Path(path)):
+        raise ClipFileError(path, f"{other}; expected a file of clips: {', '.join(FORMATS)}", kind="no file of clips")
     return FORMATS.get(Path(path).suffix.lower(), FORMATS[DEFAULT])(path, verify)
+
+
+def _other(path: Path) -> str:
+    """What a path is that holds no clips, by its name; an empty text if nothing is known."""
+    from gmsa_models.data.video.decode import is_video
+
+    return VIDEO if is_video(path) else OTHERS.get(path.suffix.lower(), "") if path.exists() else ""
 
 
 def read_file(path: str | Path, on_skip: OnSkip | None = None, verify: bool = True) -> Iterator[Clip]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +13,9 @@ from gmsa_models.data.errors import brief, is_plain
 from gmsa_models.data.spaces import AUDIOSET, YOUTUBE_8M
 from gmsa_models.errors import ArgumentError
 
-__all__ = ["Vocabulary"]
+__all__ = ["Vocabulary", "unnamed_note"]
+
+_UNNAMED = re.compile(r"label \d+")  # what `Vocabulary.name` says of a class without a name
 
 # The columns that hold a label's index and its name, by the data set whose table has them.
 COLUMNS = {
@@ -141,3 +144,9 @@ def _read_rows(
     if not names:
         raise ArgumentError(f"{path}: the table has no rows")
     return tuple(names), tuple(names.values())
+
+
+def unnamed_note(names: Iterable[str]) -> str:
+    """What to say beside names of classes of which some are `label N`; an empty text where all are named."""
+    some = any(_UNNAMED.fullmatch(name) for name in names)
+    return "label N: class N of the data set, which its vocabulary gives no name" if some else ""

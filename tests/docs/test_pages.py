@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import gmsa
 from benchmarks.guides import GIVEN as MADE_FIRST
-from benchmarks.guides import LEFT_OUT, REPLACED, SHORTER, Session, steps_of
+from benchmarks.guides import LEFT_OUT, NO_DATA, REPLACED, SHORTER, Session, Step, rows_of, run_page, steps_of
 from tests import page_code
 from tests.page_code import PAGES, ROOT
 
@@ -111,9 +111,9 @@ def test_every_command_of_the_pages_is_run_by_a_wheel_or_left_out_with_a_reason(
     assert all(step.run or step.note for step in steps)
     shown = [" ".join(step.shown.split()) for step in steps if not step.python]
     for page in PAGES:
-        code = re.findall(
-            r"^```(?!python|\{)\w*\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
-        )
+        code = [
+            block.text for block in page_code.fenced(page.read_text(encoding="utf-8")) if block.language != "python"
+        ]
         lines = [line for block in code for line in block.replace("\\\n", " ").splitlines()]
         written = [" ".join(line.split(" #")[0].split()) for line in lines if line.startswith("gmsa ")]
         assert not set(written) - set(shown), page
@@ -123,6 +123,37 @@ def test_every_command_of_the_pages_is_run_by_a_wheel_or_left_out_with_a_reason(
     for words in REPLACED:
         assert any(words in each for each in shown), f"{words}: no page says it any more"
     assert set(MADE_FIRST) <= {page.stem for page in PAGES}
+
+
+def test_the_end_of_a_block_of_any_language_begins_no_other():
+    """A block of TOML or {code-cell} has an end that is like the beginning of a block without a language."""
+    text = "```toml\na = 1\n```\nwords\n\n```python\nb\n```\n\n```{code-cell}\nc\n```\n\n```\ngmsa d\n```\n"
+    assert [(block.language, block.text) for block in page_code.fenced(text)] == [
+        ("toml", "a = 1\n"), ("python", "b\n"), ("{code-cell}", "c\n"), ("", "gmsa d\n"),
+    ]  # fmt: skip
+    (page,) = (page for page in PAGES if page.stem == "your_own_weights")
+    assert [block.language for block in page_code.blocks(page)] == ["", "python", "bash", "python"]
+
+
+def test_a_page_that_passed_is_not_run_again_until_something_changes(tmp_path, monkeypatch):
+    page, binaries = tmp_path / "page.md", Path(sys.executable).parent
+    page.write_text("```\npython -c pass\n```\n")
+    rows, failed = rows_of(page, tmp_path, binaries, None, "one")
+    assert (len(rows), failed) == (1, 0)
+    assert "| `python -c pass` |" in rows[0]
+    monkeypatch.setattr("benchmarks.guides.run_page", lambda *given: iter([(Step("page", "x", "x"), 1.0, "wrong")]))
+    assert rows_of(page, tmp_path, binaries, None, "one") == (rows, 0)
+    for _ in range(2):  # what failed is not kept
+        assert rows_of(page, tmp_path, binaries, None, "two") == (["| page | `x` | **failed** |  |"], 1)
+    page.write_text("changed")
+    assert rows_of(page, tmp_path, binaries, None, "one")[1] == 1
+
+
+def test_what_needs_real_data_is_left_out_where_there_are_none(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("```\ngmsa study --vectors yt8m_video_level.npz\n```\n")
+    ((step, _, problem),) = run_page(page, tmp_path / "page", Path(sys.executable).parent, None)
+    assert (step.run, step.note, problem) == ("", NO_DATA, "")
 
 
 def test_what_fails_on_a_page_is_reported(tmp_path):

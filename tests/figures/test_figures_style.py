@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 from inspector_records import explained_record, made_record
-from legibility import contrast
+from legibility import contrast, laid_over
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from paper_tables import (
@@ -46,6 +46,8 @@ from figures.paper import (
 )
 from figures.style import (
     BRANCHES,
+    EVENT,
+    EVENT_ALPHA,
     MODELS,
     REFERENCE,
     branch_style,
@@ -158,6 +160,9 @@ def test_lines_are_seen_on_a_light_and_on_a_dark_ground(file):
         colours = [style.colour for style in (*map(model_style, MODELS), *map(branch_style, BRANCHES))]
         for colour in [*colours, *map(on_ground, palette)]:
             assert contrast(colour, ground()) > 3, colour
+        shaded = laid_over(on_ground(EVENT), ground(), EVENT_ALPHA)
+        for colour in [*(branch_style(name).colour for name in BRANCHES), *map(on_ground, MODALITY_COLOURS)]:
+            assert contrast(colour, shaded) > 3, f"{colour} in the seconds of an event"
 
 
 def test_families_of_models_differ_in_grey():

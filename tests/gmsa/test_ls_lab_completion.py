@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 import gmsa
-from gmsa.commands.docs import built_docs
+from gmsa.commands.docs import documentation
 from gmsa.commands.inspect import _others
 from gmsa.options import complete_model
 from gmsa.terminal import ClickError
@@ -118,17 +118,18 @@ def test_the_shell_asks_for_commands_and_models():
     assert asked("gmsa", "figures", "--model", "share") == ["share-att-bd", "share-att-td", "share-att-tp"]
 
 
-def test_docs_opens_what_was_built_or_says_how(tmp_path):
-    with pytest.raises(ClickError, match="an installed package has no documentation: `make docs` in a checkout"):
-        built_docs(tmp_path)
+def test_docs_opens_what_came_with_the_package_or_was_built_or_says_how(tmp_path):
+    package = tmp_path / "gmsa"
+    with pytest.raises(ClickError, match=r"the pages are missing from .*; install the package again"):
+        documentation(package)
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "conf.py").touch()
     with pytest.raises(ClickError, match="build the documentation with `make docs` in "):
-        built_docs(tmp_path)
-    index = tmp_path / "build" / "docs" / "index.html"
-    index.parent.mkdir(parents=True)
-    index.touch()
-    assert built_docs(tmp_path) == index
+        documentation(package)
+    for index in (tmp_path / "build" / "docs" / "index.html", package / "docs" / "index.html"):
+        index.parent.mkdir(parents=True)
+        index.touch()
+        assert documentation(package) == index
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ export const THEMES = {
 };
 /** Lines over time that have no colour of a branch. */
 export const LINES = {
-  light: ["#1d2129", "#8c8c8c", "#1b4f9c", "#d55e00"], dark: ["#e8eaee", "#8d95a3", "#6cb2ff", "#ffa04d"],
+  light: ["#1d2129", "#858585", "#1b4f9c", "#d55e00"], dark: ["#e8eaee", "#8d95a3", "#6cb2ff", "#ffa04d"],
 };
 /** Dashes of the lines of the first, second and third model, in pixels. */
 export const MODEL_DASHES = [[], [5, 3], [8, 2, 1.5, 2]];

@@ -203,7 +203,7 @@ class TestRay:
 
     def test_without_ray_the_extra_is_named(self, made, tmp_path, monkeypatch):
         monkeypatch.setitem(sys.modules, "ray", None)
-        with pytest.raises(ImportError, match=r"pip install -e '\.\[scale\]'"):
+        with pytest.raises(ImportError, match=r"pip install 'gmsa-workbench\[scale\]'"):
             run_sweep(made[0], made[1], tmp_path, SETTINGS, engine="ray")
 
     def test_gpus_are_asked_for(self, made, tmp_path, monkeypatch):

@@ -19,7 +19,7 @@ from figures.inspector.header import describe_style
 from figures.inspector.modules import FOLDER
 from tests.browser import SCREEN, started_browser, wait_until
 from tests.inspector_records import made_record
-from tests.legibility import contrast
+from tests.legibility import contrast, laid_over
 
 ROOT = "document.querySelector('.gmsa-inspector').inspector"
 
@@ -305,11 +305,16 @@ def test_lines_and_words_are_seen_on_either_page():
         "page",
     }  # with an edge
     assert {"ink", "muted", "edge", "outline", "accent"} <= drawn
+    curves = (FOLDER / "lanes.js").read_text(encoding="utf-8").split("\n  draw_curves(")[1]
+    (faint,) = re.findall(r"fillStyle = colours\.faint;\s+context\.globalAlpha = ([\d.]+);", curves)
     for theme, block in re.findall(r"(light|dark): \{\n(.*?)\n  \}", text, re.DOTALL):
         colours = dict(re.findall(r'(\w+): "(#\w{6})"', block))
         lines = re.findall(r"#\w{6}", re.search(rf"LINES = .*?{theme}: \[(.*?)\]", text, re.DOTALL)[1])
         branches = describe_style()["branches"][theme].values()
         assert len(lines) == 4
+        lanes = laid_over(colours["faint"], colours["page"], float(faint))
+        for colour in [*lines, *branches]:
+            assert contrast(colour, lanes) > 3, (theme, colour)
         for colour in [*(colours[name] for name in drawn | {"problem"}), *lines, *branches]:
             assert contrast(colour, colours["page"]) > 3, (theme, colour)
 
