@@ -70,10 +70,16 @@ def folder_record(
         folder, device, frames, explain, methods, target, progress, record_progress: see `inspect_video`.
 
     Raises:
-        ClickError: a clip that is no file, or a span that is none.
+        ClickError: a folder of another kind, a clip that is no file, or a span that is none.
     """
     from analysis.inspect.video import inspect_video
 
+    checkpoints = sorted(Path(folder).glob("*.safetensors"))
+    if checkpoints and not Path(folder, "config.json").exists():
+        raise ClickError(
+            f"--model {folder}: no folder of a transformers model, which has a config.json; of a model that was "
+            f"trained here give the file: --model {checkpoints[0]}"
+        )
     if not Path(clip).is_file():
         raise ClickError(f"{clip!r} is no file; a transformers model, here {folder!r}, takes a video file")
     return inspect_video(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -71,6 +72,7 @@ def clip_summary(records: Sequence[xr.Dataset], top: int) -> Group:
         for text in record_edits(record.attrs):
             head.append_text(Text.assemble("\n", (f"{_label(record)} ", "dim"), visible(text)))
     tables: list[RenderableType] = [predictions_table(record, top) for record in records if "score" in record]
+    tables += _unnamed(records, top)
     if any("profile_gini" in record or record.attrs.get("attention_kind") == "none" for record in records):
         tables.append(profiles_table(records))
     return Group(head, *tables, *(explanations_table(record) for record in records if "faithfulness" in record))
@@ -84,11 +86,17 @@ def predictions_table(record: xr.Dataset, top: int) -> Table:
     table.add_column("probability", justify="right")
     table.add_column("")
     table.add_column("not compared" if foreign_labels(record) else "label of the clip")
-    shown = top_predictions(record, top)
-    for each in shown:
+    for each in top_predictions(record, top):
         table.add_row(*_prediction_row(each), style="green" if each.true else None)
-    table.caption, table.caption_justify = unnamed_note(each.name for each in shown) or None, "left"
     return table
+
+
+def _unnamed(records: Sequence[xr.Dataset], top: int) -> list[RenderableType]:
+    """What `label N` is, where a label of the clip or a class that is listed has no other name."""
+    names = [name for record in records for name in map(str, json.loads(record.attrs["label_names"]))]
+    names += [each.name for record in records if "score" in record for each in top_predictions(record, top)]
+    note = unnamed_note(names)
+    return [Text(note, "dim")] if note else []
 
 
 def _prediction_row(each: Prediction) -> tuple[str, ...]:

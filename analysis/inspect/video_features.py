@@ -104,6 +104,7 @@ def _extractor_of(stream: str, space: FeatureSpace) -> str:
     if weights:
         raise ArgumentError(
             f"the model takes {stream!r} of the space {space}, which {name} makes from {weights}: give --{stream} "
-            f"{name}=PATH"
+            f"{name}=PATH, a model that was trained on features of your own videos (`gmsa features`), or the folder of "
+            "a transformers model"
         )
     return name

@@ -54,17 +54,12 @@ def find_checkpoints(names: Sequence[str], notify: Callable[[str], None] = lambd
         notify: is told of each that is called otherwise than by its card.
 
     Raises:
-        ArgumentError: one that is not there, or none.
-        CheckpointError: one that is given twice.
+        ArgumentError: none.
+        CheckpointError: one that is not there, or is given twice.
     """
     if not names:
         raise ArgumentError("no models; expected at least one name or path")
     known = zoo()
-    for name in names:
-        if name not in known and not os.path.isfile(name):
-            raise ArgumentError(
-                f"model {name!r} is neither in the zoo nor a file; the zoo has {', '.join(known) or 'none'}"
-            )
     if len(set(names)) == len(names) and set(names) <= set(known):
         return [Checkpoint(name, known[name], sha256(known[name])) for name in names]
     return _named(names, notify)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from os.path import isdir  # of an empty name False, where pathlib takes it for this folder
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -146,7 +147,7 @@ def inspect(
     if live and not html:
         raise ClickError("--live is of the page: add --html")
     live_models: list[LiveModel] = []
-    stopped, makes_features = False, is_video(clip) and not Path(model).is_dir()
+    stopped, makes_features = False, is_video(clip) and not isdir(model)
     if (visual or audio) and not makes_features:
         raise ClickError(f"--visual and --audio make features of a video file; {clip!r} with {model!r} needs none")
     if _is_saved_record(clip):
@@ -179,7 +180,7 @@ def inspect(
         if dataset is not None:
             raise ClickError(f"{clip} is a saved record: its labels are known. Give the video to say whose they are")
         records = saved_records([clip, *others])
-    elif Path(model).is_dir():
+    elif isdir(model):
         refused = {
             "--against": against, "--edit": edit, "--live": live, "--certify": certify, "--dataset": dataset,
             "--on-error": on_error != "fail",
@@ -287,7 +288,7 @@ def _pictures(
         raise ClickError(f"--video is {str(video)!r}, which is no file")
     if video is not None:
         return video, media
-    if (Path(model).is_dir() and not _is_saved_record(clip)) or is_video(clip):
+    if (isdir(model) and not _is_saved_record(clip)) or is_video(clip):
         return Path(clip), media or "thumbnails"
     if media not in (None, "none"):
         raise ClickError(f"--media {media} needs the video that {clip!r} is of: add --video FILE")

@@ -197,11 +197,22 @@ def find(name_or_path: str | Path) -> Path:
         return ZOO / f"{name_or_path}.safetensors"
     path = Path(name_or_path)
     if not os.path.isfile(path):  # False for names that no file can have
-        if os.path.exists(path):
-            raise CheckpointError(f"{path}: a directory, pipe or device; expected a .safetensors file")
-        known = ", ".join(available()) or "none (the zoo is empty)"
-        raise CheckpointError(f"{brief(str(name_or_path))} is neither a file nor a trained model; known: {known}")
+        raise CheckpointError(_no_model(str(name_or_path)))
     return path
+
+
+def _no_model(name: str) -> str:
+    """Why a name that is of no file is none of a model, and what may be meant."""
+    if os.path.exists(name):
+        inside = sorted(Path(name).glob("*.safetensors"))[:1] if os.path.isdir(name) else []
+        example = f", as {inside[0]}" if inside else ""
+        return f"{name}: a directory, pipe or device; expected a .safetensors file{example}"
+    known = available()
+    if "," in name and set(map(str.strip, name.split(","))) <= set(known):
+        return f"{brief(name)} is several models; expected one"
+    return (
+        f"{brief(name)} is neither a file nor a trained model; known: {', '.join(known) or 'none (the zoo is empty)'}"
+    )
 
 
 def _describe(path: Path, header: Header, size: int) -> Description:

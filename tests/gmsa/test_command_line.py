@@ -65,6 +65,8 @@ def test_bad_input_is_one_line_in_a_real_process():
         (("inspekt",), "No such command 'inspekt'"),
         (("inspect",), "Missing argument 'CLIP'"),
         (("inspect", "demo:x", "--model", "MINE"), "'demo:x' is not a demo video"),
+        (("inspect", "demo:0", "--model", ""), "'' is neither a file nor a trained model"),
+        (("evaluate", "--data", "demo:0-2", "--model", "baseline,control"), "is several models; expected one"),
         (("inspect", "demo:0", "--model", "no-such"), "'no-such' is neither a file nor a trained model"),
         (("inspect", "CLIPS#nobody", "--model", "MINE"), "no clip 'nobody'"),
         (("inspect", "CLIPS", "--model", "MINE", "--device", "tpu9"), "device 'tpu9' is unknown"),

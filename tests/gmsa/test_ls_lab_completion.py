@@ -51,8 +51,22 @@ def test_ls_on_the_screen_counts(clips):
     done = run("ls", clips, "--limit", 1)
     assert "first" in done.stdout
     assert "label 0" not in done.stdout
-    assert done.stdout.endswith("1 clips\n")
-    assert run("ls", f"{clips}#second").stdout.endswith("1 clips\n")
+    assert done.stdout.endswith("1 clip\n")
+    assert run("ls", clips).stdout.splitlines()[-2] == "2 clips"
+
+
+def test_ls_names_the_labels_of_each_clip_by_a_model_of_its_data_set_and_says_what_a_number_is(tmp_path):
+    features = {"audio": np.ones((3, 4), np.float32)}
+    kinds = [("youtube-8m", 0), ("audioset", 0), ("mine", 0)]
+    write_clips(
+        tmp_path / "clips.tfrecord", [Clip(name, features, (label,), 1.0, dataset=name) for name, label in kinds]
+    )
+    rows = list(csv.reader(io.StringIO(run("ls", tmp_path / "clips.tfrecord", "--csv").stdout)))[1:]
+    assert [row[-1] for row in rows] == ["Game", "Speech", "label 0"]
+    *_, count, note = run("ls", tmp_path / "clips.tfrecord").stdout.splitlines()
+    assert (count, note) == ("3 clips", "label N: class N of the data set, which its vocabulary gives no name")
+    named = run("ls", tmp_path / "clips.tfrecord", "--model", "audioset-gate-op", "--csv").stdout
+    assert [row[-1] for row in csv.reader(io.StringIO(named))][1:] == ["label 0", "Speech", "label 0"]
 
 
 @pytest.mark.parametrize(
@@ -61,10 +75,17 @@ def test_ls_on_the_screen_counts(clips):
         (("nowhere.tfrecord",), "no file"),
         (("demo:3", "--model", "nothing"), "neither a file nor a trained model"),
         (("demo:900",), "demo"),
+        (("video.mp4",), "is a video: `gmsa inspect` shows it, and `gmsa features` makes the features"),
+        (("record.nc",), "is a saved record of one clip by one model: `gmsa inspect` shows it"),
+        (("model.safetensors",), "is a model: `--model` takes it"),
+        (("demo:3", "--model", "run"), "run: a directory, pipe or device; expected a .safetensors file, as run/"),
     ],
 )
 def test_ls_of_what_is_not_there_is_one_line(words, said, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
+    for name in ("video.mp4", "record.nc", "model.safetensors", "run/model.safetensors"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_bytes(b"0")
     done = run("ls", *words)
     assert done.exit_code == 2
     assert said in done.stderr

@@ -120,3 +120,13 @@ def test_a_bar_is_never_longer_than_that_of_certainty(score, bar):
     record["score"][2] = score
     row = next(line for line in lines(predictions_table(record, 5), 200) if " Food " in line)
     assert row.count("█") == bar
+
+
+def test_what_a_class_without_a_name_is_stands_beneath_the_predictions():
+    note = "label N: class N of the data set, which its vocabulary gives no name"
+    record = inspect_clip(small_model(), small_clip(), parts=("score", "label"))
+    assert lines(clip_summary([record], 3))[-1] == note  # of "label 404" of the clip
+    named = record.assign_attrs(label_names=json.dumps(["Food"]))
+    assert note not in lines(clip_summary([named], 3))
+    names = ("class", [f"label {number}" for number in named["class"].values])
+    assert lines(clip_summary([named.assign_coords(class_name=names)], 3))[-1] == note

@@ -28,7 +28,7 @@ from gmsa.commands.figures import inches, words
 from gmsa_models import save, write_clips
 from gmsa_models.checkpoints.header import CheckpointError
 from gmsa_models.data.lock import locked
-from gmsa_models.errors import ArgumentError, OutputError, UnknownNameError
+from gmsa_models.errors import OutputError, UnknownNameError
 
 KINDS = ("baseline", "share-att", "gate-att", "gate-op", "none")
 # One explanation of a kind, and those that claims are about; the others take most of the time of a study.
@@ -359,7 +359,7 @@ def test_a_style_file_goes_on_top(monkeypatch, tiny_world, tmp_path):
 def test_unknown_figures_and_models_are_told_before_anything_is_made(tiny_world, tmp_path):
     with pytest.raises(UnknownNameError, match=r"unknown figure '12'; known: 1 \(similarity_and_attention\)"):
         render(changed(tiny_world, out=tmp_path, only=("12",)))
-    with pytest.raises(ArgumentError, match="'nobody' is neither in the zoo nor a file; the zoo has"):
+    with pytest.raises(CheckpointError, match="'nobody' is neither a file nor a trained model; known: baseline"):
         render(changed(tiny_world, out=tmp_path, models=("nobody",)))
     with pytest.raises(CheckpointError, match="given twice"):
         find_checkpoints([tiny_world.models[0]] * 2)
