@@ -45,6 +45,7 @@ __all__ = [
     "LineDashes",
     "LineStyle",
     "branch_style",
+    "check_formats",
     "default_settings",
     "ground",
     "model_style",
@@ -283,10 +284,19 @@ def save(
     return [*written, write_text(path.with_name(f"{path.name}.json"), text)]
 
 
-def save_pictures(figure: Figure, path: Path, formats: Sequence[str]) -> list[Path]:
-    """Write a figure in each format, whole, and return the files. Args and Raises: as for `save`."""
+def check_formats(formats: Sequence[str]) -> None:
+    """Check that a picture can be written in each of some formats.
+
+    Raises:
+        ArgumentError: an unknown format.
+    """
     if unknown := [name for name in formats if name not in _METADATA]:
         raise ArgumentError(f"unknown picture format {unknown[0]!r}; known: {', '.join(_METADATA)}")
+
+
+def save_pictures(figure: Figure, path: Path, formats: Sequence[str]) -> list[Path]:
+    """Write a figure in each format, whole, and return the files. Args and Raises: as for `save`."""
+    check_formats(formats)
     path.parent.mkdir(parents=True, exist_ok=True)
     written = [path.with_name(f"{path.name}.{name}") for name in formats]
     with use_style(), without_glyph_warnings(), _laid_out(figure):

@@ -53,7 +53,7 @@ class OneLineErrors(TyperGroup):
         try:
             code = super().main(args=words, standalone_mode=False, **extra)
         except ClickError as error:
-            _stop(error.format_message(), BAD_INPUT)
+            _stop(_usage(error), BAD_INPUT)
         except (GMSAError, ValueError, KeyError, OSError, ImportError) as error:
             _stop(_text(error), BAD_INPUT)
         except (KeyboardInterrupt, typer.Abort):
@@ -126,6 +126,14 @@ def progress_of_stages() -> Iterator[Callable[[str], Callable[[int, int], None]]
 def say(message: str) -> None:
     """Say something on stderr, in one line."""
     print(f"gmsa: {one_line(message)}", file=sys.stderr)
+
+
+def _usage(error: Any) -> str:
+    """What was wrong with a command line; of what is missing or unknown, where to read what there is."""
+    message, context = error.format_message(), getattr(error, "ctx", None)
+    if message.startswith(("Missing ", "No such option")) and context is not None and context.parent is not None:
+        message += f" `gmsa {context.info_name} --help` lists what it takes"
+    return message
 
 
 def _stop(message: str, code: int) -> NoReturn:

@@ -264,7 +264,9 @@ def neighbourhood_from_text(text: str) -> Neighbourhood:
         return Spans(tuple(map(int, spans[1].split("-"))))
     match = _WRITTEN.fullmatch(text.strip())
     if match is None or bool(match[3]) != (match[1].upper() == "TD"):
-        raise ArgumentError(f"neighbourhood {text!r}; expected BDn, TPn or TDnxd, for example BD20, TP30, TD60x4")
+        raise ArgumentError(
+            f"neighbourhood {text!r}; expected BDn, TPn or TDnxd, for example BD20, TP30, TD60x4; or CP4, SP0-9-31"
+        )
     kind, size = match[1].upper(), int(match[2])
     if kind == "TD":
         return ToeplitzDilated(size, int(match[3]))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gmsa.options import complete_model
-from gmsa.terminal import one_line, visible
+from gmsa.terminal import ClickError, one_line, visible
 from gmsa_models.data.atomic import check_folder
 from gmsa_models.progress import progress_bar
 
@@ -79,6 +79,7 @@ def figures(
 ) -> None:
     """Draw the paper's figures and table; only what has changed. Exit code 1 if a figure failed or numbers differ."""
     from figures.pipeline.request import FORMATS, Request
+    from figures.style import check_formats
 
     if sweep is not None and redraw_from is not None:
         raise typer.BadParameter("--sweep and --from: numbers come from one place; give one of them")
@@ -89,6 +90,9 @@ def figures(
         explained=explained, ablated=ablated,
         neighbourhood=neighbourhood, seed=seed, force=force, command=_command(),
     )  # fmt: skip
+    check_formats(request.formats)
+    if redraw_from is not None and not redraw_from.is_dir():
+        raise ClickError(f"--from {visible(redraw_from)}: no such folder; expected one that `gmsa figures` wrote")
     if not check:
         check_folder(request.out)
     _tell_new_names(request.models)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -79,7 +80,9 @@ def _other(path: Path) -> str:
     """What a path is that holds no clips, by its name; an empty text if nothing is known."""
     from gmsa_models.data.video.decode import is_video
 
-    return VIDEO if is_video(path) else OTHERS.get(path.suffix.lower(), "") if path.exists() else ""
+    if is_video(path):
+        return VIDEO
+    return OTHERS.get(path.suffix.lower(), "") if os.path.exists(path) else ""  # False for what no file can be named
 
 
 def read_file(path: str | Path, on_skip: OnSkip | None = None, verify: bool = True) -> Iterator[Clip]:

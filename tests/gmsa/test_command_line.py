@@ -63,7 +63,9 @@ def test_bad_input_is_one_line_in_a_real_process():
     ("words", "said"),
     [
         (("inspekt",), "No such command 'inspekt'"),
-        (("inspect",), "Missing argument 'CLIP'"),
+        (("inspect",), "Missing argument 'CLIP'. `gmsa inspect --help` lists what it takes"),
+        (("figures", "--only", "2", "--out", "OUT", "--formats", "gif"), "unknown picture format 'gif'"),
+        (("figures", "--only", "2", "--out", "OUT", "--from", "nowhere"), "--from nowhere: no such folder"),
         (("inspect", "demo:x", "--model", "MINE"), "'demo:x' is not a demo video"),
         (("inspect", "demo:0", "--model", ""), "'' is neither a file nor a trained model"),
         (("evaluate", "--data", "demo:0-2", "--model", "baseline,control"), "is several models; expected one"),

@@ -75,6 +75,7 @@ def test_ls_names_the_labels_of_each_clip_by_a_model_of_its_data_set_and_says_wh
         (("nowhere.tfrecord",), "no file"),
         (("demo:3", "--model", "nothing"), "neither a file nor a trained model"),
         (("demo:900",), "demo"),
+        (("x" * 300 + ".mp4",), "no file"),
         (("video.mp4",), "is a video: `gmsa inspect` shows it, and `gmsa features` makes the features"),
         (("record.nc",), "is a saved record of one clip by one model: `gmsa inspect` shows it"),
         (("model.safetensors",), "is a model: `--model` takes it"),

@@ -8,6 +8,7 @@ what comes before the first picture is cut off, silence fills what is missing.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count, pairwise
@@ -44,7 +45,7 @@ _SUFFIXES = (
 
 def is_video(source: str | Path) -> bool:
     """Whether a source names a file that ends as videos do; it is not opened."""
-    return Path(source).suffix.lower() in _SUFFIXES and Path(source).is_file()
+    return Path(source).suffix.lower() in _SUFFIXES and os.path.isfile(source)  # False for what no file can be named
 
 
 @dataclass(frozen=True)
