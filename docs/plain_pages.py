@@ -30,7 +30,7 @@ LARGEST_PICTURE = 150_000  # bytes; screenshots of the inspector are more, and a
 _FENCE = re.compile(r"^```\{(\w[\w-]*)\} ?(.*?)\n(.*?)^```$\n?", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)\s]+)\)")
 _EXECUTED = (
-    "*The code of this page stands here without what it shows: `make docs` in a checkout runs it. In a notebook, "
+    "*Code of the concepts stands here without what it shows: `make docs` in a checkout runs it. In a notebook, "
     "`Inspector` of `gmsa.figures.inspector` takes the place of `inspector_frame`.*"
 )
 _FIRST = (
@@ -69,6 +69,7 @@ table { display: block; overflow-x: auto; width: fit-content; max-width: 100%; b
   font-size: 0.92rem; }
 th, td { padding: 0.3rem 0.75rem 0.3rem 0; border-bottom: 1px solid var(--line); text-align: left;
   vertical-align: top; }
+td code { overflow-wrap: normal; }
 .math { overflow-x: auto; overflow-y: hidden; padding: 0.25rem 0; }
 img { max-width: 100%; height: auto; background: #ffffff; }
 .left-out { color: var(--muted); font-style: italic; }
@@ -175,7 +176,8 @@ def _navigation(here: str, contents: tuple[_Entry, ...]) -> str:
 def _markdown(name: str) -> str:
     """A page with its directives resolved, and a note beneath its heading on what it shows less than the site's."""
     text = _resolved(name)
-    note = _FIRST if name == "index" else _EXECUTED if "{code-cell}" in _source(name) else ""
+    executed = name == "concepts/index" or "{code-cell}" in _source(name)
+    note = _FIRST if name == "index" else _EXECUTED if executed else ""
     return re.sub(r"^# .*$", lambda heading: f"{heading[0]}\n\n{note}", text, count=1, flags=re.MULTILINE)
 
 

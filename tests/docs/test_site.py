@@ -70,9 +70,9 @@ def elsewhere(urls: list[str]) -> list[str]:
     return [url for url in urls if urlsplit(url).scheme not in ("file", "data", "blob", "about")]
 
 
-@pytest.mark.parametrize("width", [1440, 390])
-def test_pages_open_from_the_disk_ask_no_network_and_fit_the_screen(site, browser, width):
-    page, asked, errors = watched(browser, viewport={"width": width, "height": 900})
+@pytest.mark.parametrize(("width", "theme"), [(1440, "light"), (800, "dark"), (390, "light"), (390, "dark")])
+def test_pages_open_from_the_disk_ask_no_network_and_fit_the_screen(site, browser, width, theme):
+    page, asked, errors = watched(browser, viewport={"width": width, "height": 900}, color_scheme=theme)
     for path in sorted(site.rglob("*.html")):
         page.goto(path.as_uri())
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{path}: wider than {width}"
