@@ -149,6 +149,17 @@ def one_line(message: str) -> str:
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in words)
 
 
+# A module that is not installed -> the extra that installs it.
+_EXTRAS = {
+    "IPython": "notebooks", "anywidget": "notebooks", "ipywidgets": "notebooks", "jupyterlab": "notebooks",
+    "traitlets": "notebooks", "av": "video", "ray": "scale", "transformers": "models",
+}  # fmt: skip
+
+
 def _text(error: BaseException) -> str:
+    """What an error says; of a module that an extra installs, how it is installed."""
+    if isinstance(error, ModuleNotFoundError) and str(error) == f"No module named {error.name!r}":
+        extra = _EXTRAS.get((error.name or "").split(".")[0])
+        return f"{error}: pip install 'gmsa-workbench[{extra}]'" if extra else str(error)
     # str() of a plain KeyError is the repr of its message.
     return str(error.args[0]) if type(error) is KeyError and error.args else str(error) or type(error).__name__

@@ -2,9 +2,12 @@
 
 import inspect as introspect
 import json
+import re
 import subprocess
 import sys
+import tomllib
 from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -94,6 +97,19 @@ def test_bad_input_is_one_clear_line_and_exit_code_2(made, words, said):
     assert said in line
     assert "\n" not in line
     assert "Traceback" not in line
+
+
+@pytest.mark.parametrize(("module", "extra"), [("av", "video"), ("transformers.utils", "models"), ("ray", "scale")])
+def test_a_package_that_is_not_installed_is_said_with_what_installs_it(module, extra, monkeypatch):
+    def missing():
+        raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+
+    monkeypatch.setattr("gmsa_models.available", missing)
+    done = run("models")
+    assert done.exit_code == 2
+    assert done.stderr == f"gmsa: No module named {module!r}: pip install 'gmsa-workbench[{extra}]'\n"
+    extras = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert any(re.match(rf"{module.split('.')[0]}\b", each) for each in extras["optional-dependencies"][extra])
 
 
 def test_debug_shows_where(made):
