@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from hostile_records import NETCDF, ZARR
+from hostile_records import HANGING, NETCDF, ZARR
 from hostile_states import STATES
 from hostile_sweeps import SWEEPS
 from hostile_tables import NPZ, PARQUET, TABLES
@@ -18,6 +18,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="measures memory
 # Format -> its faults, the ends of their names, what reads them.
 FORMATS = {
     "netcdf": (NETCDF, ".nc", "hostile_records", "hostile_records.open_to_the_end(path)"),
+    "hanging": (HANGING, ".nc", "hostile_records", "hostile_records.open_within_a_second(path)"),
     "zarr": (ZARR, ".zarr", "hostile_records", "hostile_records.open_to_the_end(path)"),
     "catalogue": (
         PARQUET,
