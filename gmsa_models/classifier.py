@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from gmsa_models.attention import ATTENTION, AttentionBlock, xavier_linear
+from gmsa_models.attention import AttentionBlock, xavier_linear
 from gmsa_models.attention.stages import NO_EDIT, BlockEdit
 from gmsa_models.config import ModelConfig
 from gmsa_models.data.batch import Batch
@@ -53,16 +53,17 @@ class EncoderLayer(nn.Module):
     norm(h + feed_forward(h)).
     """
 
-    def __init__(self, config: ModelConfig, dim: int) -> None:
+    def __init__(self, config: ModelConfig, dim: int, number: int = 0) -> None:
         super().__init__()
-        block = ATTENTION[config.attention]
+        block = config.block_of(number)
         self.norm_first = config.norm == "pre"
         self.attention: AttentionBlock | None = None
         self.norm_attention: nn.Module
         if block is None:
             self.norm_attention = nn.Identity()
         else:
-            self.attention = block(dim, config.heads, config.neighbourhood, config.max_frames, config.bias)
+            neighbourhood = config.neighbourhood if block.local else None
+            self.attention = block(dim, config.heads, neighbourhood, config.max_frames, config.bias)
             self.norm_attention = nn.LayerNorm(dim)
         hidden = config.feed_forward * dim
         self.feed_forward = nn.Sequential(xavier_linear(dim, hidden), nn.GELU(), xavier_linear(hidden, dim))
@@ -123,7 +124,7 @@ class Encoder(nn.Module):
         super().__init__()
         dim = config.width(modality)
         self.project = None if config.widths is None else xavier_linear(config.modalities[modality], dim)
-        layers = nn.ModuleList(EncoderLayer(config, dim) for _ in range(config.layers))
+        layers = nn.ModuleList(EncoderLayer(config, dim, number) for number in range(config.layers))
         self.layers = cast(Sequence[EncoderLayer], layers)  # torch's list does not tell the type of its modules
         # Under "pre" the residual stream is never normed; without this the classifier would see its raw scale.
         self.norm = nn.LayerNorm(dim) if config.norm == "pre" else nn.Identity()
@@ -159,7 +160,10 @@ class Encoder(nn.Module):
 
     def bound_to(self, neighbourhood: BatchNeighbourhood) -> Encoder:
         """The same encoder, over the same weights, whose local branches attend to another neighbourhood."""
-        layers = [_with_modules(layer, {"attention": layer.block.bound_to(neighbourhood)}) for layer in self.layers]
+        layers = [
+            _with_modules(layer, {"attention": layer.block.bound_to(neighbourhood)}) if layer.block.local else layer
+            for layer in self.layers
+        ]
         return _with_modules(self, {"layers": nn.ModuleList(layers)})
 
 

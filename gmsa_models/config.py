@@ -8,10 +8,11 @@ from typing import Any
 
 from torch import nn
 
-from gmsa_models.attention import ATTENTION
+from gmsa_models.attention import ATTENTION, STACKS, AttentionBlock
+from gmsa_models.branches import in_order
 from gmsa_models.data.errors import brief, is_plain
 from gmsa_models.errors import ConfigError
-from gmsa_models.masks import Neighbourhood, neighbourhood_from_dict, neighbourhood_to_dict
+from gmsa_models.masks import Neighbourhood, Scales, neighbourhood_from_dict, neighbourhood_to_dict
 
 __all__ = ["ModelConfig"]
 
@@ -27,13 +28,15 @@ class ModelConfig:
     """Everything that fixes a model's shape; it travels inside the checkpoint.
 
     Attributes:
-        attention: a key of `ATTENTION`: "baseline", "share-att", "gate-att", "gate-op", or "none" (the control).
+        attention: a key of `ATTENTION`: "baseline", "share-att", "gate-att", "gate-op", "gate-op-scales", "local", or
+            "none" (the control), the block of every layer; or of `STACKS`, a block each: "local-then-global".
         modalities: name -> width of its frames, in the order in which pooled vectors are joined.
         classes: number of outputs.
-        neighbourhood: N_i of the local branch; needed by the three blocks that have one, None in the others.
+        neighbourhood: N_i of the local branches; needed by the blocks that have one, `Scales` by "gate-op-scales"; None
+            in the others.
         widths: name -> D, with a `Linear` from the frames to D; None: D is the frames' width, and no such `Linear`.
         heads: M; must divide every D, and be even for "share-att".
-        layers: encoder layers a modality; the paper has 1.
+        layers: encoder layers a modality; the paper has 1, a key of `STACKS` as many as it has blocks.
         feed_forward: hidden width of the feed-forward, in D.
         max_frames: longest clip, in frames.
         norm: "pre": layer norm before attention and feed-forward, and once more before pooling; "post": after
@@ -56,7 +59,7 @@ class ModelConfig:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_choice("attention", self.attention, tuple(ATTENTION))
+        _check_choice("attention", self.attention, (*ATTENTION, *STACKS))
         _check_choice("norm", self.norm, NORMS)
         for name in ("classes", "heads", "layers", "feed_forward", "max_frames"):
             _check_positive(name, getattr(self, name))
@@ -85,21 +88,42 @@ class ModelConfig:
             _check_positive(f"widths[{name!r}]", self.width(name))
 
     def _check_attention(self) -> None:
-        block = ATTENTION[self.attention]
-        if block is not None and block.local and self.neighbourhood is None:
+        if (stack := STACKS.get(self.attention)) and self.layers != len(stack):
+            raise ConfigError(f"attention {self.attention!r} is of {len(stack)} layers; layers is {self.layers}")
+        blocks = [block for block in map(ATTENTION.get, self.kinds) if block is not None]
+        local = any(block.local for block in blocks)
+        if local and self.neighbourhood is None:
             raise ConfigError(f"attention {self.attention!r} has a local branch and needs a neighbourhood, got None")
-        if (block is None or not block.local) and self.neighbourhood is not None:
+        if not local and self.neighbourhood is not None:
             raise ConfigError(f"attention {self.attention!r} takes no neighbourhood, got {self.neighbourhood!r}")
-        if block is not None and block.combined == "joined" and self.heads % 2:
+        if isinstance(self.neighbourhood, Scales) != any(block.scales for block in blocks):
+            wanted = "one neighbourhood" if isinstance(self.neighbourhood, Scales) else "Scales, as TP5+TP15+TP45"
+            raise ConfigError(f"attention {self.attention!r} takes {wanted}, got {self.neighbourhood!r}")
+        if any(block.combined == "joined" for block in blocks) and self.heads % 2:
             raise ConfigError(f"attention {self.attention!r} halves its heads; heads is {self.heads}, which is odd")
         for name in self.modalities:
-            if block is not None and self.width(name) % self.heads:
+            if blocks and self.width(name) % self.heads:
                 wide = -(-self.width(name) // self.heads) * self.heads
                 raise ConfigError(
                     f"{self.heads} heads do not divide the width {self.width(name)} of {name!r}; let the model work "
                     f"in a width that they divide, to which the frames are projected: widths={{{name!r}: {wide}}}, or "
                     f"`gmsa train --modality {name}:{self.modalities[name]}:{wide}`"
                 )
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Keys of `ATTENTION`, one where all layers have the same block, else one a layer."""
+        return STACKS.get(self.attention, (self.attention,))
+
+    def block_of(self, layer: int) -> type[AttentionBlock] | None:
+        """The class of a layer's block; None without attention."""
+        return ATTENTION[self.kinds[layer if len(self.kinds) > 1 else 0]]
+
+    @property
+    def branches(self) -> tuple[str, ...]:
+        """Names of the branches that some layer has, see `in_order`; none in the control."""
+        blocks = [block for block in map(ATTENTION.get, self.kinds) if block is not None]
+        return in_order(branch for block in blocks for branch in block.branches_with(self.neighbourhood))
 
     def width(self, modality: str) -> int:
         """D of a modality."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from itertools import pairwise
 from typing import Any
@@ -21,6 +21,7 @@ __all__ = [
     "BlockDiagonal",
     "ChangePoints",
     "Neighbourhood",
+    "Scales",
     "Spans",
     "Toeplitz",
     "ToeplitzDilated",
@@ -35,6 +36,7 @@ __all__ = [
 ]
 
 LARGEST = 2**31 - 1  # frames
+MOST_SCALES = 16
 _WRITTEN = re.compile(r"(BD|TP|TD|CP)(\d+)(?:[x×](\d+))?", re.IGNORECASE)
 _SPANS = re.compile(r"SP(\d{1,10}(?:-\d{1,10})*)", re.IGNORECASE)
 
@@ -119,7 +121,28 @@ class ChangePoints:
         _check_whole("penalty", self.penalty, self)
 
 
-Neighbourhood = BlockDiagonal | Toeplitz | ToeplitzDilated | Spans | ChangePoints
+@dataclass(frozen=True)
+class Scales:
+    """Several neighbourhoods, each of a local branch of its own; as one neighbourhood it is their union.
+
+    Attributes:
+        parts: in the order of the branches, no two alike; each is the same in all clips.
+    """
+
+    parts: tuple[BlockDiagonal | Toeplitz | ToeplitzDilated, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "parts", parts := tuple(self.parts))
+        if not parts or len(parts) > MOST_SCALES or len(set(parts)) < len(parts):
+            raise ArgumentError(f"Scales: got {brief(parts)}; expected 1 to {MOST_SCALES} neighbourhoods, no two alike")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the branches are called: "TP5", "TD60x4"."""
+        return tuple(neighbourhood_text(part).replace("×", "x") for part in self.parts)
+
+
+Neighbourhood = BlockDiagonal | Toeplitz | ToeplitzDilated | Spans | ChangePoints | Scales
 # Of the clips of a batch: one for all, or each clip's own segments.
 BatchNeighbourhood = Neighbourhood | tuple[Spans, ...]
 
@@ -129,7 +152,13 @@ NEIGHBOURHOODS: dict[str, type] = {
     "toeplitz-dilated": ToeplitzDilated,
     "spans": Spans,
     "change-points": ChangePoints,
+    "scales": Scales,
 }
+
+
+# What a scale may be: the same in all clips.
+_OF_SCALES = (BlockDiagonal, Toeplitz, ToeplitzDilated)
+PART_KINDS = tuple(name for name, kind in NEIGHBOURHOODS.items() if kind in _OF_SCALES)
 
 
 def neighbourhood_mask(
@@ -166,6 +195,8 @@ def neighbourhood_mask(
         case Spans(starts):
             segment = (index[:, None] >= torch.tensor(starts, device=device)).sum(1)
             return segment[:, None] == segment[None, :]
+        case Scales(parts):
+            return torch.stack([neighbourhood_mask(part, frames, device) for part in parts]).any(0)
         case ChangePoints():
             raise ArgumentError(
                 f"{neighbourhood_text(neighbourhood)}: the mask depends on the clip; gmsa_models.segments.clip_spans "
@@ -227,6 +258,8 @@ def neighbourhood_to_dict(neighbourhood: Neighbourhood) -> dict[str, Any]:
     Raises:
         ArgumentError: something that is no neighbourhood.
     """
+    if isinstance(neighbourhood, Scales):
+        return {"kind": "scales", "parts": [neighbourhood_to_dict(part) for part in neighbourhood.parts]}
     for kind, cls in NEIGHBOURHOODS.items():
         if type(neighbourhood) is cls:
             return {"kind": kind, **asdict(neighbourhood)}
@@ -245,6 +278,8 @@ def neighbourhood_from_dict(values: Mapping[str, Any]) -> Neighbourhood:
     cls = NEIGHBOURHOODS[kind]
     arguments = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     del arguments["kind"]
+    if cls is Scales and "parts" in arguments:
+        arguments["parts"] = _parts_from_dicts(arguments["parts"])
     known = {field.name for field in fields(cls)}
     if unknown := sorted(set(arguments) - known):
         raise ArgumentError(f"{kind} has no {', '.join(unknown)}; it has {', '.join(sorted(known))}")
@@ -254,12 +289,25 @@ def neighbourhood_from_dict(values: Mapping[str, Any]) -> Neighbourhood:
     return cls(**arguments)
 
 
+def _parts_from_dicts(parts: object) -> tuple[Neighbourhood, ...]:
+    if not isinstance(parts, tuple):
+        raise ArgumentError(f"scales: parts are {brief(parts)}; expected a list of neighbourhoods")
+    for part in parts:
+        if not isinstance(part, Mapping) or NEIGHBOURHOODS.get(str(part.get("kind"))) not in _OF_SCALES:
+            raise ArgumentError(f"scales: a part is {brief(part)}; expected one of {', '.join(PART_KINDS)}")
+    return tuple(neighbourhood_from_dict(part) for part in parts)
+
+
 def neighbourhood_from_text(text: str) -> Neighbourhood:
     """A neighbourhood in the paper's words: BDn, TPn or TDnxd; CPn: `ChangePoints`; SP0-12-40: `Spans`.
+
+    TP5+TP15+TP45: `Scales`.
 
     Raises:
         ArgumentError: anything else, or a size below 1.
     """
+    if "+" in text:
+        return _scales([neighbourhood_from_text(part) for part in text.split("+")])
     if spans := _SPANS.fullmatch(text.strip()):
         return Spans(tuple(map(int, spans[1].split("-"))))
     match = _WRITTEN.fullmatch(text.strip())
@@ -276,6 +324,13 @@ def neighbourhood_from_text(text: str) -> Neighbourhood:
     return kinds[kind](size)
 
 
+def _scales(parts: Sequence[Neighbourhood]) -> Scales:
+    same = [part for part in parts if isinstance(part, _OF_SCALES)]
+    if len(same) < len(parts):
+        raise ArgumentError(f"Scales: got {', '.join(map(neighbourhood_text, parts))}; expected BDn, TPn or TDnxd")
+    return Scales(tuple(same))
+
+
 def neighbourhood_text(neighbourhood: Neighbourhood) -> str:
     """The reverse, with a multiplication sign, as figures show it."""
     match neighbourhood:
@@ -289,6 +344,8 @@ def neighbourhood_text(neighbourhood: Neighbourhood) -> str:
             return f"SP{'-'.join(map(str, starts))}"
         case ChangePoints(penalty):
             return f"CP{penalty}"
+        case Scales(parts):
+            return "+".join(map(neighbourhood_text, parts))
     raise ArgumentError(f"{neighbourhood!r} is no neighbourhood")
 
 

@@ -33,7 +33,8 @@ class BlockState:
         layer: which encoder layer.
         hidden: what the layer was given, before norm and attention.
         contexts: what its heads hand on, branch by branch.
-        shut: branch -> contexts and gates with that branch's gate at 0 and the other's at 1; empty without gates.
+        shut: branch -> contexts and gates with that branch's gate at 0 and the others' adding to 1; empty without
+            gates.
         pooled: modality -> mean over frames, of the pass as it was.
         valid: True where a frame is real; None: everywhere.
     """
@@ -132,7 +133,9 @@ def pooled_from(
 
 
 def _shut(block: AttentionBlock, clean: CleanPass) -> dict[str, tuple[Contexts, Gates | None]]:
-    passes = {branch: block.trace(clean.inputs, clean.valid, _Shut(branch), clean) for branch in block.branches}
+    passes = {
+        branch: block.trace(clean.inputs, clean.valid, _Shut.of(block, branch), clean) for branch in block.branches
+    }
     return {
         branch: (block.contexts(each), each.gates if block.gated == "outputs" else None)
         for branch, each in passes.items()
@@ -141,12 +144,24 @@ def _shut(block: AttentionBlock, clean: CleanPass) -> dict[str, tuple[Contexts, 
 
 @dataclass(frozen=True)
 class _Shut:
-    """The gate of a branch at 0 and the other's at 1, everywhere."""
+    """The gate of a branch at 0, everywhere.
 
-    branch: str
+    Attributes:
+        stage: the branch of its gate's stage: "" of the first.
+        value: 0; where that gate is 1 less the branch's, 1.
+    """
+
+    stage: str
+    value: float
+
+    @classmethod
+    def of(cls, block: AttentionBlock, branch: str) -> _Shut:
+        if branch in block.gate_branches:
+            return cls(branch, 0.0)
+        return cls("", float(branch != block.branches[0]))
 
     def __call__(self, branch: str, quantity: str, value: Tensor) -> Tensor:
-        return torch.full_like(value, float(self.branch == "local")) if quantity == "gate" else value
+        return torch.full_like(value, self.value) if quantity == "gate" and branch == self.stage else value
 
     def touches(self, branch: str, quantities: Collection[str]) -> bool:
-        return branch == "" and "gate" in quantities
+        return branch == self.stage and "gate" in quantities

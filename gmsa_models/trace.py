@@ -10,9 +10,7 @@ from torch import Tensor
 
 from gmsa_models.errors import ArgumentError
 
-__all__ = ["BRANCHES", "AttentionTrace", "HeadGroup", "LayerTrace", "Stage"]
-
-BRANCHES = ("global", "local", "combined")
+__all__ = ["AttentionTrace", "HeadGroup", "LayerTrace", "Stage"]
 
 
 class Stage(NamedTuple):
@@ -62,15 +60,16 @@ class LayerTrace:
         encoded: the layer's output, after residuals and feed-forward.
         weights: branch -> attention weights after the softmax, query = row. Baseline: "global". ShareAtt: "global"
             and "local" with half of the heads each, "combined" with all heads in order. GateAtt: all three, all
-            heads; rows of "combined" need not sum to 1. GateOp: "global" and "local". No attention: none.
-        gates: R_g under "global", R_l under "local", adding to 1. GateAtt: (batch, heads, query, key); GateOp:
-            (batch, frames, dim); else empty.
+            heads; rows of "combined" need not sum to 1. GateOp: "global" and "local". GateOpScales: "global" and one of
+            each of its neighbourhoods, as "TP5". Local: "local". No attention: none.
+        gates: R_g under "global", R_l under "local", of more branches each under its name, adding to 1. GateAtt:
+            (batch, heads, query, key); GateOp and GateOpScales: (batch, frames, dim); else empty.
         contexts: branch -> A V, head by head, for each branch in `weights` whose A V the block uses.
         gated_contexts: GateAtt's (R_g * A_g) V under "global" and (R_l * A_l) V under "local"; else empty.
-        branch_outputs: GateOp's Y_g under "global" and Y_l under "local"; else empty. The block's shared output
-            bias is in neither.
-        neighbourhood: N as a matrix, True = may attend, of all clips or (batch, query, key) of each; None in a block
-            without a local branch. Padding is not in it.
+        branch_outputs: GateOp's Y_g under "global" and Y_l under "local", GateOpScales' likewise; else empty. The
+            block's shared output bias is in none.
+        neighbourhood: N as a matrix, True = may attend, of all clips or (batch, query, key) of each; where there are
+            several local branches, the union of theirs; None in a block without one. Padding is not in it.
         head_groups: branch -> which heads its maps are of, and with which masks.
         outside: branch -> share of each query frame's weight on tokens of no frame (class token, registers), beside
             which the rows of `weights` sum to 1; empty where every token is a frame's, as in a GMSA model.
@@ -87,6 +86,15 @@ class LayerTrace:
     neighbourhood: Bool[Tensor, "*clips query key"] | None = None
     head_groups: dict[str, tuple[HeadGroup, ...]] = field(default_factory=dict)
     outside: dict[str, Float[Tensor, "batch _ query"]] = field(default_factory=dict)
+
+    def mask_of(self, branch: str) -> Bool[Tensor, "*clips query key"] | None:
+        """N of a branch whose heads share one mask; None: it attends to every frame.
+
+        Raises:
+            KeyError: a branch that the layer lacks.
+        """
+        self.heads_of(branch)
+        return self.head_groups[branch][0].mask
 
     @property
     def head_mask(self) -> Bool[Tensor, "#batch 1 query key"]:

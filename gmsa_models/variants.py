@@ -8,12 +8,13 @@ from typing import TypeVar
 
 import torch
 
+from gmsa_models.attention import STACKS
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.config import ModelConfig
 from gmsa_models.data.vocabulary import Vocabulary
 from gmsa_models.errors import UnknownNameError
 from gmsa_models.evaluating import float32_by_default, standard_contexts
-from gmsa_models.masks import BlockDiagonal, ChangePoints, Neighbourhood, Spans, Toeplitz, ToeplitzDilated
+from gmsa_models.masks import BlockDiagonal, ChangePoints, Neighbourhood, Scales, Spans, Toeplitz, ToeplitzDilated
 
 __all__ = [
     "COLUMNS",
@@ -55,6 +56,9 @@ VARIANTS: dict[str, tuple[str, Neighbourhood | None]] = {
     "share-att-seg": ("share-att", ChangePoints()),
     "gate-att-seg": ("gate-att", ChangePoints()),
     "gate-op-seg": ("gate-op", ChangePoints()),
+    # And local attention at several hierarchies: at several scales in one layer, and before global attention in two.
+    "gate-op-scales": ("gate-op-scales", Scales((Toeplitz(5), Toeplitz(15), Toeplitz(45)))),
+    "local-then-global": ("local-then-global", Toeplitz(30)),
 }
 
 # Percent, YouTube-8M; minutes an epoch and MiB on disk are given a family, not a column.
@@ -143,6 +147,7 @@ def variant_config(
         widths=default if widths is None else dict(widths),
         classes=chosen.classes if classes is None else classes,
         heads=chosen.heads,
+        layers=len(STACKS.get(attention, (attention,))),
         feed_forward=chosen.feed_forward,
         max_frames=chosen.max_frames if max_frames is None else max_frames,
         dropout=dropout,
@@ -190,13 +195,16 @@ def build(
 def nearest_variant(config: ModelConfig) -> str:
     """The column, or another variant, with the same attention block and the same kind of neighbourhood, of any size.
 
+    The only variant of a block stands for all of its neighbourhoods.
+
     Figures draw a model in the style of that column, whatever the model is called.
 
     Raises:
         UnknownNameError: none is like it.
     """
     kind = ChangePoints if isinstance(config.neighbourhood, Spans) else type(config.neighbourhood)
-    alike = [name for name, (block, shape) in VARIANTS.items() if block == config.attention and type(shape) is kind]
+    same = {name: shape for name, (block, shape) in VARIANTS.items() if block == config.attention}
+    alike = [name for name, shape in same.items() if type(shape) is kind] or (list(same) if len(same) == 1 else [])
     exact = [name for name in alike if VARIANTS[name][1] == config.neighbourhood]
     if not alike:
         raise UnknownNameError(f"no column with {config.attention!r} and {config.neighbourhood}")

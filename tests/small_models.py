@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gmsa_models import Clip, GMSAClassifier, ModelConfig, Segment, Vocabulary
-from gmsa_models.masks import BlockDiagonal, Toeplitz
+from gmsa_models.masks import BlockDiagonal, Scales, Toeplitz, ToeplitzDilated
 
 VOCABULARY = Vocabulary("youtube-8m", (3, 5, 11, 17, 19), ("Game", "Car", "Food", "Dance", "Pokémon Trading Card Game"))
 KINDS = ("baseline", "share-att", "gate-att", "gate-op", "none")
@@ -15,7 +15,9 @@ def small_model(kind: str = "gate-op", modalities: tuple[str, ...] = ("visual", 
     """A `GMSAClassifier`: modalities of widths 12 and 8, 4 heads, neighbourhoods of 3 frames, at most 23 frames."""
     import torch
 
-    neighbourhood = None if kind in ("baseline", "none") else Toeplitz(3) if kind == "gate-att" else BlockDiagonal(3)
+    scales = Scales((BlockDiagonal(3), Toeplitz(5), ToeplitzDilated(9, 2)))
+    of_kind = {"baseline": None, "none": None, "gate-att": Toeplitz(3), "gate-op-scales": scales}
+    neighbourhood = of_kind.get(kind, BlockDiagonal(3))
     widths = input_widths or {"visual": 12, "audio": 8}
     values = {
         "attention": kind,
@@ -23,6 +25,7 @@ def small_model(kind: str = "gate-op", modalities: tuple[str, ...] = ("visual", 
         "classes": len(VOCABULARY),
         "neighbourhood": neighbourhood,
         "heads": 4,
+        "layers": 2 if kind == "local-then-global" else 1,
         "max_frames": 23,
     } | changes
     with torch.random.fork_rng(devices=[]):

@@ -1,7 +1,17 @@
-"""Attention blocks: the paper's four, the contract they keep, and what they are made of."""
+"""Attention blocks: the paper's four and two that follow them, the contract they keep, and what they are made of."""
 
 from gmsa_models.attention.block import AttentionBlock, BlockTrace, Contexts, Gates
-from gmsa_models.attention.blocks import ATTENTION, Baseline, GateAtt, GateOp, ShareAtt
+from gmsa_models.attention.blocks import (
+    ATTENTION,
+    STACKS,
+    Baseline,
+    GateAtt,
+    GatedOutputs,
+    GateOp,
+    GateOpScales,
+    Local,
+    ShareAtt,
+)
 from gmsa_models.attention.functions import (
     Frames,
     Heads,
@@ -18,6 +28,7 @@ from gmsa_models.attention.stages import QUANTITIES, WHOLE, CleanPass
 __all__ = [
     "ATTENTION",
     "QUANTITIES",
+    "STACKS",
     "WHOLE",
     "AttentionBlock",
     "Baseline",
@@ -27,8 +38,11 @@ __all__ = [
     "Frames",
     "GateAtt",
     "GateOp",
+    "GateOpScales",
+    "GatedOutputs",
     "Gates",
     "Heads",
+    "Local",
     "ShareAtt",
     "Valid",
     "attention_weights",

@@ -8,6 +8,7 @@ stage (`stages.py`), and `forward`, the same computation without the maps that i
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from jaxtyping import Bool, Float
@@ -15,8 +16,9 @@ from torch import Tensor, nn
 
 from gmsa_models.attention.functions import Frames, Heads, Valid, join_heads, xavier_linear
 from gmsa_models.attention.stages import NO_EDIT, AnyGates, BlockEdit, CleanPass, Contexts, Maps, staged_pass
+from gmsa_models.branches import GLOBAL
 from gmsa_models.errors import ArgumentError
-from gmsa_models.masks import BatchNeighbourhood, ChangePoints, Neighbourhood, batch_mask
+from gmsa_models.masks import BatchNeighbourhood, ChangePoints, Neighbourhood, Scales, batch_mask
 from gmsa_models.trace import HeadGroup, LayerTrace
 
 __all__ = ["AttentionBlock", "BlockTrace", "Contexts", "Gates"]
@@ -42,12 +44,14 @@ class AttentionBlock(nn.Module, ABC):
     """What the blocks share: Q, K and V of every head, the two plain forms of attention, and what analysis asks for.
 
     Attributes:
-        branches: names of the branches, "global" first.
-        local: whether one of them attends to the neighbourhood only.
+        branches: names of the branches, "global" first where there is one. Every other is local: it attends to a
+            neighbourhood only.
+        local: whether there are local branches.
+        scales: whether the local branches have a neighbourhood each (`Scales`) that names them.
         combined: how the branches' maps make one map a head, under the name "combined": "joined" (each branch has some
             of the heads), "blended" (each pair of frames weighted by gates), or "" where there is no such map.
         gated: what gates weigh: "maps" (before the contexts), "outputs" (after them), or "" without gates.
-        neighbourhood: N_i of the local branch, of all clips; of each clip in a block that `bound_to` some, whose
+        neighbourhood: N_i of the local branches, of all clips; of each clip in a block that `bound_to` some, whose
             batches hold these clips or copies of them all; None in a block without one.
 
     Args:
@@ -63,6 +67,7 @@ class AttentionBlock(nn.Module, ABC):
 
     branches: tuple[str, ...] = ("global", "local")
     local: bool = True
+    scales: bool = False
     combined: str = ""
     gated: str = ""
     output: nn.Linear  # W_O; a block with other projections says how it joins and weighs its contexts
@@ -78,6 +83,9 @@ class AttentionBlock(nn.Module, ABC):
             raise ArgumentError(f"{name} has a local branch and needs a neighbourhood, got None")
         if not self.local and neighbourhood is not None:
             raise ArgumentError(f"{name} has no local branch and takes no neighbourhood, got {neighbourhood!r}")
+        if isinstance(neighbourhood, Scales) != self.scales:
+            wanted = "Scales" if self.scales else "one neighbourhood for all"
+            raise ArgumentError(f"{name} takes {wanted}, got {neighbourhood!r}")
         self.heads = heads
         self.neighbourhood: BatchNeighbourhood | None = neighbourhood
         self.max_frames = max_frames
@@ -117,7 +125,7 @@ class AttentionBlock(nn.Module, ABC):
             gated_contexts=done.contexts if plain else {},
             branch_outputs=done.branch_outputs,
             neighbourhood=done.neighbourhood,
-            head_groups=self.head_groups(done.neighbourhood),
+            head_groups=self.head_groups(done.masks),
         )
 
     def project(self, inputs: Frames) -> tuple[Heads, Heads, Heads]:
@@ -128,9 +136,30 @@ class AttentionBlock(nn.Module, ABC):
         """V of every head."""
         return self._split_heads(self.value(inputs))
 
+    @classmethod
+    def branches_with(cls, neighbourhood: Neighbourhood | None) -> tuple[str, ...]:
+        """The branches of a block with a neighbourhood: those of the class, unless its neighbourhoods name them."""
+        return cls.branches
+
+    @property
+    def local_branches(self) -> tuple[str, ...]:
+        """The branches that attend to a neighbourhood only."""
+        return tuple(branch for branch in self.branches if branch != GLOBAL)
+
+    @property
+    def gate_branches(self) -> tuple[str, ...]:
+        """The branches whose gates are stages of a pass: "" of the first; of more than two, each other by its name."""
+        if not self.gated:
+            return ()
+        return ("",) if len(self.branches) <= 2 else ("", *self.branches[1:])
+
+    def neighbourhood_of(self, branch: str) -> BatchNeighbourhood:
+        """N_i of one local branch; see `local_neighbourhood`."""
+        return self.local_neighbourhood
+
     @property
     def local_neighbourhood(self) -> BatchNeighbourhood:
-        """N_i of the local branch.
+        """N_i of the local branches together.
 
         Raises:
             ArgumentError: a block without a local branch, or whose N_i depends on the clip and that is bound to none.
@@ -150,20 +179,25 @@ class AttentionBlock(nn.Module, ABC):
         result.__dict__ = {**self.__dict__, "neighbourhood": neighbourhood}
         return result
 
-    def mask(self, inputs: Frames) -> Bool[Tensor, "*clips query key"]:
-        """N as a matrix over the frames of these inputs; of each of the clips where they differ."""
-        mask = batch_mask(self.local_neighbourhood, inputs.shape[1], inputs.device)
+    def mask(self, inputs: Frames, branch: str | None = None) -> Bool[Tensor, "*clips query key"]:
+        """N as a matrix over the frames of these inputs; of each of the clips where they differ.
+
+        Args:
+            inputs: X.
+            branch: of which local branch; None: of all of them together.
+        """
+        own = self.local_neighbourhood if branch is None else self.neighbourhood_of(branch)
+        mask = batch_mask(own, inputs.shape[1], inputs.device)
         return mask if mask.ndim == 2 else mask.repeat(len(inputs) // len(mask), 1, 1)
 
     def heads_of(self, branch: str) -> slice:
         """Which of the layer's heads a branch has; all of them, unless the block says otherwise."""
         return slice(0, self.heads)
 
-    def head_groups(self, mask: Bool[Tensor, "*clips query key"] | None) -> dict[str, tuple[HeadGroup, ...]]:
-        """The heads of each map of a trace, cut where the mask changes; `mask`: N, None without a local branch."""
-        masks = {branch: mask if branch == "local" else None for branch in self.branches}
+    def head_groups(self, masks: Mapping[str, Bool[Tensor, "*clips query key"]]) -> dict[str, tuple[HeadGroup, ...]]:
+        """The heads of each map of a trace, cut where the mask changes; `masks`: N of each local branch."""
         groups: dict[str, tuple[HeadGroup, ...]] = {
-            branch: (_head_group(self.heads_of(branch), each),) for branch, each in masks.items()
+            branch: (_head_group(self.heads_of(branch), masks.get(branch)),) for branch in self.branches
         }
         match self.combined:
             case "joined":
@@ -173,7 +207,7 @@ class AttentionBlock(nn.Module, ABC):
         return groups
 
     def gates_of_maps(self, weights: Maps) -> AnyGates:
-        """R_g and R_l from the maps; of a block whose gates weigh maps."""
+        """R of each branch from the maps; of a block whose gates weigh maps."""
         return {}
 
     def gated_maps(self, weights: Maps, gates: AnyGates) -> Maps:
@@ -181,7 +215,7 @@ class AttentionBlock(nn.Module, ABC):
         return {branch: weights[branch] for branch in self.branches}
 
     def gates_of_contexts(self, contexts: Contexts) -> AnyGates:
-        """R_g and R_l from the contexts; of a block whose gates weigh outputs."""
+        """R of each branch from the contexts; of a block whose gates weigh outputs."""
         return {}
 
     def blend(self, contexts: Contexts, gates: AnyGates) -> tuple[Frames, dict[str, Frames]]:
@@ -229,7 +263,7 @@ class AttentionBlock(nn.Module, ABC):
 
     def join_branches(self, contexts: Contexts) -> Heads:
         """Contexts of all heads from those of the branches; of blocks with one output projection."""
-        return contexts["global"]
+        return contexts[self.branches[0]]
 
     def output_weights(self) -> dict[str, Float[Tensor, "dim _"]]:
         """Branch -> W_O as a `Linear` stores it, (out, in): what its joined contexts are multiplied by."""

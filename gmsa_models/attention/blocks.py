@@ -1,10 +1,15 @@
-"""The four attention blocks of the paper, each one class, to be read beside its equations.
+"""The four attention blocks of the paper, each one class, to be read beside its equations, and two that follow them.
 
 Every block has two forms of one computation: `forward`, which makes no more maps than it must, and `trace`, which
 makes them all, stage by stage (`stages.py`), as the equations in its members stand. A test holds them equal.
 """
 
 from __future__ import annotations
+
+from abc import abstractmethod
+from functools import reduce
+from operator import add
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -25,11 +30,22 @@ from gmsa_models.attention.kernels.gated_output import gated_output
 from gmsa_models.attention.kernels.gated_weights import gated_attention
 from gmsa_models.attention.kernels.local_attention import local_attention
 from gmsa_models.attention.stages import AnyGates, Maps
+from gmsa_models.branches import GLOBAL
 from gmsa_models.errors import ArgumentError
-from gmsa_models.masks import Neighbourhood
+from gmsa_models.masks import BatchNeighbourhood, Neighbourhood, Scales
 from gmsa_models.trace import LayerTrace
 
-__all__ = ["ATTENTION", "Baseline", "GateAtt", "GateOp", "ShareAtt"]
+__all__ = [
+    "ATTENTION",
+    "STACKS",
+    "Baseline",
+    "GateAtt",
+    "GateOp",
+    "GateOpScales",
+    "GatedOutputs",
+    "Local",
+    "ShareAtt",
+]
 
 
 class Baseline(AttentionBlock):
@@ -51,6 +67,26 @@ class Baseline(AttentionBlock):
     def forward(self, inputs: Frames, valid: Valid | None = None) -> Frames:
         """Y from X; `valid` None: no frame is padding."""
         return self.output(join_heads(global_attention(*self.project(inputs), valid)))
+
+
+class Local(AttentionBlock):
+    """Multi-headed self-attention in which every head attends to the neighbourhood only; the first layer of a stack.
+
+    Source:
+        Equations 1 and 2.
+    """
+
+    branches = ("local",)
+
+    def __init__(
+        self, dim: int, heads: int, neighbourhood: Neighbourhood | None, max_frames: int, bias: bool = True
+    ) -> None:
+        super().__init__(dim, heads, neighbourhood, max_frames, bias)
+        self.output = xavier_linear(dim, dim, bias)
+
+    def forward(self, inputs: Frames, valid: Valid | None = None) -> Frames:
+        """Y from X; `valid` None: no frame is padding."""
+        return self.output(join_heads(local_attention(*self.project(inputs), self.local_neighbourhood, valid)))
 
 
 class ShareAtt(AttentionBlock):
@@ -157,7 +193,60 @@ class GateAtt(AttentionBlock):
         return torch.softmax(torch.stack(list(pair)), 0)
 
 
-class GateOp(AttentionBlock):
+class GatedOutputs(AttentionBlock):
+    """Blocks that blend the outputs of their branches: R_b is the softmax over branches of O_b W_g^b.
+
+    Source:
+        Equations 5 to 9.
+    """
+
+    gated = "outputs"
+    output_bias: nn.Parameter | None
+
+    @abstractmethod
+    def branch_linears(self) -> dict[str, tuple[nn.Linear, nn.Linear]]:
+        """Branch -> W^o and W_g, D x D `Linear`s without bias."""
+
+    def gates_of_contexts(self, contexts: Contexts) -> AnyGates:
+        """Equation 8."""
+        linear = [gate(join_heads(contexts[branch])) for branch, (_, gate) in self.branch_linears().items()]
+        return dict(zip(self.branches, torch.softmax(torch.stack(linear), 0), strict=True))
+
+    def blend(self, contexts: Contexts, gates: AnyGates) -> tuple[Frames, dict[str, Frames]]:
+        """Equation 9; Y of each branch."""
+        linears = self.branch_linears()
+        outputs = {branch: linear(join_heads(contexts[branch])) for branch, (linear, _) in linears.items()}
+        output = reduce(add, (gates[branch] * each for branch, each in outputs.items()))
+        return output if self.output_bias is None else output + self.output_bias, outputs
+
+    def output_from(self, contexts: Contexts, gates: Gates | None = None) -> Frames:
+        """Equation 9, and 8 where gates are not given."""
+        return self.blend(contexts, self.gates_of_contexts(contexts) if gates is None else gates)[0]
+
+    def output_weights(self) -> dict[str, Float[Tensor, "dim _"]]:
+        """W^o of each branch."""
+        return {branch: linear.weight for branch, (linear, _) in self.branch_linears().items()}
+
+    def gate_weights(self) -> dict[str, Float[Tensor, "dim _"]]:
+        """W_g of each branch."""
+        return {branch: linear.weight for branch, (_, linear) in self.branch_linears().items()}
+
+    def bias(self) -> Float[Tensor, " dim"] | None:
+        """The bias of all branches."""
+        return self.output_bias
+
+    def contributions(self, layer: LayerTrace) -> dict[str, Frames]:
+        """R * Y of each branch."""
+        return {branch: layer.gates[branch] * layer.branch_outputs[branch] for branch in self.branches}
+
+    def mixing_maps(self, layer: LayerTrace) -> dict[str, Float[Tensor, "batch heads query key"]]:
+        """A of each branch, each row times the mean over features of the query's gates."""
+        return {
+            branch: layer.gates[branch].mean(-1)[:, None, :, None] * layer.weights[branch] for branch in self.branches
+        }
+
+
+class GateOp(GatedOutputs):
     """The outputs of the global and of the local branch are blended, frame by frame and component by component.
 
     W^og, W^ol, W_g^g and W_g^l are D x D `Linear`s without bias. The output bias is one for both branches: since the
@@ -166,8 +255,6 @@ class GateOp(AttentionBlock):
     Source:
         Equations 5 to 9.
     """
-
-    gated = "outputs"
 
     def __init__(
         self, dim: int, heads: int, neighbourhood: Neighbourhood | None, max_frames: int, bias: bool = True
@@ -186,47 +273,15 @@ class GateOp(AttentionBlock):
         context_l = join_heads(local_attention(query, key, value, self.local_neighbourhood, valid))
         return self._gated(context_g, context_l)
 
-    def gates_of_contexts(self, contexts: Contexts) -> AnyGates:
-        """Equation 8."""
-        linear = self.gate_global(join_heads(contexts["global"])), self.gate_local(join_heads(contexts["local"]))
-        return dict(zip(self.branches, torch.softmax(torch.stack(linear), 0), strict=True))
-
-    def blend(self, contexts: Contexts, gates: AnyGates) -> tuple[Frames, dict[str, Frames]]:
-        """Equation 9; Y_g and Y_l."""
-        outputs = {
-            "global": self.output_global(join_heads(contexts["global"])),
-            "local": self.output_local(join_heads(contexts["local"])),
-        }
-        output = gates["global"] * outputs["global"] + gates["local"] * outputs["local"]
-        return output if self.output_bias is None else output + self.output_bias, outputs
+    def branch_linears(self) -> dict[str, tuple[nn.Linear, nn.Linear]]:
+        """W^og and W_g^g, W^ol and W_g^l."""
+        return {"global": (self.output_global, self.gate_global), "local": (self.output_local, self.gate_local)}
 
     def output_from(self, contexts: Contexts, gates: Gates | None = None) -> Frames:
         """Equation 9, and 8 where gates are not given."""
         if gates is None:
             return self._gated(*(join_heads(contexts[branch]) for branch in self.branches))
         return self.blend(contexts, gates)[0]
-
-    def output_weights(self) -> dict[str, Float[Tensor, "dim _"]]:
-        """W^og and W^ol."""
-        return {"global": self.output_global.weight, "local": self.output_local.weight}
-
-    def gate_weights(self) -> dict[str, Float[Tensor, "dim _"]]:
-        """W_g^g and W_g^l."""
-        return {"global": self.gate_global.weight, "local": self.gate_local.weight}
-
-    def bias(self) -> Float[Tensor, " dim"] | None:
-        """The bias of both branches."""
-        return self.output_bias
-
-    def contributions(self, layer: LayerTrace) -> dict[str, Frames]:
-        """R_g * Y_g and R_l * Y_l."""
-        return {branch: layer.gates[branch] * layer.branch_outputs[branch] for branch in self.branches}
-
-    def mixing_maps(self, layer: LayerTrace) -> dict[str, Float[Tensor, "batch heads query key"]]:
-        """A_g and A_l, each row times the mean over features of the query's gates."""
-        return {
-            branch: layer.gates[branch].mean(-1)[:, None, :, None] * layer.weights[branch] for branch in self.branches
-        }
 
     def _gated(self, context_g: Frames, context_l: Frames) -> Frames:
         outputs, gates = self.output_weights(), self.gate_weights()
@@ -236,11 +291,63 @@ class GateOp(AttentionBlock):
         )  # fmt: skip
 
 
+class GateOpScales(GatedOutputs):
+    """GateOp with several local branches: each has a neighbourhood of its own, and the gates are over all branches.
+
+    The branches are "global" and one a neighbourhood, by its name ("TP5"). All have the same Q, K and V. W^o and W_g
+    of each are D x D `Linear`s without bias; with one neighbourhood the block is GateOp. A step over GateOp is 2 D^2
+    parameters a branch.
+
+    Source:
+        Equations 5 to 9 with more branches: local attention at several hierarchies, which the paper leaves for later.
+    """
+
+    scales = True
+
+    def __init__(
+        self, dim: int, heads: int, neighbourhood: Neighbourhood | None, max_frames: int, bias: bool = True
+    ) -> None:
+        super().__init__(dim, heads, neighbourhood, max_frames, bias)
+        self.branches = self.branches_with(neighbourhood)
+        self.outputs = nn.ModuleDict({branch: xavier_linear(dim, dim, bias=False) for branch in self.branches})
+        self.gates = nn.ModuleDict({branch: gate_linear(dim) for branch in self.branches})
+        self.output_bias = nn.Parameter(torch.zeros(dim)) if bias else None
+
+    @classmethod
+    def branches_with(cls, neighbourhood: Neighbourhood | None) -> tuple[str, ...]:
+        """A global branch, and a local one of each scale."""
+        return (GLOBAL, *neighbourhood.names) if isinstance(neighbourhood, Scales) else cls.branches
+
+    def neighbourhood_of(self, branch: str) -> BatchNeighbourhood:
+        """N_i of one local branch."""
+        own = self.local_neighbourhood
+        assert isinstance(own, Scales)  # as the base class has seen
+        return dict(zip(self.local_branches, own.parts, strict=True))[branch]
+
+    def forward(self, inputs: Frames, valid: Valid | None = None) -> Frames:
+        """Y from X; `valid` None: no frame is padding."""
+        query, key, value = self.project(inputs)
+        contexts = {GLOBAL: global_attention(query, key, value, valid)}
+        for branch in self.local_branches:
+            contexts[branch] = local_attention(query, key, value, self.neighbourhood_of(branch), valid)
+        return self.output_from(contexts)
+
+    def branch_linears(self) -> dict[str, tuple[nn.Linear, nn.Linear]]:
+        """W^o and W_g of each branch."""
+        pairs = {branch: (self.outputs[branch], self.gates[branch]) for branch in self.branches}
+        return cast(dict[str, tuple[nn.Linear, nn.Linear]], pairs)  # torch's dict does not tell the type of its modules
+
+
 # "none" is the control: an encoder layer that is feed-forward only.
 ATTENTION: dict[str, type[AttentionBlock] | None] = {
     "baseline": Baseline,
     "share-att": ShareAtt,
     "gate-att": GateAtt,
     "gate-op": GateOp,
+    "gate-op-scales": GateOpScales,
+    "local": Local,
     "none": None,
 }
+
+# Models whose layers have different blocks: the block of each layer, first layer first.
+STACKS: dict[str, tuple[str, ...]] = {"local-then-global": ("local", "baseline")}

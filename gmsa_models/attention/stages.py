@@ -6,9 +6,9 @@ block takes this one path and says in its members (`block.py`) what its own stag
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
@@ -39,9 +39,10 @@ Maps = dict[str, Float[Tensor, "batch _ query key"]]
 AnyGates = dict[str, Float[Tensor, "batch ..."]]
 
 # What a block computes, in the order of computation, of each branch; those of `WHOLE` have the branch "".
-# "neighbourhood" is N as (query, key), or (batch, query, key) where clips differ, of the
+# "neighbourhood" is N as (query, key), or (batch, query, key) where clips differ, of each
 # local branch; "mask" the edges of each head, (1 or batch, heads, query, key), all True in the global branch, padding
-# not in it; "gate" is R_g, and R_l = 1 - R_g.
+# not in it; "gate" of the branch "" is R_g, and R_l = 1 - R_g; of more than two branches each local one has its own,
+# and what is left of 1 goes to those that are not changed, in proportion.
 QUANTITIES = (
     "input", "queries", "keys", "values", "neighbourhood", "mask", "logits", "weights", "gate", "contexts", "output"
 )  # fmt: skip
@@ -110,10 +111,11 @@ class StagedPass:
     """What the stages of a block came to.
 
     Attributes:
-        neighbourhood: N; None without a local branch.
+        neighbourhood: N, of several local branches the union; None without one.
+        masks: N of each local branch.
         weights: A of each branch.
         values: V as each branch has it.
-        gates: R_g and R_l; empty without gates.
+        gates: R of each branch; empty without gates.
         maps: of each branch, whose product with its values are its contexts.
         contexts: what the heads of each branch hand on.
         combined: the combined map under that name; empty in a block without one.
@@ -123,6 +125,7 @@ class StagedPass:
     """
 
     neighbourhood: Bool[Tensor, "*clips query key"] | None
+    masks: dict[str, Bool[Tensor, "*clips query key"]]
     weights: Maps
     values: Contexts
     gates: AnyGates
@@ -151,19 +154,17 @@ def staged_pass(
         clean: the pass of the same inputs without edits; None: everything is computed.
     """
     projected = block.project(inputs) if clean is None else clean.projected
-    neighbourhood = edit("local", "neighbourhood", block.mask(inputs)) if block.local else None
+    masks = {each: edit(each, "neighbourhood", block.mask(inputs, each)) for each in block.local_branches}
     weights, values = {}, {}
     for branch in block.branches:
         query, key, value = (each[:, block.heads_of(branch)] for each in projected)
         values[branch] = edit(branch, "values", value)
-        touched = edit.touches(branch, _OF_WEIGHTS) or (edit.touches("local", ("neighbourhood",)) and branch == "local")
-        mask = neighbourhood if branch == "local" else None
-        if clean is None or touched:
-            weights[branch] = _weights(branch, query, key, mask, valid, edit, clean)
+        if clean is None or edit.touches(branch, (*_OF_WEIGHTS, "neighbourhood")):
+            weights[branch] = _weights(branch, query, key, masks.get(branch), valid, edit, clean)
         else:
             weights[branch] = clean.trace.weights[branch]
     gates = block.gates_of_maps(weights) if clean is None or not _same(weights, clean) else clean.trace.gates
-    gates = _edited_gates(gates, edit) if block.gated == "maps" else {}
+    gates = _edited_gates(block, gates, edit) if block.gated == "maps" else {}
     maps = block.gated_maps(weights, gates)
     combined = {"combined": block.join_branches(maps)} if block.combined else {}
     if block.combined == "joined":  # the same numbers, so that the output can be differentiated by the combined map
@@ -172,10 +173,12 @@ def staged_pass(
     joined = block.join_branches(contexts) if block.gated != "outputs" else None
     if block.combined == "blended" and clean is None and not _touches_values(block, edit):
         joined = combined["combined"] @ projected[2]  # likewise
-    gates = _edited_gates(block.gates_of_contexts(contexts), edit) if block.gated == "outputs" else gates
+    gates = _edited_gates(block, block.gates_of_contexts(contexts), edit) if block.gated == "outputs" else gates
     output, branch_outputs = block.blend(contexts, gates) if joined is None else (block.output(join_heads(joined)), {})
     output = edit("", "output", output)
-    return StagedPass(neighbourhood, weights, values, gates, maps, contexts, combined, joined, output, branch_outputs)
+    return StagedPass(
+        _union(masks), masks, weights, values, gates, maps, contexts, combined, joined, output, branch_outputs
+    )
 
 
 def _weights(
@@ -233,6 +236,34 @@ def _contexts(
     return contexts
 
 
-def _edited_gates(gates: AnyGates, edit: BlockEdit) -> AnyGates:
-    gate = edit("", "gate", gates["global"])
-    return gates if gate is gates["global"] else {"global": gate, "local": 1 - gate}
+def _edited_gates(block: AttentionBlock, gates: AnyGates, edit: BlockEdit) -> AnyGates:
+    first, *others = block.branches
+    stages = dict(zip((first, *others), block.gate_branches, strict=False))
+    after = {branch: edit(stage, "gate", gates[branch]) for branch, stage in stages.items()}
+    if all(gate is gates[branch] for branch, gate in after.items()):
+        return gates
+    if len(others) == 1:
+        return {first: after[first], others[0]: 1 - after[first]}
+    return dict(zip(block.branches, _adding_to_one(list(gates.values()), list(after.values())), strict=True))
+
+
+def _adding_to_one(
+    before: list[Float[Tensor, batch * rest]], after: list[Float[Tensor, batch * rest]]
+) -> Float[Tensor, "branch batch *rest"]:
+    """Gates of which some have been changed: these as they are, the others scaled to what is left of 1.
+
+    Where the changed ones alone add to more than 1, or no other is above 0, the changed ones are scaled.
+    """
+    old, new = torch.stack(before), torch.stack(after)
+    changed = old != new
+    fixed, free = (new * changed).sum(0), (old * ~changed).sum(0)
+    room = (1 - fixed).clamp(min=0.0) * (free > 0)
+    others = room / free.where(free > 0, 1.0)
+    scale = (1 - room) / fixed.where(fixed > 0, 1.0)
+    even = torch.full_like(old, 1 / len(old))
+    return torch.where((fixed > 0) | (room > 0), torch.where(changed, new * scale, old * others), even)
+
+
+def _union(masks: Mapping[str, Bool[Tensor, "*clips query key"]]) -> Bool[Tensor, "*clips query key"] | None:
+    first, *others = masks.values() or (None,)
+    return reduce(torch.logical_or, others, first) if others and first is not None else first

@@ -282,11 +282,12 @@ def _check_tensors(path: Path, header: Header, config: ModelConfig) -> None:
 
 
 def _expected_shapes(config: ModelConfig) -> dict[str, torch.Size]:
-    """What a config builds, on the meta device, which allocates nothing; all layers have the first one's shapes."""
+    """What a config builds, on the meta device, which allocates nothing; layers of one block have one's shapes."""
+    one = replace(config, layers=len(config.kinds))
     with torch.device("meta"):
-        shapes = {name: value.shape for name, value in GMSAClassifier(replace(config, layers=1)).state_dict().items()}
+        shapes = {name: value.shape for name, value in GMSAClassifier(one).state_dict().items()}
     first = [name for name in shapes if ".layers.0." in name]
-    for layer in range(1, config.layers):
+    for layer in range(one.layers, config.layers):
         shapes |= {name.replace(".layers.0.", f".layers.{layer}.", 1): shapes[name] for name in first}
     return shapes
 

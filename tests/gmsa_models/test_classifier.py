@@ -12,10 +12,11 @@ from gmsa_models.config import ModelConfig
 from gmsa_models.data.batch import Batch
 from gmsa_models.data.vocabulary import Vocabulary
 from gmsa_models.errors import ArgumentError, ConfigError
-from gmsa_models.masks import BlockDiagonal, Toeplitz, ToeplitzDilated
+from gmsa_models.masks import BlockDiagonal, Scales, Toeplitz, ToeplitzDilated
 
 KINDS = tuple(ATTENTION)
 INPUTS = {"visual": 11, "audio": 7}
+SCALES = Scales((Toeplitz(3), BlockDiagonal(4), ToeplitzDilated(9, 2)))
 
 
 def config(kind="gate-op", **changes):
@@ -26,7 +27,7 @@ def config(kind="gate-op", **changes):
         "modalities": dict(INPUTS),
         "widths": {"visual": 12, "audio": 8},
         "classes": 5,
-        "neighbourhood": Toeplitz(5) if local else None,
+        "neighbourhood": SCALES if kind == "gate-op-scales" else Toeplitz(5) if local else None,
         "heads": 4,
         "max_frames": 17,
     }
@@ -293,6 +294,8 @@ def test_config_is_frozen():
         ({"attention": "baseline"}, "'baseline' takes no neighbourhood"),
         ({"attention": "none"}, "'none' takes no neighbourhood"),
         ({"attention": "share-att", "heads": 1}, "heads is 1, which is odd"),
+        ({"neighbourhood": SCALES}, "'gate-op' takes one neighbourhood, got Scales"),
+        ({"attention": "gate-op-scales"}, "'gate-op-scales' takes Scales, as TP5"),
     ],
 )
 def test_configs_that_cannot_be(changes, message):

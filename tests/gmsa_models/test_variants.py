@@ -69,7 +69,7 @@ def test_demo_size_fits_the_zoo(name: str) -> None:
     assert parameters(name, "demo") * 4 < 3_000_000
     config = variant_config(name, "demo")
     assert config.widths == {"visual": 128, "audio": 64}
-    assert (config.classes, config.max_frames, config.layers) == (300, 300, 1)
+    assert (config.classes, config.max_frames, config.layers) == (300, 300, 2 if name == "local-then-global" else 1)
 
 
 def test_paper_size_has_no_projection() -> None:

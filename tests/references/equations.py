@@ -10,7 +10,7 @@ import math
 import numpy as np
 from torch import nn
 
-from gmsa_models.masks import BlockDiagonal, Neighbourhood, Toeplitz, ToeplitzDilated
+from gmsa_models.masks import BlockDiagonal, Neighbourhood, Scales, Toeplitz, ToeplitzDilated
 
 
 def may_attend(neighbourhood: Neighbourhood, i: int, j: int) -> bool:
@@ -49,12 +49,34 @@ def block_by_definition(block: nn.Module, inputs: np.ndarray) -> dict[str, np.nd
     heads = [
         slice(m * query.shape[1] // block.heads, (m + 1) * query.shape[1] // block.heads) for m in range(block.heads)
     ]
+    own = block.neighbourhood
+    scales = {str_of(part): part for part in own.parts} if isinstance(own, Scales) else {"local": own}
     maps = {
-        "global": [attention_map(query[:, m], key[:, m], None) for m in heads],
-        "local": [attention_map(query[:, m], key[:, m], block.neighbourhood) for m in heads],
+        branch: [attention_map(query[:, m], key[:, m], pattern) for m in heads]
+        for branch, pattern in {"global": None, **scales}.items()
     }
     contexts = [value[:, m] for m in heads]
     return DEFINITIONS[type(block).__name__](values, maps, contexts)
+
+
+def str_of(part: Neighbourhood) -> str:
+    """What the branch of a neighbourhood is called."""
+    kind = {BlockDiagonal: "BD", Toeplitz: "TP", ToeplitzDilated: "TD"}[type(part)]
+    return f"{kind}{part.size}" + (f"x{part.dilation}" if isinstance(part, ToeplitzDilated) else "")
+
+
+def _local(values: dict, maps: dict, v: list) -> dict[str, np.ndarray]:
+    return {"output": _project(values, maps["local"], v), "local": np.stack(maps["local"])}
+
+
+def _gate_op_scales(values: dict, maps: dict, v: list) -> dict[str, np.ndarray]:
+    """Equations 5 to 9 with a sum over branches where they have two terms."""
+    o = {name: np.concatenate([a @ v_m for a, v_m in zip(each, v, strict=True)], 1) for name, each in maps.items()}
+    y = {name: _linear(each, values, f"outputs.{name}") for name, each in o.items()}
+    powers = {name: np.exp(_linear(each, values, f"gates.{name}")) for name, each in o.items()}
+    r = {name: each / sum(powers.values()) for name, each in powers.items()}
+    output = sum(r[name] * (y[name] + values.get("output_bias", 0.0)) for name in y)
+    return {"output": output, **{name: np.stack(each) for name, each in maps.items()}, "gates": r}
 
 
 def _baseline(values: dict, maps: dict, v: list) -> dict[str, np.ndarray]:
@@ -103,7 +125,10 @@ def _gate_op(values: dict, maps: dict, v: list) -> dict[str, np.ndarray]:
     }
 
 
-DEFINITIONS = {"Baseline": _baseline, "ShareAtt": _share_att, "GateAtt": _gate_att, "GateOp": _gate_op}
+DEFINITIONS = {
+    "Baseline": _baseline, "ShareAtt": _share_att, "GateAtt": _gate_att, "GateOp": _gate_op, "Local": _local,
+    "GateOpScales": _gate_op_scales,
+}  # fmt: skip
 
 
 def _linear(inputs: np.ndarray, values: dict, name: str) -> np.ndarray:

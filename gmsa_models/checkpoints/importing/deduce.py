@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from gmsa_models.attention import ATTENTION
+from gmsa_models.attention import ATTENTION, STACKS
 from gmsa_models.checkpoints.header import CheckpointError
 from gmsa_models.checkpoints.importing.names import FRONT_NORM
 from gmsa_models.checkpoints.importing.sources import Source, Sources
 from gmsa_models.config import ModelConfig
 from gmsa_models.errors import ConfigError
-from gmsa_models.masks import BlockDiagonal, Neighbourhood, Toeplitz, ToeplitzDilated
-from gmsa_models.variants import SIZES, VARIANTS
+from gmsa_models.masks import BlockDiagonal, Neighbourhood, Scales, Toeplitz, ToeplitzDilated
+from gmsa_models.variants import PUBLISHED_FAMILY, SIZES, VARIANTS
 
 __all__ = ["config_of", "variant_of"]
 
@@ -24,10 +24,16 @@ def variant_of(like: str) -> tuple[str, Neighbourhood | None]:
     """Attention block and neighbourhood of a variant, whose neighbourhood may have any size: "gate-op-tp20".
 
     Raises:
-        CheckpointError: no such variant; lists them.
+        CheckpointError: no such variant; lists them. One with several scales, or with layers of different blocks.
     """
     if like in VARIANTS:
-        return VARIANTS[like]
+        attention, neighbourhood = VARIANTS[like]
+        if attention in STACKS or isinstance(neighbourhood, Scales):
+            known = ", ".join(name for name, (block, _) in VARIANTS.items() if block in (*PUBLISHED_FAMILY, "none"))
+            raise CheckpointError(
+                f"weights of other code are not read as {like!r}: names of its parts are not known; known: {known}"
+            )
+        return attention, neighbourhood
     if not (match := _VARIANT.fullmatch(like)):
         raise CheckpointError(
             f"no variant {like!r:.60}; known: {', '.join(VARIANTS)}, or with another size of the neighbourhood, such "

@@ -11,16 +11,14 @@ from gmsa_models.attention import ATTENTION, Baseline, GateAtt, GateOp, ShareAtt
 from gmsa_models.attention.kernels.gated_weights import gated_attention
 from gmsa_models.attention.kernels.second_derivative import SecondDerivativeError
 from gmsa_models.errors import ArgumentError
-from gmsa_models.masks import BlockDiagonal, Toeplitz, ToeplitzDilated, neighbourhood_mask
+from gmsa_models.masks import BlockDiagonal, Scales, Toeplitz, ToeplitzDilated, neighbourhood_mask
 from tests.gmsa_models.attention.test_masks import ANY
 
 BLOCKS = {name: block for name, block in ATTENTION.items() if block is not None}
 MASKS = [BlockDiagonal(3), Toeplitz(5), ToeplitzDilated(7, 2), BlockDiagonal(19)]
-CASES = [
-    pytest.param(name, mask, id=f"{name}-{mask}")
-    for name in BLOCKS
-    for mask in (MASKS if name != "baseline" else [None])
-]
+SCALES = [Scales((BlockDiagonal(3), Toeplitz(5), ToeplitzDilated(7, 2))), Scales((Toeplitz(5),))]
+OF_BLOCK = {"baseline": [None], "gate-op-scales": SCALES}
+CASES = [pytest.param(name, mask, id=f"{name}-{mask}") for name in BLOCKS for mask in OF_BLOCK.get(name, MASKS)]
 # Distinct primes wherever the blocks allow, so that a swapped axis fails: 3 clips, 13 frames, 2 heads of 5, 17 at most.
 CLIPS, FRAMES, HEADS, DIM, MOST = 3, 13, 2, 10, 17
 LENGTHS = torch.tensor([13, 7, 1])
@@ -52,7 +50,7 @@ def test_equals_its_definition(name, mask):
 
 @pytest.mark.parametrize("name", list(BLOCKS))
 def test_equals_its_definition_without_biases(name):
-    check_definition(name, None if name == "baseline" else ToeplitzDilated(13, 3), bias=False)
+    check_definition(name, OF_BLOCK.get(name, [ToeplitzDilated(13, 3)])[0], bias=False)
 
 
 def check_definition(name, mask, bias):
@@ -69,6 +67,8 @@ def check_definition(name, mask, bias):
             close(plain.gates["global"][row, :, :length, :length], expected["gate"])
         if name == "gate-op":
             close(plain.gates["global"][row, :length], expected["gate"])
+        for branch, gate in expected.get("gates", {}).items():
+            close(plain.gates[branch][row, :length], gate)
 
 
 def close(found, expected):
