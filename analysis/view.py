@@ -14,12 +14,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from analysis.errors import RecordError
+from gmsa_models.branches import in_order
 from gmsa_models.data.clip import Clip
 from gmsa_models.data.spaces import same_labels
 from gmsa_models.data.vocabulary import Vocabulary
 from gmsa_models.masks import Neighbourhood, batch_mask
 from gmsa_models.segments import neighbourhood_of_clips
-from gmsa_models.trace import BRANCHES, LayerTrace
+from gmsa_models.trace import LayerTrace
 
 __all__ = ["Capabilities", "ModelNote", "TraceView", "features_sha256", "frame_seconds", "to_numpy", "type_name"]
 
@@ -131,9 +132,10 @@ class TraceView:
 
     def _check_maps(self, where: str, layer: LayerTrace) -> None:
         for branch, weights in layer.weights.items():
-            if branch not in BRANCHES or branch not in layer.head_groups:
+            if branch not in layer.head_groups:
+                known = ", ".join(layer.head_groups) or "none"
                 raise RecordError(
-                    f"{where}: a map of the branch {branch!r}; expected one of {', '.join(BRANCHES)}, with head_groups"
+                    f"{where}: a map of the branch {branch!r}; expected one with head_groups, here {known}"
                 )
             batch, frames = self.valid.shape
             heads = sum(group.count for group in layer.head_groups[branch])
@@ -186,9 +188,8 @@ class TraceView:
 
     @cached_property
     def branches(self) -> tuple[str, ...]:
-        """The branches that some layer has maps of, in the order of `BRANCHES`; none in the control."""
-        names = {branch for layer in self._all_layers() for branch in layer.weights}
-        return tuple(branch for branch in BRANCHES if branch in names)
+        """The branches that some layer has maps of, see `in_order`; none in the control."""
+        return in_order(branch for layer in self._all_layers() for branch in layer.weights)
 
     def _all_layers(self) -> list[LayerTrace]:
         return [layer for layers in self.layers.values() for layer in layers]

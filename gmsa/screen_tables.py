@@ -185,7 +185,8 @@ def _shown(record: xr.Dataset, name: str, branch: str) -> bool:
     """Whether the row of this branch is where a value stands; a value without branches stands in one row only."""
     if name not in record or "branch" in record[name].dims:
         return name in record
-    return branch == ("local" if "local" in record["branch"] else "global")
+    branches = [str(each) for each in record["branch"].values]
+    return branch == next((each for each in branches if each not in ("global", "combined")), branches[0])
 
 
 def _mean(record: xr.Dataset, name: str) -> str:

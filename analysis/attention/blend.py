@@ -12,8 +12,8 @@ __all__ = ["blended_attention"]
 def blended_attention(record: xr.Dataset, modality: str) -> Float[np.ndarray, "query key"]:
     """The one map that stands for a block: what its output is a mixture by, averaged over heads.
 
-    Baseline: its maps. ShareAtt: all heads, global and local. GateAtt: the combined maps. GateOp, which blends
-    outputs instead of maps: both branches' maps, each query's weighted by its mean gates.
+    Baseline: its maps. ShareAtt: all heads, global and local. GateAtt: the combined maps. GateOp and
+    GateOpScales, which blend outputs instead of maps: all branches' maps, each query's weighted by its mean gates.
 
     Args:
         record: with `attention`, and `gate` where the block has gates; dimensions in any order.
@@ -24,6 +24,7 @@ def blended_attention(record: xr.Dataset, modality: str) -> Float[np.ndarray, "q
     if "combined" in branches:
         return mean.sel(branch="combined").values
     if "gate" not in record:
-        return mean.sel(branch="global").values
+        known = mean.notnull().any(("query", "key")).values
+        return mean.isel(branch=int(known.argmax())).values  # the only one that this layer has
     gates = record["gate"].sel(modality=modality).transpose("branch", "frame")
     return sum(gates.sel(branch=name).values[:, None] * mean.sel(branch=name).values for name in branches)

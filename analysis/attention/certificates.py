@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from functools import reduce
+from operator import add
 
 import pandas as pd
 import torch
@@ -17,6 +19,7 @@ from torch import Tensor
 from analysis.attention.disturbance import ODDS_TOLERANCE, DisturbedPasses, epsilon, gather
 from analysis.attention.maps import layer_maps
 from gmsa_models.attention import AttentionBlock, BlockTrace
+from gmsa_models.branches import COMBINED, GLOBAL
 from gmsa_models.evaluating import standard_contexts
 from gmsa_models.trace import LayerTrace
 
@@ -32,7 +35,7 @@ class Certificate:
 
     Attributes:
         modality: stream of the video.
-        branch: "global", "local" or "combined".
+        branch: which of the block's, or "combined".
         check: a key of `CHECKS`.
         passed: whether `worst` is at most `tolerance`; None: nothing to check, and `explanation` says why.
         worst: the largest violation over clips, heads, queries and keys; NaN where there is nothing to check.
@@ -99,8 +102,8 @@ def check_rows(evidence: DisturbedPasses, branch: str) -> Finding:
     explanation = f"rows sum to {sums.min():.6f} to {sums.max():.6f}"
     if not _is_gated(evidence, branch):
         return float((sums - 1).abs().max()), tolerance, explanation
-    parts = [layer.gates[name].double() * layer.weights[name].double() for name in ("global", "local")]
-    expected = _of_queries((parts[0] + parts[1]).sum(-1), valid)
+    parts = [gate.double() * layer.weights[name].double() for name, gate in layer.gates.items()]
+    expected = _of_queries(reduce(add, parts).sum(-1), valid)
     explanation += ", the sums of R_g A_g + R_l A_l: not 1, because gates differ from key to key"
     return float((sums - expected).abs().max()), 2 * tolerance, explanation
 
@@ -108,12 +111,14 @@ def check_rows(evidence: DisturbedPasses, branch: str) -> Finding:
 def check_neighbourhood(evidence: DisturbedPasses, branch: str) -> Finding:
     """No weight outside N_i, exactly, before and after the disturbance."""
     block, recorded = evidence.block, evidence.recorded
-    if branch == "global" or _is_gated(evidence, branch):
+    if branch == GLOBAL or _is_gated(evidence, branch):
         return None, 0.0, "this branch may attend to every frame"
     inputs = recorded.recorded("input")
-    mask = block.mask(inputs)
-    if recorded.neighbourhood is None or not torch.equal(mask, recorded.neighbourhood):
-        return math.inf, 0.0, f"the recorded neighbourhood is not that of {block.neighbourhood}"
+    each = block.local_branches if branch == COMBINED else (branch,)
+    (mask,), own = [block.mask(inputs, name) for name in each], block.neighbourhood_of(each[0])
+    for whole, known in ((mask, recorded.mask_of(each[0])), (block.mask(inputs), recorded.neighbourhood)):
+        if known is None or not torch.equal(whole, known):
+            return math.inf, 0.0, f"the recorded neighbourhood is not that of {own}"
     layers: list[LayerTrace | BlockTrace] = [recorded, *evidence.again]
     outside = [
         float((part.weights.abs() * ~(mask if mask.ndim == 2 else mask[:, None])).max())
@@ -121,7 +126,7 @@ def check_neighbourhood(evidence: DisturbedPasses, branch: str) -> Finding:
         for part in layer_maps(layer)[branch]
         if part.neighbourhood is not None
     ]
-    return _largest(outside), 0.0, f"largest weight outside {block.neighbourhood}"
+    return _largest(outside), 0.0, f"largest weight outside {own}"
 
 
 def check_padding(evidence: DisturbedPasses, branch: str) -> Finding:
@@ -140,7 +145,7 @@ def check_padding(evidence: DisturbedPasses, branch: str) -> Finding:
 
 def check_orientation(evidence: DisturbedPasses, branch: str) -> Finding:
     """Odds between keys that were not disturbed stay as they were along each row, and do not down the columns."""
-    if branch == "combined":
+    if branch == COMBINED:
         return (_check_gating if _is_gated(evidence, branch) else _check_joining)(evidence)
     if branch not in evidence.orientations:
         return None, ODDS_TOLERANCE, "no query sees a moved frame beside two others: no odds to compare"
@@ -218,7 +223,7 @@ def _check_joining(evidence: DisturbedPasses) -> Finding:
 
 
 def _branches_pass(evidence: DisturbedPasses) -> bool:
-    certificates = [check_orientation(evidence, branch) for branch in ("global", "local")]
+    certificates = [check_orientation(evidence, branch) for branch in evidence.block.branches]
     return all(worst is None or worst <= tolerance for worst, tolerance, _ in certificates)
 
 
@@ -228,7 +233,7 @@ def _agrees(evidence: DisturbedPasses, branch: str) -> bool:
 
 def _is_gated(evidence: DisturbedPasses, branch: str) -> bool:
     """Whether this map is blended by gates, and so no softmax."""
-    return branch == "combined" and evidence.block.combined == "blended"
+    return branch == COMBINED and evidence.block.combined == "blended"
 
 
 def _of_queries(

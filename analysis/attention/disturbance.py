@@ -15,6 +15,7 @@ from torch import Tensor
 
 from analysis.attention.maps import layer_maps
 from gmsa_models.attention import AttentionBlock, BlockTrace
+from gmsa_models.branches import COMBINED
 from gmsa_models.trace import LayerTrace
 
 __all__ = ["ODDS_TOLERANCE", "DisturbedPasses", "OddsChange", "Orientation", "epsilon", "gather"]
@@ -92,7 +93,7 @@ class DisturbedPasses:
         moved: (batch, count): which frames were moved.
         hidden: True where a real frame was declared padding.
         again: one trace a try.
-        orientations: "global" and "local", whichever the block has: the largest changes over the tries; no entry for a
+        orientations: of each branch that the block has: the largest changes over the tries; no entry for a
             branch in which no query shows one (undisturbed, sees a moved key and two undisturbed ones).
     """
 
@@ -175,10 +176,10 @@ def _orientations(
 ) -> dict[str, Orientation]:
     """One a branch that is a softmax and has odds to compare."""
     orientations: dict[str, Orientation] = {}
-    for branch in ("global", "local"):
-        if branch not in base.weights:
+    for branch, parts in layer_maps(base).items():
+        if branch == COMBINED:
             continue
-        (part,) = layer_maps(base)[branch]
+        (part,) = parts
         attends = untouched[:, :, None].expand(-1, -1, untouched.shape[1])
         attends = attends if part.neighbourhood is None else attends & part.neighbourhood
         # (batch, query, moved frame): it sees that frame, and two whose odds can be compared.

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import add
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from gmsa_models.attention import AttentionBlock
+from gmsa_models.branches import GLOBAL
 from gmsa_models.errors import ArgumentError
 from gmsa_models.trace import LayerTrace
 
@@ -16,6 +20,7 @@ __all__ = [
     "contribution_norms",
     "feature_gates",
     "gated_weight",
+    "local_gate",
     "local_share",
     "mean_gates",
     "output_bias",
@@ -48,20 +53,20 @@ def pair_gates(
     keys = _real(layer, valid)[:, None, None, :]
     if inside and layer.neighbourhood is not None:
         keys = keys & layer.head_mask
-    count = keys.sum(-1).to(gates["global"].dtype)
+    count = keys.sum(-1).to(next(iter(gates.values())).dtype)
     means = {branch: (gate * keys).sum(-1) / count for branch, gate in gates.items()}
     return {branch: _only_real(mean, layer, valid) for branch, mean in means.items()}
 
 
 def feature_gates(layer: LayerTrace, valid: Bool[Tensor, "batch frames"] | None = None) -> PerBranch:
-    """GateOp's R_g and R_l, averaged over the D features of each frame.
+    """Gates of GateOp and GateOpScales, averaged over the D features of each frame.
 
     Args:
-        layer: of a GateOp block.
+        layer: of such a block.
         valid: True where a frame is real; None: everywhere.
 
     Returns:
-        Values in (0, 1), "global" and "local" adding to 1; NaN at padded frames.
+        Values in (0, 1) of each branch, adding to 1; NaN at padded frames.
 
     Raises:
         ArgumentError: a block whose gates are not over frames and features.
@@ -74,18 +79,18 @@ def feature_gates(layer: LayerTrace, valid: Bool[Tensor, "batch frames"] | None 
 
 
 def mean_gates(layer: LayerTrace, valid: Bool[Tensor, "batch frames"] | None = None) -> PerBranch:
-    """R_g and R_l of each frame, one number a branch, averaged over what each gate acts on.
+    """Gates of each frame, one number a branch, averaged over what each gate acts on.
 
     GateAtt: over heads and, R_g, over every key; R_l over the keys inside N_i, since outside it R_l stands before a
     weight of 0 and changes nothing. The two add to 1 at a pair of frames, but means over different keys need not.
-    GateOp: over the D features; the two add to 1.
+    GateOp and GateOpScales: over the D features; the branches add to 1.
 
     Args:
-        layer: of a GateAtt or GateOp block.
+        layer: of a block with gates.
         valid: True where a frame is real; None: everywhere.
 
     Returns:
-        "global" and "local", in (0, 1); NaN at padded frames.
+        One in (0, 1) a branch; NaN at padded frames.
 
     Raises:
         ArgumentError: a block without gates.
@@ -93,9 +98,9 @@ def mean_gates(layer: LayerTrace, valid: Bool[Tensor, "batch frames"] | None = N
     Source:
         Equations 3 and 8.
     """
-    if layer.gates and layer.gates["local"].ndim == 4:
+    if any(gate.ndim == 4 for gate in layer.gates.values()):
         everywhere, inside = (pair_gates(layer, valid, inside=each) for each in (False, True))
-        return {"global": everywhere["global"].mean(1), "local": inside["local"].mean(1)}
+        return {branch: (everywhere if branch == GLOBAL else inside)[branch].mean(1) for branch in layer.gates}
     return feature_gates(layer, valid)
 
 
@@ -136,7 +141,7 @@ def branch_contributions(block: AttentionBlock, layer: LayerTrace) -> dict[str, 
         layer: its trace.
 
     Returns:
-        "global", and "local" where the block has that branch. Padded frames hold values of no meaning.
+        One a branch of the block. Padded frames hold values of no meaning.
 
     Source:
         Equations 1 to 9; all four blocks are linear in their contexts, so the split is exact.
@@ -152,7 +157,7 @@ def output_bias(block: AttentionBlock) -> Tensor | None:
 def contribution_norms(
     contributions: dict[str, Float[Tensor, "batch frames dim"]], valid: Bool[Tensor, "batch frames"] | None = None
 ) -> PerBranch:
-    """Euclidean norm of what each branch adds to each frame: ||R * Y_global|| and ||R * Y_local||.
+    """Euclidean norm of what each branch adds to each frame, as ||R_g * Y_g|| and ||R_l * Y_l||.
 
     Args:
         contributions: of `branch_contributions`.
@@ -168,24 +173,37 @@ def contribution_norms(
 
 
 def local_share(norms: PerBranch) -> Float[Tensor, "batch frames"]:
-    """Share of the local branch in each frame's output: ||local|| / (||local|| + ||global||).
+    """Share of the local branches in each frame's output: ||local|| / (||local|| + ||global||).
 
     Args:
-        norms: of `contribution_norms`, with "global" and "local".
+        norms: of `contribution_norms`; those of several local branches are added.
 
     Returns:
-        Values in [0, 1], 1 = all local; NaN at padding and where neither branch adds anything.
+        Values in [0, 1], 1 = all local; NaN at padding and where no branch adds anything.
 
     Raises:
         ArgumentError: a block without a local branch.
     """
-    if set(norms) != {"global", "local"}:
-        raise ArgumentError(f"a share needs a global and a local branch; got {', '.join(norms)}")
-    return norms["local"] / (norms["local"] + norms["global"])
+    near = [norm for branch, norm in norms.items() if branch != GLOBAL]
+    if not near:
+        raise ArgumentError(f"a share needs a local branch; got {', '.join(norms)}")
+    return reduce(add, near) / reduce(add, norms.values())
+
+
+def local_gate(layer: LayerTrace) -> Tensor:
+    """R_l, of several local branches the sum of theirs.
+
+    Raises:
+        ArgumentError: a layer without gates.
+    """
+    near = [gate for branch, gate in layer.gates.items() if branch != GLOBAL]
+    if not near:
+        raise ArgumentError("the layer has no gate of a local branch")
+    return reduce(add, near)
 
 
 def _gates(layer: LayerTrace, axes: int, where: str) -> dict[str, Tensor]:
-    if "global" not in layer.gates or layer.gates["global"].ndim != axes:
+    if any(gate.ndim != axes for gate in layer.gates.values()) or not layer.gates:
         raise ArgumentError(f"no gates over {where}")
     return layer.gates
 
@@ -193,7 +211,7 @@ def _gates(layer: LayerTrace, axes: int, where: str) -> dict[str, Tensor]:
 def _real(layer: LayerTrace, valid: Bool[Tensor, "batch frames"] | None) -> Bool[Tensor, "batch frames"]:
     if valid is not None:
         return valid
-    weights = layer.weights["global"]
+    weights = next(iter(layer.weights.values()))
     return torch.ones(len(weights), weights.shape[-1], dtype=torch.bool, device=weights.device)
 
 

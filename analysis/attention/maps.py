@@ -10,8 +10,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from gmsa_models.attention import BlockTrace
+from gmsa_models.branches import in_order
 from gmsa_models.errors import ArgumentError
-from gmsa_models.trace import BRANCHES, LayerTrace
+from gmsa_models.trace import LayerTrace
 
 __all__ = ["AttentionRows", "MaskedMap", "attention_rows", "attention_support", "layer_maps"]
 
@@ -121,7 +122,7 @@ def attention_rows(
 
 def layer_maps(layer: LayerTrace | BlockTrace) -> dict[str, tuple[MaskedMap, ...]]:
     """The maps of a traced layer, branch by branch, cut where the mask changes between heads."""
-    return {branch: tuple(_parts(layer, branch)) for branch in BRANCHES if branch in layer.weights}
+    return {branch: tuple(_parts(layer, branch)) for branch in in_order(layer.weights)}
 
 
 def _parts(layer: LayerTrace | BlockTrace, branch: str) -> Iterator[MaskedMap]:

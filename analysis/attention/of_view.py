@@ -20,6 +20,7 @@ from analysis.attention.profiles import Unevenness, head_profiles, unevenness
 from analysis.attention.sinks import Lines, LineValues, find_lines, gate_at_lines, line_values
 from analysis.attention.verticality import Verticality, row_verticality
 from analysis.view import TraceView, frame_seconds
+from gmsa_models.branches import COMBINED, GLOBAL
 
 __all__ = [
     "block_map",
@@ -180,14 +181,15 @@ def frame_contributions(view: TraceView, modality: str, layer: int = 0) -> PerBr
 def frame_local_share(view: TraceView, modality: str, layer: int = 0) -> Float[Tensor, "batch frames"] | None:
     """Share of the local branch in each frame's output, see `local_share`; None without a local branch."""
     norms = frame_contributions(view, modality, layer)
-    return local_share(norms) if "local" in norms else None
+    return local_share(norms) if norms.keys() - {GLOBAL} else None
 
 
 def block_map(view: TraceView, modality: str, layer: int = 0) -> Float[Tensor, "batch query key"]:
     """The one map that stands for a block, mean over heads; as `analysis.attention.blend` takes it from a record."""
     weights = {branch: each.mean(1) for branch, each in view.layer(modality, layer).weights.items()}
-    if "combined" in weights:
-        return weights["combined"]
+    if COMBINED in weights:
+        return weights[COMBINED]
     if not (gates := frame_gates(view, modality, layer)):
-        return weights["global"]
+        (only,) = weights.values()
+        return only
     return reduce(add, (gate[:, :, None] * weights[branch] for branch, gate in gates.items()))

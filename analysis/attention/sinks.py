@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from analysis.attention.gates import local_gate
 from analysis.attention.maps import attention_rows
 from gmsa_models.trace import LayerTrace
 
@@ -126,7 +127,7 @@ def gate_at_lines(lines: Lines, layer: LayerTrace, valid: Bool[Tensor, "batch fr
     """Mean local gate at the lines of the global branch less that at other frames: do gates turn away from lines?
 
     Of gates over pairs of frames (GateAtt): R_l of the queries that may attend to the key, their mean, head by head.
-    Of gates over frames and features (GateOp): R_l of the frame, mean over features.
+    Of gates over frames and features (GateOp): R_l of the frame, mean over features. Of several local branches the sum.
 
     Args:
         lines: of the global branch of the layer.
@@ -139,7 +140,7 @@ def gate_at_lines(lines: Lines, layer: LayerTrace, valid: Bool[Tensor, "batch fr
     Source:
         Gates: equations 3 and 8 of Sahu and Goyal, ICASSP 2022.
     """
-    gate = layer.gates["local"]
+    gate = local_gate(layer)
     real = valid[:, None].expand_as(lines.line)
     if gate.ndim == 4:
         inside = valid[:, None, :, None] & valid[:, None, None, :]

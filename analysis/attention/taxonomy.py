@@ -14,6 +14,7 @@ from torch import Tensor
 from analysis.attention.pattern_table import pattern_table
 from analysis.attention.segments import frame_groups
 from analysis.view import TraceView
+from gmsa_models.branches import COMBINED
 from gmsa_models.evaluating import standard_contexts
 
 __all__ = ["MEASURES", "RULES", "head_kind", "segment_share", "view_taxonomy"]
@@ -100,7 +101,7 @@ def _aligned(view: TraceView, table: pd.DataFrame) -> np.ndarray:
         layer = view.layer(modality)
         weights = layer.weights[branch][0]
         # A combined map may be of heads with different masks; the first heads of ShareAtt see everything.
-        near = layer.neighbourhood if branch == "local" else None
+        near = None if branch == COMBINED else layer.mask_of(branch)
         uniform = torch.ones_like(weights[0]) if near is None else near.to(weights)
         shares = segment_share(weights, groups).double().cpu().numpy()
         tables.append(_above(shares, float(segment_share(uniform, groups))))

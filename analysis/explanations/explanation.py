@@ -55,8 +55,9 @@ class Explanation:
         modalities: names of the rows of `values`, in the model's order.
         units: "logit" where values are shares of a difference of logits, "1" where only their order and ratios mean
             anything.
-        branches: "global", "local" and "residual" (the frame itself, past the attention block) -> the parts of `values`
-            that came by each way; they add up to `values`. Empty where the method does not tell them apart.
+        branches: each branch of the first layer, as "global", and "residual" (the frame itself, past the attention
+            block) -> the parts of `values` that came by each way; they add up to `values`. Empty where the
+            method does not tell them apart.
         convergence_delta: by how much the values fail to add up to what they should (captum's term); None where
             nothing need add up.
         baseline: what stands for "no information", by name; None where the method needs none.

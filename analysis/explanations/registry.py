@@ -19,7 +19,7 @@ from analysis.explanations.relevance.methods import flow_explanation, propagatio
 from analysis.gmsa_view import view_clips
 from analysis.view import TraceView
 from analysis.workers import map_in_threads
-from gmsa_models.attention import ATTENTION
+from gmsa_models.branches import GLOBAL
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
 from gmsa_models.errors import UnknownNameError
@@ -44,7 +44,8 @@ class MethodSpec:
     Attributes:
         explain: model, clip, target and its own options to an `Explanation`.
         family: "gradient", "perturbation", "relevance", "attention" or "control".
-        needs: "" (any model), "attention", "local" (a block with a local branch) or "combined" (with a combined map).
+        needs: "" (any model), "attention", or of the first layer's block: "global", "local" (such a branch), "both", or
+            "combined" (a combined map).
         knows_class: whether another target may give other values.
         uses_view: whether it takes `view`, a `TraceView` that is then made once for all.
     """
@@ -71,7 +72,7 @@ EXPLANATIONS: dict[str, MethodSpec] = {
         partial(flow_explanation, method="gradient-weighted-attention"), "relevance", "attention"
     ),
     "attention-global": MethodSpec(
-        partial(profile_explanation, branch="global"), "attention", "attention", False, uses_view=True
+        partial(profile_explanation, branch="global"), "attention", "global", False, uses_view=True
     ),
     "attention-local": MethodSpec(
         partial(profile_explanation, branch="local"), "attention", "local", False, uses_view=True
@@ -79,7 +80,7 @@ EXPLANATIONS: dict[str, MethodSpec] = {
     "attention-combined": MethodSpec(
         partial(profile_explanation, branch="combined"), "attention", "combined", False, uses_view=True
     ),
-    "sensitivity-weighted": MethodSpec(sensitivity_weighted_profile, "attention", "local", False, uses_view=True),
+    "sensitivity-weighted": MethodSpec(sensitivity_weighted_profile, "attention", "both", False, uses_view=True),
     "gradient-received": MethodSpec(gradient_received, "attention", "attention", False, uses_view=True),
     "random": MethodSpec(random_order, "control", knows_class=False),
     "mean-frame-similarity": MethodSpec(mean_frame_similarity, "control", knows_class=False),
@@ -88,8 +89,10 @@ EXPLANATIONS: dict[str, MethodSpec] = {
 
 def applicable(model: GMSAClassifier) -> tuple[str, ...]:
     """Names of the explanations that a model can be asked for."""
-    block = ATTENTION[model.config.attention]
+    block = model.config.block_of(0)
     has = {"": True, "attention": block is not None, "local": block is not None and block.local}
+    has["global"] = block is not None and GLOBAL in block.branches
+    has["both"] = has["global"] and has["local"]
     has["combined"] = block is not None and bool(block.combined)
     return tuple(name for name, spec in EXPLANATIONS.items() if has[spec.needs])
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from jaxtyping import Float
 from torch import Tensor
 
-from analysis.gmsa_view import attention_block, gmsa_capabilities, view_of_trace
+from analysis.gmsa_view import gmsa_capabilities, view_of_trace
 from analysis.interventions.edit_texts import checked_edits, edit_text
 from analysis.interventions.edits import Edit, ReplaceNeighbourhood
 from analysis.interventions.named_clips import clips_beside
@@ -20,7 +20,7 @@ from analysis.record.edits import EDITED
 from analysis.view import Capabilities, TraceView
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
-from gmsa_models.masks import Neighbourhood
+from gmsa_models.masks import BlockDiagonal, Neighbourhood, Scales, Toeplitz, ToeplitzDilated
 from gmsa_models.trace import Stage
 
 __all__ = ["edited_view"]
@@ -74,14 +74,23 @@ def _capabilities(model: GMSAClassifier, plan: EditPlan) -> Capabilities:
 def _neighbourhood(model: GMSAClassifier, edits: Sequence[Edit]) -> Neighbourhood | None:
     """The one neighbourhood of all layers after the edits; the model's own where they differ."""
     own = model.config.neighbourhood
-    neighbourhoods: dict[str, Neighbourhood | None] = {
-        f"{stream}/{layer}/local/neighbourhood": own
-        for stream, encoder in model.encoders.items()
-        for layer in range(len(encoder.layers))
-        if own is not None and attention_block(model, stream, layer).local
-    }
+    parts = own.parts if isinstance(own, Scales) else (own,)
+    layers: dict[tuple[str, int | str | None], dict[str, Neighbourhood | None]] = {}
+    for stream, encoder in model.encoders.items():
+        for number, layer in enumerate(encoder.layers):
+            if layer.attention is not None and layer.attention.local:
+                layers[stream, number] = dict(zip(layer.attention.local_branches, parts, strict=True))
     for edit in edits:
         if isinstance(edit, ReplaceNeighbourhood):
-            neighbourhoods |= {str(site): edit.pattern for site in matching_sites(model, edit.site)}
-    values = list(neighbourhoods.values())
-    return values[0] if values and all(each == values[0] for each in values) else own
+            for site in matching_sites(model, edit.site):
+                layers[site.stream, site.layer][site.branch] = edit.pattern
+    first, *others = [list(each.values()) for each in layers.values()] or [[own]]
+    if any(other != first for other in others):
+        return own
+    return first[0] if len(first) == 1 else _scales(first) or own
+
+
+def _scales(parts: Sequence[Neighbourhood | None]) -> Scales | None:
+    """Several neighbourhoods as one; None where one of them is not the same in all clips."""
+    same = [part for part in parts if isinstance(part, BlockDiagonal | Toeplitz | ToeplitzDilated)]
+    return Scales(tuple(dict.fromkeys(same))) if len(same) == len(parts) else None

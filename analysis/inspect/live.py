@@ -27,7 +27,7 @@ __all__ = ["LIVE_BYTES", "PAIR_WEIGHTS", "LiveModel", "check_live", "check_live_
 # The most that a model's weights may take, as float32.
 LIVE_BYTES = 4_000_000
 # Blocks whose pass the page can make.
-LIVE_BLOCKS = ("baseline", "share-att", "gate-att", "gate-op", "none")
+LIVE_BLOCKS = ("baseline", "share-att", "gate-att", "gate-op", "gate-op-scales", "local-then-global", "none")
 PAIR_WEIGHTS = ("attention.gate_global", "attention.gate_local")  # weights over pairs of frames
 
 

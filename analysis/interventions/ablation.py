@@ -41,7 +41,7 @@ __all__ = [
 KINDS: dict[str, str] = {
     "mean": "contexts are replaced by their mean over a data set: what they say of this video is gone",
     "zero": "contexts are replaced by 0: the branch's or the head's share of the output is gone",
-    "shut": "the branch's gate is 0 and the other branch's 1, everywhere: the other branch is all there is",
+    "shut": "the branch's gate is 0 and those of the others add to 1, everywhere: the others are all there is",
 }
 UNITS = ("branch", "head")
 # Frames times copies that go through the feed-forward together: enough to fill the arithmetic, small enough to cache.
@@ -55,7 +55,7 @@ class Ablation:
     Attributes:
         modality: whose attention block.
         kind: a key of `KINDS`.
-        branch: "global" or "local": that branch; None: every branch that the head has.
+        branch: that branch, as "global"; None: every branch that the head has.
         head: as it stands among all heads of the layer; None: every head.
         layer: which encoder layer.
     """

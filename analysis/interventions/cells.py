@@ -11,6 +11,7 @@ from analysis.attention.segments import WINDOW
 from analysis.interventions.edits import EditError, KnockOut, Number, Patch, Seconds
 from analysis.interventions.sites import Site
 from gmsa_models.attention import AttentionBlock
+from gmsa_models.branches import in_order
 from gmsa_models.data.clip import Clip
 
 __all__ = ["DIRECTIONS", "Unit", "effect_edits", "effect_units", "taken_spans", "windows_of"]
@@ -35,10 +36,11 @@ class Unit:
         return Site(stream, quantity, layer, self.branch, () if self.head is None else (self.head,))
 
 
-def effect_units(block: AttentionBlock) -> tuple[Unit, ...]:
-    """Every branch of a block and every head of each."""
-    heads = {branch: block.heads_of(branch) for branch in block.branches}
-    return tuple(Unit(branch, head) for branch, own in heads.items() for head in (None, *range(own.start, own.stop)))
+def effect_units(*blocks: AttentionBlock) -> tuple[Unit, ...]:
+    """Every branch of some blocks and every head of each."""
+    heads = {branch: block.heads_of(branch) for block in blocks for branch in block.branches}
+    order = in_order(heads)
+    return tuple(Unit(each, head) for each in order for head in (None, *range(heads[each].start, heads[each].stop)))
 
 
 def windows_of(clip: Clip, seconds: Number = WINDOW) -> tuple[Seconds, ...]:

@@ -167,7 +167,7 @@ def fewest_edges(
 
 
 def gate_shift(model: GMSAClassifier, clip: Clip) -> Counterfactual:
-    """The smallest number that, added to every gate of the global branch and taken from the local one's, does it.
+    """The smallest number that, added to every gate of the global branch and taken from the local ones', does it.
 
     Gates stay within 0 and 1. Shifts are tried in steps of 1 / `SHIFTS` on both sides, and the first that does it is
     narrowed by bisection.
@@ -338,7 +338,10 @@ class _Case:
 
     def _shifted(self, shifts: dict[str, Tensor], grad: bool) -> Float[Tensor, ""]:
         with standard_contexts():
-            change = _Everywhere("gate", lambda stage, gate: _shift(gate, shifts[stage.stream]))
+            # Of more than two branches the others keep their parts of what the first leaves.
+            change = _Everywhere(
+                "gate", lambda stage, gate: gate if stage.branch else _shift(gate, shifts[stage.stream])
+            )
             trace = self.run.model.trace(self.run.batch, grad, change)
         return self._margins(trace.logits)[0]
 

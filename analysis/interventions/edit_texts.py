@@ -41,6 +41,7 @@ ClipOf = Callable[[str], Clip]
 TENSOR = "tensor:"
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[^\s"]+')
 _SITE = re.compile(r"\S+?(?:\[[^\]]*\]|(?=\s|$))")
+_BRANCH = re.compile(r"global|local|(?:BD|TP|TD)\d+(?:x\d+)?")
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?")
 
 
@@ -90,7 +91,7 @@ _VERBS = {form.edit: verb for verb, form in _FORMS.items()}
 GRAMMAR = (
     "knock-out SITE [queries A..B] [keys A..B] [after-softmax]",
     "patch SITE from mean|zero|own|CLIP [at A..B] [start S]",
-    "force-gate SITE to VALUE [branch global|local] [at A..B]",
+    "force-gate SITE to VALUE [branch global|local|TP5] [at A..B]",
     "neighbourhood SITE as TP30",
     "scale SITE by FACTOR [at A..B]",
     "drop SITE at A..B",
@@ -257,7 +258,7 @@ def _span(token: str, clip_of: ClipOf | None) -> tuple[int | float, int | float]
 
 
 def _branch(token: str, clip_of: ClipOf | None) -> str:
-    if token not in ("global", "local"):
+    if not _BRANCH.fullmatch(token):
         raise _UnreadError
     return token
 
@@ -279,7 +280,7 @@ def _source(token: str, clip_of: ClipOf | None) -> str | Clip:
 _KINDS: dict[str, tuple[str, Callable[[str, ClipOf | None], Any]]] = {
     "span": ("seconds A..B", _span),
     "number": ("a number", _number),
-    "branch": ("global or local", _branch),
+    "branch": ("global or local, or a local branch by its name, as TP5", _branch),
     "source": ("mean, zero, own or a clip", _source),
     "neighbourhood": ("a neighbourhood, as TP30", lambda token, clip_of: neighbourhood_from_text(token)),
 }

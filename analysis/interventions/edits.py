@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from analysis.interventions.sites import Site
+from gmsa_models.branches import COMBINED
 from gmsa_models.data.clip import Clip
 from gmsa_models.errors import GMSAError
 from gmsa_models.masks import Neighbourhood
@@ -133,12 +134,12 @@ class Patch(_Edit):
 
 @dataclass(frozen=True)
 class ForceGate(_Edit):
-    """The gate of a branch is a number; the other branch's is 1 less it.
+    """The gate of a branch is a number; the other branch's is 1 less it, and of several others each keeps its part.
 
     Attributes:
         site: the gate of a layer, as "visual/0/gate", with heads where the block's gates have them.
         value: in [0, 1]; 0 shuts the branch.
-        branch: whose gate.
+        branch: whose gate; of a site with a branch that one's, whatever is said here.
         at: of which frames (of gates over pairs: queries), in seconds; None: all.
     """
 
@@ -152,13 +153,16 @@ class ForceGate(_Edit):
         _check_span("at", self.at)
         if not 0 <= self.value <= 1:
             raise EditError(f"a gate of {self.value:g}; expected a number from 0 to 1")
-        if self.branch not in ("global", "local"):
-            raise EditError(f"the gate of branch {self.branch!r}; expected 'global' or 'local'")
+        if not self.branch.isalnum() or self.branch == COMBINED:
+            raise EditError(
+                f"the gate of branch {self.branch!r}; expected 'global' or 'local', or another branch that has one, "
+                "as 'TP5'"
+            )
 
 
 @dataclass(frozen=True)
 class ReplaceNeighbourhood(_Edit):
-    """The local branch attends to another neighbourhood.
+    """A local branch attends to another neighbourhood.
 
     Attributes:
         site: as "visual/0/local/neighbourhood".

@@ -21,6 +21,7 @@ from analysis.interventions.effects import effect_map
 from analysis.statistics.comparisons import corrected
 from analysis.statistics.intervals import RESAMPLES, mean_interval, resample_counts
 from analysis.statistics.paired import paired_p
+from gmsa_models.branches import GLOBAL
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
 
@@ -55,7 +56,8 @@ def effect_scores(
 
     Returns:
         Over (video, modality, unit) `EFFECTS`, NaN where a video has no such window; `attention` (video, modality),
-        what the label's seconds receive from the global branch, 1 = uniform; along `video` the `label`.
+        what the label's seconds receive from the global branch, 1 = uniform, NaN without one; along `video`
+        the `label`.
 
     Raises:
         EditError: no clip is left.
@@ -129,8 +131,11 @@ def _effects_of(
     means = {"evidence": _mean(effect, shows), "other": _mean(effect, free)}
     variables = {"whole": result["base"] - result["clean"]} | means
     view = view_clips(model, [clip])
+    shown = evidence.shows.to(view.valid.device)
     attention = [
-        float(branch_profile(view, modality, "global", layer)[0][evidence.shows.to(view.valid.device)].mean())
+        float(branch_profile(view, modality, GLOBAL, layer)[0][shown].mean())
+        if GLOBAL in view.layer(modality, layer).weights
+        else float("nan")
         for modality in view.modalities
     ]
     made = xr.Dataset(variables).drop_vars(("start", "stop"), errors="ignore")

@@ -85,7 +85,7 @@ def effect_map(
     chosen = windows_of(run.clips[0]) if windows is None else tuple(windows)
     first = next(iter(model.encoders))
     layers = layers_of(layer, len(model.encoders[first].layers))
-    units = effect_units(attention_block(model, first, layers.start))
+    units = effect_units(*(attention_block(model, first, number) for number in layers))
     clean = float(run.clean.logits[0, position])
     if len(layers) > 1:
         effect, base = layer_window_effects(run, position, chosen, units, layers, source)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import SupportsIndex
 
 import numpy as np
 from jaxtyping import Float
 
+from analysis.gmsa_view import attention_block
 from analysis.interventions.cells import DIRECTIONS, Unit, effect_edits, taken_spans
 from analysis.interventions.edits import Edit, Seconds
 from analysis.interventions.running import EditRun
@@ -48,9 +49,9 @@ def attribute_of(layers: range) -> int | str:
 
 
 def unit_edits(
-    stream: str, unit: Unit, layers: range, spans: Sequence[Seconds], source: Clip | str | None
+    stream: str, unit: Unit, layers: Iterable[int], spans: Sequence[Seconds], source: Clip | str | None
 ) -> tuple[Edit, ...]:
-    """Edits that take some spans of keys from a unit in every layer of a window; see `effect_edits`."""
+    """Edits that take some spans of keys from a unit in every layer of a window that has it; see `effect_edits`."""
     quantity = "weights" if source is None else "values"
     return tuple(edit for layer in layers for edit in effect_edits(unit.site(stream, layer, quantity), spans, source))
 
@@ -77,11 +78,13 @@ def layer_window_effects(
 
     def lists() -> Iterator[tuple[Edit, ...]]:
         for stream in streams:
+            blocks = {number: attention_block(run.model, stream, number) for number in layers}
             for unit in units:
-                yield unit_edits(stream, unit, layers, [(0.0, end)], source)
+                own = [number for number, block in blocks.items() if unit.branch in block.branches]
+                yield unit_edits(stream, unit, own, [(0.0, end)], source)
                 for direction in DIRECTIONS:
                     for window in windows:
-                        yield unit_edits(stream, unit, layers, taken_spans(window, direction, end), source)
+                        yield unit_edits(stream, unit, own, taken_spans(window, direction, end), source)
 
     logits = run.logits(list(lists()))[:, 0, position].double().cpu().numpy()
     cells = logits.reshape(len(streams), len(units), 1 + len(DIRECTIONS) * len(windows))

@@ -239,7 +239,7 @@ def _action(
             return stage, _Action(edit, partial(_without_edges, places, queries, keys), False, heads, queries)
         case ForceGate():
             span = clock.span(edit.at)
-            value = edit.value if edit.branch == "global" else 1 - edit.value
+            stage, value = _gate_stage(model, edit, site)
             return stage, _Action(edit, partial(_filled, places, span, value), True, heads, span)
         case ReplaceNeighbourhood():
             mask = partial(_other_neighbourhood, edit.pattern)
@@ -255,6 +255,19 @@ def _action(
             change = partial(_patched, places, span, _patch_value(edit, site, span, clock, source))
             return stage, _Action(edit, change, True, heads, span)
     raise EditError(f"{edit!r} is no edit; expected one of {', '.join(sorted(EDITS))}")
+
+
+def _gate_stage(model: GMSAClassifier | SiteTable, edit: ForceGate, site: Site) -> tuple[Stage, Number]:
+    """Where the gate of a branch is a number, and which: a block of two branches has the first one's gate alone."""
+    stage, branch = site.stage, site.branch or edit.branch
+    if isinstance(model, SiteTable) or stage.layer is None:
+        raise EditError(f"{_name(edit)}: this model has no gates")
+    block = model.encoders[stage.stream].layers[stage.layer].block
+    if branch not in block.branches:
+        raise EditError(f"{_name(edit)}: no branch {branch!r}; the layer has {', '.join(block.branches)}")
+    if branch in block.gate_branches:
+        return stage._replace(branch=branch), edit.value
+    return stage._replace(branch=""), edit.value if branch == block.branches[0] else 1 - edit.value
 
 
 EDITS: Mapping[str, type] = {

@@ -25,7 +25,7 @@ OF_LAYER = ("encoded",)
 BY_HEAD = ("queries", "keys", "values", "mask", "logits", "weights", "contexts")
 
 _PATTERN = re.compile(
-    r"(?P<stream>[^/\[\]\s]+)(?:/(?P<layer>\d+|\*)(?:/(?P<branch>[a-z]+|\*))?)?/(?P<quantity>[a-z]+)"
+    r"(?P<stream>[^/\[\]\s]+)(?:/(?P<layer>\d+|\*)(?:/(?P<branch>[A-Za-z][A-Za-z0-9]*|\*))?)?/(?P<quantity>[a-z]+)"
     r"(?:\[heads? (?P<heads>\d+(?: *, *\d+)*)\])?"
 )
 
@@ -42,7 +42,7 @@ class Site:
         stream: the modality; "*": every one.
         quantity: "input" (the features) or "pooled" of a stream; "input", "gate" (R_g), "output" or "encoded" of a
             layer; "queries", "keys", "values", "mask", "logits", "weights" or "contexts" of a branch; "neighbourhood"
-            of the local one.
+            of a local one; where there are several, "gate" of each of them too.
         layer: which encoder layer, from 0; "*": every one; None: of the stream as a whole.
         branch: of the block; "*": every one; "": of none.
         heads: as they stand among all heads of the layer; empty: all.
@@ -201,7 +201,7 @@ def _of_trace(source: AttentionTrace, site: Site) -> Tensor | None:
         case "input" | "output" | "encoded" | "neighbourhood":
             return getattr(layer, site.quantity)
         case "gate":
-            return layer.gates.get("global")
+            return layer.gates.get(site.branch or next(iter(layer.gates), ""))
         case "weights":
             return layer.weights.get(site.branch)
         case "contexts":
@@ -226,9 +226,9 @@ def _sites_of_block(block: AttentionBlock, stream: str, layer: int) -> Iterator[
     for quantity in QUANTITIES:
         branches: tuple[str, ...]
         if quantity == "neighbourhood":
-            branches = ("local",) if block.local else ()
+            branches = block.local_branches
         elif quantity in WHOLE:
-            branches = ("",) if quantity != "gate" or block.gated else ()
+            branches = block.gate_branches if quantity == "gate" else ("",)
         else:
             branches = block.branches
         yield from (_site(stream, quantity, layer, branch) for branch in branches)

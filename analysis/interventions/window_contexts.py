@@ -213,7 +213,7 @@ class WindowContexts:
         return self.patched[branch][0] - self.values[branch]
 
     def _mask(self, branch: str) -> Bool[Tensor, "query key"] | None:
-        return self.clean.trace.neighbourhood if branch == "local" else None
+        return self.clean.trace.head_groups[branch][0].mask
 
     def _gated(self, branch: str, weights: Float[Tensor, "heads rows key"], rows: Rows) -> dict[str, HeadRows]:
         """Contexts of some frames of a block whose gates weigh maps, from other maps of a branch."""

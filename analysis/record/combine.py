@@ -11,7 +11,7 @@ import xarray as xr
 from analysis.errors import RecordError
 from analysis.record.contents import MODEL_ATTRIBUTES
 from analysis.record.labelled import nothing
-from gmsa_models.trace import BRANCHES
+from gmsa_models.branches import in_order
 
 __all__ = ["combine_models"]
 
@@ -41,8 +41,8 @@ def combine_models(records: Sequence[xr.Dataset]) -> xr.Dataset:
         RecordError: no records, records of different clips or explained classes, or two models of one name.
     """
     _check(records)
-    order = {"modality": None, "branch": BRANCHES, "head": None, "class": None, "explainer": None}
-    union = {name: _union(records, name, known) for name, known in order.items()}
+    union = {name: _union(records, name) for name in ("modality", "branch", "head", "class", "explainer", "way")}
+    union["branch"] = list(in_order(union["branch"]))
     aligned = [_align(record, union) for record in records]
     of_clip = xr.merge(
         [record[sorted(CLIP_VARIABLES & set(record.data_vars))].drop_vars("model") for record in aligned],
@@ -59,7 +59,7 @@ def combine_models(records: Sequence[xr.Dataset]) -> xr.Dataset:
         joined[attribute] = ("model", np.array(values, dtype=object))
     texts = {
         name: (name, np.array(union[name], dtype=object))
-        for name in ("modality", "branch", "explainer")
+        for name in ("modality", "branch", "explainer", "way")
         if name in joined.dims
     }
     return joined.assign_coords(texts | {"class_name": ("class", _class_names(records, union["class"]))})
@@ -101,12 +101,11 @@ def _check_same(first: xr.Dataset, other: xr.Dataset, what: str, expected: objec
         raise RecordError(f"records that cannot stand side by side: {what} differs, model {models}")
 
 
-def _union(records: Sequence[xr.Dataset], name: str, known: Sequence[str] | None) -> list[Any]:
-    """Values of a coordinate over all records: in the order of `known`, else as they first appear."""
-    values = dict.fromkeys(
-        value for record in records if name in record.coords for value in record[name].values.tolist()
+def _union(records: Sequence[xr.Dataset], name: str) -> list[Any]:
+    """Values of a coordinate over all records, as they first appear."""
+    return list(
+        dict.fromkeys(value for record in records if name in record.coords for value in record[name].values.tolist())
     )
-    return list(values) if known is None else [value for value in known if value in values]
 
 
 def _align(record: xr.Dataset, union: dict[str, list[Any]]) -> xr.Dataset:

@@ -43,6 +43,7 @@ DIMENSIONS = {
     "attention": ("modality", "branch", "head", "query", "key"),
     "attention_outside": ("modality", "branch", "head", "query"),
     "neighbourhood": ("query", "key"),
+    "branch_neighbourhood": ("branch", "query", "key"),
     "similarity": ("modality", "query", "key"),
     "profile": ("modality", "branch", "frame"),
     "head_profile": ("modality", "branch", "head", "frame"),
@@ -74,6 +75,7 @@ TEXT_VARIABLES = frozenset({"class_name", "segment_kind", "segment_label", "segm
 NEEDS = {
     "score": ("class", "class_name"),
     "attention": ("branch", "head", "query", "key"),
+    "branch_neighbourhood": ("branch", "query", "key"),
     "profile": ("branch",),
     "explanation": ("explainer",),
     "faithfulness": ("explainer", "measure"),

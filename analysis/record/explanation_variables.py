@@ -12,6 +12,7 @@ from analysis.explanations.ground_truth import EVIDENCE_MEASURES
 from analysis.record.labelled import Variables, labelled, text
 from analysis.record.lanes import Lane
 from analysis.view import TraceView
+from gmsa_models.branches import in_order
 
 __all__ = ["explanation_variables"]
 
@@ -33,6 +34,7 @@ def explanation_variables(view: TraceView) -> Variables:
         return {}
     result = view.capabilities.explanations(view)
     each, name = result.explanations, result.class_name
+    ways = _ways(each.values())
     values = np.stack([one.values.float().numpy() for one in each.values()])
     scores = [[result.scores[method][measure] for measure in ALL_MEASURES] for method in each]
     variables = {
@@ -46,7 +48,7 @@ def explanation_variables(view: TraceView) -> Variables:
         "explanation_units": labelled(("explainer",), text(one.units for one in each.values()), "units of explanation"),
         "explanation_way": labelled(
             ("explainer", "way", "modality", "frame"),
-            np.stack([_ways(one) for one in each.values()]),
+            np.stack([_parts(one, ways) for one in each.values()]),
             "part of the explanation by its way through the first layer",
         ),
         "explanation_delta": labelled(
@@ -66,17 +68,23 @@ def explanation_variables(view: TraceView) -> Variables:
     variables["explanation"].attrs |= {
         "target": result.target, "label": result.label, "class_name": name, "baseline": result.baseline,
     }  # fmt: skip
-    coords = {"explainer": text(each), "way": text(WAYS), "measure": text(ALL_MEASURES)}
+    coords = {"explainer": text(each), "way": text(ways), "measure": text(ALL_MEASURES)}
     return {
         key: array.assign_coords({dim: coords[dim] for dim in array.dims if dim in coords})
         for key, array in variables.items()
     }
 
 
-def _ways(explanation: Explanation) -> np.ndarray:
-    parts = np.full((len(WAYS), *explanation.values.shape), np.nan, np.float32)
+def _ways(explanations: Iterable[Explanation]) -> tuple[str, ...]:
+    """`WAYS`, or those of a block with other branches."""
+    names = dict.fromkeys(way for each in explanations for way in each.branches)
+    return WAYS if names.keys() <= set(WAYS) else (*in_order(name for name in names if name != WAYS[-1]), WAYS[-1])
+
+
+def _parts(explanation: Explanation, ways: tuple[str, ...]) -> np.ndarray:
+    parts = np.full((len(ways), *explanation.values.shape), np.nan, np.float32)
     for way, values in explanation.branches.items():
-        parts[WAYS.index(way)] = values.numpy()
+        parts[ways.index(way)] = values.numpy()
     return parts
 
 

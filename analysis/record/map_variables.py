@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Int
 
 from analysis.attention.certificates import CHECKS, Certificate
+from analysis.attention.gates import local_gate
 from analysis.attention.of_view import (
     branch_head_patterns,
     branch_line_values,
@@ -112,8 +113,9 @@ def _line_gates(view: TraceView, layer: int) -> Variables:
 def contribution_variables(view: TraceView, layer: int = 0) -> Variables:
     """`contribution` (modality, branch, frame): norm of what a branch adds to each output frame, before the bias.
 
-    With a local branch also `local_share` (modality, frame). GateAtt also has `gated_weight` (modality, branch, frame),
-    the weight that its gates let through, averaged over heads, and `gate_map` (modality, query, key), R_l averaged
+    With a local branch also `local_share` (modality, frame), of several their sum. GateAtt also has `gated_weight`
+    (modality, branch, frame), the weight that its gates let through, averaged over heads, and `gate_map` (modality,
+    query, key), R_l averaged
     over heads. What the model cannot say is absent.
     """
     norms = {modality: frame_contributions(view, modality, layer) for modality in view.modalities}
@@ -145,12 +147,27 @@ def certificate_variables(view: TraceView, layer: int = 0) -> Variables:
     certificates = tuple(each for modality in with_maps for each in certify(view, modality, layer))
     dims = ("modality", "branch", "check")
     shape = (len(view.modalities), len(view.branches), len(CHECKS))
+    rows = tuple(
+        np.array(places)
+        for places in zip(
+            *(
+                (view.modalities.index(each.modality), view.branches.index(each.branch), list(CHECKS).index(each.check))
+                for each in certificates
+            ),
+            strict=True,
+        )
+    )
+
+    def placed(values: np.ndarray, missing: object) -> np.ndarray:
+        result = np.full(shape, missing, values.dtype)
+        result[rows] = values
+        return result
 
     def column(name: str) -> np.ndarray:
-        return np.array([getattr(each, name) for each in certificates], np.float32).reshape(shape)
+        return placed(np.array([getattr(each, name) for each in certificates], np.float32), np.nan)
 
-    verdicts = _verdicts(certificates).reshape(shape)
-    explanations = text(each.explanation for each in certificates).reshape(shape)
+    verdicts = placed(_verdicts(certificates), NOTHING_TO_CHECK)
+    explanations = placed(text(each.explanation for each in certificates), "")
     return {
         "certificate": labelled(dims, verdicts, "1 passed, 0 failed, -1 nothing to check"),
         "certificate_worst": labelled(dims, column("worst"), "largest violation found"),
@@ -174,7 +191,7 @@ def _pair_gates(view: TraceView, layer: int) -> Variables:
         for branch, weight in frame_gated_weight(view, modality, layer).items()
     }
     through = by_branch(view, layer, weights, (view.frames,))
-    gates = by_modality(view, {name: view.layer(name, layer).gates["local"][0].mean(0) for name in gated})
+    gates = by_modality(view, {name: local_gate(view.layer(name, layer))[0].mean(0) for name in gated})
     return {
         "gated_weight": labelled(("modality", "branch", "frame"), through, "weight let through", "share of 1"),
         "gate_map": labelled(("modality", "query", "key"), gates, "gate of the local branch, mean over heads", "1"),

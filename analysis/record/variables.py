@@ -34,6 +34,7 @@ from analysis.record.map_variables import (
 )
 from analysis.record.sensitivity_variables import sensitivity_variables
 from analysis.view import TraceView, to_numpy
+from gmsa_models.branches import COMBINED
 from gmsa_models.data.clip import Segment
 from gmsa_models.masks import ChangePoints, Spans, neighbourhood_text
 from gmsa_models.segments import spans_of_mask
@@ -62,18 +63,32 @@ def attention_variables(view: TraceView, layer: int = 0) -> Variables:
 
 
 def neighbourhood_variables(view: TraceView) -> Variables:
-    """`neighbourhood` (query, key): True where the local branch may attend; absent without one.
+    """`neighbourhood` (query, key): True where a local branch may attend; absent without one.
 
-    Of the clip's own segments its attribute `spans` says where they start, in frames: "SP0-11-28".
+    Of the clip's own segments its attribute `spans` says where they start, in frames: "SP0-11-28". Of several local
+    branches it is the union, and `branch_neighbourhood` (branch, query, key) is where each branch may attend.
     """
     if view.neighbourhood is None:
         return {}
     mask = to_numpy(view.neighbourhood)
-    result = labelled(("query", "key"), mask, "the query's local branch may attend to the key")
+    result = labelled(("query", "key"), mask, "a local branch of the query may attend to the key")
     if isinstance(view.own if view.chosen is None else view.chosen, ChangePoints | Spans):
         spans = spans_of_mask(view.neighbourhood)
         result.attrs["spans"] = "" if isinstance(spans, tuple) else neighbourhood_text(spans)
-    return {"neighbourhood": result}
+    return {"neighbourhood": result} | _branch_neighbourhoods(view)
+
+
+def _branch_neighbourhoods(view: TraceView) -> Variables:
+    layers = [layer for layers in view.layers.values() for layer in layers]
+    masks = {
+        branch: layer.mask_of(branch) for layer in reversed(layers) for branch in layer.weights if branch != COMBINED
+    }
+    if sum(mask is not None for mask in masks.values()) < 2:
+        return {}
+    everywhere = np.ones((view.frames, view.frames), bool)
+    each = [everywhere if (mask := masks.get(branch)) is None else to_numpy(mask) for branch in view.branches]
+    meaning = "the query's branch may attend to the key"
+    return {"branch_neighbourhood": labelled(("branch", "query", "key"), np.stack(each), meaning)}
 
 
 def similarity_variables(view: TraceView) -> Variables:
@@ -122,9 +137,9 @@ def profile_variables(view: TraceView, layer: int = 0) -> Variables:
 
 
 def gate_variables(view: TraceView, layer: int = 0) -> Variables:
-    """`gate` (modality, branch, frame): R_g and R_l of each query frame, see `mean_gates`; absent without gates.
+    """`gate` (modality, branch, frame): R of each branch and query frame, see `mean_gates`; absent without gates.
 
-    Its attribute `averaged_over` says over what. The two branches add to 1 in GateOp, in GateAtt at single pairs only.
+    Its attribute `averaged_over` says over what. The branches add to 1 in GateOp, in GateAtt at single pairs only.
     """
     gates = {modality: frame_gates(view, modality, layer) for modality in view.modalities}
     placed = {(modality, branch): gate[0] for modality, each in gates.items() for branch, gate in each.items()}

@@ -14,6 +14,7 @@ from analysis.attention.similarity import frame_cosine_similarity
 from analysis.gmsa_view import view_clips
 from analysis.sensitivity.of_view import view_gradient_norms, view_sensitivity
 from analysis.view import TraceView
+from gmsa_models.branches import GLOBAL
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
 from gmsa_models.evaluating import standard_contexts
@@ -100,9 +101,16 @@ def _clip_statistics(view: TraceView, source: str) -> xr.Dataset:
 
 
 def _by_branch(view: TraceView, statistic: Callable[[str, str], torch.Tensor]) -> np.ndarray:
-    """A number a modality and branch."""
+    """A number a modality and branch; NaN where the first layer lacks the branch."""
     return np.array(
-        [[float(statistic(name, branch)) for branch in view.branches] for name in view.modalities], np.float32
+        [
+            [
+                float(statistic(name, branch)) if branch in view.layer(name).weights else np.nan
+                for branch in view.branches
+            ]
+            for name in view.modalities
+        ],
+        np.float32,
     )
 
 
@@ -122,7 +130,7 @@ def _sensitivities(view: TraceView, modality: str) -> dict[str, tuple[str, np.nd
 
 
 def global_verticality(view: TraceView) -> dict[str, xr.DataArray]:
-    """Verticality (modality, head) of the global branch, the one that every block has; heads that it lacks are NaN.
+    """Verticality (modality, head) of the first layer's global branch; heads that it lacks are NaN.
 
     Args:
         view: of one clip.
@@ -133,7 +141,9 @@ def global_verticality(view: TraceView) -> dict[str, xr.DataArray]:
     fields = {"verticality": "value", "verticality_by_chance": "null_mean", "verticality_adjusted": "adjusted"}
     values = {name: np.full((len(view.modalities), view.heads), np.nan) for name in fields}
     for row, modality in enumerate(view.modalities):
-        lines, heads = branch_verticality(view, modality, "global"), view.layer(modality).heads_of("global")
+        if GLOBAL not in view.layer(modality).weights:
+            continue
+        lines, heads = branch_verticality(view, modality, GLOBAL), view.layer(modality).heads_of(GLOBAL)
         for name, field in fields.items():
             values[name][row, heads] = getattr(lines, field)[0].cpu().numpy()
     coords = {"modality": np.array(view.modalities), "head": np.arange(view.heads)}

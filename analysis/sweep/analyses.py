@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -23,10 +25,10 @@ from analysis.attention.of_view import (
 from analysis.attention.pattern_table import PATTERNS
 from analysis.sensitivity.of_view import view_sensitivity
 from analysis.statistics.resampling import video_metrics
-from analysis.sweep.columns import Column, column_name
+from analysis.sweep.columns import BRANCHES, Column, column_name
 from analysis.view import TraceView
+from gmsa_models.branches import GLOBAL
 from gmsa_models.errors import UnknownNameError
-from gmsa_models.trace import BRANCHES
 
 __all__ = ["ANALYSES", "DEFAULT_ANALYSES", "LABELS", "SCORES", "TOP_K", "Analysis", "chosen"]
 
@@ -45,13 +47,17 @@ class Analysis:
 
     Attributes:
         meaning: in a few words.
-        columns: modalities -> the columns, whatever the model: where a model lacks one, its values are null.
+        of: modalities and branches -> the columns, whatever the model: where a model lacks one, its values are null.
         compute: a view of a batch, its neighbourhood chosen -> values of those columns that the model has.
     """
 
     meaning: str
-    columns: Callable[[Sequence[str]], Columns]
+    of: Callable[[Sequence[str], Sequence[str]], Columns]
     compute: Callable[[TraceView], Values]
+
+    def columns(self, modalities: Sequence[str], branches: Sequence[str] = BRANCHES) -> Columns:
+        """The columns of some modalities and branches."""
+        return self.of(modalities, branches)
 
 
 def chosen(names: Sequence[str]) -> dict[str, Analysis]:
@@ -65,7 +71,7 @@ def chosen(names: Sequence[str]) -> dict[str, Analysis]:
     return {name: analysis for name, analysis in ANALYSES.items() if name in names}
 
 
-def _score_columns(modalities: Sequence[str]) -> Columns:
+def _score_columns(modalities: Sequence[str], branches: Sequence[str]) -> Columns:
     kinds = {"known_labels": LABELS, "top_classes": LABELS, "top_scores": CURVE, "perr": NUMBER, "hit_at_1": NUMBER}
     return tuple(Column(name, kind) for name, kind in kinds.items())
 
@@ -146,17 +152,25 @@ def _sensitivity_curves(view: TraceView) -> Values:
 
 
 def _gates(view: TraceView) -> Values:
-    """`gate_local`: mean R_l, over pairs inside N_i or over features. `local_share`: see `analysis.attention.gates`."""
+    """`gate_local`: mean R_l, over pairs inside N_i or over features, of several local branches the sum of theirs.
+
+    `local_share`: see `analysis.attention.gates`.
+    """
     values = {}
     for modality in view.modalities:
         means = {
             "local_share": frame_local_share(view, modality),
-            "gate_local": frame_gates(view, modality).get("local"),
+            "gate_local": _sum_of_local(frame_gates(view, modality)),
         }
         for name, mean in means.items():
             if mean is not None:
                 values[column_name(name, modality)] = _numbers(mean.double().nanmean(-1))
     return values
+
+
+def _sum_of_local(gates: Mapping[str, Tensor]) -> Tensor | None:
+    near = [gate for branch, gate in gates.items() if branch != GLOBAL]
+    return reduce(add, near) if near else None
 
 
 def _lines(view: TraceView) -> Values:
@@ -184,21 +198,21 @@ def _curves(view: TraceView, values: Tensor) -> list[np.ndarray]:
     return [row[: clip.frames] for row, clip in zip(whole, view.clips, strict=True)]
 
 
-def _by_branch(names: Iterable[str], kind: pa.DataType) -> Callable[[Sequence[str]], Columns]:
+def _by_branch(names: Iterable[str], kind: pa.DataType) -> Callable[[Sequence[str], Sequence[str]], Columns]:
     names = tuple(names)
-    return lambda modalities: tuple(
-        Column(name, kind, modality, branch) for name in names for modality in modalities for branch in BRANCHES
+    return lambda modalities, branches: tuple(
+        Column(name, kind, modality, branch) for name in names for modality in modalities for branch in branches
     )
 
 
-def _by_modality(names: Iterable[str], kind: pa.DataType) -> Callable[[Sequence[str]], Columns]:
+def _by_modality(names: Iterable[str], kind: pa.DataType) -> Callable[[Sequence[str], Sequence[str]], Columns]:
     names = tuple(names)
-    return lambda modalities: tuple(Column(name, kind, modality) for name in names for modality in modalities)
+    return lambda modalities, branches: tuple(Column(name, kind, modality) for name in names for modality in modalities)
 
 
-def _line_columns(modalities: Sequence[str]) -> Columns:
-    of_branches = _by_branch(("line_count", "sink_rate", "line_norm_ratio"), NUMBER)(modalities)
-    return (*of_branches, *_by_modality(("line_gate",), NUMBER)(modalities))
+def _line_columns(modalities: Sequence[str], branches: Sequence[str]) -> Columns:
+    of_branches = _by_branch(("line_count", "sink_rate", "line_norm_ratio"), NUMBER)(modalities, branches)
+    return (*of_branches, *_by_modality(("line_gate",), NUMBER)(modalities, branches))
 
 
 ANALYSES: dict[str, Analysis] = {
@@ -208,7 +222,7 @@ ANALYSES: dict[str, Analysis] = {
     ),
     "patterns": Analysis("every pattern of the maps, mean over heads", _by_branch(PATTERNS, NUMBER), _pattern_means),
     "gates": Analysis(
-        "mean local gate; share of the local branch in the output",
+        "mean local gate; share of the local branches in the output",
         _by_modality(("gate_local", "local_share"), NUMBER),
         _gates,
     ),

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from analysis.attention.pattern_table import PATTERNS
-from gmsa_models.trace import BRANCHES
 
-__all__ = ["Column", "column_name", "column_of"]
+__all__ = ["BRANCHES", "Column", "column_name", "column_of"]
+
+# The branches that every table has columns of; a model with others adds them.
+BRANCHES = ("global", "local", "combined")
 
 # Statistics of a modality and branch, and of a modality, by which columns of earlier versions are told.
 BRANCH_STATISTICS = (

@@ -13,6 +13,7 @@ from typing import Any
 
 from analysis.errors import SweepError
 from analysis.sweep.analyses import DEFAULT_ANALYSES, chosen
+from analysis.sweep.columns import BRANCHES
 from gmsa_models.checkpoints.model_file import ModelFile
 from gmsa_models.checkpoints.names import name_checkpoints
 from gmsa_models.data.demo_videos import DEMO, demo_videos, is_demo, parse_demo
@@ -118,6 +119,7 @@ class ShardTask:
         modalities: of all models together, in order.
         settings: how.
         path: the Parquet file that it comes to.
+        branches: those of every table, and those of the models besides.
     """
 
     shard: Shard
@@ -125,6 +127,7 @@ class ShardTask:
     modalities: tuple[str, ...]
     settings: SweepSettings
     path: Path
+    branches: tuple[str, ...] = BRANCHES
 
     def provenance(self) -> dict[str, Any]:
         """What the file says it was made from."""
@@ -151,8 +154,8 @@ def difference(made: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def find_models(names: Sequence[str]) -> tuple[tuple[ModelFile, ...], tuple[str, ...]]:
-    """Checkpoints by name or path, each called as `name_checkpoints` says, and the modalities of all of them.
+def find_models(names: Sequence[str]) -> tuple[tuple[ModelFile, ...], tuple[str, ...], tuple[str, ...]]:
+    """Checkpoints by name or path, each called as `name_checkpoints` says; modalities and branches of all of them.
 
     Raises:
         SweepError: none.
@@ -163,11 +166,14 @@ def find_models(names: Sequence[str]) -> tuple[tuple[ModelFile, ...], tuple[str,
         raise SweepError("no models; expected at least one")
     checkpoints = name_checkpoints(names)
     modalities: dict[str, None] = {}
+    branches = dict.fromkeys(BRANCHES)
     for each in checkpoints:
         if each.described.vocabulary is None:
             raise ArgumentError(f"model {each.name!r} has no vocabulary, so labels cannot be matched to its outputs")
         modalities |= dict.fromkeys(each.described.config.modalities)
-    return tuple(ModelFile(each.name, each.path.resolve(), each.sha256) for each in checkpoints), tuple(modalities)
+        branches |= dict.fromkeys(each.described.config.branches)
+    files = tuple(ModelFile(each.name, each.path.resolve(), each.sha256) for each in checkpoints)
+    return files, tuple(modalities), tuple(branches)
 
 
 def find_shards(data: Sequence[str]) -> list[Shard]:

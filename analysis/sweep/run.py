@@ -189,12 +189,12 @@ def _planned(
     tables: Mapping[Path, Mapping[str, Any]],
 ) -> list[ShardTask]:
     """The same, with the finished files of the folder in hand: of very many, to read them takes longest."""
-    files, modalities = find_models(models)
+    files, modalities, branches = find_models(models)
     shards, folder = find_shards(data), out.resolve()
     if not shards:
         raise SweepError(f"no shards in {', '.join(data) or 'no data'}; expected at least one")
     placed = place_shards(shards, folder, {path: made["data"] for path, made in tables.items()}, again)
-    tasks = [ShardTask(shard, files, modalities, settings, path) for shard, path in placed]
+    tasks = [ShardTask(shard, files, modalities, settings, path, branches) for shard, path in placed]
     schema_of(tasks[0])  # columns of one name are refused before anything is read
     return tasks
 

@@ -66,7 +66,9 @@ def schema_of(task: ShardTask, dataset: str = "") -> pa.Schema:
         "frame_seconds": pa.float64(),
     }
     columns = [
-        each for analysis in chosen(task.settings.analyses).values() for each in analysis.columns(task.modalities)
+        each
+        for analysis in chosen(task.settings.analyses).values()
+        for each in analysis.columns(task.modalities, task.branches)
     ]
     names = [*fields, "labels", *(each.name for each in columns)]
     if twice := [name for name in names if names.count(name) > 1]:

@@ -33,7 +33,7 @@ __all__ = ["inspect"]
 FORMS = (
     "knock-out SITE \\[queries A..B] \\[keys A..B] \\[after-softmax]; "
     "patch SITE from mean|zero|own|CLIP \\[at A..B] \\[start S]; "
-    "force-gate SITE to VALUE \\[branch global|local] \\[at A..B]; "
+    "force-gate SITE to VALUE \\[branch global|local|TP5] \\[at A..B]; "
     "neighbourhood SITE as TP30; "
     "scale SITE by FACTOR \\[at A..B]; "
     "drop SITE at A..B; "

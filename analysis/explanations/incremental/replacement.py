@@ -19,6 +19,7 @@ from analysis.explanations.incremental.kept_scores import kept_scores
 from analysis.explanations.incremental.running_contexts import RunningContexts, SmallWeightsError
 from analysis.explanations.stream import WIDTH, Stream
 from gmsa_models.attention import AttentionBlock
+from gmsa_models.branches import GLOBAL
 
 __all__ = ["replacement_curve"]
 
@@ -57,8 +58,11 @@ def replacement_curve(stream: Stream, inputs: Frames, baseline: Frames, order: O
 
 
 def _contexts_are_quotients(block: AttentionBlock | None) -> bool:
-    """Whether contexts are quotients of sums over keys; gated maps are nonlinear functions of whole rows."""
-    return block is None or block.gated != "maps"
+    """Whether contexts are quotients of sums over keys, of a global and at most one local branch.
+
+    Gated maps are nonlinear functions of whole rows.
+    """
+    return block is None or (block.gated != "maps" and GLOBAL in block.branches and len(block.local_branches) <= 1)
 
 
 def _curve_by_passes(stream: Stream, inputs: Frames, baseline: Frames, order: Order) -> Steps:

@@ -1,7 +1,7 @@
 """Relevance by attention maps: rollout, and maps weighted by the gradient of the score.
 
-Both follow a map of the frames a layer, made of parts that add up: "global", "local", and "residual", the frame itself
-past the attention block. Pooling is a mean, so what a frame receives is the mean of its column over the queries of
+Both follow a map of the frames a layer, made of parts that add up: one a branch, and "residual", the frame itself past
+the attention block. Pooling is a mean, so what a frame receives is the mean of its column over the queries of
 the last layer. The parts of the result are told apart in the first layer, the one that sees the frames.
 """
 
@@ -34,7 +34,7 @@ def attention_rollout(stream: Stream, inputs: Float[Tensor, "frames width"]) -> 
     class: it says what the model looks at.
 
     Returns:
-        "global", "local", "residual"; over the parts and frames it adds up to 1.
+        One a branch and "residual"; over the parts and frames it adds up to 1.
 
     Source:
         Abnar and Zuidema, "Quantifying Attention Flow in Transformers", 2020, A' = (A + I) / 2.
@@ -54,10 +54,10 @@ def gradient_weighted_attention(stream: Stream, inputs: Float[Tensor, "frames wi
     """Attention maps times the positive part of the logit's gradient by them, averaged over heads, plus the residual.
 
     For GateAtt the gradient is by the combined map, whose parts are R_g * A_g and R_l * A_l; for GateOp, which has no
-    combined map, by the two maps.
+    combined map, by the maps of its branches.
 
     Returns:
-        "global", "local", "residual". The residual of a single layer is the same for every frame.
+        One a branch and "residual". The residual of a single layer is the same for every frame.
 
     Source:
         Chefer, Gur and Wolf, "Generic Attention-model Explainability", 2021, equations 5 and 6.

@@ -21,7 +21,7 @@ def branch_maps(block: AttentionBlock, layer: LayerTrace) -> HeadMaps:
         layer: of one clip, batch 1.
 
     Returns:
-        "global", and "local" where the block has that branch.
+        One a branch of the block.
     """
     return {branch: maps[0] for branch, maps in block.mixing_maps(layer).items()}
 

@@ -46,7 +46,7 @@ def propagated_relevance(stream: Stream, inputs: Float[Tensor, "frames width"]) 
     """Relevance of each frame for the stream's logit, by way through the first layer, and what does not add up.
 
     Returns:
-        "global", "local" and "residual", in units of the logit; and the stream's logit less all relevance and less
+        One a branch and "residual", in units of the logit; and the stream's logit less all relevance and less
         what the biases give (the function at frames of zeros, everything else held): rounding.
 
     Source:
@@ -55,8 +55,7 @@ def propagated_relevance(stream: Stream, inputs: Float[Tensor, "frames width"]) 
     """
     with torch.no_grad():
         _, traces = stream.encoder.trace(inputs[None], None, False)
-    first = stream.encoder.layers[0].attention
-    ways = ("residual", *(() if first is None else first.branches))
+    ways = _ways(stream.encoder.layers[0])
     frozen = FrozenNonlinearities()
     leaves = {way: inputs[None].clone().requires_grad_() for way in ways}
     with torch.enable_grad():
@@ -69,6 +68,11 @@ def propagated_relevance(stream: Stream, inputs: Float[Tensor, "frames width"]) 
     return parts, float(logit.detach() - sum(each.sum() for each in parts.values()) - constant)
 
 
+def _ways(layer: EncoderLayer) -> tuple[str, ...]:
+    """The ways through a layer: past the attention block, and by each of its branches."""
+    return ("residual", *(() if layer.attention is None else layer.attention.branches))
+
+
 def _affine(
     stream: Stream,
     frames: dict[str, Float[Tensor, "1 frames width"]],
@@ -79,8 +83,8 @@ def _affine(
     hidden = {way: stream.encoder.embed(each) for way, each in frames.items()}
     after = hidden["residual"]
     for layer, trace in zip(stream.encoder.layers, traces, strict=True):
-        after = _affine_layer(layer, hidden, trace, frozen)
-        hidden = dict.fromkeys(hidden, after)
+        after = _affine_layer(layer, hidden or dict.fromkeys(_ways(layer), after), trace, frozen)
+        hidden = {}
     pooled = _affine_norm(stream.encoder.norm, after, frozen).mean(1)
     return pooled @ stream.weights
 

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gmsa_models.attention import AttentionBlock, GateOp
+from gmsa_models.attention import AttentionBlock, GatedOutputs
 from gmsa_models.evaluating import original_of
 
 __all__ = ["GateOpTables", "HeadPairs", "PlainTables", "clear_tables", "gate_op_tables", "plain_tables", "table_bytes"]
@@ -49,13 +49,13 @@ class PlainTables:
 
 @dataclass(frozen=True)
 class GateOpTables:
-    """Constants of GateOp, whose output matrix of frame i is diag(R_i) W^o +- diag(E_i) W_g, branch by branch.
+    """Constants of GateOp and GateOpScales: of frame i, branch b, the output matrix is diag(R_i) W^o + diag(E_i) W_g.
 
-    The four D x D matrices are W^og, W_g^g, W^ol, W_g^l in this order, along an axis "matrix"; s and t count it. What
+    The D x D matrices are W^o and W_g of each branch, global first, along an axis "matrix"; s and t count it. What
     a frame changes is only a factor for each output component c, so sums over input components are tables over c.
 
     Attributes:
-        matrices: the four, transposed: (s, m, a, c) is component c of what head m's input a gives under W_s.
+        matrices: transposed: (s, m, a, c) is component c of what head m's input a gives under W_s.
         key_gram: as in `PlainTables`.
         key_query: as in `PlainTables`.
         value_key: (m, a, n, b) of W_V^m (W_K^n)^T / sqrt(d), so that W_V^m w_i^n = value_key_mn q_i^n.
@@ -64,11 +64,11 @@ class GateOpTables:
         query_factor: lower triangular L with L L^T = W_Q W_Q^T / d.
     """
 
-    matrices: Float[Tensor, "matrix=4 heads head_dim dim"]
+    matrices: Float[Tensor, "matrix heads head_dim dim"]
     key_gram: HeadPairs
     key_query: HeadPairs
     value_key: HeadPairs
-    path_rows: Float[Tensor, "matrix=4 matrix=4 dim heads heads"]
+    path_rows: Float[Tensor, "matrix matrix dim heads heads"]
     path_query_rows: Float[Tensor, "dim dim matrix_heads"]
     query_factor: Matrix
 
@@ -82,9 +82,9 @@ def plain_tables(block: AttentionBlock) -> PlainTables:
     return _cached(block, [block.query, block.key, block.value, block.output], _make_plain_tables)
 
 
-def gate_op_tables(block: GateOp) -> GateOpTables:
-    """Tables of a GateOp block, from the cache if its weights are as they were."""
-    outputs = [block.output_global, block.gate_global, block.output_local, block.gate_local]
+def gate_op_tables(block: GatedOutputs) -> GateOpTables:
+    """Tables of a block that blends outputs, from the cache if its weights are as they were."""
+    outputs = [linear for pair in block.branch_linears().values() for linear in pair]
     return _cached(block, [block.query, block.key, block.value, *outputs], _make_gate_op_tables)
 
 

@@ -11,7 +11,17 @@ from torch import Tensor
 
 from analysis.sensitivity.closed_form import gate_att, gate_op, gate_op_state, plain
 from analysis.sensitivity.closed_form.constants import gate_op_tables, plain_tables
-from gmsa_models.attention import AttentionBlock, Baseline, GateAtt, GateOp, ShareAtt, attention_weights
+from gmsa_models.attention import (
+    AttentionBlock,
+    Baseline,
+    GateAtt,
+    GatedOutputs,
+    GateOp,
+    GateOpScales,
+    Local,
+    ShareAtt,
+    attention_weights,
+)
 from gmsa_models.errors import ArgumentError
 
 __all__ = ["CLOSED_FORMS", "closed_form_norms"]
@@ -25,7 +35,7 @@ def closed_form_norms(block: AttentionBlock, inputs: Frames, max_bytes: int) -> 
     """|dY_i / dX_j|, Frobenius, for every pair of frames, exact up to rounding and without making a Jacobian.
 
     Args:
-        block: Baseline, ShareAtt, GateAtt or GateOp.
+        block: Baseline, ShareAtt, GateAtt, GateOp, GateOpScales or Local.
         inputs: X of one clip, valid frames only.
         max_bytes: about the most that intermediate results may take, beside a few maps of frames x frames x heads.
 
@@ -48,6 +58,12 @@ def _baseline(block: AttentionBlock, inputs: Frames, max_bytes: int) -> Norms:
     return plain.squared_norms(_weights(query, key, None), query, key, value, plain_tables(block), max_bytes)
 
 
+def _local(block: AttentionBlock, inputs: Frames, max_bytes: int) -> Norms:
+    query, key, value = _project(block, inputs)
+    weights = _weights(query, key, block.mask(inputs.unsqueeze(0)))
+    return plain.squared_norms(weights, query, key, value, plain_tables(block), max_bytes)
+
+
 def _share_att(block: AttentionBlock, inputs: Frames, max_bytes: int) -> Norms:
     query, key, value = _project(block, inputs)
     half = block.heads // 2
@@ -68,11 +84,12 @@ def _gate_att(block: GateAtt, inputs: Frames, max_bytes: int) -> Norms:
     return gate_att.squared_norms(maps, query, key, value, plain_tables(block), max_bytes)
 
 
-def _gate_op(block: GateOp, inputs: Frames, max_bytes: int) -> Norms:
+def _gated_outputs(block: GatedOutputs, inputs: Frames, max_bytes: int) -> Norms:
     query, key, value = _project(block, inputs)
     tables = gate_op_tables(block)
-    weights_local = _weights(query, key, block.mask(inputs.unsqueeze(0)))
-    clip = gate_op_state.gate_op_clip(_weights(query, key, None), weights_local, query, key, value, tables)
+    masks = [None, *(block.mask(inputs.unsqueeze(0), branch) for branch in block.local_branches)]
+    weights = torch.stack([_weights(query, key, mask) for mask in masks])
+    clip = gate_op_state.gate_op_clip(weights, query, key, value, tables)
     return gate_op.squared_norms(clip, tables, max_bytes)
 
 
@@ -91,5 +108,7 @@ CLOSED_FORMS: dict[type[AttentionBlock], Callable[[Any, Frames, int], Norms]] = 
     Baseline: _baseline,
     ShareAtt: _share_att,
     GateAtt: _gate_att,
-    GateOp: _gate_op,
+    GateOp: _gated_outputs,
+    GateOpScales: _gated_outputs,
+    Local: _local,
 }

@@ -1,4 +1,4 @@
-"""Frame Jacobians of GateOp: two maps a head, and output matrices that change from frame to frame.
+"""Frame Jacobians of GateOp and GateOpScales: several maps a head, and output matrices that change from frame to frame.
 
 Symbols and form: docs/concepts/frame_sensitivity.md.
 """
@@ -17,12 +17,12 @@ from analysis.chunking import chunks
 from analysis.sensitivity.closed_form.constants import GateOpTables
 from analysis.sensitivity.closed_form.gate_op_query import as_query
 from analysis.sensitivity.closed_form.gate_op_state import (
-    BRANCH_MATRICES,
     GLOBAL,
     LOCAL,
     GateOpClip,
     Tile,
     gate_op_tile,
+    matrices_of,
     move,
 )
 from analysis.sensitivity.closed_form.gate_op_values import global_value_pairs, near_value_pairs
@@ -34,7 +34,7 @@ TILE = 50
 
 
 def squared_norms(clip: GateOpClip, tables: GateOpTables, max_bytes: int) -> Float[Tensor, "query key"]:
-    """Squared Frobenius norms of the frame Jacobians of a GateOp block.
+    """Squared Frobenius norms of the frame Jacobians of a block that blends outputs.
 
     Args:
         clip: maps, projections and factors of one clip; no frame is padding.
@@ -50,7 +50,10 @@ def squared_norms(clip: GateOpClip, tables: GateOpTables, max_bytes: int) -> Flo
     squared = global_value_pairs(clip, tables, max_bytes)
     frames, dim = clip.factors.shape[1:]
     # Y of each query, see `as_query`, and vectors over components and over keys of every branch head.
-    bytes_each = (dim * (dim + 24 * clip.heads) + 4 * clip.heads * frames) * squared.element_size()
+    branches = len(clip.weights)
+    bytes_each = (
+        dim * (dim + 12 * branches * clip.heads) + 2 * branches * clip.heads * frames
+    ) * squared.element_size()
     rows = list(chunks(frames, min(max_bytes, TILE * bytes_each), bytes_each))
     room = squared.new_empty(rows[0].stop, dim, dim)
     for part in rows:
@@ -77,7 +80,7 @@ def _alone_and_crossed(clip: GateOpClip, tile: Tile, tables: GateOpTables) -> Fl
         directions = tile.directions[:, :, head].T
         vectors = tile.query[head] @ tables.value_key[:, :, head].transpose(1, 2)
         vectors = move(vectors - directions.unsqueeze(-1) * tile.contexts, tile.factors, tables)
-        for branch in (GLOBAL, LOCAL):
+        for branch in range(len(clip.weights)):
             own = tile.outputs[branch, head]
             constant = paths[:, branch, head].permute(1, 2, 0) - directions * (tile.outputs * own).sum(-1)
             constant -= 2 * (vectors * own).sum(-1)
@@ -99,7 +102,7 @@ def _at_every_key(
     tables: GateOpTables,
 ) -> Float[Tensor, "rows key"]:
     """Head n of the global branch against every head of it: A^n A^m (constant + 2 v_j^n . (B^n)^T z)."""
-    crossing = reduce(add, ((tile.factors[s] * vectors) @ tables.matrices[s, head].T for s in BRANCH_MATRICES[GLOBAL]))
+    crossing = reduce(add, ((tile.factors[s] * vectors) @ tables.matrices[s, head].T for s in matrices_of(GLOBAL)))
     products = (crossing @ (2 * value).T).add_(constant.unsqueeze(-1)).mul_(tile.weights[GLOBAL])
     return products.sum(0).mul_(tile.weights[GLOBAL, head])
 
@@ -114,19 +117,20 @@ def _at_near_keys(
 ) -> Float[Tensor, "rows near"]:
     """Head n of one branch against every head of the `others`: A^n A^m (constant + 2 (B^n v_j^n) . z)."""
     near = tile.near_weights
-    products = reduce(add, ((tile.factors[s] * vectors) @ tile.moved[s, head].T for s in BRANCH_MATRICES[branch]))
+    products = reduce(add, ((tile.factors[s] * vectors) @ tile.moved[s, head].T for s in matrices_of(branch)))
     products.mul_(2.0).add_(constant.unsqueeze(-1)).mul_(near[others])
     return products.sum((0, 1)).mul_(near[branch, head])
 
 
 def _path_grams(
-    factors: Float[Tensor, "matrix=4 rows dim"], tables: GateOpTables
+    factors: Float[Tensor, "matrix rows dim"], tables: GateOpTables
 ) -> Float[Tensor, "rows branch heads branch heads"]:
     """<B_i^bm W_V^m, B_i^cn W_V^n>, Frobenius, of some queries i."""
     count, heads = factors.shape[1], tables.path_rows.shape[-1]
-    grams = factors.new_zeros(count, 2, heads, 2, heads)
-    for left in range(4):
-        for right in range(4):
+    matrices = len(factors)
+    grams = factors.new_zeros(count, matrices // 2, heads, matrices // 2, heads)
+    for left in range(matrices):
+        for right in range(matrices):
             products = (factors[left] * factors[right]) @ tables.path_rows[left, right].flatten(1)
             grams[:, left // 2, :, right // 2] += products.unflatten(1, (heads, heads))
     return grams

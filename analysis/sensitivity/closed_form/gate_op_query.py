@@ -11,7 +11,7 @@ from torch import Tensor
 
 from analysis.chunking import chunks
 from analysis.sensitivity.closed_form.constants import GateOpTables
-from analysis.sensitivity.closed_form.gate_op_state import BRANCH_MATRICES, GLOBAL, LOCAL, GateOpClip, Tile, move
+from analysis.sensitivity.closed_form.gate_op_state import GLOBAL, GateOpClip, Tile, matrices_of, move
 
 __all__ = ["as_query"]
 
@@ -44,22 +44,30 @@ def _fill(
 ) -> None:
     """Put Y of some queries of a tile into `through_query`: a sum over branches of products of two factors."""
     columns = through_query.unflatten(2, (clip.heads, -1)).transpose(1, 2)
-    # A local branch lets these queries attend to fewer keys than the tile does.
-    keys = tile.near_weights[LOCAL, :, part].any(0).any(0).nonzero().squeeze(1)
-    if len(keys) < clip.key.shape[2]:
-        near = _few_keys(clip, tile, part, keys)
-    else:
-        near = _many_keys(clip, tile, part, LOCAL, tile.near[keys], tables)
-    for branch, (left, right) in enumerate((_many_keys(clip, tile, part, GLOBAL, slice(None), tables), near)):
+    for branch in range(len(tile.weights)):
+        left, right = _factored(clip, tile, part, branch, tables)
         for index, room in enumerate(columns):
-            torch.baddbmm(room, left[index].transpose(1, 2), right[index], beta=branch, out=room)
+            torch.baddbmm(room, left[index].transpose(1, 2), right[index], beta=min(branch, 1), out=room)
+
+
+def _factored(
+    clip: GateOpClip, tile: Tile, part: slice, branch: int, tables: GateOpTables
+) -> tuple[Float[Tensor, "part heads inner dim"], Float[Tensor, "part heads inner head_dim"]]:
+    """The two factors of a branch's product, by whichever are the smaller."""
+    if branch == GLOBAL:
+        return _many_keys(clip, tile, part, GLOBAL, slice(None), tables)
+    # A local branch lets these queries attend to fewer keys than the tile does.
+    keys = tile.near_weights[branch, :, part].any(0).any(0).nonzero().squeeze(1)
+    if len(keys) < clip.key.shape[2]:
+        return _few_keys(clip, tile, part, branch, keys)
+    return _many_keys(clip, tile, part, branch, tile.near[keys], tables)
 
 
 def _many_keys(
     clip: GateOpClip, tile: Tile, part: slice, branch: int, keys: slice | Int[Tensor, " keys"], tables: GateOpTables
 ) -> tuple[Float[Tensor, "part heads head_dim dim"], Float[Tensor, "part heads head_dim head_dim"]]:
     """B_i^b, transposed, and S_i^b, whose sum is over `keys`."""
-    first, second = BRANCH_MATRICES[branch]
+    first, second = matrices_of(branch)
     scales = tile.factors[:, part, None, None]
     outputs = (scales[first] * tables.matrices[first]).addcmul_(scales[second], tables.matrices[second])
     weights, contexts = tile.weights[branch, :, part].transpose(0, 1), tile.contexts[branch, :, part].transpose(0, 1)
@@ -68,15 +76,15 @@ def _many_keys(
 
 
 def _few_keys(
-    clip: GateOpClip, tile: Tile, part: slice, keys: Int[Tensor, " few"]
+    clip: GateOpClip, tile: Tile, part: slice, branch: int, keys: Int[Tensor, " few"]
 ) -> tuple[Float[Tensor, "part heads few dim"], Float[Tensor, "part heads few head_dim"]]:
-    """A_ik B_i (v_k - o_i) of the local branch, transposed, and k_k: fewer keys than d, so fewer products than by S."""
-    first, second = BRANCH_MATRICES[LOCAL]
+    """A_ik B_i (v_k - o_i) of a local branch, transposed, and k_k: fewer keys than d, so fewer products than by S."""
+    first, second = matrices_of(branch)
     scales = tile.factors[:, part, None, None]
     span = _as_slice(keys)
     moved = (scales[first] * tile.moved[first][:, span]).addcmul_(scales[second], tile.moved[second][:, span])
-    moved -= tile.outputs[LOCAL, :, part].transpose(0, 1).unsqueeze(2)
-    moved *= tile.near_weights[LOCAL, :, part][..., keys].transpose(0, 1).unsqueeze(-1)
+    moved -= tile.outputs[branch, :, part].transpose(0, 1).unsqueeze(2)
+    moved *= tile.near_weights[branch, :, part][..., keys].transpose(0, 1).unsqueeze(-1)
     return moved, clip.key[:, tile.near[keys]].expand(len(moved), -1, -1, -1)
 
 
@@ -88,12 +96,12 @@ def _as_slice(keys: Int[Tensor, " keys"]) -> slice | Int[Tensor, " keys"]:
 
 def _against_paths(
     own: Float[Tensor, "branch heads chunk"],
-    factors: Float[Tensor, "matrix=4 chunk dim"],
+    factors: Float[Tensor, "matrix chunk dim"],
     through_query: Float[Tensor, "chunk dim dim"],
     tables: GateOpTables,
 ) -> Float[Tensor, " chunk"]:
     """<sum_b A_ii^b B_i^b W_V^m, Y_i W_Q> / sqrt(d); `own` is A_ii."""
-    products = (through_query.transpose(0, 1) @ tables.path_query_rows).unflatten(2, (4, -1))
+    products = (through_query.transpose(0, 1) @ tables.path_query_rows).unflatten(2, (len(factors), -1))
     return torch.einsum("xcsm,scx,smc->c", products, factors, own.repeat_interleave(2, 0))
 
 

@@ -5,13 +5,17 @@ The term: docs/concepts/frame_sensitivity.md.
 
 from __future__ import annotations
 
+from functools import reduce
+from itertools import combinations_with_replacement
+from operator import add
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from analysis.chunking import chunks
 from analysis.sensitivity.closed_form.constants import GateOpTables
-from analysis.sensitivity.closed_form.gate_op_state import BRANCH_MATRICES, GLOBAL, LOCAL, GateOpClip, Tile
+from analysis.sensitivity.closed_form.gate_op_state import GLOBAL, GateOpClip, Tile, matrices_of
 
 __all__ = ["global_value_pairs", "near_value_pairs"]
 
@@ -34,20 +38,27 @@ def global_value_pairs(clip: GateOpClip, tables: GateOpTables, max_bytes: int) -
 
 def near_value_pairs(tile: Tile) -> Float[Tensor, "rows near"]:
     """The term above where at least one branch is local, for the queries and the near keys of a tile."""
-    local = _pairs(tile.near_weights, tile.directions, tile.factors, tile.moved, LOCAL, LOCAL)
-    return local + _pairs(tile.near_weights, tile.directions, tile.factors, tile.moved, GLOBAL, LOCAL)
+    pairs = combinations_with_replacement(range(len(tile.weights)), 2)
+    return reduce(
+        add,
+        (
+            _pairs(tile.near_weights, tile.directions, tile.factors, tile.moved, *pair)
+            for pair in pairs
+            if pair != (GLOBAL, GLOBAL)
+        ),
+    )
 
 
 def _pairs(
-    weights: Float[Tensor, "branch=2 heads rows keys"],
+    weights: Float[Tensor, "branch heads rows keys"],
     directions: Float[Tensor, "rows heads heads"],
-    factors: Float[Tensor, "matrix=4 rows part"],
+    factors: Float[Tensor, "matrix rows part"],
     moved: Float[Tensor, "matrix heads keys part"],
     left: int,
     right: int,
 ) -> Float[Tensor, "rows keys"]:
     """Pairs of a head of branch `left` with a head of branch `right`, in both orders."""
-    (a, b), (c, d) = BRANCH_MATRICES[left], BRANCH_MATRICES[right]
+    (a, b), (c, d) = matrices_of(left), matrices_of(right)
     same = left == right
     kinds = ((a, a), (a, b), (b, b)) if same else ((a, c), (a, d), (b, c), (b, d))
     scales = [factors[s] * factors[t] for s, t in kinds]

@@ -1,4 +1,4 @@
-"""Frame Jacobians of Baseline and ShareAtt: heads with one output matrix, each with its own map A^m.
+"""Frame Jacobians of Baseline, ShareAtt and Local: heads with one output matrix, each with its own map A^m.
 
 Symbols and form: docs/concepts/frame_sensitivity.md.
 """

@@ -21,6 +21,7 @@ from analysis.statistics.paired import paired_p
 from analysis.study.claims import FAMILY_NAMES, FAMILY_STEPS, Claim, Part
 from analysis.study.seeds.tasks import TASKS
 from analysis.study.seeds.variants import STUDY_VARIANTS, WHOLE, kind_of
+from gmsa_models.variants import VARIANTS
 
 __all__ = [
     "TaskModels",
@@ -32,7 +33,7 @@ __all__ = [
 ]
 
 BASELINE, GATE_OP = "baseline", "gate-op-tp30"
-ATTENDING = (*FAMILY_NAMES, WHOLE)
+ATTENDING = (*dict.fromkeys(kind for kind, _ in VARIANTS.values() if kind != "none"), WHOLE)
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,14 @@ import torch
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.errors import UnknownNameError
 from gmsa_models.evaluating import float32_by_default, standard_contexts
-from gmsa_models.masks import Neighbourhood, Toeplitz
+from gmsa_models.masks import Neighbourhood, Scales, Toeplitz
 from gmsa_models.variants import VARIANTS
 
 __all__ = ["DEFAULT_VARIANTS", "STUDY_VARIANTS", "WHOLE", "check_known", "column_of", "kind_of", "rebuilt"]
 
 # GateOp whose local branch may attend to the whole video: its weights and gates, and no locality.
 WHOLE = "gate-op-whole"
+HALF_A_MINUTE = 30  # frames: of the N_i that tasks scale
 WHOLE_VIDEO = Toeplitz(600)  # of up to 300 frames
 STUDY_VARIANTS = (*VARIANTS, WHOLE)
 # One a family, of GateAtt and GateOp those that are best in the paper's table; GateOp without locality; the control.
@@ -28,8 +29,15 @@ def column_of(variant: str) -> str:
 
 
 def kind_of(variant: str) -> str:
-    """Its family: an attention block; GateOp without locality is of none of the paper's."""
+    """Its family: an attention block, or a stack of them; GateOp without locality is of none of the paper's."""
     return WHOLE if variant == WHOLE else VARIANTS[variant][0]
+
+
+def _as_scaled(own: Scales, scaled: Neighbourhood) -> Scales:
+    """Each of several scales changed as the band of half a minute is; of those that come to be alike one."""
+    ratio = getattr(scaled, "size", HALF_A_MINUTE) / HALF_A_MINUTE
+    parts = (replace(part, size=max(1, round(ratio * part.size))) for part in own.parts)
+    return Scales(tuple(dict.fromkeys(parts)))
 
 
 def check_known(names: tuple[str, ...]) -> None:
@@ -48,13 +56,16 @@ def rebuilt(model: GMSAClassifier, variant: str, scaled: Neighbourhood | None, s
     Args:
         model: of `build`.
         variant: of `STUDY_VARIANTS`.
-        scaled: the N_i of every model that has one, but for `WHOLE`; None: its own.
+        scaled: the N_i of every model that has one, but for `WHOLE`; several scales keep their ratios. None: its own.
         seed: of its weights.
     """
     neighbourhood = WHOLE_VIDEO if variant == WHOLE else scaled
     if model.config.neighbourhood is None or neighbourhood is None:
         return model
-    config = replace(model.config, neighbourhood=neighbourhood)
+    own = model.config.neighbourhood
+    config = replace(
+        model.config, neighbourhood=_as_scaled(own, neighbourhood) if isinstance(own, Scales) else neighbourhood
+    )
     with standard_contexts(), float32_by_default(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         changed = GMSAClassifier(config, model.vocabulary)

@@ -182,7 +182,7 @@ def test_what_a_block_lacks_is_said():
         gated_weight(traced("gate-op")[3])
     with pytest.raises(ArgumentError, match=r"GateOp has them"):
         feature_gates(traced("gate-att")[3])
-    with pytest.raises(ArgumentError, match=r"needs a global and a local branch; got global"):
+    with pytest.raises(ArgumentError, match=r"needs a local branch; got global"):
         local_share(contribution_norms(branch_contributions(block, layer)))
     with pytest.raises(KeyError, match=r"no modality 'smell' in this model; it has visual, audio"):
         attention_block(model, "smell")

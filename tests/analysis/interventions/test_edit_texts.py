@@ -144,4 +144,4 @@ def parse_example(form: str):
             "neighbourhood": "v/0/local/neighbourhood", "scale": "v/0/local/contexts"}.get(verb, "v/input")  # fmt: skip
     text = form.replace("SITE", site).replace("[", "").replace("]", "").replace("A..B", "1..2").replace("S", "3")
     text = text.replace("mean|zero|own|CLIP", "own").replace("VALUE", "0.5").replace("FACTOR", "2")
-    return parse_edit(text.replace("global|local", "local").replace("TP30", "TP30"))
+    return parse_edit(text.replace("global|local|TP5", "TP5").replace("TP30", "TP30"))

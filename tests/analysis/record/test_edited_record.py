@@ -21,7 +21,7 @@ from figures.overview import draw
 from gmsa_models.attention import ATTENTION
 
 EDITS = ("knock-out visual/0/global/weights[head 1] keys 3..7", "scale audio/0/global/contexts by 0.5 at 2..9")
-KINDS = [kind for kind, block in ATTENTION.items() if block is not None]
+KINDS = [kind for kind, block in ATTENTION.items() if block is not None and "global" in block.branches]
 
 
 def model_of(kind="gate-op", **changes):

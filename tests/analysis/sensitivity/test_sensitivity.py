@@ -16,7 +16,7 @@ from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.config import ModelConfig
 from gmsa_models.data.batch import Batch
 from gmsa_models.data.clip import Clip
-from gmsa_models.masks import BlockDiagonal, Toeplitz, ToeplitzDilated, neighbourhood_mask
+from gmsa_models.masks import BlockDiagonal, Scales, Toeplitz, ToeplitzDilated, neighbourhood_mask
 
 KINDS = ("baseline", "share-att", "gate-att", "gate-op")
 LOCAL_KINDS = KINDS[1:]
@@ -25,6 +25,7 @@ MASKS = (BlockDiagonal(3), Toeplitz(5), ToeplitzDilated(7, dilation=3))
 # in the second, more in the first.
 SIZES = ((11, 3, 4), (7, 11, 2), (5, 7, 6))
 CASES = [(kind, mask, size) for kind in LOCAL_KINDS for mask in MASKS for size in SIZES]
+CASES += [(kind, mask, size) for kind in ("local", "gate-op-scales") for mask in MASKS for size in SIZES[:2]]
 CASES += [("baseline", None, size) for size in (*SIZES, (13, 5, 3))]
 
 
@@ -33,7 +34,9 @@ def make_model(kind, mask=None, size=(7, 5, 2), seed=0, scale=0.7, **changes) ->
     frames, head_dim, heads = size
     dim = heads * head_dim
     values = {"attention": kind, "modalities": {"visual": dim}, "classes": 2, "heads": heads, "max_frames": frames + 2}
-    values["neighbourhood"] = mask if kind in LOCAL_KINDS else None
+    values["neighbourhood"] = Scales((mask, Toeplitz(3), BlockDiagonal(4))) if kind == "gate-op-scales" else mask
+    if kind == "baseline":
+        values["neighbourhood"] = None
     model = GMSAClassifier(ModelConfig(**values | changes)).double().eval()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

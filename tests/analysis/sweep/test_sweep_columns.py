@@ -11,14 +11,13 @@ from analysis.errors import SweepError
 from analysis.study.study import Settings
 from analysis.study.swept import SweptStudy
 from analysis.sweep.analyses import ANALYSES, LABELS
-from analysis.sweep.columns import BRANCH_STATISTICS, MODALITY_STATISTICS, Column, column_of
+from analysis.sweep.columns import BRANCH_STATISTICS, BRANCHES, MODALITY_STATISTICS, Column, column_of
 from analysis.sweep.contents import sweep_contents
 from analysis.sweep.plan import SweepSettings
 from analysis.sweep.run import run_sweep
 from analysis.sweep.store import finished_parts, read_sweep
 from gmsa_models import save, write_clips
 from gmsa_models.masks import Toeplitz
-from gmsa_models.trace import BRANCHES
 
 MODALITIES = ("front_camera", "audio")
 
