@@ -172,7 +172,7 @@ def _time_panels(records: list[xr.Dataset], modalities: list[str], width: float)
         showing = [one for one in records if name in one]
         height = PROFILE_ROW if any("branch" in one[name].dims for one in showing) else LINE_ROW
         of_clip = all("modality" not in one[name].dims for one in showing)
-        if name == GATE:
+        if name == GATE and all(_branches_of(one[name]) <= 2 for one in showing):  # the two add to 1
             panels.append(TimePanel(GATE, {}, LINE_ROW))
             continue
         for chosen in [{}] if of_clip else [{"modality": modality} for modality in modalities]:
@@ -180,6 +180,11 @@ def _time_panels(records: list[xr.Dataset], modalities: list[str], width: float)
                 panels.append(TimePanel(name, chosen, height))
     strip = _strip_height(records[0], place_labels(records[0], width))
     return [*panels, *([TimePanel(SEGMENTS, {}, strip)] if strip else [])]
+
+
+def _branches_of(gates: xr.DataArray) -> int:
+    """How many branches have gates."""
+    return int(gates.notnull().any([dim for dim in gates.dims if dim != "branch"]).sum())
 
 
 def _draw_time(
@@ -192,14 +197,14 @@ def _draw_time(
         drawn.append(axes)
         if panel.name == SEGMENTS:
             draw_segments(axes, records[0], place_labels(records[0], width))
-        elif panel.name == GATE:
+        elif panel.name == GATE and not panel.chosen:
             draw_gates(axes, records)
             gate_legend(axes, records, STRIP_INCHES, loc="lower right", bbox_to_anchor=(1, 1.02))
         else:
             draw_lane(axes, records, panel.name, panel.chosen, panel.height)
         if panel.name == "profile":
             _draw_gini(axes, records, panel.chosen["modality"])
-    names = {panel.name for panel in panels} - {SEGMENTS, GATE}
+    names = {panel.name for panel in panels if panel.name != SEGMENTS and (panel.name != GATE or panel.chosen)}
     lane_legend(drawn[0], records, names, STRIP_INCHES, loc="lower left", bbox_to_anchor=(0, 1.13))
     for axes in drawn[:-1]:
         axes.tick_params(labelbottom=False)

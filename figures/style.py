@@ -9,7 +9,7 @@ from __future__ import annotations
 import colorsys
 import json
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -46,6 +46,7 @@ __all__ = [
     "LineStyle",
     "branch_style",
     "check_formats",
+    "branch_styles",
     "default_settings",
     "ground",
     "model_style",
@@ -88,6 +89,7 @@ _BLOCKS: LineDashes = "-"
 _BAND: LineDashes = (0, (4, 1.5))
 _DILATED: LineDashes = (0, (1, 1))
 _SEGMENTS: LineDashes = (0, (6, 1.5, 1, 1.5))
+_SEVERAL: LineDashes = (0, (6, 1, 1, 1, 1, 1))
 
 MODELS: dict[str, LineStyle] = {
     "baseline": LineStyle("Baseline", _BASELINE, "-", "D"),
@@ -104,6 +106,8 @@ MODELS: dict[str, LineStyle] = {
     "share-att-seg": LineStyle("ShareAtt seg", _SHARE_ATT, _SEGMENTS, "P"),
     "gate-att-seg": LineStyle("GateAtt seg", _GATE_ATT, _SEGMENTS, "P"),
     "gate-op-seg": LineStyle("GateOp seg", _GATE_OP, _SEGMENTS, "P"),
+    "gate-op-scales": LineStyle("GateOp scales", _GATE_OP, _SEVERAL, "X"),
+    "local-then-global": LineStyle("Local, then global", _BASELINE, _SEVERAL, "X"),
 }
 
 BRANCHES: dict[str, LineStyle] = {
@@ -111,6 +115,9 @@ BRANCHES: dict[str, LineStyle] = {
     "local": LineStyle("local", "#27937d", "-"),
     "combined": LineStyle("combined", "#777777", (0, (1, 1))),
 }
+
+# Of local branches that have other names, in the order in which a record has them.
+_LOCAL_BRANCHES = ("#2ca089", "#1b6fae", "#b03a70", "#8a6a00", "#5a7d1e", "#6a5acd")
 
 WEIGHTS = "magma_r"  # sequential, pale = 0, dark = much
 DIFFERENCE = "PuOr_r"  # diverging, white = equal; sign and place show the same
@@ -192,6 +199,23 @@ def branch_style(name: str) -> LineStyle:
         KeyError: none of `BRANCHES`.
     """
     return replace(BRANCHES[name], colour=on_ground(BRANCHES[name].colour))
+
+
+def branch_styles(names: Iterable[str]) -> dict[str, LineStyle]:
+    """Styles of the branches of some records, by name: those of `BRANCHES`, others by their order among themselves.
+
+    Args:
+        names: all branches, repeats allowed.
+    """
+    known, others = {}, 0
+    for name in dict.fromkeys(names):
+        if name in BRANCHES:
+            style = BRANCHES[name]
+        else:
+            style = LineStyle(plain(name), _LOCAL_BRANCHES[others % len(_LOCAL_BRANCHES)])
+            others += 1
+        known[name] = replace(style, colour=on_ground(style.colour))
+    return known
 
 
 def ground() -> str:

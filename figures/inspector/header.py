@@ -7,7 +7,7 @@ import math
 import os
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,12 +17,13 @@ import numpy as np
 import xarray as xr
 from matplotlib.colors import Colormap, LinearSegmentedColormap
 
+from analysis.record.branches import local_branches
 from analysis.record.edits import record_edits, without_edited
 from analysis.statistics.line_verdicts import NO_OP
 from figures.inspector.limits import LEFT_OUT
 from figures.inspector.records import model_name
 from figures.panels.predictions import predictions_note
-from figures.style import BRANCHES, DIFFERENCE, EXCLUDED, SIMILARITY, WEIGHTS, model_style
+from figures.style import BRANCHES, DIFFERENCE, EXCLUDED, SIMILARITY, WEIGHTS, branch_styles, model_style
 from gmsa_models.data.spaces import AUDIOSET
 
 __all__ = ["describe_clip", "describe_explanations", "describe_model", "describe_style", "web_address"]
@@ -34,6 +35,7 @@ _PATTERNS = {"verticality": "verticality", "attention_relative_entropy": "entrop
 # Measures of an explanation that stand beside its curve.
 FAITHFULNESS = {"deletion": "deletion", "insertion": "insertion", "evidence_auc": "finds evidence, AUC"}
 _DARK_BRANCHES = {"global": "#c39af0", "local": "#5ad1b6", "combined": "#b0b0b0"}
+_DARK_LOCAL = ("#5ad1b6", "#6db8ee", "#f08cb8", "#e0bd4a", "#a9cf6b", "#b3a6ff")
 
 
 def describe_clip(records: list[xr.Dataset]) -> dict[str, Any]:
@@ -77,12 +79,23 @@ def describe_model(record: xr.Dataset, layers: tuple[int, ...]) -> dict[str, Any
         "sha256": str(record.attrs.get("checkpoint_sha256", "")),
         "layer": int(record.attrs.get("layer", 0)),
         "modalities": [str(one) for one in record["modality"].values],
-        "branches": [str(one) for one in record["branch"].values] if "branch" in record.coords else [],
+        "branches": _branches(record),
+        "local": list(local_branches(record)),
         "heads": record.sizes.get("head", 0),
         "classes": [int(one) for one in record["class"].values] if "class" in record.coords else [],
         "patterns": _patterns(record),
         "lines": _lines(record),
     } | describe_explanations(record)
+
+
+def _branches(record: xr.Dataset) -> list[str]:
+    """Names of the branches that this layer has maps of; of a record without maps all that it names."""
+    names = [str(one) for one in record["branch"].values] if "branch" in record.coords else []
+    if "attention" not in record or not record.sizes["frame"]:
+        return names
+    attention = record["attention"]
+    present = attention.notnull().any([dim for dim in attention.dims if dim != "branch"]).values
+    return [name for name, here in zip(names, present, strict=True) if here]
 
 
 def describe_explanations(record: xr.Dataset) -> dict[str, Any]:
@@ -93,13 +106,19 @@ def describe_explanations(record: xr.Dataset) -> dict[str, Any]:
     }
 
 
-def describe_style() -> dict[str, Any]:
-    """Colours: tables (256, 3) of the colour maps for a light and a dark page, and single colours as CSS takes them."""
-    branches = {name: style.colour for name, style in BRANCHES.items()}
+def describe_style(branches: Iterable[str] = ()) -> dict[str, Any]:
+    """Colours: tables (256, 3) of the colour maps for a light and a dark page, and single colours as CSS takes them.
+
+    Args:
+        branches: all that the records have.
+    """
+    styles = branch_styles((*BRANCHES, *branches))
+    others = [name for name in styles if name not in BRANCHES]
+    dark = _DARK_BRANCHES | {name: _DARK_LOCAL[place % len(_DARK_LOCAL)] for place, name in enumerate(others)}
     return {
         "tables": dict(_tables()),
         "excluded": {"light": EXCLUDED, "dark": "#34373f"},
-        "branches": {"light": branches, "dark": _DARK_BRANCHES},
+        "branches": {"light": {name: style.colour for name, style in styles.items()}, "dark": dark},
     }
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
+from analysis.record.branches import branch_mask
 from analysis.record.layers import record_layers
 
 __all__ = ["LARGEST", "LEFT_OUT", "fitted_records", "map_bytes"]
@@ -74,7 +75,7 @@ def map_bytes(records: Sequence[xr.Dataset], precision: str) -> int:
         frames, layers = record.sizes["frame"], len(record_layers(record))
         square = frames * frames
         if "attention" in record:
-            numbers += _attention_numbers(record["attention"], record.get("neighbourhood"), square)
+            numbers += _attention_numbers(record, square)
         for name in ("gate_map", "gradient_norm"):
             numbers += layers * record.sizes["modality"] * square if name in record else 0
         if "similarity" in record:
@@ -82,13 +83,14 @@ def map_bytes(records: Sequence[xr.Dataset], precision: str) -> int:
     return (numbers + of_clip) * BYTES[precision]
 
 
-def _attention_numbers(attention: xr.DataArray, mask: xr.DataArray | None, square: int) -> int:
+def _attention_numbers(record: xr.Dataset, square: int) -> int:
     """How many numbers the maps of a record's heads have, of local ones inside the neighbourhood only."""
     if not square:
         return 0
-    inside = square if mask is None else int(mask.sum())
+    attention = record["attention"]
+    masks = [branch_mask(record, str(branch)) for branch in attention["branch"].values]
     first = (
         attention.isel(query=0).transpose("branch", ..., "key").values
     )  # a head that a branch lacks is NaN throughout
     heads = (~np.isnan(first)).any(axis=-1).reshape(len(first), -1).sum(axis=1)
-    return int(heads @ np.where(attention["branch"].values == "local", inside, square))
+    return int(heads @ np.array([square if mask is None else int(mask.sum()) for mask in masks]))

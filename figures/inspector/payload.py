@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from analysis.record.branches import branch_mask, local_branches
 from analysis.record.lanes import lane_values, record_lanes
 from analysis.record.layers import of_layer, record_layers
 from figures.inspector.header import describe_clip, describe_explanations, describe_model, describe_style
@@ -157,7 +158,7 @@ def pack_in_parts(
     records = split_records(inspected)
     arrays = Arrays(precision)
     arrays.add("seconds", np.asarray(records[0]["frame"].values, np.float64))
-    style = describe_style()
+    style = describe_style(name for one in records if "branch" in one.coords for name in _names(one, "branch"))
     for name, table in style.pop("tables").items():
         arrays.add(f"colours/{name}", table)
     _add_clip(arrays, records)
@@ -288,6 +289,14 @@ def _add_model(arrays: Arrays, prefix: str, record: xr.Dataset, first: str, live
         arrays.alias(f"{prefix}/neighbourhood", f"{first}/neighbourhood")
     elif mask is not None:
         arrays.add(f"{prefix}/neighbourhood", mask.astype(np.uint8))
+    masks = _masks(record, f"{prefix}/neighbourhood")
+    for branch, (name, values) in masks.items():
+        if name == f"{prefix}/neighbourhood":
+            continue
+        if prefix != first:
+            arrays.alias(name, f"{first}/neighbourhood/{branch}")
+        else:
+            arrays.add(name, values.astype(np.uint8))
     if "score" in record:
         arrays.add(f"{prefix}/score", record["score"].values.astype(np.float32))
     if not record.sizes["frame"]:
@@ -298,7 +307,14 @@ def _add_model(arrays: Arrays, prefix: str, record: xr.Dataset, first: str, live
             if np.isfinite(values).any():
                 arrays.add_map(f"{prefix}/{name}/{modality}", values)
     if "attention" in record:
-        _add_attention(arrays, prefix, record["attention"], mask, live)
+        _add_attention(arrays, prefix, record["attention"], masks, live)
+
+
+def _masks(record: xr.Dataset, whole: str) -> dict[str, tuple[str, np.ndarray]]:
+    """Local branch -> the name that its neighbourhood is stored under, of one such branch `whole`, and the mask."""
+    known = {branch: mask for branch in local_branches(record) if (mask := branch_mask(record, branch)) is not None}
+    own = "branch_neighbourhood" in record
+    return {branch: (f"{whole}/{branch}" if own else whole, mask) for branch, mask in known.items()}
 
 
 def _add_lanes(arrays: Arrays, prefix: str, record: xr.Dataset) -> list[dict[str, Any]]:
@@ -316,7 +332,9 @@ def _add_lanes(arrays: Arrays, prefix: str, record: xr.Dataset) -> list[dict[str
     return described
 
 
-def _add_attention(arrays: Arrays, prefix: str, attention: xr.DataArray, mask: np.ndarray | None, live: bool) -> None:
+def _add_attention(
+    arrays: Arrays, prefix: str, attention: xr.DataArray, masks: Mapping[str, tuple[str, np.ndarray]], live: bool
+) -> None:
     """Every head that a branch has; a combined map that equals a branch's own (ShareAtt) is not stored again."""
     attention = attention.transpose("modality", "branch", "head", "query", "key")
     for row, modality in enumerate(_names(attention, "modality")):
@@ -334,8 +352,8 @@ def _add_attention(arrays: Arrays, prefix: str, attention: xr.DataArray, mask: n
                     arrays.leave_to_engine(name, values)
                     continue
                 support = None
-                if branch == "local" and mask is not None and not values[~mask].any():  # edits may go beyond it
-                    support = f"{prefix}/neighbourhood", mask
+                if branch in masks and not values[~masks[branch][1]].any():  # edits may go beyond it
+                    support = masks[branch]
                 arrays.add_map(name, values, support)
                 stored[name] = values
 

@@ -51,7 +51,7 @@ def _of_one_model(joined: xr.Dataset, index: int) -> xr.Dataset:
             record.attrs[name] = value
     record = record.drop_vars(MODEL_ATTRIBUTES, errors="ignore")
     record = record.drop_vars([name for name, array in record.data_vars.items() if _is_absent(array)])
-    for name in [name for name in ("neighbourhood",) if name in record]:
+    for name in [name for name in ("neighbourhood", "branch_neighbourhood") if name in record]:
         record[name] = record[name] > 0
     return _without_empty(record)
 

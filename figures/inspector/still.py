@@ -14,6 +14,7 @@ from matplotlib.colors import LogNorm, Normalize, SymLogNorm
 from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
 
+from analysis.record.branches import branch_mask
 from analysis.record.lanes import record_lanes
 from analysis.record.layers import layers_text, of_layer, record_layers
 from figures.inspector.choices import ALL_HEADS
@@ -126,7 +127,7 @@ def _heads_of(record: xr.Dataset, view: Mapping[str, Any]) -> list[DrawnMap]:
     branch = view["branch"] if view["branch"] in branches else branches[0]
     maps = record["attention"].sel(modality=view["modality"], branch=branch)
     heads = [head for head in range(record.sizes["head"]) if view["head"] in (ALL_HEADS, head)]
-    excluded = ~record["neighbourhood"].values if branch == "local" and "neighbourhood" in record else False
+    excluded = False if (mask := branch_mask(record, branch)) is None else ~mask
     title = f"{model_style(model_name(record)).label}, {branch}"
     each = {head: np.where(excluded, np.nan, maps.isel(head=head).values) for head in heads}
     weight_maps = [

@@ -11,8 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
+from analysis.record.branches import branch_mask, local_branches
 from figures.style import DIFFERENCE, EXCLUDED, SIMILARITY, WEIGHTS, model_style
 from figures.texts import brief, fit_name, text_points
+from gmsa_models.branches import COMBINED, GLOBAL
 
 __all__ = ["QUANTILE", "HeadMap", "choose_heads", "draw_attention", "draw_difference", "draw_similarity", "time_edges"]
 
@@ -37,7 +39,7 @@ class HeadMap:
 def choose_heads(record: xr.Dataset, modality: str) -> list[HeadMap]:
     """Up to three heads of a record, chosen by a rule: the most unevenly received attention first.
 
-    For each place in `SHOWN_BRANCHES` the head of that branch whose profile varies most over the frames, among those
+    For each place in `_shown_branches` the head of that branch whose profile varies most over the frames, among those
     not shown yet.
 
     Args:
@@ -52,19 +54,22 @@ def choose_heads(record: xr.Dataset, modality: str) -> list[HeadMap]:
     else:
         spread = record["attention"].sel(modality=modality).mean("query").std("key")
     chosen: list[HeadMap] = []
-    for branch in _shown_branches(record):
+    for branch in _shown_branches(record, spread):
         left = spread.sel(branch=branch).dropna("head").drop_sel(head=[each.head for each in chosen], errors="ignore")
         if left.size:
             chosen.append(HeadMap(branch, int(left["head"][int(left.argmax("head"))])))
     return chosen
 
 
-def _shown_branches(record: xr.Dataset) -> tuple[str, str, str]:
+def _shown_branches(record: xr.Dataset, spread: xr.DataArray) -> tuple[str, str, str]:
     """Which branch's maps stand for a block, three heads in all: those that its output is made of."""
-    branches = [str(name) for name in record["branch"].values]
-    if "combined" in branches and bool(record["head_profile"].sel(branch="global").notnull().any("frame").all()):
-        return ("combined",) * 3  # every head blends its global map with its local one
-    return ("global", "global", "local" if "local" in branches else "global")
+    present = [str(name) for name in record["branch"].values if spread.sel(branch=name).notnull().any()]
+    if COMBINED in present and bool(record["head_profile"].sel(branch=GLOBAL).notnull().any("frame").all()):
+        return (COMBINED,) * 3  # every head blends its global map with its local one
+    near = [name for name in local_branches(record) if name in present]
+    if GLOBAL not in present:
+        return (near[0],) * 3
+    return (GLOBAL, near[0] if len(near) > 1 else GLOBAL, near[-1] if near else GLOBAL)
 
 
 def draw_similarity(axes: Axes, record: xr.Dataset, modality: str) -> None:
@@ -79,21 +84,27 @@ def draw_similarity(axes: Axes, record: xr.Dataset, modality: str) -> None:
 def draw_attention(axes: Axes, record: xr.Dataset, modality: str, shown: HeadMap) -> None:
     """Attention weights of one head: dark = much; grey: outside a local branch's known neighbourhood."""
     values = _pairs(record["attention"].sel(modality=modality, branch=shown.branch, head=shown.head))
-    if shown.branch == "local" and "neighbourhood" in record:
-        values = np.where(_pairs(record["neighbourhood"]), values, np.nan)
+    if (mask := branch_mask(record, shown.branch)) is not None:
+        values = np.where(mask, values, np.nan)
     highest = float(np.nanquantile(values, QUANTILE))
     image = _draw_pairs(axes, record, values, WEIGHTS, 0.0, highest or 1.0)
     axes.set_title(_map_title(modality, f", head {shown.head}, {shown.branch}"))
     _draw_scale(axes, image, "attention weight", "max" if np.nanmax(values) > highest else "neither")
 
 
+def _first_branch(record: xr.Dataset, modality: str) -> str:
+    present = record["attention"].sel(modality=modality).notnull().any(("head", "query", "key"))
+    return str(record["branch"].values[int(present.values.argmax())])
+
+
 def draw_difference(axes: Axes, record: xr.Dataset, against: xr.Dataset, modality: str) -> None:
     """Global attention of one model less that of another, each averaged over its heads; white = the same.
 
-    The global branch is the one that every block has.
+    Nearly every block has the global branch; of one without it its first stands.
     """
     first, second = (
-        _pairs(one["attention"].sel(modality=modality, branch="global").mean("head")) for one in (record, against)
+        _pairs(one["attention"].sel(modality=modality, branch=_first_branch(one, modality)).mean("head"))
+        for one in (record, against)
     )
     values = first - second
     highest = float(np.quantile(np.abs(values), QUANTILE)) or 1.0

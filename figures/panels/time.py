@@ -15,22 +15,24 @@ from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from analysis.record.branches import local_branches
 from analysis.record.lanes import chosen_dimensions, lane_values, record_lanes
 from figures.panels.common import fitted_legend
 from figures.panels.maps import time_edges
 from figures.style import (
     BACKGROUND,
-    BRANCHES,
     EVENT,
     EVENT_ALPHA,
     REFERENCE,
     LineDashes,
-    branch_style,
+    LineStyle,
+    branch_styles,
     ground,
     model_style,
     on_ground,
 )
 from figures.texts import brief, fit, plain, shorten, text_points
+from gmsa_models.branches import COMBINED, GLOBAL
 
 __all__ = [
     "LABEL_POINTS",
@@ -66,9 +68,11 @@ def draw_lane(axes: Axes, records: Sequence[xr.Dataset], name: str, chosen: Mapp
     if lane.reference is not None:
         axes.axhline(lane.reference, color=on_ground(REFERENCE), linewidth=0.6, zorder=1)
     named: dict[str, Any] = {}
+    styles = _styles_of(records)
     for record, line in zip(records, LINES, strict=False):
         for place, (labels, values) in enumerate(lines_of(record, name, chosen)):
-            line_style = _branch_line_style(labels["branch"], line) if "branch" in labels else _line_style(place, line)
+            branch = labels.get("branch")
+            line_style = _line_style(place, line) if branch is None else _branch_line_style(styles[branch], line)
             drawn = axes.stairs(values, time_edges(record), baseline=None, **line_style)
             named |= {} if set(labels) <= {"branch"} else {plain(" ".join(labels.values())): drawn}
     if named:
@@ -107,14 +111,18 @@ def lines_of(record: xr.Dataset, name: str, chosen: Mapping[str, str]) -> list[t
     ]
 
 
-def _branch_line_style(branch: str, line: LineDashes) -> dict[str, Any]:
-    style = branch_style(branch)
+def _styles_of(records: Sequence[xr.Dataset]) -> dict[str, LineStyle]:
+    """Styles of all branches of the records."""
+    return branch_styles(str(name) for one in records if "branch" in one.coords for name in one["branch"].values)
+
+
+def _branch_line_style(style: LineStyle, line: LineDashes) -> dict[str, Any]:
     first = line == "-"
     return {
         "color": style.colour,
         "linestyle": style.line if first else line,
         "linewidth": 1.1 if first else 0.8,
-        "zorder": 3 if branch == "local" else 2,
+        "zorder": 2 if style.label in (GLOBAL, COMBINED) else 3,
     }
 
 
@@ -123,20 +131,27 @@ def _line_style(place: int, line: LineDashes) -> dict[str, Any]:
 
 
 def draw_gates(axes: Axes, records: Sequence[xr.Dataset]) -> None:
-    """Mean gate of the local branch, a line a modality; `analysis.attention.gates.mean_gates` says over what."""
+    """Mean gate of the local branch, a line a modality; `analysis.attention.gates.mean_gates` says over what.
+
+    Of several local branches the sum; `draw_lane` draws each.
+    """
     _shade_events(axes, records[0])
     axes.axhline(0.5, color=on_ground(REFERENCE), linewidth=0.6, zorder=1)
     for record, line in zip(records, LINES, strict=False):
         if "gate" not in record:
             continue
         for modality, colour in zip(record["modality"].values, MODALITY_COLOURS, strict=False):
-            values = record["gate"].sel(modality=modality, branch="local").values
+            values = _local_gate(record).sel(modality=modality).values
             axes.stairs(values, time_edges(record), baseline=None, color=on_ground(colour), linestyle=line)
-    gates = [one["gate"].sel(branch="local").values for one in records if "gate" in one]
+    gates = [_local_gate(one).values for one in records if "gate" in one]
     reach = min(0.5, 1.15 * max(LEAST_GATE_REACH, *(float(abs(each - 0.5).max()) for each in gates)))
     axes.set_ylim(0.5 - reach, 0.5 + reach)
     axes.set_ylabel("local gate\n(mean)")
     _over_time(axes, records[0])
+
+
+def _local_gate(record: xr.Dataset) -> xr.DataArray:
+    return record["gate"].sel(branch=list(local_branches(record))).sum("branch", skipna=False)
 
 
 @dataclass(frozen=True)
@@ -219,8 +234,7 @@ def _shade_events(axes: Axes, record: xr.Dataset) -> None:
 def lane_legend(axes: Axes, records: Sequence[xr.Dataset], names: Collection[str], inches: float, **where: Any) -> None:
     """What the lines of `draw_lane` are: a colour a branch; of two models, beneath them, solid and dashed."""
     showing = [one for one in records if any(name in one for name in names)]
-    seen = [name for name in BRANCHES if any("branch" in one.coords and name in one["branch"] for one in showing)]
-    styles = [branch_style(name) for name in seen]
+    styles = sorted(_styles_of(showing).values(), key=lambda style: (style.label == COMBINED) - (style.label == GLOBAL))
     colours = [_line(style.label, style.colour, style.line, 1.1) for style in styles]
     models = [
         _line(model_style(record["model"].item()).label, on_ground(MODALITY_COLOURS[0]), line, width)

@@ -25,12 +25,15 @@ export function scaleText(place, factor) {
 
 /** The gate of a branch; of all branches it is the global one. @param {Place} place @param {boolean} byHead whether gates have heads */
 export function forceGateText({ stream, layer, branch, heads, seconds, queries }, value, byHead) {
-  return `force-gate ${stream}/${layer}/gate${byHead ? headsText(heads) : ""} to ${value}${branch === "local" ? " branch local" : ""}`
+  return `force-gate ${stream}/${layer}/gate${byHead ? headsText(heads) : ""} to ${value}${["*", "global"].includes(branch) ? "" : ` branch ${branch}`}`
     + spanText("at", seconds ?? queries);
 }
 
-/** @param {string} pattern as TP30 @param {Place} place */
-export function neighbourhoodText({ stream, layer }, pattern) { return `neighbourhood ${stream}/${layer}/local/neighbourhood as ${pattern}`; }
+/** Of the branch, or of all local ones. @param {string} pattern as TP30 @param {Place} place @param {string[]} local branches */
+export function neighbourhoodText({ stream, layer, branch }, pattern, local) {
+  const own = local.includes(branch) ? branch : local.length > 1 ? "*" : local[0];
+  return `neighbourhood ${stream}/${layer}/${own}/neighbourhood as ${pattern}`;
+}
 
 /** @param {Place} place with seconds */
 export function dropText({ stream, seconds }) { return `drop ${stream}/input${spanText("at", seconds)}`; }

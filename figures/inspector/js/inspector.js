@@ -270,12 +270,13 @@ export class Inspector {
 
   // -- what is read out
 
-  /** Runs of frames in N_i of the cursor's frame: [first, after the last]. Everything where no model has a neighbourhood. */
+  /** Runs of frames in N_i of the cursor's frame, of the branch or of all: [first, after the last]. None where no model has a neighbourhood. */
   neighbours(state) {
     const { scene } = this, { frames } = scene;
     const index = scene.shown(state).find((each) => scene.payload.has(`${each}/neighbourhood`));
     if (index === undefined) return [];
-    const mask = scene.array(`${index}/neighbourhood`), runs = [];
+    const own = `${index}/neighbourhood/${state.branch}`, runs = [];
+    const mask = scene.array(scene.payload.has(own) ? own : `${index}/neighbourhood`);
     for (let key = 0; key < frames; key++) {
       if (!mask[state.frame * frames + key]) continue;
       if (runs.length && runs.at(-1)[1] === key) runs.at(-1)[1] = key + 1;

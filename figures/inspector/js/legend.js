@@ -55,7 +55,7 @@ export class LegendPanel extends Panel {
     return [
       ...(strips ? [{ sign: "strip", colour: "", words: "frames that are alike have like colours" }] : []),
       { sign: "cursor", colour: colours.accent, words: "the cursor's frame" },
-      ...(masked && state.branch === "local" ? [{ sign: "box", colour: scene.payload.header.excluded[theme], words: "outside the neighbourhood" }] : []),
+      ...(masked && models.some(({ local }) => local.includes(state.branch)) ? [{ sign: "box", colour: scene.payload.header.excluded[theme], words: "outside the neighbourhood" }] : []),
       ...this.ofVerticalLines(state, colours),
       ...(masked && state.pinned ? [{ sign: "outline", colour: colours.outline, words: "neighbourhood of the pinned frame" }] : []),
     ];

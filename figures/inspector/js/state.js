@@ -183,13 +183,20 @@ export class Scene {
     return branches.includes(branch) ? branch : branches[0];
   }
 
+  /** Where a branch may attend: several local branches have a neighbourhood each. @returns {?Uint8Array} null: everywhere */
+  maskOf(index, branch) {
+    if (!this.models[index].local.includes(branch)) return null;
+    const own = `${index}/neighbourhood/${branch}`;
+    return this.payload.array(this.payload.has(own) ? own : `${index}/neighbourhood`);
+  }
+
   /** @returns {?FrameMap} of one model, branch and head */
   attention(index, modality, branch, head) {
     const model = this.models[index], layer = this.layers(model.name).length > 1 || model.layer ? ` · layer ${model.layer}` : "";
     const own = this.branchOf(index, branch);
     const name = `${index}/attention/${modality}/${own}/${head}`;
     if (!this.payload.has(name)) return null;
-    const scene = this, { payload, frames } = this, { support } = payload.about(name);
+    const scene = this, { frames } = this, { support } = this.payload.about(name);
     const edited = this.isEdited(index) ? ", edited" : "";
     return {
       name, key: this.passName(name), kind: "weights", head, branch: own, frames, title: `${model.label}${edited}${layer} · ${own}`,
@@ -197,7 +204,7 @@ export class Scene {
       line: model.lines[`${modality}/${own}/${head}`] ?? "line",
       get values() { return scene.array(name); },
       get mask() { return support ? scene.array(support) : null; },
-      get allowed() { return own === "local" ? payload.array(`${index}/neighbourhood`) : null; },
+      get allowed() { return scene.maskOf(index, own); },
     };
   }
 

@@ -121,7 +121,7 @@ export class WhatIfBar {
     this.move = create("div", { class: "control" }, this.moves = actionButton("move to", "Move the seconds", () => add(() => moveText(this.place(), this.secondTyped()))), this.to);
     const pattern = create("input", { type: "text", size: 5, value: "TP30", spellcheck: "false", "aria-label": "Neighbourhood: BDn, TPn or TDnxd" });
     this.neighbourhood = create("div", { class: "control" }, actionButton("neighbourhood", "Put another neighbourhood in place of the model's",
-      () => add(() => neighbourhoodText(this.place(), pattern.value.trim()))), pattern);
+      () => add(() => neighbourhoodText(this.place(), pattern.value.trim(), this.model().local))), pattern);
     const words = create("input", { type: "text", size: 22, placeholder: "as text: patch visual/0/gate from mean", spellcheck: "false", "aria-label": "An edit as text",
       keydown: (event) => event.key === "Enter" && written() });
     const written = () => { if (words.value.trim()) { const edit = words.value.trim(); add(() => edit); words.value = ""; } };
@@ -248,9 +248,9 @@ export class WhatIfBar {
     this.showHeads(scene, state);
     const lanes = model.lanes.map(({ variable }) => variable);
     this.gate.hidden = !lanes.includes("gate");
-    this.gateName.textContent = `${this.branch.value === "local" ? "local" : "global"} gate`; // of all branches it is the global one
+    this.gateName.textContent = `${this.branch.value === EVERY ? "global" : this.branch.value} gate`; // of all branches it is the global one
     this.attention.hidden = !branches.length;
-    this.neighbourhood.hidden = !branches.includes("local");
+    this.neighbourhood.hidden = !model.local.some((each) => branches.includes(each));
   }
 
   showHeads(scene, state) {

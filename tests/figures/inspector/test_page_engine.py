@@ -270,6 +270,39 @@ def check_edits(engine, model, lists: list[list[str]]) -> None:
         check_variables(dict(answer), record)
 
 
+@pytest.mark.parametrize("layers", [1, 2])
+def test_of_models_of_several_scales(engine, layers):
+    model = moved(small_model("gate-op-scales", layers=layers), 0.3)
+    check_edits(
+        engine,
+        model,
+        [
+            [],
+            ["force-gate visual/0/gate to 0.25", "force-gate visual/0/gate to 0.5 branch TD9x2 at 2..7"],
+            ["force-gate */0/gate to 0 branch BD3"],
+            ["patch audio/0/TP5/gate from mean"],
+            ["force-gate visual/0/gate to 0.9", "force-gate visual/0/TP5/gate to 0.8"],
+            ["knock-out visual/0/TP5/weights[head 1] keys 3..7", "scale */*/TD9x2/contexts by 0.5"],
+            ["neighbourhood */0/TP5/neighbourhood as TP1"],
+            ["neighbourhood */*/*/neighbourhood as SP0-3-4"],
+            ["neighbourhood */*/BD3/neighbourhood as TP3+BD5"],
+            ["move */input at 3..9 to 1", "drop audio/input at 2..4"],
+        ],
+    )
+
+
+def test_of_a_local_layer_before_a_global_one(engine):
+    model = moved(small_model("local-then-global"), 0.3)
+    lists = [
+        [],
+        ["knock-out visual/0/local/weights keys 3..7"],
+        ["scale */1/global/contexts[head 2] by -1.5"],
+        ["neighbourhood */0/local/neighbourhood as TP5"],
+        ["knock-out */*/*/weights queries 2..5 keys 1..9"],
+    ]
+    check_edits(engine, model, lists)
+
+
 def test_weight_outside_the_mask_has_no_profile(engine):
     model, clip = small_deep_model("gate-op"), small_clip(13, 0)
     engine.open(model, clip)
@@ -307,6 +340,7 @@ REFUSED = (
     "force-gate visual/0/gate to 1.5",
     "force-gate visual/0/gate to x",
     "force-gate visual/0/gate to 0.5 branch combined",
+    "force-gate visual/0/gate to 0.5 branch TP5",
     "force-gate visual/0/gate to 0.5; force-gate */0/gate to 0.25 at 2..4",
     "neighbourhood visual/0/local/neighbourhood as TP",
     "neighbourhood visual/0/local/neighbourhood as TD30",

@@ -7,6 +7,7 @@ import { parseSite, siteText } from "./sites.js";
 const OWN_SOURCES = ["mean", "zero", "own"];
 const PATCHED = ["input", "queries", "keys", "values", "logits", "weights", "gate", "contexts", "output", "encoded", "pooled"];
 const NUMBER = /^[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?$/;
+const BRANCH = /^(?:global|local|(?:BD|TP|TD)\d+(?:x\d+)?)$/;
 const TOKEN = /"(?:[^"\\]|\\.)*"|[^\s"]+/y;
 const SITE = /\S+?(?:\[[^\]]*\]|(?=\s|$))/y;
 
@@ -20,8 +21,8 @@ const KINDS = {
     return [readNumber(token.slice(0, at)), readNumber(token.slice(at + 2))];
   }],
   number: ["a number", readNumber],
-  branch: ["global or local", (token) => {
-    if (!["global", "local"].includes(token)) throw new Unread();
+  branch: ["global or local, or a local branch by its name, as TP5", (token) => {
+    if (!BRANCH.test(token)) throw new Unread();
     return token;
   }],
   source: ["mean, zero, own or a clip", readSource],
@@ -44,7 +45,7 @@ const FORMS = {
   "force-gate": {
     kind: "ForceGate", quantities: ["gate"], fields: { branch: "global", at: null }, check: checkGate,
     words: { to: ["value", "number", true], branch: ["branch", "branch"], at: AT },
-    example: "force-gate SITE to VALUE [branch global|local] [at A..B]",
+    example: "force-gate SITE to VALUE [branch global|local|TP5] [at A..B]",
   },
   neighbourhood: {
     kind: "ReplaceNeighbourhood", quantities: ["neighbourhood"], fields: {},

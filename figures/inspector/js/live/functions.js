@@ -135,12 +135,49 @@ export function blendedMap(gate, first, second) {
   return map;
 }
 
-/** An array times a gate, or times what it leaves to the other branch. */
-export function timesGate(array, gate, branch) {
+/** An array times a gate. */
+export function timesGate(array, gate) {
   const result = new Float32Array(array.length);
-  if (branch === "global") for (let at = 0; at < result.length; at++) result[at] = gate[at] * array[at];
-  else for (let at = 0; at < result.length; at++) result[at] = (1 - gate[at]) * array[at];
+  for (let at = 0; at < result.length; at++) result[at] = gate[at] * array[at];
   return result;
+}
+
+/** What a gate leaves to the other branch. */
+export function otherGate(gate) { return gate.map((first) => 1 - first); }
+
+/** Softmax over branches, number by number. @param {Float32Array[]} linears one a branch @returns {Float32Array[]} */
+export function gatesOf(linears) {
+  if (linears.length === 2) {
+    const first = firstGate(...linears);
+    return [first, otherGate(first)];
+  }
+  const gates = linears.map((each) => new Float32Array(each.length));
+  for (let at = 0; at < linears[0].length; at++) {
+    let most = -Infinity, sum = 0;
+    for (const each of linears) if (each[at] > most) most = each[at];
+    for (let branch = 0; branch < gates.length; branch++) sum += gates[branch][at] = exponential(linears[branch][at] - most);
+    for (const gate of gates) gate[at] /= sum;
+  }
+  return gates;
+}
+
+/** Gates of which some have been changed, see `_adding_to_one` in `gmsa_models/attention/stages.py`. @returns {Float32Array[]} */
+export function addingToOne(before, after) {
+  const gates = before.map((each) => new Float32Array(each.length));
+  for (let at = 0; at < gates[0].length; at++) {
+    let fixed = 0, free = 0;
+    for (let branch = 0; branch < gates.length; branch++) {
+      if (after[branch][at] !== before[branch][at]) fixed += after[branch][at];
+      else free += before[branch][at];
+    }
+    const room = free > 0 ? Math.max(0, 1 - fixed) : 0;
+    for (let branch = 0; branch < gates.length; branch++) {
+      const changed = after[branch][at] !== before[branch][at];
+      const share = changed ? after[branch][at] * (1 - room) / (fixed || 1) : before[branch][at] * room / (free || 1);
+      gates[branch][at] = fixed > 0 || room > 0 ? share : 1 / gates.length;
+    }
+  }
+  return gates;
 }
 
 export function timesNumber(array, factor) {

@@ -2,14 +2,15 @@
 
 import { EditError } from "./texts.js";
 
-const LARGEST = 2 ** 31 - 1;
+const LARGEST = 2 ** 31 - 1, MOST_SCALES = 16;
 const NAMES = { BD: "BlockDiagonal", TP: "Toeplitz", TD: "ToeplitzDilated" };
 
 /**
- * A neighbourhood in the paper's words: BDn, TPn or TDnxd; or given segments by their first frames: SP0-12-40.
+ * A neighbourhood in the paper's words: BDn, TPn or TDnxd; or given segments by their first frames: SP0-12-40; or several: TP5+TP15.
  * @returns {{kind: "BD"|"TP"|"TD"|"SP", size: number, dilation: number, starts: number[]}} @throws {EditError} anything else
  */
 export function parseNeighbourhood(text) {
+  if (text.includes("+")) return parseScales(text.split("+").map(parseNeighbourhood), text);
   const spans = /^SP(\d{1,10}(?:-\d{1,10})*)$/i.exec(text);
   if (spans) return { dilation: 1, size: 1, kind: "SP", starts: parseStarts(spans[1]) };
   const match = /^(BD|TP|TD)(\d+)(?:[x×](\d+))?$/i.exec(text), kind = match?.[1].toUpperCase();
@@ -25,6 +26,15 @@ export function parseNeighbourhood(text) {
   return { dilation: 1, ...sizes, kind };
 }
 
+/** Several, whose union it is. */
+function parseScales(parts, text) {
+  if (parts.some(({ kind }) => !NAMES[kind])) throw new EditError(`Scales: got ${text.split("+").join(", ")}; expected BDn, TPn or TDnxd`);
+  if (new Set(parts.map((part) => JSON.stringify(part))).size < parts.length || parts.length > MOST_SCALES) {
+    throw new EditError(`Scales: got ${text}; expected 1 to ${MOST_SCALES} neighbourhoods, no two alike`);
+  }
+  return { kind: "scales", parts };
+}
+
 function parseStarts(text) {
   const starts = text.split("-").map(Number);
   if (starts[0] !== 0 || starts.some((start, place) => start > LARGEST || (place && start <= starts[place - 1]))) {
@@ -34,7 +44,11 @@ function parseStarts(text) {
 }
 
 /** @returns {Uint8Array} shape (frames, frames), 1 where frame `key` is in N of frame `query` */
-export function neighbourhoodMask({ kind, size, dilation, starts }, frames) {
+export function neighbourhoodMask({ kind, size, dilation, starts, parts }, frames) {
+  if (parts) {
+    const [first, ...others] = parts.map((part) => neighbourhoodMask(part, frames));
+    return others.reduce((union, other) => union.map((there, at) => there | other[at]), first);
+  }
   const mask = new Uint8Array(frames * frames), reach = Math.floor(size / 2);
   const segment = Array.from({ length: frames }, (_, frame) => kind === "SP" ? starts.filter((start) => start <= frame).length : 0);
   for (let query = 0; query < frames; query++) {

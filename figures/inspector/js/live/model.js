@@ -1,6 +1,6 @@
 /** One stream of a model and the frames of one clip, from what `figures/inspector/live.py` wrote; and its pass with edits. */
 
-import { BLOCKS } from "./blocks.js";
+import { blocksOf, localBranches } from "./blocks.js";
 import { parseNeighbourhood } from "./masks.js";
 import { parseEdits } from "./edits.js";
 import { Plan } from "./plan.js";
@@ -15,8 +15,9 @@ export class Model {
   /** @param {Payload} payload of `live.py` @param {Products} products @param {string} own the stream whose pass is made here */
   constructor(payload, products, own) {
     const { attention, heads, neighbourhood, norm_first, eps, clock, modalities, layers } = payload.header;
-    const kind = BLOCKS[attention];
-    Object.assign(this, { payload, products, heads, clock, block: kind, eps, normFirst: norm_first, own, layers, reuse: new Reuse() });
+    const blocks = blocksOf(attention, neighbourhood, layers);
+    Object.assign(this, { payload, products, heads, clock, blocks, eps, normFirst: norm_first, own, layers, reuse: new Reuse() });
+    this.scales = attention === "gate-op-scales";
     this.neighbourhood = neighbourhood && parseNeighbourhood(neighbourhood);
     this.streams = modalities; // of all, edits say where they are
     this.stream = this.streamOf(own);
@@ -46,17 +47,24 @@ export class Model {
     const at = `encoders.${name}`;
     return {
       frames: this.array(`frames.${name}`), zero: this.array(`zero.${name}`), norm: this.norm(`${at}.norm`),
-      layers: Array.from({ length: this.layers }, (_, number) => this.layer(`${at}.layers.${number}`)),
+      layers: Array.from({ length: this.layers }, (_, number) => this.layer(`${at}.layers.${number}`, this.blocks[number])),
     };
   }
 
-  layer(at) {
-    const layer = { wide: this.linear(`${at}.feed_forward.0`), narrow: this.linear(`${at}.feed_forward.2`),
+  /** N_i of one local branch, without edits. */
+  neighbourhoodOf(block, branch) {
+    const { parts } = this.neighbourhood;
+    return parts ? parts[localBranches(block).indexOf(branch)] : this.neighbourhood;
+  }
+
+  layer(at, kind) {
+    const layer = { block: kind, wide: this.linear(`${at}.feed_forward.0`), narrow: this.linear(`${at}.feed_forward.2`),
       attentionNorm: this.norm(`${at}.norm_attention`), feedForwardNorm: this.norm(`${at}.norm_feed_forward`) };
-    if (!this.block) return layer;
-    const block = `${at}.attention`, { gated, branches, headsOf } = this.block;
+    if (!kind) return layer;
+    const block = `${at}.attention`, { gated, branches, headsOf } = kind;
     for (const name of ["query", "key", "value"]) layer[name] = this.linear(`${block}.${name}`);
-    const both = (name) => Object.fromEntries(branches.map((branch) => [branch, this.linear(`${block}.${name}_${branch}`)]));
+    const nameOf = (name, branch) => (this.scales ? `${name}s.${branch}` : `${name}_${branch}`);
+    const both = (name) => Object.fromEntries(branches.map((branch) => [branch, this.linear(`${block}.${nameOf(name, branch)}`)]));
     if (gated === "outputs") return { ...layer, outputs: both("output"), gates: both("gate"), bias: this.array(`${block}.output_bias`) };
     const output = this.linear(`${block}.output`), width = output.inner / this.heads;
     const own = (branch) => {
@@ -102,9 +110,13 @@ export class Model {
     return { logits, layers, neighbourhoods: this.neighbourhoods(plan) };
   }
 
+  /** Of each block that has local branches: of these, by name. */
   neighbourhoods(plan) {
-    const layers = [...this.stream.layers.keys()];
-    return this.streams.flatMap((name) => layers.map((number) => this.run(name, number, plan).edit("local", "neighbourhood", this.neighbourhood)));
+    return this.streams.flatMap((name) => this.blocks.flatMap((block, number) => {
+      const run = this.run(name, number, plan), local = block ? localBranches(block) : [];
+      const own = local.map((branch) => [branch, run.edit(branch, "neighbourhood", this.neighbourhoodOf(block, branch))]);
+      return own.length ? [Object.fromEntries(own)] : [];
+    }));
   }
 
   streamPass(plan) {
@@ -122,7 +134,7 @@ export class Model {
 
   layerPass(layer, hidden, valid, run) {
     const { normFirst } = this;
-    if (!this.block) return { weights: {}, gate: null, contributions: {}, encoded: run.edit("", "encoded", this.feedForward(layer, hidden, run)) };
+    if (!layer.block) return { weights: {}, gates: null, contributions: {}, encoded: run.edit("", "encoded", this.feedForward(layer, hidden, run)) };
     const first = normFirst ? run.rowStep("norm of attention", hidden, (rows) => layerNorm(rows, layer.attentionNorm)) : hidden;
     const traced = blockPass(this, layer, run.edit("", "input", first), valid, run);
     const sum = run.step("sum", [hidden, traced.output], () => plus(hidden, traced.output));

@@ -1,6 +1,7 @@
 /** A list of edits made ready for one pass: what is changed at which stage, as `analysis/interventions/plan.py` says it. */
 
 import { EditError, general, quoted } from "./texts.js";
+import { gateBranches } from "./blocks.js";
 import { headsAt, matchingSites, siteText } from "./sites.js";
 import { filled, patched, scaled, withoutEdges } from "./changes.js";
 import { inOrder } from "./orders.js";
@@ -37,7 +38,7 @@ export class Plan {
   add(site, edit) {
     const heads = site.heads.length ? site.heads : headsAt(this.model, site), first = headsAt(this.model, site)[0] ?? 0;
     const action = { edit, heads, ...this.action(site, edit, heads.map((head) => head - first)) };
-    const name = stageName(site.stream, site.layer, site.branch, action.quantity ?? site.quantity);
+    const name = stageName(site.stream, site.layer, action.branch ?? site.branch, action.quantity ?? site.quantity);
     const before = this.actions.get(name) ?? [];
     const other = before.find((each) => each.sets && action.sets && overlap(each, action));
     if (other) {
@@ -56,8 +57,12 @@ export class Plan {
         return { sets: false, span, quantity: edit.renormalise ? "mask" : "weights", change: (value) => withoutEdges(value, places, span, keys, clock.frames) };
       }
       case "ForceGate": {
-        const of = edit.branch === "global" ? edit.value : 1 - edit.value, at = framesIn(edit.at, clock);
-        return { sets: true, span: at, change: (value) => filled(value, places, at, of, clock.frames) };
+        const block = this.model.blocks[site.layer], { branches } = block, branch = site.branch || edit.branch, at = framesIn(edit.at, clock);
+        if (!branches.includes(branch)) {
+          throw new EditError(`${edit.kind} at ${siteText(edit.site)}: no branch ${quoted(branch)}; the layer has ${branches.join(", ")}`);
+        }
+        const own = gateBranches(block).includes(branch), of = own || branch === branches[0] ? edit.value : 1 - edit.value;
+        return { sets: true, span: at, branch: own ? branch : "", change: (value) => filled(value, places, at, of, clock.frames) };
       }
       case "ReplaceNeighbourhood":
         return { sets: true, span: [0, clock.frames], change: () => edit.neighbourhood };

@@ -1,10 +1,11 @@
 /** Sites: the names of everything in a pass that can be changed, as `analysis/interventions/sites.py` has them. */
 
+import { gateBranches, localBranches } from "./blocks.js";
 import { EditError } from "./texts.js";
 
 const FORM = "stream/quantity, stream/layer/quantity or stream/layer/branch/quantity, with [head 3] or [heads 1, 3] behind it "
   + "where heads are chosen, as in visual/0/local/weights[head 3]";
-const PATTERN = new RegExp("^(?<stream>[^/\\[\\]\\s]+)(?:/(?<layer>\\d+|\\*)(?:/(?<branch>[a-z]+|\\*))?)?/(?<quantity>[a-z]+)"
+const PATTERN = new RegExp("^(?<stream>[^/\\[\\]\\s]+)(?:/(?<layer>\\d+|\\*)(?:/(?<branch>[A-Za-z][A-Za-z0-9]*|\\*))?)?/(?<quantity>[a-z]+)"
   + "(?:\\[heads? (?<heads>\\d+(?: *, *\\d+)*)\\])?$");
 // What a block computes, in the order of computation; of `WHOLE` there is one, of the others one a branch.
 const QUANTITIES = ["input", "queries", "keys", "values", "neighbourhood", "mask", "logits", "weights", "gate", "contexts", "output"];
@@ -39,7 +40,7 @@ function sitesOf(model) {
   return model.streams.flatMap((stream) => {
     const site = (quantity, layer = null, branch = "") => ({ stream, layer, branch, quantity, heads: [] });
     const layers = Array.from({ length: model.layers }, (_, layer) => [
-      ...(model.block ? QUANTITIES.flatMap((quantity) => branchesOf(model.block, quantity).map((branch) => site(quantity, layer, branch))) : []),
+      ...(model.blocks[layer] ? QUANTITIES.flatMap((quantity) => branchesOf(model.blocks[layer], quantity).map((branch) => site(quantity, layer, branch))) : []),
       site("encoded", layer),
     ]);
     return [site("input"), ...layers.flat(), site("pooled")];
@@ -47,16 +48,17 @@ function sitesOf(model) {
 }
 
 function branchesOf(block, quantity) {
-  if (quantity === "neighbourhood") return block.branches.filter((branch) => branch === "local");
-  if (WHOLE.includes(quantity)) return quantity !== "gate" || block.gated ? [""] : [];
+  if (quantity === "neighbourhood") return localBranches(block);
+  if (WHOLE.includes(quantity)) return quantity === "gate" ? gateBranches(block) : [""];
   return block.branches;
 }
 
 /** Which heads of the layer a site has; none where it has no axis of heads. @returns {number[]} */
 export function headsAt(model, { layer, branch, quantity }) {
-  if (layer === null || !model.block) return [];
-  const own = BY_HEAD.includes(quantity) ? model.block.headsOf(model.heads, branch)
-    : quantity === "gate" && model.block.gated === "maps" ? [0, model.heads] : [0, 0];
+  const block = model.blocks[layer];
+  if (layer === null || !block) return [];
+  const own = BY_HEAD.includes(quantity) ? block.headsOf(model.heads, branch)
+    : quantity === "gate" && block.gated === "maps" ? [0, model.heads] : [0, 0];
   return Array.from({ length: own[1] - own[0] }, (_, head) => own[0] + head);
 }
 

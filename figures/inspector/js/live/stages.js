@@ -1,7 +1,8 @@
 /** The pass of an attention block, stage by stage, each open to edits, as `gmsa_models/attention/stages.py` has it. */
 
 import { neighbourhoodMask } from "./masks.js";
-import { allowedRuns, attentionWeights, blendedMap, firstGate, gatedMaps, joinHeads, plus, splitHeads, timesGate, timesNumber } from "./functions.js";
+import { addingToOne, allowedRuns, attentionWeights, blendedMap, firstGate, gatedMaps, gatesOf, joinHeads, otherGate, plus, splitHeads, timesGate, timesNumber } from "./functions.js";
+import { gateBranches, localBranches } from "./blocks.js";
 import { originOf, pairsInOrder } from "./orders.js";
 
 /**
@@ -15,30 +16,33 @@ import { originOf, pairsInOrder } from "./orders.js";
 /**
  * @param {Model} model @param {object} layer its projections @param {Float32Array} inputs X, shape (frames, dim)
  * @param {?Uint8Array} valid frames that are no padding; null: all @param {Run} run
- * @returns {object} N as `mask`; by branch `weights`, of each head; R_g as `gate`, of each head or one; of GateAtt `combined`, see `gatedHead`;
+ * @returns {object} by branch: N of the local ones as `masks`; `weights`, of each head; `gates`, of each head or one; of GateAtt `combined`, see `gatedHead`;
  *   by branch `contributions` to the output before its bias;
- *   `output`; `silent`: whether that was patched, so that no branch has contributed it; `beyond`: whether weight may lie beyond the mask
+ *   `output`; `silent`: whether that was patched, so that no branch has contributed it; `beyond`: branches whose weight may lie beyond the mask
  */
 export function blockPass(model, layer, inputs, valid, run) {
-  const { block, heads } = model, { frames, products } = run;
+  const { heads } = model, { block } = layer, { frames, products } = run;
   const projected = Object.fromEntries(["query", "key", "value"].map((name) => [name, run.rowStep(name, inputs,
     (rows) => splitHeads(linear(products, layer[name], rows, frames), frames, heads))]));
-  const neighbourhood = block.branches.includes("local") ? run.edit("local", "neighbourhood", model.neighbourhood) : null;
-  const mask = neighbourhood && run.step("neighbourhood", [neighbourhood], () => neighbourhoodMask(neighbourhood, frames));
-  const trace = { neighbourhood, mask, weights: {}, values: {}, gate: null, contributions: {} };
+  const masks = Object.fromEntries(localBranches(block).map((branch) => {
+    const neighbourhood = run.edit(branch, "neighbourhood", model.neighbourhoodOf(block, branch));
+    return [branch, run.step(`${branch}/neighbourhood`, [neighbourhood], () => neighbourhoodMask(neighbourhood, frames))];
+  }));
+  const trace = { masks, weights: {}, values: {}, gates: null, contributions: {} };
   for (const branch of block.branches) {
     const own = (name) => projected[name].slice(...block.headsOf(heads, branch));
     trace.values[branch] = run.edit(branch, "values", own("value"));
     trace.weights[branch] = branchWeights(branch, own("query"), own("key"), {
-      mask: branch === "local" ? mask : null, valid, first: block.headsOf(heads, branch)[0],
+      mask: masks[branch] ?? null, valid, first: block.headsOf(heads, branch)[0],
     }, run);
   }
   const parts = { "": plainParts, maps: partsOfGatedMaps, outputs: gatedParts }[block.gated];
   parts(layer, trace, run);
   if (block.combined === "joined") trace.weights.combined = [...trace.weights.global, ...trace.weights.local];
   const added = Object.values(trace.contributions);
-  const output = run.step("output", added, () => withBias(added.length > 1 ? plus(...added) : added[0].slice(), layer.bias));
-  return { ...trace, output: run.edit("", "output", output), silent: run.edits("", "output"), beyond: run.edits("local", "weights") };
+  const output = run.step("output", added, () => withBias(added.length > 1 ? added.reduce(plus) : added[0].slice(), layer.bias));
+  const beyond = localBranches(block).filter((branch) => run.edits(branch, "weights"));
+  return { ...trace, output: run.edit("", "output", output), silent: run.edits("", "output"), beyond };
 }
 
 /** @param {{mask: ?Uint8Array, valid: ?Uint8Array, first: number}} about first: which of the layer's heads is the branch's first */
@@ -101,8 +105,9 @@ function partsOfGatedMaps(layer, trace, run) {
   const product = (branch, map, head) => run.step(`${branch}/gate/${head}`, [map],
     () => products.multiplyBanded(map, layer.gates[branch], frames, frames, frames));
   const pairs = global.map((map, head) => [product("global", map, head), product("local", local[head], head)]);
-  trace.gate = run.edit("", "gate", pairs.map((pair, head) => run.step(`gate/${head}`, pair, () => firstGate(...pair))));
-  trace.combined = trace.gate.map((gate, head) => gatedHead(head, [gate, global[head], local[head]], trace.values, run));
+  const gate = run.edit("", "gate", pairs.map((pair, head) => run.step(`gate/${head}`, pair, () => firstGate(...pair))));
+  trace.gates = { global: gate, local: gate.map((each, head) => run.step(`local gate/${head}`, [each], () => otherGate(each))) };
+  trace.combined = gate.map((gate, head) => gatedHead(head, [gate, global[head], local[head]], trace.values, run));
   plainParts(layer, trace, run, Object.fromEntries(["global", "local"].map((branch) => [branch,
     run.edit(branch, "contexts", trace.combined.map((each) => each[branch]))])));
 }
@@ -122,16 +127,24 @@ function gatedHead(head, maps, values, run) {
   });
 }
 
-/** GateOp, equations 5 to 9: gates over frames and features weigh the branches' outputs. */
+/** GateOp and GateOpScales, equations 5 to 9: gates over frames and features weigh the branches' outputs. */
 function gatedParts(layer, trace, run) {
-  const contexts = contextsOf(trace, run);
-  const linears = ["global", "local"].map((branch) => projectedContexts(`${branch}/gate`, contexts[branch], layer.gates[branch], run));
-  const gate = run.edit("", "gate", run.step("gate", linears, () => firstGate(...linears)));
-  trace.gate = [gate];
-  for (const branch of ["global", "local"]) {
+  const contexts = contextsOf(trace, run), { branches } = layer.block;
+  const linears = branches.map((branch) => projectedContexts(`${branch}/gate`, contexts[branch], layer.gates[branch], run));
+  const gates = editedGates(layer.block, run.step("gates", linears, () => gatesOf(linears)), run);
+  trace.gates = Object.fromEntries(branches.map((branch, at) => [branch, [gates[at]]]));
+  for (const [at, branch] of branches.entries()) {
     const output = projectedContexts(`${branch}/output`, contexts[branch], layer.outputs[branch], run);
-    trace.contributions[branch] = run.step(`${branch}/part`, [output, gate], () => timesGate(output, gate, branch));
+    trace.contributions[branch] = run.step(`${branch}/part`, [output, gates[at]], () => timesGate(output, gates[at]));
   }
+}
+
+/** One gate a branch: of two the other is what the first leaves; of more those that are not changed share it in proportion. */
+function editedGates(block, gates, run) {
+  const after = gates.map((gate, at) => (at < gateBranches(block).length ? run.edit(gateBranches(block)[at], "gate", gate) : gate));
+  if (after.every((gate, at) => gate === gates[at])) return gates;
+  return run.step("edited gates", [...gates, ...after],
+    () => (gates.length === 2 ? [after[0], otherGate(after[0])] : addingToOne(gates, after)));
 }
 
 /** A `Linear`: rows times its weights, and its bias. @param {{matrix: Float32Array, bias: ?Float32Array, inner: number, outer: number}} map */

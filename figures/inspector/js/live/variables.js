@@ -7,26 +7,34 @@ import { neighbourhoodMask } from "./masks.js";
  * @returns {{logits: Float32Array, variables: Object<string, Float32Array|Uint8Array>}} the part of the model's stream
  */
 export function answerOf(model, { logits, layers, neighbourhoods }, shown) {
-  const { own } = model, variables = {}, mask = neighbourhoodOf(model, neighbourhoods);
+  const { own } = model, variables = {}, masks = masksOf(model, neighbourhoods);
   for (const [layer, index] of model.payload.header.indices.entries()) {
     if (index === null) continue;
-    if (mask) variables[`${index}/neighbourhood`] = mask;
+    for (const [name, mask] of Object.entries(masks)) variables[`${index}/neighbourhood${name}`] = mask;
     const step = (name, inputs, make) => model.reuse.get(`${own}/${layer}/${name}`, inputs, make);
-    Object.assign(variables, mapsOf(model, layers[layer], step, (name) => `${index}/${name.replace("*", own)}`, shown),
-      lanesOf(model, layers[layer], step, (variable, branch) => `${index}/lane/${variable}/${own}/${branch}`));
+    Object.assign(variables, mapsOf(model, model.blocks[layer], layers[layer], step, (name) => `${index}/${name.replace("*", own)}`, shown),
+      lanesOf(model, model.blocks[layer], layers[layer], step, (variable, branch) => `${index}/lane/${variable}/${own}/${branch}`));
   }
   return { logits, variables };
 }
 
-/** N of the record: that of all blocks, or the model's own where edits have made them differ. @returns {?Uint8Array} */
-function neighbourhoodOf(model, each) {
-  if (!model.neighbourhood || !model.payload.header.own_neighbourhood || model.own !== model.streams[0]) return null;
-  const alike = each.every((one) => JSON.stringify(one) === JSON.stringify(each[0])), chosen = alike ? each[0] : model.neighbourhood;
-  return model.reuse.get("neighbourhood of the record", [chosen], () => neighbourhoodMask(chosen, model.clock.frames));
+/**
+ * N of the record: that of all blocks, or the model's own where edits have made them differ; of several local branches their
+ * union as "", and each of the first block's as "/TP5".
+ * @param {object[]} each of `Model.neighbourhoods` @returns {Object<string, Uint8Array>}
+ */
+function masksOf(model, each) {
+  if (!model.neighbourhood || !model.payload.header.own_neighbourhood || model.own !== model.streams[0]) return {};
+  const listed = each.map((one) => Object.values(one)), alike = listed.every((one) => JSON.stringify(one) === JSON.stringify(listed[0]));
+  const [first] = listed, whole = first.length < 2 || first.every(({ kind }) => kind !== "SP"), chosen = !alike || !whole ? model.neighbourhood : first.length > 1 ? { kind: "scales", parts: first } : first[0];
+  const made = (name, neighbourhood) => model.reuse.get(`neighbourhood of the record ${name}`, [JSON.stringify(neighbourhood)],
+    () => neighbourhoodMask(neighbourhood, model.clock.frames));
+  const own = first.length > 1 ? Object.entries(each[0]).map(([branch, one]) => [`/${branch}`, made(branch, one)]) : [];
+  return Object.fromEntries([["", made("", chosen)], ...own]);
 }
 
 /** Attention weights of each head, and GateAtt's gate of the local branch, mean over heads. */
-function mapsOf({ block, heads }, { weights, gate, combined }, step, named, shown) {
+function mapsOf({ heads }, block, { weights, gates, combined }, step, named, shown) {
   const maps = {}, wanted = (name) => !shown || shown.includes(name), gateMap = named("gate/*");
   for (const [branch, each] of Object.entries(weights)) {
     const first = each.length < heads ? block.headsOf(heads, branch)[0] : 0;
@@ -39,7 +47,7 @@ function mapsOf({ block, heads }, { weights, gate, combined }, step, named, show
     const name = named(`attention/*/combined/${head}`);
     if (wanted(name)) maps[name] = map();
   }
-  if (block?.gated === "maps" && wanted(gateMap)) maps[gateMap] = step("gate map", gate, () => meanOf(gate).map((first) => 1 - first));
+  if (block?.gated === "maps" && wanted(gateMap)) maps[gateMap] = step("gate map", gates.local, () => meanOf(gates.local));
   return maps;
 }
 
@@ -54,20 +62,21 @@ function meanOf(arrays) {
 }
 
 /** Lines over time: attention received, gates, contributions. */
-function lanesOf({ block, heads, clock: { frames } }, { weights, gate, combined, contributions, mask, silent, beyond }, step, named) {
+function lanesOf({ heads, clock: { frames } }, block, { weights, gates, combined, contributions, masks, silent, beyond }, step, named) {
   const lanes = {}, pairs = block?.gated === "maps";
   for (const [branch, maps] of Object.entries(weights)) {
-    const local = branch === "local" ? 0 : branch === "combined" && block.combined === "joined" ? heads / 2 : heads; // the first that is
-    if (beyond && maps.some((map, head) => head >= local && isBeyond(map, mask))) continue;
-    const even = mask && step("even shares", [mask], () => evenShares(mask, frames));
+    const joined = branch === "combined" && block.combined === "joined", mask = masks[joined ? "local" : branch];
+    const local = joined ? heads / 2 : mask ? 0 : heads; // the first that is
+    if (beyond.length && maps.some((map, head) => head >= local && isBeyond(map, mask))) continue;
+    const even = mask && step(`even shares of ${branch}`, [mask], () => evenShares(mask, frames));
     lanes[named("profile", branch)] = meanOf(maps.map((map, head) => step(`received of ${branch}/${head}`, [map, even],
       () => received(map, head >= local ? even : null, frames))));
   }
   if (combined) lanes[named("profile", "combined")] = meanOf(combined.map(({ received: sums }) => sums));
-  for (const branch of gate ? Object.keys(contributions) : []) {
-    const inside = pairs && branch === "local" ? mask : null;
-    const mean = meanOf(gate.map((rows, head) => step(`gate lane of ${branch}/${head}`, [rows, inside], () => rowMeans(rows, inside, frames))));
-    lanes[named("gate", branch)] = branch === "local" ? mean.map((first) => 1 - first) : mean;
+  for (const [branch, each] of Object.entries(gates ?? {})) {
+    const inside = pairs ? masks[branch] ?? null : null;
+    lanes[named("gate", branch)] = meanOf(each.map((rows, head) => step(`gate lane of ${branch}/${head}`, [rows, inside],
+      () => rowMeans(rows, inside, frames))));
   }
   for (const [branch, rows] of silent ? [] : Object.entries(contributions)) {
     lanes[named("contribution", branch)] = step(`contribution of ${branch}`, [rows], () => norms(rows, frames));
