@@ -46,12 +46,12 @@ def clips_of(series: int) -> list[Clip]:
     return list(montages(statistics, recipe, SEEDS[series], (TRAINED_ON, SCORED_ON)[series]))
 
 
-def trained(name: str, clips: list[Clip], steps: int) -> GMSAClassifier:
+def trained(name: str, clips: list[Clip], steps: int, seed: int = 0) -> GMSAClassifier:
     """A variant after its training."""
     classes = shipped_statistics().classes
     vocabulary = Vocabulary(classes.dataset, classes.indices[:CLASSES], classes.names[:CLASSES])
-    model = build(name, "demo", vocabulary=vocabulary, max_frames=FRAMES[1])
-    recipe = Recipe(steps=steps, warmup=20)
+    model = build(name, "demo", vocabulary=vocabulary, max_frames=FRAMES[1], seed=seed)
+    recipe = Recipe(steps=steps, warmup=20, seed=seed)
     with tempfile.TemporaryDirectory() as out:
         return fit(model, clips, None, recipe, out, progress=False, card={"name": name}).model
 
