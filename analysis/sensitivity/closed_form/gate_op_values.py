@@ -53,7 +53,7 @@ def _pairs(
     weights: Float[Tensor, "branch heads rows keys"],
     directions: Float[Tensor, "rows heads heads"],
     factors: Float[Tensor, "matrix rows part"],
-    moved: Float[Tensor, "matrix heads keys part"],
+    moved: Float[Tensor, "_ heads keys part"],
     left: int,
     right: int,
 ) -> Float[Tensor, "rows keys"]:
