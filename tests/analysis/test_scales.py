@@ -31,7 +31,7 @@ from figures.inspector.payload import pack
 from figures.inspector.records import split_records
 from figures.overview import draw
 from gmsa_models import save
-from gmsa_models.data.clip import Batch
+from gmsa_models.data.batch import Batch
 from gmsa_models.masks import BlockDiagonal, Scales, Toeplitz, ToeplitzDilated, neighbourhood_mask
 from gmsa_models.recompute import block_state
 from tests.small_models import moved, small_clip, small_model

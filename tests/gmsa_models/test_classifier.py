@@ -277,7 +277,10 @@ def test_config_is_frozen():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"attention": "gate"}, r"attention 'gate' is unknown; known: baseline, share-att, gate-att, gate-op, gate-op-scales, local"),
+        (
+            {"attention": "gate"},
+            r"attention 'gate' is unknown; known: baseline, share-att, gate-att, gate-op, gate-op-scales, local",
+        ),
         ({"norm": "batch"}, "norm 'batch' is unknown; known: pre, post"),
         ({"classes": 0}, "classes is 0"),
         ({"heads": 0}, "heads is 0"),

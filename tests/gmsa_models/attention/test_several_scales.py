@@ -176,7 +176,7 @@ def test_a_config_of_another_size_has_the_style_of_the_variant():
 
 
 def test_a_state_has_every_branch_shut():
-    from gmsa_models.data.clip import Batch
+    from gmsa_models.data.batch import Batch
     from tests.small_models import small_clip
 
     model = moved(small_model("gate-op-scales"))
