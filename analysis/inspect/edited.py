@@ -92,5 +92,6 @@ def _neighbourhood(model: GMSAClassifier, edits: Sequence[Edit]) -> Neighbourhoo
 
 def _scales(parts: Sequence[Neighbourhood | None]) -> Scales | None:
     """Several neighbourhoods as one; None where one of them is not the same in all clips."""
-    same = [part for part in parts if isinstance(part, BlockDiagonal | Toeplitz | ToeplitzDilated)]
-    return Scales(tuple(dict.fromkeys(same))) if len(same) == len(parts) else None
+    each = [one for part in parts for one in (part.parts if isinstance(part, Scales) else (part,))]
+    same = [part for part in each if isinstance(part, BlockDiagonal | Toeplitz | ToeplitzDilated)]
+    return Scales(tuple(dict.fromkeys(same))) if len(same) == len(each) else None
