@@ -146,7 +146,8 @@ def gate_variables(view: TraceView, layer: int = 0) -> Variables:
     if not placed:
         return {}
     values = by_branch(view, layer, placed, (view.frames,))
-    lane = Lane(name="gates", units="mean, 0 to 1", reference=0.5, order=20.0)
+    even = 1.0 / len({branch for _, branch in placed})
+    lane = Lane(name="gates", units="mean, 0 to 1", reference=even, order=20.0)
     gate = labelled(("modality", "branch", "frame"), values, "mean gate", "share of 1", lane)
     pairs = any(gates_weigh_maps(view, modality, layer) for modality in view.modalities)
     gate.attrs["averaged_over"] = "heads; global: every key, local: keys inside N_i" if pairs else "features"

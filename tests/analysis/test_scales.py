@@ -58,6 +58,7 @@ def record(model):
 def test_the_record_has_every_branch(model, record):
     assert record["branch"].values.tolist() == BRANCHES
     np.testing.assert_allclose(record["gate"].sum("branch"), 1.0, rtol=1e-5)
+    assert record["gate"].attrs["lane_reference"] == 1 / 4
     np.testing.assert_allclose(record["profile"].mean("frame").sel(branch="global"), 1.0, rtol=1e-5)
     masks = [neighbourhood_mask(part, FRAMES).numpy() for part in model.config.neighbourhood.parts]
     for branch, mask in zip(BRANCHES[1:], masks, strict=True):
