@@ -116,8 +116,8 @@ BRANCHES: dict[str, LineStyle] = {
     "combined": LineStyle("combined", "#777777", (0, (1, 1))),
 }
 
-# Of local branches that have other names, in the order in which a record has them.
-_LOCAL_BRANCHES = ("#2ca089", "#1b6fae", "#b03a70", "#8a6a00", "#5a7d1e", "#6a5acd")
+# Of local branches that have other names than "local", in the order in which a record has them.
+_LOCAL_BRANCHES = ("#1b6fae", "#b03a70", "#8a6a00", "#5a7d1e", "#6a5acd")
 
 WEIGHTS = "magma_r"  # sequential, pale = 0, dark = much
 DIFFERENCE = "PuOr_r"  # diverging, white = equal; sign and place show the same

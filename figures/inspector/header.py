@@ -35,7 +35,7 @@ _PATTERNS = {"verticality": "verticality", "attention_relative_entropy": "entrop
 # Measures of an explanation that stand beside its curve.
 FAITHFULNESS = {"deletion": "deletion", "insertion": "insertion", "evidence_auc": "finds evidence, AUC"}
 _DARK_BRANCHES = {"global": "#c39af0", "local": "#5ad1b6", "combined": "#b0b0b0"}
-_DARK_LOCAL = ("#5ad1b6", "#6db8ee", "#f08cb8", "#e0bd4a", "#a9cf6b", "#b3a6ff")
+_DARK_LOCAL = ("#6db8ee", "#f08cb8", "#e0bd4a", "#a9cf6b", "#b3a6ff")
 
 
 def describe_clip(records: list[xr.Dataset]) -> dict[str, Any]:

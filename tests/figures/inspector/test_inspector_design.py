@@ -311,7 +311,7 @@ def test_lines_and_words_are_seen_on_either_page():
         colours = dict(re.findall(r'(\w+): "(#\w{6})"', block))
         lines = re.findall(r"#\w{6}", re.search(rf"LINES = .*?{theme}: \[(.*?)\]", text, re.DOTALL)[1])
         branches = describe_style(f"TP{size}" for size in range(1, 7))["branches"][theme].values()
-        assert len(set(branches)) == 3 + 5  # the first local branch has the colour of "local"
+        assert len(set(branches)) == 3 + 5  # a sixth has the colour of the first
         assert len(lines) == 4
         lanes = laid_over(colours["faint"], colours["page"], float(faint))
         for colour in [*lines, *branches]:
