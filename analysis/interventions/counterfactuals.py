@@ -339,9 +339,8 @@ class _Case:
     def _shifted(self, shifts: dict[str, Tensor], grad: bool) -> Float[Tensor, ""]:
         with standard_contexts():
             # Of more than two branches the others keep their parts of what the first leaves.
-            change = _Everywhere(
-                "gate", lambda stage, gate: gate if stage.branch else _shift(gate, shifts[stage.stream])
-            )
+            shifted = lambda at, gate: gate if at.branch else _shift(gate, shifts[at.stream])  # noqa: E731
+            change = _Everywhere("gate", shifted)
             trace = self.run.model.trace(self.run.batch, grad, change)
         return self._margins(trace.logits)[0]
 
