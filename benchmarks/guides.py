@@ -21,7 +21,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -313,6 +313,7 @@ def main() -> int:
         "--data", type=Path, help=f"with {' and '.join(DATA)}; default: shared/data beside the checkout"
     )
     parser.add_argument("--pages", nargs="*", help="names of pages; default: all")
+    parser.add_argument("--reuse", action="store_true", help="leave pages that passed by an earlier wheel as they are")
     parser.add_argument("--write", action="store_true", help="write benchmarks/results/guides.md; of all pages only")
     given = parser.parse_args()
     if given.write and given.pages:
@@ -321,13 +322,15 @@ def main() -> int:
     if given.data and not all((data / name).exists() for name in DATA):
         parser.error(f"--data {data}: expected a folder with {' and '.join(DATA)}")
     binaries, wheel = install(folder, given.wheel and given.wheel.resolve())
-    rows, failed = [], 0
+    rows, failed, before = [], 0, []
     for page in PAGES:
-        if any(True for _ in steps_of(page)) and (not given.pages or page.stem in given.pages):
+        if given.reuse and (earlier := rows_of_any_wheel(page, folder)):
+            rows, before = rows + earlier, [*before, page.stem]
+        elif any(True for _ in steps_of(page)) and (not given.pages or page.stem in given.pages):
             of_page, wrong = rows_of(page, folder, binaries, data.resolve() if data.is_dir() else None, wheel)
             rows, failed = rows + of_page, failed + wrong
     if given.write:
-        RESULTS.write_text(report(rows, failed), encoding="utf-8")
+        RESULTS.write_text(report(rows, failed, before), encoding="utf-8")
     return 1 if failed else 0
 
 
@@ -351,10 +354,21 @@ def rows_of(page: Path, folder: Path, binaries: Path, data: Path | None, wheel: 
     return rows, failed
 
 
-def report(rows: list[str], failed: int) -> str:
-    """The page of results."""
+def rows_of_any_wheel(page: Path, folder: Path) -> list[str]:
+    """The rows of a page that passed, by whatever wheel; none if it says other things now."""
+    kept = folder / "rows" / f"{page.stem}.json"
+    rows: list[str] = json.loads(kept.read_text(encoding="utf-8"))["rows"] if kept.is_file() else []
+    begins = [f"| {step.page} | `{step.shown.replace('|', chr(92) + '|')}` | " for step in steps_of(page)]
+    same = len(rows) == len(begins) and all(map(str.startswith, rows, begins))
+    return rows if same else []
+
+
+def report(rows: list[str], failed: int, before: Sequence[str] = ()) -> str:
+    """The page of results; `before` are the pages that an earlier wheel ran."""
     ran = sum("| left out |" not in row for row in rows)
     head = f"`make guides`: {ran} commands and blocks of Python, {failed} failed, {len(rows) - ran} left out."
+    if before:
+        head += f" By an earlier wheel than the others: {', '.join(before)}."
     columns = ["| page | command | time | added, or why left out |", "|---|---|---|---|"]
     return "\n".join(["# What the pages say, by a wheel", "", head, "", *columns, *rows, ""])
 

@@ -12,7 +12,19 @@ from typer.testing import CliRunner
 
 import gmsa
 from benchmarks.guides import GIVEN as MADE_FIRST
-from benchmarks.guides import LEFT_OUT, NO_DATA, REPLACED, SHORTER, Session, Step, rows_of, run_page, steps_of
+from benchmarks.guides import (
+    LEFT_OUT,
+    NO_DATA,
+    REPLACED,
+    SHORTER,
+    Session,
+    Step,
+    report,
+    rows_of,
+    rows_of_any_wheel,
+    run_page,
+    steps_of,
+)
 from tests import page_code
 from tests.page_code import PAGES, ROOT
 
@@ -147,6 +159,18 @@ def test_a_page_that_passed_is_not_run_again_until_something_changes(tmp_path, m
         assert rows_of(page, tmp_path, binaries, None, "two") == (["| page | `x` | **failed** |  |"], 1)
     page.write_text("changed")
     assert rows_of(page, tmp_path, binaries, None, "one")[1] == 1
+
+
+def test_a_page_is_reused_whatever_the_wheel_while_it_says_the_same(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("```\npython -c pass\n```\n")
+    assert rows_of_any_wheel(page, tmp_path) == []
+    rows, _ = rows_of(page, tmp_path, Path(sys.executable).parent, None, "one")
+    assert rows_of_any_wheel(page, tmp_path) == rows
+    text = report(rows, 0, ["page"])
+    assert "1 commands and blocks of Python, 0 failed, 0 left out. By an earlier wheel than the others: page." in text
+    page.write_text("```\npython -c 'pass'\n```\n")
+    assert rows_of_any_wheel(page, tmp_path) == []
 
 
 def test_what_needs_real_data_is_left_out_where_there_are_none(tmp_path):
