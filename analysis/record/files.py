@@ -35,11 +35,10 @@ def save_record(record: xr.Dataset, path: str | Path) -> Path:
 
     A checksum of its bytes follows the last of them, where NetCDF readers do not look.
     """
-    from analysis.record.netcdf_files import write_netcdf  # h5py takes a while to import
-
     path = Path(path)
+    packed = {name: {"zlib": True, "complevel": 1} for name, value in record.items() if value.dtype.kind == "f"}
     with replaced_when_done(path) as temporary:
-        write_netcdf(record, temporary)
+        record.to_netcdf(temporary, engine="h5netcdf", encoding=packed)
         checksum = _checksum(temporary, temporary.stat().st_size)
         with temporary.open("ab") as file:
             file.write(_TRAILER + checksum)
@@ -122,9 +121,8 @@ def _read_netcdf(path: Path) -> xr.Dataset:
     _check_checksum(path)
     if wrong := refusal(path):
         raise RecordError(f"{path}: {wrong}; {AGAIN}")
-    from analysis.record.netcdf_files import read_netcdf
-
-    return read_netcdf(path)
+    with xr.open_dataset(path, engine="h5netcdf", decode_times=False) as opened:
+        return opened.load()
 
 
 def _read_zarr(path: Path) -> xr.Dataset:
