@@ -13,7 +13,7 @@ from analysis.capture.channels import refuse_channels
 from analysis.capture.errors import LayoutError, module_place
 from analysis.capture.layout import CrossLayout, Layout, TokenLayout, TokenTable, check_tokens
 from analysis.capture.maps import TokenMaps, four_axes
-from analysis.capture.probing import ReachedMaps, first_tensor, reached_maps
+from analysis.capture.probing import ReachedMaps, given_tensors, reached_by_clips, reached_maps
 from analysis.capture.running import ModuleStack, RunningModule
 
 __all__ = ["AxisFinder"]
@@ -33,8 +33,9 @@ class _Question:
         tokens: how many queries and keys the map has.
         side: layout of its queries.
         clips: how many there may be, the likeliest first; none: not known.
-        shape: of what the outermost module was given.
+        shapes: of the tensors that the outermost module was given which may hold the frames, the likeliest first.
         heads: how many the module says that it has.
+        hinted: the same, or how many one around it says, which may be of others.
         heads_last: what computed it has the heads on the last axis.
     """
 
@@ -44,14 +45,25 @@ class _Question:
     tokens: tuple[int, int]
     side: TokenLayout | TokenTable
     clips: tuple[int, ...]
-    shape: tuple[int, ...]
+    shapes: tuple[tuple[int, ...], ...]
     heads: int | None
+    hinted: int | None
     heads_last: bool
 
     @property
     def folded(self) -> str:
         """What the layout calls its folded axis."""
         return (self.side.folded if isinstance(self.side, TokenLayout) else None) or "fold"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the likeliest."""
+        return self.shapes[0] if self.shapes else ()
+
+    @property
+    def agreed(self) -> bool:
+        """Whether all that may hold the frames are of as many clips."""
+        return len({shape[0] for shape in self.shapes}) < 2
 
     @property
     def given_apart(self) -> bool:
@@ -65,7 +77,10 @@ class AxisFinder:
     In this order: what the layout says; what the sizes tell alone, the clips being the first axis of the input, or the
     second of one whose first may be time; the number of heads that the module says that it has; and passes of the
     module with parts of its input replaced (`reached_maps`): a part of one clip reaches maps of that clip only, and no
-    part reaches some heads only. Where axes of the map or of the input have one size, these passes decide alone.
+    part reaches some heads only. Where axes of the map or of the input have one size, these passes decide alone. Of
+    several tensors the input is the one that may hold the frames (`frame_tensors`); where several may, and are of other
+    numbers of clips, the passes decide, with parts of each. Where a function ran that may put clips in another order,
+    each map must be of its own clip (`reached_by_clips`).
 
     Args:
         modules: the running ones.
@@ -75,7 +90,9 @@ class AxisFinder:
     def __init__(self, modules: ModuleStack, known: Mapping[str, Axes]) -> None:
         self._modules = modules
         self._known = known
-        self._outermost: tuple[RunningModule, dict[tuple[str, int], list[ReachedMaps]]] | None = None
+        self._outermost: RunningModule | None = None
+        self._reached_maps: dict[tuple[int, ...], dict[tuple[str, int], list[ReachedMaps]]] = {}
+        self._reached_by_clips: dict[tuple[int, int], dict[tuple[str, int], list[tuple[list[int], Tensor]]]] = {}
 
     def find(self, layout: Layout, maps: TokenMaps, where: str, index: int, kind: str) -> Axes:
         """The axes of a call that is being made.
@@ -91,7 +108,15 @@ class AxisFinder:
         known = self._known.get(f"{where}#{index}" if index else where)
         if known is not None and known.lead == maps.lead:
             return known
+        if self._outermost is not self._modules.running[0]:
+            self._outermost = self._modules.running[0]
+            self._reached_maps, self._reached_by_clips = {}, {}
         question = self._question(layout, maps, where, index, kind)
+        axes = self._told(question, maps, where)
+        self._check_own_clips(axes, question)
+        return axes
+
+    def _told(self, question: _Question, maps: TokenMaps, where: str) -> Axes:
         if question.side.axes is None:
             refuse_channels(self._modules, maps, where, question.name)
         readings = _by_layout(question) if question.side.axes is not None else _by_sizes(question)
@@ -108,27 +133,29 @@ class AxisFinder:
         check_tokens(layout, name, batch, (tokens[0], tokens[1]))
         side = layout.queries if isinstance(layout, CrossLayout) else layout
         outermost = self._modules.running[0]
-        values = first_tensor(outermost)
+        shapes = tuple(tuple(each.shape) for each in given_tensors(outermost, side.frames))
         lengths = side.lengths if isinstance(side, TokenLayout) else None
         clips: tuple[int, ...] = ()
         if lengths is not None:
             clips = (len(lengths),)
         elif isinstance(side, TokenTable) and len(side.frame) > 1:
             clips = (len(side.frame),)
-        elif values is not None:
-            clips = clip_counts(values.shape, side.frames, side.fold, side.tokens)
-        shape = () if values is None else tuple(values.shape)
+        else:
+            counts = [clip_counts(shape, side.frames, side.fold, side.tokens) for shape in shapes]
+            clips = tuple(dict.fromkeys(each for of_one in counts for each in of_one))
         call = where, outermost.calls[where]
         last = kind in HEADS_LAST
         heads = maps.lead[-1] if last else self._modules.known_heads
-        return _Question(name, call, maps.lead, (tokens[0], tokens[1]), side, clips, shape, heads, last)
+        hinted = heads if last else self._modules.hinted_heads
+        return _Question(name, call, maps.lead, (tokens[0], tokens[1]), side, clips, shapes, heads, hinted, last)
 
     def _probe(self, readings: list[Axes], question: _Question) -> list[Axes]:
         """Those that fit what parts of the input reach, of the outermost module and then of those inside it."""
-        outermost = self._modules.running[0]
-        if self._outermost is None or self._outermost[0] is not outermost:
-            self._outermost = outermost, reached_maps(self._modules, 0)
-        seen = self._outermost[1].get(question.call, [])
+        given = self._given(0, question)
+        key = tuple(map(id, given))
+        if key not in self._reached_maps:
+            self._reached_maps[key] = reached_maps(self._modules, 0, given)
+        seen = self._reached_maps[key].get(question.call, [])
         readings = [each for each in readings if _fits(each, seen, question)]
         for count in range(len(self._modules.running) - 1, 0, -1):
             if len(readings) < 2:
@@ -140,15 +167,47 @@ class AxisFinder:
     def _reached(self, count: int, question: _Question) -> list[ReachedMaps]:
         where = question.call[0]
         call = where, self._modules.running[count].calls[where]
-        return reached_maps(self._modules, count).get(call, [])
+        return reached_maps(self._modules, count, self._given(count, question)[:1]).get(call, [])
+
+    def _given(self, count: int, question: _Question) -> list[Tensor]:
+        return given_tensors(self._modules.running[count], question.side.frames)
+
+    def _check_own_clips(self, axes: Axes, question: _Question) -> None:
+        """Refuse maps that are of other clips than those at their places, as where a module sorts its clips.
+
+        Raises:
+            LayoutError: there is one.
+        """
+        clips = axes.size("clip")
+        if clips < 2 or not self._modules.reordered:
+            return
+        given = self._given(0, question)
+        axis = next(
+            (axis for axis in (0, 1) for each in given if each.ndim > 2 - axis and each.shape[axis] == clips), None
+        )
+        if axis is None:
+            return
+        if (axis, clips) not in self._reached_by_clips:
+            tensors = [each for each in given if each.shape[axis] == clips]
+            self._reached_by_clips[axis, clips] = reached_by_clips(self._modules, tensors, axis, clips)
+        for chosen, reached in self._reached_by_clips[axis, clips].get(question.call, []):
+            wrong = _arranged(axes, reached).flatten(1).any(1)
+            wrong[chosen] = False
+            if bool(wrong.any()):
+                raise LayoutError(
+                    f"{question.name}: where clips {', '.join(map(str, chosen))} of the input are others, maps at the "
+                    f"place of clip {int(wrong.nonzero()[0])} are others too. The module has its clips in another "
+                    "order there, as where it sorts them by length, or mixes them: give them in that order, or one by "
+                    "one"
+                )
 
     def _heads_are_no_tokens(self, axes: Axes, question: _Question) -> bool:
         """Whether a token reaches all heads, where there are as many of both, of the innermost module given tokens."""
         if axes.size("head") not in question.tokens:
             return True
         for count in range(len(self._modules.running) - 1, 0, -1):
-            values = first_tensor(self._modules.running[count])
-            if values is not None and values.ndim == 3 and values.shape[1] in question.tokens:
+            given = self._given(count, question)
+            if given and given[0].ndim == 3 and given[0].shape[1] in question.tokens:
                 return _apart(axes, [each for each in self._reached(count, question) if each.axis == 1])
         return True
 
@@ -177,10 +236,11 @@ def _by_sizes(question: _Question) -> list[Axes]:
     """What the axes can be, with the number of heads that the module says if it is possible."""
     lead, fold, total = question.lead, question.side.fold, math.prod(question.lead)
     counts = list(question.clips)
-    if question.heads is not None and total % (fold * question.heads) == 0:
-        clips = total // (fold * question.heads)
-        if clips <= max(question.clips, default=clips):  # else windows or views of them
-            counts.append(clips)
+    for heads in dict.fromkeys((question.heads, question.hinted)):
+        if heads is not None and total % (fold * heads) == 0:
+            clips = total // (fold * heads)
+            if clips <= max(question.clips, default=clips):  # else windows or views of them
+                counts.append(clips)
     if not counts:  # torch's own order
         heads = lead[-1] if len(lead) > 1 else 1
         counts = [total // heads // fold]
@@ -194,7 +254,29 @@ def _by_sizes(question: _Question) -> list[Axes]:
         readings = [each for each in readings if each.usual] or readings
     elif fold == 1 and question.given_apart:
         readings = [each for each in readings if each.usual and each.size("clip") == lead[0]] or readings
-    return [each for each in readings if each.size("head") == question.heads] or readings
+    return _of_known_heads(readings, question)
+
+
+def _of_known_heads(readings: list[Axes], question: _Question) -> list[Axes]:
+    """Those of as many heads as the module says; else of fewer, as where a call is of some of them.
+
+    Raises:
+        LayoutError: all are of more, so that the rest are no heads, but windows, views or streams in one batch; or,
+            where nothing is said, a first axis would be heads beside another.
+    """
+    heads = question.heads
+    if heads is None:
+        said = [each for each in readings if each.heads_last and each.size("head") == question.hinted]
+        if said and len(question.lead) > 1:
+            return said
+        if readings and not question.given_apart and all(each.heads_apart for each in readings):
+            raise LayoutError(_too_many_heads(readings[0], question))
+        return readings
+    fitting = [each for each in readings if each.size("head") == heads]
+    fitting = fitting or [each for each in readings if each.size("head") < heads]
+    if readings and not fitting:
+        raise LayoutError(_too_many_heads(readings[0], question))
+    return fitting
 
 
 def _certain(axes: Axes, question: _Question) -> bool:
@@ -202,6 +284,10 @@ def _certain(axes: Axes, question: _Question) -> bool:
     heads, clips = axes.size("head"), axes.size("clip")
     if not question.clips or question.given_apart:
         return True
+    if not question.agreed or (len(question.shapes) > 1 and heads not in (1, question.heads)):
+        return False  # as many clips as another tensor has; or parts of several tensors
+    if question.heads is not None and 1 < heads < question.heads:
+        return False  # some of the heads, or windows of one
     if any(size > 1 and size in question.tokens for size in (heads, clips)):
         return False  # these may be the tokens, and the tokens heads or clips
     if clips not in (1, question.shape[0]):
@@ -231,7 +317,20 @@ def _fits(axes: Axes, seen: Sequence[ReachedMaps], question: _Question) -> bool:
     """The same, and each part of a clip that clip only, on one axis of the input that may be the clips'."""
     if not _apart(axes, seen):
         return False
-    clips, shape = axes.size("clip"), question.shape
+    if axes.size("clip") == 1 or not seen:
+        return True
+    verdicts = [
+        _of_own_clips(axes, shape, [each for each in seen if each.number == number], question)
+        for number, shape in enumerate(question.shapes)
+    ]
+    if not question.agreed:  # of which tensor the clips are is told by one whose parts reach them
+        return True in verdicts
+    return set(verdicts) == {None} or any(verdicts)
+
+
+def _of_own_clips(axes: Axes, shape: tuple[int, ...], seen: Sequence[ReachedMaps], question: _Question) -> bool | None:
+    """Whether each part of a clip of one tensor reached that clip only; None: nothing tells."""
+    clips = axes.size("clip")
     # The second axis is of clips only where the first may be time; of two of one size the first is.
     second = question.side.frames > 1 and shape[:1] and shape[0] % question.side.frames == 0
     second = second and shape[0] != shape[1]
@@ -240,14 +339,33 @@ def _fits(axes: Axes, seen: Sequence[ReachedMaps], question: _Question) -> bool:
         for axis, size in enumerate(shape[:-1][: 2 if second else 1])
         if size % clips == 0 and axis <= (size == clips)
     ]
-    if clips == 1 or not seen or not places:
-        return True
-    return any(all(_of_one_clip(axes, each) for each in seen if each.axis == place) for place in places)
+    of_places = [[each for each in seen if each.axis == place] for place in places]
+    if not any(bool(each.reached.any()) for of_one in of_places for each in of_one):
+        return None
+    return any(all(_of_one_clip(axes, each) for each in of_one) for of_one in of_places)
 
 
 def _of_one_clip(axes: Axes, evidence: ReachedMaps) -> bool:
     reached = _arranged(axes, evidence.reached)
     return not bool((reached[:-1] if evidence.last else reached[1:]).any())
+
+
+def _too_many_heads(axes: Axes, question: _Question) -> str:
+    """Why the axes of a call are no heads, and how to say what they are."""
+    clips, heads = axes.size("clip"), axes.size("head")
+    known = f"{clips} clip(s)" + (f" x {question.side.fold} folded rows" if question.side.fold > 1 else "")
+    said = (
+        "one of which stands before the clips or beside other heads"
+        if question.heads is None
+        else f"where the module says that it has {question.heads}"
+    )
+    names = "clip head" if question.side.fold == 1 else f"(clip {question.folded}) head"
+    return (
+        f"{question.name} has a map whose axes in front of the tokens, of sizes {question.lead}, hold {known} by the "
+        f"input, which leaves {heads} heads, {said}: these are windows, views, repetitions or several streams of a "
+        "clip in one batch. Say that each is a clip: TokenLayout(..., lengths=...), one a clip; or what the axes are: "
+        f"TokenLayout(..., axes={names!r}), or axes='head' where all are heads"
+    )
 
 
 def _message(question: _Question, readings: list[Axes], none: bool) -> str:

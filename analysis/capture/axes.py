@@ -58,6 +58,12 @@ class Axes:
         """Whether the last axis is the heads, and no other has any."""
         return self.batch == math.prod(self.lead[:-1]) and (self.names[-1:] == ("head",) or self.lead[-1:] == (1,))
 
+    @property
+    def heads_apart(self) -> bool:
+        """Whether heads are several axes, of which one stands before all others."""
+        names = [name for name, size in zip(self.names, self.sizes, strict=True) if size > 1]
+        return names[:1] == ["head"] and names.count("head") > 1
+
     def arranged(self, weights: Float[Tensor, "*lead rows key"]) -> Float[Tensor, "batch heads rows key"]:
         """The same with the batch (clip, fold) first, then the heads."""
         batch, heads, (rows, keys) = self.batch, self.size("head"), weights.shape[-2:]
@@ -166,9 +172,10 @@ def given_axes(lead: tuple[int, ...], fold: int, clips: int | None, groups: tupl
         lead: their sizes.
         fold: rows of the batch of one clip.
         clips: how many the module was given; None: not known.
-        groups: their names, an axis each, or all in one.
+        groups: their names, an axis each, or all in one; axes that are all of one name are as one.
     """
     names = tuple(name for group in groups for name in group)
+    whole, lead = lead, lead if len(names) > 1 else (math.prod(lead),)
     groups = (names,) if len(lead) == 1 else groups
     known = {"fold": fold} | ({} if clips is None else {"clip": clips})
     if len(groups) == len(lead):
@@ -181,4 +188,4 @@ def given_axes(lead: tuple[int, ...], fold: int, clips: int | None, groups: tupl
     split = [math.prod(known.get(name, 1) for name in group) for group in groups]
     if split != list(lead) or known["fold"] != fold:
         return None
-    return Axes(names, tuple(known.get(name, 1) for name in names), lead)
+    return Axes(names, tuple(known.get(name, 1) for name in names), whole)

@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from analysis.capture.errors import LayoutError
+from analysis.capture.given import frame_tensors, tensors_given
 from analysis.capture.maps import GivenMaps, ScoredMaps, TokenMaps
 from analysis.capture.one_call import OneCall
-from analysis.capture.probing import first_tensor, replaced, run_again
+from analysis.capture.probing import replaced, run_again
 from analysis.capture.running import ModuleStack, RunningModule
 
 __all__ = ["refuse_channels"]
@@ -48,12 +49,12 @@ def refuse_channels(modules: ModuleStack, maps: TokenMaps, where: str, name: str
         return
     for count in range(len(modules.running) - 1, -1, -1):
         running = modules.running[count]
-        values = first_tensor(running)
-        if values is not None and values.shape[-2] == tokens:
+        given = [each for each in tensors_given((running.args, running.kwargs)) if each.shape[-2] == tokens]
+        if given:
             break
     else:
         return
-    if _between_channels(modules, count, running, where, tokens):
+    if _between_channels(modules, count, running, where, frame_tensors(given, tokens)[0]):
         kind = "channels of its values" if of_values else "heads or channels"
         raise LayoutError(
             f"{name} has as many tokens as {kind} ({tokens}), and what moves with a token of the input are these: it "
@@ -78,10 +79,9 @@ def _as_many_channels(maps: GivenMaps, running: RunningModule) -> bool:
     return any(each.shape[-1] in sizes for each in tensors) or any(sizes & set(each.shape) for each in weights)
 
 
-def _between_channels(modules: ModuleStack, count: int, running: RunningModule, where: str, tokens: int) -> bool:
-    values = first_tensor(running)
-    assert values is not None
+def _between_channels(modules: ModuleStack, count: int, running: RunningModule, where: str, values: Tensor) -> bool:
     call, axis, wrong = (where, running.calls[where]), values.ndim - 2, 0
+    tokens = values.shape[axis]
     try:
         before = _sides(modules, count, running, call, None)
         positions = sorted({round(each * (tokens - 1) / (PROBED - 1)) for each in range(PROBED)})

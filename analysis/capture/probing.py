@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,18 +11,19 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
+from analysis.capture.given import frame_tensors, tensors_given
 from analysis.capture.maps import ScoredMaps, TokenMaps
 from analysis.capture.running import ModuleStack, RunningModule
 from analysis.capture.state import copied, kept_random_numbers, kept_state
 from analysis.capture.watcher import CallWatcher, unwatched
 
-__all__ = ["ReachedMaps", "first_tensor", "reached_maps", "replaced", "run_again"]
+__all__ = ["ReachedMaps", "given_tensors", "reached_by_clips", "reached_maps", "replaced", "run_again"]
 
 ROUNDING = 1e-6  # of the largest number of a call: how far rounding may move what a replaced part does not reach
 CLEAR = 1e-2  # of the largest change: what is clearly reached; much less may have come around through other tokens
-Numbers = dict[tuple[str, int], Float[Tensor, "*lead two"]]
+Call = tuple[str, int]  # path of a submodule, and number of its call in a pass
+Numbers = dict[Call, Float[Tensor, "*lead two"]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,12 +35,14 @@ class ReachedMaps:
         last: whether that was its last one; else its first.
         reached: which of the call's maps are clearly others.
         same: which are what they were.
+        number: of the tensor, of several that may hold the frames.
     """
 
     axis: int
     last: bool
     reached: Bool[Tensor, "*lead"]
     same: Bool[Tensor, "*lead"]
+    number: int = 0
 
 
 class _Fingerprints(CallWatcher):
@@ -64,42 +67,79 @@ class _Fingerprints(CallWatcher):
         self._calls[where] += 1
 
 
-def first_tensor(running: RunningModule) -> Tensor | None:
-    """The first tensor of several axes that a module was given; None: there is none."""
-    leaves = tree_leaves((running.args, running.kwargs))
-    return next((each for each in leaves if isinstance(each, Tensor) and each.ndim > 1 and not each.is_nested), None)
+def given_tensors(running: RunningModule, frames: int) -> list[Tensor]:
+    """The tensors that a module was given which may hold the frames; see `frame_tensors`."""
+    return frame_tensors(tensors_given((running.args, running.kwargs)), frames)
 
 
-def reached_maps(modules: ModuleStack, count: int) -> dict[tuple[str, int], list[ReachedMaps]]:
+def reached_maps(modules: ModuleStack, count: int, tensors: Sequence[Tensor]) -> dict[Call, list[ReachedMaps]]:
     """Run a module that is running once more for each part of its input, and see which maps are others.
 
-    Of every axis of the input but the last, which is of features or the columns of a picture, the first and the last
+    Of every axis of a tensor but the last, which is of features or the columns of a picture, the first and the last
     position are replaced in turn. Random numbers, buffers and attributes of the module are as before afterwards.
 
     Args:
         modules: the running ones.
         count: how many of them are outside the one that is run.
+        tensors: that it was given, whose parts are replaced: of one, in all tensors of its shape; of several, in each
+            by itself.
 
     Returns:
         Path of a submodule and number of its call in the pass -> what became of it. Empty where the module cannot be
         run so.
     """
-    running = modules.running[count]
-    values = first_tensor(running)
-    if values is None:
-        return {}
-    result: dict[tuple[str, int], list[ReachedMaps]] = {}
+    result: dict[Call, list[ReachedMaps]] = {}
     try:
-        before = _numbers(modules, count, running, None)
-        for axis, last in _parts(values):
-            after = _numbers(modules, count, running, partial(replaced, values.shape, axis, -1 if last else 0))
-            for call, numbers in before.items():
-                if call in after and after[call].shape == numbers.shape:
-                    evidence = ReachedMaps(axis, last, *_compared(numbers, after[call]))
-                    result.setdefault(call, []).append(evidence)
+        before = _numbers(modules, count, None) if tensors else {}
+        for number, values in enumerate(tensors):
+            only = values if len(tensors) > 1 else None
+            for axis, last in _parts(values):
+                part = partial(replaced, values.shape, axis, -1 if last else 0, only=only)
+                after = _numbers(modules, count, part)
+                for call, numbers in before.items():
+                    if call in after and after[call].shape == numbers.shape:
+                        evidence = ReachedMaps(axis, last, *_compared(numbers, after[call]), number)
+                        result.setdefault(call, []).append(evidence)
     except Exception:  # whatever a module does that other numbers are no input for
         return {}
     return result
+
+
+def reached_by_clips(
+    modules: ModuleStack, tensors: Sequence[Tensor], axis: int, clips: int
+) -> dict[Call, list[tuple[list[int], Bool[Tensor, "*lead"]]]]:
+    """Run the outermost module with some of its clips replaced: those whose numbers have a 1 in one binary digit.
+
+    Args:
+        modules: the running ones.
+        tensors: that it was given, which hold the clips.
+        axis: of these.
+        clips: how many.
+
+    Returns:
+        Path of a submodule and number of its call in the pass -> the clips that were replaced, and which maps are
+        clearly others, once for each digit. Empty where the module cannot be run so.
+    """
+    result: dict[Call, list[tuple[list[int], Bool[Tensor, "*lead"]]]] = {}
+    try:
+        before = _numbers(modules, 0, None)
+        for digit in range((clips - 1).bit_length()):
+            chosen = [clip for clip in range(clips) if clip >> digit & 1]
+            after = _numbers(modules, 0, partial(_replaced_clips, tensors, axis, chosen))
+            for call, numbers in before.items():
+                if call in after and after[call].shape == numbers.shape:
+                    result.setdefault(call, []).append((chosen, _compared(numbers, after[call])[0]))
+    except Exception:  # whatever a module does that other numbers are no input for
+        return {}
+    return result
+
+
+def _replaced_clips(tensors: Sequence[Tensor], axis: int, chosen: Sequence[int], values: Any) -> Any:
+    if not any(values is each for each in tensors):
+        return values
+    for clip in chosen:
+        values = replaced(values.shape, axis, clip, values)
+    return values
 
 
 def _parts(values: Tensor) -> Iterator[tuple[int, bool]]:
@@ -108,8 +148,10 @@ def _parts(values: Tensor) -> Iterator[tuple[int, bool]]:
             yield from ((axis, False), (axis, True))
 
 
-def replaced(shape: tuple[int, ...], axis: int, position: int, values: Any) -> Any:
-    """Other numbers at one position of an axis, of a tensor of one shape; anything else as it is."""
+def replaced(shape: tuple[int, ...], axis: int, position: int, values: Any, only: Tensor | None = None) -> Any:
+    """Other numbers at one position of an axis, of a tensor of one shape, or of `only`; anything else as it is."""
+    if only is not None and values is not only:
+        return values
     if not isinstance(values, Tensor) or values.shape != shape or values.dtype == torch.bool:
         return values
     changed = values.detach().clone()
@@ -123,9 +165,9 @@ def replaced(shape: tuple[int, ...], axis: int, position: int, values: Any) -> A
     return changed
 
 
-def _numbers(modules: ModuleStack, count: int, running: RunningModule, replace: Callable[[Any], Any] | None) -> Numbers:
+def _numbers(modules: ModuleStack, count: int, replace: Callable[[Any], Any] | None) -> Numbers:
     seen = _Fingerprints(modules)
-    run_again(modules, count, running, replace, seen)
+    run_again(modules, count, modules.running[count], replace, seen)
     return seen.numbers
 
 

@@ -61,6 +61,7 @@ class ModuleStack:
     Attributes:
         running: they.
         ran: whether any module was called.
+        reordered: whether a function ran that may have put clips in another order.
 
     Args:
         module: the outermost.
@@ -69,6 +70,7 @@ class ModuleStack:
     def __init__(self, module: nn.Module) -> None:
         self.running: list[RunningModule] = []
         self.ran = False
+        self.reordered = False
         self._runs: Counter[str] = Counter()
         self._paths: dict[nn.Module, list[str]] = {}
         for path, each in module.named_modules(remove_duplicate=False):
@@ -120,7 +122,18 @@ class ModuleStack:
 
     @property
     def known_heads(self) -> int | None:
-        """How many heads the innermost module that says so has."""
+        """How many heads the module that makes the calls says; None: nothing.
+
+        It is the innermost one with weights: what has none, as a softmax has, is given heads by the module around it.
+        """
+        for each in reversed(self.running):
+            if each.heads is not None or next(each.module.parameters(), None) is not None:
+                return each.heads
+        return None
+
+    @property
+    def hinted_heads(self) -> int | None:
+        """How many heads the innermost module that says so has, which may be of others, of a decoder's, say."""
         return next((each.heads for each in reversed(self.running) if each.heads is not None), None)
 
     @contextmanager

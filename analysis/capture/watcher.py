@@ -17,6 +17,7 @@ from analysis.capture.followed import SeenSoftmax
 from analysis.capture.intercept import flex, inside_multi_head, multi_head, refuse_unreadable, scaled_dot_product
 from analysis.capture.maps import TokenMaps
 from analysis.capture.operations import LOGSUMS, SOFTMAXES
+from analysis.capture.reordering import REORDERING, may_reorder
 from analysis.capture.running import ModuleStack
 from analysis.capture.softmaxes import SoftmaxProducts
 
@@ -73,6 +74,8 @@ class CallWatcher(TorchFunctionMode, ABC):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if func in REORDERING and not self.modules.reordered:
+            self.modules.reordered = may_reorder(func, args, kwargs or {})
         if func not in self._first and not self.softmaxes.following:
             return func(*args, **(kwargs or {}))
         kwargs = kwargs or {}
