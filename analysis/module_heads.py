@@ -1,7 +1,8 @@
-"""Heads that a module holds as modules of their own, in a list: joined to one call of all of them.
+"""Heads that a module computes one by one, as modules of their own in a list or in a loop: joined to one call of all.
 
 Paths alone do not tell the heads of a layer from layers, as both differ in a number only. Modules of one list that are
-given the same tokens, none of which come of another of them, are heads.
+given the same tokens, none of which come of another of them, are heads; and so are calls that one module makes in a
+run, if together they have as many heads as it says that it has.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from analysis.capture import AttentionCall, Captured, FrameMap
 from analysis.capture.adapter import Inputs
+from analysis.capture.running import stated_heads
 from analysis.module_sites import ModuleSite, call_module, find_sites, owner_site
 
 __all__ = ["JoinedCalls", "join_heads"]
@@ -47,17 +49,21 @@ class _Siblings:
 
     Attributes:
         calls: in their order.
-        place: path of the list.
+        place: path of the list, or of the module that makes all of them.
         rest: path of the calls' module inside each of its modules.
+        looped: one module makes all of them.
     """
 
     calls: list[AttentionCall]
     place: str
     rest: str
+    looped: bool = False
 
     @property
     def modules(self) -> list[str]:
-        """Paths of the list's modules."""
+        """Paths of the list's modules; none in a loop."""
+        if self.looped:
+            return []
         return [call.module.removesuffix(f".{self.rest}") if self.rest else call.module for call in self.calls]
 
 
@@ -75,6 +81,9 @@ def join_heads(module: nn.Module, inputs: Inputs, captured: Captured, output: An
     with _watched_inputs(module, [path for each in groups for path in each.modules]) as taken:
         sites = find_sites(module, inputs, captured.calls, output)
     heads = [each for each in groups if _are_heads(module, inputs, each, taken)]
+    of_lists = {call.name for each in heads for call in each.calls}
+    loops = list(_loops(module, captured.calls)) if joined else []
+    heads += [each for each in loops if not any(call.name in of_lists for call in each.calls)]
     if not heads:
         return JoinedCalls(captured, {call.name: [call] for call in captured}, sites, sites)
     calls, members = list(captured.calls), {call.name: [call] for call in captured}
@@ -84,7 +93,11 @@ def join_heads(module: nn.Module, inputs: Inputs, captured: Captured, output: An
         calls[calls.index(each.calls[0])] = call
         calls = [one for one in calls if one not in each.calls]
         members[call.name] = each.calls
-        site = owner_site(module, inputs, call, each.calls, each.place.rpartition(".")[0])
+        if each.looped and each.place == call.module:
+            continue  # it is that of each of them
+        owner = each.place if each.looped else each.place.rpartition(".")[0]
+        site = owner_site(module, inputs, call, each.calls, owner)
+        known.pop(call.name, None)
         if site is not None:
             known[call.name] = site
         if each.calls[0].name in sites:
@@ -103,9 +116,26 @@ def _siblings(module: nn.Module, calls: Sequence[AttentionCall]) -> Iterator[_Si
             if part.isdigit() and counts[call.module] == 1 and isinstance(module.get_submodule(path), nn.ModuleList):
                 known.setdefault((path, ".".join(parts[place + 1 :])), []).append(call)
     for (path, rest), each in known.items():
-        alike = {(call.shape[0], *call.shape[2:], call.kind, call.dropout) for call in each}
-        if len(each) > 1 and len(alike) == 1:
+        if _alike(each):
             yield _Siblings(each, path, rest)
+
+
+def _loops(module: nn.Module, calls: Sequence[AttentionCall]) -> Iterator[_Siblings]:
+    """Calls of one run of a module, each of some of the heads that it says, all of them together."""
+    known: dict[tuple[str, int], list[AttentionCall]] = {}
+    for call in calls:
+        path = call.module
+        while not stated_heads(module.get_submodule(path))[1] and path:
+            path = path.rpartition(".")[0]
+        known.setdefault((path, call.runs.get(path, 0)), []).append(call)
+    for (path, _), each in known.items():
+        if _alike(each) and sum(call.shape[1] for call in each) == stated_heads(module.get_submodule(path))[0]:
+            yield _Siblings(each, path, "", looped=True)
+
+
+def _alike(calls: Sequence[AttentionCall]) -> bool:
+    alike = {(call.shape[0], *call.shape[2:], call.kind, call.dropout) for call in calls}
+    return len(calls) > 1 and len(alike) == 1
 
 
 @contextmanager
@@ -153,6 +183,12 @@ def _depend(module: nn.Module, inputs: Inputs, group: _Siblings) -> bool:
     return any(bool(each.isnan().any()) for tensors in taken.values() for each in tensors if each.is_floating_point())
 
 
+def _name(group: _Siblings) -> str:
+    if group.looped:
+        return group.calls[0].module
+    return f"{group.place}.*.{group.rest}" if group.rest else group.place
+
+
 def _joined(group: _Siblings) -> AttentionCall:
     """One call, named by the list."""
     calls = group.calls
@@ -164,7 +200,7 @@ def _joined(group: _Siblings) -> AttentionCall:
     batch, _, queries, keys = calls[0].shape
     return replace(
         calls[0],
-        module=f"{group.place}.*.{group.rest}" if group.rest else group.place,
+        module=_name(group),
         shape=(batch, total, queries, keys),
         difference=max(call.difference for call in calls),
         bound=max(call.bound for call in calls),

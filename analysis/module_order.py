@@ -64,7 +64,7 @@ def check_key_order(
     before = _tokens(module, inputs)
     rows = []
     for frame in sorted({round(each * (frames - 1) / (PROBED - 1)) for each in range(PROBED)}):
-        after = _tokens(module, _replaced(inputs, steps, frame))
+        after = _tokens(module, _replaced(inputs, frames, steps, frame))
         for (name, side), numbers in before.items():
             if name not in calls or (name, side) not in after or after[name, side].shape != numbers.shape:
                 continue
@@ -75,7 +75,7 @@ def check_key_order(
 
 
 def _steps(inputs: Inputs, frames: int) -> Steps:
-    values = explained_tensor(inputs)
+    values = explained_tensor(inputs, frames)
     if values.ndim < 2 or values.shape[1] % frames:
         return module_steps(inputs, frames)
     numbers = torch.arange(values.shape[1]) // (values.shape[1] // frames)
@@ -122,12 +122,12 @@ def _tokens(module: nn.Module, inputs: Inputs) -> dict[tuple[str, str], Float[Te
     return seen.numbers
 
 
-def _replaced(inputs: Inputs, steps: Steps, frame: int) -> Inputs:
+def _replaced(inputs: Inputs, frames: int, steps: Steps, frame: int) -> Inputs:
     """The inputs with other numbers in place of one frame's."""
-    values = explained_tensor(inputs)
+    values = explained_tensor(inputs, frames, steps)
     noise = torch.randn(values.shape, generator=torch.Generator().manual_seed(frame)).to(values)
     noise *= float(values.std()) or 1.0
-    return replaced_tensor(inputs, torch.where((steps == frame).to(values.device), values + noise, values))
+    return replaced_tensor(inputs, values, torch.where((steps == frame).to(values.device), values + noise, values))
 
 
 def _moved_frames(

@@ -13,7 +13,7 @@ from torch import nn
 
 from analysis.capture.intercept import refuse_unreadable
 
-__all__ = ["ModuleStack", "RunningModule"]
+__all__ = ["ModuleStack", "RunningModule", "stated_heads"]
 
 # Modules that make no attention and ask for nothing: a third of a small model's extra time was hooks on them.
 _NO_ATTENTION = {
@@ -44,13 +44,23 @@ class RunningModule:
 
     @property
     def heads(self) -> int | None:
-        """How many heads it says that it has, as an attribute or in its configuration; None: nothing."""
-        for place in (self.module, getattr(self.module, "config", None)):
-            for name in _HEADS:
-                value = getattr(place, name, None)
-                if type(value) is int and value > 0:
-                    return value
-        return None
+        """How many heads it says that it has; see `stated_heads`."""
+        return stated_heads(self.module)[0]
+
+
+def stated_heads(module: nn.Module) -> tuple[int | None, bool]:
+    """How many heads a module says that it has, and whether it would be the one that makes them.
+
+    Returns:
+        The number, an attribute of its own or of its configuration, or None; and False where it has neither a number
+        nor weights, as a softmax, so that it is given heads by the module around it.
+    """
+    for place in (module, getattr(module, "config", None)):
+        for name in _HEADS:
+            value = getattr(place, name, None)
+            if type(value) is int and value > 0:
+                return value, True
+    return None, next(module.parameters(), None) is not None
 
 
 class ModuleStack:
@@ -124,11 +134,12 @@ class ModuleStack:
     def known_heads(self) -> int | None:
         """How many heads the module that makes the calls says; None: nothing.
 
-        It is the innermost one with weights: what has none, as a softmax has, is given heads by the module around it.
+        It is the innermost one with weights, or that says so.
         """
         for each in reversed(self.running):
-            if each.heads is not None or next(each.module.parameters(), None) is not None:
-                return each.heads
+            heads, makes = stated_heads(each.module)
+            if makes:
+                return heads
         return None
 
     @property

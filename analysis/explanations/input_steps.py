@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from analysis.capture.adapter import Inputs
+from analysis.capture.given import frame_tensors
 from gmsa_models.errors import ArgumentError
 
 __all__ = ["Steps", "Values", "explained_tensor", "module_steps", "replaced_tensor"]
@@ -25,7 +26,7 @@ def module_steps(inputs: Inputs, count: int, tokens: Tokens | None = None) -> St
     """The time step of each number of an input one of whose axes is time, a multiple of the time steps.
 
     Args:
-        inputs: of one clip; of several arguments the first tensor of floats is meant.
+        inputs: of one clip; of several arguments the one of `explained_tensor` is meant.
         count: of the time steps.
         tokens: what the module makes of other inputs, by time step; by it the axis is seen: where a part of it changes,
             the tokens of that time step do. None: it is the second axis, if no other is a multiple too.
@@ -36,7 +37,7 @@ def module_steps(inputs: Inputs, count: int, tokens: Tokens | None = None) -> St
     Raises:
         ArgumentError: no axis is, or which one is not known.
     """
-    values = explained_tensor(inputs)
+    values = explained_tensor(inputs, count)
     axes = [axis for axis in range(1, values.ndim) if values.shape[axis] % count == 0]
     if tokens is None:
         axes = axes if axes == [1] else []
@@ -54,7 +55,7 @@ def module_steps(inputs: Inputs, count: int, tokens: Tokens | None = None) -> St
 
 def _is_time(inputs: Inputs, axis: int, count: int, tokens: Tokens) -> bool:
     """Whether a change of a part of an axis is one of the tokens of its time step: most of it, or always most there."""
-    values = explained_tensor(inputs)
+    values = explained_tensor(inputs, count)
     plain = tokens(inputs)
     length = values.shape[axis] // count
     noise = torch.randn(values.shape, generator=torch.Generator().manual_seed(0)).to(values)
@@ -64,22 +65,39 @@ def _is_time(inputs: Inputs, axis: int, count: int, tokens: Tokens) -> bool:
     for step in probed:
         changed = values.clone()
         changed.narrow(axis, step * length, length).add_(noise.narrow(axis, step * length, length))
-        moved = (tokens(replaced_tensor(inputs, changed)) - plain).double().square().sum(1)
+        moved = (tokens(replaced_tensor(inputs, values, changed)) - plain).double().square().sum(1)
         shares.append(float(moved[step] / moved.sum()))
         first.append(int(moved.argmax()) == step)
     share = sum(shares) / len(shares)
     return share > (1 + 1 / count) / 2 or (count > 3 and all(first) and share > 1.5 / count)
 
 
-def explained_tensor(inputs: Inputs) -> Values:
-    """The first tensor of floats among the arguments; an empty one where there is none."""
-    return next((each for each in _arguments(inputs) if isinstance(each, Tensor) and each.is_floating_point()),
-                torch.empty(0))  # fmt: skip
+def explained_tensor(inputs: Inputs, count: int, steps: Steps | None = None) -> Values:
+    """Of the tensors of floats among the arguments the first that holds features of the frames, as far as sizes tell.
+
+    Times, positions, masks and biases hold none; see `analysis.capture.given.frame_tensors`.
+
+    Args:
+        inputs: of one clip.
+        count: of the time steps.
+        steps: of its numbers, where they are given: a tensor to which they broadcast goes first.
+
+    Returns:
+        It; an empty one where there is none.
+    """
+    floats = [each for each in _arguments(inputs) if isinstance(each, Tensor) and each.is_floating_point()]
+    fitting = [each for each in floats if steps is not None and _broadcasts(steps, each)] or floats
+    axes = [each for each in fitting if each.ndim > 1 and not each.is_nested]
+    return next(iter(frame_tensors(axes, count) or fitting), torch.empty(0))
 
 
-def replaced_tensor(inputs: Inputs, values: Values) -> Inputs:
-    """The same arguments, the one that is explained with other values."""
-    old = explained_tensor(inputs)
+def _broadcasts(steps: Steps, values: Values) -> bool:
+    sizes = zip(steps.shape[::-1], values.shape[::-1], strict=False)
+    return steps.ndim == values.ndim and all(one in (1, other) for one, other in sizes)
+
+
+def replaced_tensor(inputs: Inputs, old: Values, values: Values) -> Inputs:
+    """The same arguments, with other values in place of a tensor among them."""
     if isinstance(inputs, Mapping):
         return {name: values if each is old else each for name, each in inputs.items()}
     return tuple(values if each is old else each for each in inputs) if isinstance(inputs, tuple) else values

@@ -44,7 +44,7 @@ class ModuleScore:
 
     Attributes:
         module: in evaluation mode.
-        inputs: of one clip, see `call_module`; of several arguments the first tensor of floats is the one explained.
+        inputs: of one clip, see `call_module`; of several arguments the one of `explained_tensor` is explained.
         steps: the time step of each number of that tensor, of its shape or broadcast to it.
         target: position of the class.
         softmax: whether the module's logits go through a softmax; the logit is then the log-odds of the class.
@@ -58,8 +58,8 @@ class ModuleScore:
     _known: dict[bytes, float] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self.values = explained_tensor(self.inputs)
         self.count = int(self.steps.max()) + 1
+        self.values = explained_tensor(self.inputs, self.count, self.steps)
         self.steps = self.steps.to(self.values.device)
 
     @property
@@ -70,7 +70,9 @@ class ModuleScore:
 
     def __call__(self, values: Values) -> Float[Tensor, ""]:
         """The logit, differentiable."""
-        return module_logits(self.module, replaced_tensor(self.inputs, values), self.softmax)[0, self.target]
+        return module_logits(self.module, replaced_tensor(self.inputs, self.values, values), self.softmax)[
+            0, self.target
+        ]
 
     def kept(self, kept: Kept) -> float:
         """The logit with the time steps that are not kept replaced by the baseline; each choice is computed once."""

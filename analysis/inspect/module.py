@@ -71,7 +71,9 @@ def inspect_module(
 
     Args:
         module: any; run in evaluation mode, and left as it was.
-        inputs: of one clip: a tensor, a tuple of arguments, or arguments by name.
+        inputs: of one clip: a tensor, a tuple of arguments, or arguments by name. Of several the part "explanation" is
+            of the first tensor of floats that holds features of the frames, and is no mask or bias (or of the shape of
+            `steps`).
         layout: of the tokens, see `analysis.capture.capture`; default: recognised.
         class_names: one a class; default: those of the module's configuration, else numbers.
         streams: name -> pattern of module paths; default: by path.
@@ -97,7 +99,8 @@ def inspect_module(
             `weights: "random"`, the name says so.
         pinned: a query frame whose spatial map is added, `spatial_attention` (modality, head, key, patch).
         heads_of_lists: modules of one `nn.ModuleList` that are given the same tokens, none of which come of another of
-            them, are heads of one layer, named by the list; False: each is a layer.
+            them, are heads of one layer, named by the list, and so are the calls that a module makes in a run if they
+            have as many heads together as it says (`num_heads`); False: each is a layer.
         check: "order": refuse calls whose tokens are in another order than the layout says, by `check_key_order`, with
             a pass more for each of at most 8 time steps; None: what the module multiplies is taken as the layout says.
         progress: called as the class is explained, with the steps done and their number.

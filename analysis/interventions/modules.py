@@ -192,7 +192,6 @@ class EditedModule:
         Raises:
             EditError: the logits move when the dropped frames of the input are others.
         """
-        values = explained_tensor(self.inputs)
         steps = self.steps
         if steps is None:
             view = view_module(self.module, self.inputs, layout=self.layout)
@@ -203,11 +202,15 @@ class EditedModule:
                 dropped[span] = True
         if bool(dropped.all()):
             raise EditError("every frame is dropped; at least one must be left")
+        values = explained_tensor(self.inputs, self.clock.frames, steps)
         mask = dropped[steps.cpu()].to(values.device)
         others = torch.where(mask, values.mean() - 2 * values, values)
         known, moved = (
             logits_of(self.module, each, False)
-            for each in (output, self._pass(replace(plan, watch=frozenset()), replaced_tensor(self.inputs, others)))
+            for each in (
+                output,
+                self._pass(replace(plan, watch=frozenset()), replaced_tensor(self.inputs, values, others)),
+            )
         )
         reached = float((moved - known).abs().max())
         if not reached <= REACHED * max(1.0, float(known.abs().max())):
