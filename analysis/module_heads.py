@@ -99,8 +99,8 @@ def join_heads(module: nn.Module, inputs: Inputs, captured: Captured, output: An
         site = owner_site(module, inputs, call, each.calls, owner)
         known.pop(call.name, None)
         if site is not None:
-            known[call.name] = site
-        if each.calls[0].name in sites:
+            known[call.name] = input_sites[call.name] = site
+        if not each.looped and each.calls[0].name in sites:
             input_sites[call.name] = sites[each.calls[0].name]
     return JoinedCalls(Captured(calls, captured.skipped), members, known, input_sites)
 

@@ -56,7 +56,7 @@ class _Question:
         return (self.side.folded if isinstance(self.side, TokenLayout) else None) or "fold"
 
     @property
-    def shape(self) -> tuple[int, ...]:
+    def likeliest(self) -> tuple[int, ...]:
         """Of the likeliest."""
         return self.shapes[0] if self.shapes else ()
 
@@ -68,7 +68,7 @@ class _Question:
     @property
     def given_apart(self) -> bool:
         """Whether what the outermost module was given has these axes itself, as queries have."""
-        return len(self.shape) == len(self.lead) + 2 and len(self.lead) > 1 and self.shape[:-2] == self.lead
+        return len(self.likeliest) == len(self.lead) + 2 and len(self.lead) > 1 and self.likeliest[:-2] == self.lead
 
 
 class AxisFinder:
@@ -113,6 +113,9 @@ class AxisFinder:
             self._reached_maps, self._reached_by_clips = {}, {}
         question = self._question(layout, maps, where, index, kind)
         axes = self._told(question, maps, where)
+        unsaid = question.side.axes is None and axes.size("head") not in (question.heads, question.hinted)
+        if unsaid and axes.heads_apart and not question.given_apart:
+            raise LayoutError(_too_many_heads(axes, question))
         self._check_own_clips(axes, question)
         return axes
 
@@ -261,19 +264,17 @@ def _of_known_heads(readings: list[Axes], question: _Question) -> list[Axes]:
     """Those of as many heads as the module says; else of fewer, as where a call is of some of them.
 
     Raises:
-        LayoutError: all are of more, so that the rest are no heads, but windows, views or streams in one batch; or,
-            where nothing is said, a first axis would be heads beside another.
+        LayoutError: all are of more, so that the rest are no heads, but windows, views or streams in one batch.
     """
     heads = question.heads
     if heads is None:
         said = [each for each in readings if each.heads_last and each.size("head") == question.hinted]
         if said and len(question.lead) > 1:
             return said
-        if readings and not question.given_apart and all(each.heads_apart for each in readings):
-            raise LayoutError(_too_many_heads(readings[0], question))
         return readings
     fitting = [each for each in readings if each.size("head") == heads]
-    fitting = fitting or [each for each in readings if each.size("head") < heads]
+    if not any(each.size("clip") in question.clips for each in fitting):  # of one clip of several, or some of the heads
+        fitting += [each for each in readings if each.size("head") < heads]
     if readings and not fitting:
         raise LayoutError(_too_many_heads(readings[0], question))
     return fitting
@@ -290,11 +291,11 @@ def _certain(axes: Axes, question: _Question) -> bool:
         return False  # some of the heads, or windows of one
     if any(size > 1 and size in question.tokens for size in (heads, clips)):
         return False  # these may be the tokens, and the tokens heads or clips
-    if clips not in (1, question.shape[0]):
+    if clips not in (1, question.likeliest[0]):
         return False
     if heads in (1, question.heads):
         return clips == 1 or heads == question.heads  # else the heads of one clip, in a loop over clips
-    others = list(question.shape[1:-1])
+    others = list(question.likeliest[1:-1])
     for size in (next((each for each in others if each % question.side.frames == 0), None), question.side.fold):
         if size in others:
             others.remove(size)
@@ -355,9 +356,9 @@ def _too_many_heads(axes: Axes, question: _Question) -> str:
     clips, heads = axes.size("clip"), axes.size("head")
     known = f"{clips} clip(s)" + (f" x {question.side.fold} folded rows" if question.side.fold > 1 else "")
     said = (
-        "one of which stands before the clips or beside other heads"
-        if question.heads is None
-        else f"where the module says that it has {question.heads}"
+        f"where the module says that it has {question.heads}"
+        if question.heads is not None
+        else "on its first axis and on others, of a module that says no number of them (num_heads)"
     )
     names = "clip head" if question.side.fold == 1 else f"(clip {question.folded}) head"
     return (

@@ -60,9 +60,21 @@ class Axes:
 
     @property
     def heads_apart(self) -> bool:
-        """Whether heads are several axes, of which one stands before all others."""
-        names = [name for name, size in zip(self.names, self.sizes, strict=True) if size > 1]
-        return names[:1] == ["head"] and names.count("head") > 1
+        """Whether several axes have heads, and the first of more than one is among them: no groups of heads."""
+        of_axes = ["head" in group for group in self._by_axis() if group]
+        return sum(of_axes) > 1 and of_axes[0]
+
+    def _by_axis(self) -> list[list[str]]:
+        """Names of what each axis of the map holds, of more than one each."""
+        waiting = [(name, size) for name, size in zip(self.names, self.sizes, strict=True) if size > 1]
+        groups: list[list[str]] = []
+        for length in self.lead:
+            group, left = [], length
+            while waiting and left > 1:
+                left //= waiting[0][1]
+                group.append(waiting.pop(0)[0])
+            groups.append(group)
+        return groups
 
     def arranged(self, weights: Float[Tensor, "*lead rows key"]) -> Float[Tensor, "batch heads rows key"]:
         """The same with the batch (clip, fold) first, then the heads."""
@@ -75,16 +87,12 @@ class Axes:
 
     def text(self, folded: str) -> str | None:
         """As `TokenLayout.axes` takes it, such as "(clip patch) head"; None: it cannot be written so."""
-        waiting = [(name, size) for name, size in zip(self.names, self.sizes, strict=True) if size > 1]
         if self.names.count("head") > 1:
             return None
-        spare = [name for name in _ORDER if name not in (each for each, _ in waiting) and (name != "fold")]
+        held = [name for name, size in zip(self.names, self.sizes, strict=True) if size > 1]
+        spare = [name for name in _ORDER if name not in held and name != "fold"]
         groups: list[list[str]] = []
-        for length in self.lead:
-            group, left = [], length
-            while waiting and left > 1:
-                left //= waiting[0][1]
-                group.append(waiting.pop(0)[0])
+        for group in self._by_axis():
             groups.append(group or spare[:1])
             spare = spare if group else spare[1:]
         if "head" in spare:

@@ -72,7 +72,7 @@ def _is_time(inputs: Inputs, axis: int, count: int, tokens: Tokens) -> bool:
     return share > (1 + 1 / count) / 2 or (count > 3 and all(first) and share > 1.5 / count)
 
 
-def explained_tensor(inputs: Inputs, count: int, steps: Steps | None = None) -> Values:
+def explained_tensor(inputs: Inputs, count: int, steps: Tensor | None = None) -> Values:
     """Of the tensors of floats among the arguments the first that holds features of the frames, as far as sizes tell.
 
     Times, positions, masks and biases hold none; see `analysis.capture.given.frame_tensors`.
@@ -91,12 +91,12 @@ def explained_tensor(inputs: Inputs, count: int, steps: Steps | None = None) -> 
     return next(iter(frame_tensors(axes, count) or fitting), torch.empty(0))
 
 
-def _broadcasts(steps: Steps, values: Values) -> bool:
+def _broadcasts(steps: Tensor, values: Tensor) -> bool:
     sizes = zip(steps.shape[::-1], values.shape[::-1], strict=False)
     return steps.ndim == values.ndim and all(one in (1, other) for one, other in sizes)
 
 
-def replaced_tensor(inputs: Inputs, old: Values, values: Values) -> Inputs:
+def replaced_tensor(inputs: Inputs, old: Tensor, values: Tensor) -> Inputs:
     """The same arguments, with other values in place of a tensor among them."""
     if isinstance(inputs, Mapping):
         return {name: values if each is old else each for name, each in inputs.items()}
