@@ -184,25 +184,31 @@ class AxisFinder:
         clips = axes.size("clip")
         if clips < 2 or not self._modules.reordered:
             return
+        wrong = [self._other_clip(axes, question, axis) for axis in (0, 1)]
+        known = [each for each in wrong if each is not None]
+        if known and all(known):  # on each axis of the input that may be the clips'
+            raise LayoutError(
+                f"{question.name}: where {known[0]}. The module has its clips in another order there, as where it "
+                "sorts them by length, or mixes them: give them in that order, or one by one"
+            )
+
+    def _other_clip(self, axes: Axes, question: _Question, axis: int) -> str | None:
+        """Which maps moved with other clips of an axis of the input; empty: none; None: no tensor has the axis."""
+        clips = axes.size("clip")
         given = self._given(0, question)
-        axis = next(
-            (axis for axis in (0, 1) for each in given if each.ndim > 2 - axis and each.shape[axis] == clips), None
-        )
-        if axis is None:
-            return
+        tensors = [each for each in given if each.ndim > 2 - (axis == 0) and each.shape[axis] == clips]
+        if not tensors:
+            return None
         if (axis, clips) not in self._reached_by_clips:
-            tensors = [each for each in given if each.shape[axis] == clips]
             self._reached_by_clips[axis, clips] = reached_by_clips(self._modules, tensors, axis, clips)
         for chosen, reached in self._reached_by_clips[axis, clips].get(question.call, []):
             wrong = _arranged(axes, reached).flatten(1).any(1)
             wrong[chosen] = False
             if bool(wrong.any()):
-                raise LayoutError(
-                    f"{question.name}: where clips {', '.join(map(str, chosen))} of the input are others, maps at the "
-                    f"place of clip {int(wrong.nonzero()[0])} are others too. The module has its clips in another "
-                    "order there, as where it sorts them by length, or mixes them: give them in that order, or one by "
-                    "one"
-                )
+                numbers = ", ".join(map(str, chosen))
+                place = int(wrong.nonzero()[0])
+                return f"clips {numbers} of the input are others, maps at the place of clip {place} are others too"
+        return ""
 
     def _heads_are_no_tokens(self, axes: Axes, question: _Question) -> bool:
         """Whether a token reaches all heads, where there are as many of both, of the innermost module given tokens."""

@@ -14,6 +14,8 @@ from analysis.capture.operations import JOINS, MOVES
 __all__ = ["REORDERING", "may_reorder"]
 
 _INDEXED = {torch.Tensor.__getitem__, torch.Tensor.__setitem__}
+# Position of the axes among the arguments, where that is not the default, the last one.
+_AXES = {"roll": 2, "flip": 1, "index_select": 1, "gather": 1, "take_along_dim": 2, "sort": 1, "topk": 2, "msort": 9}
 REORDERING = MOVES | JOINS | _INDEXED | {torch.take, torch.msort, torch._VF._pack_padded_sequence}
 
 
@@ -26,4 +28,14 @@ def may_reorder(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -
         )
     if function in JOINS:
         return kwargs.get("dim", kwargs.get("axis", args[1] if len(args) > 1 else 0)) == 0
-    return True
+    place = _AXES.get(getattr(function, "__name__", ""))
+    if place is None or not isinstance(args[0], Tensor):
+        return True
+    given = args[place:] if function.__name__ == "flip" else args[place : place + 1]
+    axes = kwargs.get("dims", kwargs.get("dim", given[0] if len(given) == 1 else given))
+    if isinstance(axes, int):
+        axes = (axes,)
+    if not axes:
+        return function.__name__ in ("roll", "take_along_dim", "msort")
+    # Clips are the first axis, or the second behind time.
+    return any(axis % args[0].ndim < min(2, args[0].ndim - 1) for axis in axes)
