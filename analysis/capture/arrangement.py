@@ -112,14 +112,14 @@ class AxisFinder:
             self._outermost = self._modules.running[0]
             self._reached_maps, self._reached_by_clips = {}, {}
         question = self._question(layout, maps, where, index, kind)
-        axes = self._told(question, maps, where)
+        axes = self._decided(question, maps, where)
         unsaid = question.side.axes is None and axes.size("head") not in (question.heads, question.hinted)
         if unsaid and axes.heads_apart and not question.given_apart:
             raise LayoutError(_too_many_heads(axes, question))
         self._check_own_clips(axes, question)
         return axes
 
-    def _told(self, question: _Question, maps: TokenMaps, where: str) -> Axes:
+    def _decided(self, question: _Question, maps: TokenMaps, where: str) -> Axes:
         if question.side.axes is None:
             refuse_channels(self._modules, maps, where, question.name)
         readings = _by_layout(question) if question.side.axes is not None else _by_sizes(question)
@@ -154,10 +154,10 @@ class AxisFinder:
 
     def _probe(self, readings: list[Axes], question: _Question) -> list[Axes]:
         """Those that fit what parts of the input reach, of the outermost module and then of those inside it."""
-        given = self._given(0, question)
-        key = tuple(map(id, given))
+        tensors = self._tensors(0, question)
+        key = tuple(map(id, tensors))
         if key not in self._reached_maps:
-            self._reached_maps[key] = reached_maps(self._modules, 0, given)
+            self._reached_maps[key] = reached_maps(self._modules, 0, tensors)
         seen = self._reached_maps[key].get(question.call, [])
         readings = [each for each in readings if _fits(each, seen, question)]
         for count in range(len(self._modules.running) - 1, 0, -1):
@@ -170,9 +170,9 @@ class AxisFinder:
     def _reached(self, count: int, question: _Question) -> list[ReachedMaps]:
         where = question.call[0]
         call = where, self._modules.running[count].calls[where]
-        return reached_maps(self._modules, count, self._given(count, question)[:1]).get(call, [])
+        return reached_maps(self._modules, count, self._tensors(count, question)[:1]).get(call, [])
 
-    def _given(self, count: int, question: _Question) -> list[Tensor]:
+    def _tensors(self, count: int, question: _Question) -> list[Tensor]:
         return given_tensors(self._modules.running[count], question.side.frames)
 
     def _check_own_clips(self, axes: Axes, question: _Question) -> None:
@@ -195,8 +195,8 @@ class AxisFinder:
     def _other_clip(self, axes: Axes, question: _Question, axis: int) -> str | None:
         """Which maps moved with other clips of an axis of the input; empty: none; None: no tensor has the axis."""
         clips = axes.size("clip")
-        given = self._given(0, question)
-        tensors = [each for each in given if each.ndim > 2 - (axis == 0) and each.shape[axis] == clips]
+        tensors = self._tensors(0, question)
+        tensors = [each for each in tensors if each.ndim > 2 - (axis == 0) and each.shape[axis] == clips]
         if not tensors:
             return None
         if (axis, clips) not in self._reached_by_clips:
@@ -215,8 +215,8 @@ class AxisFinder:
         if axes.size("head") not in question.tokens:
             return True
         for count in range(len(self._modules.running) - 1, 0, -1):
-            given = self._given(count, question)
-            if given and given[0].ndim == 3 and given[0].shape[1] in question.tokens:
+            tensors = self._tensors(count, question)
+            if tensors and tensors[0].ndim == 3 and tensors[0].shape[1] in question.tokens:
                 return _apart(axes, [each for each in self._reached(count, question) if each.axis == 1])
         return True
 
@@ -274,9 +274,9 @@ def _of_known_heads(readings: list[Axes], question: _Question) -> list[Axes]:
     """
     heads = question.heads
     if heads is None:
-        said = [each for each in readings if each.heads_last and each.size("head") == question.hinted]
-        if said and len(question.lead) > 1:
-            return said
+        stated = [each for each in readings if each.heads_last and each.size("head") == question.hinted]
+        if stated and len(question.lead) > 1:
+            return stated
         return readings
     fitting = [each for each in readings if each.size("head") == heads]
     if not any(each.size("clip") in question.clips for each in fitting):  # of one clip of several, or some of the heads
@@ -361,7 +361,7 @@ def _too_many_heads(axes: Axes, question: _Question) -> str:
     """Why the axes of a call are no heads, and how to say what they are."""
     clips, heads = axes.size("clip"), axes.size("head")
     known = f"{clips} clip(s)" + (f" x {question.side.fold} folded rows" if question.side.fold > 1 else "")
-    said = (
+    stated = (
         f"where the module says that it has {question.heads}"
         if question.heads is not None
         else "on its first axis and on others, of a module that says no number of them (num_heads)"
@@ -369,7 +369,7 @@ def _too_many_heads(axes: Axes, question: _Question) -> str:
     names = "clip head" if question.side.fold == 1 else f"(clip {question.folded}) head"
     return (
         f"{question.name} has a map whose axes in front of the tokens, of sizes {question.lead}, hold {known} by the "
-        f"input, which leaves {heads} heads, {said}: these are windows, views, repetitions or several streams of a "
+        f"input, which leaves {heads} heads, {stated}: these are windows, views, repetitions or several streams of a "
         "clip in one batch. Say that each is a clip: TokenLayout(..., lengths=...), one a clip; or what the axes are: "
         f"TokenLayout(..., axes={names!r}), or axes='head' where all are heads"
     )

@@ -89,8 +89,8 @@ class Axes:
         """As `TokenLayout.axes` takes it, such as "(clip patch) head"; None: it cannot be written so."""
         if self.names.count("head") > 1:
             return None
-        held = [name for name, size in zip(self.names, self.sizes, strict=True) if size > 1]
-        spare = [name for name in _ORDER if name not in held and name != "fold"]
+        names = [name for name, size in zip(self.names, self.sizes, strict=True) if size > 1]
+        spare = [name for name in _ORDER if name not in names and name != "fold"]
         groups: list[list[str]] = []
         for group in self._by_axis():
             groups.append(group or spare[:1])

@@ -49,12 +49,12 @@ def refuse_channels(modules: ModuleStack, maps: TokenMaps, where: str, name: str
         return
     for count in range(len(modules.running) - 1, -1, -1):
         running = modules.running[count]
-        given = [each for each in tensors_given((running.args, running.kwargs)) if each.shape[-2] == tokens]
-        if given:
+        tensors = [each for each in tensors_given((running.args, running.kwargs)) if each.shape[-2] == tokens]
+        if tensors:
             break
     else:
         return
-    if _between_channels(modules, count, running, where, frame_tensors(given, tokens)[0]):
+    if _between_channels(modules, count, running, where, frame_tensors(tensors, tokens)[0]):
         kind = "channels of its values" if of_values else "heads or channels"
         raise LayoutError(
             f"{name} has as many tokens as {kind} ({tokens}), and what moves with a token of the input are these: it "

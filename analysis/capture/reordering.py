@@ -31,8 +31,8 @@ def may_reorder(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -
     place = _AXES.get(getattr(function, "__name__", ""))
     if place is None or not isinstance(args[0], Tensor):
         return True
-    given = args[place:] if function.__name__ == "flip" else args[place : place + 1]
-    axes = kwargs.get("dims", kwargs.get("dim", given[0] if len(given) == 1 else given))
+    values = args[place:] if function.__name__ == "flip" else args[place : place + 1]
+    axes = kwargs.get("dims", kwargs.get("dim", values[0] if len(values) == 1 else values))
     if isinstance(axes, int):
         axes = (axes,)
     if not axes:
