@@ -270,7 +270,7 @@ def lightness(colour):
 
 def test_the_models_and_the_branches_can_be_told_apart_in_grey():
     looks = {name: (each.colour, str(each.line), each.marker) for name, each in style.MODELS.items()}
-    assert len(set(looks.values())) == len(looks) == 14
+    assert len(set(looks.values())) == len(looks) == 16
     paper = {each.colour for name, each in style.MODELS.items() if name != "control"}
     for first, second in itertools.combinations(paper, 2):
         assert abs(lightness(first) - lightness(second)) > 12
