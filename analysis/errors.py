@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from gmsa_models.errors import GMSAError
 
-__all__ = ["RecordError", "SweepError"]
+__all__ = ["RecordError", "RecordWarning", "SweepError"]
 
 
 class RecordError(GMSAError, ValueError):
     """A record that cannot be made, read, combined or drawn; the message names the clip, file or variable."""
+
+
+class RecordWarning(UserWarning):
+    """Numbers of a record that are probably not what its name for them says; the message says what to do."""
 
 
 class SweepError(GMSAError, ValueError):

@@ -17,6 +17,7 @@ from analysis.module_inputs import other_inputs
 from analysis.module_runs import Change, end_of_run, evaluating_module, is_same
 from analysis.module_sites import ModuleSite, Probes, arguments_of
 from analysis.sensitivity.autograd import autograd_norms, sampled_norms
+from analysis.sensitivity.differences import derivative_gap
 
 __all__ = ["site_norms"]
 
@@ -37,7 +38,8 @@ def site_norms(
 
     Raises:
         RecordError: no site, several outputs, a module that by itself does not return what it did in the pass, tokens
-            of another order than the call's, or frames that reach the module in another way.
+            of another order than the call's, frames that reach the module in another way, or derivatives that cannot be
+            had or are not those of what the module computes.
     """
     if site is None:
         raise RecordError(
@@ -55,10 +57,20 @@ def site_norms(
         site = _by_tokens_alone(module, inputs, site)
         site.check_tokens(name)
         frames = site.input_frames(site.tokens).flatten(1)
-        if probes.count is None:
-            norms = autograd_norms(site.replaced, frames, probes.max_bytes)
-            return norms, torch.zeros_like(norms)
-        return sampled_norms(site.replaced, frames, probes.count, probes.seed, probes.max_bytes)
+        try:
+            _check_derivatives(site, frames, name)
+            if probes.count is None:
+                norms = autograd_norms(site.replaced, frames, probes.max_bytes)
+                return norms, torch.zeros_like(norms)
+            return sampled_norms(site.replaced, frames, probes.count, probes.seed, probes.max_bytes)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:  # of autograd, whose words are of its own inside
+            raise RecordError(
+                f"{name}: {type(site.known.module).__name__} cannot be differentiated by its tokens "
+                f"({str(error).splitlines()[0]:.150}), as where it runs under no_grad or inference_mode, by numpy, or "
+                "in a reentrant checkpoint; its gradient norms are not known: leave out the part 'sensitivity'"
+            ) from error
 
 
 def _check_alone(site: ModuleSite) -> None:
@@ -85,6 +97,22 @@ def _check_alone(site: ModuleSite) -> None:
             "the pass: forward pre-hooks change what it is given (they come twice then), it draws random numbers, it "
             "runs under autocast there, or what it does depends on something outside it. Its gradient norms cannot be "
             "had: leave out the part 'sensitivity', or put that into the module that attends"
+        )
+
+
+def _check_derivatives(site: ModuleSite, frames: Float[Tensor, "frames numbers"], name: str) -> None:
+    """Refuse a module whose gradients are not the derivatives of what it returns, by finite differences.
+
+    Raises:
+        RecordError: they are not.
+    """
+    gap = derivative_gap(site.replaced, frames)
+    if gap > 0:
+        raise RecordError(
+            f"{name}: the gradients of {type(site.known.module).__name__} are not the derivatives of what it returns: "
+            f"along a random direction they differ from finite differences by {gap:.2g} of what moves, as where a part "
+            "is detached or runs under no_grad, a hook changes gradients, or a function has a backward of its own. Its "
+            "gradient norms would be of another function: leave out the part 'sensitivity'"
         )
 
 

@@ -21,6 +21,7 @@ from analysis.errors import RecordError
 from analysis.module_heads import JoinedCalls, join_heads
 from analysis.module_norms import site_norms
 from analysis.module_runs import evaluating_module
+from analysis.module_scores import warn_of_activation
 from analysis.module_sites import ModuleSite, Probes, call_module, check_arguments, tokens_given
 from analysis.view import Capabilities, ModelNote, TraceView
 from gmsa_models.data.clip import Clip
@@ -75,8 +76,12 @@ def view_module(
     mask: Bool[Tensor, "query key"] | None = None,
     note: ModelNote | None = None,
     heads_of_lists: bool = True,
+    scored: bool = True,
 ) -> TraceView:
     """What a module saw in one clip; see `analysis.inspect_module` for the arguments, errors and conventions.
+
+    Args:
+        scored: whether its scores are wanted, so that `activation` is checked.
 
     Returns:
         Its modalities are the streams, its branch is "global". A layer's `input` and `output` are the numbers of all
@@ -93,7 +98,10 @@ def view_module(
         else:
             joined = join_heads(module, inputs, captured, output, heads_of_lists)
         calls, sites = streams_of(joined.captured, streams), joined.sites
-    logits = _logits(module, output)
+        logits = _logits(module, output)
+        if scored:
+            again = partial(call_module, module, inputs) if adapter is None else None
+            warn_of_activation(type(module).__name__, logits, activation, again)
     first = _first_site(captured, joined.inputs)
     known = any(call.name in sites for each in calls.values() for call in each)
     made = _clip(clip or ModuleClip(), calls, _features(calls, joined.inputs, features))
@@ -327,6 +335,8 @@ def _vocabulary(module: nn.Module, names: Sequence[str] | None, classes: int) ->
                 f"expected the whole numbers from 0 to {classes - 1}: give class_names="
             )
         names = [str(labels[index]) for index in range(classes)]
+    if isinstance(names, str):
+        raise RecordError(f"class_names is {names!r:.60}; expected a list of names, as in class_names=['dog', 'cat']")
     names = [f"class {index}" for index in range(classes)] if names is None else list(names)
     if len(names) != classes:
         raise RecordError(f"{len(names)} class names; the module has {classes} classes")

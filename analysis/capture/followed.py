@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from torch import Tensor
@@ -62,6 +62,7 @@ class FollowedMap:
         softmaxes: which ones it was made of.
         key: axis of the keys, from behind; None: where they are is not known.
         before: the map before a dropout or a cast; None: the tensor itself.
+        scores: what the softmax was taken of, with the axes of the tensor; None: not known.
         dropout: p of a dropout that was on.
         kept: by what the tensor is multiplied to be `before` again, where nothing was dropped.
         between: the functions since the softmax that made another map of it.
@@ -75,6 +76,7 @@ class FollowedMap:
     softmaxes: tuple[SeenSoftmax, ...]
     key: int | None
     before: Tensor | None = None
+    scores: Tensor | None = None
     dropout: float = 0.0
     kept: float = 1.0
     between: tuple[str, ...] = ()
@@ -90,6 +92,11 @@ class FollowedMap:
         for softmax in self.softmaxes:
             softmax.uses.append(use)
         return (*self.uses, use)
+
+    def turned(self, change: Callable[[Tensor], Tensor]) -> FollowedMap:
+        """The same of a map whose axes were changed, but for the axis of its keys."""
+        before, scores = (None if each is None else change(each) for each in (self.before, self.scores))
+        return replace(self, before=before, scores=scores)
 
     def excuse(self) -> None:
         """What was made of it has no values."""

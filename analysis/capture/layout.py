@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import operator
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property, lru_cache
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -41,6 +43,9 @@ class TokenTable:
     axes: str | None = None
 
     def __post_init__(self) -> None:
+        for name in ("frames", "patches"):
+            object.__setattr__(self, name, _whole(name, getattr(self, name)))
+        _check_text(self.axes)
         for name, numbers, most in (("frame", self.frame, self.frames), ("patch", self.patch, self.patches)):
             shown = f"{tuple(numbers.shape)} of {numbers.dtype}" if isinstance(numbers, Tensor) else f"{numbers!r:.60}"
             if not isinstance(numbers, Tensor) or numbers.dtype not in WHOLE or numbers.ndim != 3:
@@ -142,6 +147,7 @@ class TokenLayout:
     def __post_init__(self) -> None:
         least = {"frames": 1, "patches": 1, "tubelet": 1, "front": 0, "back": 0}
         for name, fewest in least.items():
+            object.__setattr__(self, name, _whole(name, getattr(self, name)))
             if getattr(self, name) < fewest:
                 raise LayoutError(f"{name} is {getattr(self, name)}; expected at least {fewest}")
         if self.order not in ORDERS:
@@ -149,9 +155,13 @@ class TokenLayout:
         if self.folded not in (None, *FOLDED):
             raise LayoutError(f"folded is {self.folded!r}; expected None or one of {', '.join(map(repr, FOLDED))}")
         if self.lengths is not None:
-            object.__setattr__(self, "lengths", tuple(map(int, self.lengths)))  # any sequence, as a key of a cache
+            if not isinstance(self.lengths, Iterable) or isinstance(self.lengths, str):
+                raise LayoutError(f"lengths is {self.lengths!r:.60}; expected a number of time steps for each clip")
+            lengths = tuple(_whole("lengths", each) for each in self.lengths)  # any sequence, as a key of a cache
+            object.__setattr__(self, "lengths", lengths)
         if any(not 0 <= length <= self.frames for length in self.lengths or ()):
             raise LayoutError(f"lengths are {self.lengths}; expected 0 to {self.frames} time steps")
+        _check_text(self.axes)
         if self.axes is not None:
             parse_axes(self.axes, self.folded)
 
@@ -206,6 +216,26 @@ class TokenLayout:
         return text + (f" in {self.fold} rows of the batch a clip" if self.fold > 1 else "")
 
 
+def _whole(name: str, value: Any) -> int:
+    """A whole number of Python, NumPy or torch, as one of Python.
+
+    Raises:
+        LayoutError: something else: a fraction would be cut, and a boolean counted.
+    """
+    kind = value.dtype if isinstance(value, Tensor) else getattr(value, "dtype", type(value))
+    if str(kind) not in ("torch.bool", "bool") and not isinstance(value, bool):
+        try:
+            return operator.index(value)
+        except TypeError:
+            pass
+    raise LayoutError(f"{name} is {value!r:.60}; expected a whole number")
+
+
+def _check_text(axes: Any) -> None:
+    if axes is not None and not isinstance(axes, str):
+        raise LayoutError(f"axes is {axes!r:.60}; expected names of axes, as in axes='clip head'")
+
+
 @lru_cache(maxsize=64)
 def _table(layout: TokenLayout, device: torch.device) -> TokenTable:
     """`device`: where the table lies, by the caller's settings of torch."""
@@ -223,6 +253,11 @@ class CrossLayout:
 
     queries: TokenLayout | TokenTable
     keys: TokenLayout | TokenTable
+
+    def __post_init__(self) -> None:
+        for name, each in (("queries", self.queries), ("keys", self.keys)):
+            if not isinstance(each, TokenLayout | TokenTable):
+                raise LayoutError(f"{name} is {each!r:.60}; expected a TokenLayout or a TokenTable")
 
 
 Layout = TokenLayout | TokenTable | CrossLayout

@@ -13,9 +13,21 @@ from torch.nn import functional as F
 
 from analysis.capture.followed import SeenSoftmax
 
-__all__ = ["TINY", "GivenMaps", "Rows", "ScoredMaps", "Shape", "TokenMaps", "four_axes", "masked_softmax"]
+__all__ = [
+    "TINY",
+    "GivenMaps",
+    "Rows",
+    "ScoredMaps",
+    "Shape",
+    "TokenMaps",
+    "four_axes",
+    "masked_scores",
+    "masked_softmax",
+]
 
 Rows = slice | Tensor
+MASKED = -1e3  # scores that no module computes of tokens
+FAR = 60.0  # between scores: the lower one's weight is below 1e-26 of the other's
 TINY = 1e-30  # a weight that adds nothing to an output within any of the bounds
 Shape = tuple[int, int, int, int]
 
@@ -104,6 +116,7 @@ class GivenMaps:
         dropped: whether a dropout is on.
         softmaxes: which ones the weights are of, where the module wrote them out.
         reordered: the functions behind the softmax that may have put heads, queries or keys in other places.
+        scores: what the softmax was taken of; None: not kept.
     """
 
     weights: Float[Tensor, "*lead query key"]
@@ -114,6 +127,7 @@ class GivenMaps:
     dropped: bool = False
     softmaxes: tuple[SeenSoftmax, ...] = ()
     reordered: tuple[str, ...] = ()
+    scores: Float[Tensor, "*lead query key"] | None = None
 
     def __post_init__(self) -> None:
         self.dtype, self.device = self.output.dtype, self.output.device
@@ -171,6 +185,24 @@ def masked_softmax(
         return weights, None
     nothing = scores.isneginf().all(-1, keepdim=True)
     return weights.masked_fill_(nothing, 0.0), nothing
+
+
+def masked_scores(
+    added: Float[Tensor, "*lead rows key"],
+) -> Bool[Tensor, "*lead rows key"]:
+    """Which keys are masked by what a module adds to its scores: -inf, or a large negative number in its place.
+
+    Large is what is at most `MASKED`, or so far below everything else of its row that its weight would be 0: -100, as
+    in shifted windows, and not a bias that falls step by step with the distance.
+
+    Args:
+        added: to the scores; or the scores themselves, where what was added to them is not known.
+    """
+    masked = added <= MASKED
+    order, places = added.sort(-1, descending=True)
+    gap = F.pad(order[..., :-1] - order[..., 1:] > FAR, (1, 0))
+    behind = (gap & (order <= -FAR)).cumsum(-1) > 0
+    return masked | torch.zeros_like(masked).scatter(-1, places, behind)
 
 
 def four_axes(shape: tuple[int, ...]) -> Shape:

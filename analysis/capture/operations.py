@@ -23,6 +23,7 @@ __all__ = [
     "MOVES",
     "NOISY",
     "NO_NUMBERS",
+    "OF_SCORES",
     "PICKS",
     "PRODUCTS",
     "RANDOM",
@@ -71,6 +72,8 @@ SOFTMAXES |= {getattr(torch, name): (1, None) for name in ("_softmax", "_safe_so
 LOGARITHMS = {
     torch.log_softmax, torch.special.log_softmax, torch.Tensor.log_softmax, F.log_softmax, torch.sparse.log_softmax,
 }  # fmt: skip
+# Which are of their first argument as it is, and of nothing else.
+OF_SCORES = set(SOFTMAXES) - {F.softmin, F.gumbel_softmax, torch.sparse.softmax, torch.sparse.log_softmax}
 EXPONENTIALS = _named("exp", "exp_")
 PRODUCTS = {*_named("matmul", "bmm", "mm"), torch.Tensor.__matmul__, torch.linalg.matmul}
 ELEMENTWISE = {*_named("mul", "multiply"), torch.Tensor.__mul__, torch.Tensor.__rmul__}

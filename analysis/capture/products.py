@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -61,7 +60,7 @@ def matrix_product(
     if known[0] is not None and known[0].key == -1:
         return _as_product(known[0], first, second, result)
     if known[1] is not None and known[1].key == -2:
-        return _as_product(before_changed(known[1], lambda each: each.mT), second.mT, first.mT, result.mT)
+        return _as_product(known[1].turned(lambda each: each.mT), second.mT, first.mT, result.mT)
     return None
 
 
@@ -98,7 +97,7 @@ def einsum_product(
     for _ in missing:
         value = value.unsqueeze(0)
     return _as_product(
-        before_changed(known, lambda each: _turned(each, of_map, lead + query + key)),
+        known.turned(lambda each: _turned(each, of_map, lead + query + key)),
         _turned(operand, of_map, lead + query + key),
         _turned(value, "".join(missing) + of_value, lead + key + dims[0]),
         _turned(result, out, lead + query + dims[0]),
@@ -130,22 +129,17 @@ def summed_product(raised: Raised, args: tuple[Any, ...], kwargs: dict[str, Any]
         return None
     if value.shape[query] == 1:
         operand, turn = raised.operand, (lambda each: each if key == -2 else each.mT)
-        return _as_product(before_changed(raised.known, turn), turn(operand), value.squeeze(query), output)
+        return _as_product(raised.known.turned(turn), turn(operand), value.squeeze(query), output)
     if key == -2 and raised.operand.ndim <= 3:
-        known = before_changed(raised.known, lambda each: each.unsqueeze(-2))
+        known = raised.known.turned(lambda each: each.unsqueeze(-2))
         return _as_product(known, raised.operand.unsqueeze(-2), value, output.unsqueeze(-2))
     return None
-
-
-def before_changed(known: FollowedMap, change: Callable[[Tensor], Tensor]) -> FollowedMap:
-    """The same of a map whose axes were changed."""
-    return known if known.before is None else replace(known, before=change(known.before))
 
 
 def _as_product(known: FollowedMap, operand: Tensor, value: Tensor, output: Tensor) -> Product | None:
     if known.logarithm or min(value.ndim, operand.ndim) < 2:
         return None
-    weights = operand if known.before is None else known.before
+    weights, scores = operand if known.before is None else known.before, known.scores
     if any(each.layout != torch.strided or each.is_complex() for each in (weights, operand, value, output)):
         return None
     if output.shape[:-1] != operand.shape[:-1]:  # one map of several values, say of all heads
@@ -155,11 +149,12 @@ def _as_product(known: FollowedMap, operand: Tensor, value: Tensor, output: Tens
         own = weights is operand
         operand = operand.expand(shape)
         weights = operand if own else weights.expand(shape)
+        scores = None if scores is None else scores.expand(shape)
     storage = operand.untyped_storage().data_ptr()
     written = tuple(each.written[storage] for each in known.softmaxes if storage in each.written)
     between = (*known.between, *(name for name in written if name not in known.between))
     dropped = known.dropout > 0 and known.before is not None
-    maps = GivenMaps(weights, operand, value, output, known.kept, dropped, known.softmaxes, known.reordered)
+    maps = GivenMaps(weights, operand, value, output, known.kept, dropped, known.softmaxes, known.reordered, scores)
     return Product(maps, known.dropout, between)
 
 

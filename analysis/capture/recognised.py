@@ -37,8 +37,17 @@ def _cells(pixels: Tensor, patch: Any) -> int:
 
 def _videomae(config: Any, pixels: Tensor, arguments: dict[str, Any]) -> Layouts:
     length = config.tubelet_size
-    layout = TokenLayout(pixels.shape[1] // length, _cells(pixels, config.patch_size), tubelet=length)
-    return {"*": layout}
+    frames, patches = pixels.shape[1] // length, _cells(pixels, config.patch_size)
+    hidden = arguments.get("bool_masked_pos")
+    if not isinstance(hidden, Tensor) or hidden.ndim != 2 or hidden.shape[1] != frames * patches:
+        return {"*decoder.*": None, "*": TokenLayout(frames, patches, tubelet=length)}
+    # The encoder is given the visible tokens, as many in every clip, the decoder these and then the masked ones.
+    order = hidden.bool().int().argsort(stable=True, dim=1)[:, None].cpu()
+    count = int((~hidden[0].bool()).sum())
+    joined, visible = (
+        TokenTable(each // patches, each % patches, frames, patches) for each in (order, order[..., :count])
+    )
+    return {"*decoder.*": joined, "*": visible}
 
 
 def _vivit(config: Any, pixels: Tensor, arguments: dict[str, Any]) -> Layouts:

@@ -14,12 +14,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from analysis.capture.dropouts import RandomNumbers, dropout_in_place, dropout_probability, mask_rate, written_tensor
 from analysis.capture.followed import FollowedMap, SeenSoftmax, TensorTable, joined, merged, share_softmaxes, tensors_of
 from analysis.capture.intercept import refuse_unreadable
 from analysis.capture.map_calls import MapCall, before_changed, in_order, key_after, reorders
+from analysis.capture.operands import operands_of, product_of
 from analysis.capture.operations import (
     ADDITIONS,
     BESIDE,
@@ -32,6 +32,7 @@ from analysis.capture.operations import (
     LOGSUMS,
     NO_NUMBERS,
     NOISY,
+    OF_SCORES,
     PRODUCTS,
     SAME,
     SOFTMAXES,
@@ -40,7 +41,7 @@ from analysis.capture.operations import (
     TRANSPOSES,
     function_name,
 )
-from analysis.capture.products import Product, Raised, einsum_operands, einsum_product, matrix_product, summed_product
+from analysis.capture.products import Product, Raised, summed_product
 
 __all__ = ["SoftmaxProducts"]
 
@@ -52,9 +53,13 @@ class SoftmaxProducts:
 
     Attributes:
         softmaxes: those that were seen.
+
+    Args:
+        keep_scores: whether what a softmax was taken of is wanted of its map.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, keep_scores: bool = False) -> None:
+        self._keep_scores = keep_scores
         self.softmaxes: list[SeenSoftmax] = []
         self._known = TensorTable[FollowedMap]()
         self._raised = TensorTable[Raised]()
@@ -138,7 +143,7 @@ class SoftmaxProducts:
             if own != before and storage in (own, before):
                 dropped = ("dropout",) if known.dropout > 0 else ()
                 between = merged((known.between, dropped, (function_name(func),)))
-                self._known[tensor] = replace(known, before=None, between=between)
+                self._known[tensor] = replace(known, before=None, scores=None, between=between)
 
     def _begin(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor, module: str) -> None:
         position, default = SOFTMAXES[func]
@@ -147,14 +152,17 @@ class SoftmaxProducts:
             return
         if dim is None:  # what torch takes then, with a warning
             dim = 0 if result.ndim in (1, 3) else 1
-        self._follow_softmax(result, dim, module, func in LOGARITHMS)
+        scores = args[0].detach().clone() if self._keep_scores and func in OF_SCORES else None
+        self._follow_softmax(result, dim, module, func in LOGARITHMS, scores)
 
-    def _follow_softmax(self, result: Tensor, dim: int, module: str, logarithm: bool) -> None:
+    def _follow_softmax(
+        self, result: Tensor, dim: int, module: str, logarithm: bool, scores: Tensor | None = None
+    ) -> None:
         seen = SeenSoftmax(module, tuple(result.shape), logarithm=logarithm)
         self.softmaxes.append(seen)
         # A row of its own has no axis of queries: what it is multiplied with is named, and no map is made of it.
         key = dim % result.ndim - result.ndim if result.ndim > 1 else None
-        self._known[result] = FollowedMap((seen,), key, logarithm=logarithm)
+        self._known[result] = FollowedMap((seen,), key, scores=scores, logarithm=logarithm)
 
     def _see_normalised(
         self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, module: str
@@ -177,12 +185,12 @@ class SoftmaxProducts:
             product = summed_product(raised, call.args, call.kwargs, call.result)
             maps = [raised.known]
         else:
-            operands = self._operands(call)
+            operands = operands_of(call)
             maps = [known for each in operands if (known := self._known.get(each)) is not None]
             if maps:
                 refuse_unreadable(call.args, {}, f"the product of a softmax in module {call.module!r} ({call.name})")
             if not share_softmaxes(maps) and isinstance(call.result, Tensor):
-                product = self._product_of(call, operands)
+                product = product_of(call, operands, self._known)
         if product is None:
             return None
         for softmax in (one for known in maps for one in known.softmaxes):
@@ -193,28 +201,6 @@ class SoftmaxProducts:
             if isinstance(key, int):
                 self._change(call, call.result, [(operands[1], maps[1], key)])
         return product
-
-    def _product_of(self, call: MapCall, operands: Sequence[Tensor]) -> Product | None:
-        if len(operands) != 2:
-            return None
-        known = self._known.get(operands[0]), self._known.get(operands[1])
-        if call.func is not torch.einsum:
-            return matrix_product(operands[0], operands[1], known, call.result)
-        equation = einsum_operands(call.args)[0]
-        for own, each in enumerate(known):
-            if each is not None and each.key is not None and isinstance(equation, str):
-                return einsum_product(equation, own, each, (operands[0], operands[1]), call.result)
-        return None
-
-    def _operands(self, call: MapCall) -> Sequence[Tensor]:
-        """Of a product of matrices, or an einsum; none where a call is neither."""
-        if call.func in PRODUCTS or call.func is torch.einsum:
-            return call.tensors
-        if call.func is torch.Tensor.__rmatmul__:
-            return call.tensors[::-1]
-        if call.func is F.linear and not call.weighted_by_parameters and len(call.tensors) == 2:
-            return (call.tensors[0], call.tensors[1].mT)
-        return ()
 
     def _is_other_product(self, call: MapCall) -> bool:
         """Whether it multiplies a map with other numbers, in a way that is not understood."""
@@ -252,7 +238,7 @@ class SoftmaxProducts:
             self._go_on(call)
         elif result.shape == (*source.shape, 1) and (func in SAME or func is torch.Tensor.__getitem__):
             self._raised[result] = Raised(known, source)
-            self._known[result] = replace(known, key=known.key - 1, before=None, raised=True)
+            self._known[result] = replace(known, key=known.key - 1, before=None, scores=None, raised=True)
         elif func in DROPOUTS or func in NOISY:
             self._drop(call, source, known)
         elif func in SAME and known.key >= -2 and result.shape[known.key :] == source.shape[known.key :]:
@@ -261,8 +247,11 @@ class SoftmaxProducts:
             elif result is not source:
                 before = source if known.before is None else known.before
                 spread = before.numel() < result.numel()
-                before = before.expand(result.shape) if spread else before.reshape(result.shape)
-                self._known[result] = replace(known, before=before)
+
+                def arrange(each: Tensor) -> Tensor:
+                    return each.expand(result.shape) if spread else each.reshape(result.shape)
+
+                self._known[result] = replace(known, before=before).turned(arrange)
                 self._has_before |= known.dropout > 0
         elif func in TRANSPOSES and source is call.args[0]:
             self._transpose(call, source, known)
@@ -286,7 +275,7 @@ class SoftmaxProducts:
         if known is not None and not known.raised:
             return False
         uses = product.known.use(call.name, call.module)
-        self._known[call.result] = replace(product.known, key=None, before=None, uses=uses)
+        self._known[call.result] = replace(product.known, key=None, before=None, scores=None, uses=uses)
         return True
 
     def _with_one_behind(self, values: Tensor) -> Raised | None:
@@ -294,8 +283,7 @@ class SoftmaxProducts:
         known = self._known.get(values)
         if known is None or known.raised or known.key != -2 or values.shape[-1] != 1:
             return self._raised.get(values)
-        before = None if known.before is None else known.before.squeeze(-1)
-        return Raised(replace(known, key=-1, before=before), values.squeeze(-1))
+        return Raised(replace(known.turned(lambda each: each.squeeze(-1)), key=-1), values.squeeze(-1))
 
     def _drop(self, call: MapCall, source: Tensor, known: FollowedMap) -> None:
         dropout = dropout_probability(call.func, call.args, call.kwargs)
@@ -335,10 +323,10 @@ class SoftmaxProducts:
         places, kwargs = call.args[1:], call.kwargs
         probe = torch.empty(tuple(range(1, source.ndim + 1)), device="meta")  # sizes that tell the axes apart
         order = [size - 1 for size in call.func(probe, *places, **kwargs).shape]
-        before = None if known.before is None else call.func(known.before, *places, **kwargs)
+        turned = known.turned(lambda each: call.func(each, *places, **kwargs))
         assert known.key is not None
         key = order.index(source.ndim + known.key) - source.ndim
-        self._known[call.result] = replace(known, before=before, key=key, raised=False)
+        self._known[call.result] = replace(turned, key=key, raised=False)
 
     def _go_on(self, call: MapCall) -> None:
         """Follow a map through any function: as another map where it has keys still, else without its axes."""

@@ -36,7 +36,7 @@ class CallWatcher(TorchFunctionMode, ABC):
         super().__init__()
         self.modules = modules
         self._written = written
-        self.softmaxes = SoftmaxProducts()
+        self.softmaxes = SoftmaxProducts(keep_scores=written)
         self._fused: dict[Any, tuple[Callable[..., tuple[TokenMaps, float]], str]] = {
             F.scaled_dot_product_attention: (scaled_dot_product, "scaled_dot_product_attention"),
             F.multi_head_attention_forward: (multi_head, "multi_head_attention_forward"),

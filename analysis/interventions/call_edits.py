@@ -8,7 +8,7 @@ tokens of a time step in one row.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -17,8 +17,9 @@ from torch import Tensor
 
 from analysis.capture import AttentionCall
 from analysis.capture.axes import Axes
+from analysis.capture.call import BOUNDS
 from analysis.capture.layout import TokenTable
-from analysis.capture.maps import TINY, GivenMaps, ScoredMaps, TokenMaps, masked_softmax
+from analysis.capture.maps import TINY, GivenMaps, ScoredMaps, TokenMaps, masked_scores, masked_softmax
 from analysis.interventions.edits import EditError, Patch, ScaleHead, Seconds
 from analysis.interventions.plan import Clock, EditPlan
 from gmsa_models.trace import Stage
@@ -134,11 +135,50 @@ class CallEdit:
                 f"({', '.join(self.call.between)}), so that edges cannot be taken out before the softmax; give "
                 "renormalise=False"
             )
-        # Not by the scores: a mask of large negative numbers, under which a query has nothing left, would let it attend
-        # to what is masked, and where weights are given there are no scores.
+        touched = (~mask).any(-1, keepdim=True)
+        scores = self._scores()
+        if scores is None:
+            return weights, torch.where(touched, self._renormalised(weights, mask, touched), weights)
+        edited, _ = masked_softmax(scores.masked_fill(~mask, -torch.inf))
+        return weights, torch.where(touched, edited, weights)
+
+    def _scores(self) -> Float[Tensor, "batch heads query key"] | None:
+        """What the softmax is taken of, -inf at what the module masks; None: not known.
+
+        A mask may be of large negative numbers: a query that has nothing else left must not attend to them.
+        """
+        if isinstance(self.maps, GivenMaps):
+            if self.maps.scores is None:
+                return None
+            scores = self._by_head(self.maps.scores.to(self.maps.wide))
+            return scores.masked_fill(masked_scores(scores), -torch.inf)
+        plain = replace(self.maps, bias=None, causal=False, modify=None)
+        scores, before = (self._by_head(each.scores(slice(None), None)) for each in (self.maps, plain))
+        return scores.masked_fill(masked_scores(scores - before), -torch.inf)
+
+    def _renormalised(
+        self,
+        weights: Float[Tensor, "batch heads query key"],
+        mask: Bool[Tensor, "batch _ query key"],
+        touched: Bool[Tensor, "batch _ query 1"],
+    ) -> Float[Tensor, "batch heads query key"]:
+        """The weights that are left, divided by their sum.
+
+        Raises:
+            EditError: so little is left that rounding, or what became 0, would be most of it.
+        """
         left = weights * mask
         total = left.sum(-1, keepdim=True)
-        return weights, left / total.masked_fill(total < TINY, torch.inf)
+        numbers = torch.finfo(self.maps.dtype)
+        rounding = numbers.smallest_normal if self.maps.dtype.itemsize > 2 else numbers.smallest_normal * numbers.eps
+        least = weights.shape[-1] * rounding / BOUNDS[self.maps.dtype]
+        if bool(((total < least) & touched & mask.any(-1, keepdim=True)).any()):
+            raise EditError(
+                f"{self.call.name}: what an edit takes out has so much of a query's weight that what is left "
+                f"(less than {least:.1g} of it) cannot be divided by its sum in {str(self.maps.dtype)[6:]}, and the "
+                "scores before the softmax are not known; give renormalise=False"
+            )
+        return left / total.masked_fill(total < TINY, torch.inf)
 
     def _mask(self) -> Bool[Tensor, "batch _ query key"] | None:
         """True = may still attend; None: nothing is taken out."""

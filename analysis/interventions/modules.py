@@ -33,6 +33,7 @@ from analysis.interventions.plan import EditPlan
 from analysis.interventions.sites import Site, SiteTable
 from analysis.module_heads import join_heads
 from analysis.module_runs import evaluating_module
+from analysis.module_scores import warn_of_activation
 from analysis.module_sites import call_module, check_arguments
 from analysis.module_view import logits_of, streams_of, view_module
 from gmsa_models.errors import ArgumentError
@@ -194,7 +195,7 @@ class EditedModule:
         """
         steps = self.steps
         if steps is None:
-            view = view_module(self.module, self.inputs, layout=self.layout)
+            view = view_module(self.module, self.inputs, layout=self.layout, scored=False)
             steps = module_steps(self.inputs, self.clock.frames, view.capabilities.frame_tokens)
         dropped = torch.zeros(self.clock.frames, dtype=torch.bool)
         for spans in plan.dropped.values():
@@ -289,6 +290,9 @@ def module_effect_map(
     """
     edited = EditedModule(module, inputs, layout, streams, frame_seconds)
     clean = logits_of(module, edited.output, activation == "softmax")[0]
+    warn_of_activation(
+        type(module).__name__, logits_of(module, edited.output, False), activation, lambda: edited.run().output
+    )
     position = _position(target, len(clean))
     layers = layers_of(layer, min(map(len, edited.calls.values())))
     if source not in (None, "mean", "zero"):

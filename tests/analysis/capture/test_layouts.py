@@ -1,5 +1,6 @@
 """Token layouts: planted attention must come out at the right frame and patch; maps between frames by definition."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -240,11 +241,33 @@ def test_queries_that_are_taken_one_by_one_are_an_error_that_says_so():
         ({"frames": 2, "order": "t h w"}, "order is 't h w'; expected one of 'frame patch', 'patch frame'"),
         ({"frames": 2, "folded": "time"}, "folded is 'time'; expected None or one of 'patch', 'frame'"),
         ({"frames": 2, "lengths": (1, 3)}, r"lengths are \(1, 3\); expected 0 to 2"),
+        ({"frames": 7.0}, r"frames is 7\.0; expected a whole number"),
+        ({"frames": True}, "frames is True; expected a whole number"),
+        ({"frames": np.bool_(True)}, "frames is .*True.*; expected a whole number"),
+        ({"frames": torch.tensor(True)}, "frames is .*True.*; expected a whole number"),
+        ({"frames": "7"}, "frames is '7'; expected a whole number"),
+        ({"frames": 7, "patches": 2.5}, "patches is 2.5; expected a whole number"),
+        ({"frames": 7, "lengths": (3.5,)}, r"lengths is 3\.5; expected a whole number"),
+        ({"frames": 7, "lengths": 5}, "lengths is 5; expected a number of time steps for each clip"),
+        ({"frames": 7, "axes": 3}, "axes is 3; expected names of axes"),
     ],
 )
-def test_layouts_that_cannot_be(arguments, message):
+def test_layouts_that_cannot_be(arguments, message, without_checks):
     with pytest.raises(LayoutError, match=message):
         TokenLayout(**arguments)
+
+
+def test_sides_and_sizes_of_other_kinds_are_an_error(without_checks):
+    with pytest.raises(LayoutError, match="queries is None; expected a TokenLayout or a TokenTable"):
+        CrossLayout(None, None)
+    with pytest.raises(LayoutError, match=r"frames is 2\.5; expected a whole number"):
+        TokenTable(torch.zeros(1, 1, 2, dtype=torch.int64), torch.zeros(1, 1, 2, dtype=torch.int64), 2.5)
+
+
+def test_numbers_of_numpy_and_torch_are_whole_numbers():
+    layout = TokenLayout(np.int64(7), patches=torch.tensor(2), lengths=np.array([3, 7]))
+    assert layout == TokenLayout(7, patches=2, lengths=(3, 7))
+    assert all(type(each) is int for each in (layout.frames, layout.patches, *layout.lengths))
 
 
 def test_a_spatial_map_needs_the_tokens_of_its_frame():

@@ -2,7 +2,6 @@
 
 from types import SimpleNamespace
 
-import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -12,15 +11,6 @@ from torch.nn import functional as F
 from analysis import inspect_module
 from analysis.capture import CaptureError, LayoutError, TokenLayout, TokenTable, capture
 from analysis.errors import RecordError
-
-
-@pytest.fixture
-def without_checks():
-    """Types of arguments are not checked, as where no test runs."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
-
 
 LAYOUT = TokenLayout(6)
 FRAMES = torch.ones(1, 6, 5).cumsum(1)

@@ -5,7 +5,7 @@ import torch
 from foreign_models import FOREIGN, main_input, run
 from torch import nn
 
-from analysis.capture import LayoutError, capture
+from analysis.capture import capture
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
@@ -153,17 +153,25 @@ def test_other_attention_of_a_recognised_model_is_left_out():
     assert list(result.skipped) == ["predictor.layer.0.attention"]
 
 
-def test_tokens_that_were_masked_out_do_not_fit():
+def test_tokens_that_were_masked_out_have_the_frames_that_they_are_of():
+    """The encoder has the visible tokens, the decoder these and then the masked ones; others in each clip."""
     import transformers
 
     foreign = FOREIGN["VideoMAE"]
     config = transformers.VideoMAEConfig(**foreign.sizes, decoder_num_hidden_layers=1, decoder_num_attention_heads=2)
+    torch.manual_seed(0)
     model = transformers.VideoMAEForPreTraining(config).eval()
-    mask = torch.zeros(1, 63, dtype=torch.bool)
-    mask[:, :30] = True
-    with (
-        pytest.raises(LayoutError, match=r"videomae\.encoder.* has 33 query tokens .*63 tokens \(7 frames x 9 patches"),
-        torch.no_grad(),
-        capture(model, reduce="frames"),
-    ):
-        model(foreign.example(1), bool_masked_pos=mask)
+    with torch.no_grad():
+        for each in model.parameters():
+            each.add_(0.3 * torch.randn(each.shape))
+    mask = torch.stack([torch.randperm(63) < 30 for _ in range(2)])
+    with torch.no_grad(), capture(model) as tokens, capture(model, reduce="frames") as result:
+        model(foreign.example(2), bool_masked_pos=mask)
+    assert [call.shape[-1] for call in result] == [33] * (len(result) - 1) + [63]
+    for call, whole in zip(result, tokens, strict=True):
+        for clip, hidden in enumerate(mask):
+            order = (~hidden).nonzero()[:, 0]
+            order = torch.cat([order, hidden.nonzero()[:, 0]]) if "decoder" in call.module else order
+            frame = torch.nn.functional.one_hot(order // 9, 7).float()
+            expected = (frame.T @ whole.weights[clip] @ frame) / frame.sum(0)[:, None]
+            torch.testing.assert_close(call.frames.weights[clip], expected, atol=1e-5, rtol=0)
