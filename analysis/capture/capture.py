@@ -129,7 +129,7 @@ def capture(
 
     Warns:
         CaptureWarning: a softmax that was multiplied, but not in a way that is understood; an `Adapter` helps. Or a
-            function with a softmax that torch.jit compiled.
+            function with a softmax that torch.jit compiled, or an operator that may be attention.
 
     Raises:
         CaptureError: a map that does not explain its output; jagged tensors; a scripted or exported module; a module
@@ -156,7 +156,9 @@ def capture(
         with recorder:
             yield captured
     captured.shared.update(recorder.shared_maps())
-    unexplained = ". ".join(each for each in (_unexplained(recorder), _scripted(scripted, wanted)) if each)
+    unexplained = ". ".join(
+        each for each in (_unexplained(recorder), _scripted(scripted, wanted), _operators(recorder, wanted)) if each
+    )
     if not captured.calls:
         raise CaptureError(_nothing(module, captured, unexplained, modules.ran))
     if unexplained:
@@ -194,6 +196,22 @@ def _scripted(scripted: ScriptedCalls, options: Options) -> str:
     return (
         f"TorchScript: {'; '.join(shown[:_MOST_NAMED])}{more}: compiled functions with a softmax, inside which "
         "attention calls are not seen, so not recorded. Give the module the functions that they were made from"
+    )
+
+
+def _operators(recorder: Recorder, options: Options) -> str:
+    """Which operators may be attention, or have some inside; empty where there are none."""
+    shown = [
+        f"{name} in {_module(module)} ({count} call{'s' if count > 1 else ''})"
+        for (name, module), count in recorder.unseen.items()
+        if count and options.wants(module, -1)
+    ]
+    if not shown:
+        return ""
+    more = f" and {len(shown) - _MOST_NAMED} more" if len(shown) > _MOST_NAMED else ""
+    return (
+        f"operators: {'; '.join(shown[:_MOST_NAMED])}{more}: may be attention, or have some inside, where it is not "
+        "seen, so not recorded. Where it is attention, write an Adapter (docs/any_model.md)"
     )
 
 

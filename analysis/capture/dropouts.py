@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from analysis.capture.followed import TensorTable, tensors_of
+from analysis.capture.followed import FollowedMap, TensorTable, merged, tensors_of
+from analysis.capture.map_calls import MapCall
 from analysis.capture.operations import DROPOUTS, NOISY, RANDOM, SAME
 
-__all__ = ["RandomNumbers", "dropout_in_place", "dropout_probability", "mask_rate", "written_tensor"]
+__all__ = [
+    "RandomNumbers",
+    "after_dropout",
+    "after_mask",
+    "dropout_in_place",
+    "dropout_probability",
+    "written_tensor",
+]
 
 _NAMES = {torch.dropout: "train", torch.dropout_: "train", torch.feature_dropout: "train"}
 
@@ -57,6 +66,37 @@ def mask_rate(mask: Tensor) -> tuple[float, float] | None:
         return None
     scale = float(kept[0])
     return (float((values == 0).double().mean()), 1.0) if scale == 1 else (1 - 1 / scale, 1 / scale)
+
+
+def after_dropout(call: MapCall, source: Tensor, known: FollowedMap, undropped: Tensor | None) -> FollowedMap:
+    """What is known of a map behind one of torch's dropouts.
+
+    Args:
+        call: of the dropout.
+        source, known: the map in front of it.
+        undropped: its numbers, where the dropout wrote into it.
+    """
+    dropout = dropout_probability(call.func, call.args, call.kwargs)
+    if dropout == 0:
+        return known
+    if call.func in NOISY or (known.dropout > 0 and known.before is not None):
+        first = ("dropout",) if known.before is not None and known.dropout > 0 else ()
+        between = merged((known.between, first, (call.name,)))
+        return replace(known, before=None, scores=None, dropout=dropout, between=between)
+    before = known.before if known.before is not None else source if undropped is None else undropped
+    return replace(known, before=before, dropout=dropout, kept=1 - dropout)
+
+
+def after_mask(
+    mask: Tensor, call: MapCall, source: Tensor, known: FollowedMap, undropped: Tensor | None
+) -> FollowedMap:
+    """The same behind a product with a mask of random numbers, which is a dropout by another name."""
+    rate = mask_rate(mask)
+    if rate is None or known.dropout > 0 or call.result.shape != source.shape:
+        between = (*known.between, f"{call.name} by random numbers")
+        return replace(known, before=None, scores=None, between=between)
+    before = known.before if known.before is not None else source if undropped is None else undropped
+    return replace(known, before=before, dropout=rate[0], kept=rate[1])
 
 
 class RandomNumbers:

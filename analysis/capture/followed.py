@@ -71,6 +71,8 @@ class FollowedMap:
         raised: it has an axis of 1 behind.
         weighted: it was multiplied element by element with other numbers; a sum over it may be a product with values.
         reordered: the functions in `between` that may have put its heads, queries or keys in other places.
+        piece: it is of some of the softmax's keys.
+        stored: it is known by the storage that a map was written into.
     """
 
     softmaxes: tuple[SeenSoftmax, ...]
@@ -85,6 +87,8 @@ class FollowedMap:
     raised: bool = False
     weighted: bool = False
     reordered: tuple[str, ...] = ()
+    piece: bool = False
+    stored: bool = False
 
     def use(self, function: str, module: str) -> tuple[Use, ...]:
         """Note a function that is no product that is understood, of all its softmaxes."""
@@ -148,6 +152,7 @@ def joined(maps: Sequence[FollowedMap], name: str | None) -> FollowedMap:
         between=merged((*(each.between for each in maps), () if name is None else (name,))),
         uses=merged(each.uses for each in maps),
         reordered=merged(each.reordered for each in maps),
+        piece=any(each.piece for each in maps),
     )
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from analysis.capture.followed import FollowedMap, tensors_of
+from analysis.capture.followed import FollowedMap, TensorTable, tensors_of
 from analysis.capture.operations import (
     ADDED_PRODUCTS,
     AXES_KEPT,
@@ -24,11 +24,12 @@ from analysis.capture.operations import (
     REDUCTIONS,
     SCALINGS,
     SCATTERS,
+    SPLITS,
     function_name,
 )
 from analysis.capture.products import einsum_letters, einsum_operands
 
-__all__ = ["MapCall", "before_changed", "in_order", "key_after", "reorders"]
+__all__ = ["MapCall", "before_changed", "in_order", "is_piece", "key_after", "reorders", "takes_parts"]
 
 
 @dataclass(eq=False)
@@ -66,7 +67,7 @@ class MapCall:
 
 
 def key_after(call: MapCall, source: Tensor, known: FollowedMap, target: Tensor, others: bool) -> int | str | None:
-    """Axis of the keys in what a function made of a map; None: not known; "gone": reduced, or one was picked."""
+    """Axis of the keys in what a function made of a map; None: not known; "gone": reduced; "picked": one of them."""
     key = known.key
     if key is None and call.func in SCATTERS and all(target.shape == each.shape for each in known.softmaxes):
         return int(call.args[1]) % target.ndim - target.ndim if len(call.args) > 1 else None  # the best keys, put back
@@ -87,6 +88,17 @@ def key_after(call: MapCall, source: Tensor, known: FollowedMap, target: Tensor,
     beside = same and call.func in BESIDE and not others  # maps next to each other
     behind = key >= -2 and target.ndim > 1 and target.shape[-2:] == source.shape[-2:]
     return key if kept or beside or behind else None
+
+
+def is_piece(call: MapCall) -> bool:
+    """Whether a call may take some keys of a map, one after another."""
+    return call.func in PICKS or call.func in SPLITS or call.func is torch.Tensor.__getitem__
+
+
+def takes_parts(call: MapCall, known: TensorTable[FollowedMap]) -> bool:
+    """Whether what a map is multiplied with is a part of a larger tensor, as the values of one key are."""
+    others = [each for each in call.tensors if each not in known and each.layout == torch.strided]
+    return any(each.untyped_storage().nbytes() > each.numel() * each.element_size() for each in others)
 
 
 def _key_reduced(call: MapCall, source: Tensor, known: FollowedMap, key: int) -> int | str | None:
@@ -112,7 +124,9 @@ def _key_of_part(places: Any, source: Tensor, key: int, target: Tensor) -> int |
     last = places[-1] if isinstance(places, tuple) else None
     picked = isinstance(last, int) and (any(each is ... for each in places) or len(places) == source.ndim)
     fewer = target.ndim < source.ndim
-    return "gone" if fewer and (key < -2 or (picked and key == -1)) else key
+    if fewer and picked and key == -1:
+        return "picked"
+    return "gone" if fewer and key < -2 else key
 
 
 def _keeps_axes(call: MapCall, source: Tensor, key: int) -> bool:

@@ -32,6 +32,7 @@ __all__ = [
     "SCALINGS",
     "SCATTERS",
     "SOFTMAXES",
+    "SPLITS",
     "SUBTRACTIONS",
     "SUMS",
     "TRANSPOSES",
@@ -192,6 +193,10 @@ PICKS: dict[Any, tuple[tuple[tuple[str, int, int], ...], int]] = {
     **dict.fromkeys(_named("select", "unbind"), ((("dim", 1, 0),), 0)),
     **dict.fromkeys(_named("diagonal"), ((("dim1", 2, 0), ("dim2", 3, 1)), 1)),
 }
+# What takes a tensor apart.
+SPLITS = _named(
+    "split", "chunk", "tensor_split", "unsafe_split", "unsafe_chunk", "split_with_sizes", "hsplit", "dsplit"
+)
 # Of which only the shape, the type or the place of a tensor is asked.
 NO_NUMBERS = {
     *_named(

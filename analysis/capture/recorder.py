@@ -50,6 +50,7 @@ class Recorder(CallWatcher):
         self._axes = AxisFinder(modules, axes or {})
         self._sites: list[str] = []
         self._softmaxes: dict[str, tuple[SeenSoftmax, ...]] = {}
+        self._kept = False  # whether the last call was
 
     def unexplained(self) -> dict[tuple[str, tuple[int, ...], Use], int]:
         """Module, shape and first other use of the softmaxes that were in no product that is understood -> how many."""
@@ -84,7 +85,8 @@ class Recorder(CallWatcher):
         if where not in self._sites:
             self._sites.append(where)
         options = self.options()
-        if self._left_out(options, where):
+        self._kept = not self._left_out(options, where)
+        if not self._kept:
             self.skipped[where] += 1
             self.modules.count_call(where)
             return
@@ -101,6 +103,11 @@ class Recorder(CallWatcher):
                 self._softmaxes[call.name] = recorded.softmaxes
             if self._rewrite is not None:
                 self._rewrite(call, recorded, result[0] if isinstance(result, tuple) else result)
+
+    def map_returned(self, softmax: SeenSoftmax) -> None:
+        """The last call's map goes on from its softmax, so that other products of it are known to be of one map."""
+        if self._kept:
+            self._softmaxes[self.calls[-1].name] = (softmax,)
 
     def name_call(self, where: str) -> str:
         """The next call of a module, for messages."""

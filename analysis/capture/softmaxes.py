@@ -15,10 +15,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from analysis.capture.dropouts import RandomNumbers, dropout_in_place, dropout_probability, mask_rate, written_tensor
+from analysis.capture.dropouts import (
+    RandomNumbers,
+    after_dropout,
+    after_mask,
+    dropout_in_place,
+    dropout_probability,
+    written_tensor,
+)
 from analysis.capture.followed import FollowedMap, SeenSoftmax, TensorTable, joined, merged, share_softmaxes, tensors_of
 from analysis.capture.intercept import refuse_unreadable
-from analysis.capture.map_calls import MapCall, before_changed, in_order, key_after, reorders
+from analysis.capture.logsums import LogSums
+from analysis.capture.map_calls import MapCall, before_changed, in_order, is_piece, key_after, reorders, takes_parts
 from analysis.capture.operands import operands_of, product_of
 from analysis.capture.operations import (
     ADDITIONS,
@@ -29,19 +37,18 @@ from analysis.capture.operations import (
     EXPONENTIALS,
     LEAVES,
     LOGARITHMS,
-    LOGSUMS,
     NO_NUMBERS,
     NOISY,
     OF_SCORES,
     PRODUCTS,
     SAME,
     SOFTMAXES,
-    SUBTRACTIONS,
     SUMS,
     TRANSPOSES,
     function_name,
 )
 from analysis.capture.products import Product, Raised, summed_product
+from analysis.capture.written import WrittenMaps
 
 __all__ = ["SoftmaxProducts"]
 
@@ -64,14 +71,15 @@ class SoftmaxProducts:
         self._known = TensorTable[FollowedMap]()
         self._raised = TensorTable[Raised]()
         self._random = RandomNumbers()
-        self._totals = TensorTable[tuple[Tensor, int]]()
+        self._written = WrittenMaps()
+        self._sums = LogSums()
         self._undropped: Tensor | None = None
         self._has_before = False
 
     @property
     def following(self) -> bool:
         """Whether there is anything to follow: what was made of a softmax, and lives."""
-        return bool(self._known) or bool(self._totals)
+        return bool(self._known) or bool(self._sums) or bool(self._written)
 
     def prepare(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Keep the map that a call is about to drop some weights of in place.
@@ -98,15 +106,12 @@ class SoftmaxProducts:
         if func in SOFTMAXES:
             if isinstance(result, Tensor):
                 self._begin(func, args, kwargs, result, module)
+                if result is kwargs.get("out") and (known := self._known.get(result)) is not None:
+                    self._written.write(result, known, function_name(func))
             return None
-        if self._totals:
-            self._see_normalised(func, args, kwargs, result, module)
-        if func in LOGSUMS and args and isinstance(result, Tensor):
-            dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
-            dim = dim[0] if isinstance(dim, tuple | list) and len(dim) == 1 else dim
-            if type(dim) is int:
-                self._totals[result] = (args[0], dim % args[0].ndim)
-        if not self._known:
+        if (axis := self._sums.see(func, args, kwargs, result)) is not None:
+            self._follow_softmax(result, axis, module, logarithm=True)
+        if not self._known and not self._written:
             return None
         product = self._see_map(func, args, kwargs, result, module)
         if self._has_before:
@@ -118,6 +123,8 @@ class SoftmaxProducts:
     ) -> Product | None:
         known = self._known
         tensors = list(tensors_of((*args, *kwargs.values()) if kwargs else args))
+        if self._written:
+            self._recognise(tensors)
         if not any(each in known for each in tensors):
             self._random.see(func, args, kwargs, result)
             return None
@@ -127,8 +134,34 @@ class SoftmaxProducts:
         call = MapCall(func, args, kwargs, result, module, tensors)
         product = self._product(call)
         if product is None and not self._is_other_product(call):
+            target = written_tensor(func, args, kwargs, result)
+            new = target is not None and (target not in known or target in self._written)
             self._follow(call)
+            if target is not None and new and target in known:
+                self._written.write(target, known[target], call.name)
         return product
+
+    def _recognise(self, tensors: Sequence[Tensor]) -> None:
+        """Those that a map was written into through a view are maps too."""
+        for each in tensors:
+            own = self._known.get(each)
+            stored = self._written.known(each) if own is None or own.stored else None
+            if stored is not None:
+                self._known[each] = stored
+
+    def follow_returned(self, weights: Tensor, mean: bool, function: str, module: str) -> SeenSoftmax:
+        """Follow the map that a recorded call returns beside its output.
+
+        Args:
+            weights: it, or its mean over heads.
+            mean: whether it is that.
+            function: which returned it, in whose own product it is already.
+            module: path of the module that made the call.
+        """
+        seen = SeenSoftmax(module, tuple(weights.shape), recorded=True, products=[function])
+        self.softmaxes.append(seen)
+        self._known[weights] = FollowedMap((seen,), -1, between=("mean",) if mean else ())
+        return seen
 
     def _see_written(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         """Forget the map before of one that was written into through another tensor of its storage."""
@@ -163,18 +196,6 @@ class SoftmaxProducts:
         # A row of its own has no axis of queries: what it is multiplied with is named, and no map is made of it.
         key = dim % result.ndim - result.ndim if result.ndim > 1 else None
         self._known[result] = FollowedMap((seen,), key, scores=scores, logarithm=logarithm)
-
-    def _see_normalised(
-        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, module: str
-    ) -> None:
-        """Scores less the logarithm of their sum of exponentials are the logarithm of a map."""
-        total = next((self._totals[each] for each in args if each in self._totals), None)
-        if total is None or not isinstance(result, Tensor):
-            return
-        if func in SAME or func is torch.Tensor.__getitem__:
-            self._totals[result] = total
-        elif func in SUBTRACTIONS and args[0] is total[0] and result.shape == total[0].shape:
-            self._follow_softmax(result, total[1], module, logarithm=True)
 
     def _product(self, call: MapCall) -> Product | None:
         """The product of a map with values; what it is made of is recorded then."""
@@ -239,7 +260,7 @@ class SoftmaxProducts:
         elif result.shape == (*source.shape, 1) and (func in SAME or func is torch.Tensor.__getitem__):
             self._raised[result] = Raised(known, source)
             self._known[result] = replace(known, key=known.key - 1, before=None, scores=None, raised=True)
-        elif func in DROPOUTS or func in NOISY:
+        elif func in DROPOUTS or func in NOISY or self._random_mask(call) is not None:
             self._drop(call, source, known)
         elif func in SAME and known.key >= -2 and result.shape[known.key :] == source.shape[known.key :]:
             if not source.is_floating_point():
@@ -255,8 +276,6 @@ class SoftmaxProducts:
                 self._has_before |= known.dropout > 0
         elif func in TRANSPOSES and source is call.args[0]:
             self._transpose(call, source, known)
-        elif (mask := self._random_mask(call)) is not None:
-            self._drop_by(mask, call, source, known)
         else:
             self._go_on(call)
 
@@ -286,37 +305,22 @@ class SoftmaxProducts:
         return Raised(replace(known.turned(lambda each: each.squeeze(-1)), key=-1), values.squeeze(-1))
 
     def _drop(self, call: MapCall, source: Tensor, known: FollowedMap) -> None:
-        dropout = dropout_probability(call.func, call.args, call.kwargs)
         undropped, self._undropped = self._undropped, None
-        if dropout == 0:
-            if call.result is not source:
-                self._known[call.result] = known
-        elif call.func in NOISY or (known.dropout > 0 and known.before is not None):
-            first = ("dropout",) if known.before is not None and known.dropout > 0 else ()
-            between = merged((known.between, first, (call.name,)))
-            self._known[call.result] = replace(known, before=None, dropout=dropout, between=between)
+        if call.func in DROPOUTS or call.func in NOISY:
+            dropped = after_dropout(call, source, known, undropped)
         else:
-            before = known.before if known.before is not None else source if undropped is None else undropped
-            self._known[call.result] = replace(known, before=before, dropout=dropout, kept=1 - dropout)
-            self._has_before = True
+            mask = self._random_mask(call)
+            assert mask is not None
+            dropped = after_mask(mask, call, source, known, undropped)
+        if dropped is not known or call.result is not source:
+            self._known[call.result] = dropped
+        self._has_before |= dropped.dropout > 0 and dropped.before is not None
 
     def _random_mask(self, call: MapCall) -> Tensor | None:
         """The random numbers that a map is multiplied with, alone."""
         if call.func not in ELEMENTWISE and call.func not in _MULTIPLIED_IN_PLACE:
             return None
         return next((each for each in call.tensors if each in self._random), None)
-
-    def _drop_by(self, mask: Tensor, call: MapCall, source: Tensor, known: FollowedMap) -> None:
-        """A map that is multiplied with a mask of random numbers, which is a dropout by another name."""
-        undropped, self._undropped = self._undropped, None
-        rate = mask_rate(mask)
-        if rate is None or known.dropout > 0 or call.result.shape != source.shape:
-            between = (*known.between, f"{call.name} by random numbers")
-            self._known[call.result] = replace(known, before=None, between=between)
-            return
-        before = known.before if known.before is not None else source if undropped is None else undropped
-        self._known[call.result] = replace(known, before=before, dropout=rate[0], kept=rate[1])
-        self._has_before = True
 
     def _transpose(self, call: MapCall, source: Tensor, known: FollowedMap) -> None:
         """Follow a map whose axes change places."""
@@ -365,7 +369,9 @@ class SoftmaxProducts:
         picked = call.func is torch.Tensor.__getitem__ and target.numel() == source.numel() and in_order(call.args[1])
         moved = () if picked or not reorders(call, source, known, len(sources)) else (call.name,)
         known = replace(joined(maps, None if picked else call.name), key=key, before=known.before, kept=known.kept)
-        known = replace(known, reordered=(*known.reordered, *moved))
+        own = maps[0].key
+        piece = known.piece or (own is not None and target.shape[key] == 1 < source.shape[own])
+        known = replace(known, reordered=(*known.reordered, *moved), piece=piece)
         if multiplied:
             uses = known.use(call.name, call.module)
             known = replace(known, uses=uses if call.func in ELEMENTWISE else known.uses)
@@ -379,6 +385,10 @@ class SoftmaxProducts:
         if lost and (call.weighted_by_parameters or (others and call.func in ADDITIONS)):
             return  # nothing of a map any more than of what it was mixed with
         known = joined(maps, call.name)
+        if not others and is_piece(call) and target.numel() < call.tensors[0].numel():
+            known = replace(known, piece=True)
+        elif multiplied and known.piece and call.func in ELEMENTWISE and takes_parts(call, self._known):
+            known = replace(known, uses=known.use(call.name, call.module))  # of one key's weights and values
         if call.func in SUMS:  # values are left, so that what follows excuses nothing
             known = replace(known, uses=())
         weighted = any(each.weighted for each in maps)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
@@ -16,7 +17,8 @@ from torch.overrides import TorchFunctionMode
 from analysis.capture.followed import SeenSoftmax
 from analysis.capture.intercept import flex, inside_multi_head, multi_head, refuse_unreadable, scaled_dot_product
 from analysis.capture.maps import TokenMaps
-from analysis.capture.operations import LOGSUMS, SOFTMAXES
+from analysis.capture.operations import LOGSUMS, SOFTMAXES, function_name
+from analysis.capture.operators import KERNELS, NATIVE, PLAIN, is_operator, may_attend
 from analysis.capture.reordering import REORDERING, may_reorder
 from analysis.capture.running import ModuleStack
 from analysis.capture.softmaxes import SoftmaxProducts
@@ -26,6 +28,10 @@ __all__ = ["CallWatcher", "unwatched"]
 
 class CallWatcher(TorchFunctionMode, ABC):
     """Hands attention calls on while it is active.
+
+    Attributes:
+        unseen: name of an operator that may be attention and is not seen, path of the module that called it -> how
+            often.
 
     Args:
         modules: the running submodules.
@@ -41,10 +47,12 @@ class CallWatcher(TorchFunctionMode, ABC):
             F.scaled_dot_product_attention: (scaled_dot_product, "scaled_dot_product_attention"),
             F.multi_head_attention_forward: (multi_head, "multi_head_attention_forward"),
         }
+        self._fused |= {kernel: (read, "scaled_dot_product_attention") for kernel, read in KERNELS.items()}
+        self.unseen = Counter[tuple[str, str]]()
         if "torch._higher_order_ops.flex_attention" in sys.modules:
             operator = sys.modules["torch._higher_order_ops.flex_attention"].flex_attention
             self._fused[operator] = (flex, "flex_attention")
-        self._first = frozenset((*self._fused, *SOFTMAXES, *LOGSUMS))  # with which attention begins
+        self._first = frozenset((*self._fused, *SOFTMAXES, *LOGSUMS, *NATIVE))  # with which attention begins
 
     @abstractmethod
     def record(
@@ -67,6 +75,9 @@ class CallWatcher(TorchFunctionMode, ABC):
     def softmax_made(self, softmax: SeenSoftmax, result: Tensor) -> None:
         """Take note of a softmax that the module writes out; what is written into `result` the module goes on with."""
 
+    def map_returned(self, softmax: SeenSoftmax) -> None:
+        """Take note of the map that the call which was taken last returns beside its output."""
+
     def name_call(self, where: str) -> str:
         """The next call of a module, for messages."""
         return f"a call of {where!r}"
@@ -76,7 +87,7 @@ class CallWatcher(TorchFunctionMode, ABC):
     ) -> Any:
         if func in REORDERING and not self.modules.reordered:
             self.modules.reordered = may_reorder(func, args, kwargs or {})
-        if func not in self._first and not self.softmaxes.following:
+        if func not in self._first and type(func) in PLAIN and not self.softmaxes.following:
             return func(*args, **(kwargs or {}))
         kwargs = kwargs or {}
         where = self.modules.innermost
@@ -103,6 +114,9 @@ class CallWatcher(TorchFunctionMode, ABC):
                     self.softmax_made(self.softmaxes.softmaxes[-1], result)
             if product is not None:
                 self.record(lambda: (product.maps, product.dropout), where, "softmax", result, product.between)
+        if func in NATIVE or (is_operator(func) and func not in self._first):
+            with torch._C.DisableTorchFunction():
+                self.unseen[function_name(func), where] += may_attend(func, args, kwargs, result)
         return result
 
     def _multi_head(self, args: tuple[Any, ...], kwargs: dict[str, Any], where: str) -> Any:
@@ -115,7 +129,11 @@ class CallWatcher(TorchFunctionMode, ABC):
             maps = None if inside is None else inside.maps()
             return multi_head(args, kwargs, result) if maps is None else (maps, 0.0)
 
-        self.record(read, where, "multi_head_attention_forward", result)
+        kind = "multi_head_attention_forward"
+        self.record(read, where, kind, result)
+        if result[1] is not None:
+            mean = bool(kwargs.get("average_attn_weights", True))
+            self.map_returned(self.softmaxes.follow_returned(result[1], mean, kind, where))
         return result
 
 
