@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from analysis.capture import AttentionCall
 from analysis.capture.adapter import Inputs
+from analysis.capture.capture import refuse_graphs
 from analysis.capture.layout import TokenTable
 from analysis.capture.state import ModuleState, copied, kept_random_numbers, kept_state
 from analysis.errors import RecordError
@@ -153,7 +154,9 @@ def check_arguments(module: nn.Module, inputs: Inputs) -> None:
 
     Raises:
         RecordError: says what it takes.
+        CaptureError: no module, or a compiled graph.
     """
+    refuse_graphs(module)
     if not isinstance(inputs, Tensor | tuple | Mapping):
         raise RecordError(
             f"inputs is {type(inputs).__name__}; expected a tensor, a tuple of arguments, or arguments by name"

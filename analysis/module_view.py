@@ -335,8 +335,6 @@ def _vocabulary(module: nn.Module, names: Sequence[str] | None, classes: int) ->
                 f"expected the whole numbers from 0 to {classes - 1}: give class_names="
             )
         names = [str(labels[index]) for index in range(classes)]
-    if isinstance(names, str):
-        raise RecordError(f"class_names is {names!r:.60}; expected a list of names, as in class_names=['dog', 'cat']")
     names = [f"class {index}" for index in range(classes)] if names is None else list(names)
     if len(names) != classes:
         raise RecordError(f"{len(names)} class names; the module has {classes} classes")

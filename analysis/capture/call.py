@@ -18,7 +18,7 @@ from analysis.capture.frame_maps import FrameMap, FrameSums, spatial_map, tokens
 from analysis.capture.layout import Layout, TokenTable, fit, layout_of
 from analysis.capture.maps import Rows, ScoredMaps, Shape, TokenMaps
 
-__all__ = ["AttentionCall", "Options", "make_call"]
+__all__ = ["BOUNDS", "AttentionCall", "Options", "make_call"]
 
 # How far P V may be from the output, in units of the largest value (at least 1). Half precision rounds the scores, the
 # weights or the output once more than the recomputation does, each by at most half an epsilon.

@@ -22,9 +22,10 @@ from analysis.capture.recorder import Recorder, Rewrite
 from analysis.capture.running import ModuleStack
 from analysis.capture.scripted import ScriptedCalls
 
-__all__ = ["Captured", "capture", "uncompiled"]
+__all__ = ["Captured", "capture", "refuse_graphs", "uncompiled"]
 
 _MOST_NAMED = 4  # softmaxes in a warning
+_FLEX = "torch.nn.attention.flex_attention"
 
 
 @dataclass
@@ -105,9 +106,10 @@ def capture(
     have drawn; the map is the one before it, verified against the call without dropout (a fused call is made once more
     for that).
 
-    The module computes what it computes without: its outputs are the same to the bit, but for `nn.TransformerEncoder`
-    in evaluation mode, whose fused path torch does not take while calls are seen, and for what `torch.compile` made,
-    which runs uncompiled meanwhile: these differ by rounding, and at padded tokens, where the fused path writes 0.
+    The module computes what it computes without: its outputs are the same to the bit, but for `nn.MultiheadAttention`
+    and `nn.TransformerEncoder` in evaluation mode without gradients, whose fused paths torch does not take while calls
+    are seen, and for what `torch.compile` made, which runs uncompiled meanwhile: these differ by rounding, and at
+    padded tokens, where the fused path writes 0.
 
     Args:
         module: any module; what it computes may be called several times and holds for each call.
@@ -136,7 +138,7 @@ def capture(
             that ran without any attention call, or did not run.
         LayoutError: a layout that does not fit a call.
     """
-    _refuse_graphs(module)
+    refuse_graphs(module)
     wanted = Options.of(reduce, layers, heads, queries, layout, max_bytes)
     recogniser = Recogniser(module, needed=reduce == "frames") if layout is None else None
     modules = ModuleStack(module)
@@ -153,6 +155,7 @@ def capture(
         stack.enter_context(modules.watching())
         stack.enter_context(uncompiled())
         stack.enter_context(scripted.watching())
+        stack.enter_context(_late_compiler())
         with recorder:
             yield captured
     captured.shared.update(recorder.shared_maps())
@@ -238,7 +241,14 @@ def _nothing(module: nn.Module, captured: Captured, unexplained: str, ran: bool)
     )
 
 
-def _refuse_graphs(module: nn.Module) -> None:
+def refuse_graphs(module: nn.Module) -> None:
+    """Refuse what is no module of Python code, in which attention calls can be seen.
+
+    Raises:
+        CaptureError: something else than a module; one of TorchScript or of an exported graph, or with one inside.
+    """
+    if not isinstance(module, nn.Module):
+        raise CaptureError(f"module is {module!r:.60}; expected a torch.nn.Module")
     for path, each in module.named_modules():
         scripted = isinstance(each, torch.jit.ScriptModule)
         exported = isinstance(each, torch.fx.GraphModule) and any(
@@ -253,9 +263,28 @@ def _refuse_graphs(module: nn.Module) -> None:
 
 
 @contextmanager
+def _late_compiler() -> Iterator[None]:
+    """torch's compiler cannot be begun with while calls are seen, as flex_attention and torch.cond would.
+
+    Raises:
+        CaptureError: it was, and has failed.
+    """
+    known = "torch._dynamo" in sys.modules
+    try:
+        yield
+    except Exception as error:
+        if known or not type(error).__module__.startswith("torch._dynamo"):
+            raise
+        raise CaptureError(
+            "torch's compiler was first loaded while the module ran (by flex_attention or torch.cond, say), which "
+            "cannot be while its calls are seen: import torch._dynamo, and flex_attention, before"
+        ) from error
+
+
+@contextmanager
 def uncompiled() -> Iterator[None]:
     """What torch.compile made runs as it was written, and flex_attention is one call instead of a graph."""
-    flex: Any = sys.modules.get("torch.nn.attention.flex_attention")
+    flex: Any = sys.modules.get(_FLEX)
     before = None if flex is None else flex._FLEX_ATTENTION_DISABLE_COMPILE_DEBUG
     with ExitStack() as stack:
         if "torch._dynamo" in sys.modules:

@@ -155,10 +155,7 @@ class TokenLayout:
         if self.folded not in (None, *FOLDED):
             raise LayoutError(f"folded is {self.folded!r}; expected None or one of {', '.join(map(repr, FOLDED))}")
         if self.lengths is not None:
-            if not isinstance(self.lengths, Iterable) or isinstance(self.lengths, str):
-                raise LayoutError(f"lengths is {self.lengths!r:.60}; expected a number of time steps for each clip")
-            lengths = tuple(_whole("lengths", each) for each in self.lengths)  # any sequence, as a key of a cache
-            object.__setattr__(self, "lengths", lengths)
+            object.__setattr__(self, "lengths", _whole_numbers("lengths", self.lengths))  # as a key of a cache
         if any(not 0 <= length <= self.frames for length in self.lengths or ()):
             raise LayoutError(f"lengths are {self.lengths}; expected 0 to {self.frames} time steps")
         _check_text(self.axes)
@@ -229,6 +226,17 @@ def _whole(name: str, value: Any) -> int:
         except TypeError:
             pass
     raise LayoutError(f"{name} is {value!r:.60}; expected a whole number")
+
+
+def _whole_numbers(name: str, values: Any) -> tuple[int, ...]:
+    """Those of any sequence.
+
+    Raises:
+        LayoutError: something else.
+    """
+    if not isinstance(values, Iterable) or isinstance(values, str):
+        raise LayoutError(f"{name} is {values!r:.60}; expected a number of time steps for each clip")
+    return tuple(_whole(name, each) for each in values)
 
 
 def _check_text(axes: Any) -> None:

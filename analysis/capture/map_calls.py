@@ -119,13 +119,15 @@ def _key_reduced(call: MapCall, source: Tensor, known: FollowedMap, key: int) ->
 
 def _key_of_part(places: Any, source: Tensor, key: int, target: Tensor) -> int | str | None:
     """Of what was picked by an index."""
-    if target.ndim < max(2, -key) or (target.ndim > source.ndim and target.shape[key] != source.shape[key]):
-        return None if isinstance(places, tuple) and any(isinstance(each, Tensor) for each in places) else "gone"
     last = places[-1] if isinstance(places, tuple) else None
     picked = isinstance(last, int) and (any(each is ... for each in places) or len(places) == source.ndim)
     fewer = target.ndim < source.ndim
+    if any(isinstance(each, Tensor) for each in (places if isinstance(places, tuple) else ())):
+        picked = False
     if fewer and picked and key == -1:
         return "picked"
+    if target.ndim < max(2, -key) or (target.ndim > source.ndim and target.shape[key] != source.shape[key]):
+        return None if isinstance(places, tuple) and any(isinstance(each, Tensor) for each in places) else "gone"
     return "gone" if fewer and key < -2 else key
 
 

@@ -28,10 +28,10 @@ _NAMES = (
 )
 _WORDS = ("attention", "attn", "sdpa")
 _OWN = ("aten", "prim", "prims", "quantized")  # of torch, each of which is one known step
+_DATA: Any = torch.Tensor.data  # an attribute
 # Of functions and methods of torch; an operator has another.
 PLAIN = frozenset(
-    type(each)
-    for each in (torch.matmul, torch.Tensor.matmul, torch.Tensor.__add__, torch.Tensor.data.__get__, function_name)
+    type(each) for each in (torch.matmul, torch.Tensor.matmul, torch.Tensor.__getitem__, _DATA.__get__, function_name)
 )
 _OPERATORS = (torch._ops.OpOverload, torch._ops.OpOverloadPacket, torch._ops.HigherOrderOperator)
 # Whole modules of torch as one function, which nn.MultiheadAttention and nn.TransformerEncoderLayer do not call here.
@@ -47,12 +47,12 @@ def _kernel(names: tuple[str, ...], args: tuple[Any, ...], kwargs: dict[str, Any
     values = dict(zip(names, args, strict=False)) | kwargs
     if "attn_bias" in values:
         values["attn_mask"] = values.pop("attn_bias")
-    given = {name: values[name] for name in _ARGUMENTS if name in values}
-    return scaled_dot_product((), given, result[0] if isinstance(result, tuple) else result)
+    named = {name: values[name] for name in _ARGUMENTS if name in values}
+    return scaled_dot_product((), named, result[0] if isinstance(result, tuple) else result)
 
 
 def _kernels() -> dict[Any, Callable[..., tuple[TokenMaps, float]]]:
-    found: dict[Any, Callable[..., tuple[TokenMaps, float]]] = {}
+    readers: dict[Any, Callable[..., tuple[TokenMaps, float]]] = {}
     for name in _NAMES:
         packet = getattr(torch.ops.aten, name, None)
         if packet is None:
@@ -60,8 +60,8 @@ def _kernels() -> dict[Any, Callable[..., tuple[TokenMaps, float]]]:
         overloads = [getattr(packet, each) for each in packet.overloads()]
         read = partial(_kernel, tuple(each.name for each in overloads[0]._schema.arguments))
         own = [getattr(torch, name)] if hasattr(torch, name) else []
-        found |= dict.fromkeys((packet, *overloads, *own), read)
-    return found
+        readers |= dict.fromkeys((packet, *overloads, *own), read)
+    return readers
 
 
 # Kernel of fused attention -> what reads its map.

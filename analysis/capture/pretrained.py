@@ -32,6 +32,8 @@ def load_pretrained(folder: str | Path) -> nn.Module:
             not finite.
         ImportError: transformers is not installed.
     """
+    if not isinstance(folder, str | Path):
+        raise CaptureError(f"folder is {folder!r:.60}; expected the path of a folder")
     folder = Path(folder)
     if not folder.is_dir():
         raise CaptureError(f"{folder} is no folder; expected one with config.json and weights in safetensors")
@@ -45,8 +47,9 @@ def load_pretrained(folder: str | Path) -> nn.Module:
         )
     import transformers
 
-    kind = getattr(transformers, name, None)
-    if kind is None or not hasattr(kind, "from_pretrained"):
+    kind: Any = getattr(transformers, name, None)
+    known = isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)
+    if not known or kind.config_class is None:
         raise CaptureError(
             f"{folder / 'config.json'}: transformers {transformers.__version__} has no model {name!r:.100}"
         )
@@ -56,9 +59,21 @@ def load_pretrained(folder: str | Path) -> nn.Module:
             dtype="auto", ignore_mismatched_sizes=True,  # which are refused below, by name
         )  # fmt: skip
         _check_loaded(folder, files, model, report)
+    except (CaptureError, torch.OutOfMemoryError, MemoryError):
+        raise
     except (SafetensorError, RuntimeError, OSError, KeyError) as error:
-        raise CaptureError(f"{folder}: the weights cannot be read: {str(error).splitlines()[0]:.300}") from error
+        raise CaptureError(f"{folder}: the weights cannot be read: {_first_line(error)}") from error
+    except Exception as error:  # whatever transformers raises of a configuration, and of an index of weights
+        raise CaptureError(
+            f"{folder}: transformers makes no {name} of config.json and the weights beside it "
+            f"({type(error).__name__}: {_first_line(error)}); write the folder again with model.save_pretrained"
+        ) from error
     return model.eval()
+
+
+def _first_line(error: Exception) -> str:
+    """Of what an error says, with the second where the first only introduces it."""
+    return f"{' '.join(str(error).split()):.300}"
 
 
 def _class_name(folder: Path) -> str:
@@ -82,9 +97,16 @@ def _check_loaded(folder: Path, files: list[Path], model: nn.Module, report: dic
     """Every weight of the model came from the files, and every tensor of the files is in the model, number by number.
 
     A loader that renames weights may lose some without a word: biases of queries and values have loaded as zeros.
+    Where the configuration names another type of floats than the files have, the numbers are those of that type.
     """
-    present = {_digest(values) for values in model.state_dict().values()}
-    lost = [f"{name} {tuple(values.shape)}" for name, values in _tensors(files) if _digest(values) not in present]
+    state = model.state_dict().values()
+    present = {_digest(values) for values in state}
+    types = sorted({values.dtype for values in state if values.is_floating_point()}, key=str)
+    lost = [
+        f"{name} {tuple(values.shape)}"
+        for name, values in _tensors(files)
+        if not any(_digest(each) in present for each in (values, *_cast(values, types)))
+    ]
     faults = {
         "weights of the model are missing in the files": report.get("missing_keys"),
         "weights have other shapes in the files": report.get("mismatched_keys"),
@@ -111,6 +133,11 @@ def _tensors(files: list[Path]) -> Iterator[tuple[str, Tensor]]:
         with safe_open(path, "pt") as opened:
             for name in opened.keys():  # noqa: SIM118  # no mapping
                 yield name, opened.get_tensor(name)
+
+
+def _cast(values: Tensor, types: list[torch.dtype]) -> Iterator[Tensor]:
+    """A tensor of a file as a model of other types of floats has it."""
+    return (values.to(each) for each in types if values.is_floating_point() and each != values.dtype)
 
 
 def _digest(values: Tensor) -> tuple[str, bytes]:

@@ -106,7 +106,7 @@ class SoftmaxProducts:
         if func in SOFTMAXES:
             if isinstance(result, Tensor):
                 self._begin(func, args, kwargs, result, module)
-                if result is kwargs.get("out") and (known := self._known.get(result)) is not None:
+                if "out" in kwargs and (known := self._known.get(result)) is not None:
                     self._written.write(result, known, function_name(func))
             return None
         if (axis := self._sums.see(func, args, kwargs, result)) is not None:

@@ -14,11 +14,13 @@ from torch import Tensor, nn
 
 from analysis.capture import Adapter
 from analysis.capture.adapter import Inputs
+from analysis.capture.capture import refuse_graphs
 from analysis.capture.layout import Layout
 from analysis.errors import RecordError
 from analysis.explanations.class_explanations import ClassExplanations
 from analysis.explanations.input_steps import module_steps
 from analysis.explanations.module_explanations import MODULE_METHODS, ModuleScore, check_module_methods, explain_module
+from analysis.module_arguments import check_kinds
 from analysis.module_order import check_key_order
 from analysis.module_runs import evaluating_module
 from analysis.module_sites import Probes
@@ -115,6 +117,11 @@ def inspect_module(
         CaptureError (a ValueError): as `analysis.capture.capture`; a layout that does not fit among it.
         KeyError: a part that is not in `PARTS`, or a method that is not in `MODULE_METHODS`.
     """
+    check_kinds(
+        streams=streams, class_names=class_names, adapter=adapter, features=features, clip=clip, note=note,
+        probes=probes, mask=mask, steps=steps, layer=layer, pinned=pinned,
+    )  # fmt: skip
+    refuse_graphs(module)
     if check not in CHECKS:
         raise RecordError(f"check is {check!r}; expected None or 'order'")
     if check == "order" and adapter is None:

@@ -31,6 +31,7 @@ from analysis.interventions.layer_windows import LayerWindow, attribute_of, laye
 from analysis.interventions.map_uses import MapUses
 from analysis.interventions.plan import EditPlan
 from analysis.interventions.sites import Site, SiteTable
+from analysis.module_arguments import check_kinds
 from analysis.module_heads import join_heads
 from analysis.module_runs import evaluating_module
 from analysis.module_scores import warn_of_activation
@@ -89,6 +90,7 @@ class EditedModule:
         frame_seconds: Number = 1.0,
         steps: Tensor | None = None,
     ) -> None:
+        check_kinds(streams=streams, steps=steps)
         check_arguments(module, inputs)
         self.module, self.inputs, self.layout, self.steps = module, inputs, layout, steps
         with evaluating_module(module), torch.no_grad():

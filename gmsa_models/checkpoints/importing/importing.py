@@ -87,6 +87,11 @@ def import_state(
         CheckpointError: of any fault: see the modules of this package.
     """
     variant_of(like)
+    if not isinstance(weights, str | Path | Mapping):
+        raise CheckpointError(
+            f"weights is {type(weights).__name__}; expected the path of a file, or tensors by name",
+            "give module.state_dict()",
+        )
     renaming = Renaming() if rename is None else read_renaming(rename)
     reading = Reading(like, streams or {}, heads, max_frames, norm, transposed, renaming)
     pair = None if proof is None else read_proof(proof, streams or {})

@@ -264,7 +264,7 @@ def test_sides_and_sizes_of_other_kinds_are_an_error(without_checks):
         TokenTable(torch.zeros(1, 1, 2, dtype=torch.int64), torch.zeros(1, 1, 2, dtype=torch.int64), 2.5)
 
 
-def test_numbers_of_numpy_and_torch_are_whole_numbers():
+def test_numbers_of_numpy_and_torch_are_whole_numbers(without_checks):
     layout = TokenLayout(np.int64(7), patches=torch.tensor(2), lengths=np.array([3, 7]))
     assert layout == TokenLayout(7, patches=2, lengths=(3, 7))
     assert all(type(each) is int for each in (layout.frames, layout.patches, *layout.lengths))

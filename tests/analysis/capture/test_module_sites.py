@@ -171,6 +171,27 @@ def test_frames_are_found_on_the_axis_that_is_theirs(channels):
     np.testing.assert_allclose(record.similarity.values[0], means @ means.T, atol=1e-6)
 
 
+@pytest.mark.parametrize("steps", [12, 13, 14])
+def test_frames_are_told_from_as_many_channels_by_more_than_a_few_tokens(steps):
+    """Of these sizes the few tokens that make sure of one reading would fit the channels too."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, steps), Attention(steps), Mean(steps)).eval()
+    values = frames(1, steps)
+    layout = TokenLayout(steps, axes="clip head")
+    record = inspect_module(model, values, layout=layout, probes=EXACT, parts=PARTS)
+    tokens = model[0](values).detach()[0]
+    expected = norms(lambda x: model[1](x[None])[0], tokens)
+    np.testing.assert_allclose(record.gradient_norm.values[0], expected, rtol=1e-4, atol=1e-6)
+
+
+class Mean(nn.Linear):
+    def __init__(self, dim):
+        super().__init__(dim, 3)
+
+    def forward(self, x):
+        return super().forward(x.mean(1))
+
+
 class OutputTurned(Attention):
     """Given (batch, time, dim), it returns (batch, dim, time)."""
 

@@ -120,3 +120,42 @@ def test_what_is_no_folder_or_no_file_is_refused(folder):
     (folder / "config.json").unlink()
     with pytest.raises(CaptureError, match=r"has no config\.json"):
         load_pretrained(folder)
+
+
+@pytest.mark.parametrize(("named", "saved"), [("float16", torch.float32), ("float32", torch.bfloat16)])
+def test_files_of_another_type_than_the_configuration_names_are_cast(folder, named, saved):
+    path = folder / "model.safetensors"
+    tensors = {name: values.to(saved) for name, values in load_file(path).items()}
+    save_file(tensors, path, {"format": "pt"})
+    change(folder / "config.json", dtype=named)
+    model = load_pretrained(folder)
+    assert {values.dtype for values in model.parameters()} == {getattr(torch, named)}
+    values = model.get_parameter("classifier.weight")
+    assert torch.equal(values, tensors["classifier.weight"].to(values.dtype))
+
+
+WRONG = {
+    "heads that do not divide": ({"num_attention_heads": 5}, "makes no VideoMAEForVideoClassification of config.json"),
+    "a text for a number": ({"num_attention_heads": "2"}, "makes no VideoMAEForVideoClassification of config.json"),
+    "no type": ({"dtype": "junk"}, "makes no VideoMAEForVideoClassification of config.json"),
+    "no library for it": ({"quantization_config": {"load_in_8bit": True}}, "makes no VideoMAEForVideoClassification"),
+    "a tokenizer": ({"architectures": ["BertTokenizer"]}, "has no model 'BertTokenizer'"),
+    "a configuration": ({"architectures": ["VideoMAEConfig"]}, "has no model 'VideoMAEConfig'"),
+    "the base of all": ({"architectures": ["PreTrainedModel"]}, "has no model 'PreTrainedModel'"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_transformers_refuses_is_one_error_that_names_the_folder(folder, name):
+    values, message = WRONG[name]
+    change(folder / "config.json", **values)
+    with pytest.raises(CaptureError, match=message) as refused:
+        load_pretrained(folder)
+    assert str(folder) in str(refused.value)
+
+
+def test_an_index_that_is_no_json_is_one_error(folder):
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors")
+    (folder / "model.safetensors.index.json").write_text("{")
+    with pytest.raises(CaptureError, match=r"makes no VideoMAEForVideoClassification .*\(JSONDecodeError"):
+        load_pretrained(folder)
