@@ -148,6 +148,8 @@ def _attributes(model: GMSAClassifier) -> dict[str, str]:
         "model_config": json.dumps(model.config.to_dict()),
         "weights_type": type_name(next(model.parameters())),
     }
+    if model.config.classes == 0:
+        attributes["no_predictions"] = "these encoders were pretrained without labels and have no classifier"
     if "sha256" in model.origin:
         attributes["checkpoint_sha256"] = model.origin["sha256"]
     if "path" in model.origin and Path(model.origin["path"]).parent != ZOO:

@@ -23,6 +23,7 @@ from gmsa.commands.lab import lab
 from gmsa.commands.ls import ls
 from gmsa.commands.models import models
 from gmsa.commands.montage import montage
+from gmsa.commands.pretrain import pretrain
 from gmsa.commands.study import study
 from gmsa.commands.sweep import sweep
 from gmsa.commands.train import train
@@ -58,8 +59,8 @@ for room in ("analysis", "figures"):
         add_alias(f"gmsa.{room}", room)
 
 COMMANDS = (
-    models, ls, inspect, whatif, features, evaluate, train, catalog, montage, figures_command, sweep, study, explainers,
-    lab, docs,
+    models, ls, inspect, whatif, features, evaluate, pretrain, train, catalog, montage, figures_command, sweep, study,
+    explainers, lab, docs,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)

@@ -176,7 +176,7 @@ class GMSAClassifier(nn.Module):
         card: how the model came to be: name, recipe, seed, training data, scores.
         origin: which file it was loaded from: name, path, sha256.
         encoders: modality -> `Encoder`.
-        classifier: from the joined vectors to the classes.
+        classifier: from the joined vectors to the classes; of no classes, logits have no columns.
 
     Raises:
         ConfigError: a vocabulary whose length is not the number of classes.
@@ -194,7 +194,7 @@ class GMSAClassifier(nn.Module):
         self.origin: dict[str, Any] = {}
         encoders = nn.ModuleDict({name: Encoder(config, name) for name in config.modalities})
         self.encoders = cast(Mapping[str, Encoder], encoders)  # as the layers of an encoder
-        self.classifier = xavier_linear(sum(config.width(name) for name in config.modalities), config.classes)
+        self.classifier = _classifier(sum(config.width(name) for name in config.modalities), config.classes)
 
     @property
     def spaces(self) -> dict[str, FeatureSpace]:
@@ -301,6 +301,17 @@ class GMSAClassifier(nn.Module):
         if empty.any():
             raise ArgumentError(f"clip {int(empty.nonzero()[0])} of the batch has no valid frame")
         return batch.valid
+
+
+def _classifier(width: int, classes: int) -> nn.Linear:
+    """From the joined vectors to the classes; of no classes it has no weights, and nothing to train."""
+    linear = xavier_linear(width, max(1, classes))
+    if classes == 0:  # torch warns of a `Linear` that has no weights to draw
+        linear.weight, linear.bias = (
+            nn.Parameter(each[:0], requires_grad=False) for each in (linear.weight, linear.bias)
+        )
+        linear.out_features = 0
+    return linear
 
 
 def _with_modules(module: Module, changes: Mapping[str, nn.Module], **attributes: Any) -> Module:

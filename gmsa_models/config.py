@@ -11,10 +11,10 @@ from torch import nn
 from gmsa_models.attention import ATTENTION, STACKS, AttentionBlock
 from gmsa_models.branches import in_order
 from gmsa_models.data.errors import brief, is_plain
-from gmsa_models.errors import ConfigError
+from gmsa_models.errors import ArgumentError, ConfigError
 from gmsa_models.masks import Neighbourhood, Scales, neighbourhood_from_dict, neighbourhood_to_dict
 
-__all__ = ["ModelConfig"]
+__all__ = ["ModelConfig", "check_classifies"]
 
 NORMS = ("pre", "post")
 MOST_MODALITIES = 32
@@ -31,7 +31,7 @@ class ModelConfig:
         attention: a key of `ATTENTION`: "baseline", "share-att", "gate-att", "gate-op", "gate-op-scales", "local", or
             "none" (the control), the block of every layer; or of `STACKS`, a block each: "local-then-global".
         modalities: name -> width of its frames, in the order in which pooled vectors are joined.
-        classes: number of outputs.
+        classes: number of outputs; 0: an encoder without a classifier, as pretraining leaves it.
         neighbourhood: N_i of the local branches; needed by the blocks that have one, `Scales` by "gate-op-scales"; None
             in the others.
         widths: name -> D, with a `Linear` from the frames to D; None: D is the frames' width, and no such `Linear`.
@@ -61,8 +61,10 @@ class ModelConfig:
     def __post_init__(self) -> None:
         _check_choice("attention", self.attention, (*ATTENTION, *STACKS))
         _check_choice("norm", self.norm, NORMS)
-        for name in ("classes", "heads", "layers", "feed_forward", "max_frames"):
+        for name in ("heads", "layers", "feed_forward", "max_frames"):
             _check_positive(name, getattr(self, name))
+        if self.classes != 0 or isinstance(self.classes, bool | float):
+            _check_positive("classes", self.classes)
         if not isinstance(self.bias, bool):
             raise ConfigError(f"bias is {brief(self.bias)}; expected True or False")
         if not isinstance(self.dropout, int | float) or not 0 <= self.dropout < 1:
@@ -154,6 +156,23 @@ class ModelConfig:
         if values.get("neighbourhood") is not None:
             values["neighbourhood"] = neighbourhood_from_dict(values["neighbourhood"])
         return cls(**values)
+
+
+def check_classifies(config: ModelConfig, name: str = "the model") -> None:
+    """Check that a model has classes.
+
+    Args:
+        config: of the model.
+        name: what it is called in the message.
+
+    Raises:
+        ArgumentError: encoders alone, as pretraining leaves them; says what can be done with them.
+    """
+    if not config.classes:
+        raise ArgumentError(
+            f"{name} has no classifier and predicts nothing: its encoders were pretrained without labels. Train one on "
+            "them with gmsa train --from; gmsa inspect shows their maps"
+        )
 
 
 def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:

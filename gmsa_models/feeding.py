@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Integer, Shaped
 from torch import Tensor
 from typing_extensions import TypeIs
 
@@ -24,8 +24,10 @@ from gmsa_models.data.shuffle import count_clips, shuffled_clips
 from gmsa_models.data.sources import Source
 from gmsa_models.data.spaces import FeatureSpace
 from gmsa_models.data.vocabulary import Vocabulary
+from gmsa_models.errors import ArgumentError
 
 __all__ = [
+    "ClipShare",
     "ClipSource",
     "Collation",
     "Inputs",
@@ -48,6 +50,34 @@ LARGEST_VALUE = 1e6  # of a feature: products and squares of such numbers still 
 
 
 @dataclass(frozen=True)
+class ClipShare:
+    """A share of some clips, drawn at random; of one seed a smaller share lies within a larger one.
+
+    Attributes:
+        share: of the clips, in (0, 1]; at least one clip.
+        seed: of the draw.
+
+    Raises:
+        ArgumentError: no share.
+    """
+
+    share: float
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1 or self.seed < 0:
+            raise ArgumentError(
+                f"a share of {self.share!r} with the seed {self.seed!r}; expected more than 0 and at most 1, and a "
+                "seed of at least 0"
+            )
+
+    def places(self, count: int) -> Integer[np.ndarray, " places"]:
+        """Places of the clips among `count`, in rising order."""
+        order = np.random.default_rng((self.seed, count)).permutation(count)
+        return np.sort(order[: max(1, round(self.share * count))])
+
+
+@dataclass(frozen=True)
 class TrainingClips:
     """One process's share of the training clips, in an order that the seed and the epoch decide.
 
@@ -58,6 +88,7 @@ class TrainingClips:
         inputs: what a clip must have; None: not checked here.
         on_skip: takes the error of each record or clip that cannot be used, in whose place another is read; None: the
             error is raised. Clips in hand are not checked.
+        part: of the clips, the others are not used; None: all are.
     """
 
     source: ClipSource
@@ -66,9 +97,13 @@ class TrainingClips:
     world_size: int = 1
     inputs: Inputs | None = None
     on_skip: OnSkip | None = None
+    part: ClipShare | None = None
 
     def __len__(self) -> int:
         """Clips of all shares together."""
+        return self._count() if self.part is None else len(self.part.places(self._count()))
+
+    def _count(self) -> int:
         return len(self.source) if in_hand(self.source) else count_clips(self.source, self.on_skip)
 
     def spaces(self) -> dict[str, FeatureSpace]:
@@ -78,12 +113,14 @@ class TrainingClips:
 
     def __call__(self, epoch: int, skip: int = 0) -> Iterator[Clip]:
         """The share's clips of an epoch, without the first `skip`."""
+        part = None if self.part is None else self.part.places(self._count())
         if not in_hand(self.source):
             return shuffled_clips(
-                self.source, self.seed, epoch, self.rank, self.world_size, skip, on_skip=self.on_skip,
+                self.source, self.seed, epoch, self.rank, self.world_size, skip, on_skip=self.on_skip, part=part,
                 check=lambda clip: None if self.inputs is None else check_fits(clip, self.inputs),
             )  # fmt: skip
-        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.source))
+        order = np.random.default_rng((self.seed, epoch)).permutation(len(self))
+        order = order if part is None else part[order]
         share = order[: len(order) // self.world_size * self.world_size][self.rank :: self.world_size]
         return (self.source[int(index)] for index in share[skip:])
 
@@ -178,12 +215,13 @@ class Collation:
 
     Attributes:
         modalities: which, in the model's order.
-        vocabulary: the classes of the label columns; labels outside it are dropped.
+        vocabulary: the classes of the label columns; labels outside it are dropped. None: there are no such columns,
+            and no label is read.
         max_frames: longer clips are cut to their first frames.
     """
 
     modalities: tuple[str, ...]
-    vocabulary: Vocabulary
+    vocabulary: Vocabulary | None
     max_frames: int
 
     def __call__(self, clips: Sequence[Clip]) -> RawBatch:
@@ -194,9 +232,10 @@ class Collation:
         """
         clips = [clip.cut(self.max_frames) for clip in clips]
         lengths = torch.tensor([clip.frames for clip in clips])
-        labels = torch.zeros(len(clips), len(self.vocabulary), dtype=torch.float32)
-        for row, clip in enumerate(clips):
-            labels[row, list(clip.positions(self.vocabulary))] = 1.0
+        classes = Vocabulary("", (), ()) if self.vocabulary is None else self.vocabulary
+        labels = torch.zeros(len(clips), len(classes), dtype=torch.float32)
+        for row, clip in enumerate(clips if len(classes) else ()):
+            labels[row, list(clip.positions(classes))] = 1.0
         return RawBatch(
             features={name: _stack(clips, name, int(lengths.max())) for name in self.modalities},
             valid=torch.arange(int(lengths.max())) < lengths[:, None],

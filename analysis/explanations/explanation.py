@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gmsa_models.classifier import GMSAClassifier
+from gmsa_models.config import check_classifies
 from gmsa_models.data.clip import Clip
 from gmsa_models.errors import ArgumentError
 
@@ -28,9 +29,10 @@ def class_position(model: GMSAClassifier, target: SupportsIndex | str) -> int:
         target: position, from 0; or the name as in the model's vocabulary, in any case.
 
     Raises:
-        ArgumentError: a position that the model lacks, a name without a vocabulary, or neither a number nor a text; a
-            name that the vocabulary lacks; names those that begin alike.
+        ArgumentError: a model without classes; a position that it lacks, a name without a vocabulary, or neither a
+            number nor a text; a name that the vocabulary lacks; names those that begin alike.
     """
+    check_classifies(model.config)
     if isinstance(target, str):
         if model.vocabulary is None:
             raise ArgumentError(f"target is {target!r}; the model has no vocabulary: give the class by its position")

@@ -15,6 +15,7 @@ from analysis.view import features_sha256
 from gmsa_models.checkpoints.files import load
 from gmsa_models.checkpoints.names import name_checkpoints
 from gmsa_models.classifier import Encoder, GMSAClassifier
+from gmsa_models.config import check_classifies
 from gmsa_models.data.batch import Batch
 from gmsa_models.data.clip import Clip
 from gmsa_models.errors import ArgumentError
@@ -73,9 +74,10 @@ def check_live(model: GMSAClassifier) -> None:
     """Refuse a model whose pass a page cannot make.
 
     Raises:
-        ArgumentError: too many weights, or a block that the page does not know.
+        ArgumentError: no classes, too many weights, or a block that the page does not know.
     """
     name, attention = model_name(model), model.config.attention
+    check_classifies(model.config, f"model {name!r}")
     if attention not in LIVE_BLOCKS:
         raise ArgumentError(f"model {name!r} has attention {attention!r}; live pages know {', '.join(LIVE_BLOCKS)}")
     size = 4 * sum(parameter.numel() for parameter in model.parameters())

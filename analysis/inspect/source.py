@@ -22,6 +22,7 @@ from analysis.view import TraceView
 from gmsa_models.checkpoints.files import load
 from gmsa_models.checkpoints.names import name_checkpoints, renamed
 from gmsa_models.classifier import GMSAClassifier
+from gmsa_models.config import check_classifies
 from gmsa_models.data.clip import Clip
 from gmsa_models.data.errors import OnSkip
 from gmsa_models.data.paths import skip_handler
@@ -163,6 +164,8 @@ def _check_same_frames(models: Sequence[GMSAClassifier], clip: Clip) -> None:
 def _explained(models: Sequence[GMSAClassifier], clip: Clip, target: str | None) -> list[int]:
     """Output position of one class in each model: the one of that name, else the first model's likeliest."""
     first, *others = models
+    for each in models:
+        check_classifies(each.config, f"model {each.origin['name']!r}")
     if target is not None:
         position = _find(first, target)
     else:

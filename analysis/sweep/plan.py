@@ -16,6 +16,7 @@ from analysis.sweep.analyses import DEFAULT_ANALYSES, chosen
 from analysis.sweep.columns import BRANCHES
 from gmsa_models.checkpoints.model_file import ModelFile
 from gmsa_models.checkpoints.names import name_checkpoints
+from gmsa_models.config import check_classifies
 from gmsa_models.data.demo_videos import DEMO, demo_videos, is_demo, parse_demo
 from gmsa_models.data.formats import is_catalog
 from gmsa_models.data.paths import expand
@@ -168,6 +169,7 @@ def find_models(names: Sequence[str]) -> tuple[tuple[ModelFile, ...], tuple[str,
     modalities: dict[str, None] = {}
     branches = dict.fromkeys(BRANCHES)
     for each in checkpoints:
+        check_classifies(each.described.config, f"model {each.name!r}")
         if each.described.vocabulary is None:
             raise ArgumentError(f"model {each.name!r} has no vocabulary, so labels cannot be matched to its outputs")
         modalities |= dict.fromkeys(each.described.config.modalities)

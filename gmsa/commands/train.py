@@ -18,7 +18,7 @@ from gmsa_models.data.demo_videos import is_demo
 if TYPE_CHECKING:
     from gmsa_models.data.skipped import Skipped
 
-__all__ = ["train"]
+__all__ = ["chosen_options", "devices_of", "is_first_process", "modalities_of", "refuse_demo", "train"]
 
 
 def train(
@@ -50,6 +50,23 @@ def train(
     max_frames: Annotated[int | None, typer.Option(min=1, help="The longest clip; longer ones are cut.")] = None,
     dropout: Annotated[float, typer.Option(min=0.0, max=0.99)] = 0.0,
     weights_seed: Annotated[int, typer.Option(help="Seed of the initial weights.")] = 0,
+    pretrained: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="FILE",
+            help="Start from the encoders of this checkpoint, of `gmsa pretrain` or any other of the same variant and "
+            "sizes.",
+        ),
+    ] = None,
+    labelled_share: Annotated[
+        float,
+        typer.Option(
+            help="Train on this share of the training videos, drawn at random; a smaller share lies within a larger "
+            "one of the same seed."
+        ),
+    ] = 1.0,
+    share_seed: Annotated[int, typer.Option(min=0, help="Of that draw.")] = 0,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps; default: as many as the epochs have.")] = None,
     epochs: Annotated[float, typer.Option(help="Passes over the data, used without --steps.")] = 1.0,
     batch_size: Annotated[int, typer.Option(help="Clips a step, over all processes together.")] = 16,
@@ -76,19 +93,12 @@ def train(
     """Train one of the paper's models; a run that was stopped goes on when the command is given again."""
     modalities, widths = modalities_of(modality)
     arguments = {name: value for name, value in locals().items() if name != "context"}
-    chosen = {
-        name for name in context.params if str(context.get_parameter_source(name)) == "ParameterSource.COMMANDLINE"
-    }
-    if demo := [source for source in data if is_demo(source)]:
-        raise ClickError(
-            f"--data {demo[0]}: the demo videos score models and lie in no file to train on; `gmsa montage` writes "
-            "such videos to train on"
-        )
+    refuse_demo(data)
     with left_out() as skipped:
         if len(data) == 1 and Path(data[0]).is_dir() and vocabulary is None:
-            arguments |= _of_folder(arguments, chosen, skipped)
+            arguments |= _of_folder(arguments, chosen_options(context), skipped)
         result = _train(arguments, skipped)
-    if not _is_first_process():
+    if not is_first_process():
         return
     scores = ", ".join(
         f"{name} {value:.4f}" if isinstance(value, float) else f"{name} {value}"
@@ -98,6 +108,29 @@ def train(
     path = visible(result.path)
     done = f"wrote {path}" if result.trained else f"{path} was finished already, and stays as it is"
     print(f"{done} (step {result.step}, {result.seconds:.0f} s){': ' + scores if scores else ''}")
+
+
+def chosen_options(context: typer.Context) -> set[str]:
+    """Names of the options that were typed."""
+    return {name for name in context.params if str(context.get_parameter_source(name)) == "ParameterSource.COMMANDLINE"}
+
+
+def refuse_demo(data: Sequence[str]) -> None:
+    """Refuse the demo videos.
+
+    Raises:
+        ClickError: one of the sources is of them.
+    """
+    if demo := [source for source in data if is_demo(source)]:
+        raise ClickError(
+            f"--data {demo[0]}: the demo videos score models and lie in no file to train on; `gmsa montage` writes "
+            "such videos to train on"
+        )
+
+
+def devices_of(option: str) -> int | str:
+    """As Lightning Fabric takes them."""
+    return int(option) if option.isdigit() else option
 
 
 def modalities_of(
@@ -172,6 +205,7 @@ def _train(arguments: dict[str, Any], skipped: Skipped) -> Any:
     from gmsa_models.checkpoints.names import check_name
     from gmsa_models.data.montage.make import demo_vocabulary
     from gmsa_models.data.spaces import spaces_to_dict
+    from gmsa_models.feeding import ClipShare
     from gmsa_models.training.loop import fit
     from gmsa_models.training.recipe import Recipe
 
@@ -192,16 +226,22 @@ def _train(arguments: dict[str, Any], skipped: Skipped) -> Any:
     )  # fmt: skip
     if "spaces" in arguments:  # so that every clip is checked against them
         model.card["feature_spaces"] = spaces_to_dict(arguments["spaces"])
-    devices = int(arguments["devices"]) if arguments["devices"].isdigit() else arguments["devices"]
+    if arguments["pretrained"] is not None:
+        from gmsa_models.pretraining.start import start_from
+
+        start_from(model, arguments["pretrained"])
+    whole = arguments["labelled_share"] == 1
+    part = None if whole else ClipShare(arguments["labelled_share"], arguments["share_seed"])
     return fit(
         model, arguments["data"], arguments["validation"] or None, recipe, arguments["out"],
-        devices=devices, accelerator=arguments["accelerator"], num_nodes=arguments["nodes"],
+        devices=devices_of(arguments["devices"]), accelerator=arguments["accelerator"], num_nodes=arguments["nodes"],
         card={"name": name, "command": command_line()},
-        on_error=arguments["on_error"], on_skip=skipped,
+        on_error=arguments["on_error"], on_skip=skipped, part=part,
     )  # fmt: skip
 
 
-def _is_first_process() -> bool:
+def is_first_process() -> bool:
+    """Whether this is the process that prints."""
     from torch import distributed
 
     return not (distributed.is_available() and distributed.is_initialized()) or distributed.get_rank() == 0

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
+from jaxtyping import Integer
 
 from gmsa_models.data.clip import Clip
 from gmsa_models.data.errors import OnSkip, UnreadableError
@@ -31,6 +32,7 @@ def shuffled_clips(
     buffer: int | None = None,
     on_skip: OnSkip | None = None,
     check: Callable[[Clip], None] = lambda clip: None,
+    part: Integer[np.ndarray, " places"] | None = None,
 ) -> Iterator[Clip]:
     """One epoch of one process's share of the clips, shuffled.
 
@@ -48,14 +50,16 @@ def shuffled_clips(
         on_skip: called with the error of each record that cannot be read, in whose place the next of the share that can
             be is read: shares stay equal, and an epoch that is entered in its middle goes on the same.
         check: raises an `UnreadableError` for a clip that cannot be used, which then counts as one that cannot be read.
+        part: places of the clips that are used, among all in the order of the files; None: all.
 
     Raises:
         ArgumentError: numbers that make no sense, fewer clips than processes, or none that can be read.
         ClipFileError: a clip that cannot be read, unless `on_skip` takes it; names the file and the clip.
     """
     index = index_records(source, on_skip)
-    _check_shares(len(index), rank, world_size, skip, buffer)
+    _check_shares(len(index) if part is None else len(part), rank, world_size, skip, buffer)
     order = _epoch_order(index, seed, epoch, buffer)
+    order = order if part is None else order[np.isin(order, part)]
     share = order[: len(order) // world_size * world_size][rank::world_size]
     return _read_in_order(_Share(index, share, on_skip, check), skip)
 

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from gmsa_models.classifier import GMSAClassifier
+from gmsa_models.config import check_classifies
 from gmsa_models.data.batch import Batch
 from gmsa_models.data.clip import Clip
 from gmsa_models.data.errors import OnSkip
@@ -185,6 +186,7 @@ def vocabulary_of(model: GMSAClassifier) -> Vocabulary:
     Raises:
         ArgumentError: the model does not say.
     """
+    check_classifies(model.config)
     if model.vocabulary is None:
         raise ArgumentError(
             "the model has no vocabulary, so the labels of a clip cannot be matched to its outputs; "

@@ -40,17 +40,18 @@ def alone_in(fabric: Fabric, directory: Path) -> Iterator[None]:
             lock.__exit__(None, None, None)
 
 
-def check_kept(directory: Path, has_best: bool) -> None:
+def check_kept(directory: Path, file: str, has_best: bool) -> None:
     """Check that the folder of an unfinished run has what the run needs, and no finished model that it would replace.
 
     Args:
         directory: of the run.
+        file: name of the finished model.
         has_best: the run has had a validation, so that its best weights are to be there.
 
     Raises:
         TrainingError: it does not; the message says what to do.
     """
-    model, best = directory / "model.safetensors", directory / "best.safetensors"
+    model, best = directory / file, directory / "best.safetensors"
     if model.exists():
         raise TrainingError(
             f"{model}: a finished model, and no finished state.pt of its run; it is not written over: choose another "

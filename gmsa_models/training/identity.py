@@ -5,28 +5,34 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.errors import OnSkip, brief
 from gmsa_models.data.fingerprint import fingerprint_clips, fingerprint_source
 from gmsa_models.data.vocabulary import Vocabulary
-from gmsa_models.evaluation.scoring import vocabulary_of
 from gmsa_models.feeding import ClipSource, TrainingClips, in_hand
 from gmsa_models.training.recipe import Recipe
 
-__all__ = ["VALIDATION", "Identity", "differences", "identity_of"]
+__all__ = [
+    "VALIDATION",
+    "Identity",
+    "differences",
+    "identity_of",
+    "identity_of_classes",
+    "identity_of_weights",
+]
 
 Identity = dict[str, Any]
 VALIDATION = "validation data"
 
 
 def identity_of(
-    model: GMSAClassifier, recipe: Recipe, clips: TrainingClips, validation: ClipSource | None, on_skip: OnSkip | None
+    task: Identity, recipe: Recipe, clips: TrainingClips, validation: ClipSource | None, on_skip: OnSkip | None
 ) -> Identity:
     """What a run must share with the one it goes on from, as plain values.
 
@@ -34,21 +40,21 @@ def identity_of(
     device and kind of accelerator, which change weights by rounding only.
 
     Args:
-        model: with the weights that training starts from.
+        task: what of the task decides the weights, see `Task.identity`.
         recipe: of the run.
         clips: the training clips, of any process.
         validation: source of the validation clips; None: no validation.
         on_skip: takes the error of each file that cannot be read; None: it is raised.
     """
     parts = {
-        "model": model.config.to_dict(),
-        "initial weights": {"sha256": _digest_tensors(model.state_dict())},
-        "classes": _classes(vocabulary_of(model)),
+        **task,
         "recipe": recipe.to_dict(),
         "training data": {**_data(clips.source, on_skip), "clips": len(clips)},
         VALIDATION: None if validation is None else _data(validation, on_skip),
         "processes": clips.world_size,
     }
+    if clips.part is not None:
+        parts["labelled share"] = asdict(clips.part)
     return json.loads(json.dumps(parts, default=str))
 
 
@@ -86,7 +92,7 @@ def _data(source: ClipSource, on_skip: OnSkip | None) -> dict[str, Any]:
     return {"source": ", ".join(map(str, paths)), "sha256": fingerprint_source(source, on_skip)}
 
 
-def _classes(vocabulary: Vocabulary) -> dict[str, Any]:
+def identity_of_classes(vocabulary: Vocabulary) -> Identity:
     """Each class as its own entry would make a message of thousands, so only their number is in it."""
     contents = json.dumps([vocabulary.dataset, vocabulary.indices, vocabulary.names])
     return {
@@ -96,9 +102,10 @@ def _classes(vocabulary: Vocabulary) -> dict[str, Any]:
     }
 
 
-def _digest_tensors(tensors: Mapping[str, Tensor]) -> str:
+def identity_of_weights(tensors: Mapping[str, Tensor]) -> Identity:
+    """SHA-256 of tensors with their names."""
     digest = hashlib.sha256()
     for name, value in tensors.items():
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    return {"sha256": digest.hexdigest()}

@@ -15,9 +15,9 @@ __all__ = ["TrainingLog", "Values"]
 
 COLUMNS = (
     "step", "epoch", "videos", "seconds", "learning_rate", "loss", "gradient_norm", "videos_per_second",
-    "validation_gap", "validation_map", "validation_perr", "validation_hit_at_1", "validation_videos",
-    "validation_unlabelled",
 )  # fmt: skip
+SCORES = ("gap", "map", "perr", "hit_at_1", "videos", "unlabelled")
+_WRITTEN = {"gap": "GAP", "map": "MAP"}  # in the line of progress; of other scores the first, under its name
 
 Values = dict[str, int | float]
 
@@ -28,12 +28,15 @@ class TrainingLog:
     A run that is taken up again at a step first drops what it had logged after that step.
     """
 
-    def __init__(self, directory: Path, steps: int, start: int, progress: bool) -> None:
+    def __init__(
+        self, directory: Path, steps: int, start: int, progress: bool, scores: tuple[str, ...] = SCORES
+    ) -> None:
         self.path = directory / "metrics.csv"
+        self.columns = (*COLUMNS, *(f"validation_{name}" for name in scores))
         self._drop_after(start)
         self._stack = ExitStack()
         self._file = self._stack.enter_context(self.path.open("a", newline="", encoding="utf-8"))
-        self._writer = csv.DictWriter(self._file, COLUMNS)
+        self._writer = csv.DictWriter(self._file, self.columns)
         from tensorboardX import SummaryWriter
 
         self._board = SummaryWriter(str(directory / "tensorboard"), purge_step=start + 1 if start else None)
@@ -47,7 +50,7 @@ class TrainingLog:
         self._stack.close()
 
     def write(self, values: Values) -> None:
-        """Log some of `COLUMNS`, `step` among them."""
+        """Log some of `columns`, `step` among them."""
         try:
             self._writer.writerow(values)
             self._file.flush()
@@ -69,7 +72,7 @@ class TrainingLog:
     def _drop_after(self, step: int) -> None:
         before = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
         lines, text = csv.DictReader(io.StringIO(before)), io.StringIO(newline="")
-        writer = csv.DictWriter(text, COLUMNS)
+        writer = csv.DictWriter(text, self.columns)
         writer.writeheader()
         # A line that a kill cut short has no step, or lacks its last columns.
         writer.writerows(line for line in lines if None not in line.values() and int(line["step"]) <= step)
@@ -98,8 +101,9 @@ class _Bar:
         self._progress.update(self._task, completed=step)
 
     def show(self, values: Values) -> None:
-        if "validation_gap" in values:
-            self._scores = f"  GAP {values['validation_gap']:.4f}  MAP {values['validation_map']:.4f}"
+        scores = {name.removeprefix("validation_"): value for name, value in values.items() if "validation_" in name}
+        shown = [name for name in _WRITTEN if name in scores] or list(scores)[:1]
+        self._scores = "".join(f"  {_WRITTEN.get(name, name)} {scores[name]:.4f}" for name in shown) or self._scores
         if "loss" not in values:
             return
         note = f"loss {values['loss']:.3f}  {values['videos_per_second']:.0f} videos/s{self._scores}"

@@ -11,29 +11,28 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import Tensor
 
 from gmsa_models.checkpoints.files import check_savable, load, save
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.atomic import replaced_when_done
 from gmsa_models.data.errors import OnSkip
 from gmsa_models.data.paths import skip_handler
-from gmsa_models.data.spaces import spaces_to_dict
 from gmsa_models.errors import ArgumentError, TrainingError
-from gmsa_models.evaluation.scoring import collation_of
-from gmsa_models.feeding import ClipSource, Inputs, RawBatch, TrainingClips, in_hand, planned_batches, prefetched
+from gmsa_models.feeding import ClipShare, ClipSource, RawBatch, TrainingClips, planned_batches, prefetched
+from gmsa_models.training.average import exponential_average
+from gmsa_models.training.card import card_of_run
 from gmsa_models.training.divergence import divergence, first_not_finite
 from gmsa_models.training.folder import alone_in, check_kept
 from gmsa_models.training.identity import VALIDATION, identity_of
 from gmsa_models.training.log import TrainingLog, Values
-from gmsa_models.training.objective import Objective, parameter_groups
-from gmsa_models.training.recipe import MONITORS, Recipe
+from gmsa_models.training.objective import parameter_groups
+from gmsa_models.training.recipe import Recipe
 from gmsa_models.training.result import TrainingResult
 from gmsa_models.training.state import TrainingProgress, earlier_fingerprint, load_state, save_state
-from gmsa_models.training.validation import check_labels, validate
+from gmsa_models.training.task import Classification, Task
 
-__all__ = ["fit"]
+__all__ = ["fit", "run_task"]
 
 
 def fit(
@@ -51,6 +50,7 @@ def fit(
     card: dict[str, Any] | None = None,
     on_error: str = "fail",
     on_skip: OnSkip | None = None,
+    part: ClipShare | None = None,
 ) -> TrainingResult:
     """Train a model, and save it with its card to `out_dir/model.safetensors`.
 
@@ -74,6 +74,7 @@ def fit(
         on_error: "fail" raises the first error; "skip" reads another clip of the process's share in the place of one
             that cannot be read or does not fit the model, the same one in every run.
         on_skip: with "skip", called with each error, in every epoch again; default: a `SkippedWarning`.
+        part: of the training clips, the others are not used; None: all are.
 
     Raises:
         TrainingError: too few clips for one batch, a batch that the processes cannot share evenly, or validation clips
@@ -85,7 +86,31 @@ def fit(
         ArgumentError: the model has none.
         TFRecordError, UnfitClipError: a clip that cannot be read or does not fit the model.
     """
-    collation_of(model)
+    return run_task(
+        Classification(model), train_source, validation_source, recipe, out_dir, devices=devices,
+        accelerator=accelerator, num_nodes=num_nodes, strategy=strategy, progress=progress, card=card,
+        on_error=on_error, on_skip=on_skip, part=part,
+    )  # fmt: skip
+
+
+def run_task(
+    task: Task,
+    train_source: ClipSource,
+    validation_source: ClipSource | None,
+    recipe: Recipe,
+    out_dir: str | Path,
+    *,
+    devices: int | str = 1,
+    accelerator: str = "cpu",
+    num_nodes: int = 1,
+    strategy: str = "auto",
+    progress: bool = True,
+    card: dict[str, Any] | None = None,
+    on_error: str = "fail",
+    on_skip: OnSkip | None = None,
+    part: ClipShare | None = None,
+) -> TrainingResult:
+    """Do any task as `fit` does its own; arguments, guarantees and errors are its."""
     handler = skip_handler(on_error, on_skip)
     precision: Any = recipe.precision  # one of the literals that Fabric takes, which `Recipe` has checked
     fabric = Fabric(
@@ -93,7 +118,9 @@ def fit(
     )
     fabric.launch()
     with alone_in(fabric, Path(out_dir)):
-        run = _Run(fabric, model, train_source, validation_source, recipe, Path(out_dir), dict(card or {}), handler)
+        run = _Run(
+            fabric, task, train_source, validation_source, recipe, Path(out_dir), dict(card or {}), handler, part
+        )
         if not run.progress.finished:
             with torch.random.fork_rng(devices=[fabric.device] if fabric.device.type == "cuda" else []):
                 run.train(progress)
@@ -106,23 +133,24 @@ class _Run:
     def __init__(
         self,
         fabric: Fabric,
-        model: GMSAClassifier,
+        task: Task,
         train_source: ClipSource,
         validation_source: ClipSource | None,
         recipe: Recipe,
         directory: Path,
         card: dict[str, Any],
         on_skip: OnSkip | None,
+        part: ClipShare | None,
     ) -> None:
-        self.fabric, self.model, self.recipe, self.directory, self.card = fabric, model, recipe, directory, card
+        self.fabric, self.task, self.recipe, self.directory, self.card = fabric, task, recipe, directory, card
         self.validation_source, self.on_skip = validation_source, on_skip
         self.clips = TrainingClips(
-            train_source, recipe.seed, fabric.global_rank, fabric.world_size, Inputs.of(model), on_skip
+            train_source, recipe.seed, fabric.global_rank, fabric.world_size, task.inputs(), on_skip, part
         )
         self.local_batch = _share(recipe.batch_size, fabric.world_size, len(self.clips))
         self.steps = recipe.steps or max(1, round(recipe.epochs * (len(self.clips) // recipe.batch_size)))
         self.validate_every = recipe.validate_every or max(1, self.steps // 10)
-        self.identity = identity_of(model, recipe, self.clips, validation_source, on_skip)
+        self.identity = identity_of(task.identity(), recipe, self.clips, validation_source, on_skip)
         self.progress, self.same_validation = TrainingProgress(), True
         self.losses: list[Tensor] = []  # of the steps since the last line of the log
         self._prepare()
@@ -131,21 +159,22 @@ class _Run:
 
     def _prepare(self) -> None:
         """Fabric's model and optimiser, and the state of the run that this one goes on from."""
-        earlier = earlier_fingerprint(self.model, self.recipe, len(self.clips))  # of the weights as they were given
-        if self.recipe.initial_probability is not None:
-            odds = self.recipe.initial_probability / (1 - self.recipe.initial_probability)
-            nn.init.constant_(self.model.classifier.bias, float(torch.tensor(odds).log()))
+        task = self.task
+        earlier = earlier_fingerprint(task.model, self.recipe, len(self.clips))  # of the weights as they were given
+        task.begin(self.recipe)
         # A fused optimiser takes float16's scale off the gradients itself, too late for them to be clipped.
         optimizer = torch.optim.AdamW(
-            parameter_groups(self.model, self.recipe.weight_decay),
+            parameter_groups(task.trained, self.recipe.weight_decay),
             lr=self.recipe.learning_rate,
             fused=self.recipe.precision != "16-mixed",
         )
-        self.objective, self.optimizer = self.fabric.setup(Objective(self.model), optimizer)
-        self.average = None if self.recipe.ema_decay is None else _average(self.model, self.recipe.ema_decay)
+        self.objective, self.optimizer = self.fabric.setup(task.objective(), optimizer)
+        self.average = (
+            None if self.recipe.ema_decay is None else exponential_average(task.trained, self.recipe.ema_decay)
+        )
         if state := load_state(self.directory / "state.pt", self.identity, earlier):
             self.progress, tensors, self.same_validation = state
-            self.model.load_state_dict(tensors["model"])
+            task.trained.load_state_dict(tensors["model"])
             self.optimizer.load_state_dict(tensors["optimizer"])
             if scale := tensors.get("precision"):
                 self.fabric.strategy.precision.load_state_dict(scale)
@@ -156,19 +185,19 @@ class _Run:
     def _check(self) -> None:
         """Refuse, before the first step, what would only show when the model is saved or scored."""
         if self.validation_source is not None:
-            check_labels(self.model, self.validation_source, self.on_skip)
+            self.task.check(self.validation_source, self.on_skip)
         if self.was_finished:
             return
-        check_kept(self.directory, self.progress.best is not None)
-        card = self.model.card
-        self.model.card = self._card({**dict.fromkeys(MONITORS, 1 / 3), "videos": 10**9}, self.steps, 1e9)
-        check_savable(self.model, self.directory / "model.safetensors")
-        self.model.card = card
+        check_kept(self.directory, self.task.file, self.progress.best is not None)
+        model, card = self.task.model, self.task.model.card
+        model.card = self._card({**dict.fromkeys(self.task.scores, 1 / 3), "videos": 10**9}, self.steps, 1e9)
+        check_savable(model, self.directory / self.task.file)
+        model.card = card
 
     @property
     def weights(self) -> dict[str, Tensor]:
-        """The model's tensors, as they are now."""
-        return self.model.state_dict()
+        """The tensors that are trained, as they are now."""
+        return self.task.trained.state_dict()
 
     @property
     def averages(self) -> dict[str, Tensor]:
@@ -180,7 +209,7 @@ class _Run:
         at, recipe, first = self.progress, self.recipe, self.fabric.is_global_zero
         self.objective.train()
         begun, marked = time.monotonic() - at.seconds, (time.monotonic(), at.step)
-        log = TrainingLog(self.directory, self.steps, at.step, show) if first else None
+        log = TrainingLog(self.directory, self.steps, at.step, show, self.task.scores) if first else None
         try:
             for batch in self._batches():
                 loss, norm = self._step(batch)
@@ -208,7 +237,7 @@ class _Run:
 
     def _batches(self) -> Iterator[RawBatch]:
         """Batches from where the run stands, epoch after epoch; `progress` moves with them."""
-        at, collate = self.progress, collation_of(self.model)
+        at, collate = self.progress, self.task.collation()
         while True:
             plan = planned_batches(
                 self.clips, batch_size=self.local_batch, window=self.recipe.length_window, seed=self.recipe.seed,
@@ -223,11 +252,11 @@ class _Run:
         recipe, at, device = self.recipe, self.progress, self.fabric.device
         for group in self.optimizer.param_groups:
             group["lr"] = recipe.rate(at.step, self.steps)
-        if self.model.config.dropout > 0:
+        if self.task.model.config.dropout > 0:
             # Dropout of a step depends on the seed, the step and the process only, so no random state is saved.
             torch.manual_seed((recipe.seed * 1_000_003 + at.step) * 4099 + self.fabric.global_rank)
-        features = {name: values.to(device, non_blocking=True) for name, values in batch.features.items()}
-        loss = self.objective(features, batch.valid.to(device), batch.labels.to(device))
+        seed = (recipe.seed, at.step, self.fabric.global_rank)
+        loss = self.objective(*self.task.arguments(batch, device, seed))
         self.fabric.backward(loss)
         norm = None
         if recipe.clip_norm is not None:
@@ -239,7 +268,7 @@ class _Run:
         self.optimizer.zero_grad()
         at.step += 1
         if self.average is not None:
-            self.average.update_parameters(self.model)
+            self.average.update_parameters(self.task.trained)
         return loss.detach(), float("nan") if norm is None else norm
 
     def _line(self, norm: Tensor | float, marked: tuple[float, int]) -> Values:
@@ -266,7 +295,7 @@ class _Run:
         self._check_finite()
         kept = self._swap()
         try:
-            scores = validate(self.fabric, self.model, self.validation_source, self.recipe.batch_size, self.on_skip)
+            scores = self.task.score(self.fabric, self.validation_source, self.recipe.batch_size, self.on_skip)
         except ArgumentError as error:  # finite weights, so large that the scores overflow
             raise self._diverged(f"the validation clips have no scores ({error})") from error
         at.stale += 1
@@ -288,7 +317,7 @@ class _Run:
         if self.average is None:
             return {}
         replaced = {name: value.clone() for name, value in self.weights.items()}
-        self.model.load_state_dict(weights or self.averages)
+        self.task.trained.load_state_dict(weights or self.averages)
         return replaced
 
     def _check_finite(self) -> None:
@@ -314,33 +343,17 @@ class _Run:
 
     def _save_model(self, name: str, scores: Values) -> None:
         if self.fabric.is_global_zero:
-            self.model.card = self._card(scores, self.progress.step, self.progress.seconds)
-            save(self.model, self.directory / name)
+            self.task.model.card = self._card(scores, self.progress.step, self.progress.seconds)
+            save(self.task.model, self.directory / name)
 
     def _card(self, scores: Values, step: int, seconds: float) -> dict[str, Any]:
-        clips = self.clips
-        return {
-            **self.model.card,
-            **self.card,
-            "recipe": self.recipe.to_dict(),
-            "training": {
-                "clips": len(clips),
-                "source": "clips in hand" if in_hand(clips.source) else str(clips.source),
-                "step": step,
-                "steps": self.steps,
-                "seconds": round(seconds, 1),
-                "processes": self.fabric.world_size,
-                "torch": torch.__version__,
-            },
-            "validation": scores,
-            "feature_spaces": spaces_to_dict(
-                {name: space for name, space in clips.spaces().items() if name in self.model.config.modalities}
-            ),
-        }
+        training = {"step": step, "steps": self.steps, **self.task.facts(seconds)}
+        run = card_of_run(self.recipe, self.clips, self.task.model.config.modalities, training, scores)
+        return {**self.task.model.card, **self.card, **run}
 
     def result(self) -> TrainingResult:
-        """Write `model.safetensors` once, and load it."""
-        path = self.directory / "model.safetensors"
+        """Write the finished model once, and load it."""
+        path = self.directory / self.task.file
         if self.fabric.is_global_zero and not (self.was_finished and path.exists()):
             if self.progress.best is None:
                 self._swap()
@@ -363,19 +376,14 @@ class _Run:
 
     def _score_later(self, model: GMSAClassifier, source: ClipSource) -> Values:
         """Score a finished model on validation clips that its card does not know; its file stays as it is."""
-        scores = validate(self.fabric, model, source, self.recipe.batch_size, self.on_skip)
+        self._swap()
+        self.task.model.load_state_dict(model.state_dict())
+        scores = self.task.score(self.fabric, source, self.recipe.batch_size, self.on_skip)
         if self.fabric.is_global_zero:
             about = {"model_sha256": model.origin["sha256"], "data": self.identity[VALIDATION], "scores": scores}
             with replaced_when_done(self.directory / "validation.json") as temporary:
                 temporary.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
         return scores
-
-
-def _average(model: nn.Module, decay: float) -> AveragedModel:
-    """An exponential average that starts from the model's weights as they are."""
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
-    average.n_averaged += 1  # else the first update would replace them
-    return average
 
 
 def _share(batch_size: int, processes: int, clips: int) -> int:

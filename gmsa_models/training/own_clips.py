@@ -16,7 +16,7 @@ from gmsa_models.data.spaces import FeatureSpace
 from gmsa_models.data.vocabulary import Vocabulary
 from gmsa_models.errors import ArgumentError
 
-__all__ = ["FolderPlan", "plan_folder"]
+__all__ = ["FolderPlan", "frames_taken", "plan_folder", "recipe_of_few", "stream_width"]
 
 # Of a model of a few hundred clips: widths that streams are projected to, and the recipe; set by the clips of
 # docs/your_own_video.md, where more steps or width gain nothing.
@@ -117,8 +117,9 @@ def plan_folder(folder: str | Path, hold_out: bool = True, on_skip: OnSkip | Non
         _paths(training), _paths(validation), len(entries) - len(labelled),
         len(_paths(labelled)) - len({each.content for each in labelled}),
         Vocabulary(first.dataset, tuple(range(len(names))), names), modalities,
-        {name: _width(name, width) for name, width in modalities.items()}, dict(first.spaces),
-        min(max(FRAMES, longest), MOST_FRAMES), _recipe(len(training), len(names)),
+        {name: stream_width(name, width) for name, width in modalities.items()}, dict(first.spaces),
+        frames_taken(longest),
+        {**recipe_of_few(len(training)), "initial_probability": 1 / max(2, len(names))},
     )  # fmt: skip
 
 
@@ -142,17 +143,22 @@ def _held_out(entries: Sequence[_Entry]) -> set[str]:
     return kept
 
 
-def _width(stream: str, width: int) -> int:
+def frames_taken(longest: int) -> int:
+    """The longest clip that a model takes, by the longest that it is trained on."""
+    return min(max(FRAMES, longest), MOST_FRAMES)
+
+
+def stream_width(stream: str, width: int) -> int:
     """Width that a stream is projected to: its own if that is small, in steps that the heads divide."""
     return min(WIDTHS.get(stream, OTHER_WIDTH), max(HEADS, width // HEADS * HEADS))
 
 
-def _recipe(clips: int, classes: int) -> dict[str, Any]:
+def recipe_of_few(clips: int) -> dict[str, Any]:
+    """Values of `Recipe` for a few hundred clips, under its names."""
     batch = min(MOST_BATCH, clips)
     steps = max(LEAST_STEPS, PASSES * clips // batch)
     return {
         "batch_size": batch, "steps": steps, "learning_rate": 1e-3, "warmup": steps // 10, "length_window": 4,
-        "initial_probability": 1 / max(2, classes),
     }  # fmt: skip
 
 

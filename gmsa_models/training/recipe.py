@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 from gmsa_models.errors import ConfigError
 
@@ -39,6 +39,8 @@ class Recipe:
         length_window: batches' worth of clips that are sorted by length together; 1 keeps the clip order.
     """
 
+    monitors: ClassVar[tuple[str, ...]] = MONITORS
+
     steps: int | None = None
     epochs: float = 1.0
     batch_size: int = 16
@@ -70,7 +72,7 @@ class Recipe:
             self._check(name, getattr(self, name) is None or 0 < getattr(self, name) < 1, "between 0 and 1, or None")
         self._check("clip_norm", self.clip_norm is None or self.clip_norm > 0, "more than 0, or None")
         self._check("precision", self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}")
-        self._check("monitor", self.monitor in MONITORS, f"one of {', '.join(MONITORS)}")
+        self._check("monitor", self.monitor in self.monitors, f"one of {', '.join(self.monitors)}")
 
     def _check(self, name: str, good: bool, expected: str) -> None:
         if not good:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import pickletools
 import re
 import zipfile
@@ -122,7 +123,9 @@ def load_state(path: Path, run: Identity, earlier: str) -> tuple[TrainingProgres
 def _check_progress(progress: TrainingProgress) -> None:
     for name, value in asdict(progress).items():
         known = isinstance(value, bool) if name == "finished" else isinstance(value, int | float) and value >= 0
-        if not known and not (name == "best" and value is None):
+        if name == "best":  # a share of variance that is explained can be negative
+            known = value is None or (isinstance(value, int | float) and math.isfinite(value))
+        if not known:
             raise ValueError(f"its {name} is {value!r:.100}")
 
 

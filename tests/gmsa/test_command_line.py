@@ -43,7 +43,7 @@ def test_help_lists_the_commands_without_heavy_imports():
         "assert not {'torch', 'xarray', 'matplotlib', 'pandas', 'numpy'} & set(sys.modules), sorted(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    for name in ("models", "inspect", "evaluate", "train", "catalog", "montage", "figures", "lab"):
+    for name in ("models", "inspect", "evaluate", "pretrain", "train", "catalog", "montage", "figures", "lab"):
         assert name in done.stdout
 
 

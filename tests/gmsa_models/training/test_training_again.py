@@ -373,7 +373,7 @@ class TestDiverged:
         def breaking(run, batch):
             found = step(run, batch)
             if run.progress.step == 5:
-                torch.nn.init.constant_(run.model.classifier.bias, float("nan"))
+                torch.nn.init.constant_(run.task.model.classifier.bias, float("nan"))
             return found
 
         monkeypatch.setattr(training._Run, "_step", breaking)
