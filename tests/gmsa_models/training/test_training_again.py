@@ -24,6 +24,7 @@ from gmsa_models.data.tfrecord.files import ClipRecords
 from gmsa_models.errors import ArgumentError, OutputError, TrainingError
 from gmsa_models.evaluation.scoring import evaluate
 from gmsa_models.training import loop as training
+from gmsa_models.training import task
 from gmsa_models.training.loop import fit
 from gmsa_models.training.objective import parameter_groups
 from gmsa_models.training.recipe import PRECISIONS
@@ -416,7 +417,7 @@ class TestValidationWithoutPositives:
         assert run(tmp_path, validation=[*nothing, HELD_OUT[0]]).scores["gap"] > 0
 
     def test_a_score_that_is_not_defined(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(training, "validate", lambda *_: {"gap": float("nan"), "videos": 1})
+        monkeypatch.setattr(task, "validate", lambda *_: {"gap": float("nan"), "videos": 1})
         with pytest.raises(TrainingError, match="gap is nan on the validation clips"):
             run(tmp_path)
         assert not (tmp_path / "best.safetensors").exists()
@@ -442,7 +443,7 @@ class TestPrecisions:
 
 
 def test_validation_leaves_the_mode_of_every_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    modes, validate = [], training.validate
+    modes, validate = [], task.validate
 
     def watched(fabric, model, *given):
         for module in model.modules():
@@ -460,7 +461,7 @@ def test_validation_leaves_the_mode_of_every_module(tmp_path: Path, monkeypatch:
             assert [module.training for module in run.model.modules()] == modes[-1][0]
         return step(run, batch)
 
-    monkeypatch.setattr(training, "validate", watched)
+    monkeypatch.setattr(task, "validate", watched)
     monkeypatch.setattr(training._Run, "_step", stepping)
     run(tmp_path)
     assert len(modes) == 3
