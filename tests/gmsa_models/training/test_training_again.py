@@ -458,7 +458,7 @@ def test_validation_leaves_the_mode_of_every_module(tmp_path: Path, monkeypatch:
 
     def stepping(run, batch):
         if modes:
-            assert [module.training for module in run.model.modules()] == modes[-1][0]
+            assert [module.training for module in run.task.model.modules()] == modes[-1][0]
         return step(run, batch)
 
     monkeypatch.setattr(task, "validate", watched)
