@@ -23,7 +23,6 @@ from analysis.interventions.sites import Site
 from gmsa_models.attention import Valid
 from gmsa_models.attention.stages import BlockEdit
 from gmsa_models.classifier import GMSAClassifier
-from gmsa_models.config import check_classifies
 from gmsa_models.data.batch import Batch
 from gmsa_models.data.clip import Clip
 from gmsa_models.errors import ArgumentError
@@ -85,7 +84,6 @@ def counterfactuals(
         budget: how many sets of pieces are tried for a proof; see `fewest_set`.
         progress: called with the number of questions that are answered, and of all.
     """
-    check_classifies(model.config)
     blocks = [layer.attention for encoder in model.encoders.values() for layer in encoder.layers]
     questions: list[Callable[[], Counterfactual]] = [
         lambda: fewest_seconds(model, clip, seconds=seconds, budget=budget)

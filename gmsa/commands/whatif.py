@@ -39,9 +39,11 @@ def whatif(
     from analysis.interventions.counterfactuals import counterfactuals
     from analysis.interventions.edit_texts import edit_text
     from gmsa_models import load
+    from gmsa_models.config import check_classifies
 
     use_threads(threads)
     chosen = load(model, device_of(device))
+    check_classifies(chosen.config)
     with left_out() as skipped, progress_of("searching") as progress:
         video = first_clip(clip, [chosen], None, on_error, skipped, say)
         answers = counterfactuals(chosen, video, seconds=seconds, budget=budget, progress=progress)
