@@ -27,7 +27,7 @@ from measuring import machine, report
 from analysis.gmsa_view import view_clips
 from analysis.sensitivity.of_view import view_sensitivity
 from analysis.statistics.crossed import crossed_contrast
-from analysis.study.seeds.cell import PERCENT, gap_parts
+from analysis.study.seeds.cell import gap_parts
 from gmsa_models import Clip, GMSAClassifier, read_clips
 from gmsa_models.data.montage.make import demo_vocabulary
 from gmsa_models.data.montage.recipe import MontageRecipe
@@ -49,6 +49,7 @@ VARIANTS, SHARES, SEEDS = ("baseline", "gate-op-tp30"), (0.01, 0.1, 1.0), 3
 SERIES = {"train": (1, 4000, 4), "held-out": (2, 1000, 1)}  # split -> seed of its montages, how many, shards
 SECONDS, MEASURED, NEIGHBOURHOOD = (60, 60), 16, Toeplitz(30)
 NEVER = 10**9  # steps
+PERCENT = 100.0
 
 
 @dataclass(frozen=True)

@@ -31,14 +31,14 @@ def start_from(model: GMSAClassifier, checkpoint: str | Path) -> GMSAClassifier:
         CheckpointError: as `load`.
     """
     source = load(checkpoint)
-    ours, theirs = model.config.to_dict(), source.config.to_dict()
-    differing = [name for name in ours if name not in _MAY_DIFFER and ours[name] != theirs[name]]
+    wanted, known = model.config.to_dict(), source.config.to_dict()
+    differing = [name for name in wanted if name not in _MAY_DIFFER and wanted[name] != known[name]]
     weights = {name: value for name, value in source.state_dict().items() if name.startswith("encoders.")}
     own = model.state_dict()
     if not differing and any(own[name].shape != value.shape for name, value in weights.items()):
         differing = ["max_frames"]
     if differing:
-        changes = "; ".join(f"{name} {brief(theirs[name])}, not {brief(ours[name])}" for name in differing)
+        changes = "; ".join(f"{name} {brief(known[name])}, not {brief(wanted[name])}" for name in differing)
         raise ConfigError(
             f"{source.origin['path']} is of another model: {changes}; give the same variant, size, modalities and "
             "frames as it was trained with"

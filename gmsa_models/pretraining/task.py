@@ -66,7 +66,7 @@ def pretrain(
 
 
 class HiddenFramesTask:
-    """Predict frames that are hidden, in every stream; see `gmsa_models.training.task.Task`."""
+    """Predict frames that are hidden, in every stream; see `gmsa_models.training.task.TrainingTask`."""
 
     file = FILE
 

@@ -40,7 +40,7 @@ def identity_of(
     device and kind of accelerator, which change weights by rounding only.
 
     Args:
-        task: what of the task decides the weights, see `Task.identity`.
+        task: what of the task decides the weights, see `TrainingTask.identity`.
         recipe: of the run.
         clips: the training clips, of any process.
         validation: source of the validation clips; None: no validation.

@@ -11,7 +11,7 @@ from pathlib import Path
 from gmsa_models.data.atomic import cannot_write, replaced_when_done
 from gmsa_models.progress import progress_bar
 
-__all__ = ["TrainingLog", "Values"]
+__all__ = ["SCORES", "TrainingLog", "Values"]
 
 COLUMNS = (
     "step", "epoch", "videos", "seconds", "learning_rate", "loss", "gradient_norm", "videos_per_second",

@@ -30,7 +30,7 @@ from gmsa_models.training.objective import parameter_groups
 from gmsa_models.training.recipe import Recipe
 from gmsa_models.training.result import TrainingResult
 from gmsa_models.training.state import TrainingProgress, earlier_fingerprint, load_state, save_state
-from gmsa_models.training.task import Classification, Task
+from gmsa_models.training.task import Classification, TrainingTask
 
 __all__ = ["fit", "run_task"]
 
@@ -94,7 +94,7 @@ def fit(
 
 
 def run_task(
-    task: Task,
+    task: TrainingTask,
     train_source: ClipSource,
     validation_source: ClipSource | None,
     recipe: Recipe,
@@ -133,7 +133,7 @@ class _Run:
     def __init__(
         self,
         fabric: Fabric,
-        task: Task,
+        task: TrainingTask,
         train_source: ClipSource,
         validation_source: ClipSource | None,
         recipe: Recipe,

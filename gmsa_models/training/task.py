@@ -19,11 +19,11 @@ from gmsa_models.training.objective import Objective
 from gmsa_models.training.recipe import Recipe
 from gmsa_models.training.validation import check_labels, validate
 
-__all__ = ["Classification", "Task"]
+__all__ = ["Classification", "TrainingTask"]
 
 
 @runtime_checkable
-class Task(Protocol):
+class TrainingTask(Protocol):
     """What a run trains, what it minimises, what scores it.
 
     Attributes:
