@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from gmsa_models.errors import ConfigError
 
-__all__ = ["MONITORS", "PRECISIONS", "Recipe"]
+__all__ = ["PRECISIONS", "Recipe"]
 
 PRECISIONS = ("32-true", "64-true", "bf16-mixed", "16-mixed", "bf16-true")
 MONITORS = ("gap", "map", "perr", "hit_at_1")
