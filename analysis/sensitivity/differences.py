@@ -30,9 +30,16 @@ def derivative_gap(function: Callable[[Frames], Frames], inputs: Frames, seed: i
         seed: of the direction, the half and the signs.
 
     Returns:
-        The largest gap in units of the size of what moves, less what the differences are not sure of themselves; 0
-        where it is within the bound of the type (`BOUNDS`), so that anything above 0 is of two functions.
+        The largest gap in units of the size of what moves, less what the differences are not sure of themselves, the
+        lesser of two directions and halves; 0 where it is within the bound of the type (`BOUNDS`), so that anything
+        above 0 is of two functions. A kink beside one direction is not beside the other.
     """
+    gap = _gap_along(function, inputs, seed)
+    return min(gap, _gap_along(function, inputs, seed + 1)) if gap else gap
+
+
+def _gap_along(function: Callable[[Frames], Frames], inputs: Frames, seed: int) -> float:
+    """The same along the direction of one seed."""
     generator = torch.Generator().manual_seed(seed)
     inputs = inputs.detach()
     moving = torch.randperm(len(inputs), generator=generator) < max(1, len(inputs) // 2)

@@ -282,7 +282,7 @@ def test_config_is_frozen():
             r"attention 'gate' is unknown; known: baseline, share-att, gate-att, gate-op, gate-op-scales, local",
         ),
         ({"norm": "batch"}, "norm 'batch' is unknown; known: pre, post"),
-        ({"classes": 0}, "classes is 0"),
+        ({"classes": -1}, "classes is -1"),
         ({"heads": 0}, "heads is 0"),
         ({"layers": -1}, "layers is -1"),
         ({"max_frames": 0}, "max_frames is 0"),

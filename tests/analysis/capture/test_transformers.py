@@ -165,8 +165,11 @@ def test_tokens_that_were_masked_out_have_the_frames_that_they_are_of():
         for each in model.parameters():
             each.add_(0.1 * torch.randn(each.shape))
     mask = torch.stack([torch.randperm(63) < 30 for _ in range(2)])
-    with torch.no_grad(), capture(model) as tokens, capture(model, reduce="frames") as result:
-        model(foreign.example(2), bool_masked_pos=mask)
+    inputs = foreign.example(2)
+    with torch.no_grad(), capture(model) as tokens:
+        model(inputs, bool_masked_pos=mask)
+    with torch.no_grad(), capture(model, reduce="frames") as result:
+        model(inputs, bool_masked_pos=mask)
     assert [call.shape[-1] for call in result] == [33] * (len(result) - 1) + [63]
     for call, whole in zip(result, tokens, strict=True):
         for clip, hidden in enumerate(mask):

@@ -12,7 +12,9 @@ from analysis.sensitivity.differences import derivative_gap
 from gmsa_models.masks import Toeplitz
 
 FRAMES, DIM = 7, 5
-LINEAR = torch.nn.Linear(DIM, 3 * DIM).requires_grad_(requires_grad=False)
+with torch.random.fork_rng(devices=[]):
+    torch.manual_seed(3)
+    LINEAR = torch.nn.Linear(DIM, 3 * DIM).requires_grad_(requires_grad=False)
 TYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 

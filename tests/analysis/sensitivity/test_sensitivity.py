@@ -35,7 +35,7 @@ def make_model(kind, mask=None, size=(7, 5, 2), seed=0, scale=0.7, **changes) ->
     dim = heads * head_dim
     values = {"attention": kind, "modalities": {"visual": dim}, "classes": 2, "heads": heads, "max_frames": frames + 2}
     values["neighbourhood"] = Scales((mask, Toeplitz(3), BlockDiagonal(4))) if kind == "gate-op-scales" else mask
-    if kind == "baseline":
+    if kind in ("baseline", "none"):
         values["neighbourhood"] = None
     model = GMSAClassifier(ModelConfig(**values | changes)).double().eval()
     generator = torch.Generator().manual_seed(seed)
