@@ -126,8 +126,7 @@ class AxisFinder:
         if len(readings) == 1 and (question.side.axes is not None or _certain(readings[0], question)):
             return readings[0]
         left = self._probe(readings, question) if readings else []
-        if len(left) > 1:  # what a module around the call says decides between what the passes leave
-            left = [each for each in left if each.size("head") == question.hinted] or left
+        left = [each for each in left if each.size("head") == question.hinted] or left  # of what the passes leave
         if len(left) != 1:
             raise LayoutError(_message(question, left or readings, none=not left))
         return left[0]
@@ -380,9 +379,8 @@ def _too_many_heads(axes: Axes, question: _Question) -> str:
 def _message(question: _Question, readings: list[Axes], none: bool) -> str:
     """What a call's axes can be, and how to say it."""
     start = f"{question.name} has a map whose axes in front of the tokens, of sizes {question.lead},"
-    known = (
-        f"{' or '.join(map(str, question.clips)) or 'an unknown number of'} clip(s) x {question.side.fold} folded rows"
-    )
+    clips = " or ".join(map(str, question.clips)) or "an unknown number of"
+    known = f"{clips} clip(s) x {question.side.fold} folded rows"
     shown = [each.text(question.folded) for each in readings]
     choices = " or ".join(f"axes={each!r}" for each in dict.fromkeys(each for each in shown if each))
     apart = (
