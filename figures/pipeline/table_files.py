@@ -107,7 +107,8 @@ def differences(saved: Mapping[str, xr.Dataset], fresh: Mapping[str, xr.Dataset]
     Args:
         saved, fresh: by name.
         tolerance: how far floating-point numbers may differ, as a share of the largest value of their variable; 0:
-            bit for bit. Whole numbers and texts, and where NaN stands, are compared exactly.
+            bit for bit; else neighbours of the type, which are far apart in float16, are alike too. Whole numbers and
+            texts, and where NaN stands, are compared exactly.
     """
     lines = [f"{name}: only in one of the two" for name in sorted(set(saved) ^ set(fresh))]
     for name in [name for name in saved if name in fresh]:
@@ -141,8 +142,10 @@ def _difference(one: xr.DataArray, two: xr.DataArray, tolerance: float) -> str:
         return ""
     apart = np.abs(first[~same].astype(np.float64) - second[~same].astype(np.float64))
     largest = np.max(np.abs(first[np.isfinite(first)].astype(np.float64)), initial=0.0)
-    if first.dtype.kind == "f" and (apart <= tolerance * largest).all():  # False where one alone is NaN
-        return ""
+    if first.dtype.kind == "f" and tolerance:
+        step = np.spacing(np.maximum(np.abs(first[~same]), np.abs(second[~same]))).astype(np.float64)
+        if (apart <= np.maximum(tolerance * largest, step)).all():  # False where one alone is NaN
+            return ""
     farthest = np.nanmax(apart, initial=0.0)
     share = f", {farthest / largest:.2g} of the largest value" if largest > 0 else ""
     return f"{int((~same).sum())} of {same.size} values differ, by at most {farthest:.3g}{share}"

@@ -62,6 +62,24 @@ def test_within_the_tolerance_is_no_difference_and_beyond_it_is():
     assert differences({"a": whole}, {"a": whole.assign(count=("x", np.array([10**6 + 1])))}, 1e-4)
 
 
+def half_record() -> xr.Dataset:
+    record = tiny_record()
+    return record[["attention"]].assign(attention=record["attention"].astype(np.float16))
+
+
+def test_neighbours_of_half_precision_are_alike_within_a_tolerance():
+    """A weight of 0.3 on the edge between two float16 falls to one or the other, by a rounding of 1e-8."""
+    saved, near, far = (half_record() for _ in range(3))
+    for record, steps in ((near, 1), (far, 2)):
+        values = record["attention"].values
+        values[0, 0, 1, 2, 3] = saved["attention"].values[0, 0, 1, 2, 3] = 0.3
+        for _ in range(steps):
+            values[0, 0, 1, 2, 3] = np.nextafter(values[0, 0, 1, 2, 3], np.float16(1))
+    assert differences({"a": saved}, {"a": near}, 1e-4) == []
+    assert differences({"a": saved}, {"a": near})
+    assert differences({"a": saved}, {"a": far}, 1e-4)
+
+
 def test_a_number_that_went_missing_is_a_difference():
     changed = tiny_curves()
     changed["shared"].values[1, 2] = np.nan
