@@ -13,7 +13,7 @@ from figures.style import PAGE_WIDTH, model_style, use_style
 from figures.styled_figure import StyledFigure
 from figures.texts import in_formula, plain
 
-__all__ = ["draw"]
+__all__ = ["draw", "draw_points"]
 
 ROW, EXTRA, LEGEND_LINE, POINTS = 0.34, 0.75, 0.14, 2.2  # inches
 BASELINE = "baseline"
@@ -50,7 +50,7 @@ def draw(differences: xr.Dataset, points: xr.Dataset, width: float = PAGE_WIDTH)
         draw_interval_rows(left, models, rows, value, low, high, 0.0)
         letter(left, 0, "GAP less Baseline's, by task")
         left.set_xlabel(f"points of GAP\n{_counts(differences)}")
-        _draw_points(right, points)
+        draw_points(right, points)
         letter(right, 1, f"every seed of task “{plain(points.attrs['task'])}”")
         across = f"mean local sensitivity $S$, $N_i$ of {in_formula(points.attrs['neighbourhood'])}"
         right.set_xlabel(f"{across}\n{in_formula(videos(points.attrs['videos'], points))}", parse_math=True)
@@ -69,7 +69,13 @@ def _counts(differences: xr.Dataset) -> str:
     return " or ".join(f"{count:,}" for count in counts) + " held-out videos"
 
 
-def _draw_points(axes: Axes, points: xr.Dataset) -> None:
+def draw_points(axes: Axes, points: xr.Dataset) -> None:
+    """GAP against mean S: a small marker a model, a thin line from it to the mean of its variant, the large marker.
+
+    Args:
+        axes: where.
+        points: of `analysis.study.seeds.figure_tables.local_attention`.
+    """
     for name in dict.fromkeys(str(each) for each in points["variant"].values):
         one, style = points.isel(point=points["variant"].values == name), model_style(name)
         x, y = one["sensitivity"].values, one["gap"].values

@@ -13,6 +13,7 @@ from gmsa.terminal import FAILED, one_line, visible
 from gmsa_models.progress import progress_bar
 
 if TYPE_CHECKING:
+    import pandas as pd
     from rich.progress import Progress
 
     from analysis.study.seeds.cell import CellOutcome
@@ -34,8 +35,9 @@ def study(
     ] = None,
     variants: Annotated[
         list[str] | None,
-        typer.Option(help="Of the paper's ten columns, control, gate-op-whole (GateOp without locality); with commas; "
-                     "default: one a family, and the last two."),
+        typer.Option(help="Of the paper's ten columns, control, gate-op-whole (GateOp without locality), and of those "
+                     "that the paper leaves for later: share-att-seg, gate-att-seg, gate-op-seg, gate-op-scales, "
+                     "local-then-global; with commas; default: one a family, control, gate-op-whole."),
     ] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="A variant; default: 5 of events, 3 of other tasks.")] = None,
     vectors: Annotated[
@@ -93,7 +95,8 @@ def _study_lines(path: Path) -> list[str]:
     from analysis.study.seeds.comparison import differences_to_baseline, locality_alone, study_claims, task_models
     from analysis.study.seeds.table import read_study
 
-    models = task_models(read_study(path))
+    table = read_study(path)
+    models = task_models(table)
     lines = []
     for row in differences_to_baseline(models).itertuples():
         ends = "" if row.low != row.low else f" [{row.low:+.2f}, {row.high:+.2f}]"
@@ -107,7 +110,25 @@ def _study_lines(path: Path) -> list[str]:
     for task, each in models.items():
         verdicts = ", ".join(f"{claim.name} {claim.verdict}" for claim in study_claims(each))
         lines.append(f"{task:13} {verdicts}")
+    return lines + _later_lines(table)
+
+
+def _later_lines(table: pd.DataFrame) -> list[str]:
+    """GAP of the variants that the paper leaves for later, less that of what each grew from and less Baseline's."""
+    from analysis.study.seeds.later import differences_to_parents, later_models
+
+    lines = []
+    for row in differences_to_parents(later_models(table)).itertuples():
+        others = {row.parent: (row.difference, row.low, row.high)}
+        others["baseline"] = (row.baseline_difference, row.baseline_low, row.baseline_high)
+        text = [f", less {name}'s{_signed(*values)}" for name, values in others.items() if values[0] == values[0]]
+        counts = f"({row.seeds} seed{'' if row.seeds == 1 else 's'}, {row.videos} videos)"
+        lines.append(f"{row.task:13} {row.variant:17} GAP {row.gap:6.2f}{''.join(text)} {counts}")
     return lines
+
+
+def _signed(value: float, low: float, high: float) -> str:
+    return f" {value:+.2f}" + ("" if low != low else f" [{low:+.2f}, {high:+.2f}]")
 
 
 class StudyBar:

@@ -5,7 +5,7 @@ Estimates are means over seeds; intervals are over seeds and videos at once, see
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,12 +20,13 @@ from analysis.statistics.multiplicity import adjust_p_values
 from analysis.statistics.paired import paired_p
 from analysis.study.claims import FAMILY_NAMES, FAMILY_STEPS, Claim, Part
 from analysis.study.seeds.tasks import TASKS
-from analysis.study.seeds.variants import STUDY_VARIANTS, WHOLE, kind_of
+from analysis.study.seeds.variants import LATER, STUDY_VARIANTS, WHOLE, kind_of
 from gmsa_models.variants import VARIANTS
 
 __all__ = [
     "TaskModels",
     "differences_to_baseline",
+    "gap_contrast",
     "locality_alone",
     "seed_points",
     "study_claims",
@@ -33,6 +34,7 @@ __all__ = [
 ]
 
 BASELINE, GATE_OP = "baseline", "gate-op-tp30"
+PAPER_VARIANTS = tuple(name for name in STUDY_VARIANTS if name not in LATER)
 ATTENDING = (*dict.fromkeys(kind for kind, _ in VARIANTS.values() if kind != "none"), WHOLE)
 
 
@@ -77,16 +79,18 @@ NUMBERS = (
 )  # fmt: skip
 
 
-def task_models(table: pd.DataFrame) -> dict[str, TaskModels]:
-    """Task -> its models, in the order of `TASKS`.
+def task_models(table: pd.DataFrame, variants: Collection[str] = PAPER_VARIANTS) -> dict[str, TaskModels]:
+    """Task -> its models, in the order of `TASKS`; tasks that have none are left out.
 
     Args:
         table: of `read_study`.
+        variants: which, if they are there; default: all but those that the paper leaves for later (`LATER`).
 
     Raises:
         SweepError: models of one task were scored on different numbers of videos, or no seed has every variant.
     """
-    return {task: _models(task, table[table["task"] == task]) for task in TASKS if (table["task"] == task).any()}
+    kept = table[table["variant"].isin(list(variants))]
+    return {task: _models(task, kept[kept["task"] == task]) for task in TASKS if (kept["task"] == task).any()}
 
 
 def _models(task: str, rows: pd.DataFrame) -> TaskModels:
@@ -128,7 +132,7 @@ def differences_to_baseline(models: Mapping[str, TaskModels]) -> pd.DataFrame:
             if place == base:
                 continue
             together = attending if place in attending else [base, place]
-            result = _contrast(each.chosen(together), [together.index(place)], [together.index(base)])
+            result = gap_contrast(each.chosen(together), [together.index(place)], [together.index(base)])
             rows.append(
                 {
                     "task": task, "variant": variant, "gap": float(each.gap[place].mean()),
@@ -157,15 +161,20 @@ def locality_alone(models: Mapping[str, TaskModels]) -> pd.DataFrame:
         attending = each.chosen(each.of_kind(*ATTENDING))
         if {GATE_OP, WHOLE} <= set(attending.variants):
             places = [[attending.variants.index(name)] for name in (GATE_OP, WHOLE)]
-            result = _contrast(attending, *places)
+            result = gap_contrast(attending, *places)
             value = {"difference": result.value.estimate, "low": result.value.low, "high": result.value.high}
             counts = {"seeds": len(each.seeds), "videos": each.videos}
             rows.append({"task": task, **value, "p_value": result.p_value, **counts})
     return pd.DataFrame(rows, columns=["task", "difference", "low", "high", "p_value", "seeds", "videos"])
 
 
-def _contrast(models: TaskModels, one: Sequence[int], other: Sequence[int]) -> CrossedDifference:
-    """Mean GAP of some variants less that of others."""
+def gap_contrast(models: TaskModels, one: Sequence[int], other: Sequence[int]) -> CrossedDifference:
+    """Mean GAP of some variants less that of others, in points; all variants of `models` give the variance.
+
+    Args:
+        models: of one task.
+        one, other: places of variants.
+    """
     weights = np.zeros(len(models.variants))
     weights[list(one)] += 1.0 / len(one)
     weights[list(other)] -= 1.0 / len(other)
@@ -191,7 +200,7 @@ def _order(models: TaskModels) -> Claim:
     parts = []
     for high, low, sign in FAMILY_STEPS:
         one, other = attending.of_kind(high), attending.of_kind(low)
-        result = _contrast(attending, one, other) if one and other else _NOTHING
+        result = gap_contrast(attending, one, other) if one and other else _NOTHING
         name = f"{FAMILY_NAMES[high]} − {FAMILY_NAMES[low]}"
         what = f"GAP of {FAMILY_NAMES[high]} less {FAMILY_NAMES[low]} (points)"
         parts.append(Part(what, name, result.value, result.p_value, sign))

@@ -25,7 +25,7 @@ from analysis.study.seeds.tasks import TASKS
 from analysis.study.seeds.variants import STUDY_VARIANTS, WHOLE, kind_of
 from gmsa_models.masks import neighbourhood_text
 
-__all__ = ["claims_by_task", "local_attention"]
+__all__ = ["claims_by_task", "local_attention", "point_table"]
 
 
 def local_attention(path: Path = SHIPPED) -> dict[str, xr.Dataset]:
@@ -62,17 +62,27 @@ def local_attention(path: Path = SHIPPED) -> dict[str, xr.Dataset]:
         "seeds": ("task", np.array([len(models[task].seeds) for task in tasks])),
         "videos": ("task", np.array([models[task].videos for task in tasks])),
     }
-    points = seed_points(first)
+    points = point_table(first)
+    styles = {"variants": json.dumps({WHOLE: "gate-op-td60x4"})}  # the family's colour, and another marker
+    return {"differences": xr.Dataset(columns, coords, styles), "points": points}
+
+
+def point_table(models: TaskModels) -> xr.Dataset:
+    """GAP and mean S of every model with attention: `variant`, `seed`, `gap` (percent), `sensitivity` (point).
+
+    Args:
+        models: of one task; its name, the N_i of S and the numbers of videos become attributes.
+    """
+    points = seed_points(models)
     about = {
-        "task": first.task,
-        "neighbourhood": neighbourhood_text(TASKS[first.task].neighbourhood),
-        "scored": first.videos,
-        "videos": int((~np.isnan(first.columns["sensitivity"])).any((0, 1)).sum()),
+        "task": models.task,
+        "neighbourhood": neighbourhood_text(TASKS[models.task].neighbourhood),
+        "scored": models.videos,
+        "videos": int((~np.isnan(models.columns["sensitivity"])).any((0, 1)).sum()),
     }
     drawn: dict[str, Any] = {name: ("point", points[name].to_numpy()) for name in ("seed", "gap", "sensitivity")}
     drawn["variant"] = ("point", points["variant"].to_numpy(str))
-    styles = {"variants": json.dumps({WHOLE: "gate-op-td60x4"})}  # the family's colour, and another marker
-    return {"differences": xr.Dataset(columns, coords, styles), "points": xr.Dataset(drawn, attrs=about)}
+    return xr.Dataset(drawn, attrs=about)
 
 
 def claims_by_task(path: Path = SHIPPED) -> dict[str, xr.Dataset]:

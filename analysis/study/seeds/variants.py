@@ -9,16 +9,25 @@ import torch
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.errors import UnknownNameError
 from gmsa_models.evaluating import float32_by_default, standard_contexts
-from gmsa_models.masks import Neighbourhood, Scales, Toeplitz
+from gmsa_models.masks import ChangePoints, Neighbourhood, Scales, Toeplitz
 from gmsa_models.variants import VARIANTS
 
-__all__ = ["DEFAULT_VARIANTS", "STUDY_VARIANTS", "WHOLE", "check_known", "column_of", "kind_of", "rebuilt"]
+__all__ = ["DEFAULT_VARIANTS", "LATER", "STUDY_VARIANTS", "WHOLE", "check_known", "column_of", "kind_of", "rebuilt"]
 
 # GateOp whose local branch may attend to the whole video: its weights and gates, and no locality.
 WHOLE = "gate-op-whole"
 HALF_A_MINUTE = 30  # frames: of the N_i that tasks scale
 WHOLE_VIDEO = Toeplitz(600)  # of up to 300 frames
 STUDY_VARIANTS = (*VARIANTS, WHOLE)
+# What the paper leaves for later: the variant of the study that each grew from. They are compared with it and with
+# Baseline, and apart from the others: what the study says of the paper's variants does not depend on them.
+LATER = {
+    "share-att-seg": "share-att-tp",
+    "gate-att-seg": "gate-att-tp10",
+    "gate-op-seg": "gate-op-tp30",
+    "gate-op-scales": "gate-op-tp30",
+    "local-then-global": "baseline",
+}
 # One a family, of GateAtt and GateOp those that are best in the paper's table; GateOp without locality; the control.
 DEFAULT_VARIANTS = ("baseline", "share-att-tp", "gate-op-tp30", "gate-att-tp10", WHOLE, "control")
 
@@ -56,13 +65,14 @@ def rebuilt(model: GMSAClassifier, variant: str, scaled: Neighbourhood | None, s
     Args:
         model: of `build`.
         variant: of `STUDY_VARIANTS`.
-        scaled: the N_i of every model that has one, but for `WHOLE`; several scales keep their ratios. None: its own.
+        scaled: the N_i of every model that has one of a fixed length, but for `WHOLE`; several scales keep their
+            ratios, segments of the clip are as long as they are. None: its own.
         seed: of its weights.
     """
     neighbourhood = WHOLE_VIDEO if variant == WHOLE else scaled
-    if model.config.neighbourhood is None or neighbourhood is None:
-        return model
     own = model.config.neighbourhood
+    if own is None or neighbourhood is None or isinstance(own, ChangePoints):
+        return model
     config = replace(
         model.config, neighbourhood=_as_scaled(own, neighbourhood) if isinstance(own, Scales) else neighbourhood
     )

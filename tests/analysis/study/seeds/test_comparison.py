@@ -15,8 +15,11 @@ from analysis.study.seeds.comparison import (
     study_claims,
     task_models,
 )
-from analysis.study.seeds.figure_tables import claims_by_task, local_attention
+from analysis.study.seeds.figure_tables import claims_by_task, local_attention, point_table
+from analysis.study.seeds.later import differences_to_parents, later_models
 from analysis.study.seeds.table import read_study
+from analysis.study.seeds.variants import LATER
+from figures.paper import later_variants
 from figures.pipeline.catalogue import ITEMS
 
 VIDEOS = 40
@@ -95,6 +98,57 @@ class TestDifferences:
         cut = rows[(rows["variant"] != "control") | (rows["video"] < 9)]
         with pytest.raises(SweepError, match=r"scored on \[9, 40\] videos"):
             task_models(cut)
+
+
+class TestLater:
+    GAPS = PLANTED | {"gate-op-seg": 57.0, "gate-op-scales": 61.0, "local-then-global": 54.0}
+
+    def test_what_the_study_says_of_the_papers_variants_does_not_depend_on_them(self):
+        rows = planted(self.GAPS)
+        fewer = rows[~rows["variant"].isin(LATER) | (rows["seed"] < 2)]
+        paper = fewer[~fewer["variant"].isin(LATER)]
+        pd.testing.assert_frame_equal(
+            differences_to_baseline(task_models(fewer)), differences_to_baseline(task_models(paper))
+        )
+        claims, expected = (study_claims(task_models(each)["topic"]) for each in (fewer, paper))
+        assert repr(claims) == repr(expected)  # a NaN equals no NaN
+        assert later_models(fewer)["topic"].seeds == (0, 1)
+
+    def test_planted_differences_to_what_they_grew_from_come_back(self):
+        models = later_models(planted(self.GAPS))
+        assert models["topic"].variants == ("baseline", "gate-op-tp30", *list(self.GAPS)[-3:])
+        table = differences_to_parents(models).set_index("variant")
+        for name, less in (("gate-op-seg", -3), ("gate-op-scales", 1), ("local-then-global", 4)):
+            row = table.loc[name]
+            assert row["parent"] == LATER[name]
+            assert row["low"] < less < row["high"]
+            base = self.GAPS[name] - 50
+            assert row["baseline_low"] < base < row["baseline_high"]
+        same = table.loc["local-then-global"]
+        assert (same["difference"], same["low"]) == (same["baseline_difference"], same["baseline_low"])
+
+    def test_alone_they_have_no_difference(self):
+        alone = planted({"gate-op-seg": 57.0})
+        assert task_models(alone) == {}
+        (row,) = differences_to_parents(later_models(alone)).itertuples()
+        assert row.gap == pytest.approx(57, abs=5)
+        assert np.isnan([row.difference, row.low, row.baseline_difference, row.p_adjusted]).all()
+
+    def test_without_them_there_is_nothing(self):
+        assert later_models(planted()) == {}
+        assert differences_to_parents({}).empty
+
+    @pytest.mark.parametrize("width", [3.39, 7.0])
+    def test_the_picture_has_their_differences_and_every_seed(self, width):
+        models = later_models(planted(self.GAPS))
+        table = differences_to_parents(models)
+        figure = later_variants.draw(table, point_table(models["topic"]), width)
+        left, right = figure.axes
+        shown = {line.get_gid(): line.get_xdata() for line in left.lines if line.get_gid()}
+        for row in table.itertuples():
+            np.testing.assert_allclose(shown[row.variant], [row.difference, row.baseline_difference])
+        seeds = [line for line in right.lines if str(line.get_gid()).endswith(" seeds")]
+        assert [len(line.get_xdata()) for line in seeds] == [3] * 5
 
 
 class TestClaims:

@@ -161,6 +161,10 @@ class TestTasks:
         ]
         assert in_table_order(names) == [names[3], names[2], names[1], names[0]]
 
+    def test_segments_of_the_clip_are_not_scaled(self):
+        model = build("gate-op-seg", "demo", classes=5, seed=3)
+        assert rebuilt(model, "gate-op-seg", TASKS[REAL_FRAMES].scaled, 3).config == model.config
+
     def test_without_locality_gate_op_begins_with_the_same_weights(self):
         local = build("gate-op-tp30", "demo", classes=5, seed=3)
         whole = rebuilt(local, WHOLE, None, 3)
