@@ -9,7 +9,7 @@ what comes before the first picture is cut off, silence fills what is missing.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count, pairwise
 from pathlib import Path
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["HIGHEST_RATE", "SAMPLE_RATE", "PickedFrame", "VideoFile", "is_video"]
 
 Opened = TypeVar("Opened")
+Watch = Callable[[float, "av.VideoFrame"], None]
 SAMPLE_RATE = 16_000  # samples a second of sound, one channel
 MOST_PIXELS = 1 << 25  # of a picture; 7680 x 4320 has 33 million
 HIGHEST_RATE, LONGEST_VIDEO = 1000.0, 1e6  # frames a second, seconds
@@ -82,13 +83,14 @@ class VideoFile:
                 raise ClipFileError(self.path, "has no picture; expected a video", kind="video")
             self.has_sound = bool(container.streams.audio)
 
-    def frames(self, rate: float = 1.0, first: float = 0.0) -> Iterator[PickedFrame]:
+    def frames(self, rate: float = 1.0, first: float = 0.0, watch: Watch | None = None) -> Iterator[PickedFrame]:
         """Pictures at a rate, in order, until the last one leaves the screen.
 
         Args:
             rate: a second, above 0.
             first: seconds from the first picture that frame 0 stands for, at least 0; frame k stands for first + k /
                 rate.
+            watch: called with every picture that is decoded, picked or not, and when it comes on the screen.
 
         Raises:
             ClipFileError: damaged, no picture that can be decoded, or larger than is read.
@@ -98,19 +100,22 @@ class VideoFile:
             raise ValueError(f"rate is {rate}; expected more than 0, at most {HIGHEST_RATE:g} frames a second")
         if not 0 <= first <= LONGEST_VIDEO:
             raise ValueError(f"first is {first}; expected 0 to {LONGEST_VIDEO:g} s")
-        return self.frames_at(first + number / rate for number in count())
+        return self.frames_at((first + number / rate for number in count()), watch=watch)
 
-    def frames_at(self, times: Iterable[float], height: int | None = None) -> Iterator[PickedFrame]:
+    def frames_at(
+        self, times: Iterable[float], height: int | None = None, watch: Watch | None = None
+    ) -> Iterator[PickedFrame]:
         """The picture on the screen at each of some times, until the last one leaves the screen.
 
         Args:
             times: seconds from the first picture, at least 0, rising.
             height: most rows of a picture; larger ones are scaled down. Default: as they are.
+            watch: as of `frames`.
 
         Raises:
             ClipFileError: as `frames`.
         """
-        for time, shown, picture in self._picked(times):
+        for time, shown, picture in self._picked(times, watch):
             yield PickedFrame(time, shown, _upright(picture, height))
 
     def pictures(self, first: float = 0.0, height: int | None = None) -> Iterator[PickedFrame]:
@@ -137,6 +142,14 @@ class VideoFile:
             yield PickedFrame(shown, shown, _upright(picture, height))
         if waiting is not None:
             yield PickedFrame(first, waiting[0], _upright(waiting[1], height))
+
+    def decoded(self) -> Iterator[tuple[float, av.VideoFrame]]:
+        """Every picture of the video in order, as it was decoded, and when it comes on the screen.
+
+        Raises:
+            ClipFileError: as `frames`.
+        """
+        return ((shown, picture) for shown, _, picture in self._rising())
 
     @property
     def duration(self) -> float:
@@ -191,12 +204,14 @@ class VideoFile:
         with _opened(self.path) as container:
             return next(self._pictures(container))[0]
 
-    def _picked(self, times: Iterable[float]) -> Iterator[tuple[float, float, av.VideoFrame]]:
+    def _picked(self, times: Iterable[float], watch: Watch | None) -> Iterator[tuple[float, float, av.VideoFrame]]:
         """Each time, when the picture that is on the screen then came there, and the picture."""
         waiting = iter(times)
         time = next(waiting, None)
         before, end = None, 0.0
         for shown, end, picture in self._rising():  # noqa: B007 - the last end is needed after the loop
+            if watch is not None:
+                watch(shown, picture)
             while before is not None and time is not None and time < shown - _SAME:
                 yield time, *before
                 time = next(waiting, None)
