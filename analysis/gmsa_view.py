@@ -25,7 +25,7 @@ from gmsa_models.data.vocabulary import Vocabulary
 from gmsa_models.errors import ArgumentError
 from gmsa_models.evaluating import evaluating
 from gmsa_models.feeding import Inputs, check_fits
-from gmsa_models.masks import ChangePoints, Neighbourhood
+from gmsa_models.masks import Neighbourhood, OfClip
 from gmsa_models.trace import AttentionTrace
 
 __all__ = ["attention_block", "gmsa_capabilities", "model_name", "model_vocabulary", "view_clips", "view_of_trace"]
@@ -160,7 +160,7 @@ def _attributes(model: GMSAClassifier) -> dict[str, str]:
 def _gradient_norms(
     model: GMSAClassifier, max_bytes: int, view: TraceView, modality: str, layer: int
 ) -> Float[Tensor, "batch query key"]:
-    if len(view.clips) > 1 and isinstance(model.config.neighbourhood, ChangePoints):
+    if len(view.clips) > 1 and isinstance(model.config.neighbourhood, OfClip):
         each = [_gradient_norms(model, max_bytes, one, modality, layer) for one in view.each()]
         return torch.stack([pad_norms(norms[0], valid) for norms, valid in zip(each, view.valid, strict=True)])
     block = attention_block(_bound(model, view), modality, layer)
@@ -169,7 +169,7 @@ def _gradient_norms(
 
 def _bound(model: GMSAClassifier, view: TraceView) -> GMSAClassifier:
     """The model with the neighbourhoods of the view's clips."""
-    if not isinstance(model.config.neighbourhood, ChangePoints):
+    if not isinstance(model.config.neighbourhood, OfClip):
         return model
     return model.bound_to(Batch.from_clips(view.clips, tuple(model.config.modalities)))
 

@@ -52,12 +52,14 @@ class ModuleClip:
         frame_seconds: seconds from one time step of the layout to the next; a tubelet is as long as its frames.
         start_seconds: where in its video it begins.
         source: where it came from.
+        shots: see `Clip`.
     """
 
     id: str = "input"
     frame_seconds: float = 1.0
     start_seconds: float = 0.0
     source: str = ""
+    shots: tuple[float, ...] = ()
 
 
 def view_module(
@@ -266,7 +268,7 @@ def _clip(known: ModuleClip, calls: Mapping[str, Sequence[AttentionCall]], featu
     if wrong := {name: len(values) for name, values in features.items() if len(values) != steps}:
         raise RecordError(f"features have {wrong} rows; expected {steps}, one a time step")
     return Clip(known.id, features, frame_seconds=known.frame_seconds, start_seconds=known.start_seconds,
-                source=known.source)  # fmt: skip
+                source=known.source, shots=known.shots)  # fmt: skip
 
 
 def _logits(module: nn.Module, output: Any) -> Float[Tensor, "1 classes"]:

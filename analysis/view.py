@@ -254,12 +254,17 @@ class TraceView:
 
 
 def features_sha256(clip: Clip) -> str:
-    """SHA-256 over the clip's modalities, shapes, types and values: the same frames give the same digest."""
+    """SHA-256 over the clip's modalities, shapes, types, values and, where they are known, shots.
+
+    The same frames of the same shots give the same digest.
+    """
     digest = hashlib.sha256()
     for modality in sorted(clip.features):
         values = np.ascontiguousarray(clip.features[modality])
         digest.update(f"{modality} {values.dtype.str} {values.shape} ".encode())
         digest.update(values.tobytes())
+    if clip.shots:
+        digest.update(f"shots {clip.shots} ".encode())
     return digest.hexdigest()
 
 

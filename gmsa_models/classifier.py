@@ -18,8 +18,8 @@ from gmsa_models.data.clip import Clip
 from gmsa_models.data.spaces import FeatureSpace, card_spaces
 from gmsa_models.data.vocabulary import Vocabulary
 from gmsa_models.errors import ArgumentError, ConfigError
-from gmsa_models.masks import BatchNeighbourhood, ChangePoints, Spans
-from gmsa_models.segments import batch_spans, clip_spans
+from gmsa_models.masks import BatchNeighbourhood, OfClip, Shots, Spans
+from gmsa_models.segments import batch_shots, batch_spans, clip_spans
 from gmsa_models.trace import AttentionTrace, LayerTrace, Stage
 
 __all__ = ["Encoder", "EncoderLayer", "GMSAClassifier", "PassEdit", "mean_over_valid", "parameter_mib"]
@@ -269,16 +269,21 @@ class GMSAClassifier(nn.Module):
         return _with_modules(self, changes, config=replace(self.config, neighbourhood=each[0]) if one else self.config)
 
     def spans_of(self, clips: Batch | Clip) -> tuple[Spans, ...] | None:
-        """The segments of each clip, by the features of the model's modalities; None where it attends to none.
+        """The segments of each clip, by the features of the model's modalities, or its shots; None without such.
 
         Args:
             clips: see `bound_to`.
+
+        Raises:
+            UnfitClipError: a clip without shots, of a model that attends to them.
         """
         pattern = self.config.neighbourhood
-        if not isinstance(pattern, ChangePoints):
+        if not isinstance(pattern, OfClip):
             return None
         if isinstance(clips, Clip):
             return (clip_spans(clips.cut(self.config.max_frames), pattern, self.config.modalities),)
+        if isinstance(pattern, Shots):
+            return batch_shots(clips)
         features = {name: clips.features[name] for name in self.config.modalities}
         return batch_spans(features, None if clips.full else clips.valid, pattern)
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from typing_extensions import TypeIs
 
 from gmsa_models.classifier import GMSAClassifier
-from gmsa_models.data.batch import Batch
+from gmsa_models.data.batch import Batch, ShotFrames, shots_of
 from gmsa_models.data.clip import QUANTIZED_MAXIMUM, QUANTIZED_MINIMUM, Clip, ClipError
 from gmsa_models.data.errors import OnSkip, UnfitClipError, brief
 from gmsa_models.data.shuffle import count_clips, shuffled_clips
@@ -25,6 +25,8 @@ from gmsa_models.data.sources import Source
 from gmsa_models.data.spaces import FeatureSpace
 from gmsa_models.data.vocabulary import Vocabulary
 from gmsa_models.errors import ArgumentError
+from gmsa_models.masks import Neighbourhood, Shots
+from gmsa_models.segments import check_shots
 
 __all__ = [
     "ClipShare",
@@ -133,22 +135,32 @@ class Inputs:
         modalities: name -> width of its frames.
         spaces: modality -> the space of the features that the model was trained on, where that is known.
         vocabulary: classes that the clip's labels are held against; None: its labels do not matter.
+        shots: whether its shots must be known.
     """
 
     modalities: Mapping[str, int]
     spaces: Mapping[str, FeatureSpace] = field(default_factory=dict)
     vocabulary: Vocabulary | None = None
+    shots: bool = False
 
     @classmethod
-    def of(cls, model: GMSAClassifier, labels: bool = True) -> Inputs:
-        """What a model takes; with `labels`, clips whose labels are of another data set do not fit."""
-        return cls(model.config.modalities, model.spaces, model.vocabulary if labels else None)
+    def of(cls, model: GMSAClassifier, labels: bool = True, chosen: Neighbourhood | None = None) -> Inputs:
+        """What a model takes; with `labels`, clips whose labels are of another data set do not fit.
+
+        Args:
+            model: any.
+            labels: see above.
+            chosen: a neighbourhood by which its clips are analysed.
+        """
+        shots = any(isinstance(each, Shots) for each in (model.config.neighbourhood, chosen))
+        return cls(model.config.modalities, model.spaces, model.vocabulary if labels else None, shots)
 
 
 def check_fits(clip: Clip, inputs: Inputs) -> None:
     """Check that a clip has every modality of a model, as wide and of the same feature space as the model takes it.
 
-    Absurdly large values do not fit either, nor labels of another data set where they are held against the model's.
+    Absurdly large values do not fit either, nor labels of another data set where they are held against the model's, nor
+    clips without shots where these are needed.
 
     Raises:
         UnfitClipError: it has not; an UnfitClipError or UnfitClipError where that is why.
@@ -176,6 +188,8 @@ def check_fits(clip: Clip, inputs: Inputs) -> None:
                 f"{where}: {name!r} has values as large as {largest:g}; at most {LARGEST_VALUE:g} are computed with: "
                 "scale the features"
             )
+    if inputs.shots:
+        check_shots(clip)
     if inputs.vocabulary is not None:
         clip.positions(inputs.vocabulary)
 
@@ -241,6 +255,7 @@ class Collation:
             valid=torch.arange(int(lengths.max())) < lengths[:, None],
             labels=labels,
             ids=tuple(clip.id for clip in clips),
+            shots=shots_of(clips),
         )
 
 
@@ -253,12 +268,14 @@ class RawBatch:
         valid: True where a frame is real.
         labels: 0 and 1.
         ids: one a clip.
+        shots: as of `Batch`.
     """
 
     features: dict[str, Shaped[Tensor, "batch frames _"]]
     valid: Bool[Tensor, "batch frames"]
     labels: Float[Tensor, "batch classes"]
     ids: tuple[str, ...] = ()
+    shots: ShotFrames = ()
 
     def __len__(self) -> int:
         return self.valid.shape[0]
@@ -267,7 +284,7 @@ class RawBatch:
         """The float batch on a device; equals `Batch.from_clips` of the same clips."""
         valid = self.valid.to(device, non_blocking=True)
         features = {name: widen(values.to(device), valid) for name, values in self.features.items()}
-        return Batch(features, valid, self.labels.to(device, non_blocking=True), self.ids)
+        return Batch(features, valid, self.labels.to(device, non_blocking=True), self.ids, shots=self.shots)
 
 
 def widen(

@@ -21,7 +21,9 @@ __all__ = [
     "BlockDiagonal",
     "ChangePoints",
     "Neighbourhood",
+    "OfClip",
     "Scales",
+    "Shots",
     "Spans",
     "Toeplitz",
     "ToeplitzDilated",
@@ -37,6 +39,7 @@ __all__ = [
 
 LARGEST = 2**31 - 1  # frames
 MOST_SCALES = 16
+SHOTS = "SHOTS"  # how they are written
 _WRITTEN = re.compile(r"(BD|TP|TD|CP)(\d+)(?:[x×](\d+))?", re.IGNORECASE)
 _SPANS = re.compile(r"SP(\d{1,10}(?:-\d{1,10})*)", re.IGNORECASE)
 
@@ -122,6 +125,14 @@ class ChangePoints:
 
 
 @dataclass(frozen=True)
+class Shots:
+    """A frame attends to its own shot of the video, which a clip of a video file holds (`Clip.shots`).
+
+    The mask depends on the clip, as that of `ChangePoints`.
+    """
+
+
+@dataclass(frozen=True)
 class Scales:
     """Several neighbourhoods, each of a local branch of its own; as one neighbourhood it is their union.
 
@@ -142,7 +153,9 @@ class Scales:
         return tuple(neighbourhood_text(part).replace("×", "x") for part in self.parts)
 
 
-Neighbourhood = BlockDiagonal | Toeplitz | ToeplitzDilated | Spans | ChangePoints | Scales
+# Those that depend on the clip, of which `gmsa_models.segments` gives the `Spans`.
+OfClip = ChangePoints | Shots
+Neighbourhood = BlockDiagonal | Toeplitz | ToeplitzDilated | Spans | ChangePoints | Shots | Scales
 # Of the clips of a batch: one for all, or each clip's own segments.
 BatchNeighbourhood = Neighbourhood | tuple[Spans, ...]
 
@@ -152,6 +165,7 @@ NEIGHBOURHOODS: dict[str, type] = {
     "toeplitz-dilated": ToeplitzDilated,
     "spans": Spans,
     "change-points": ChangePoints,
+    "shots": Shots,
     "scales": Scales,
 }
 
@@ -197,7 +211,7 @@ def neighbourhood_mask(
             return segment[:, None] == segment[None, :]
         case Scales(parts):
             return torch.stack([neighbourhood_mask(part, frames, device) for part in parts]).any(0)
-        case ChangePoints():
+        case ChangePoints() | Shots():
             raise ArgumentError(
                 f"{neighbourhood_text(neighbourhood)}: the mask depends on the clip; gmsa_models.segments.clip_spans "
                 "gives the segments of one"
@@ -299,7 +313,7 @@ def _parts_from_dicts(parts: object) -> tuple[Neighbourhood, ...]:
 
 
 def neighbourhood_from_text(text: str) -> Neighbourhood:
-    """A neighbourhood in the paper's words: BDn, TPn or TDnxd; CPn: `ChangePoints`; SP0-12-40: `Spans`.
+    """A neighbourhood in the paper's words: BDn, TPn or TDnxd; CPn: `ChangePoints`; SP0-12-40: `Spans`; SHOTS: `Shots`.
 
     TP5+TP15+TP45: `Scales`.
 
@@ -310,10 +324,13 @@ def neighbourhood_from_text(text: str) -> Neighbourhood:
         return _scales([neighbourhood_from_text(part) for part in text.split("+")])
     if spans := _SPANS.fullmatch(text.strip()):
         return Spans(tuple(map(int, spans[1].split("-"))))
+    if text.strip().upper() == SHOTS:
+        return Shots()
     match = _WRITTEN.fullmatch(text.strip())
     if match is None or bool(match[3]) != (match[1].upper() == "TD"):
         raise ArgumentError(
-            f"neighbourhood {text!r}; expected BDn, TPn or TDnxd, for example BD20, TP30, TD60x4; or CP4, SP0-9-31"
+            f"neighbourhood {text!r}; expected BDn, TPn or TDnxd, for example BD20, TP30, TD60x4; or CP4, SP0-9-31, "
+            "SHOTS"
         )
     kind, size = match[1].upper(), int(match[2])
     if kind == "TD":
@@ -344,6 +361,8 @@ def neighbourhood_text(neighbourhood: Neighbourhood) -> str:
             return f"SP{'-'.join(map(str, starts))}"
         case ChangePoints(penalty):
             return f"CP{penalty}"
+        case Shots():
+            return SHOTS
         case Scales(parts):
             return "+".join(map(neighbourhood_text, parts))
     raise ArgumentError(f"{neighbourhood!r} is no neighbourhood")

@@ -1,4 +1,4 @@
-"""Segments of clips as neighbourhoods: found in their features, kept by content, the same alone and in a batch."""
+"""Segments of clips as neighbourhoods: found in their features, or their shots; the same alone and in a batch."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from gmsa_models.change_points import change_points
+from gmsa_models.data.batch import Batch
 from gmsa_models.data.clip import Clip
-from gmsa_models.masks import BatchNeighbourhood, ChangePoints, Neighbourhood, Spans
+from gmsa_models.data.errors import UnfitClipError, brief
+from gmsa_models.masks import BatchNeighbourhood, ChangePoints, Neighbourhood, OfClip, Shots, Spans
 
-__all__ = ["batch_spans", "clip_spans", "neighbourhood_of_clips", "spans_of_mask"]
+__all__ = ["batch_shots", "batch_spans", "check_shots", "clip_spans", "neighbourhood_of_clips", "spans_of_mask"]
 
 # Clips whose segments are kept: a few numbers each.
 MOST_KEPT = 2**16
@@ -21,14 +23,20 @@ MOST_KEPT = 2**16
 _kept: dict[bytes, Spans] = {}
 
 
-def clip_spans(clip: Clip, pattern: ChangePoints, modalities: Iterable[str] | None = None) -> Spans:
-    """The segments of one clip, by the change points of its features.
+def clip_spans(clip: Clip, pattern: OfClip, modalities: Iterable[str] | None = None) -> Spans:
+    """The segments of one clip, by the change points of its features, or its shots.
 
     Args:
         clip: all of its frames.
         pattern: the criterion.
         modalities: which features; default: all. A model takes its own.
+
+    Raises:
+        UnfitClipError: shots of a clip that has none.
     """
+    if isinstance(pattern, Shots):
+        check_shots(clip)
+        return Spans(clip.shot_frames)
     names = clip.features if modalities is None else modalities
     return _spans({name: clip.floats(name) for name in names}, pattern)
 
@@ -51,6 +59,38 @@ def batch_spans(
     return tuple(_spans({name: values[row][real[row]] for name, values in arrays.items()}, pattern) for row in rows)
 
 
+def batch_shots(batch: Batch) -> tuple[Spans, ...]:
+    """The shots of each clip of a batch.
+
+    Raises:
+        UnfitClipError: a clip that has none.
+    """
+    shots = batch.shots or ((),) * len(batch)
+    for row, each in enumerate(shots):
+        if not each:
+            raise _without_shots(batch.ids[row] if batch.ids else f"clip {row} of the batch")
+    return tuple(map(Spans, shots))
+
+
+def check_shots(clip: Clip) -> None:
+    """Refuse a clip whose shots are not known.
+
+    Raises:
+        UnfitClipError: says how it comes to have them.
+    """
+    if not clip.shots:
+        raise _without_shots(clip.source or clip.id)
+
+
+def _without_shots(name: str) -> UnfitClipError:
+    return UnfitClipError(
+        f"{brief(name)}: the shots of its video are not known, and SHOTS needs them; give its video to "
+        "`gmsa features` (again: features that are there are kept, and shots are added), or take CP4, the change "
+        "points of its features",
+        kind="clips without shots",
+    )
+
+
 def neighbourhood_of_clips(
     pattern: Neighbourhood, clips: Sequence[Clip], modalities: Iterable[str]
 ) -> BatchNeighbourhood:
@@ -60,8 +100,11 @@ def neighbourhood_of_clips(
         pattern: of any kind.
         clips: at least one.
         modalities: by whose features segments are found; those that a clip lacks are left out.
+
+    Raises:
+        UnfitClipError: shots of a clip that has none.
     """
-    if not isinstance(pattern, ChangePoints):
+    if not isinstance(pattern, OfClip):
         return pattern
     names = tuple(modalities)
     chosen = [[name for name in names if name in clip.features] or None for clip in clips]

@@ -14,7 +14,16 @@ from gmsa_models.config import ModelConfig
 from gmsa_models.data.vocabulary import Vocabulary
 from gmsa_models.errors import UnknownNameError
 from gmsa_models.evaluating import float32_by_default, standard_contexts
-from gmsa_models.masks import BlockDiagonal, ChangePoints, Neighbourhood, Scales, Spans, Toeplitz, ToeplitzDilated
+from gmsa_models.masks import (
+    BlockDiagonal,
+    ChangePoints,
+    Neighbourhood,
+    OfClip,
+    Scales,
+    Spans,
+    Toeplitz,
+    ToeplitzDilated,
+)
 
 __all__ = [
     "COLUMNS",
@@ -121,6 +130,7 @@ def variant_config(
     widths: Mapping[str, int] | None = None,
     max_frames: int | None = None,
     dropout: float = 0.0,
+    neighbourhood: Neighbourhood | None = None,
 ) -> ModelConfig:
     """Configuration of one of the paper's columns, or of another variant.
 
@@ -133,16 +143,18 @@ def variant_config(
         widths: model width D of each modality, to which its frames are projected; default: the size's.
         max_frames: the longest clip; default: the size's.
         dropout: probability in [0, 1).
+        neighbourhood: in place of the variant's own.
 
     Raises:
         UnknownNameError: an unknown name, size or modality.
+        ConfigError: a neighbourhood that the variant's block does not take.
     """
-    attention, neighbourhood = _look_up(VARIANTS, name, "variant")
+    attention, own = _look_up(VARIANTS, name, "variant")
     chosen = _look_up(SIZES, size, "size")
     inputs, default = _streams(chosen, modalities)
     return ModelConfig(
         attention=attention,
-        neighbourhood=neighbourhood,
+        neighbourhood=own if neighbourhood is None else neighbourhood,
         modalities=inputs,
         widths=default if widths is None else dict(widths),
         classes=chosen.classes if classes is None else classes,
@@ -164,12 +176,13 @@ def build(
     widths: Mapping[str, int] | None = None,
     max_frames: int | None = None,
     dropout: float = 0.0,
+    neighbourhood: Neighbourhood | None = None,
     seed: int = 0,
 ) -> GMSAClassifier:
     """An untrained model of one of the paper's columns, or of another variant.
 
     Args:
-        name, size, classes, modalities, widths, max_frames, dropout: see `variant_config`.
+        name, size, classes, modalities, widths, max_frames, dropout, neighbourhood: see `variant_config`.
         vocabulary: what the outputs stand for; gives `classes` where that is None.
         seed: of the initial weights; the same seed gives the same weights, and the caller's random state is left alone.
 
@@ -178,13 +191,14 @@ def build(
         of torch (default type and device, inference mode) change nothing.
 
     Raises:
-        UnknownNameError: an unknown name, size or modality.
+        UnknownNameError, ConfigError: as `variant_config`.
     """
     if classes is None and vocabulary is not None:
         classes = len(vocabulary)
     config = variant_config(
-        name, size, classes=classes, modalities=modalities, widths=widths, max_frames=max_frames, dropout=dropout
-    )
+        name, size, classes=classes, modalities=modalities, widths=widths, max_frames=max_frames, dropout=dropout,
+        neighbourhood=neighbourhood,
+    )  # fmt: skip
     with standard_contexts(), float32_by_default(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = GMSAClassifier(config, vocabulary)
@@ -202,7 +216,8 @@ def nearest_variant(config: ModelConfig) -> str:
     Raises:
         UnknownNameError: none is like it.
     """
-    kind = ChangePoints if isinstance(config.neighbourhood, Spans) else type(config.neighbourhood)
+    own_segments = isinstance(config.neighbourhood, OfClip | Spans)
+    kind = ChangePoints if own_segments else type(config.neighbourhood)
     same = {name: shape for name, (block, shape) in VARIANTS.items() if block == config.attention}
     alike = [name for name, shape in same.items() if type(shape) is kind] or (list(same) if len(same) == 1 else [])
     exact = [name for name in alike if VARIANTS[name][1] == config.neighbourhood]

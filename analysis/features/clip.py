@@ -17,9 +17,10 @@ from gmsa_models.data.clip import Clip, quantize
 from gmsa_models.data.errors import ClipFileError
 from gmsa_models.data.spaces import FeatureSpace
 from gmsa_models.data.video.decode import SAMPLE_RATE, VideoFile
+from gmsa_models.data.video.shots import ShotFinder, video_shots
 from gmsa_models.errors import ArgumentError
 
-__all__ = ["NO_SOUND", "video_clip", "video_spaces"]
+__all__ = ["NO_SOUND", "video_clip", "video_spaces", "with_shots"]
 
 Entry = TypeVar("Entry")
 VISUAL, AUDIO = "visual", "audio"
@@ -45,7 +46,8 @@ def video_clip(
     """The features of a video file.
 
     Frame k stands for second k / rate from the first picture; it sees the picture that is on the screen then, and hears
-    the sound from then on. Memory does not grow with the video, but for the features themselves.
+    the sound from then on. The clip's shots are found in the same pass, in every picture. Memory does not grow with the
+    video, but for the features themselves.
 
     Args:
         path: of the video.
@@ -66,7 +68,8 @@ def video_clip(
         raise ArgumentError("no extractor; expected one of pictures, of sound, or both")
     video = VideoFile(path)
     features: dict[str, np.ndarray] = {}
-    times, vectors = _seen(video, visual, rate, progress, on_picture)
+    shots = ShotFinder()
+    times, vectors = _seen(video, visual, rate, shots, progress, on_picture)
     if visual is not None:
         features[VISUAL] = quantize(vectors) if visual.quantized else vectors
     if audio is not None:
@@ -75,14 +78,29 @@ def video_clip(
     return Clip(
         identity or Path(path).stem, features, frame_seconds=1.0 / rate, source=str(path),
         spaces=video_spaces(visual, audio, rate), frame_times=tuple(times),
-        alignment=NO_SOUND if audio is not None and not video.has_sound else "",
+        alignment=NO_SOUND if audio is not None and not video.has_sound else "", shots=_starts(shots.starts()),
     )  # fmt: skip
+
+
+def with_shots(clip: Clip, path: str | Path) -> Clip:
+    """The clip of a whole video file with its shots, for which the video is decoded; itself where it has them.
+
+    Raises:
+        ClipFileError, FileNotFoundError: as `video_clip`.
+    """
+    return clip if clip.shots else replace(clip, shots=_starts(video_shots(path)))
+
+
+def _starts(shots: tuple[float, ...]) -> tuple[float, ...]:
+    """Microseconds are enough, and short in a file."""
+    return tuple(round(start, 6) for start in shots)
 
 
 def _seen(
     video: VideoFile,
     visual: VisualExtractor | None,
     rate: float,
+    shots: ShotFinder,
     progress: Callable[[int, int], None] | None,
     on_picture: Callable[[Picture], None] | None,
 ) -> tuple[list[float], Float[np.ndarray, "frames dim"]]:
@@ -91,7 +109,7 @@ def _seen(
     times: list[float] = []
     parts: list[np.ndarray] = []
     total = 0 if progress is None else math.ceil(video.duration * rate)
-    for group in _groups(video.frames(rate * each), each * max(1, PICTURES // each)):
+    for group in _groups(video.frames(rate * each, watch=shots.watch), each * max(1, PICTURES // each)):
         for picture in group[::each]:
             times.append(picture.shown)
             if on_picture is not None:

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from analysis.features.clip import NO_SOUND, video_clip, video_spaces
+from analysis.features.clip import NO_SOUND, video_clip, video_spaces, with_shots
 from analysis.features.digests import file_digest
 from analysis.features.extractor import AudioExtractor, Picture, VisualExtractor
 from analysis.features.labels import VideoLabel
@@ -148,7 +148,7 @@ def write_features(
     on_skip: OnSkip | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> FolderSummary:
-    """Features of videos, a file each; those that are there are kept, with the labels given now.
+    """Features of videos, a file each; those that are there are kept, with the labels given now, and get their shots.
 
     Args:
         videos: files, none twice.
@@ -225,12 +225,14 @@ def cached_clip(
     folder.mkdir(parents=True, exist_ok=True)
     task = _Task(video, video.stem, folder, names)
     digest = _digest(task)
-    own = clip_file(folder, task.identity, digest)
+    own, stored = clip_file(folder, task.identity, digest), None
     for path in [own, *sorted(folder.glob(f"*{MARK}{digest[:DIGITS]}{SHARD}"))]:  # a copy may have another name
-        if (clip := _stored(path, task)) is not None:
+        if (stored := _stored(path, task)) is not None:
             break
     else:
-        path, clip = own, _made(task, own, progress)
+        path = own
+    clip = _made(task, own, progress) if stored is None else with_shots(stored, video)
+    if clip is not stored:
         write_clips(path, [clip])
     clip = replace(clip, id=task.identity, source=str(video))
     return clip, read_thumbnails(path.with_suffix(THUMBNAILS), clip.frames)
@@ -271,13 +273,13 @@ def _do(task: _Task) -> _Outcome | UnreadableError:
     try:
         path = clip_file(task.folder, task.identity, _digest(task))
         stored = _stored(path, task)
-        clip = stored or _made(task, path)
+        clip = _made(task, path) if stored is None else with_shots(stored, task.video)
         seconds = clip.frames * clip.frame_seconds
         metadata: dict[str, Any] = {
             "id": task.identity, "labels": task.labels, "segments": _segments(task, seconds), "dataset": task.dataset,
         }  # fmt: skip
         replaced = False
-        if stored is None or any(getattr(stored, name) != value for name, value in metadata.items()):
+        if stored is not clip or any(getattr(stored, name) != value for name, value in metadata.items()):
             write_clips(path, [replace(clip, **metadata)])
             replaced = _remove_earlier(task, path)
         _write_copy(task, path)  # last: the features stay where a copy cannot be made

@@ -11,7 +11,7 @@ from analysis.attention.taxonomy import view_taxonomy
 from analysis.gmsa_view import attention_block, view_clips
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
-from gmsa_models.masks import ChangePoints
+from gmsa_models.masks import OfClip
 from gmsa_models.segments import spans_of_mask
 from gmsa_models.trace import AttentionTrace
 
@@ -39,7 +39,7 @@ def certify(model: GMSAClassifier, trace: AttentionTrace, *, layer: int = 0, see
         recorded = trace.layer(modality, layer)
         if recorded.weights:
             block = attention_block(model, modality, layer)
-            if isinstance(block.neighbourhood, ChangePoints) and recorded.neighbourhood is not None:
+            if isinstance(block.neighbourhood, OfClip) and recorded.neighbourhood is not None:
                 block = block.bound_to(spans_of_mask(recorded.neighbourhood))
             certificates += certify_layer(block, modality, recorded, trace.valid, seed)
     return tuple(certificates)

@@ -104,7 +104,7 @@ def inspect_source(
     models = [load(each.path, device, name=each.name, sha256=each.sha256) for each in checkpoints]
     if dataset is not None:
         check_known(dataset, [model.vocabulary.dataset for model in models if model.vocabulary is not None])
-    clip = first_clip(source, models, dataset, on_error, on_skip, notify)
+    clip = first_clip(source, models, dataset, on_error, on_skip, notify, neighbourhood)
     _check_same_frames(models, clip)
     begin(models, clip)
     targets = _explained(models, clip, target) if explain or target else []
@@ -204,6 +204,7 @@ def first_clip(
     on_error: str = "fail",
     on_skip: OnSkip | None = None,
     notify: Callable[[str], None] = print,
+    chosen: Neighbourhood | None = None,
 ) -> Clip:
     """The first clip of a source that all of some models take.
 
@@ -212,6 +213,7 @@ def first_clip(
         models: at least one.
         dataset, on_error, on_skip: see `read_clips`.
         notify: is told when the source holds more clips.
+        chosen: a neighbourhood by which the clip is analysed.
 
     Raises:
         ValueError: there is none.
@@ -221,7 +223,7 @@ def first_clip(
     else:
         clips = read_clips(source, on_error=on_error, on_skip=on_skip, dataset=dataset)
     for model in models:
-        clips = fitting(clips, Inputs.of(model, labels=False), skip_handler(on_error, on_skip))
+        clips = fitting(clips, Inputs.of(model, False, chosen), skip_handler(on_error, on_skip))
     first = list(islice(clips, 2))
     if not first:
         raise ValueError(f"no clip in {source!r}")

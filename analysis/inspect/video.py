@@ -15,7 +15,8 @@ from analysis.module_view import ModuleClip
 from analysis.pretrained.model import PretrainedModel, open_pretrained
 from analysis.pretrained.video import Span, prepare_video
 from analysis.record.variables import DEFAULT_PARTS
-from gmsa_models.masks import Neighbourhood
+from gmsa_models.data.video.shots import video_shots
+from gmsa_models.masks import Neighbourhood, Shots
 
 __all__ = ["inspect_video"]
 
@@ -73,9 +74,10 @@ def inspect_video(
     if explain or target is not None:
         parts = [*parts, "explanation"]
     known = next(opened.module.parameters())
+    shots = video_shots(path) if isinstance(neighbourhood, Shots) else ()
     record = inspect_module(
         opened.module, prepared.values.to(known), layout=prepared.layouts, activation=opened.activation,
-        clip=ModuleClip(Path(path).stem, prepared.frame_seconds, prepared.span[0], str(path)),
+        clip=ModuleClip(Path(path).stem, prepared.frame_seconds, prepared.span[0], str(path), shots),
         steps=prepared.steps, mask=prepared.mask, note=opened.note, neighbourhood=neighbourhood, layer=layer,
         layers=layers, parts=parts, probes=probes, target=target, methods=methods, pinned=pinned, progress=progress,
         record_progress=record_progress,

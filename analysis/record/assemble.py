@@ -158,8 +158,9 @@ def _of_clip(view: TraceView) -> dict[str, str]:
 
 
 def _times(clip: Clip) -> dict[str, str]:
-    """When the picture of each frame came on the screen, where the clip is of a video file."""
-    return {"frame_times": json.dumps([round(each, 6) for each in clip.frame_times])} if clip.frame_times else {}
+    """When the picture of each frame came on the screen, and when shots start, where the clip is of a video file."""
+    seconds = {"frame_times": clip.frame_times, "shots": clip.shots}
+    return {name: json.dumps([round(each, 6) for each in values]) for name, values in seconds.items() if values}
 
 
 @cache

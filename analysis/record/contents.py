@@ -28,7 +28,7 @@ OPTIONAL_TEXTS = (
     "alignment",
 )  # fmt: skip
 # Lists of numbers that a record of a video file has, and how many; None: any number.
-OPTIONAL_NUMBERS = {"video_span": 2, "frame_times": None}
+OPTIONAL_NUMBERS = {"video_span": 2, "frame_times": None, "shots": None}
 # Attributes of a record of one model, which are variables along `model` in one of several.
 MODEL_ATTRIBUTES = (
     "checkpoint_name", "checkpoint_path", "checkpoint_sha256", "model_config", "attention_kind", "neighbourhood_config",

@@ -36,7 +36,7 @@ from analysis.record.sensitivity_variables import sensitivity_variables
 from analysis.view import TraceView, to_numpy
 from gmsa_models.branches import COMBINED
 from gmsa_models.data.clip import Segment
-from gmsa_models.masks import ChangePoints, Spans, neighbourhood_text
+from gmsa_models.masks import OfClip, Spans, neighbourhood_text
 from gmsa_models.segments import spans_of_mask
 
 __all__ = ["CLIP_PARTS", "DEFAULT_PARTS", "LAYER_PARTS", "PARTS", "coordinates"]
@@ -72,7 +72,7 @@ def neighbourhood_variables(view: TraceView) -> Variables:
         return {}
     mask = to_numpy(view.neighbourhood)
     result = labelled(("query", "key"), mask, "a local branch of the query may attend to the key")
-    if isinstance(view.own if view.chosen is None else view.chosen, ChangePoints | Spans):
+    if isinstance(view.own if view.chosen is None else view.chosen, OfClip | Spans):
         spans = spans_of_mask(view.neighbourhood)
         result.attrs["spans"] = "" if isinstance(spans, tuple) else neighbourhood_text(spans)
     return {"neighbourhood": result} | _branch_neighbourhoods(view)

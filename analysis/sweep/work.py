@@ -182,7 +182,7 @@ def _clips(task: ShardTask, models: Sequence[GMSAClassifier], skipped: Skipped) 
     on_error = task.settings.on_error
     clips = read_clips(task.shard.source, on_error=on_error, on_skip=skipped)
     for model in models:
-        inputs = Inputs.of(model, labels=SCORES in task.settings.analyses)
+        inputs = Inputs.of(model, SCORES in task.settings.analyses, task.settings.neighbourhood)
         clips = fitting(clips, inputs, skip_handler(on_error, skipped))
     return clips
 

@@ -98,7 +98,8 @@ def inspect(
         str | None,
         typer.Option(
             metavar="TP30",
-            help="Measure S by this neighbourhood (BDn, TPn, TDnxd; CP4: the clip's own segments; SP0-9-31: given) "
+            help="Measure S by this neighbourhood (BDn, TPn, TDnxd; CP4: the clip's own segments; SHOTS: its "
+            "video's shots; SP0-9-31: given) "
             "in place of the model's own; of a transformers model there is no S and no G without it.",
         ),
     ] = None,

@@ -37,7 +37,9 @@ def sweep(
                      "lines, profiles, head-patterns, frame-sensitivity; with commas."),
     ] = None,
     neighbourhood: Annotated[
-        str, typer.Option(help="BD20, TP30, TD60x4 ...: the N_i by which all models' sensitivity is measured alike.")
+        str,
+        typer.Option(help="BD20, TP30, TD60x4 ...: the N_i by which all models' sensitivity is measured alike; CP4: "
+                     "the clips' own segments; SHOTS: the shots of their videos."),
     ] = "TP30",
     engine: Annotated[str, typer.Option(help="in-process, processes, or ray (a cluster).")] = "in-process",
     workers: Annotated[int | None, typer.Option(min=1, help="Shards at once; default: one a core.")] = None,

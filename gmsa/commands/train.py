@@ -12,6 +12,7 @@ import typer
 
 from gmsa.common import command_line, use_threads
 from gmsa.options import OnError, Threads
+from gmsa.pretrained import neighbourhood_of
 from gmsa.terminal import ClickError, left_out, say, visible
 from gmsa_models.data.demo_videos import is_demo
 
@@ -34,6 +35,14 @@ def train(
     variant: Annotated[
         str, typer.Option(help="One of the paper's ten columns, control, or BLOCK-seg.")
     ] = "gate-op-bd20",
+    neighbourhood: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TP30",
+            help="Of the variant's local branch, in place of its own: BDn, TPn, TDnxd; CP4: the clip's own segments; "
+            "SHOTS: its video's shots, which clips of `gmsa features` have.",
+        ),
+    ] = None,
     name: Annotated[
         str | None, typer.Option(help="What the model is called in tables and figures; default: as its folder.")
     ] = None,
@@ -222,7 +231,7 @@ def _train(arguments: dict[str, Any], skipped: Skipped) -> Any:
     model = build(
         arguments["variant"], arguments["size"], vocabulary=vocabulary, modalities=arguments["modalities"],
         widths=arguments["widths"], max_frames=arguments["max_frames"], dropout=arguments["dropout"],
-        seed=arguments["weights_seed"],
+        neighbourhood=neighbourhood_of(arguments["neighbourhood"]), seed=arguments["weights_seed"],
     )  # fmt: skip
     if "spaces" in arguments:  # so that every clip is checked against them
         model.card["feature_spaces"] = spaces_to_dict(arguments["spaces"])

@@ -18,7 +18,7 @@ from gmsa_models.attention.functions import Frames, Heads, Valid, join_heads, xa
 from gmsa_models.attention.stages import NO_EDIT, AnyGates, BlockEdit, CleanPass, Contexts, Maps, staged_pass
 from gmsa_models.branches import GLOBAL
 from gmsa_models.errors import ArgumentError
-from gmsa_models.masks import BatchNeighbourhood, ChangePoints, Neighbourhood, Scales, batch_mask
+from gmsa_models.masks import BatchNeighbourhood, Neighbourhood, OfClip, Scales, batch_mask
 from gmsa_models.trace import HeadGroup, LayerTrace
 
 __all__ = ["AttentionBlock", "BlockTrace", "Contexts", "Gates"]
@@ -166,7 +166,7 @@ class AttentionBlock(nn.Module, ABC):
         """
         if self.neighbourhood is None:
             raise ArgumentError(f"{type(self).__name__} has no local branch, so no neighbourhood")
-        if isinstance(self.neighbourhood, ChangePoints):
+        if isinstance(self.neighbourhood, OfClip):
             raise ArgumentError(
                 f"the neighbourhood of this {type(self).__name__} depends on the clip, and it is bound to none; take "
                 "the block from model.bound_to(batch)"

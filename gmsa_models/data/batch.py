@@ -12,7 +12,9 @@ from torch import Tensor
 from gmsa_models.data.clip import Clip, ClipError
 from gmsa_models.data.vocabulary import Vocabulary
 
-__all__ = ["Batch"]
+__all__ = ["Batch", "ShotFrames", "shots_of"]
+
+ShotFrames = tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +27,7 @@ class Batch:
         labels: (batch, classes) of 0 and 1 in the order of a `Vocabulary`, or None.
         ids: one a clip.
         frame_seconds: one a clip.
+        shots: first frame of each shot, one tuple a clip, see `Clip.shot_frames`; empty: known of none.
     """
 
     features: dict[str, Float[Tensor, "batch frames _"]]
@@ -32,6 +35,7 @@ class Batch:
     labels: Float[Tensor, "batch classes"] | None = None
     ids: tuple[str, ...] = ()
     frame_seconds: tuple[float, ...] = ()
+    shots: ShotFrames = ()
 
     def __len__(self) -> int:
         return self.valid.shape[0]
@@ -88,7 +92,13 @@ class Batch:
             labels=None if vocabulary is None else _label_matrix(clips, vocabulary),
             ids=tuple(clip.id for clip in clips),
             frame_seconds=tuple(clip.frame_seconds for clip in clips),
+            shots=shots_of(clips),
         )
+
+
+def shots_of(clips: Sequence[Clip]) -> ShotFrames:
+    """`Clip.shot_frames` of each clip; empty where they are known of none."""
+    return tuple(clip.shot_frames for clip in clips) if any(clip.shots for clip in clips) else ()
 
 
 def _pad(clips: Sequence[Clip], modality: str, frames: int) -> Float[Tensor, "batch frames _"]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any, no_type_check
 
 import numpy as np
@@ -27,6 +29,7 @@ __all__ = [
 
 QUANTIZED_MAXIMUM, QUANTIZED_MINIMUM = 2.0, -2.0
 LARGEST_LABEL = 999_999_999  # nine digits, as class tables are read
+SAME_SECOND = 1e-6  # by which seconds that are one may differ: they are sums of floats
 LATEST_SECOND, SHORTEST_FRAME, LONGEST_FRAME = 1e10, 1e-4, 1e6  # seconds; a Unix time has 1.8e9
 
 
@@ -161,6 +164,8 @@ class Clip:
             nothing was.
         frame_times: of clips of a video file: second of `seconds`' clock at which the picture of each frame came on the
             screen, not later than the frame starts; empty where that is not known.
+        shots: second of `seconds`' clock at which each shot of the video starts, in order, the first not later than the
+            first frame; empty where they are not known.
 
     Numbers of numpy become Python's, any sequence a tuple, and an array is copied only where its rows do not lie one
     after another or its bytes are in another order than the machine's.
@@ -177,6 +182,7 @@ class Clip:
     spaces: Mapping[str, FeatureSpace] = field(default_factory=dict)
     alignment: str = ""
     frame_times: tuple[float, ...] = field(default=(), repr=False)
+    shots: tuple[float, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         self._normalise()
@@ -209,6 +215,7 @@ class Clip:
             "segments": segments,
             "spaces": dict(self.spaces),
             "frame_times": tuple(_number(owner, "a frame's time", each) for each in self.frame_times),
+            "shots": tuple(_number(owner, "the start of a shot", each) for each in self.shots),
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -218,6 +225,12 @@ class Clip:
             raise ClipError(
                 f"clip {self.id!r}: {len(self.frame_times)} frame_times for {self.frames} frames; expected as many, or "
                 "none"
+            )
+        rises = all(before < after < math.inf for before, after in pairwise(self.shots))
+        if self.shots and not (rises and -math.inf < self.shots[0] <= self.start_seconds + SAME_SECOND):
+            raise ClipError(
+                f"clip {self.id!r}: shots start at {brief(self.shots)} s; expected rising seconds, the first not later "
+                f"than the first frame, at {self.start_seconds:g} s"
             )
         if not is_name(self.dataset):
             raise ClipError(
@@ -260,6 +273,14 @@ class Clip:
         """Start of each frame in seconds of the source video, shape (frames,)."""
         return self.start_seconds + self.frame_seconds * np.arange(self.frames)
 
+    @property
+    def shot_frames(self) -> tuple[int, ...]:
+        """First frame of each shot in which a frame lies, in order, the first 0; empty where shots are not known."""
+        if not self.shots:
+            return ()
+        shot_of = np.searchsorted(self.shots, self.seconds + SAME_SECOND, side="right")
+        return (0, *(int(frame) + 1 for frame in np.flatnonzero(np.diff(shot_of))))
+
     def floats(self, modality: str) -> np.ndarray:
         """Features of one modality as float32 (frames, dim), dequantised if they are stored as uint8."""
         if modality not in self.features:
@@ -291,4 +312,6 @@ class Clip:
         if frames >= self.frames:
             return self
         features = {modality: values[:frames] for modality, values in self.features.items()}
-        return replace(self, features=features, frame_times=self.frame_times[:frames])
+        end = self.start_seconds + self.frame_seconds * frames
+        shots = tuple(start for start in self.shots if start < end - SAME_SECOND)
+        return replace(self, features=features, frame_times=self.frame_times[:frames], shots=shots)

@@ -53,7 +53,7 @@ def fingerprint_source(source: Source, on_skip: OnSkip | None = None) -> str:
 
 
 def fingerprint_clips(clips: Sequence[Clip]) -> str:
-    """A digest of clips in hand: their number, and id, labels and features of `MOST_CLIPS` of them, evenly spaced.
+    """A digest of clips in hand: their number, and id, labels, shots and features of `MOST_CLIPS`, evenly spaced.
 
     Args:
         clips: any sequence, which may make each clip when it is asked.
@@ -65,7 +65,8 @@ def fingerprint_clips(clips: Sequence[Clip]) -> str:
     for place in _spread(len(clips), MOST_CLIPS).tolist():
         clip = clips[place]
         shapes = {name: [str(values.dtype), *values.shape] for name, values in clip.features.items()}
-        digest.update(json.dumps([clip.id, [int(label) for label in clip.labels], shapes]).encode())
+        about = [clip.id, [int(label) for label in clip.labels], shapes, *([clip.shots] if clip.shots else [])]
+        digest.update(json.dumps(about).encode())
         for values in clip.features.values():
             digest.update(np.ascontiguousarray(values).data)
     return digest.hexdigest()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gmsa_models.attention import xavier_linear
 from gmsa_models.classifier import GMSAClassifier
-from gmsa_models.data.batch import Batch
+from gmsa_models.data.batch import Batch, ShotFrames
 from gmsa_models.masks import ChangePoints
 
 __all__ = ["FramePredictor", "from_visible"]
@@ -49,23 +49,34 @@ class FramePredictor(nn.Module):
         return self.hidden_frame[0].dtype
 
     def forward(
-        self, features: Features, valid: Bool[Tensor, "batch frames"], hidden: Bool[Tensor, "batch frames"]
+        self,
+        features: Features,
+        valid: Bool[Tensor, "batch frames"],
+        hidden: Bool[Tensor, "batch frames"],
+        shots: ShotFrames = (),
     ) -> dict[str, Float[Tensor, "hidden _"]]:
         """Predictions of the hidden frames of each stream, clip after clip; nothing of these frames is used."""
         shown = {
             name: torch.where(hidden[:, :, None], vector.to(features[name].dtype), features[name])
             for name, vector in zip(self.model.config.modalities, self.hidden_frame, strict=True)
         }
-        encoders = self._bound(features, valid, hidden).encoders
+        encoders = self._bound(features, valid, hidden, shots).encoders
         real = None if bool(valid.all()) else valid
         return {name: self.heads[name](encoder(shown[name], real)[hidden]) for name, encoder in encoders.items()}
 
     def _bound(
-        self, features: Features, valid: Bool[Tensor, "batch frames"], hidden: Bool[Tensor, "batch frames"]
+        self,
+        features: Features,
+        valid: Bool[Tensor, "batch frames"],
+        hidden: Bool[Tensor, "batch frames"],
+        shots: ShotFrames,
     ) -> GMSAClassifier:
-        """The model, its segments those of the visible frames: a boundary would tell of what is hidden."""
+        """The model, its segments those of the visible frames: a boundary would tell of what is hidden.
+
+        Shots are known without the features.
+        """
         if not isinstance(self.model.config.neighbourhood, ChangePoints):
-            return self.model
+            return self.model.bound_to(Batch(dict(features), valid, shots=shots))
         return self.model.bound_to(
             Batch({name: from_visible(values, valid & ~hidden) for name, values in features.items()}, valid)
         )

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
+from gmsa_models.data.batch import ShotFrames
 from gmsa_models.feeding import widen
 from gmsa_models.pretraining.errors_of_frames import squared_errors
 from gmsa_models.pretraining.model import FramePredictor
@@ -25,6 +26,7 @@ class HiddenFrames(nn.Module):
         features: dict[str, Shaped[Tensor, "batch frames _"]],
         valid: Bool[Tensor, "batch frames"],
         hidden: Bool[Tensor, "batch frames"],
+        shots: ShotFrames = (),
     ) -> Float[Tensor, ""]:
         """Squared error of hidden frames over that of their clip's mean, the mean over the streams.
 
@@ -32,7 +34,7 @@ class HiddenFrames(nn.Module):
         clip adds nothing.
         """
         floats = {name: widen(values, valid).to(self.predictor.dtype) for name, values in features.items()}
-        errors = squared_errors(self.predictor(floats, valid, hidden), floats, valid, hidden)
+        errors = squared_errors(self.predictor(floats, valid, hidden, shots), floats, valid, hidden)
         parts = [_ratio(each.model, _of_all_processes(each.mean)) for each in errors.values()]
         return torch.stack(parts).mean()
 

@@ -91,7 +91,8 @@ def _sums_of_batches(
         batch = raw.batch(fabric.device)
         with evaluating(predictor) as replica, torch.inference_mode():
             floats = {name: each.to(replica.dtype) for name, each in batch.features.items()}
-            errors = squared_errors(replica(floats, batch.valid, hidden), floats, batch.valid, hidden).values()
+            predicted = replica(floats, batch.valid, hidden, batch.shots)
+            errors = squared_errors(predicted, floats, batch.valid, hidden).values()
         numbers = [number for each in errors for number in (each.model, each.mean, each.visible_mean)]
         counts = torch.tensor([len(raw), int(hidden.sum())], dtype=torch.float64)
         yield torch.cat([torch.stack(numbers).double().cpu(), counts])

@@ -108,11 +108,11 @@ class HiddenFramesTask:
         return HiddenFrames(self.predictor)
 
     def arguments(self, batch: RawBatch, device: torch.device, seed: Sequence[int]) -> tuple[Any, ...]:
-        """Features, which frames are real, which are hidden."""
+        """Features, which frames are real, which are hidden, shots."""
         features = {name: values.to(device, non_blocking=True) for name, values in batch.features.items()}
         seeds = [(*seed, row) for row in range(len(batch))]
         hidden = hidden_spans(batch.valid, self.recipe.hidden_share, self.recipe.span, seeds)
-        return features, batch.valid.to(device), hidden.to(device)
+        return features, batch.valid.to(device), hidden.to(device), batch.shots
 
     def check(self, source: ClipSource, on_skip: OnSkip | None) -> None:
         """Refuse validation clips none of which has two frames, of which one can be hidden.

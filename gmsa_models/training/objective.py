@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from gmsa_models.classifier import GMSAClassifier
-from gmsa_models.data.batch import Batch
+from gmsa_models.data.batch import Batch, ShotFrames
 from gmsa_models.feeding import widen
 
 __all__ = ["Objective", "parameter_groups"]
@@ -27,11 +27,12 @@ class Objective(nn.Module):
         features: dict[str, Shaped[Tensor, "batch frames _"]],
         valid: Bool[Tensor, "batch frames"],
         labels: Float[Tensor, "batch classes"],
+        shots: ShotFrames = (),
     ) -> Float[Tensor, ""]:
         """Binary cross-entropy, summed over classes, averaged over clips, in at least float32."""
         dtype = self.model.classifier.weight.dtype
         floats = {name: widen(values, valid).to(dtype) for name, values in features.items()}
-        logits = self.model(Batch(floats, valid))
+        logits = self.model(Batch(floats, valid, shots=shots))
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         labels = labels.to(logits.dtype)
         return nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="sum") / len(logits)

@@ -118,9 +118,9 @@ class Classification:
         return Objective(self.model)
 
     def arguments(self, batch: RawBatch, device: torch.device, seed: Sequence[int]) -> tuple[Any, ...]:
-        """Features, which frames are real, labels."""
+        """Features, which frames are real, labels, shots."""
         features = {name: values.to(device, non_blocking=True) for name, values in batch.features.items()}
-        return features, batch.valid.to(device), batch.labels.to(device)
+        return features, batch.valid.to(device), batch.labels.to(device), batch.shots
 
     def check(self, source: ClipSource, on_skip: OnSkip | None) -> None:
         """See `check_labels`."""

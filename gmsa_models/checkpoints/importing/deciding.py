@@ -19,8 +19,8 @@ from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.config import ModelConfig
 from gmsa_models.masks import (
     BlockDiagonal,
-    ChangePoints,
     Neighbourhood,
+    OfClip,
     Spans,
     Toeplitz,
     ToeplitzDilated,
@@ -117,7 +117,7 @@ def _other_neighbourhoods(
     reading: Reading, block: str, neighbourhood: Neighbourhood, longest: int
 ) -> Iterator[OtherReading]:
     """Those nearest to one, that differ from it in clips as long as the model takes."""
-    if isinstance(neighbourhood, ChangePoints | Spans):  # no size of which another would be near
+    if isinstance(neighbourhood, OfClip | Spans):  # no size of which another would be near
         return
     own = neighbourhood_mask(neighbourhood, longest)
     for near in _nearest(neighbourhood):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gmsa_models.checkpoints.header import CheckpointError
 from gmsa_models.checkpoints.importing.names import PACKED, ReadName, read_name, streams_of
-from gmsa_models.masks import ChangePoints, Neighbourhood, neighbourhood_mask
+from gmsa_models.masks import Neighbourhood, OfClip, neighbourhood_mask
 
 __all__ = ["Source", "Sources", "read_sources"]
 
@@ -148,7 +148,7 @@ def _as_mask(value: Tensor) -> Bool[Tensor, "query key"] | None:
 
 
 def _check_mask(name: str, mask: Bool[Tensor, "query key"], neighbourhood: Neighbourhood | None) -> None:
-    if isinstance(neighbourhood, ChangePoints):
+    if isinstance(neighbourhood, OfClip):
         raise CheckpointError(
             f"{name} is a mask, the same for all clips; the masks of {neighbourhood} are each clip's own"
         )

@@ -2,9 +2,9 @@
 
 `{"version": 1, "frame_seconds": s, "start_seconds": s, "segments": [[start, end, labels, scores, kind, origin], ...],
 "dataset": name, "spaces": {modality: {"name": name, "width": w, "rate": r, "weights": digest}, ...}, "alignment": text,
-"frame_times": [s, ...]}`; all but the version may be left out, and of a space all but its name and width.
-Without `dataset` and `spaces` a record is of what its form tells, see `records.py`. JSON keeps Python's floats exactly,
-where a FloatList has float32.
+"frame_times": [s, ...], "shots": [s, ...]}`; all but the version may be left out, and of a space all but its name and
+width. Without `dataset` and `spaces` a record is of what its form tells, see `records.py`. JSON keeps Python's floats
+exactly, where a FloatList has float32.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ def encode_extension(clip: Clip, lossless: bool, meaning: dict[str, Any]) -> byt
     metadata = {name: value for name, value in _meaning(clip).items() if value != meaning[name]}
     metadata |= {"alignment": clip.alignment} if clip.alignment else {}
     metadata |= {"frame_times": clip.frame_times} if clip.frame_times else {}
+    metadata |= {"shots": clip.shots} if clip.shots else {}
     if lossless and clip.frame_seconds == 1.0 and clip.start_seconds == 0.0 and not metadata:
         return None
     content = {
@@ -113,7 +114,7 @@ def _alignment(value: Any) -> str:
     return value
 
 
-def _frame_times(values: Any) -> tuple[float, ...]:
+def _numbers(values: Any) -> tuple[float, ...]:
     return tuple(_number(each) for each in values)
 
 
@@ -138,5 +139,6 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "dataset": _dataset,
     "spaces": spaces_from_dict,
     "alignment": _alignment,
-    "frame_times": _frame_times,
+    "frame_times": _numbers,
+    "shots": _numbers,
 }

@@ -24,7 +24,7 @@ Small = UInt8[np.ndarray, "3 height width"]
 
 WIDTH, HEIGHT = 64, 36  # of the small pictures
 # The values below were chosen on half of the joined videos of `benchmarks/shots.py`.
-LEAST = 10.0  # of a cut: levels of 255 by which two pictures differ in the mean
+LEAST = 6.0  # of a cut: levels of 255 by which two pictures differ in the mean; by 5, a title that appears is one
 RATIO = 3.0  # of a cut: how many times the mean difference of the pictures around it
 AROUND = 0.25  # seconds before and behind a picture whose differences are "around it"
 SHORTEST = 0.3  # seconds of a shot; what lasts less is a flash, or belongs to the shot behind it
@@ -37,7 +37,7 @@ MOST_CUTS = 64  # of one group, see `ShotFinder`
 
 def difference(one: Small, other: Small) -> float:
     """Mean absolute difference of two small pictures over Y, U and V, in levels of 255."""
-    return float(np.abs(one.astype(np.int16) - other).mean())
+    return int((np.maximum(one, other) - np.minimum(one, other)).sum()) / one.size
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class ShotFinder:
         else:
             before, score = self._last, difference(self._last, picture)
         self._last = picture
-        self._waiting.append(_Seen(time, score, before, picture, float(picture.std((1, 2)).max())))
+        self._waiting.append(_Seen(time, score, before, picture, float(picture.std((1, 2), dtype=np.float32).max())))
         while time - self._waiting[0].time > AROUND or len(self._waiting) > MOST_PICTURES:
             self._decide(self._waiting.popleft())
 

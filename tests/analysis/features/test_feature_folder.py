@@ -1,5 +1,7 @@
 """Folders of features: what is made, what is kept, what is made again; and the command."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -16,7 +18,7 @@ from analysis.features.labels import VideoLabel
 from analysis.features.video_files import clip_ids
 from analysis.inspect.video_features import stored_pictures
 from gmsa import app
-from gmsa_models import read_clips, save
+from gmsa_models import read_clips, save, write_clips
 from gmsa_models.data.clip import Segment
 from gmsa_models.data.errors import ClipFileError
 from gmsa_models.data.feature_folder import folder_classes, folder_files, write_classes
@@ -212,6 +214,30 @@ def test_a_clip_is_cached_by_the_content_of_its_video(tmp_path, videos, made):
     renamed = moved.rename(tmp_path / "c.mkv")
     again, kept = cached_clip(renamed, tmp_path / "f", SOUND)
     assert (made, again.id, again.source, kept) == (videos[:1], "c", str(renamed), sheet)
+
+
+def test_features_without_shots_get_them_and_are_not_made_again(tmp_path, videos, made):
+    write_features(videos, tmp_path / "f", SOUND, {videos[0]: (VideoLabel("x"),)}, dataset="mine")
+    before = clips(tmp_path / "f")
+    assert {clip.shots for clip in before.values()} == {(0.0,)}
+    for path in folder_files(tmp_path / "f"):  # as an earlier version wrote them
+        write_clips(path, [replace(clip, shots=()) for clip in read_clips(path)])
+    del made[:]
+    summary = write_features(videos, tmp_path / "f", SOUND, {videos[0]: (VideoLabel("x"),)}, dataset="mine")
+    assert (summary.made, summary.kept, made, summary.replaced) == (0, 3, [], ())
+    after = clips(tmp_path / "f")
+    for name, clip in before.items():
+        assert (after[name].shots, after[name].labels) == ((0.0,), clip.labels)
+        np.testing.assert_array_equal(after[name].features["audio"], clip.features["audio"])
+
+
+def test_the_cache_adds_shots_too(tmp_path, videos, made):
+    clip, sheet = cached_clip(videos[0], tmp_path / "f", SOUND)
+    (path,) = folder_files(tmp_path / "f")
+    write_clips(path, [replace(clip, shots=())])
+    again, kept = cached_clip(videos[0], tmp_path / "f", SOUND)
+    assert (again.shots, kept, made) == ((0.0,), sheet, videos[:1])
+    assert next(read_clips(path)).shots == (0.0,)
 
 
 def test_the_cache_keeps_videos_of_one_name_apart(tmp_path, videos, made):

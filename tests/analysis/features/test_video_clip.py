@@ -1,5 +1,7 @@
 """A video as a clip: which frame sees which pictures and hears which sound."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,7 @@ pytest.importorskip("av", reason="PyAV, of the extra video, is not installed")
 
 from made_videos import tone, write_video
 
-from analysis.features.clip import NO_SOUND, video_clip
+from analysis.features.clip import NO_SOUND, video_clip, with_shots
 from analysis.features.log_mel import LogMel
 from gmsa_models import read_clips, write_clips
 from gmsa_models.data.clip import dequantize
@@ -106,6 +108,24 @@ def test_a_clip_is_written_and_read_with_its_times(tmp_path):
         "x", clip.frame_times, clip.spaces, clip.alignment, 2.0,
     )  # fmt: skip
     np.testing.assert_array_equal(read.features["visual"], clip.features["visual"])
+
+
+def coloured(number, size):
+    """Twenty pictures a scene; a scene is a texture of its own."""
+    random = np.random.default_rng(number // 20)
+    return random.integers(0, 256, (size[0] // 8, size[1] // 8, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+
+
+@pytest.mark.parametrize("first", [0.0, 4.25])
+def test_a_clip_has_the_shots_of_its_video_in_every_picture_not_only_those_of_frames(tmp_path, first):
+    path = write_video(tmp_path / "a.mkv", np.arange(70) / 20, first=first, picture=coloured)
+    clips = [video_clip(path, Levels(), None), video_clip(path, None, LogMel()), video_clip(path, Levels(), None, 4.0)]
+    assert {clip.shots for clip in clips} == {(0.0, 1.0, 2.0, 3.0)}
+    assert [clip.shot_frames for clip in clips] == [(0, 1, 2, 3)] * 2 + [(0, 4, 8, 12)]
+    assert with_shots(clips[0], path) is clips[0]
+    assert with_shots(replace(clips[0], shots=()), path).shots == clips[0].shots
+    write_clips(tmp_path / "a.tfrecord", clips[:1])
+    assert next(read_clips(tmp_path / "a.tfrecord")).shots == clips[0].shots
 
 
 def test_what_cannot_be_is_refused(tmp_path):
