@@ -39,7 +39,10 @@ KINDS, SHARES = ("cut", "fade", "dissolve"), (0.7, 0.15, 0.15)
 GRADUAL = 12  # pictures of each half of a fade, of a dissolve
 FLASH = 0.3  # share of parts with a flash of two pictures
 WITHIN = 0.1  # seconds from a boundary, which of a fade or a dissolve is its whole length
-LEASTS, RATIOS = (6.0, 8.0, 10.0, 15.0), (3.0, 2.0, 4.0, 5.0)  # of equals the first is chosen
+LEASTS, RATIOS = (
+    (6.0, 8.0, 10.0, 15.0),
+    (3.0, 2.0, 4.0, 5.0),
+)  # of equals the first; below 6, a title that appears is a cut
 THRESHOLDS = (4.0, 6.0, 8.0, 10.0, 12.0, 15.0, 20.0, 25.0, 30.0)
 RESAMPLES = 2000
 TIMED = ("furg_house6.mp4", "mdn_elf.mp4", "moviepy_bbb_0_30.webm")

@@ -23,7 +23,7 @@ __all__ = ["HEIGHT", "WIDTH", "ShotFinder", "difference", "video_shots"]
 Small = UInt8[np.ndarray, "3 height width"]
 
 WIDTH, HEIGHT = 64, 36  # of the small pictures
-# The values below were chosen on half of the joined videos of `benchmarks/shots.py`.
+# LEAST and RATIO are the best of some on half of the joined videos of `benchmarks/shots.py`.
 LEAST = 6.0  # of a cut: levels of 255 by which two pictures differ in the mean; by 5, a title that appears is one
 RATIO = 3.0  # of a cut: how many times the mean difference of the pictures around it
 AROUND = 0.25  # seconds before and behind a picture whose differences are "around it"

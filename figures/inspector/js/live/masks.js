@@ -15,8 +15,9 @@ export function parseNeighbourhood(text) {
   if (spans) return { dilation: 1, size: 1, kind: "SP", starts: parseStarts(spans[1]) };
   const match = /^(BD|TP|TD)(\d+)(?:[x×](\d+))?$/i.exec(text), kind = match?.[1].toUpperCase();
   if (/^CP\d/i.test(text)) throw new EditError(`neighbourhood '${text}' is of change points, which a page does not look for; give segments, as SP0-9-31`);
+  if (/^SHOTS$/i.test(text)) throw new EditError(`neighbourhood '${text}' is of the video's shots, which a page does not know; give segments, as SP0-9-31`);
   if (!match || Boolean(match[3]) !== (kind === "TD")) {
-    throw new EditError(`neighbourhood '${text}'; expected BDn, TPn or TDnxd, for example BD20, TP30, TD60x4; or CP4, SP0-9-31`);
+    throw new EditError(`neighbourhood '${text}'; expected BDn, TPn or TDnxd, for example BD20, TP30, TD60x4; or CP4, SP0-9-31, SHOTS`);
   }
   const sizes = { size: Number(match[2]), ...(kind === "TD" ? { dilation: Number(match[3]) } : {}) };
   for (const [name, value] of Object.entries(sizes)) {
