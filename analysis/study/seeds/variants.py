@@ -9,7 +9,7 @@ import torch
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.errors import UnknownNameError
 from gmsa_models.evaluating import float32_by_default, standard_contexts
-from gmsa_models.masks import ChangePoints, Neighbourhood, Scales, Toeplitz
+from gmsa_models.masks import Neighbourhood, OfClip, Scales, Toeplitz
 from gmsa_models.variants import VARIANTS
 
 __all__ = ["DEFAULT_VARIANTS", "LATER", "STUDY_VARIANTS", "WHOLE", "check_known", "column_of", "kind_of", "rebuilt"]
@@ -71,7 +71,7 @@ def rebuilt(model: GMSAClassifier, variant: str, scaled: Neighbourhood | None, s
     """
     neighbourhood = WHOLE_VIDEO if variant == WHOLE else scaled
     own = model.config.neighbourhood
-    if own is None or neighbourhood is None or isinstance(own, ChangePoints):
+    if own is None or neighbourhood is None or isinstance(own, OfClip):
         return model
     config = replace(
         model.config, neighbourhood=_as_scaled(own, neighbourhood) if isinstance(own, Scales) else neighbourhood
