@@ -1,5 +1,7 @@
 """Shots of videos made here: cuts and fades are found, motion, flashes and still pictures are none."""
 
+from collections import deque
+
 import numpy as np
 import pytest
 
@@ -76,6 +78,12 @@ def test_flashes_and_black_pictures_are_no_cuts(tmp_path, count, level):
     assert starts_of(tmp_path, still(1, 30) + flash + still(1, 30)) == [0]
 
 
+def test_a_flash_in_a_moving_scene_is_no_cut(tmp_path):
+    pan = [scene(1, 2 * number) for number in range(60)]
+    pan[30] = np.full((*SIZE, 3), 255, np.uint8)
+    assert starts_of(tmp_path, pan) == [0], "behind it no picture is as the one before"
+
+
 def test_a_strobe_is_no_cut_however_long(tmp_path):
     strobe = [scene(1) if number % 4 else np.full((*SIZE, 3), 255, np.uint8) for number in range(400)]
     assert starts_of(tmp_path, still(1, 30) + strobe + still(1, 30)) == [0]
@@ -150,15 +158,17 @@ def test_every_decoded_picture_is_watched_in_the_pass_that_picks_some(tmp_path):
     assert list(finder.starts()) == starts == pytest.approx([0, 1.2])
 
 
-def test_memory_does_not_grow_with_the_video(tmp_path):
+@pytest.mark.parametrize(
+    ("pictures", "step"), [(1, AROUND / 1000), (7, 0.04)], ids=["of no camera", "cuts without end"]
+)
+def test_memory_does_not_grow_with_the_video(pictures, step):
     finder, random = ShotFinder(), np.random.default_rng(0)
     few = random.integers(0, 256, (7, 3, HEIGHT, WIDTH), dtype=np.uint8)
-    for number in range(3000):  # a cut a picture, more pictures a second than a camera has
-        finder.add(number * AROUND / 1000, few[number % 7])
-    kept = [
-        len(value) for value in vars(finder).values() if hasattr(value, "__len__") and not isinstance(value, np.ndarray)
-    ]
-    assert max(kept) <= MOST_PICTURES + 1
+    for number in range(3000):  # another one after so many pictures
+        finder.add(number * step, few[number // pictures % 7])
+    kept = {name: len(value) for name, value in vars(finder).items() if isinstance(value, list | deque)}
+    assert len(kept) == 4
+    assert max(kept.values()) <= MOST_PICTURES + 1
 
 
 def test_what_is_no_video_is_one_error(tmp_path):
