@@ -28,13 +28,16 @@ Hidden = Float[Tensor, "twice dim"]
 Steps = Float[Tensor, " steps"]
 Rows = Int[Tensor, " rows"]
 Order = Int[Tensor, " frames"]
+Counts = Int[Tensor, " steps"]
 
 # Queries of width 128 together, and fewer wider ones, but some: enough that few operations do, not so many that their
 # running sums fill the memory (`benchmarks/paper_size.py`).
 QUERIES, FEWEST = 64, 16
 
 
-def replacement_curve(stream: Stream, inputs: Frames, baseline: Frames, order: Order) -> Steps:
+def replacement_curve(
+    stream: Stream, inputs: Frames, baseline: Frames, order: Order, counts: Counts | None = None
+) -> Steps:
     """The stream's logit with no frame replaced, with the first of `order`, with the first two, ... with all.
 
     Args:
@@ -42,19 +45,22 @@ def replacement_curve(stream: Stream, inputs: Frames, baseline: Frames, order: O
         inputs: the clip's frames.
         baseline: what replaces them, frame by frame.
         order: each frame once.
+        counts: how many frames are replaced at each step, rising, from none to all. None: 0, 1, ... every number.
 
     Returns:
-        frames + 1 logits.
+        A logit a step.
     """
     layers = stream.encoder.layers
     order = order.to(inputs.device)
+    counts = torch.arange(len(order) + 1) if counts is None else counts
+    counts = counts.to(inputs.device)
     if len(layers) == 1 and _contexts_are_quotients(layers[0].attention):
         try:
             with torch.no_grad():
-                return _running_curve(stream, inputs, baseline, order)
+                return _running_curve(stream, inputs, baseline, order, counts)
         except SmallWeightsError:
             pass
-    return _curve_by_passes(stream, inputs, baseline, order)
+    return _curve_by_passes(stream, inputs, baseline, order, counts)
 
 
 def _contexts_are_quotients(block: AttentionBlock | None) -> bool:
@@ -65,34 +71,33 @@ def _contexts_are_quotients(block: AttentionBlock | None) -> bool:
     return block is None or (block.gated != "maps" and GLOBAL in block.branches and len(block.local_branches) <= 1)
 
 
-def _curve_by_passes(stream: Stream, inputs: Frames, baseline: Frames, order: Order) -> Steps:
+def _curve_by_passes(stream: Stream, inputs: Frames, baseline: Frames, order: Order, counts: Counts) -> Steps:
     rank = torch.empty_like(order)
     rank[order] = torch.arange(len(order), device=order.device)
-    steps = torch.arange(len(order) + 1, device=order.device)[:, None]
-    return kept_scores(stream, inputs, baseline, rank >= steps)
+    return kept_scores(stream, inputs, baseline, rank >= counts[:, None])
 
 
-def _running_curve(stream: Stream, inputs: Frames, baseline: Frames, order: Order) -> Steps:
+def _running_curve(stream: Stream, inputs: Frames, baseline: Frames, order: Order, counts: Counts) -> Steps:
     layer, count = stream.encoder.layers[0], len(order)
     hidden = stream.encoder.embed(torch.cat([inputs[order], baseline[order]])[None])[0]
     if layer.attention is None:
         shares = stream.encoder.norm(layer(hidden[None]))[0] @ stream.weights
         kept = functional.pad(shares[:count].flip(0).cumsum(0).flip(0), (0, 1))
-        return (kept + functional.pad(shares[count:].cumsum(0), (1, 0))) / count
+        return ((kept + functional.pad(shares[count:].cumsum(0), (1, 0))) / count)[counts]
     alike = bool((hidden[count:] == hidden[count]).all())
     contexts = RunningContexts.of(layer.attention, layer.attention_input(hidden[None])[0], order, alike)
-    curve = hidden.new_zeros(count + 1)
+    curve = hidden.new_zeros(len(counts))
     together = max(FEWEST, QUERIES * WIDTH // max(WIDTH, hidden.shape[1]))
     for rows in _runs(range(count), together):
         # A frame is the clip's own up to the step of its rank.
         ranks = torch.arange(rows.start, rows.stop, device=hidden.device)
-        present = torch.arange(rows.stop, device=hidden.device)[:, None] <= ranks
-        steps = slice(0, rows.stop)
-        curve[steps] += _added(stream, contexts, hidden, ranks, steps, present.to(hidden))
+        steps = counts[counts < rows.stop]
+        present = steps[:, None] <= ranks
+        curve[: len(steps)] += _added(stream, contexts, hidden, ranks, steps, present.to(hidden))
     first, members = _alike(contexts, hidden)
     for rows in _runs(range(len(first)), together):
-        steps = slice(int(first[rows.start]) + 1, count + 1)
-        curve[steps] += _added(stream, contexts, hidden, count + first[rows], steps, members[steps, rows])
+        steps = counts[counts > first[rows.start]]
+        curve[-len(steps) :] += _added(stream, contexts, hidden, count + first[rows], steps, members[steps, rows])
     return curve / count
 
 
@@ -113,7 +118,7 @@ def _alike(contexts: RunningContexts, hidden: Hidden) -> tuple[Int[Tensor, " gro
 
 
 def _added(
-    stream: Stream, contexts: RunningContexts, hidden: Hidden, rows: Rows, steps: slice, times: Float[Tensor, "steps _"]
+    stream: Stream, contexts: RunningContexts, hidden: Hidden, rows: Rows, steps: Counts, times: Float[Tensor, "steps _"]
 ) -> Steps:
     """What some frames add to the sum of logits at some steps, each so many times."""
     same = contexts.alike and int(rows[0]) >= len(hidden) // 2
@@ -155,8 +160,9 @@ class _Sums:
         row = torch.arange(len(hidden), device=hidden.device)
         if near is None:
             return cls(base, row.expand(steps, -1), outputs["global"])
-        states, place = near[0].flatten(0, 1), near[1] * len(row) + row
-        base = base.repeat(len(near[0]), 1)
+        # Of all states and rows those that some step has.
+        used, place = (near[1] * len(row) + row).unique(return_inverse=True)
+        states, base = near[0].flatten(0, 1).index_select(0, used), base.index_select(0, used % len(row))
         if not gates:
             return cls(base.addmm_(states, outputs["local"].T), place, outputs["global"])
         local = states @ torch.cat([gates["local"], outputs["local"]]).T

@@ -6,6 +6,7 @@ How: docs/concepts/explanations.md.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -21,6 +22,7 @@ __all__ = ["RunningContexts", "SmallWeightsError"]
 HeadRows = Float[Tensor, "heads rows _"]
 Values = Float[Tensor, "twice heads wider"]
 Rows = Int[Tensor, " rows"]
+Counts = Int[Tensor, " steps"]
 Order = Int[Tensor, " frames"]
 
 # Parts that are added up one after another; of more, blocks of so many.
@@ -95,12 +97,12 @@ class RunningContexts:
             block.heads_of("local"),
         )
 
-    def everywhere(self, rows: Rows, steps: slice) -> Float[Tensor, "steps rows wide"]:
+    def everywhere(self, rows: Rows, steps: Counts) -> Float[Tensor, "steps rows wide"]:
         """o(s) of the global branch for some queries at some steps, its heads joined.
 
         Args:
             rows: which of the frames, those of the baseline counted on from those of the clip.
-            steps: at least one.
+            steps: how many frames are replaced at each, rising; at least one.
 
         Raises:
             SmallWeightsError: weights too small to divide by.
@@ -109,19 +111,32 @@ class RunningContexts:
         weights = self._weights(self._logits(heads, rows))
         own, other = weights[..., :count], weights[..., count:].expand(-1, -1, count)
         # At the steps asked for, frames before the first are replaced and frames from the last on are the clip's own.
-        first, last, value = steps.start, steps.stop - 1, self.value[:, heads]
+        first, last, value = int(steps[0]), int(steps[-1]), self.value[:, heads]
         of_head = value.transpose(0, 1)
         if self.alike:
             fixed = (first * other[..., :1]) * of_head[:, count : count + 1]
         else:
             fixed = other[..., :first] @ of_head[:, count : count + first]
         fixed = fixed + own[..., last:] @ of_head[:, last:count]
-        replaced = value[count : count + 1] if self.alike else value[count + first : count + last]
-        return _quotients(
-            fixed, own[..., first:last], other[..., first:last], value[first:last, None], replaced[:, None]
-        )
+        between = steps.tolist()
+        if len(between) == last - first + 1:
+            replaced = value[count : count + 1] if self.alike else value[count + first : count + last]
+            own, other = own[..., first:last], other[..., first:last]
+            return _quotients(fixed, own, other, value[first:last, None], replaced[:, None])
+        sums = fixed.new_empty(len(between), *fixed.transpose(0, 1).shape)
+        _sum_between(own, of_head, between, sums)
+        sums[-1] = fixed.transpose(0, 1)
+        _add_later(sums)
+        if self.alike:
+            times = (steps[1:] - first).to(other)[:, None, None, None]
+            sums[1:] += times * (other[..., 0].T[..., None] * value[count])
+        else:
+            replaced = torch.empty_like(sums[1:])
+            _sum_between(other, of_head[:, count:], between, replaced)
+            sums[1:] += replaced.cumsum(0)
+        return _divided(sums)
 
-    def near(self, rows: Rows, steps: slice) -> tuple[Float[Tensor, "states rows wide"], Int[Tensor, "steps rows"]]:
+    def near(self, rows: Rows, steps: Counts) -> tuple[Float[Tensor, "states rows wide"], Int[Tensor, "steps rows"]]:
         """o of the local branch by how many of the query's neighbours are replaced, and how many are at each step.
 
         Args:
@@ -185,9 +200,27 @@ def _quotients(
         replaced = (other * other_value).flip(0)
         _add_later(replaced)
         sums[1:] += replaced.flip(0)
+    return _divided(sums)
+
+
+def _sum_between(
+    weights: HeadRows, values: Float[Tensor, "heads keys wider"], steps: list[int], out: Float[Tensor, "parts ..."]
+) -> None:
+    """Weighted sums of the keys from each step to the next, (rows, heads, wider) each."""
+    for part, (start, stop) in zip(out, pairwise(steps), strict=False):
+        part.copy_((weights[..., start:stop] @ values[:, start:stop]).transpose(0, 1))
+
+
+def _divided(sums: Float[Tensor, "states rows heads wider"]) -> Float[Tensor, "states rows wide"]:
+    """Sums of weighted values by the sum of the weights, the heads joined.
+
+    Raises:
+        SmallWeightsError: see `RunningContexts`.
+    """
     if bool((sums[..., -1] < SMALLEST).any()):
         raise SmallWeightsError("the keys that are left weigh too little")
-    joined = fixed.new_empty(keys + 1, rows, heads, fixed.shape[-1] - 1)
+    *states, wider = sums.shape
+    joined = sums.new_empty(*states, wider - 1)
     return torch.div(sums[..., :-1], sums[..., -1:], out=joined).flatten(2)
 
 
