@@ -24,6 +24,7 @@ REFUSED = {
     "--live": "a page makes passes of the shipped kind of model",
     "--certify": "its maps were verified one by one as they were recorded; the record says how exactly",
     "--dataset": "a video file has no labels to say it of",
+    "--curve-points": "its curves always have 16 parts, a pass each",
     "--on-error": "it is of data sets of many clips; a video that cannot be read is an error",
 }
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)\.\.(\d+(?:\.\d+)?)")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from threading import Lock
 
 from analysis.explanations.explanation import Explanation
-from analysis.explanations.faithfulness import MEASURES, Replacer
+from analysis.explanations.faithfulness import CURVE_POINTS, MEASURES, Replacer, curve_counts
 from analysis.explanations.ground_truth import EVIDENCE_MEASURES
 from analysis.explanations.registry import applicable, chosen_methods, explain_each
 from analysis.explanations.scores import score_explanation
@@ -29,6 +29,8 @@ class ClassExplanations:
         baseline: by what frames are replaced where faithfulness is measured.
         explanations: method -> what it says.
         scores: method -> measure -> how faithful it is.
+        curve_steps: at how many numbers of replaced frames the curves of faithfulness were taken, none and all
+            included.
     """
 
     target: int
@@ -37,6 +39,7 @@ class ClassExplanations:
     baseline: str
     explanations: dict[str, Explanation]
     scores: dict[str, dict[str, float]]
+    curve_steps: int
 
 
 class ExplanationsStopped(KeyboardInterrupt):
@@ -62,6 +65,7 @@ def explain_class(
     target: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
     methods: Sequence[str] | None = None,
+    points: int | None = CURVE_POINTS,
 ) -> ClassExplanations:
     """Explain one class of a view of one clip. The methods are not told the known segments.
 
@@ -71,6 +75,7 @@ def explain_class(
         target: position of the class; None: the one that the model finds most probable.
         progress: called with the steps done and their number, one call at a time, from any thread.
         methods: keys of `EXPLANATIONS`; those that do not apply to the model are left out. None: all.
+        points: parts of the curves of faithfulness; None: every frame. See `faithfulness.curve_counts`.
 
     Raises:
         UnknownNameError: a method that is not on offer.
@@ -88,6 +93,7 @@ def explain_class(
     step = _counter(progress, explanation_steps(model, names))
     plain = replace(view.one, segments=())
     replacer = Replacer(model, view.one, target)
+    steps_of_curves = len(curve_counts(replacer.frames, points))
     explanations: dict[str, Explanation] = {}
     scores: dict[str, dict[str, float]] = {}
 
@@ -98,13 +104,14 @@ def explain_class(
     def result() -> ClassExplanations:
         each = {name: explanations[name] for name in names if name in explanations}
         measured = {name: scores.get(name, _NOT_MEASURED) for name in each}
-        return ClassExplanations(target, int(label), view.vocabulary.name(label), replacer.baseline, each, measured)
+        name = view.vocabulary.name(label)
+        return ClassExplanations(target, int(label), name, replacer.baseline, each, measured, steps_of_curves)
 
     try:
         explain_each(model, plain, target, names, keep, view)
         for name in names:
             known = view.one if view.labelled else plain
-            scores[name] = score_explanation(explanations[name], known, label, replacer)
+            scores[name] = score_explanation(explanations[name], known, label, replacer, points)
             step(1)
     except KeyboardInterrupt:
         raise ExplanationsStopped(result()) from None

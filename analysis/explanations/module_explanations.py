@@ -21,7 +21,7 @@ from analysis.capture.adapter import Inputs
 from analysis.errors import RecordError
 from analysis.explanations.class_explanations import ClassExplanations
 from analysis.explanations.explanation import Explanation
-from analysis.explanations.faithfulness import FaithfulnessCurves
+from analysis.explanations.faithfulness import FaithfulnessCurves, curve_counts
 from analysis.explanations.ground_truth import EVIDENCE_MEASURES
 from analysis.explanations.input_steps import Steps, Values, explained_tensor, replaced_tensor
 from analysis.module_view import module_logits
@@ -33,7 +33,7 @@ __all__ = ["MODULE_METHODS", "ModuleScore", "check_module_methods", "explain_mod
 
 Kept = Bool[Tensor, " steps"]
 
-POINTS = 16  # of an integral along a line of inputs, and at most so many steps of a curve
+POINTS = 16  # of an integral along a line of inputs, and parts of a curve
 OCCLUDED = 32  # parts of a clip that are replaced one by one
 BASELINE = "mean"
 
@@ -95,14 +95,14 @@ class ModuleScore:
         return values.new_zeros(self.count).index_add(0, index, values.flatten()).cpu()
 
     def curves(self, values: Float[Tensor, " steps"]) -> FaithfulnessCurves:
-        """Deletion and insertion by a ranking, at no more than `POINTS` + 1 shares of the time steps."""
+        """Deletion and insertion by a ranking, in `POINTS` parts, see `curve_counts`."""
         order = values.double().nan_to_num(nan=-torch.inf).argsort(descending=True, stable=True)
         rank = torch.empty_like(order)
         rank[order] = torch.arange(self.count)
-        counts = np.rint(np.linspace(0, self.count, min(self.count, POINTS) + 1)).astype(int).tolist()
+        counts = curve_counts(self.count, POINTS)
         deletion = torch.tensor([self.kept(rank >= count) for count in counts], dtype=torch.float64)
         insertion = torch.tensor([self.kept(rank < count) for count in counts], dtype=torch.float64)
-        return FaithfulnessCurves(deletion, insertion, BASELINE)
+        return FaithfulnessCurves(deletion, insertion, BASELINE, counts)
 
 
 def _saliency(score: ModuleScore, view: TraceView) -> Found:
@@ -226,7 +226,7 @@ def explain_module(
         progress: called with the steps done and their number; each method explains, and is then scored.
 
     Returns:
-        Faithfulness is taken at no more than `POINTS` + 1 shares of the time steps; evidence is not known.
+        Faithfulness is taken in `POINTS` parts of the curves, see `curve_counts`; evidence is not known.
 
     Raises:
         RecordError: time steps of the input that are not those of the view.
@@ -247,7 +247,8 @@ def explain_module(
         scores[name] = score.curves(explanation.frames).measures() | dict.fromkeys(EVIDENCE_MEASURES, float("nan"))
     progress(2 * len(names), 2 * len(names))
     label = view.vocabulary.indices[score.target]
-    return ClassExplanations(score.target, label, view.vocabulary.name(label), BASELINE, explanations, scores)
+    name, steps = view.vocabulary.name(label), len(curve_counts(score.count, POINTS))
+    return ClassExplanations(score.target, label, name, BASELINE, explanations, scores, steps)
 
 
 def _rows(values: Float[Tensor, "*numbers"], streams: int) -> Float[Tensor, "streams steps"]:

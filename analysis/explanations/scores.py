@@ -23,7 +23,9 @@ COLUMNS = ("video", "label", "method", "measure", "value")
 RANDOM_ORDERS = "random-order"
 
 
-def score_explanation(explanation: Explanation, clip: Clip, label: int, replacer: Replacer | None) -> dict[str, float]:
+def score_explanation(
+    explanation: Explanation, clip: Clip, label: int, replacer: Replacer | None, points: int | None = None
+) -> dict[str, float]:
     """One explanation's measures.
 
     Args:
@@ -31,6 +33,7 @@ def score_explanation(explanation: Explanation, clip: Clip, label: int, replacer
         clip: cut to the frames explained.
         label: of the data set, the one explained.
         replacer: of the same clip and class; None: no faithfulness.
+        points: of its curves, see `faithfulness.curve_counts`.
 
     Returns:
         Measures of `MEASURES` and `EVIDENCE_MEASURES`; NaN for evidence that does not decide.
@@ -38,7 +41,7 @@ def score_explanation(explanation: Explanation, clip: Clip, label: int, replacer
     values = explanation.frames
     measures: dict[str, float] = {}
     if replacer is not None:
-        measures |= replacer.curves(values).measures()
+        measures |= replacer.curves(values, points).measures()
     evidence = label_evidence(clip, label, len(values))
     nothing = dict.fromkeys(EVIDENCE_MEASURES, float("nan"))
     return measures | (evidence_scores(values, evidence) if evidence.decides else nothing)

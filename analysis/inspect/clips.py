@@ -12,6 +12,7 @@ import xarray as xr
 from analysis.errors import RecordError
 from analysis.explanations.class_explanations import ClassExplanations, explain_class
 from analysis.explanations.explanation import class_position
+from analysis.explanations.faithfulness import CURVE_POINTS
 from analysis.gmsa_view import view_clips
 from analysis.inspect.edited import edited_view
 from analysis.interventions.edit_texts import checked_edits
@@ -39,6 +40,7 @@ def inspect_clip(
     certify: bool = False,
     target: SupportsIndex | str | None = None,
     methods: Sequence[str] | None = None,
+    curve_points: int | None = CURVE_POINTS,
     explanation_progress: Callable[[int, int], None] = lambda done, total: None,
     record_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> xr.Dataset:
@@ -68,6 +70,8 @@ def inspect_clip(
         target: the class that the part "explanation" explains, by its position or name; None: the most probable.
         methods: that the part "explanation" has: keys of `EXPLANATIONS`, of which those that do not apply to the model
             are left out; None: all.
+        curve_points: parts of the curves by which its faithfulness is measured; None: every frame. See
+            `analysis.explanations.faithfulness.curve_counts`.
         explanation_progress: called as the part "explanation" goes on, with the steps done and their number; see
             `explanation_steps`. Calls come one at a time, from any thread.
         record_progress: called as all other parts are made, see `analysis.record.assemble.record_of`.
@@ -94,7 +98,8 @@ def inspect_clip(
     return next(
         inspect_clips(
             model, [clip], neighbourhood=neighbourhood, layer=layer, layers=layers, parts=parts, certify=certify,
-            target=target, methods=methods, explanation_progress=explanation_progress, record_progress=record_progress,
+            target=target, methods=methods, curve_points=curve_points, explanation_progress=explanation_progress,
+            record_progress=record_progress,
         )
     )  # fmt: skip
 
@@ -111,6 +116,7 @@ def inspect_clips(
     certify: bool = False,
     target: SupportsIndex | str | None = None,
     methods: Sequence[str] | None = None,
+    curve_points: int | None = CURVE_POINTS,
     progress: Callable[[int], None] = lambda records: None,
     explanation_progress: Callable[[int, int], None] = lambda done, total: None,
     record_progress: Callable[[int, int], None] = lambda done, total: None,
@@ -121,8 +127,8 @@ def inspect_clips(
         clips: any iterable; it is read no further ahead than one batch.
         batch_size: clips a pass; padding changes no record beyond rounding.
         progress: called after each record with 1.
-        model, neighbourhood, layer, layers, parts, certify, target, methods, explanation_progress, record_progress: see
-            `inspect_clip`; the steps are those of each record.
+        model, neighbourhood, layer, layers, parts, certify, target, methods, curve_points, explanation_progress,
+            record_progress: see `inspect_clip`; the steps are those of each record.
 
     Raises:
         ValueError: a batch size below 1; and as `inspect_clip`.
@@ -134,7 +140,7 @@ def inspect_clips(
     waiting = iter(clips)
     while batch := list(islice(waiting, batch_size)):
         view = view_clips(model, batch, chosen=neighbourhood)
-        for one in explained_view(model, view, position, methods, explanation_progress).each():
+        for one in explained_view(model, view, position, methods, curve_points, explanation_progress).each():
             yield record_of(one, layer=layer, layers=layers, parts=names, progress=record_progress)
             progress(1)
 
@@ -144,6 +150,7 @@ def explained_view(
     view: TraceView,
     target: int | None,
     methods: Sequence[str] | None,
+    points: int | None,
     progress: Callable[[int, int], None],
 ) -> TraceView:
     """A view that can explain a class of each of its clips: what its part "explanation" is made of.
@@ -151,11 +158,11 @@ def explained_view(
     Args:
         model: that the view is of.
         target: position of the class; None: the most probable of each clip.
-        methods, progress: see `explain_class`.
+        methods, points, progress: see `explain_class`.
     """
 
     def explanations(one: TraceView) -> ClassExplanations:
-        return explain_class(evaluation_replica(model, widen=True), one, target, progress, methods)
+        return explain_class(evaluation_replica(model, widen=True), one, target, progress, methods, points)
 
     return replace(view, capabilities=replace(view.capabilities, explanations=explanations))
 

@@ -11,6 +11,7 @@ import torch
 import xarray as xr
 
 from analysis.explanations.class_explanations import ClassExplanations, ExplanationsStopped, explanation_steps
+from analysis.explanations.faithfulness import CURVE_POINTS
 from analysis.gmsa_view import view_clips
 from analysis.inspect.clips import explained_view, inspect_clip
 from analysis.interventions.edit_texts import edits_from_texts
@@ -56,6 +57,7 @@ def inspect_source(
     certify: bool = False,
     explain: bool = False,
     methods: Sequence[str] | None = None,
+    curve_points: int | None = CURVE_POINTS,
     target: str | None = None,
     neighbourhood: Neighbourhood | None = None,
     layer: int = 0,
@@ -79,7 +81,7 @@ def inspect_source(
             by its id: of a demo video, or of a clip in the file of the source.
         certify: check every attention map too; not of the edited pass, which is not explained either.
         explain: explain a class too, the same by all models.
-        methods: by which methods, see `inspect_clip`; default: all.
+        methods, curve_points: by which methods, and how faithfulness is measured; see `inspect_clip`.
         target: which class, by name; default: the first model's likeliest. Explains it.
         neighbourhood, layer, layers: see `inspect_clip`; of every model.
         dataset: whose classes the clip's labels count, a published data set or a model's; default: as its file says.
@@ -111,7 +113,8 @@ def inspect_source(
     steps = [explanation_steps(model, methods) for model in models]
     views = [view_clips(model, [clip], chosen=neighbourhood) for model in models]
     for place, wanted in enumerate(targets):
-        views[place] = explained_view(models[place], views[place], wanted, methods, _advance(steps, place, progress))
+        report = _advance(steps, place, progress)
+        views[place] = explained_view(models[place], views[place], wanted, methods, curve_points, report)
     chosen: dict[str, Any] = {"layer": layer, "layers": layers}
     parts = (*DEFAULT_PARTS, "certificate") if certify else DEFAULT_PARTS
     each = [STEPS] * (len(views) + bool(made))

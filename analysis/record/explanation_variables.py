@@ -65,6 +65,7 @@ def explanation_variables(view: TraceView) -> Variables:
             "standard error of explanation, where it is sampled",
             "see units",
         )
+    variables["faithfulness"].attrs["curve_steps"] = result.curve_steps
     variables["explanation"].attrs |= {
         "target": result.target, "label": result.label, "class_name": name, "baseline": result.baseline,
     }  # fmt: skip

@@ -92,6 +92,15 @@ def inspect(
             "the paper's size that takes minutes. Ctrl-C keeps what is done.",
         ),
     ] = None,
+    curve_points: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="With --explain: parts of the curves by which it is measured how faithful each is; 0: every frame. "
+            "Default: 64.",
+        ),
+    ] = None,
     target: Annotated[str | None, typer.Option(help="Class to explain; default: the likeliest.")] = None,
     layer: Annotated[str, typer.Option(metavar="N|all", help="Encoder layer, from 0; or all of them.")] = "0",
     neighbourhood: Annotated[
@@ -151,6 +160,8 @@ def inspect(
     stopped, makes_features = False, is_video(clip) and not isdir(model)
     if (visual or audio) and not makes_features:
         raise ClickError(f"--visual and --audio make features of a video file; {clip!r} with {model!r} needs none")
+    if curve_points is not None and explain is None and target is None:
+        raise ClickError("--curve-points is of explanations: add --explain")
     if _is_saved_record(clip):
         if explain or target:
             raise ClickError(f"{clip} is a saved record: it holds what was explained then. Give the video for another")
@@ -184,7 +195,7 @@ def inspect(
     elif isdir(model):
         refused = {
             "--against": against, "--edit": edit, "--live": live, "--certify": certify, "--dataset": dataset,
-            "--on-error": on_error != "fail",
+            "--on-error": on_error != "fail", "--curve-points": curve_points is not None,
         }  # fmt: skip
         refuse_for_folder(model, refused)
         with progress_of_stages() as stage:
@@ -194,6 +205,7 @@ def inspect(
             )  # fmt: skip
         records = [record]
     else:
+        from analysis.explanations.faithfulness import CURVE_POINTS
         from analysis.inspect.live import check_live_checkpoints, live_model
         from analysis.inspect.source import ExplainingStopped, inspect_source
 
@@ -217,6 +229,7 @@ def inspect(
                 records = inspect_source(
                     source, names, device_of(device), edits=edit or (), certify=certify,
                     explain=explain is not None, methods=listed(explain), target=target,
+                    curve_points=CURVE_POINTS if curve_points is None else curve_points or None,
                     neighbourhood=neighbourhood_of(neighbourhood), dataset=dataset, on_error=on_error,
                     on_skip=skipped, notify=say, progress=stage("explaining"), record_progress=stage("record"),
                     begin=keep, **_layers(layer),

@@ -19,6 +19,7 @@ from small_models import VOCABULARY, small_clip, small_model
 import gmsa
 from analysis import DEFAULT_PARTS, combine_models, inspect_clip
 from analysis.errors import RecordError
+from analysis.explanations.faithfulness import curve_counts
 from analysis.explanations.registry import EXPLANATIONS, applicable
 from analysis.explanations.scores import score_explanation
 from analysis.inspect.source import inspect_source
@@ -178,6 +179,22 @@ class TestOneClassIsExplained:
         assert likeliest != 4
         told = self.explained(made, "--explain")
         assert [each["class_name"] for each in told] == [VOCABULARY.names[likeliest]] * 2
+
+    def test_curves_have_as_many_points_as_asked_for(self, tmp_path):
+        save(small_model(max_frames=80), tmp_path / "model.safetensors")
+        write_clips(tmp_path / "long.tfrecord", [small_clip(70)])
+        options = ["inspect", tmp_path / "long.tfrecord", "--model", tmp_path / "model.safetensors", "--out", tmp_path]
+        assert len(curve_counts(70, 8)) < 30
+        for more, steps in (([], len(curve_counts(70, 64))), (["--curve-points", "8"], len(curve_counts(70, 8))),
+                            (["--curve-points", "0"], 71)):  # fmt: skip
+            done = run(*map(str, options), "--explain", "saliency", *more)
+            assert done.exit_code == 0, done.output
+            (path,) = tmp_path.glob("*.nc")
+            assert open_record(path)["faithfulness"].attrs["curve_steps"] == steps
+            path.unlink()
+        done = run(*map(str, options), "--curve-points", "2")
+        assert done.exit_code == 2
+        assert "add --explain" in done.output
 
     def test_in_another_vocabulary_it_is_found_by_label_or_by_name(self, made):
         other = small_model()

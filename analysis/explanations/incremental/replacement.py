@@ -118,7 +118,12 @@ def _alike(contexts: RunningContexts, hidden: Hidden) -> tuple[Int[Tensor, " gro
 
 
 def _added(
-    stream: Stream, contexts: RunningContexts, hidden: Hidden, rows: Rows, steps: Counts, times: Float[Tensor, "steps _"]
+    stream: Stream,
+    contexts: RunningContexts,
+    hidden: Hidden,
+    rows: Rows,
+    steps: Counts,
+    times: Float[Tensor, "steps _"],
 ) -> Steps:
     """What some frames add to the sum of logits at some steps, each so many times."""
     same = contexts.alike and int(rows[0]) >= len(hidden) // 2

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from small_models import KINDS, moved, small_clip, small_model
 
 from analysis.explanations.attribution.baselines import baseline_inputs
-from analysis.explanations.faithfulness import FaithfulnessCurves, Replacer
+from analysis.explanations.faithfulness import FRACTIONS, FaithfulnessCurves, Replacer, curve_counts
 from analysis.explanations.ground_truth import Evidence, evidence_scores, label_evidence
 from analysis.explanations.incremental import replacement
 from analysis.explanations.scores import explained_labels, explanation_scores
@@ -85,6 +85,49 @@ def test_weights_too_small_to_divide_by_go_by_passes():
     for step in (0, 3, 12, 13):
         expected = slow.logit(model, slow.replaced(inputs, start, ORDER[:step]), 2)
         assert float(found.deletion[step]) == pytest.approx(expected, abs=1e-4)
+
+
+@given(st.integers(1, 400), st.integers(1, 100))
+def test_counts_rise_from_none_to_all_and_are_the_same_backwards(frames, points):
+    counts = curve_counts(frames, points)
+    assert (counts[0], counts[-1]) == (0, frames)
+    assert (counts.diff() > 0).all()
+    assert counts.tolist() == (frames - counts).flip(0).tolist()
+    assert counts.diff().max() <= math.ceil(frames / points)
+    assert {math.ceil(share * frames) for share in FRACTIONS} <= set(counts.tolist())
+    assert curve_counts(frames).tolist() == list(range(frames + 1))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("baseline", ["mean", "video"])
+def test_curves_of_fewer_points_are_those_of_every_frame_at_their_steps(kind, baseline):
+    model, clip = moved(small_model(kind, max_frames=80).double()), small_clip(75)
+    replacer = Replacer(model, clip, 1, baseline, small_clip(30, seed=1))
+    values = torch.from_numpy(np.random.default_rng(5).random(75))
+    every, some = replacer.curves(values), replacer.curves(values, points=9)
+    assert some.counts is not None
+    assert len(some.counts) < 30
+    torch.testing.assert_close(some.deletion, every.deletion[some.counts], rtol=0, atol=1e-11)
+    torch.testing.assert_close(some.insertion, every.insertion[some.counts], rtol=0, atol=1e-11)
+    measures, exact = some.measures(), every.measures()
+    for name in ("comprehensiveness", "sufficiency"):
+        assert measures[name] == pytest.approx(exact[name], abs=1e-11)
+    upside_down = replacer.curves(-values, points=9).measures()
+    assert some.reverse.measures() == pytest.approx(upside_down, abs=1e-11)
+
+
+def test_areas_of_unequal_steps_by_hand():
+    curves = FaithfulnessCurves(
+        torch.tensor([4.0, 3, 1]), torch.tensor([0.0, 2, 4]), "mean", counts=torch.tensor([0, 1, 4])
+    )
+    measures = curves.measures((0.25,), "logit")
+    assert measures == pytest.approx(
+        {"deletion": (3.5 + 3 * 2) / 4, "insertion": (1 + 3 * 3) / 4, "comprehensiveness": 1, "sufficiency": 2}
+    )
+    with pytest.raises(ArgumentError, match="no step at 2 of 4 frames"):
+        curves.measures((0.5,))
+    with pytest.raises(ArgumentError, match="points is 0"):
+        curve_counts(10, 0)
 
 
 SEGMENTS = (range(3), range(3, 7), range(7, 13))
