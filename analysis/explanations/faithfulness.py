@@ -63,7 +63,9 @@ def curve_counts(frames: int, points: int | None = None) -> Counts:
         return torch.arange(frames + 1)
     if points < 1:
         raise ArgumentError(f"points is {points}; expected at least 1, or None for every frame")
-    counts = {frames * part // points for part in range(points + 1)} | {math.ceil(each * frames) for each in FRACTIONS}
+    parts = range(points // 2 + 1)  # of one half; the other mirrors it
+    counts = {(2 * frames * part + points) // (2 * points) for part in parts}
+    counts |= {math.ceil(each * frames) for each in FRACTIONS}
     return torch.tensor(sorted(counts | {frames - each for each in counts}))
 
 

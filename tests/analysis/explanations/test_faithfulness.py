@@ -95,6 +95,7 @@ def test_counts_rise_from_none_to_all_and_are_the_same_backwards(frames, points)
     assert counts.tolist() == (frames - counts).flip(0).tolist()
     assert counts.diff().max() <= math.ceil(frames / points)
     assert {math.ceil(share * frames) for share in FRACTIONS} <= set(counts.tolist())
+    assert len(counts) <= points + 1 + 2 * len(FRACTIONS)
     assert curve_counts(frames).tolist() == list(range(frames + 1))
 
 
