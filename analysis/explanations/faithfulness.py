@@ -60,13 +60,13 @@ def curve_counts(frames: int, points: int | None = None) -> Counts:
         ArgumentError: points below 1.
     """
     if points is None or frames <= points:
-        return torch.arange(frames + 1)
+        return torch.arange(frames + 1, device="cpu")
     if points < 1:
         raise ArgumentError(f"points is {points}; expected at least 1, or None for every frame")
     parts = range(points // 2 + 1)  # of one half; the other mirrors it
     counts = {(2 * frames * part + points) // (2 * points) for part in parts}
     counts |= {math.ceil(each * frames) for each in FRACTIONS}
-    return torch.tensor(sorted(counts | {frames - each for each in counts}))
+    return torch.tensor(sorted(counts | {frames - each for each in counts}), device="cpu")
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class FaithfulnessCurves:
         if not fractions or not all(0 < each <= 1 for each in fractions):
             raise ArgumentError(f"fractions are {tuple(fractions)}; expected shares of the frames in (0, 1]")
         deletion, insertion = self._scaled(scale)
-        counts = torch.arange(len(deletion)) if self.counts is None else self.counts
+        counts = torch.arange(len(deletion), device=deletion.device) if self.counts is None else self.counts
         frames = int(counts[-1])
         places = [self._place(counts, math.ceil(each * frames)) for each in fractions]
         whole = float(deletion[0])

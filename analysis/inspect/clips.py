@@ -127,8 +127,8 @@ def inspect_clips(
         clips: any iterable; it is read no further ahead than one batch.
         batch_size: clips a pass; padding changes no record beyond rounding.
         progress: called after each record with 1.
-        model, neighbourhood, layer, layers, parts, certify, target, methods, curve_points, explanation_progress,
-            record_progress: see `inspect_clip`; the steps are those of each record.
+        model, neighbourhood, layer, layers, parts, certify, target, methods, curve_points: see `inspect_clip`.
+        explanation_progress, record_progress: likewise; the steps are those of each record.
 
     Raises:
         ValueError: a batch size below 1; and as `inspect_clip`.

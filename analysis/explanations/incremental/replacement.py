@@ -52,8 +52,7 @@ def replacement_curve(
     """
     layers = stream.encoder.layers
     order = order.to(inputs.device)
-    counts = torch.arange(len(order) + 1) if counts is None else counts
-    counts = counts.to(inputs.device)
+    counts = torch.arange(len(order) + 1, device=inputs.device) if counts is None else counts.to(inputs.device)
     if len(layers) == 1 and _contexts_are_quotients(layers[0].attention):
         try:
             with torch.no_grad():
