@@ -189,6 +189,8 @@ class TestOneClassIsExplained:
                             (["--curve-points", "0"], 71)):  # fmt: skip
             done = run(*map(str, options), "--explain", "saliency", *more)
             assert done.exit_code == 0, done.output
+            said = " ".join(done.output.split())
+            assert (f"the mean frame, {steps} of 71 numbers of them" in said) is (steps < 71)
             (path,) = tmp_path.glob("*.nc")
             assert open_record(path)["faithfulness"].attrs["curve_steps"] == steps
             path.unlink()
