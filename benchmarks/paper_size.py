@@ -45,7 +45,7 @@ from analysis.record.assemble import record_of
 from analysis.record.variables import DEFAULT_PARTS
 from analysis.sweep import ANALYSES, SweepSettings, run_sweep
 from figures.inspector import write_html
-from gmsa_models import Batch, Clip, GMSAClassifier, save
+from gmsa_models import Batch, Clip, GMSAClassifier, Vocabulary, save
 from gmsa_models.data.tfrecord.files import write_clips
 from gmsa_models.variants import variant_config
 
@@ -135,6 +135,8 @@ def random_model(name: str, layers: int) -> GMSAClassifier:
     torch.manual_seed(0)
     model = GMSAClassifier(replace(variant_config(name), layers=layers)).eval()
     model.card.update(name=f"{name}-{layers}", size="paper", seed=0)
+    classes = tuple(range(model.config.classes))
+    model.vocabulary = Vocabulary("", classes, tuple(f"class {each}" for each in classes))
     return model
 
 
