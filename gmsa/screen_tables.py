@@ -150,7 +150,7 @@ def explanations_table(record: xr.Dataset) -> Table:
     )
     steps = record["faithfulness"].attrs.get("curve_steps")  # absent in records of before
     if steps is not None and steps <= record.sizes["frame"]:
-        title += f", {steps} of {record.sizes['frame'] + 1} numbers of them"
+        title += f"; curves of {steps} of {record.sizes['frame'] + 1} steps"
     table = Table(title=title, title_justify="left", box=None)
     table.add_column("explanation", no_wrap=True)
     known = record["faithfulness"].notnull().any("explainer").to_series()

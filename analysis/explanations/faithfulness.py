@@ -2,10 +2,9 @@
 
 Frames are replaced in all modalities at once, in an order that the explanation gives: highest first (deletion), or all
 but the highest (insertion). The curves run over every frame, or over some numbers of frames: all measures are read off
-them. They are the logits of
-edits (patches of the streams' inputs), which a test holds them against, but do not stand on them: `logits_with` took 69
-times as much processor time for GateOp BD20 and 31 times for GateAtt BD10 (181 frames, both streams, every tenth step
-timed and scaled up).
+them. They are the logits of edits (patches of the streams' inputs), which a test holds them against, but do not stand
+on them: `logits_with` took 69 times as much processor time for GateOp BD20 and 31 times for GateAtt BD10 (181 frames,
+both streams, every tenth step timed and scaled up).
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from gmsa_models.evaluating import evaluation_replica, standard_contexts
 
 __all__ = ["CURVE_POINTS", "MEASURES", "FaithfulnessCurves", "Replacer", "curve_counts"]
 
-# Parts of a curve where every frame would take long. How far measures are then off: `benchmarks/faithfulness.py`.
+# Parts of a curve where every frame would take long. How far areas are then off: `benchmarks/curve_points.py`.
 CURVE_POINTS = 64
 
 # Shares of the frames at which comprehensiveness and sufficiency are taken, as in DeYoung et al.

@@ -26,6 +26,7 @@ def draw_interval_rows(
     high: Float[np.ndarray, "model row"],
     reference: float,
     line_alpha: float = 1.0,
+    marker_size: float = 2.6,
 ) -> None:
     """A marker and an interval a model in each row, first row on top, first model on top in its row.
 
@@ -38,6 +39,7 @@ def draw_interval_rows(
         high: upper end.
         reference: where a dotted line stands.
         line_alpha: of the intervals: less than 1 where they lie so close that they would hide the markers.
+        marker_size: points.
     """
     offsets = np.linspace(-0.5, 0.5, len(models)) * SPREAD if len(models) > 1 else [0.0]
     for row in range(1, len(rows), 2):
@@ -53,8 +55,8 @@ def draw_interval_rows(
             ecolor=style.colour, elinewidth=0.6, alpha=line_alpha, zorder=2,
         )  # fmt: skip
         axes.plot(
-            values[index][shown], y, linestyle="none", marker=style.marker, markersize=2.6, color=style.colour,
-            gid=plain(name), zorder=3,
+            values[index][shown], y, linestyle="none", marker=style.marker, markersize=marker_size,
+            color=style.colour, gid=plain(name), zorder=3,
         )  # fmt: skip
     axes.set_yticks(range(len(rows)), [shorten(plain(row), LONGEST_ROW) for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)

@@ -9,14 +9,14 @@ from matplotlib.figure import Figure
 
 from figures.panels.common import WIDE, letter, model_legend
 from figures.panels.interval_rows import draw_interval_rows
-from figures.paper.local_attention import draw_points
+from figures.paper.local_attention import draw_points, two_panels
 from figures.style import PAGE_WIDTH, use_style
-from figures.styled_figure import StyledFigure
 from figures.texts import in_formula, plain
 
 __all__ = ["draw"]
 
-ROW, EXTRA, LEGEND_LINE, POINTS = 0.7, 0.75, 0.14, 2.2  # inches
+ROW = 0.7  # inches
+MARKER = 4.5  # points: large enough to tell shapes of one colour apart
 # Rows of a task: what stands there, and the columns of the difference and its interval.
 AGAINST = {
     "parent": ("difference", "low", "high"),
@@ -49,14 +49,9 @@ def draw(differences: pd.DataFrame, points: xr.Dataset, width: float = PAGE_WIDT
                   for name in models], np.float64)
         for end in range(3)
     )  # fmt: skip
-    wide = width >= WIDE
-    heights = max(ROW * len(rows), POINTS) if wide else ROW * len(rows) + POINTS
     with use_style():
-        size = (width, heights + EXTRA * (1 if wide else 2) + LEGEND_LINE)
-        figure = StyledFigure(figsize=size, layout="constrained")
-        grid = {"width_ratios": (3, 2)} if wide else {"height_ratios": (ROW * len(rows), POINTS)}
-        left, right = figure.subplots(*((1, 2) if wide else (2, 1)), squeeze=False, gridspec_kw=grid).ravel()
-        draw_interval_rows(left, models, rows, value, low, high, 0.0)
+        figure, left, right = two_panels(width, ROW * len(rows))
+        draw_interval_rows(left, models, rows, value, low, high, 0.0, marker_size=MARKER)
         letter(left, 0, "GAP less that of another variant")
         left.set_xlabel(f"points of GAP, {_counts(differences)}")
         draw_points(right, points)
@@ -65,7 +60,7 @@ def draw(differences: pd.DataFrame, points: xr.Dataset, width: float = PAGE_WIDT
         right.set_xlabel(across, parse_math=True)
         right.set_ylabel("GAP (%)")
         drawn = dict.fromkeys([*models, *(str(name) for name in points["variant"].to_numpy())])
-        model_legend(figure, list(drawn), 4 if wide else 2, lines=False, markers=True)
+        model_legend(figure, list(drawn), 4 if width >= WIDE else 2, lines=False, markers=True)
     return figure
 
 

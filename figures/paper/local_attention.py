@@ -13,9 +13,9 @@ from figures.style import PAGE_WIDTH, model_style, use_style
 from figures.styled_figure import StyledFigure
 from figures.texts import in_formula, plain
 
-__all__ = ["draw", "draw_points"]
+__all__ = ["draw", "draw_points", "two_panels"]
 
-ROW, EXTRA, LEGEND_LINE, POINTS = 0.34, 0.75, 0.14, 2.2  # inches
+ROW, EXTRA, LEGEND_LINE, POINTS = 0.34, 0.75, 0.14, 2.2  # inches; of a row of (a), around a panel, of (b)
 BASELINE = "baseline"
 
 
@@ -37,13 +37,8 @@ def draw(differences: xr.Dataset, points: xr.Dataset, width: float = PAGE_WIDTH)
     """
     models = [str(name) for name in differences["variant"].values]
     rows = [_row(differences.sel(task=task)) for task in differences["task"].values]
-    wide = width >= WIDE
-    heights = max(ROW * len(rows), POINTS) if wide else ROW * len(rows) + POINTS
     with use_style():
-        size = (width, heights + EXTRA * (1 if wide else 2) + LEGEND_LINE)
-        figure = StyledFigure(figsize=size, layout="constrained")
-        grid = {"width_ratios": (3, 2)} if wide else {"height_ratios": (max(ROW * len(rows), ROW), POINTS)}
-        left, right = figure.subplots(*((1, 2) if wide else (2, 1)), squeeze=False, gridspec_kw=grid).ravel()
+        figure, left, right = two_panels(width, max(len(rows), 1) * ROW)
         value, low, high = (
             differences[name].transpose("variant", "task").values for name in ("difference", "low", "high")
         )
@@ -55,7 +50,7 @@ def draw(differences: xr.Dataset, points: xr.Dataset, width: float = PAGE_WIDTH)
         across = f"mean local sensitivity $S$, $N_i$ of {in_formula(points.attrs['neighbourhood'])}"
         right.set_xlabel(f"{across}\n{in_formula(videos(points.attrs['videos'], points))}", parse_math=True)
         right.set_ylabel(f"GAP (%)\n{videos(points.attrs['scored'], points)}")
-        model_legend(figure, [BASELINE, *models], 5 if wide else 2, lines=False, markers=True)
+        model_legend(figure, [BASELINE, *models], 5 if width >= WIDE else 2, lines=False, markers=True)
     return figure
 
 
@@ -67,6 +62,21 @@ def _row(one: xr.Dataset) -> str:
 def _counts(differences: xr.Dataset) -> str:
     counts = sorted({int(count) for count in differences["videos"].values})
     return " or ".join(f"{count:,}" for count in counts) + " held-out videos"
+
+
+def two_panels(width: float, rows: float) -> tuple[StyledFigure, Axes, Axes]:
+    """A figure of a panel of rows and one of points, side by side from `WIDE` on, else one below the other.
+
+    Args:
+        width: in inches.
+        rows: the height of all rows, in inches.
+    """
+    wide = width >= WIDE
+    height = max(rows, POINTS) + EXTRA if wide else rows + POINTS + 2 * EXTRA
+    figure = StyledFigure(figsize=(width, height + LEGEND_LINE), layout="constrained")
+    grid = {"width_ratios": (3, 2)} if wide else {"height_ratios": (rows, POINTS)}
+    left, right = figure.subplots(*((1, 2) if wide else (2, 1)), squeeze=False, gridspec_kw=grid).ravel()
+    return figure, left, right
 
 
 def draw_points(axes: Axes, points: xr.Dataset) -> None:

@@ -190,7 +190,7 @@ class TestOneClassIsExplained:
             done = run(*map(str, options), "--explain", "saliency", *more)
             assert done.exit_code == 0, done.output
             said = " ".join(done.output.split())
-            assert (f"the mean frame, {steps} of 71 numbers of them" in said) is (steps < 71)
+            assert (f"the mean frame; curves of {steps} of 71 steps" in said) is (steps < 71)
             (path,) = tmp_path.glob("*.nc")
             assert open_record(path)["faithfulness"].attrs["curve_steps"] == steps
             path.unlink()

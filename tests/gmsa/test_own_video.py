@@ -9,7 +9,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
 pytest.importorskip("av", reason="PyAV, of the extra video, is not installed")
@@ -27,10 +26,7 @@ from gmsa_models.training.own_clips import plan_folder
 PAGE = Path(__file__).parents[2] / "docs" / "your_own_video.md"
 
 
-@pytest.fixture(autouse=True)
-def _no_pages(monkeypatch):
-    """An empty page in place of each: to lay one out takes longer than all else."""
-    monkeypatch.setattr("figures.inspection.draw", lambda *given, **more: Figure(figsize=(1, 1)))
+pytestmark = pytest.mark.usefixtures("no_pages")
 
 
 def run(*words):

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 from sweep_shards import write_models
 from typer.testing import CliRunner
 
@@ -20,11 +19,7 @@ from analysis.sweep import read_sweep
 from gmsa_models import load, write_clips
 from gmsa_models.masks import Shots
 
-
-@pytest.fixture(autouse=True)
-def _no_pages(monkeypatch):
-    """An empty page in place of each: to lay one out takes longer than all else."""
-    monkeypatch.setattr("figures.inspection.draw", lambda *given, **more: Figure(figsize=(1, 1)))
+pytestmark = pytest.mark.usefixtures("no_pages")
 
 
 def run(*words):
