@@ -12,6 +12,7 @@ from analysis.explanations.ground_truth import EVIDENCE_MEASURES
 from analysis.explanations.registry import applicable, chosen_methods, explain_each
 from analysis.explanations.scores import score_explanation
 from analysis.view import TraceView
+from gmsa_models.allocator import return_freed_memory
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.errors import ArgumentError
 
@@ -109,6 +110,7 @@ def explain_class(
 
     try:
         explain_each(model, plain, target, names, keep, view)
+        return_freed_memory()  # of gradients, which rankings do not need
         for name in names:
             known = view.one if view.labelled else plain
             scores[name] = score_explanation(explanations[name], known, label, replacer, points)

@@ -17,7 +17,7 @@ __all__ = ["WIDTH", "Stream", "clips_together", "stream_inputs", "streams"]
 
 # Frames of width 128 that pass through an encoder together, and fewer wider ones: enough for matrix products, few
 # enough that what is made of them on the way stays in memory (`benchmarks/paper_size.py`).
-FRAMES_TOGETHER, WIDTH = 6000, 128
+FRAMES_TOGETHER, WIDTH = 3000, 128
 
 
 class Stream(nn.Module):

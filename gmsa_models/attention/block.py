@@ -2,7 +2,7 @@
 
 Its branches and which heads each has; what its gates are and which stage they follow from; how its output follows from
 what its heads hand on (the contexts). A new block is a class with these members, which `trace` goes through stage by
-stage (`stages.py`), and `forward`, the same computation without the maps that it need not make.
+stage (`stages.py`), and `attend`, the same computation without the maps that it need not make.
 """
 
 from __future__ import annotations
@@ -93,9 +93,13 @@ class AttentionBlock(nn.Module, ABC):
         self.key = xavier_linear(dim, dim, bias)
         self.value = xavier_linear(dim, dim, bias)
 
-    @abstractmethod
     def forward(self, inputs: Frames, valid: Valid | None = None) -> Frames:
         """Y from X, with no more maps than it must make; `valid` None: no frame is padding."""
+        return self.attend(*self.project(inputs), valid)
+
+    @abstractmethod
+    def attend(self, query: Heads, key: Heads, value: Heads, valid: Valid | None = None) -> Frames:
+        """Y from Q, K and V of every head likewise."""
 
     def trace(
         self,

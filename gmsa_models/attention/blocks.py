@@ -1,6 +1,6 @@
 """The four attention blocks of the paper, each one class, to be read beside its equations, and two that follow them.
 
-Every block has two forms of one computation: `forward`, which makes no more maps than it must, and `trace`, which
+Every block has two forms of one computation: `attend`, which makes no more maps than it must, and `trace`, which
 makes them all, stage by stage (`stages.py`), as the equations in its members stand. A test holds them equal.
 """
 
@@ -64,9 +64,9 @@ class Baseline(AttentionBlock):
         super().__init__(dim, heads, neighbourhood, max_frames, bias)
         self.output = xavier_linear(dim, dim, bias)
 
-    def forward(self, inputs: Frames, valid: Valid | None = None) -> Frames:
-        """Y from X; `valid` None: no frame is padding."""
-        return self.output(join_heads(global_attention(*self.project(inputs), valid)))
+    def attend(self, query: Heads, key: Heads, value: Heads, valid: Valid | None = None) -> Frames:
+        """Y from Q, K and V; `valid` None: no frame is padding."""
+        return self.output(join_heads(global_attention(query, key, value, valid)))
 
 
 class Local(AttentionBlock):
@@ -84,9 +84,9 @@ class Local(AttentionBlock):
         super().__init__(dim, heads, neighbourhood, max_frames, bias)
         self.output = xavier_linear(dim, dim, bias)
 
-    def forward(self, inputs: Frames, valid: Valid | None = None) -> Frames:
-        """Y from X; `valid` None: no frame is padding."""
-        return self.output(join_heads(local_attention(*self.project(inputs), self.local_neighbourhood, valid)))
+    def attend(self, query: Heads, key: Heads, value: Heads, valid: Valid | None = None) -> Frames:
+        """Y from Q, K and V; `valid` None: no frame is padding."""
+        return self.output(join_heads(local_attention(query, key, value, self.local_neighbourhood, valid)))
 
 
 class ShareAtt(AttentionBlock):
@@ -109,9 +109,9 @@ class ShareAtt(AttentionBlock):
             raise ArgumentError(f"ShareAtt halves its heads; {heads} is odd")
         self.output = xavier_linear(dim, dim, bias)
 
-    def forward(self, inputs: Frames, valid: Valid | None = None) -> Frames:
-        """Y from X; `valid` None: no frame is padding."""
-        (query_g, query_l), (key_g, key_l), (value_g, value_l) = (each.chunk(2, 1) for each in self.project(inputs))
+    def attend(self, query: Heads, key: Heads, value: Heads, valid: Valid | None = None) -> Frames:
+        """Y from Q, K and V; `valid` None: no frame is padding."""
+        (query_g, query_l), (key_g, key_l), (value_g, value_l) = (each.chunk(2, 1) for each in (query, key, value))
         context_g = global_attention(query_g, key_g, value_g, valid)
         context_l = local_attention(query_l, key_l, value_l, self.local_neighbourhood, valid)
         return self.output(join_heads(torch.cat([context_g, context_l], 1)))
@@ -155,11 +155,11 @@ class GateAtt(AttentionBlock):
         self.gate_local = nn.Parameter(near_zero(torch.empty(max_frames, max_frames)))
         self.output = xavier_linear(dim, dim, bias)
 
-    def forward(self, inputs: Frames, valid: Valid | None = None) -> Frames:
-        """Y from X; `valid` None: no frame is padding."""
-        frames = inputs.shape[1]
+    def attend(self, query: Heads, key: Heads, value: Heads, valid: Valid | None = None) -> Frames:
+        """Y from Q, K and V; `valid` None: no frame is padding."""
+        frames = query.shape[2]
         gates = self.gate_global[:frames, :frames], self.gate_local[:frames, :frames]
-        contexts = gated_attention(*self.project(inputs), *gates, self.local_neighbourhood, valid)
+        contexts = gated_attention(query, key, value, *gates, self.local_neighbourhood, valid)
         return self.output(join_heads(contexts))
 
     def gates_of_maps(self, weights: Maps) -> AnyGates:
@@ -266,9 +266,8 @@ class GateOp(GatedOutputs):
         self.gate_local = gate_linear(dim)
         self.output_bias = nn.Parameter(torch.zeros(dim)) if bias else None
 
-    def forward(self, inputs: Frames, valid: Valid | None = None) -> Frames:
-        """Y from X; `valid` None: no frame is padding."""
-        query, key, value = self.project(inputs)
+    def attend(self, query: Heads, key: Heads, value: Heads, valid: Valid | None = None) -> Frames:
+        """Y from Q, K and V; `valid` None: no frame is padding."""
         context_g = join_heads(global_attention(query, key, value, valid))
         context_l = join_heads(local_attention(query, key, value, self.local_neighbourhood, valid))
         return self._gated(context_g, context_l)
@@ -324,9 +323,8 @@ class GateOpScales(GatedOutputs):
         assert isinstance(own, Scales)  # as the base class has seen
         return dict(zip(self.local_branches, own.parts, strict=True))[branch]
 
-    def forward(self, inputs: Frames, valid: Valid | None = None) -> Frames:
-        """Y from X; `valid` None: no frame is padding."""
-        query, key, value = self.project(inputs)
+    def attend(self, query: Heads, key: Heads, value: Heads, valid: Valid | None = None) -> Frames:
+        """Y from Q, K and V; `valid` None: no frame is padding."""
         contexts = {GLOBAL: global_attention(query, key, value, valid)}
         for branch in self.local_branches:
             contexts[branch] = local_attention(query, key, value, self.neighbourhood_of(branch), valid)

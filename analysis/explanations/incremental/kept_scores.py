@@ -10,7 +10,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from analysis.explanations.incremental.after_attention import AfterAttention
+from analysis.explanations.incremental.equal_frames import EqualFrames
 from analysis.explanations.incremental.gated_masks import GatedMasks
+from analysis.explanations.incremental.kept_projections import KeptProjections
 from analysis.explanations.stream import WIDTH, Stream, clips_together
 from gmsa_models.attention import AttentionBlock, GateAtt
 from gmsa_models.errors import ArgumentError
@@ -18,15 +20,14 @@ from gmsa_models.errors import ArgumentError
 __all__ = ["CARRIED", "KeptScores", "kept_scores"]
 
 Frames = Float[Tensor, "frames width"]
+Choices = Bool[Tensor, "masks frames"]
 
 # Blocks whose contexts under one choice of frames are made from those under the choice before.
 CARRIED: dict[type[AttentionBlock], Callable[[Any, Frames, Frames], GatedMasks]] = {GateAtt: GatedMasks}
 LONG = 128  # frames from which on that takes less time
 
 
-def kept_scores(
-    stream: Stream, inputs: Frames, baseline: Frames, kept: Bool[Tensor, "masks frames"]
-) -> Float[Tensor, " masks"]:
+def kept_scores(stream: Stream, inputs: Frames, baseline: Frames, kept: Choices) -> Float[Tensor, " masks"]:
     """The stream's logit with some frames replaced, for many choices of them.
 
     Args:
@@ -51,37 +52,49 @@ class KeptScores:
     """
 
     def __init__(self, stream: Stream, inputs: Frames, baseline: Frames) -> None:
-        self._stream = stream
-        layer, count = stream.encoder.layers[0], len(inputs)
         with torch.no_grad():
             # Frames are embedded one by one, so each of the two is once, whatever the number of masks.
-            self._both = stream.encoder.embed(torch.stack([inputs, baseline]))
-            self._carried: tuple[GatedMasks, AfterAttention] | None = None
-            block, alone = layer.attention, len(stream.encoder.layers) == 1
-            fast = CARRIED.get(type(block)) if block is not None and alone else None
-            if fast is not None and count >= LONG and inputs.device.type == "cpu":
-                own, other = layer.attention_input(self._both)
-                self._carried = fast(block, own, other), AfterAttention(stream)
-
-    def __call__(self, kept: Bool[Tensor, "masks frames"]) -> Float[Tensor, " masks"]:
-        """The stream's logit with the frames where `kept` is False replaced."""
+            both = stream.encoder.embed(torch.stack([inputs, baseline]))
+            self._scores = _scores(stream, both)
         # Steps from choice to choice need little memory, and less time where many are planned at once.
-        width = WIDTH if self._carried else self._both.shape[-1]
-        together = clips_together(kept.shape[1], width)
-        with torch.no_grad():
-            parts = [self._scores(some) for some in kept.to(self._both.device).split(together) if len(some)]
-        return torch.cat(parts) if parts else self._both.new_zeros(0)
+        width = WIDTH if isinstance(self._scores, _Carried) else both.shape[-1]
+        self._together, self._none = clips_together(len(inputs), width), both.new_zeros(0)
 
-    def _scores(self, kept: Bool[Tensor, "masks frames"]) -> Float[Tensor, " masks"]:
-        stream = self._stream
+    def __call__(self, kept: Choices) -> Float[Tensor, " masks"]:
+        """The stream's logit with the frames where `kept` is False replaced."""
+        with torch.no_grad():
+            parts = [self._scores(some) for some in kept.to(self._none.device).split(self._together) if len(some)]
+        return torch.cat(parts) if parts else self._none
+
+
+def _scores(stream: Stream, both: Float[Tensor, "2 frames dim"]) -> Callable[[Choices], Float[Tensor, " masks"]]:
+    """The way that takes least time, of embedded frames of the clip and those that replace them."""
+    layers = stream.encoder.layers
+    long = both.shape[1] >= LONG and both.device.type == "cpu"
+    if long and len(layers) == 1 and type(layers[0].attention) in CARRIED:
+        return _Carried(stream, both)
+    if EqualFrames.serves(stream, both[1]):
+        return EqualFrames(stream, both)
+    if KeptProjections.serves(stream):
+        return KeptProjections(stream, both)
+    own, other = both
+    return lambda kept: stream.resume(torch.where(kept[:, :, None], own, other))
+
+
+class _Carried:
+    """Logits from contexts that are made from those of the choice before."""
+
+    def __init__(self, stream: Stream, both: Float[Tensor, "2 frames dim"]) -> None:
+        layer = stream.encoder.layers[0]
+        self._both, self._output = both, layer.block.output
+        self._masks = CARRIED[type(layer.block)](layer.block, *layer.attention_input(both))
+        self._after = AfterAttention(stream)
+
+    def __call__(self, kept: Choices) -> Float[Tensor, " masks"]:
         own, other = self._both
-        hidden = torch.where(kept[:, :, None], own, other)
-        if self._carried is None:
-            return stream.resume(hidden)
-        masks, after = self._carried
-        contexts = masks.contexts(kept).flatten(0, 1)
-        output = stream.encoder.layers[0].block.output
+        hidden, output = torch.where(kept[:, :, None], own, other), self._output
+        contexts = self._masks.contexts(kept).flatten(0, 1)
         sums = hidden.flatten(0, 1).addmm_(contexts, output.weight.T)
         if output.bias is not None:
             sums += output.bias
-        return after(sums).view(kept.shape).mean(1)
+        return self._after(sums).view(kept.shape).mean(1)

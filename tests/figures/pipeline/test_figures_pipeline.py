@@ -270,29 +270,6 @@ def test_a_figure_is_drawn_here_if_the_other_process_dies(monkeypatch, tiny_worl
     assert {path.name for path in tmp_path.glob("*.svg")} == {"lag-6.svg", "lag-7.svg"}
 
 
-def test_freed_memory_is_kept():
-    code = (
-        "import resource, sys, numpy\n"
-        "from gmsa_models.allocator import keep_freed_memory\n"
-        "if len(sys.argv) > 1 and not keep_freed_memory(): sys.exit('no glibc')\n"
-        "faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
-        "use = lambda: [numpy.ones(2**17) for _ in range(8)]\n"
-        "use()\n"
-        "before = faults()\n"
-        "for _ in range(20): use()\n"
-        "print(faults() - before)"
-    )
-    root = Path(__file__).parents[3]
-    done = [
-        subprocess.run([sys.executable, "-c", code, *more], capture_output=True, text=True, cwd=root, check=False)
-        for more in ([], ["keep"])
-    ]
-    if "no glibc" in done[1].stderr:
-        pytest.skip("no glibc on this machine")
-    usual, kept = (int(each.stdout) for each in done)
-    assert kept < usual / 3
-
-
 def test_a_failure_beside_is_told_like_one_here(monkeypatch, tiny_world, tmp_path):
     fake_items(monkeypatch, {"sensitivity": lambda study: {"masses": tiny_masses()}})
     told = [
