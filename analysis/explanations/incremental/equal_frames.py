@@ -38,7 +38,7 @@ class EqualFrames:
         """Whether every layer has global attention only, and the frames that replace are all the same.
 
         Args:
-            stream: of one modality.
+            stream: one that `is_as_written`.
             other: embedded frames that replace those of the clip.
         """
         return all(type(layer.attention) is Baseline for layer in stream.encoder.layers) and bool(

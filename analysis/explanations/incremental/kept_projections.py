@@ -11,7 +11,6 @@ from torch import Tensor
 
 from analysis.explanations.incremental.after_attention import AfterAttention
 from analysis.explanations.stream import Stream
-from gmsa_models.attention import AttentionBlock
 
 __all__ = ["KeptProjections"]
 
@@ -32,10 +31,8 @@ class KeptProjections:
 
     @staticmethod
     def serves(stream: Stream) -> bool:
-        """Whether every layer has attention, and the first layer's output follows from Q, K and V alone."""
-        blocks = [layer.attention for layer in stream.encoder.layers]
-        first = blocks[0]
-        return first is not None and None not in blocks and type(first).forward is AttentionBlock.forward
+        """Whether every layer has attention; of a stream that `is_as_written`."""
+        return all(layer.attention is not None for layer in stream.encoder.layers)
 
     def __call__(self, kept: Bool[Tensor, "choices frames"]) -> Float[Tensor, " choices"]:
         """The logits with the frames where `kept` is False replaced."""

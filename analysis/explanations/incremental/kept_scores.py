@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from analysis.explanations.incremental.after_attention import AfterAttention
+from analysis.explanations.incremental.as_written import is_as_written
 from analysis.explanations.incremental.equal_frames import EqualFrames
 from analysis.explanations.incremental.gated_masks import GatedMasks
 from analysis.explanations.incremental.kept_projections import KeptProjections
@@ -39,8 +40,6 @@ def kept_scores(stream: Stream, inputs: Frames, baseline: Frames, kept: Choices)
     Raises:
         ArgumentError: masks of another number of frames.
     """
-    if kept.shape[1] != len(inputs):
-        raise ArgumentError(f"masks over {kept.shape[1]} frames; the clip has {len(inputs)}")
     return KeptScores(stream, inputs, baseline)(kept)
 
 
@@ -58,10 +57,17 @@ class KeptScores:
             self._scores = _scores(stream, both)
         # Steps from choice to choice need little memory, and less time where many are planned at once.
         width = WIDTH if isinstance(self._scores, _Carried) else both.shape[-1]
-        self._together, self._none = clips_together(len(inputs), width), both.new_zeros(0)
+        self._frames, self._none = len(inputs), both.new_zeros(0)
+        self._together = clips_together(self._frames, width)
 
     def __call__(self, kept: Choices) -> Float[Tensor, " masks"]:
-        """The stream's logit with the frames where `kept` is False replaced."""
+        """The stream's logit with the frames where `kept` is False replaced.
+
+        Raises:
+            ArgumentError: masks of another number of frames.
+        """
+        if kept.shape[1] != self._frames:
+            raise ArgumentError(f"masks over {kept.shape[1]} frames; the clip has {self._frames}")
         with torch.no_grad():
             parts = [self._scores(some) for some in kept.to(self._none.device).split(self._together) if len(some)]
         return torch.cat(parts) if parts else self._none
@@ -70,14 +76,16 @@ class KeptScores:
 def _scores(stream: Stream, both: Float[Tensor, "2 frames dim"]) -> Callable[[Choices], Float[Tensor, " masks"]]:
     """The way that takes least time, of embedded frames of the clip and those that replace them."""
     layers = stream.encoder.layers
+    own, other = both
+    if not is_as_written(stream):
+        return lambda kept: stream.resume(torch.where(kept[:, :, None], own, other))
     long = both.shape[1] >= LONG and both.device.type == "cpu"
     if long and len(layers) == 1 and type(layers[0].attention) in CARRIED:
         return _Carried(stream, both)
-    if EqualFrames.serves(stream, both[1]):
+    if EqualFrames.serves(stream, other):
         return EqualFrames(stream, both)
     if KeptProjections.serves(stream):
         return KeptProjections(stream, both)
-    own, other = both
     return lambda kept: stream.resume(torch.where(kept[:, :, None], own, other))
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from analysis.explanations.incremental.after_attention import TOKENS, AfterAttention
+from analysis.explanations.incremental.as_written import is_as_written
 from analysis.explanations.incremental.kept_scores import kept_scores
 from analysis.explanations.incremental.running_contexts import RunningContexts, SmallWeightsError
 from analysis.explanations.stream import WIDTH, Stream
@@ -53,7 +54,7 @@ def replacement_curve(
     layers = stream.encoder.layers
     order = order.to(inputs.device)
     counts = torch.arange(len(order) + 1, device=inputs.device) if counts is None else counts.to(inputs.device)
-    if len(layers) == 1 and _contexts_are_quotients(layers[0].attention):
+    if len(layers) == 1 and is_as_written(stream) and _contexts_are_quotients(layers[0].attention):
         try:
             with torch.no_grad():
                 return _running_curve(stream, inputs, baseline, order, counts)
