@@ -22,6 +22,7 @@ FLAGS = (
     "--disable-sync",
 )
 LONGEST_WAIT = 600_000  # milliseconds: a machine may do much else
+INSPECTOR = "document.querySelector('.gmsa-inspector')?.inspector"
 SCREEN = {"width": 1280, "height": 800}  # of a 13-inch laptop
 
 
@@ -58,3 +59,19 @@ def wait_until(page: Any, condition: str) -> None:
     """
     look = f"const look = () => ({condition}) ? done() : setTimeout(look, 20); look();"
     page.evaluate(f"new Promise((done) => {{ {look} }})")
+
+
+def settle(page: Any) -> None:
+    """Wait until an opened inspector has painted what it was told, and what the sizes ask for that follow from it.
+
+    A painting can ask for another: where panels come and go the page is laid out again. One that plays is never done.
+    """
+    page.evaluate(f"""new Promise((done) => {{
+        let calm = 0;
+        const look = () => {{
+            const inspector = {INSPECTOR};
+            calm = !inspector || (inspector.pending && !inspector.state.playing) ? 0 : calm + 1;
+            if (calm > 2) done(); else requestAnimationFrame(look);
+        }};
+        requestAnimationFrame(look);
+    }})""")

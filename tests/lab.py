@@ -66,10 +66,36 @@ def run_cell(page, index: int) -> None:
         cell.locator(".cm-content").click()
         page.keyboard.press("Shift+Enter")
         for _ in range(LOOKS):
-            if cell.locator(".jp-InputPrompt").text_content().strip() != NOT_RUN:
+            if _prompt(cell) != NOT_RUN:
                 return
             page.wait_for_timeout(20)
     raise RuntimeError(f"JupyterLab does not run cell {index}")
+
+
+def run_until(page, index: int, words: str) -> str:
+    """Run a code cell until it has printed some words, and give all that it printed.
+
+    What a widget tells the kernel can come after a cell that is run at once.
+    """
+    cell = page.locator(".jp-CodeCell").nth(index)
+    for _ in range(TRIES):
+        before = _prompt(cell)
+        cell.locator(".cm-content").click()
+        page.keyboard.press("Shift+Enter")
+        for _ in range(LOOKS):
+            if _prompt(cell) != before:
+                break
+            page.wait_for_timeout(20)
+        while "*" in _prompt(cell):
+            page.wait_for_timeout(20)
+        printed = cell.locator(".jp-OutputArea").first.text_content()
+        if words in printed:
+            return printed
+    raise RuntimeError(f"cell {index} does not print {words!r}, but {printed!r}")
+
+
+def _prompt(cell) -> str:
+    return cell.locator(".jp-InputPrompt").first.text_content().strip()
 
 
 def _address(log: Path, running: subprocess.Popen) -> str:

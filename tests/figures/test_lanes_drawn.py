@@ -17,7 +17,7 @@ from figures.inspector import Inspector, write_html
 from figures.inspector.payload import pack
 from figures.overview import draw
 from figures.style import BRANCHES
-from tests.browser import SCREEN, started_browser
+from tests.browser import SCREEN, settle, started_browser
 from tests.inspector_records import explained_record, made_record
 from tests.unpacked import Unpacked
 
@@ -57,6 +57,7 @@ def opened(browser, path, record, view=None):
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.goto(write_html(record, path, view, "float32").as_uri())
     page.wait_for_selector(".gmsa-inspector footer")
+    settle(page)
     assert problems == []
     return page
 
@@ -161,7 +162,7 @@ def test_a_head_is_chosen_and_other_dimensions_are_lines(browser, tmp_path):
         before = page.evaluate(f"{LANES}.drawn")
         page.focus(".gmsa-inspector")
         page.keyboard.press("ArrowDown")
-        page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        settle(page)
         assert page.evaluate(f"{LANES}.drawn") != before  # it is drawn anew
     figure = Inspector(record, head=1).figure()
     axes = next(each for each in figure.axes if each.get_ylabel() == "visual\nrise")

@@ -91,13 +91,18 @@ function render({ model, el }) {
   const complete = () => inspector.complete(bytes("rest"));
   const follow = () => inspector.set(read());
   mount();
-  root.addEventListener("focusout", () => sending && send()); // a cell that is run next knows what was chosen
+  // A cell that is run next knows what was chosen: what is pressed outside comes after it.
+  const leave = ({ target }) => { if (sending && !root.contains(target)) send(); };
+  const presses = ["pointerdown", "keydown"];
+  presses.forEach((name) => document.addEventListener(name, leave, true));
+  root.addEventListener("focusout", () => sending && send());
   model.on("change:payload", mount);
   model.on("change:rest", complete);
   model.on("change:live", mount);
   model.on("change:edits", edit);
   TRAITS.forEach((name) => model.on(`change:${name}`, follow));
   return () => {
+    presses.forEach((name) => document.removeEventListener(name, leave, true));
     model.off("change:payload", mount);
     model.off("change:rest", complete);
     model.off("change:live", mount);

@@ -17,7 +17,7 @@ from analysis.attention.sinks import find_lines
 from figures.inspector import write_html
 from figures.inspector.header import describe_style
 from figures.inspector.modules import FOLDER
-from tests.browser import SCREEN, started_browser, wait_until
+from tests.browser import SCREEN, settle, started_browser, wait_until
 from tests.inspector_records import made_record
 from tests.legibility import contrast, laid_over
 
@@ -75,10 +75,6 @@ def opened(browser, file):
     for page in pages:
         page.close()
     assert problems == []
-
-
-def settle(page) -> None:
-    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
 def saved(page, table: str) -> list[list[str]]:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.browser import SCREEN, started_browser
 from tests.inspector_records import made_record
-from tests.lab import jupyterlab, open_notebook, run_cell, write_notebook
+from tests.lab import jupyterlab, open_notebook, run_cell, run_until, write_notebook
 
 INSPECTOR = "document.querySelector('.gmsa-inspector')?.inspector"
 SHOW = """
@@ -94,8 +94,7 @@ def test_widget_and_kernel_share_the_view(page):
     for key in ("ArrowRight", "ArrowRight", "ArrowRight", "ArrowDown"):
         page.keyboard.press(key)
     page.wait_for_function(f"{INSPECTOR}.state.frame === 3 && {INSPECTOR}.state.head === 3")
-    run_cell(page, 2)
-    page.wait_for_selector("text=told 3 visual True view.html")
+    run_until(page, 2, "told 3 visual True view.html")
     assert page.evaluate(f"{INSPECTOR}.first.maps.length + {INSPECTOR}.second.maps.length") == 2
     assert page.locator(".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
     assert page.locator(".gmsa-inspector").count() == 1
@@ -125,20 +124,17 @@ def test_the_kernel_answers_edits(page):
     page.wait_for_function(f"{INSPECTOR}.scene.answered?.edits.length === 1")
     score = page.evaluate(f"{INSPECTOR}.scene.scores(0).scores[0]")
     assert abs(score - page.evaluate(f"{INSPECTOR}.scene.scores(0).before[0]")) > 1e-4
-    run_cell(page, 4)
-    assert told(page, "scored") == pytest.approx(score, abs=1e-6)
+    assert number(run_until(page, 4, "scored ")) == pytest.approx(score, abs=1e-6)
     page.wait_for_function(f"{INSPECTOR}.scene.answered?.edits.length === 2")  # as the kernel says
     assert page.locator(".edits code").all_text_contents() == TEXTS
-    run_cell(page, 5)
     score = page.evaluate(f"{INSPECTOR}.scene.scores(0).scores[0]")
-    assert told(page, "scored again") == pytest.approx(score, abs=1e-6)
+    assert number(run_until(page, 5, "scored again ")) == pytest.approx(score, abs=1e-6)
     write.fill("knock-out visual/7/local/weights")
     page.keyboard.press("Enter")
     page.wait_for_selector(".problem >> text=the model has no site visual/7/local/weights")
     page.wait_for_function(f"{INSPECTOR}.scene.answered?.edits.length === 2")  # the others are made
 
 
-def told(page, words: str) -> float:
-    """The number below 1 that a cell printed after some words."""
-    printed = page.wait_for_selector(f"text={words} 0.").text_content()
-    return float(printed.removeprefix(words))
+def number(printed: str) -> float:
+    """The last word of what a cell printed."""
+    return float(printed.split()[-1])

@@ -8,7 +8,7 @@ from figures.inspector.choices import Choices
 from figures.inspector.limits import LARGEST, LEFT_OUT, fitted_records
 from figures.inspector.payload import pack
 from figures.inspector.records import split_records
-from tests.browser import SCREEN, started_browser
+from tests.browser import SCREEN, settle, started_browser
 from tests.inspector_records import made_record
 from tests.unpacked import Unpacked
 
@@ -91,6 +91,7 @@ def test_a_large_page_stands_before_its_other_maps_have_come(tmp_path, monkeypat
         while not page.evaluate(f"Boolean({values})"):
             page.wait_for_timeout(20)
         page.locator(".gmsa-inspector").press("ArrowDown")
+        settle(page)
         found.append((page.evaluate(f"[...{values}]"), page.locator(".gmsa-inspector .maps").inner_text()))
         assert bool(page.evaluate("document.getElementById('rest').textContent")) == (path == paths[0])
         page.close()

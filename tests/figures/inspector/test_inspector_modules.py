@@ -14,7 +14,7 @@ import pytest
 from figures.inspector.modules import FOLDER, LIVE_MODULES, MODULES, join, module_text
 from figures.inspector.payload import pack
 from gmsa_models.errors import ArgumentError
-from tests.browser import SCREEN, started_browser
+from tests.browser import SCREEN, settle, started_browser
 from tests.inspector_records import explained_record, made_record
 
 ADDRESS = "http://inspector.test/"
@@ -134,6 +134,7 @@ def test_a_browser_makes_the_same_page_of_the_modules_themselves():
         page.route("**/*", answer)
         page.goto(address)
         page.wait_for_selector(".gmsa-inspector footer")
+        settle(page)
         found.append(page.evaluate(PIXELS))
         page.close()
     next(browsers, None)

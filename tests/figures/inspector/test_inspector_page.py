@@ -13,7 +13,7 @@ import pytest
 
 from figures.inspector import write_html
 from figures.style import WEIGHTS
-from tests.browser import SCREEN, started_browser, wait_until
+from tests.browser import SCREEN, settle, started_browser, wait_until
 from tests.inspector_records import explained_record, layered_record, made_record
 
 ROOT = "document.querySelector('.gmsa-inspector').inspector"
@@ -40,7 +40,7 @@ class View:
         self.settle()
 
     def settle(self) -> None:
-        self.page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        settle(self.page)
 
     def readout(self) -> str:
         self.settle()
@@ -48,6 +48,7 @@ class View:
 
     def cell(self, panel: str, query: int, key: int) -> tuple[float, float]:
         """Place on the screen of a pair of frames."""
+        self.settle()
         box = self.page.locator(f".{panel} .overlay").bounding_box()
         inner = self.page.evaluate(f"{ROOT}['{panel}'].cells(1)[0]")
         first, last = self.state("span")
@@ -56,6 +57,7 @@ class View:
 
     def lane(self, frame: float) -> tuple[float, float]:
         """Place on the screen of a frame in the lanes."""
+        self.settle()
         box = self.page.locator(".lanes .overlay").bounding_box()
         x = self.page.evaluate(f"{ROOT}.lanes.place({ROOT}.state)({frame})")
         return box["x"] + x, box["y"] + 60

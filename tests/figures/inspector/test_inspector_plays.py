@@ -13,7 +13,7 @@ pytest.importorskip("av", reason="PyAV, of the extra video, is not installed")
 from made_videos import numbered, tone, write_video
 
 from figures.inspector import write_html
-from tests.browser import SCREEN, started_browser, wait_until
+from tests.browser import SCREEN, settle, started_browser, wait_until
 from tests.inspector_records import made_record
 
 ROOT = "document.querySelector('.gmsa-inspector').inspector"
@@ -60,7 +60,7 @@ def settled(page, frame):
     """Once the cursor is at a frame and its picture is there: the number that the picture says."""
     there = f"{ROOT}.playback.isAt({ROOT}.state)" if page.media == "proxy" else f"{ROOT}.media.sheet"
     wait_until(page, f"{ROOT}.state.frame === {frame} && {there}")
-    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    settle(page)
     return page.evaluate(NUMBER)
 
 

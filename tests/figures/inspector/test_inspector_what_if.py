@@ -19,7 +19,7 @@ from analysis.record.files import open_record
 from figures.inspector import write_html
 from figures.inspector.answers import Answers
 from gmsa_models import load, read_clips, save, write_clips
-from tests.browser import SCREEN, started_browser
+from tests.browser import SCREEN, settle, started_browser
 from tests.small_models import moved, small_clip, small_model
 
 ROOT = "document.querySelector('.gmsa-inspector').inspector"
@@ -59,10 +59,11 @@ class Page:
             const look = () => {{
                 const inspector = {ROOT};
                 const waits = inspector.whatIf.busy || inspector.pending;
-                if (waits) setTimeout(look, 5); else requestAnimationFrame(() => requestAnimationFrame(done));
+                if (waits) setTimeout(look, 5); else done();
             }};
             setTimeout(look, 30);
         }})""")
+        settle(self.page)
 
     def click(self, label: str) -> None:
         self.page.get_by_role("button", name=label, exact=True).click()
@@ -164,6 +165,7 @@ def test_switching_off_seconds_shows_the_edited_pass(opened):
 
 def drag(view: Page, panel: str, start: tuple[float, float], end: tuple[float, float], shift: bool = False) -> None:
     """Drag between two places (key, query) of a map, in frames."""
+    view.settle()
     box = view.page.locator(f".{panel} .overlay").bounding_box()
     inner = view.evaluate(f"{ROOT}['{panel}'].cells(1)[0]")
     frames = view.engine.clip.frames

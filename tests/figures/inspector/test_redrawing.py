@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 from figures.inspector import write_html
-from tests.browser import SCREEN, started_browser
+from tests.browser import SCREEN, settle, started_browser
 from tests.inspector_records import made_record
 
 ROOT = "document.querySelector('.gmsa-inspector').inspector"
@@ -57,6 +57,7 @@ def test_lanes_are_drawn_again_where_one_depends_on_what_is_chosen(browser, tmp_
     page = browser.new_page(viewport=SCREEN)
     page.goto(path.as_uri())
     page.wait_for_selector(".gmsa-inspector footer")
+    settle(page)
     head = page.evaluate(f"{ROOT}.state.head")
     assert page.evaluate(COUNT, keys) == times
     if "ArrowDown" in keys:
@@ -69,6 +70,7 @@ def test_the_strip_has_the_colour_of_each_frame(browser, tmp_path):
     page = browser.new_page(viewport=SCREEN)
     page.goto(path.as_uri())
     page.wait_for_selector(".gmsa-inspector footer")
+    settle(page)
     drawn, expected = page.evaluate(
         f"""(() => {{
           const {{ lanes, scene, state }} = {ROOT}, at = lanes.place(state), ratio = lanes.ratio;
