@@ -100,6 +100,7 @@ def explain_class(
 
     def keep(name: str, explanation: Explanation) -> None:
         explanations[name] = explanation
+        return_freed_memory()  # methods differ in what they need, and their threads in what they keep
         step(1)
 
     def result() -> ClassExplanations:
@@ -110,7 +111,6 @@ def explain_class(
 
     try:
         explain_each(model, plain, target, names, keep, view)
-        return_freed_memory()  # of gradients, which rankings do not need
         for name in names:
             known = view.one if view.labelled else plain
             scores[name] = score_explanation(explanations[name], known, label, replacer, points)
