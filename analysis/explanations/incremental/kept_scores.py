@@ -77,15 +77,14 @@ def _scores(stream: Stream, both: Float[Tensor, "2 frames dim"]) -> Callable[[Ch
     """The way that takes least time, of embedded frames of the clip and those that replace them."""
     layers = stream.encoder.layers
     own, other = both
-    if not is_as_written(stream):
-        return lambda kept: stream.resume(torch.where(kept[:, :, None], own, other))
-    long = both.shape[1] >= LONG and both.device.type == "cpu"
-    if long and len(layers) == 1 and type(layers[0].attention) in CARRIED:
-        return _Carried(stream, both)
-    if EqualFrames.serves(stream, other):
-        return EqualFrames(stream, both)
-    if KeptProjections.serves(stream):
-        return KeptProjections(stream, both)
+    if is_as_written(stream):
+        long = len(own) >= LONG and own.device.type == "cpu"
+        if long and len(layers) == 1 and type(layers[0].attention) in CARRIED:
+            return _Carried(stream, both)
+        if EqualFrames.serves(stream, other):
+            return EqualFrames(stream, both)
+        if KeptProjections.serves(stream):
+            return KeptProjections(stream, both)
     return lambda kept: stream.resume(torch.where(kept[:, :, None], own, other))
 
 

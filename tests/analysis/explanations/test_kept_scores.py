@@ -8,9 +8,10 @@ from small_models import moved, small_clip, small_model
 from analysis.explanations.incremental import kept_scores as module
 from analysis.explanations.incremental.equal_frames import EqualFrames
 from analysis.explanations.incremental.kept_projections import KeptProjections
-from analysis.explanations.incremental.kept_scores import kept_scores
+from analysis.explanations.incremental.kept_scores import KeptScores, kept_scores
 from analysis.explanations.stream import Stream, streams
 from gmsa_models.attention import ATTENTION
+from gmsa_models.errors import ArgumentError
 from gmsa_models.masks import Toeplitz
 
 FRAMES = 19
@@ -94,3 +95,10 @@ def test_a_model_without_attention_and_a_block_with_a_pass_of_its_own_take_whole
     names = taken(monkeypatch)
     torch.testing.assert_close(kept_scores(stream, inputs, other, choices()), expected, rtol=1e-9, atol=1e-11)
     assert set(names) == {"resume"}
+
+
+@pytest.mark.parametrize("equal", [True, False], ids=["equal", "others"])
+def test_choices_of_another_number_of_frames_are_refused(equal):
+    stream, inputs, other = case("baseline", 1, "pre", equal)
+    with pytest.raises(ArgumentError, match="masks over 5 frames; the clip has 19"):
+        KeptScores(stream, inputs, other)(torch.ones(2, 5, dtype=torch.bool))
