@@ -64,7 +64,8 @@ def wait_until(page: Any, condition: str) -> None:
 def settle(page: Any) -> None:
     """Wait until an opened inspector has painted what it was told, and what the sizes ask for that follow from it.
 
-    A painting can ask for another: where panels come and go the page is laid out again. One that plays is never done.
+    A painting can ask for another: where panels come and go the page is laid out again. One that plays is not
+    waited for.
     """
     page.evaluate(f"""new Promise((done) => {{
         let calm = 0;

@@ -63,12 +63,8 @@ def run_cell(page, index: int) -> None:
     """Run a code cell by its number; again where Lab did not take it, as before its kernel is there."""
     cell = page.locator(".jp-CodeCell").nth(index)
     for _ in range(TRIES):
-        cell.locator(".cm-content").click()
-        page.keyboard.press("Shift+Enter")
-        for _ in range(LOOKS):
-            if _prompt(cell) != NOT_RUN:
-                return
-            page.wait_for_timeout(20)
+        if _taken(page, cell, NOT_RUN):
+            return
     raise RuntimeError(f"JupyterLab does not run cell {index}")
 
 
@@ -79,19 +75,25 @@ def run_until(page, index: int, words: str) -> str:
     """
     cell = page.locator(".jp-CodeCell").nth(index)
     for _ in range(TRIES):
-        before = _prompt(cell)
-        cell.locator(".cm-content").click()
-        page.keyboard.press("Shift+Enter")
-        for _ in range(LOOKS):
-            if _prompt(cell) != before:
-                break
-            page.wait_for_timeout(20)
+        if not _taken(page, cell, _prompt(cell)):
+            continue
         while "*" in _prompt(cell):
             page.wait_for_timeout(20)
         printed = cell.locator(".jp-OutputArea").first.text_content()
         if words in printed:
             return printed
-    raise RuntimeError(f"cell {index} does not print {words!r}, but {printed!r}")
+    raise RuntimeError(f"cell {index} does not print {words!r}: {cell.text_content()!r}")
+
+
+def _taken(page, cell, before: str) -> bool:
+    """Run a cell once: whether Lab marks it otherwise than before."""
+    cell.locator(".cm-content").click()
+    page.keyboard.press("Shift+Enter")
+    for _ in range(LOOKS):
+        if _prompt(cell) != before:
+            return True
+        page.wait_for_timeout(20)
+    return False
 
 
 def _prompt(cell) -> str:

@@ -8,11 +8,10 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from tests.browser import SCREEN, started_browser
+from tests.browser import INSPECTOR, SCREEN, started_browser
 from tests.inspector_records import made_record
 from tests.lab import jupyterlab, open_notebook, run_cell, run_until, write_notebook
 
-INSPECTOR = "document.querySelector('.gmsa-inspector')?.inspector"
 SHOW = """
 import ipywidgets, pathlib, xarray
 from figures.inspector import Inspector
