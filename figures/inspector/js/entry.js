@@ -49,23 +49,41 @@ export async function mountPage(root, encoded, initial, module = null, weights =
   return inspector;
 }
 
+const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
 const BETWEEN_MESSAGES = 200; // milliseconds: a message to the kernel costs the page more than drawing
 
 /** As a widget: traits go both ways. */
 function render({ model, el }) {
-  let inspector = null, sending = 0, engines = [];
+  let inspector = null, sending = 0, choosing = false, engines = [];
+  const unsent = new Map(), sent = new Map(); // values by trait: chosen and not sent yet, and sent last
   const root = create("div");
   el.append(root);
   const read = () => Object.fromEntries(TRAITS.map((name) => [name, model.get(name)]));
-  const write = (state) => {
-    for (const name of TRAITS) if (JSON.stringify(model.get(name)) !== JSON.stringify(state[name])) model.set(name, state[name]);
+  const write = (state) => choose(Object.fromEntries(TRAITS.filter((name) => !same(model.get(name), state[name])).map((name) => [name, state[name]])));
+  const choose = (values) => {
+    choosing = true;
+    for (const [name, value] of Object.entries(values)) {
+      unsent.set(name, value);
+      model.set(name, value);
+    }
+    choosing = false;
+    follow(); // another view of the widget may have changed more
     sending ||= setTimeout(send, BETWEEN_MESSAGES);
   };
   const send = () => {
     clearTimeout(sending);
     sending = 0;
+    unsent.forEach((value, name) => sent.set(name, value));
+    unsent.clear();
     model.save_changes();
   };
+  // The kernel answers each message with the values that it took. Such an answer does not undo what was chosen after the message.
+  const keepLater = () => unsent.forEach((value, name) => {
+    const given = model.get(name);
+    if (same(given, value)) return;
+    if (same(given, sent.get(name))) model.set(name, value);
+    else unsent.delete(name); // a later choice, of the kernel or of a linked widget
+  });
   const bytes = (name) => {
     const { buffer, byteOffset, byteLength } = model.get(name);
     return byteLength ? buffer.slice(byteOffset, byteOffset + byteLength) : null;
@@ -78,18 +96,20 @@ function render({ model, el }) {
     engines = model.get("live").map((name) => new KernelEngine(model, name));
     engines.forEach((engine) => inspector.attach(engine));
     if (!inspector.whatIf) return;
-    inspector.whatIf.notify = (texts) => {
-      model.set("edits", texts);
-      sending ||= setTimeout(send, BETWEEN_MESSAGES);
-    };
+    inspector.whatIf.notify = (texts) => choose({ edits: texts });
     edit();
   };
   const edit = () => {
+    keepLater();
     const { whatIf } = inspector, texts = model.get("edits");
-    if (whatIf && JSON.stringify(texts) !== JSON.stringify(whatIf.made)) whatIf.list.set(decodeEdits(texts));
+    if (whatIf && !same(texts, whatIf.made)) whatIf.list.set(decodeEdits(texts));
   };
   const complete = () => inspector.complete(bytes("rest"));
-  const follow = () => inspector.set(read());
+  const follow = () => {
+    if (choosing) return;
+    keepLater();
+    inspector.set(read());
+  };
   mount();
   // A cell that is run next knows what was chosen: what is pressed outside comes after it.
   const leave = ({ target }) => { if (sending && !root.contains(target)) send(); };

@@ -44,7 +44,18 @@ live.edits = {TEXTS!r}
 TELL_AGAIN = """
 print("scored again", float(inspect_clip(model, clip, edits=live.edits)["score"].values[0]))
 """
+TELL_FRAME = "print('at', inspector.frame, slider.value)"
 
+# Presses the right arrow as a key that is held down does; what the cursor's frame was after each press.
+HOLD = """async ([times, every]) => {
+    const { inspector } = document.querySelector(".gmsa-inspector"), frames = [];
+    for (let press = 0; press < times; press++) {
+        inspector.root.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowRight", bubbles: true }));
+        frames.push(inspector.state.frame);
+        await new Promise((done) => setTimeout(done, every));
+    }
+    return frames;
+}"""
 
 # The bits of the number that a picture says, see `numbered`.
 NUMBERS = """(() => {{
@@ -65,7 +76,7 @@ def server(tmp_path_factory) -> Iterator[str]:
         from made_videos import numbered, write_video
 
         write_video(folder / "numbers.mkv", np.arange(58) / 2, size=(48, 64), picture=numbered)
-    write_notebook(folder / "inspector.ipynb", (SHOW, STEER, TELL, EDIT, TELL_EDITS, TELL_AGAIN))
+    write_notebook(folder / "inspector.ipynb", (SHOW, STEER, TELL, EDIT, TELL_EDITS, TELL_AGAIN, TELL_FRAME))
     with jupyterlab(folder) as address:
         yield address
 
@@ -112,6 +123,15 @@ def test_dark_notebook_dark_inspector(page):
     page.evaluate("document.body.dataset.jpThemeLight = 'false'")
     page.wait_for_function(f"{INSPECTOR}.painted === 'dark'")
     assert light == "light"
+
+
+@pytest.mark.parametrize("every", [33, 100])  # milliseconds: what the kernel took comes back between two presses
+def test_a_held_key_moves_one_frame_a_press(page, every):
+    page.evaluate(f"{INSPECTOR}.set({{ frame: 0 }})")
+    run_until(page, 6, "at 0 0")
+    assert page.evaluate(HOLD, [20, every]) == list(range(1, 21))
+    run_until(page, 6, "at 20 20")
+    assert page.evaluate(f"{INSPECTOR}.state.frame") == 20
 
 
 def test_the_kernel_answers_edits(page):
