@@ -18,11 +18,20 @@ from gmsa_models.data.clip import Clip
 from gmsa_models.data.spaces import FeatureSpace, card_spaces
 from gmsa_models.data.vocabulary import Vocabulary
 from gmsa_models.errors import ArgumentError, ConfigError
+from gmsa_models.hooks import check_hooks
 from gmsa_models.masks import BatchNeighbourhood, OfClip, Shots, Spans
 from gmsa_models.segments import batch_shots, batch_spans, clip_spans
 from gmsa_models.trace import AttentionTrace, LayerTrace, Stage
 
-__all__ = ["Encoder", "EncoderLayer", "GMSAClassifier", "PassEdit", "mean_over_valid", "parameter_mib"]
+__all__ = [
+    "Encoder",
+    "EncoderLayer",
+    "GMSAClassifier",
+    "PassEdit",
+    "mean_over_valid",
+    "parameter_mib",
+    "traced_modules",
+]
 
 Frames = Float[Tensor, "batch frames dim"]
 Valid = Bool[Tensor, "batch frames"]
@@ -220,9 +229,11 @@ class GMSAClassifier(nn.Module):
                 maps, by features that require a gradient, and by parameters. Otherwise nothing has a graph.
 
         Raises:
-            ArgumentError: as for `forward`.
+            ArgumentError: as for `forward`; a forward hook on the model, an encoder, a layer or an attention block that
+                changes the logits, as a trace does not pass through it.
         """
         valid, bound = self._check(batch), self.bound_to(batch)
+        check_hooks(self, traced_modules(self), lambda model: model(batch))
         layers: dict[str, tuple[LayerTrace, ...]] = {}
         pooled: dict[str, Float[Tensor, "batch _"]] = {}
         with torch.set_grad_enabled(grad):
@@ -306,6 +317,12 @@ class GMSAClassifier(nn.Module):
         if empty.any():
             raise ArgumentError(f"clip {int(empty.nonzero()[0])} of the batch has no valid frame")
         return batch.valid
+
+
+def traced_modules(module: nn.Module) -> list[nn.Module]:
+    """The modules whose `trace` is called in place of their `forward`."""
+    kinds = (GMSAClassifier, Encoder, EncoderLayer, AttentionBlock)
+    return [each for each in module.modules() if isinstance(each, kinds)]
 
 
 def _classifier(width: int, classes: int) -> nn.Linear:

@@ -9,9 +9,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gmsa_models.classifier import GMSAClassifier, mean_over_valid
+from gmsa_models.classifier import GMSAClassifier, mean_over_valid, traced_modules
+from gmsa_models.data.batch import Batch
 from gmsa_models.data.clip import Clip
 from gmsa_models.errors import ArgumentError
+from gmsa_models.hooks import check_hooks
+from gmsa_models.trace import LayerTrace
 
 __all__ = ["WIDTH", "Stream", "clips_together", "stream_inputs", "streams"]
 
@@ -47,6 +50,16 @@ class Stream(nn.Module):
         """One number a clip; every frame is real, and taken in the model's type (captum makes others)."""
         return self.resume(self.encoder.embed(frames.to(self.weights.dtype)))
 
+    def trace(self, inputs: Float[Tensor, "frames width"], grad: bool = False) -> tuple[Tensor, tuple[LayerTrace, ...]]:
+        """Encoded frames of one clip, and a trace of every layer.
+
+        Raises:
+            ArgumentError: a forward hook on the encoder, a layer or an attention block that changes the frames, as a
+                trace does not pass through it.
+        """
+        check_hooks(self.encoder, traced_modules(self.encoder), lambda encoder: encoder(inputs[None]))
+        return self.encoder.trace(inputs[None], None, grad)
+
     def resume(self, hidden: Float[Tensor, "batch frames dim"]) -> Float[Tensor, " batch"]:
         """The same from embedded frames."""
         return self.pool(self.encoder.resume(hidden))
@@ -62,9 +75,21 @@ def clips_together(frames: int, width: int = WIDTH) -> int:
 
 
 def streams(model: GMSAClassifier, target: int, clip: Clip) -> dict[str, Stream]:
-    """The stream of every modality, in the model's order; neighbourhoods that depend on the clip stay those of this."""
+    """The stream of every modality, in the model's order; neighbourhoods that depend on the clip stay those of this.
+
+    Raises:
+        ArgumentError: a forward hook on the model, an encoder as a whole or the classifier that changes the logits:
+            streams do not pass through it.
+    """
     bound = model.bound_to(clip)
+    passed_by = [model, model.classifier, *model.encoders.values()]
+    check_hooks(model, passed_by, lambda replica: replica(_batch(replica, clip)))
     return {modality: Stream(bound, modality, target) for modality in bound.encoders}
+
+
+def _batch(model: GMSAClassifier, clip: Clip) -> Batch:
+    weight, short = next(model.parameters()), clip.cut(model.config.max_frames)
+    return Batch.from_clips((short,), tuple(model.config.modalities)).to(weight.device, weight.dtype)
 
 
 def stream_inputs(model: GMSAClassifier, clip: Clip) -> dict[str, Float[Tensor, "frames width"]]:

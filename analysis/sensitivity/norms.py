@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,13 +12,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from analysis.sensitivity.autograd import autograd_norms, sampled_norms
-from analysis.sensitivity.closed_form.forms import CLOSED_FORMS, closed_form_norms
+from analysis.sensitivity.closed_form.forms import closed_form_norms, has_closed_form
 from gmsa_models.attention import AttentionBlock
-from gmsa_models.classifier import Encoder, EncoderLayer, GMSAClassifier
+from gmsa_models.classifier import Encoder, EncoderLayer, GMSAClassifier, traced_modules
 from gmsa_models.data.batch import Batch
 from gmsa_models.data.clip import Clip
 from gmsa_models.errors import ArgumentError
 from gmsa_models.evaluating import evaluating
+from gmsa_models.hooks import check_hooks
 from gmsa_models.masks import Neighbourhood, neighbourhood_mask
 
 __all__ = [
@@ -87,7 +89,8 @@ def frame_gradient_norms(
 
     Raises:
         ArgumentError: an unknown `at`, `norm`, `method` or modality, a layer that the model lacks, the closed form at
-            "encoder"; fewer than 2 probes; `max_bytes` below 1.
+            "encoder"; fewer than 2 probes; `max_bytes` below 1; a forward hook on the encoder, a layer or an attention
+            block that changes what the encoder gives.
 
     Source:
         Sahu and Goyal, ICASSP 2022, G of equation 10; closed forms in `analysis.sensitivity.closed_form`.
@@ -101,6 +104,7 @@ def frame_gradient_norms(
         spans = model.spans_of(batch)
         for row, (features, valid) in enumerate(zip(batch.features[modality], batch.valid, strict=True)):
             own = encoder if spans is None else encoder.bound_to(spans[row])
+            check_hooks(own, traced_modules(own), partial(_encode, features[valid]))
             part = _part(own, features[valid], at, layer)
             results.append([pad_norms(each, valid) for each in compute(part, **options)])
     norms, errors = (torch.stack(each) for each in zip(*results, strict=True))
@@ -122,7 +126,7 @@ def block_gradient_norms(
     Source:
         Equation 10.
     """
-    if type(block) in CLOSED_FORMS:
+    if has_closed_form(block):
         return closed_form_norms(block, inputs, max_bytes)
     return autograd_norms(lambda frames: block.trace(frames.unsqueeze(0), None).output[0], inputs, max_bytes)
 
@@ -217,7 +221,7 @@ def _closed_form(part: _Part, max_bytes: int, **_: Any) -> tuple[Norms, Norms]:
 
 def _exact(part: _Part, max_bytes: int, **_: Any) -> tuple[Norms, Norms]:
     block = part.layer.attention
-    known = block is None or type(block) in CLOSED_FORMS
+    known = block is None or has_closed_form(block)
     return (_closed_form if known else _autograd)(part, max_bytes)
 
 
@@ -267,6 +271,10 @@ def _part(encoder: Encoder, features: Float[Tensor, "frames width"], at: str, la
     if (block := wanted.attention) is None:
         return _Part(wanted, hidden[0], lambda frames: 0.0 * frames)
     return _Part(wanted, hidden[0], lambda frames: block.trace(frames.unsqueeze(0), None).output[0])
+
+
+def _encode(features: Float[Tensor, "frames width"], encoder: Encoder) -> Float[Tensor, "1 frames dim"]:
+    return encoder(features.to(next(encoder.parameters())).unsqueeze(0))
 
 
 def _encoded(layer: EncoderLayer, frames: Frames) -> Frames:

@@ -18,6 +18,7 @@ from gmsa_models.attention.functions import Frames, Heads, Valid, join_heads, xa
 from gmsa_models.attention.stages import NO_EDIT, AnyGates, BlockEdit, CleanPass, Contexts, Maps, staged_pass
 from gmsa_models.branches import GLOBAL
 from gmsa_models.errors import ArgumentError
+from gmsa_models.hooks import plain_weight
 from gmsa_models.masks import BatchNeighbourhood, Neighbourhood, OfClip, Scales, batch_mask
 from gmsa_models.trace import HeadGroup, LayerTrace
 
@@ -271,7 +272,7 @@ class AttentionBlock(nn.Module, ABC):
 
     def output_weights(self) -> dict[str, Float[Tensor, "dim _"]]:
         """Branch -> W_O as a `Linear` stores it, (out, in): what its joined contexts are multiplied by."""
-        return dict.fromkeys(self.branches, self.output.weight)
+        return dict.fromkeys(self.branches, plain_weight(self.output, "output"))
 
     def gate_weights(self) -> dict[str, Float[Tensor, "dim _"]]:
         """Branch -> W_g likewise, where gates over features follow from joined contexts; empty in other blocks."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from functools import reduce
+from itertools import chain
 from operator import add
 from typing import cast
 
@@ -32,6 +33,7 @@ from gmsa_models.attention.kernels.local_attention import local_attention
 from gmsa_models.attention.stages import AnyGates, Maps
 from gmsa_models.branches import GLOBAL
 from gmsa_models.errors import ArgumentError
+from gmsa_models.hooks import is_plain_linear, plain_weight
 from gmsa_models.masks import BatchNeighbourhood, Neighbourhood, Scales
 from gmsa_models.trace import LayerTrace
 
@@ -127,7 +129,7 @@ class ShareAtt(AttentionBlock):
 
     def output_weights(self) -> dict[str, Float[Tensor, "dim _"]]:
         """Each branch's columns of W_O."""
-        return dict(zip(self.branches, self.output.weight.chunk(2, 1), strict=True))
+        return dict(zip(self.branches, plain_weight(self.output, "output").chunk(2, 1), strict=True))
 
     def combine(self, weights: dict[str, Float[Tensor, "batch _ rows key"]]) -> Float[Tensor, "batch heads rows key"]:
         """The global heads, then the local ones."""
@@ -225,11 +227,13 @@ class GatedOutputs(AttentionBlock):
 
     def output_weights(self) -> dict[str, Float[Tensor, "dim _"]]:
         """W^o of each branch."""
-        return {branch: linear.weight for branch, (linear, _) in self.branch_linears().items()}
+        return {
+            branch: plain_weight(each, f"output of {branch}") for branch, (each, _) in self.branch_linears().items()
+        }
 
     def gate_weights(self) -> dict[str, Float[Tensor, "dim _"]]:
         """W_g of each branch."""
-        return {branch: linear.weight for branch, (_, linear) in self.branch_linears().items()}
+        return {branch: plain_weight(each, f"gate of {branch}") for branch, (_, each) in self.branch_linears().items()}
 
     def bias(self) -> Float[Tensor, " dim"] | None:
         """The bias of all branches."""
@@ -268,9 +272,9 @@ class GateOp(GatedOutputs):
 
     def attend(self, query: Heads, key: Heads, value: Heads, valid: Valid | None = None) -> Frames:
         """Y from Q, K and V; `valid` None: no frame is padding."""
-        context_g = join_heads(global_attention(query, key, value, valid))
-        context_l = join_heads(local_attention(query, key, value, self.local_neighbourhood, valid))
-        return self._gated(context_g, context_l)
+        context_g = global_attention(query, key, value, valid)
+        context_l = local_attention(query, key, value, self.local_neighbourhood, valid)
+        return self.output_from({"global": context_g, "local": context_l})
 
     def branch_linears(self) -> dict[str, tuple[nn.Linear, nn.Linear]]:
         """W^og and W_g^g, W^ol and W_g^l."""
@@ -278,9 +282,9 @@ class GateOp(GatedOutputs):
 
     def output_from(self, contexts: Contexts, gates: Gates | None = None) -> Frames:
         """Equation 9, and 8 where gates are not given."""
-        if gates is None:
+        if gates is None and all(map(is_plain_linear, chain(*self.branch_linears().values()))):
             return self._gated(*(join_heads(contexts[branch]) for branch in self.branches))
-        return self.blend(contexts, gates)[0]
+        return super().output_from(contexts, gates)
 
     def _gated(self, context_g: Frames, context_l: Frames) -> Frames:
         outputs, gates = self.output_weights(), self.gate_weights()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import warnings
+from typing import Any
 
 import numpy as np
 import torch
@@ -60,7 +61,7 @@ def integrated_gradients(stream: Stream, inputs: Frames, baseline: Frames, n_ste
     Source:
         Sundararajan, Taly and Yan, "Axiomatic Attribution for Deep Networks", 2017.
     """
-    together = clips_together(len(inputs), len(stream.weights))
+    together = _graphs_together(stream, inputs)
     with torch.no_grad():
         hidden, start = stream.encoder.embed(torch.stack([inputs, baseline]))
         rise = stream.resume(torch.stack([hidden, start]))
@@ -95,14 +96,18 @@ def gradient_shap(stream: Stream, inputs: Frames, baseline: Frames, n_samples: i
 
 
 class _OnceEach:
-    """A stream that passes equal clips once where no gradient is asked for: captum asks for every sample's ends."""
+    """A stream that passes equal clips once where no gradient is asked for: captum asks for every sample's ends.
+
+    Of many clips at once, whose gradient is asked for, no more graphs are held than of those that pass together.
+    """
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
 
     def __call__(self, frames: Float[Tensor, "clips frames width"]) -> Float[Tensor, " clips"]:
         if torch.is_grad_enabled():
-            return self._stream(frames)
+            together = _graphs_together(self._stream, frames[0])
+            return self._stream(frames) if together >= len(frames) else _InParts.apply(frames, self._stream, together)
         first_equal: list[int] = []
         for at in range(len(frames)):
             first_equal.append(next((one for one in first_equal if torch.equal(frames[one], frames[at])), at))
@@ -126,6 +131,35 @@ def deep_lift(stream: Stream, inputs: Frames, baseline: Frames) -> FrameScores:
         warnings.filterwarnings("ignore", "Setting forward, backward hooks")  # captum takes its hooks off again
         attributions, delta = DeepLift(stream).attribute(_leaf(inputs), baseline[None], return_convergence_delta=True)
     return attributions[0].detach(), float(delta)
+
+
+class _InParts(torch.autograd.Function):
+    """A stream whose gradient is taken with its values, some clips at a time: a clip's number depends on it alone."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, frames: Float[Tensor, "clips frames width"], stream: Stream, together: int
+    ) -> Float[Tensor, " clips"]:
+        """Numbers of all clips."""
+        numbers, gradients = [], []
+        for part in frames.detach().split(together):
+            with torch.enable_grad():
+                number = stream(part.requires_grad_())
+                gradients += torch.autograd.grad(number.sum(), part)
+            numbers.append(number.detach())
+        ctx.save_for_backward(torch.cat(gradients))
+        return torch.cat(numbers)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Float[Tensor, " clips"]) -> tuple[Tensor | None, ...]:
+        """The gradient of each clip, times that of its number."""
+        (gradients,) = ctx.saved_tensors
+        return grad[:, None, None] * gradients, None, None
+
+
+def _graphs_together(stream: Stream, inputs: Frames) -> int:
+    """How many clips pass at once where a graph is kept, which has what every layer computed."""
+    return max(1, clips_together(len(inputs), len(stream.weights)) // max(1, len(stream.encoder.layers)))
 
 
 def _leaf(inputs: Frames) -> Float[Tensor, "1 frames width"]:

@@ -40,7 +40,7 @@ def attention_rollout(stream: Stream, inputs: Float[Tensor, "frames width"]) -> 
         Abnar and Zuidema, "Quantifying Attention Flow in Transformers", 2020, A' = (A + I) / 2.
     """
     with torch.no_grad():
-        _, layers = stream.encoder.trace(inputs[None], None, False)
+        _, layers = stream.trace(inputs)
     followed = []
     for layer, traced in zip(stream.encoder.layers, layers, strict=True):
         parts = over_heads(branch_maps(layer.block, traced), layer.block.heads)
@@ -63,7 +63,7 @@ def gradient_weighted_attention(stream: Stream, inputs: Float[Tensor, "frames wi
         Chefer, Gur and Wolf, "Generic Attention-model Explainability", 2021, equations 5 and 6.
     """
     with torch.enable_grad():
-        encoded, layers = stream.encoder.trace(inputs[None], None, True)
+        encoded, layers = stream.trace(inputs, grad=True)
         score = encoded.mean(1)[0] @ stream.weights
         gradients = torch.autograd.grad(score, [each for layer in layers for each in _maps(layer).values()])
     of_map, followed = iter(gradients), []

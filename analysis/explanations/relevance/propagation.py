@@ -54,7 +54,7 @@ def propagated_relevance(stream: Stream, inputs: Float[Tensor, "frames width"]) 
         Pixel-Wise Explanations for Non-Linear Classifier Decisions by Layer-Wise Relevance Propagation", 2015.
     """
     with torch.no_grad():
-        _, traces = stream.encoder.trace(inputs[None], None, False)
+        _, traces = stream.trace(inputs)
     ways = _ways(stream.encoder.layers[0])
     frozen = FrozenNonlinearities()
     leaves = {way: inputs[None].clone().requires_grad_() for way in ways}

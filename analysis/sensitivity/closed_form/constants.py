@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -14,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from analysis.chunking import chunks
 from gmsa_models.attention import AttentionBlock, GatedOutputs
 from gmsa_models.evaluating import original_of
 
@@ -73,19 +75,26 @@ class GateOpTables:
     query_factor: Matrix
 
 
-# Block -> the weights that its tables were made from, and the tables, of the kind that its class has.
+# Of all tables and the weights that they were made from; beyond it those go that were used longest ago. At the paper's
+# size those of one layer of GateOp take 200 MB, and making them a fiftieth of the time of its G.
+MAX_TABLE_BYTES = 2**28
+COMPONENTS_TOGETHER = 64  # output components of which products are made at once: enough for matrix products, in 8 MB
+
+# Block -> the weights that its tables were made from, and the tables, of the kind that its class has; used last, last.
 _TABLES: WeakKeyDictionary[nn.Module, tuple[tuple[Tensor, ...], Any]] = WeakKeyDictionary()
+_LOCK = Lock()
 
 
 def plain_tables(block: AttentionBlock) -> PlainTables:
     """Tables of a block whose only output matrix is `block.output`, from the cache if its weights are as they were."""
-    return _cached(block, [block.query, block.key, block.value, block.output], _make_plain_tables)
+    return _cached(block, [block.query, block.key, block.value, block.output], _make_plain_tables, 10)
 
 
 def gate_op_tables(block: GatedOutputs) -> GateOpTables:
     """Tables of a block that blends outputs, from the cache if its weights are as they were."""
     outputs = [linear for pair in block.branch_linears().values() for linear in pair]
-    return _cached(block, [block.query, block.key, block.value, *outputs], _make_gate_op_tables)
+    size = (block.heads + 2) * len(outputs) + 7
+    return _cached(block, [block.query, block.key, block.value, *outputs], _make_gate_op_tables, size)
 
 
 def clear_tables() -> None:
@@ -93,7 +102,7 @@ def clear_tables() -> None:
     _TABLES.clear()
 
 
-def table_bytes(block: AttentionBlock) -> int:
+def table_bytes(block: nn.Module) -> int:
     """Bytes that the cache holds for a block: tables and the weights that they were made from; 0 if it has none."""
     if (owner := original_of(block)) not in _TABLES:
         return 0
@@ -101,21 +110,35 @@ def table_bytes(block: AttentionBlock) -> int:
     return sum(each.numel() * each.element_size() for each in (*weights, *vars(tables).values()))
 
 
-def _cached(block: AttentionBlock, linears: list[nn.Linear], make: Callable[..., Tables]) -> Tables:
+def _cached(block: AttentionBlock, linears: list[nn.Linear], make: Callable[..., Tables], size: int) -> Tables:
     """Tables from the cache, made anew when a weight differs in any value, in type or in device.
 
     Values are compared, since neither versions nor addresses of parameters notice every way to change them.
+
+    Args:
+        size: of the tables and weights, in D x D matrices.
     """
     weights = tuple(linear.weight.detach() for linear in linears)
     known = _TABLES.get(owner := original_of(block))
-    if known is not None and all(map(_same, known[0], weights)):
-        return known[1]
-    copies = tuple(weight.clone() for weight in weights)
-    # bfloat16 and float16 are widened: a sum of D squares needs more than 8 bits.
-    wide = [weight.to(torch.promote_types(weight.dtype, torch.float32)) for weight in copies]
-    tables = make(block.heads, *wide)
-    _TABLES[owner] = (copies, tables)
-    return tables
+    if known is None or not all(map(_same, known[0], weights)):
+        # bfloat16 and float16 are widened: a sum of D squares needs more than 8 bits.
+        wide = torch.promote_types(weights[0].dtype, torch.float32)
+        with _LOCK:
+            _make_room(size * weights[0].numel() * wide.itemsize, owner)
+        copies = tuple(weight.clone() for weight in weights)
+        known = copies, make(block.heads, *(weight.to(wide) for weight in copies))
+    with _LOCK:
+        _TABLES.pop(owner, None)
+        _TABLES[owner] = known
+    return known[1]
+
+
+def _make_room(expected: int, owner: nn.Module) -> None:
+    """Forget a block's own tables, and those that were used longest ago until so many bytes have room."""
+    _TABLES.pop(owner, None)
+    blocks = list(_TABLES)
+    while blocks and expected + sum(map(table_bytes, blocks)) > MAX_TABLE_BYTES:
+        _TABLES.pop(blocks.pop(0), None)
 
 
 def _same(left: Tensor, right: Tensor) -> bool:
@@ -165,8 +188,14 @@ def _path_rows(
     matrices: Float[Tensor, "matrix heads head_dim dim"], value_gram: HeadPairs
 ) -> Float[Tensor, "matrix matrix dim heads heads"]:
     """Row c of W_s^m W_V^m times row c of W_t^n W_V^n, one head m at a time."""
-    moved = [torch.einsum("sac,anb->sncb", matrices[:, head], each) for head, each in enumerate(value_gram)]
-    return torch.stack([torch.einsum("sncb,tnbc->stcn", each, matrices) for each in moved], dim=3)
+    count, heads, head_dim, dim = matrices.shape
+    rows = matrices.new_empty(count, count, dim, heads, heads)
+    others = matrices.permute(3, 1, 2, 0).contiguous()  # (c, n, b, t)
+    for head, each in enumerate(value_gram):
+        own = matrices[:, head].permute(2, 0, 1).flatten(0, 1) @ each.flatten(1)
+        moved = own.unflatten(0, (dim, count)).unflatten(2, (heads, head_dim)).transpose(1, 2)  # (c, n, s, b)
+        rows[:, :, :, head] = (moved @ others).permute(2, 3, 0, 1)
+    return rows
 
 
 def _path_query_rows(
@@ -174,6 +203,7 @@ def _path_query_rows(
 ) -> Float[Tensor, "dim dim matrix_heads"]:
     count, heads, _, dim = matrices.shape
     rows = matrices.new_empty(dim, dim, count * heads)
-    for index, (matrix, head) in enumerate((s, m) for s in range(count) for m in range(heads)):
-        rows[:, :, index] = matrices[matrix, head].T @ value_query[head]
+    for part in chunks(dim, COMPONENTS_TOGETHER, 1):
+        products = matrices[..., part].transpose(2, 3) @ value_query  # (s, m, c, x)
+        rows[part] = products.flatten(0, 1).permute(1, 2, 0)
     return rows

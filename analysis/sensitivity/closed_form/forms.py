@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from analysis.sensitivity.closed_form import gate_att, gate_op, gate_op_state, plain
 from analysis.sensitivity.closed_form.constants import gate_op_tables, plain_tables
@@ -23,12 +23,23 @@ from gmsa_models.attention import (
     attention_weights,
 )
 from gmsa_models.errors import ArgumentError
+from gmsa_models.hooks import is_plain_linear
 
-__all__ = ["CLOSED_FORMS", "closed_form_norms"]
+__all__ = ["CLOSED_FORMS", "closed_form_norms", "has_closed_form"]
 
 Frames = Float[Tensor, "frames dim"]
 Norms = Float[Tensor, "query key"]
 Heads = Float[Tensor, "heads frames head_dim"]
+
+
+def has_closed_form(block: AttentionBlock) -> bool:
+    """Whether the form of a block's class holds for it: its layers compute what their weights say."""
+    layers = [
+        layer
+        for child in block.children()
+        for layer in (child.children() if isinstance(child, nn.ModuleDict) else [child])
+    ]
+    return type(block) in CLOSED_FORMS and all(map(is_plain_linear, layers))
 
 
 def closed_form_norms(block: AttentionBlock, inputs: Frames, max_bytes: int) -> Norms:
@@ -43,12 +54,17 @@ def closed_form_norms(block: AttentionBlock, inputs: Frames, max_bytes: int) -> 
         (query, key), in the type of `inputs`, half precision widened to float32.
 
     Raises:
-        ArgumentError: another block.
+        ArgumentError: another block, or one that `has_closed_form` is not true of.
     """
     form = CLOSED_FORMS.get(type(block))
     if form is None:
         known = ", ".join(each.__name__ for each in CLOSED_FORMS)
         raise ArgumentError(f"{type(block).__name__} has no closed form; those of {known} are known")
+    if not has_closed_form(block):
+        raise ArgumentError(
+            f"a layer of this {type(block).__name__} is wrapped or has a forward hook or method of its own, and the "
+            'closed form takes its weights alone; method "autograd" is exact'
+        )
     with torch.no_grad():
         return form(block, inputs, max_bytes).clamp_(min=0.0).sqrt_()
 

@@ -223,6 +223,22 @@ def test_gradient_shap_is_captums_and_passes_equal_clips_once(monkeypatch):
         again = gradient_shap(stream, inputs["visual"], start["visual"], n_samples=6, seed=5)
     assert again[1] == pytest.approx(float(delta.mean()), abs=1e-12)
     assert passed == [6, 2, 1]  # the samples, the two baselines, the clip
+    passed.clear()
+    monkeypatch.setattr("analysis.explanations.attribution.gradients.clips_together", lambda frames, width: 4)
+    with evaluating(model):
+        parts = gradient_shap(stream, inputs["visual"], start["visual"], n_samples=6, seed=5)
+    assert passed == [4, 2, 2, 1]  # no more graphs at once than fit
+    torch.testing.assert_close(parts, again, rtol=1e-12, atol=1e-15)
+
+
+def test_fewer_clips_of_more_layers_pass_together_where_a_graph_is_kept(monkeypatch):
+    monkeypatch.setattr("analysis.explanations.attribution.gradients.clips_together", lambda frames, width: 6)
+    passed, resume = [], Stream.resume
+    monkeypatch.setattr(Stream, "resume", lambda self, hidden: passed.append(len(hidden)) or resume(self, hidden))
+    for layers, together in ((1, 6), (2, 3), (9, 1)):
+        passed.clear()
+        explain(small_model(layers=layers), small_clip(), 2, "integrated-gradients", n_steps=12)
+        assert max(each for each in passed if each != 2) == together  # 2: the ends of the line
 
 
 def test_gradient_shap_comes_near_its_expectation_and_leaves_random_states_alone():

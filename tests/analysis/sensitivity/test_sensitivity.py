@@ -307,6 +307,28 @@ class TestTables:
         constants.clear_tables()
         assert constants.table_bytes(block) == 0
 
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_tables_that_were_used_longest_ago_make_room(self, kind, monkeypatch):
+        model = make_model(kind, Toeplitz(3), layers=3)
+        batch = make_batch(model, [7])
+        blocks = [layer.attention for layer in model.encoders["visual"].layers]
+
+        def norms(layer):
+            return frame_gradient_norms(model, batch, "visual", layer=layer)
+
+        constants.clear_tables()
+        before = [norms(layer) for layer in (0, 1, 2)]
+        held = [constants.table_bytes(block) for block in blocks]
+        assert min(held) > 0  # all have room
+        monkeypatch.setattr(constants, "MAX_TABLE_BYTES", int(2.5 * held[0]))
+        constants.clear_tables()
+        for layer in (0, 1, 0, 2):
+            assert torch.equal(norms(layer), before[layer])
+        assert [constants.table_bytes(block) > 0 for block in blocks] == [True, False, True]
+        monkeypatch.setattr(constants, "MAX_TABLE_BYTES", 1)  # those that are in use have room always
+        assert torch.equal(norms(1), before[1])
+        assert [constants.table_bytes(block) > 0 for block in blocks] == [False, True, False]
+
 
 ZOO = sorted(gmsa_models.available())
 
