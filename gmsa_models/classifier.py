@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
+from functools import partial
 from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import torch
@@ -28,9 +29,9 @@ __all__ = [
     "EncoderLayer",
     "GMSAClassifier",
     "PassEdit",
+    "check_encoder",
     "mean_over_valid",
     "parameter_mib",
-    "traced_modules",
 ]
 
 Frames = Float[Tensor, "batch frames dim"]
@@ -232,8 +233,11 @@ class GMSAClassifier(nn.Module):
             ArgumentError: as for `forward`; a forward hook on the model, an encoder, a layer or an attention block that
                 changes the logits, as a trace does not pass through it.
         """
+        check_hooks(self, _traced_modules(self), lambda model: model(_copied(batch)), partial(_traced_logits, batch))
+        return self._trace(batch, grad, edit)
+
+    def _trace(self, batch: Batch, grad: bool = False, edit: PassEdit | None = None) -> AttentionTrace:
         valid, bound = self._check(batch), self.bound_to(batch)
-        check_hooks(self, traced_modules(self), lambda model: model(batch))
         layers: dict[str, tuple[LayerTrace, ...]] = {}
         pooled: dict[str, Float[Tensor, "batch _"]] = {}
         with torch.set_grad_enabled(grad):
@@ -319,7 +323,32 @@ class GMSAClassifier(nn.Module):
         return batch.valid
 
 
-def traced_modules(module: nn.Module) -> list[nn.Module]:
+def _copied(batch: Batch) -> Batch:
+    """A batch whose features a hook may change in place."""
+    return replace(batch, features={name: values.clone() for name, values in batch.features.items()})
+
+
+def _traced_logits(batch: Batch, model: GMSAClassifier) -> Float[Tensor, "batch classes"]:
+    return model._trace(batch).logits
+
+
+def check_encoder(encoder: Encoder, inputs: Float[Tensor, "frames width"]) -> None:
+    """Refuse an encoder with hooks that its trace does not pass through; see `check_hooks`.
+
+    Args:
+        encoder: whose layers are to be traced.
+        inputs: of one clip, without padding.
+    """
+    frames = inputs[None].to(next(encoder.parameters()))
+    check_hooks(
+        encoder,
+        _traced_modules(encoder),
+        lambda replica: replica(frames.clone(), None),
+        lambda replica: replica.trace(frames, None, False)[0],
+    )
+
+
+def _traced_modules(module: nn.Module) -> list[nn.Module]:
     """The modules whose `trace` is called in place of their `forward`."""
     kinds = (GMSAClassifier, Encoder, EncoderLayer, AttentionBlock)
     return [each for each in module.modules() if isinstance(each, kinds)]

@@ -9,18 +9,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gmsa_models.classifier import GMSAClassifier, mean_over_valid, traced_modules
+from gmsa_models.classifier import Encoder, GMSAClassifier, check_encoder, mean_over_valid
 from gmsa_models.data.batch import Batch
 from gmsa_models.data.clip import Clip
 from gmsa_models.errors import ArgumentError
-from gmsa_models.hooks import check_hooks
+from gmsa_models.hooks import check_hooks, is_changed, plain_weight
 from gmsa_models.trace import LayerTrace
 
-__all__ = ["WIDTH", "Stream", "clips_together", "stream_inputs", "streams"]
+__all__ = ["WIDTH", "Stream", "check_layers", "clips_together", "stream_inputs", "streams"]
 
 # Frames of width 128 that pass through an encoder together, and fewer wider ones: enough for matrix products, few
 # enough that what is made of them on the way stays in memory (`benchmarks/paper_size.py`).
 FRAMES_TOGETHER, WIDTH = 3000, 128
+
+_WEIGHTS_ALONE = "this analysis takes its weights alone"
 
 
 class Stream(nn.Module):
@@ -32,7 +34,8 @@ class Stream(nn.Module):
         target: position of the class among the model's outputs.
 
     Raises:
-        ArgumentError: a modality or a target that the model lacks.
+        ArgumentError: a modality or a target that the model lacks; a classifier that computes something else than its
+            weights say.
     """
 
     def __init__(self, model: GMSAClassifier, modality: str, target: int) -> None:
@@ -44,7 +47,8 @@ class Stream(nn.Module):
         self.encoder = model.encoders[modality]
         names = list(model.encoders)
         start = sum(model.config.width(name) for name in names[: names.index(modality)])
-        self.weights = model.classifier.weight[target, start : start + model.config.width(modality)].detach()
+        weight = plain_weight(model.classifier, "the classifier")
+        self.weights = weight[target, start : start + model.config.width(modality)].detach()
 
     def forward(self, frames: Float[Tensor, "batch frames width"]) -> Float[Tensor, " batch"]:
         """One number a clip; every frame is real, and taken in the model's type (captum makes others)."""
@@ -57,7 +61,7 @@ class Stream(nn.Module):
             ArgumentError: a forward hook on the encoder, a layer or an attention block that changes the frames, as a
                 trace does not pass through it.
         """
-        check_hooks(self.encoder, traced_modules(self.encoder), lambda encoder: encoder(inputs[None]))
+        check_encoder(self.encoder, inputs)
         return self.encoder.trace(inputs[None], None, grad)
 
     def resume(self, hidden: Float[Tensor, "batch frames dim"]) -> Float[Tensor, " batch"]:
@@ -82,9 +86,41 @@ def streams(model: GMSAClassifier, target: int, clip: Clip) -> dict[str, Stream]
             streams do not pass through it.
     """
     bound = model.bound_to(clip)
-    passed_by = [model, model.classifier, *model.encoders.values()]
-    check_hooks(model, passed_by, lambda replica: replica(_batch(replica, clip)))
-    return {modality: Stream(bound, modality, target) for modality in bound.encoders}
+    made = {modality: Stream(bound, modality, target) for modality in bound.encoders}
+    batch, inputs = _batch(model, clip), stream_inputs(model, clip)
+
+    def summed(replica: GMSAClassifier) -> Float[Tensor, " one"]:
+        logits = sum(Stream(replica, name, target)(inputs[name][None]) for name in made)
+        return logits if replica.classifier.bias is None else logits + replica.classifier.bias[target]
+
+    check_hooks(bound, [bound, *bound.encoders.values()], lambda replica: _of_class(replica(batch), target), summed)
+    return made
+
+
+def _of_class(logits: object, target: int) -> object:
+    return logits[:, target].clone() if isinstance(logits, Tensor) and logits.ndim == 2 else logits
+
+
+def check_layers(encoder: Encoder) -> None:
+    """Refuse an encoder whose norms or feed-forward layers do something else than their weights say.
+
+    Raises:
+        ArgumentError: a layer of another class, or with hooks.
+    """
+    for number, layer in enumerate(encoder.layers):
+        for name in ("norm_attention", "norm_feed_forward"):
+            _check_norm(getattr(layer, name), f"layers.{number}.{name}")
+        parts = list(layer.feed_forward)
+        if type(layer.feed_forward) is not nn.Sequential or any(map(is_changed, (layer.feed_forward, *parts[1::2]))):
+            raise ArgumentError(f"layers.{number}.feed_forward is changed or has hooks; {_WEIGHTS_ALONE}")
+        for place, each in enumerate(parts[::2]):
+            plain_weight(each, f"layers.{number}.feed_forward.{2 * place}")
+    _check_norm(encoder.norm, "the encoder's last norm")
+
+
+def _check_norm(norm: nn.Module, name: str) -> None:
+    if type(norm) not in (nn.LayerNorm, nn.Identity) or is_changed(norm):
+        raise ArgumentError(f"{name} is a {type(norm).__name__} that is changed or has hooks; {_WEIGHTS_ALONE}")
 
 
 def _batch(model: GMSAClassifier, clip: Clip) -> Batch:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from analysis.explanations.explanation import class_position
 from analysis.explanations.incremental.after_attention import AfterAttention
-from analysis.explanations.stream import Stream
+from analysis.explanations.stream import Stream, check_layers
 from analysis.gmsa_view import attention_block
 from analysis.interventions.cells import DIRECTIONS, Unit, effect_edits, effect_units, windows_of
 from analysis.interventions.edits import Seconds
@@ -169,6 +169,7 @@ class _StreamEffects:
         patched = None if source is None else self._patched(source)
         self.contexts = WindowContexts(self.block, self.clean, patched)
         encoder = self.weights.encoder
+        check_layers(encoder)
         if layer < len(encoder.layers) - 1:
             self.way: _Way = _WholeWay(self)
         elif encoder.layers[layer].norm_first and self.block.gated != "outputs":

@@ -21,13 +21,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from analysis.explanations.explanation import class_position
-from analysis.explanations.stream import Stream
+from analysis.explanations.stream import Stream, check_layers
 from analysis.gmsa_view import attention_block
 from analysis.interventions.running import EditRun
 from gmsa_models.attention import AttentionBlock, Contexts
 from gmsa_models.classifier import GMSAClassifier
 from gmsa_models.data.clip import Clip
 from gmsa_models.evaluating import standard_contexts
+from gmsa_models.hooks import plain_weight
 from gmsa_models.trace import LayerTrace
 
 __all__ = ["trace_paths"]
@@ -101,6 +102,9 @@ def _stream_paths(
     traced = run.clean.layer(stream, layer)
     output, count = traced.recorded("output")[0], len(hidden)
     part = Stream(run.model, stream, position)
+    check_layers(part.encoder)
+    if (projection := getattr(block, "output", None)) is not None:
+        plain_weight(projection, "an attention block's output")
     reference = hidden.mean(0, keepdim=True).expand_as(hidden)
     slopes = _mean_slopes(part, reference, hidden + output, steps) / count
     by_context = _context_slopes(block, clean.contexts, traced, slopes)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -14,12 +13,12 @@ from torch import Tensor
 from analysis.sensitivity.autograd import autograd_norms, sampled_norms
 from analysis.sensitivity.closed_form.forms import closed_form_norms, has_closed_form
 from gmsa_models.attention import AttentionBlock
-from gmsa_models.classifier import Encoder, EncoderLayer, GMSAClassifier, traced_modules
+from gmsa_models.classifier import Encoder, EncoderLayer, GMSAClassifier, check_encoder
 from gmsa_models.data.batch import Batch
 from gmsa_models.data.clip import Clip
 from gmsa_models.errors import ArgumentError
 from gmsa_models.evaluating import evaluating
-from gmsa_models.hooks import check_hooks
+from gmsa_models.hooks import is_changed
 from gmsa_models.masks import Neighbourhood, neighbourhood_mask
 
 __all__ = [
@@ -102,9 +101,12 @@ def frame_gradient_norms(
     with evaluating(model.encoders[modality], widen=True) as encoder:
         batch = clip if isinstance(clip, Batch) else Batch.from_clips([clip], max_frames=model.config.max_frames)
         spans = model.spans_of(batch)
+        if is_changed(model) and batch.features.keys() >= model.encoders.keys():
+            with evaluating(model, widen=True) as whole:
+                whole.trace(batch.to(*_type_of(whole)))  # which refuses what changes the pass
         for row, (features, valid) in enumerate(zip(batch.features[modality], batch.valid, strict=True)):
             own = encoder if spans is None else encoder.bound_to(spans[row])
-            check_hooks(own, traced_modules(own), partial(_encode, features[valid]))
+            check_encoder(own, features[valid])
             part = _part(own, features[valid], at, layer)
             results.append([pad_norms(each, valid) for each in compute(part, **options)])
     norms, errors = (torch.stack(each) for each in zip(*results, strict=True))
@@ -273,12 +275,13 @@ def _part(encoder: Encoder, features: Float[Tensor, "frames width"], at: str, la
     return _Part(wanted, hidden[0], lambda frames: block.trace(frames.unsqueeze(0), None).output[0])
 
 
-def _encode(features: Float[Tensor, "frames width"], encoder: Encoder) -> Float[Tensor, "1 frames dim"]:
-    return encoder(features.to(next(encoder.parameters())).unsqueeze(0))
-
-
 def _encoded(layer: EncoderLayer, frames: Frames) -> Frames:
     return layer.trace(frames.unsqueeze(0), None, False).recorded("encoded")[0]
+
+
+def _type_of(model: GMSAClassifier) -> tuple[torch.device, torch.dtype]:
+    weight = next(model.parameters())
+    return weight.device, weight.dtype
 
 
 def pad_norms(norms: Float[Tensor, "query key"], valid: Bool[Tensor, " frames"]) -> Float[Tensor, "frames frames"]:

@@ -272,7 +272,7 @@ class AttentionBlock(nn.Module, ABC):
 
     def output_weights(self) -> dict[str, Float[Tensor, "dim _"]]:
         """Branch -> W_O as a `Linear` stores it, (out, in): what its joined contexts are multiplied by."""
-        return dict.fromkeys(self.branches, plain_weight(self.output, "output"))
+        return dict.fromkeys(self.branches, plain_weight(self.output, "an attention block's output"))
 
     def gate_weights(self) -> dict[str, Float[Tensor, "dim _"]]:
         """Branch -> W_g likewise, where gates over features follow from joined contexts; empty in other blocks."""

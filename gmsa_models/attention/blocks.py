@@ -33,7 +33,7 @@ from gmsa_models.attention.kernels.local_attention import local_attention
 from gmsa_models.attention.stages import AnyGates, Maps
 from gmsa_models.branches import GLOBAL
 from gmsa_models.errors import ArgumentError
-from gmsa_models.hooks import is_plain_linear, plain_weight
+from gmsa_models.hooks import is_changed, plain_weight
 from gmsa_models.masks import BatchNeighbourhood, Neighbourhood, Scales
 from gmsa_models.trace import LayerTrace
 
@@ -129,7 +129,9 @@ class ShareAtt(AttentionBlock):
 
     def output_weights(self) -> dict[str, Float[Tensor, "dim _"]]:
         """Each branch's columns of W_O."""
-        return dict(zip(self.branches, plain_weight(self.output, "output").chunk(2, 1), strict=True))
+        return dict(
+            zip(self.branches, plain_weight(self.output, "an attention block's output").chunk(2, 1), strict=True)
+        )
 
     def combine(self, weights: dict[str, Float[Tensor, "batch _ rows key"]]) -> Float[Tensor, "batch heads rows key"]:
         """The global heads, then the local ones."""
@@ -227,13 +229,13 @@ class GatedOutputs(AttentionBlock):
 
     def output_weights(self) -> dict[str, Float[Tensor, "dim _"]]:
         """W^o of each branch."""
-        return {
-            branch: plain_weight(each, f"output of {branch}") for branch, (each, _) in self.branch_linears().items()
-        }
+        linears = self.branch_linears().items()
+        return {branch: plain_weight(each, f"the output of {branch} in a block") for branch, (each, _) in linears}
 
     def gate_weights(self) -> dict[str, Float[Tensor, "dim _"]]:
         """W_g of each branch."""
-        return {branch: plain_weight(each, f"gate of {branch}") for branch, (_, each) in self.branch_linears().items()}
+        linears = self.branch_linears().items()
+        return {branch: plain_weight(each, f"the gate of {branch} in a block") for branch, (_, each) in linears}
 
     def bias(self) -> Float[Tensor, " dim"] | None:
         """The bias of all branches."""
@@ -282,7 +284,7 @@ class GateOp(GatedOutputs):
 
     def output_from(self, contexts: Contexts, gates: Gates | None = None) -> Frames:
         """Equation 9, and 8 where gates are not given."""
-        if gates is None and all(map(is_plain_linear, chain(*self.branch_linears().values()))):
+        if gates is None and not any(map(_is_more, chain(*self.branch_linears().values()))):
             return self._gated(*(join_heads(contexts[branch]) for branch in self.branches))
         return super().output_from(contexts, gates)
 
@@ -292,6 +294,11 @@ class GateOp(GatedOutputs):
             context_g, context_l, outputs["global"], outputs["local"], gates["global"], gates["local"],
             self.output_bias,
         )  # fmt: skip
+
+
+def _is_more(linear: nn.Module) -> bool:
+    """Whether a layer is to be called, since its weights are not all of it."""
+    return type(linear).forward is not nn.Linear.forward or is_changed(linear)
 
 
 class GateOpScales(GatedOutputs):

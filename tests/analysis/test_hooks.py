@@ -4,7 +4,8 @@ import pytest
 import torch
 from small_models import KINDS, moved, small_clip, small_model
 
-from analysis import explain, frame_gradient_norms, inspect_clip, run_with
+from analysis import effect_map, explain, frame_gradient_norms, inspect_clip, run_with, trace_paths
+from analysis.gmsa_view import view_clips
 from gmsa_models import Batch
 from gmsa_models.errors import ArgumentError
 
@@ -85,7 +86,8 @@ def test_a_trace_passes_through_all_other_modules(kind, layers):
 def test_explanations_refuse_hooks_that_streams_go_around(place, method):
     model = moved(small_model())
     halve_output(model.get_submodule(place))
-    with pytest.raises(ArgumentError, match="changes what the model gives"):
+    words = "changes what the model gives|the classifier is a Linear that computes something else"
+    with pytest.raises(ArgumentError, match=words):
         explain(model, small_clip(), 1, method)
 
 
@@ -143,5 +145,104 @@ def test_wrapped_layers_count_in_passes_and_gradient_norms(kind):
 
 @pytest.mark.parametrize("kind", ["baseline", "share-att", "gate-att"])
 def test_contributions_refuse_wrapped_layers(kind):
-    with pytest.raises(ArgumentError, match=r"output of an attention block is a Doubled .* takes the weights alone"):
+    with pytest.raises(ArgumentError, match=r"an attention block's output is a Doubled .* takes the weights alone"):
         inspect_clip(wrap(moved(small_model(kind)), kind), small_clip())
+
+
+def read_second_argument(module):
+    module.register_forward_hook(lambda module, args, output: (args[1], None)[1])
+
+
+@pytest.mark.parametrize("place", ["encoders.visual", "encoders.visual.layers.0", "encoders.visual.layers.0.attention"])
+def test_hooks_that_read_the_second_argument_are_let_through(place):
+    model, clip = moved(small_model()), small_clip()
+    plain = frame_gradient_norms(model, clip, "visual")
+    read_second_argument(model.get_submodule(place))
+    assert torch.equal(frame_gradient_norms(model, clip, "visual"), plain)
+    explain(model, clip, 1, "relevance-propagation")
+
+
+@pytest.mark.parametrize("returned", [lambda output: (output, output), lambda output: output.double() + 1.0, str])
+def test_hooks_that_return_something_else_are_refused(returned):
+    model = moved(small_model())
+    model.register_forward_hook(lambda module, args, output: returned(output))
+    for way in (inspect_clip, lambda model, clip: explain(model, clip, 1, "saliency")):
+        with pytest.raises(ArgumentError, match="at the whole GMSAClassifier"):
+            way(model, small_clip())
+
+
+def test_hooks_that_change_the_frames_in_place_are_refused_and_the_batch_stays():
+    model, batch = moved(small_model()), Batch.from_clips([small_clip()])
+    before = batch.features["visual"].clone()
+    model.encoders["visual"].register_forward_pre_hook(lambda module, args: (args[0].mul_(0.5), None)[1])
+    with pytest.raises(ArgumentError, match=r"at encoders\.visual\. "):
+        model.trace(batch)
+    assert torch.equal(batch.features["visual"], before)
+
+
+def changed_method(name):
+    model = moved(small_model("baseline"))
+    block = model.encoders["visual"].layers[0].attention
+    way = getattr(block, name)
+    setattr(block, name, lambda *args: 0.5 * way(*args))
+    return model
+
+
+@pytest.mark.parametrize("name", ["attend", "forward"])
+def test_methods_of_single_blocks_are_refused_where_a_trace_goes_around_them(name):
+    with pytest.raises(ArgumentError, match=r"at encoders\.visual\.layers\.0\.attention\. "):
+        changed_method(name).trace(Batch.from_clips([small_clip()]))
+
+
+@pytest.mark.parametrize("name", ["values", "output_from"])
+def test_methods_of_single_blocks_that_both_ways_call_are_let_through(name):
+    model, batch = changed_method(name), Batch.from_clips([small_clip()])
+    torch.testing.assert_close(model.trace(batch).logits, model(batch))
+
+
+def test_hooks_of_all_modules_are_refused_where_they_change_the_pass():
+    model, batch = moved(small_model("baseline")), Batch.from_clips([small_clip()])
+    hook = torch.nn.modules.module.register_module_forward_hook(
+        lambda module, args, output: 0.5 * output if type(module).__name__ == "Baseline" else None
+    )
+    try:
+        with pytest.raises(ArgumentError, match="changes what the model gives"):
+            model.trace(batch)
+    finally:
+        hook.remove()
+    model.trace(batch)
+
+
+@pytest.mark.parametrize(("method", "place"), [("integrated-gradients", "project"), ("relevance-propagation", "norm")])
+def test_explanations_by_weights_refuse_layers_that_are_more(method, place):
+    model = moved(small_model(widths={"visual": 8, "audio": 8}))
+    halve_output(model.encoders["visual"].get_submodule(place))
+    with pytest.raises(ArgumentError, match=r"takes (its|the) weights alone"):
+        explain(model, small_clip(), 1, method)
+
+
+@pytest.mark.parametrize("place", ["encoders.visual.norm", "encoders.visual.layers.0.feed_forward.2", "classifier"])
+@pytest.mark.parametrize("kind", ["share-att", "gate-op"])
+def test_effects_and_paths_refuse_layers_that_are_more(place, kind):
+    model = moved(small_model(kind))
+    halve_output(model.get_submodule(place))
+    for way in (effect_map, trace_paths):
+        with pytest.raises(ArgumentError, match=r"takes (its|the) weights alone"):
+            way(model, small_clip(), 1)
+
+
+@pytest.mark.parametrize("place", ["query", "value", "output"])
+def test_linear_layers_whose_hooks_read_stay_plain(place):
+    model, clip = moved(small_model("baseline")), small_clip()
+    record = inspect_clip(model, clip)
+    model.encoders["visual"].layers[0].attention.get_submodule(place).register_forward_hook(lambda *seen: None)
+    assert inspect_clip(model, clip).identical(record)
+    frame_gradient_norms(model, clip, "visual", method="closed-form")
+
+
+def test_gradient_norms_under_autocast_are_those_without():
+    model, clip = moved(small_model()), small_clip()
+    view = view_clips(model, [clip])
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = view.capabilities.gradient_norms(view, "visual", 0)
+    assert torch.equal(inside[0], frame_gradient_norms(model, clip, "visual"))

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from analysis.explanations.attribution.seeding import seeded
 from analysis.explanations.stream import Stream, clips_together
+from gmsa_models.hooks import plain_weight
 
 __all__ = ["FrameScores", "deep_lift", "gradient_shap", "input_x_gradient", "integrated_gradients", "saliency"]
 
@@ -73,7 +74,9 @@ def integrated_gradients(stream: Stream, inputs: Frames, baseline: Frames, n_ste
             (gradients,) = torch.autograd.grad(stream.resume(points).sum(), points)
         mean += torch.tensordot(0.5 * weight, gradients, 1)
     project = stream.encoder.project
-    attributions = (inputs - baseline) * (mean if project is None else mean @ project.weight)
+    attributions = (inputs - baseline) * (
+        mean if project is None else mean @ plain_weight(project, "an encoder's projection")
+    )
     return attributions, float(attributions.sum() - (rise[0] - rise[1]))
 
 

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from analysis.explanations.stream import Stream
+from analysis.explanations.stream import Stream, check_layers
 from gmsa_models.attention import AttentionBlock
 from gmsa_models.classifier import EncoderLayer
 from gmsa_models.trace import LayerTrace
@@ -53,6 +53,7 @@ def propagated_relevance(stream: Stream, inputs: Float[Tensor, "frames width"]) 
         Ali et al., "XAI for Transformers: Better Explanations through Conservative Propagation", 2022; Bach et al., "On
         Pixel-Wise Explanations for Non-Linear Classifier Decisions by Layer-Wise Relevance Propagation", 2015.
     """
+    check_layers(stream.encoder)
     with torch.no_grad():
         _, traces = stream.trace(inputs)
     ways = _ways(stream.encoder.layers[0])

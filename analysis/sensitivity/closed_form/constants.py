@@ -93,7 +93,7 @@ def plain_tables(block: AttentionBlock) -> PlainTables:
 def gate_op_tables(block: GatedOutputs) -> GateOpTables:
     """Tables of a block that blends outputs, from the cache if its weights are as they were."""
     outputs = [linear for pair in block.branch_linears().values() for linear in pair]
-    size = (block.heads + 2) * len(outputs) + 7
+    size = (block.heads + 2) * len(outputs) + 7 + (block.heads * len(outputs)) ** 2 // block.query.in_features
     return _cached(block, [block.query, block.key, block.value, *outputs], _make_gate_op_tables, size)
 
 
@@ -124,18 +124,19 @@ def _cached(block: AttentionBlock, linears: list[nn.Linear], make: Callable[...,
         # bfloat16 and float16 are widened: a sum of D squares needs more than 8 bits.
         wide = torch.promote_types(weights[0].dtype, torch.float32)
         with _LOCK:
-            _make_room(size * weights[0].numel() * wide.itemsize, owner)
+            _TABLES.pop(owner, None)
+            _make_room(size * weights[0].numel() * wide.itemsize)
         copies = tuple(weight.clone() for weight in weights)
         known = copies, make(block.heads, *(weight.to(wide) for weight in copies))
     with _LOCK:
         _TABLES.pop(owner, None)
+        _make_room(sum(each.numel() * each.element_size() for each in (*known[0], *vars(known[1]).values())))
         _TABLES[owner] = known
     return known[1]
 
 
-def _make_room(expected: int, owner: nn.Module) -> None:
-    """Forget a block's own tables, and those that were used longest ago until so many bytes have room."""
-    _TABLES.pop(owner, None)
+def _make_room(expected: int) -> None:
+    """Forget the tables that were used longest ago, until so many bytes have room."""
     blocks = list(_TABLES)
     while blocks and expected + sum(map(table_bytes, blocks)) > MAX_TABLE_BYTES:
         _TABLES.pop(blocks.pop(0), None)

@@ -23,6 +23,7 @@ from gmsa_models.attention import (
     attention_weights,
 )
 from gmsa_models.errors import ArgumentError
+from gmsa_models.evaluating import standard_contexts
 from gmsa_models.hooks import is_plain_linear
 
 __all__ = ["CLOSED_FORMS", "closed_form_norms", "has_closed_form"]
@@ -65,7 +66,7 @@ def closed_form_norms(block: AttentionBlock, inputs: Frames, max_bytes: int) -> 
             f"a layer of this {type(block).__name__} is wrapped or has a forward hook or method of its own, and the "
             'closed form takes its weights alone; method "autograd" is exact'
         )
-    with torch.no_grad():
+    with standard_contexts():
         return form(block, inputs, max_bytes).clamp_(min=0.0).sqrt_()
 
 
