@@ -14,7 +14,7 @@ from torch.nn.modules import module as torch_module
 from gmsa_models.errors import ArgumentError
 from gmsa_models.evaluating import evaluating
 
-__all__ = ["check_hooks", "is_changed", "is_plain_linear", "plain_weight"]
+__all__ = ["check_hooks", "is_changed", "is_plain_linear", "is_unchanged_linear", "plain_weight"]
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -96,9 +96,14 @@ def is_changed(module: nn.Module) -> bool:
     return any(callable(value) and hasattr(type(module), name) for name, value in own.items())
 
 
+def is_unchanged_linear(module: nn.Module) -> bool:
+    """Whether a layer is a `Linear`, with a parametrisation or without, that has no hooks and no methods of its own."""
+    return type(module).forward is nn.Linear.forward and not is_changed(module)
+
+
 def is_plain_linear(module: nn.Module) -> bool:
     """Whether a layer computes what its weights say; of one with hooks, or of another class, some numbers are tried."""
-    if type(module).forward is nn.Linear.forward and not is_changed(module):
+    if is_unchanged_linear(module):
         return True
     weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
     if not isinstance(weight, Tensor) or weight.ndim != 2:

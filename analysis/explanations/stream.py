@@ -87,18 +87,18 @@ def streams(model: GMSAClassifier, target: int, clip: Clip) -> dict[str, Stream]
     """
     bound = model.bound_to(clip)
     made = {modality: Stream(bound, modality, target) for modality in bound.encoders}
-    batch, inputs = _batch(model, clip), stream_inputs(model, clip)
+
+    def whole(replica: GMSAClassifier) -> object:
+        logits: object = replica(_batch(replica, clip))
+        return logits[:, target].clone() if isinstance(logits, Tensor) and logits.ndim == 2 else logits
 
     def summed(replica: GMSAClassifier) -> Float[Tensor, " one"]:
+        inputs = stream_inputs(replica, clip)
         logits = sum(Stream(replica, name, target)(inputs[name][None]) for name in made)
         return logits if replica.classifier.bias is None else logits + replica.classifier.bias[target]
 
-    check_hooks(bound, [bound, *bound.encoders.values()], lambda replica: _of_class(replica(batch), target), summed)
+    check_hooks(bound, [bound, *bound.encoders.values()], whole, summed)
     return made
-
-
-def _of_class(logits: object, target: int) -> object:
-    return logits[:, target].clone() if isinstance(logits, Tensor) and logits.ndim == 2 else logits
 
 
 def check_layers(encoder: Encoder) -> None:

@@ -33,7 +33,7 @@ from gmsa_models.attention.kernels.local_attention import local_attention
 from gmsa_models.attention.stages import AnyGates, Maps
 from gmsa_models.branches import GLOBAL
 from gmsa_models.errors import ArgumentError
-from gmsa_models.hooks import is_changed, plain_weight
+from gmsa_models.hooks import is_unchanged_linear, plain_weight
 from gmsa_models.masks import BatchNeighbourhood, Neighbourhood, Scales
 from gmsa_models.trace import LayerTrace
 
@@ -284,7 +284,7 @@ class GateOp(GatedOutputs):
 
     def output_from(self, contexts: Contexts, gates: Gates | None = None) -> Frames:
         """Equation 9, and 8 where gates are not given."""
-        if gates is None and not any(map(_is_more, chain(*self.branch_linears().values()))):
+        if gates is None and all(map(is_unchanged_linear, chain(*self.branch_linears().values()))):
             return self._gated(*(join_heads(contexts[branch]) for branch in self.branches))
         return super().output_from(contexts, gates)
 
@@ -294,11 +294,6 @@ class GateOp(GatedOutputs):
             context_g, context_l, outputs["global"], outputs["local"], gates["global"], gates["local"],
             self.output_bias,
         )  # fmt: skip
-
-
-def _is_more(linear: nn.Module) -> bool:
-    """Whether a layer is to be called, since its weights are not all of it."""
-    return type(linear).forward is not nn.Linear.forward or is_changed(linear)
 
 
 class GateOpScales(GatedOutputs):
