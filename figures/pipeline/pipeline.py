@@ -152,7 +152,8 @@ def _compared(saved: Mapping[str, xr.Dataset], fresh: Mapping[str, xr.Dataset]) 
     if lines := differences(saved, fresh, TOLERANCE):
         return DIFFERENT, "; ".join(lines)
     if lines := differences(saved, fresh):
-        return SAME, f"within {TOLERANCE:g} of the largest value of each variable, not bit for bit: {'; '.join(lines)}"
+        close = f"within {TOLERANCE:g} of the largest value of each variable, or neighbours in its type"
+        return SAME, f"{close}; not bit for bit: {'; '.join(lines)}"
     return SAME, "bit for bit"
 
 
@@ -169,8 +170,8 @@ def check(
         beside: compute in other processes.
 
     Returns:
-        "same" or "different" for every item. Same is within `TOLERANCE`, as processors round otherwise; whether it is
-        so bit for bit, or how far apart they are, is said.
+        "same" or "different" for every item. Same is within `TOLERANCE` or neighbours in the type (float16 is coarser),
+        as processors round otherwise; whether it is so bit for bit, or how far apart they are, is said.
     """
     if beside:
         leave_if_imported()
