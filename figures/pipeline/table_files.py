@@ -142,15 +142,18 @@ def _difference(one: xr.DataArray, two: xr.DataArray, tolerance: float) -> str:
         return ""
     apart = np.abs(first[~same].astype(np.float64) - second[~same].astype(np.float64))
     largest = np.max(np.abs(first[np.isfinite(first)].astype(np.float64)), initial=0.0)
-    neighbours = ""
+    details = ""
     if first.dtype.kind == "f":
-        step = np.spacing(np.maximum(np.abs(first[~same]), np.abs(second[~same]))).astype(np.float64)
+        with np.errstate(invalid="ignore", over="ignore"):  # beside infinity and the type's largest number
+            step = np.spacing(np.maximum(np.abs(first[~same]), np.abs(second[~same]))).astype(np.float64)
         if tolerance and (apart <= np.maximum(tolerance * largest, step)).all():  # False where one alone is NaN
             return ""
-        neighbours = f", neighbours in {first.dtype}" if (apart <= step).all() else ""
+        missing = int(np.isnan(apart).sum())
+        details = f", {missing} of them NaN in one of the two" if missing else ""
+        details += f", neighbours in {first.dtype}" if (apart <= step).all() else ""
     farthest = np.nanmax(apart, initial=0.0)
     share = f", {farthest / largest:.2g} of the largest value" if largest > 0 else ""
-    return f"{int((~same).sum())} of {same.size} values differ, by at most {farthest:.3g}{share}{neighbours}"
+    return f"{int((~same).sum())} of {same.size} values differ, by at most {farthest:.3g}{share}{details}"
 
 
 def _same_attribute(one: Mapping[str, Any], two: Mapping[str, Any], key: str, tolerance: float) -> bool:

@@ -89,6 +89,20 @@ def test_a_number_that_went_missing_is_a_difference():
     assert line.startswith("a/shared: 1 of 33 values differ")
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("tolerance", [0.0, 1e-4])
+def test_infinite_largest_and_missing_numbers_are_compared_without_a_warning(dtype, tolerance):
+    largest = np.finfo(dtype).max
+    saved, near, far, missing = (
+        {"a": xr.Dataset({"x": ("n", np.array([value, 1.0], dtype))})}
+        for value in (largest, np.nextafter(largest, dtype(0)), np.inf, np.nan)
+    )
+    assert bool(differences(saved, near, tolerance)) == (tolerance == 0.0)
+    assert differences(saved, far, tolerance)
+    (line,) = differences(saved, missing, tolerance)
+    assert line.endswith(", 1 of them NaN in one of the two")
+
+
 def test_shapes_types_texts_attributes_and_missing_parts_are_differences():
     one = tiny_curves()
     assert differences({"a": one}, {}) == ["a: only in one of the two"]
